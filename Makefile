@@ -1,0 +1,42 @@
+# Both `make demo` and `make test` make the environment in .venv first, if it is not there yet.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help demo test lint
+
+help:  ## show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The first Python that answers and is new enough. The exact versions in constraints.txt were
+# tested with 3.11 and have wheels for the others.
+$(STAMP): pyproject.toml constraints.txt
+	@set -euo pipefail; \
+	if [ ! -x $(BIN)/python ]; then \
+	  for name in python3.11 python3.12 python3.13 python3; do \
+	    if $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1; \
+	    then found=$$name; break; fi; \
+	  done; \
+	  if [ -z "$${found:-}" ]; then \
+	    echo "make: error: no Python 3.11, 3.12 or 3.13 found (tried python3.11, python3.12," \
+	         "python3.13, python3); install one, or make .venv yourself with one" >&2; exit 1; \
+	  fi; \
+	  echo "making .venv with $$($$name --version)"; $$name -m venv .venv; \
+	fi; \
+	$(BIN)/python -m pip install -c constraints.txt torch; \
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"; \
+	touch $(STAMP)
+
+demo: $(STAMP)  ## fetch a real small model and make it forget (about 20 minutes on two cores)
+	$(BIN)/lit-unlearn fetch smollm2-135m-instruct
+	$(BIN)/lit-unlearn fit --config configs/quickstart.yaml
+
+lint: $(STAMP)  ## style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint  ## lint, then every test that needs neither network nor GPU
+	OMP_NUM_THREADS=1 $(BIN)/pytest

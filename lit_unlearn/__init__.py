@@ -1,0 +1,3 @@
+"""Multi-objective unlearning for language models."""
+
+__version__ = "0.1.0"

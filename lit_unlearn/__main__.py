@@ -1,0 +1,115 @@
+"""The command `lit-unlearn`: finds the subcommand and hands over to it.
+
+Standard library only, and nothing of the package is imported before a subcommand is known, so that
+help, version and typing errors answer at once (importing torch and Lightning takes seconds).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+PROGRAM = "lit-unlearn"
+
+
+class Command(NamedTuple):
+    """One subcommand."""
+
+    help: str
+    """One line for ``lit-unlearn --help``."""
+    where: str
+    """``module:function``; the function takes the arguments, the subcommand's name first."""
+
+
+COMMANDS = {
+    "fit": Command("train: make a model forget, as a config says", "lit_unlearn.cli:main"),
+    "validate": Command("measure the objectives of a config once", "lit_unlearn.cli:main"),
+    "test": Command("run a config's test stage on a checkpoint", "lit_unlearn.cli:main"),
+    "fetch": Command(
+        "bring a small real model where the hub cannot be reached", "lit_unlearn.models.fetch:main"
+    ),
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one subcommand.
+
+    Args:
+        args: The arguments after the program's name; None takes them from the command line.
+
+    Returns:
+        The exit status: 0 for success, 2 for unusable input, 130 after an interrupt.
+    """
+    given = list(sys.argv[1:] if args is None else args)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if given else 2
+    if given[0] in ("-V", "--version"):
+        from lit_unlearn import __version__
+
+        print(f"{PROGRAM} {__version__}")
+        return 0
+    if given[0] not in COMMANDS:
+        return _fail(_unknown(given[0]))
+    return _run(COMMANDS[given[0]], given)
+
+
+def _run(command: Command, args: list[str]) -> int:
+    """Import and call a subcommand; what the user can mend becomes one message."""
+    module, function = command.where.split(":")
+    try:
+        getattr(import_module(module), function)(args)
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as stop:  # Lightning turns an interrupt into exit status 1
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            return 130
+        raise
+    except ValueError as error:
+        if not _is_input_error(error):
+            raise
+        return _fail(str(error))
+    return 0
+
+
+def _is_input_error(error: ValueError) -> bool:
+    """Whether it is a `lit_unlearn.schema.InputError`, without importing torch to find out."""
+    schema = sys.modules.get("lit_unlearn.schema")
+    return schema is not None and isinstance(error, schema.InputError)
+
+
+def _fail(message: str) -> int:
+    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    return 2
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
+    what = "option" if name.startswith("-") else "command"
+    return f"unknown {what} {name}; {hint}"
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} [--help] [--version] COMMAND ...",
+            "",
+            "Multi-objective unlearning for language models.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            f"{PROGRAM} COMMAND --help shows the options of one command.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

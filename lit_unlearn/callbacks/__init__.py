@@ -1,0 +1,8 @@
+"""Lightning callbacks: what is measured, shown and written around the training steps."""
+
+from lit_unlearn.callbacks.answers import AnswerEvaluation
+from lit_unlearn.callbacks.export import HuggingFaceExport
+from lit_unlearn.callbacks.gradient_monitor import GradientMonitor
+from lit_unlearn.callbacks.throughput import Throughput
+
+__all__ = ["AnswerEvaluation", "GradientMonitor", "HuggingFaceExport", "Throughput"]

@@ -1,0 +1,114 @@
+"""HuggingFaceExport: the trained model as a folder that `from_pretrained` loads."""
+
+import copy
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from lit_unlearn import __version__
+from lit_unlearn.callbacks.answers import AnswerEvaluation
+from lit_unlearn.report import ObjectiveSummary
+from lit_unlearn.report.summary import COLUMNS, cell
+from lit_unlearn.report.records import changes
+
+EXPORT_FOLDER = "model"
+
+
+class HuggingFaceExport(Callback):
+    """Writes weights (safetensors), tokenizer and model card at the end of training.
+
+    The folder is `model` in the run's folder. Adapters are merged into the model, so that it loads
+    without peft. It replaces an earlier export whole or not at all.
+
+    Args:
+        dtype: Number format of the written weights; null for the student's.
+    """
+
+    def __init__(self, dtype: str | None = None) -> None:
+        self.dtype = dtype
+
+    @rank_zero_only
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the folder."""
+        target = Path(trainer.default_root_dir) / EXPORT_FOLDER
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            save_folder(pl_module.student, pl_module.tokenizer, temporary, self.dtype)
+            temporary.joinpath("README.md").write_text(
+                model_card(trainer, pl_module), encoding="utf-8"
+            )
+            os.chmod(temporary, 0o755)
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def save_folder(model: Any, tokenizer: Any, folder: Path, dtype: str | None = None) -> None:
+    """Weights, config and tokenizer; a model with adapters is merged in a copy."""
+    if hasattr(model, "merge_and_unload"):
+        model = copy.deepcopy(model).merge_and_unload()
+    if dtype is not None:
+        model = copy.deepcopy(model).to(getattr(torch, dtype))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def model_card(trainer: Trainer, module: Any) -> str:
+    """The model card: what was started from, what was forgotten, and the figures."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    lines = [
+        "---",
+        f"base_model: {module.source.path}",
+        "library_name: transformers",
+        "tags: [unlearning]",
+        "---",
+        "",
+        f"# {module.source.path}, unlearned",
+        "",
+        f"Made with lit_unlearn {__version__} in {trainer.global_step} optimizer steps; the full "
+        "settings are in `config.yaml` of the run.",
+        "",
+        "## Data",
+        "",
+        "| objective | sources | rows | expected | loss |",
+        "| --- | --- | ---: | --- | --- |",
+    ]
+    for name, spec in data.objectives.items():
+        sources = ", ".join(
+            " ".join(filter(None, (s.path, s.config, s.split))) for s in spec.sources
+        )
+        lines.append(
+            f"| {name} | {sources} | {len(data.examples[name])} | {spec.expect} | "
+            f"{type(module.objectives[name]).__name__} |"
+        )
+    return "\n".join([*lines, "", *_figures(trainer), ""])
+
+
+def _figures(trainer: Trainer) -> list[str]:
+    """The before/after table in Markdown, from the evaluation callback if there is one."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, AnswerEvaluation) and callback.after:
+            return ["## Figures (before → after)", "", *_markdown(callback.before, callback.after)]
+    return ["No figures were measured in this run."]
+
+
+def _markdown(before: list[ObjectiveSummary], after: list[ObjectiveSummary]) -> list[str]:
+    headings = [heading for _, heading in COLUMNS]
+    lines = [
+        "| objective | rows | " + " | ".join(headings) + " |",
+        "| --- | ---: |" + " ---: |" * len(headings),
+    ]
+    for change in changes(before, after):
+        cells = " | ".join(cell(change, key) for key, _ in COLUMNS)
+        lines.append(f"| {change.label} | {change.rows} | {cells} |")
+    return lines

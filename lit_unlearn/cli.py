@@ -1,0 +1,194 @@
+"""`lit-unlearn fit`, `validate` and `test`: a config and the command line become a run.
+
+The only file that knows Lightning's command line. The parser is made from the constructors of
+`UnlearnModule`, `UnlearnDataModule` and `Trainer`: their annotations are the types, and their
+docstrings the help.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from argparse import ArgumentError
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import StrategyRegistry
+
+from lit_unlearn.cli_config import Config, read_configs, take_config_args
+from lit_unlearn.cli_errors import explain
+from lit_unlearn.schema import InputError
+
+_NAMED_CLASSES = (
+    "lit_unlearn.callbacks",
+    "lit_unlearn.data.contexts",
+    "lit_unlearn.gradients.weighting",
+    "lit_unlearn.models.teacher",
+    "lit_unlearn.objectives",
+)
+"""Imported before parsing: a class that is loaded can be given by its bare name."""
+
+
+def main(args: list[str]) -> None:
+    """Run one stage.
+
+    Args:
+        args: The stage (``fit``, ``validate`` or ``test``), then its options.
+
+    Raises:
+        InputError: The config or the command line cannot be used.
+    """
+    for name in _NAMED_CLASSES:
+        import_module(name)
+    from lit_unlearn.data.datamodule import UnlearnDataModule
+    from lit_unlearn.module import UnlearnModule
+
+    run(UnlearnModule, UnlearnDataModule, args)
+
+
+def run(
+    model_class: type[LightningModule], data_class: type[LightningDataModule], args: list[str]
+) -> None:
+    """Run one stage with the given classes.
+
+    Args:
+        model_class: What ``model`` in a config sets.
+        data_class: What ``data`` in a config sets; must take a ``seed``.
+        args: The stage, then its options.
+
+    Raises:
+        InputError: The config or the command line cannot be used.
+    """
+    stage, *options = args
+    files, overrides = take_config_args(options)
+    config = read_configs(files)
+    _silence_tips()
+    try:
+        UnlearnCLI(model_class, data_class, stage, config, overrides)
+    except MisconfigurationException as error:
+        raise InputError(_one_line(error)) from error
+
+
+class UnlearnCLI(LightningCLI):
+    """Lightning's command line with merged config files, short errors and two fixed classes.
+
+    Args:
+        model_class: What ``model`` sets.
+        data_class: What ``data`` sets.
+        stage: ``fit``, ``validate`` or ``test``.
+        given: The merged config files.
+        overrides: Options of the command line; they win over the files, wherever they stand.
+    """
+
+    def __init__(
+        self,
+        model_class: type[LightningModule],
+        data_class: type[LightningDataModule],
+        stage: str,
+        given: Config,
+        overrides: list[str],
+    ) -> None:
+        self.stage = stage
+        self.given = given
+        self.overrides = overrides
+        files = ["--config", json.dumps(given.values, default=str)] if given.values else []
+        super().__init__(
+            model_class,
+            data_class,
+            args=[stage, *files, *overrides],
+            seed_everything_default=0,
+            auto_configure_optimizers=False,  # it would run before sharded parameters exist
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"prog": "lit-unlearn", "exit_on_error": False, "allow_abbrev": False},
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The stages, each with the arguments of the trainer's method that are not options."""
+        known = LightningCLI.subcommands()
+        return {stage: known[stage] for stage in ("fit", "validate", "test")}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """One seed for everything: the order of the data takes it as well."""
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and say in one line what cannot be parsed.
+
+        Raises:
+            InputError: An option, key or value is not known or has the wrong type.
+        """
+        try:
+            self.config = parser.parse_args(args)  # type: ignore[arg-type]
+        except ArgumentError as error:
+            message = explain(str(error), self.given, self.overrides, self._roots())
+            raise InputError(message) from None
+
+    def _roots(self) -> dict[str, Any]:
+        """Every outermost key of the stage, with the class that it sets."""
+        actions = self._subcommand_parsers[self.stage]._actions
+        keys = {action.dest.split(".")[0]: Any for action in actions if action.dest != "help"}
+        classes = {"trainer": Trainer, "model": self._model_class, "data": self._datamodule_class}
+        return {**keys, **classes}
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the command line alone; Lightning lays a checkpoint's settings over it.
+
+        Raises:
+            InputError: The checkpoint does not exist.
+        """
+        name = self.config[self.stage].get("ckpt_path")
+        if name and name not in ("best", "last", "hpc") and not Path(name).exists():
+            raise InputError(f"--ckpt_path {name}: no such file or folder")
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
+        """The trainer, with a TensorBoard logger unless the config says otherwise.
+
+        Raises:
+            InputError: Lightning refuses the combination.
+        """
+        if config.get("logger") in (None, True):
+            root = config.get("default_root_dir") or Path.cwd()
+            config["logger"] = TensorBoardLogger(str(root), default_hp_metric=False)
+        try:
+            return super()._instantiate_trainer(config, callbacks)
+        except (ValueError, MisconfigurationException) as error:
+            raise InputError(f"trainer: {_one_line(error)}{_strategy_hint(config)}") from error
+
+
+def _seed(value: bool | int) -> int:
+    """The seed of the data: Lightning takes 0 where it is told true, or none at all."""
+    return 0 if isinstance(value, bool) else value
+
+
+def _strategy_hint(config: Mapping[str, Any]) -> str:
+    """The strategy that was meant, where an unknown one is the trouble."""
+    name = config.get("strategy")
+    known = ["auto", *StrategyRegistry.available_strategies()]
+    if not isinstance(name, str) or name in known:
+        return ""
+    close = get_close_matches(name, known, n=2)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+class _NoTips(logging.Filter):
+    """Drops Lightning's advertisements."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Tip:" not in record.getMessage()
+
+
+def _silence_tips() -> None:
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(_NoTips())

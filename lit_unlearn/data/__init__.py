@@ -1,0 +1,1 @@
+"""From a raw benchmark row to the batches of one step."""

@@ -1,0 +1,192 @@
+"""The data sets that are known by name: their domain, and their file in a local data root.
+
+The names are those of the Hugging Face hub, so that one config runs with the hub and without it.
+The file layout is one folder for each benchmark, as the authors' repositories publish the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from lit_unlearn.schema import Domain
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One split of one known data set."""
+
+    hub_id: str
+    config: str | None
+    split: str
+    file: str
+    """Path relative to the data root."""
+    domain: Domain | None
+    """None where the rows are no training data by themselves."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """As `Source.columns`."""
+    where: Mapping[str, list[str]] = field(default_factory=dict)
+    """As `Source.where`: which rows of the file make up this configuration."""
+    note: str = ""
+    """How the local file differs from the hub's data set; said once whenever it is read."""
+
+
+_QUESTIONS_ALONE = {"question": "prompt", "answer": ""}
+_UNION = "the local file joins the rows of all 200 targets, each once"
+
+
+def _tofu() -> list[Benchmark]:
+    """Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs" (arXiv 2401.06121)."""
+    answers = ["full", "retain_perturbed", "real_authors_perturbed", "world_facts_perturbed"]
+    for percent in (1, 5, 10):
+        forget = f"forget{percent:02d}"
+        answers += [forget, f"{forget}_perturbed", f"retain{100 - percent}"]
+    rows: list[tuple[Domain, str]] = [("question_answer", name) for name in answers]
+    rows += [("multiple_choice", "real_authors"), ("multiple_choice", "world_facts")]
+    return [
+        Benchmark("locuslab/TOFU", name, "train", f"tofu/{name}.json", domain)
+        for domain, name in rows
+    ]
+
+
+def _muse() -> list[Benchmark]:
+    """Shi et al., "MUSE: Machine Unlearning Six-Way Evaluation" (arXiv 2407.06460)."""
+    return [
+        Benchmark(
+            f"muse-bench/MUSE-{corpus}",
+            "knowmem",
+            split,
+            f"muse/{corpus.lower()}/knowmem_{split}.json",
+            "question_answer",
+        )
+        for corpus in ("News", "Books")
+        for split in ("forget_qa", "forget_qa_icl", "retain_qa", "retain_qa_icl")
+    ]
+
+
+def _multiple_choice() -> list[Benchmark]:
+    """WMDP (Li et al., arXiv 2403.03218) and MMLU (Hendrycks et al., arXiv 2009.03300)."""
+    wmdp = [
+        Benchmark(
+            "cais/wmdp", f"wmdp-{part}", "test", f"wmdp/{part}_questions.json", "multiple_choice"
+        )
+        for part in ("bio", "chem", "cyber")
+    ]
+    mmlu = Benchmark(
+        "cais/mmlu",
+        "all",
+        "test",
+        "mmlu/mmlu_test_union.jsonl.gz",
+        "multiple_choice",
+        note="the local file holds 11,043 of the 14,042 test questions, of all 57 subjects",
+    )
+    return [*wmdp, mmlu]
+
+
+def _rwku() -> list[Benchmark]:
+    """Jin et al., "RWKU: Benchmarking Real-World Knowledge Unlearning" (arXiv 2406.10890)."""
+    hub_id = "jinzhuoran/RWKU"
+    probes = [f"forget_level{level}" for level in (1, 2, 3)] + [
+        "neighbor_level1",
+        "neighbor_level2",
+    ]
+    known = [
+        Benchmark(hub_id, name, "test", f"rwku/{name}.jsonl.gz", "question_answer")
+        for name in probes
+    ]
+    known.append(Benchmark(hub_id, "forget_target", "train", "rwku/forget_target.jsonl", None))
+    known += [
+        Benchmark(
+            hub_id,
+            f"mia_{part}",
+            "test",
+            f"rwku/{part}_mia_first15.jsonl.gz",
+            "passage",
+            note="the local file holds the passages of the first 15 of 200 targets",
+        )
+        for part in ("forget", "retain")
+    ]
+    return known
+
+
+def _rwku_utility() -> list[Benchmark]:
+    """The general-ability sets of RWKU (see `_rwku`)."""
+    utility: list[tuple[str, str, Domain, dict[str, str], str]] = [
+        ("fluency", "fluency.jsonl", "instruction", {"answer": ""}, _UNION),
+        (
+            "truthfulness",
+            "truthful.jsonl.gz",
+            "multiple_choice",
+            {},
+            f"{_UNION}; the right option always stands first",
+        ),
+        (
+            "factuality",
+            "triviaqa.jsonl.gz",
+            "question_answer",
+            {},
+            f"{_UNION}, and holds a sample of 2,000 of these 9,350",
+        ),
+    ]
+    return [
+        Benchmark(
+            "jinzhuoran/RWKU",
+            f"utility_{name}",
+            "test",
+            f"rwku/utility_{file}",
+            domain,
+            columns,
+            note=note,
+        )
+        for name, file, domain, columns, note in utility
+    ]
+
+
+def _xstest() -> list[Benchmark]:
+    """Röttger et al., "XSTest" (arXiv 2308.01263): prompts alone; `label` is safe or unsafe.
+
+    ``walledai/XSTest`` is the copy most evaluations name, and asks for a log-in; ``Paul/XSTest``
+    is the same table from its first author.
+    """
+    file = "over_refusal/xstest_prompts.csv"
+    return [
+        Benchmark(hub_id, None, split, file, "question_answer", _QUESTIONS_ALONE)
+        for hub_id, split in (("walledai/XSTest", "test"), ("Paul/XSTest", "train"))
+    ]
+
+
+KNOWN: tuple[Benchmark, ...] = (
+    *_tofu(),
+    *_muse(),
+    *_multiple_choice(),
+    *_rwku(),
+    *_rwku_utility(),
+    *_xstest(),
+)
+"""Every known split; MMLU's subjects are further configurations of the one entry."""
+
+
+def find_benchmark(hub_id: str, config: str | None, split: str) -> Benchmark | None:
+    """The known data set of these names (capitals of the hub id do not matter), or None.
+
+    A configuration of ``cais/mmlu`` other than ``all`` is a subject: the rows of ``all`` whose
+    column ``subject`` says so.
+    """
+    hub_id = hub_id.casefold()
+    for known in KNOWN:
+        if known.hub_id.casefold() != hub_id or known.split != split:
+            continue
+        if known.config == config:
+            return known
+        if known.hub_id == "cais/mmlu" and config is not None:
+            return replace(known, config=config, where={"subject": [config]})
+    return None
+
+
+def known_names(hub_id: str) -> list[str]:
+    """What is known of a hub id, as ``config=forget10 split=train``, for error messages."""
+    return [
+        f"config={known.config} split={known.split}" if known.config else f"split={known.split}"
+        for known in KNOWN
+        if known.hub_id.casefold() == hub_id.casefold()
+    ]

@@ -1,0 +1,69 @@
+"""list[EncodedExample] -> TokenBatch. Masks come from lengths, never from the pad id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lit_unlearn.schema import EncodedExample, TokenBatch, Tokens
+
+
+def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Right-padded ids and their mask, both ``[B, T]`` int64."""
+    longest = max(len(sequence) for sequence in sequences)
+    input_ids = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros(len(sequences), longest, dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        input_ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        mask[row, : len(sequence)] = 1
+    return input_ids, mask
+
+
+def tokens(
+    sequences: Sequence[Sequence[int]], starts: Sequence[int], counts: Sequence[int], pad_id: int
+) -> Tokens:
+    """Padded sequences and the positions that predict ``counts[b]`` tokens from ``starts[b]`` on.
+
+    The causal shift happens here, once: the token at ``start`` is predicted at ``start - 1``.
+    """
+    input_ids, mask = pad(sequences, pad_id)
+    rows = [row for row, count in enumerate(counts) for _ in range(count)]
+    columns = [
+        start - 1 + k for start, count in zip(starts, counts, strict=True) for k in range(count)
+    ]
+    return Tokens(input_ids, mask, torch.tensor(rows), torch.tensor(columns))
+
+
+def collate(groups: Sequence[Sequence[EncodedExample]], pad_id: int) -> TokenBatch:
+    """The rows of one objective in one step as tensors.
+
+    Args:
+        groups: One entry per example: its candidates (one, unless it has several prefills).
+        pad_id: Any valid token id; it is never looked at.
+    """
+    rows = [row for group in groups for row in group]
+    counts = [row.predictions for row in rows]
+    student = tokens([r.student_ids for r in rows], [r.student_start for r in rows], counts, pad_id)
+    teacher = tokens([r.teacher_ids for r in rows], [r.teacher_start for r in rows], counts, pad_id)
+    unprefilled = None
+    if any(row.unprefilled_ids for row in rows):
+        unprefilled = tokens(
+            [r.unprefilled_ids or r.teacher_ids for r in rows],
+            [r.unprefilled_start or r.teacher_start for r in rows],
+            counts,
+            pad_id,
+        )
+    targets = [row.student_ids[row.student_start :] for row in rows]
+    return TokenBatch(
+        example_ids=tuple(row.example_id for row in rows),
+        groups=torch.tensor([index for index, group in enumerate(groups) for _ in group]),
+        student=student,
+        teacher=teacher,
+        offsets=torch.tensor([k for count in counts for k in range(count)]),
+        target_ids=torch.tensor([t for target in targets for t in target])
+        if all(targets)
+        else None,
+        unprefilled=unprefilled,
+    )

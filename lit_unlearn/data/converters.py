@@ -1,0 +1,243 @@
+"""One raw row -> examples, one small function for each domain, in both representations.
+
+Under ``unified`` an example is a chat conversation whose last turn is a question. Under ``raw`` it
+is plain text: the model's text is ``turns[0].content`` followed by ``answer``, verbatim, which is
+why answers, distractors and paraphrases carry their leading white space there. `Example.accepted`
+is compared with generated text and never carries any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from string import ascii_uppercase
+
+from lit_unlearn.data.fields import (
+    EXPECTED_KEYS,
+    checked_text,
+    find_key,
+    text_of,
+    texts_of,
+    wrong_type,
+)
+from lit_unlearn.data.passages import CONTINUE, ask_blank, clozes, continuation
+from lit_unlearn.data.rows import RawRow, bad_row
+from lit_unlearn.schema import Domain, Example, Representation, Role, Turn
+
+_ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
+_SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
+
+
+def question_answer(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
+    r"""A question with its answer; of a list of answers the first is the gold one.
+
+    Further answers and the column ``accepted`` count as correct; ``perturbed_answer`` gives the
+    distractors and ``paraphrased_answer`` the paraphrases, as in TOFU. A question with a blank
+    (RWKU level 1) becomes a request to fill it in. Raw: ``Question: ...\nAnswer:``.
+    """
+    question = _question(row, "question_answer")
+    answers = _answers(row, "question_answer")
+    plain = representation == "raw"
+    space = " " if plain else ""
+    prompt = f"Question: {question}\nAnswer:" if plain else ask_blank(question)
+    return [
+        Example(
+            example_id,
+            (Turn("user", prompt),),
+            _led(answers[0], space) if answers else "",
+            "question_answer",
+            accepted=_distinct([*answers[1:], *texts_of(row, "accepted")], besides=answers[:1]),
+            distractors=_led_all(texts_of(row, "perturbed_answer"), space),
+            paraphrases=_led_all(texts_of(row, "paraphrased_answer"), space),
+            plain=plain,
+        )
+    ]
+
+
+def multiple_choice(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
+    """An open question whose answer is the text of the right option; the others are distractors.
+
+    Options are the list ``choices`` or the columns ``option1``, ``option2``, ...; ``answer`` is the
+    text of the right one, its letter, or its index from 0. TruthfulQA's ``mc1_targets`` are read
+    too. An option with the same text as the right one is no distractor. Raw: the question with its
+    lettered options; answer and distractors are letters.
+    """
+    question = _question(row, "multiple_choice")
+    options, right = _options(row)
+    if representation == "unified":
+        others = _distinct(options, besides=[options[right]])
+        turns = (Turn("user", ask_blank(question)),)
+        return [Example(example_id, turns, options[right], "multiple_choice", distractors=others)]
+    letters = ascii_uppercase[: len(options)]
+    listed = "\n".join(f"{letter}. {text}" for letter, text in zip(letters, options, strict=True))
+    return [
+        Example(
+            example_id,
+            (Turn("user", f"{question}\n{listed}\nAnswer:"),),
+            f" {letters[right]}",
+            "multiple_choice",
+            distractors=tuple(f" {letter}" for letter in letters if letter != letters[right]),
+            plain=True,
+        )
+    ]
+
+
+def passage(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
+    """A continuation and up to two blanks to fill in (see `passages`).
+
+    Raw: the whole passage is the answer to an empty prompt, as in language modelling.
+    """
+    text = text_of(row, find_key(row, EXPECTED_KEYS["passage"][0], "passage"))
+    if representation == "raw":
+        return [Example(example_id, (Turn("user", ""),), text, "passage", plain=True)]
+    pairs: list[tuple[str, str, str]] = []
+    cut = continuation(text)
+    if cut is not None:
+        pairs.append(("continuation", CONTINUE + cut[0], cut[1]))
+    for number, cloze in enumerate(clozes(text), start=1):
+        pairs.append((f"cloze{number}", cloze.question, cloze.answer))
+    if not pairs:
+        raise bad_row(
+            row.location,
+            f"a passage should have at least 6 words to ask about. Found {text!r}; join short "
+            "lines, set `on_bad_row: skip`, or use `representation: raw`.",
+        )
+    return [
+        Example(f"{example_id}/{kind}", (Turn("user", question),), answer, "passage")
+        for kind, question, answer in pairs
+    ]
+
+
+def dialogue(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
+    r"""The last turn of the assistant with the turns before it; what follows it is left out.
+
+    ``messages`` is a list of ``{role, content}``, ``dialogue`` a list of texts, user first. Raw:
+    ``User: ...\nAssistant: ...`` as one text.
+    """
+    turns = _turns(row)
+    last: Role = "user" if row.answerless else "assistant"
+    end = max((index for index, turn in enumerate(turns) if turn.role == last), default=-1)
+    history = turns[: end + 1] if row.answerless else turns[: max(0, end)]
+    answer = "" if row.answerless or end < 0 else turns[end].content
+    if not history or history[-1].role != "user":
+        found = ", ".join(turn.role for turn in turns) or "no turn"
+        raise bad_row(
+            row.location,
+            f"a dialogue should have a turn of the user before the last one of the assistant. "
+            f"Found {found}; repair the row, or set `on_bad_row: skip`.",
+        )
+    if representation == "unified":
+        return [Example(example_id, tuple(history), answer, "dialogue")]
+    lines = [f"{_SPEAKERS[turn.role]}: {turn.content}" for turn in history]
+    prompt = "\n".join([*lines, "Assistant:"])
+    answer = _led(answer, " ")
+    return [Example(example_id, (Turn("user", prompt),), answer, "dialogue", plain=True)]
+
+
+def instruction(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
+    """An instruction with an optional ``input``, and what it should produce.
+
+    Raw: the headings of Alpaca (``### Instruction:`` and so on).
+    """
+    task = text_of(row, find_key(row, EXPECTED_KEYS["instruction"][0], "instruction"))
+    given = row.values.get("input") or ""
+    given = checked_text(row, "key 'input'", given) if given != "" else ""
+    answers = _answers(row, "instruction")
+    answer = answers[0] if answers else ""
+    if representation == "unified":
+        content = f"{task}\n\n{given}" if given else task
+        return [Example(example_id, (Turn("user", content),), answer, "instruction")]
+    parts = [f"### Instruction:\n{task}", *([f"### Input:\n{given}"] if given else [])]
+    prompt = "\n\n".join([*parts, "### Response:"])
+    answer = _led(answer, "\n")
+    return [Example(example_id, (Turn("user", prompt),), answer, "instruction", plain=True)]
+
+
+# ---------------------------------------------------------------------------------------- parts
+
+
+def _question(row: RawRow, domain: Domain) -> str:
+    return text_of(row, find_key(row, EXPECTED_KEYS[domain][0], domain))
+
+
+def _answers(row: RawRow, domain: Domain) -> list[str]:
+    """Gold answer and further ones; no entry where the source has questions alone."""
+    if row.answerless:
+        return []
+    key = find_key(row, EXPECTED_KEYS[domain][-1], domain)
+    answers = texts_of(row, key)
+    if not answers:
+        raise bad_row(row.location, f"key {key!r} should hold an answer. Found an empty list.")
+    return answers
+
+
+def _options(row: RawRow) -> tuple[list[str], int]:
+    """The options of a multiple-choice row, and the index of the right one."""
+    targets = row.values.get("mc1_targets")
+    if isinstance(targets, dict) and {"choices", "labels"} <= targets.keys():
+        options = [checked_text(row, "an option", text) for text in targets["choices"]]
+        labels = list(targets["labels"])
+        if labels.count(1) != 1 or len(labels) != len(options):
+            raise wrong_type(row, "key 'mc1_targets'", "options with one label 1", labels)
+        return options, labels.index(1)
+    key = find_key(row, EXPECTED_KEYS["multiple_choice"][1], "multiple_choice")
+    if key == "choices":
+        options = texts_of(row, key)
+    else:
+        numbers = range(1, len(row.values) + 1)
+        names = [f"option{n}" for n in numbers if f"option{n}" in row.values]
+        options = [text_of(row, name) for name in names]
+    if not 2 <= len(options) <= len(ascii_uppercase):
+        raise wrong_type(row, "the options", "at least 2 and at most 26 texts", options)
+    answer = row.values[find_key(row, ("answer",), "multiple_choice")]
+    return options, _right_option(row, options, answer)
+
+
+def _right_option(row: RawRow, options: list[str], answer: object) -> int:
+    """Index of the right option, given by index, by its text, or by its letter."""
+    names: dict[str, int] = {str(index): index for index in range(len(options))}
+    names |= {ascii_uppercase[index]: index for index in range(len(options))}
+    names |= {text: index for index, text in reversed(list(enumerate(options)))}
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(options):
+        return answer
+    if isinstance(answer, str) and answer.strip() in names:
+        return names[answer.strip()]
+    last = len(options) - 1
+    expected = f"an index from 0 to {last}, a letter from A to {ascii_uppercase[last]}, or the text"
+    raise wrong_type(row, "key 'answer'", f"{expected} of an option", answer)
+
+
+def _turns(row: RawRow) -> list[Turn]:
+    """The turns of a dialogue row."""
+    key = find_key(row, EXPECTED_KEYS["dialogue"][0], "dialogue")
+    entries = row.values[key]
+    if not isinstance(entries, list):
+        raise wrong_type(row, f"key {key!r}", "a list of turns", entries)
+    if key == "dialogue":
+        texts = texts_of(row, key)
+        return [Turn(("user", "assistant")[i % 2], text) for i, text in enumerate(texts)]
+    turns: list[Turn] = []
+    for entry in entries:
+        if not isinstance(entry, dict) or not {"role", "content"} <= entry.keys():
+            raise wrong_type(row, "a turn of 'messages'", "an object of role and content", entry)
+        role = _ROLES.get(str(entry["role"]))
+        if role is None:
+            raise wrong_type(row, "a role", "system, user or assistant", entry["role"])
+        turns.append(
+            Turn(role, checked_text(row, f"the content of a {role} turn", entry["content"]))
+        )
+    return turns
+
+
+def _led(text: str, space: str) -> str:
+    """A text with white space in front; an empty one stays empty."""
+    return space + text if text else ""
+
+
+def _led_all(texts: Iterable[str], space: str) -> tuple[str, ...]:
+    return tuple(space + text for text in texts)
+
+
+def _distinct(texts: Iterable[str], besides: Iterable[str]) -> tuple[str, ...]:
+    """Each text once, in order, without those of ``besides``."""
+    left_out = set(besides)
+    return tuple(text for text in dict.fromkeys(texts) if text not in left_out)

@@ -1,0 +1,214 @@
+"""UnlearnDataModule: reads the rows of every objective and serves them step by step."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lit_unlearn.data.collation import collate
+from lit_unlearn.data.duplicates import describe, find_duplicates
+from lit_unlearn.data.encoding import OnProblem
+from lit_unlearn.data.mixing import Draw, Mixing, StepPlan, draw, rows_per_step
+from lit_unlearn.data.objective_data import ObjectiveData
+from lit_unlearn.data.sources import OnBadRow, Source
+from lit_unlearn.data.unify import load_examples
+from lit_unlearn.schema import EncodedExample, Example, InputError, Representation, TokenBatch
+
+log = logging.getLogger(__name__)
+
+StepBatch = dict[str, list[TokenBatch]]
+EncodedRows = dict[str, list[list[EncodedExample]]]
+
+
+class UnlearnDataModule(LightningDataModule):
+    """Rows of any number of named objectives, in one representation, mixed step by step.
+
+    The names must be those of `model.objectives`. Which rows make up a step depends on nothing
+    but the seed, the step and the device, so that a resumed run continues exactly.
+
+    Args:
+        objectives: The data of each objective, by name; usually forget, retain, neighbor and
+            adversarial.
+        representation: `unified` turns every domain into chat questions and answers; `raw` keeps
+            each domain's own surface form as plain text.
+        mixing: How a batch is shared out: `stratified` takes each objective's `rows`;
+            `proportional` and `temperature` share out `batch_size` by the numbers of rows.
+        batch_size: Rows per step over all objectives (proportional and temperature mixing).
+        mixing_temperature: 1 is proportional; the higher, the more equal the shares.
+        micro_batch_rows: Most rows in one forward pass; gradients are accumulated per objective.
+            Null takes all rows of an objective at once.
+        max_length: Longest sequence in tokens, of the student and of the teacher.
+        data_root: Folder that stands in for the hub, with the hub's names or in the benchmark
+            layout of the documentation; null reads the environment variable LIT_UNLEARN_DATA.
+        on_bad_row: What happens to rows that cannot be read: stop with file, line and reason, or
+            skip and count them.
+        on_problem: What happens to rows that cannot be encoded as they should (answer cut off,
+            empty answer, prompt not a prefix): stop, or warn with counts.
+        seed: Seed of the order of rows; set by `seed_everything` on the command line.
+        num_workers: Processes that collate batches; the batches do not depend on it.
+    """
+
+    def __init__(
+        self,
+        objectives: dict[str, ObjectiveData],
+        representation: Representation = "unified",
+        mixing: Mixing = "stratified",
+        batch_size: int = 16,
+        mixing_temperature: float = 2.0,
+        micro_batch_rows: int | None = None,
+        max_length: int = 2048,
+        data_root: str | None = None,
+        on_bad_row: OnBadRow = "error",
+        on_problem: OnProblem = "error",
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if not objectives:
+            raise InputError(
+                "Parameter `data.objectives` should name at least one objective. Found none."
+            )
+        self.objectives = objectives
+        self.representation: Representation = representation
+        self.mixing: Mixing = mixing
+        self.batch_size = batch_size
+        self.mixing_temperature = mixing_temperature
+        self.micro_batch_rows = micro_batch_rows
+        self.max_length = max_length
+        self.data_root = Path(data_root) if data_root else None
+        self.on_bad_row: OnBadRow = on_bad_row
+        self.on_problem: OnProblem = on_problem
+        self.seed = seed
+        self.num_workers = num_workers
+        self.examples: dict[str, list[Example]] = {}
+        self.evaluation: dict[str, list[Example]] = {}
+        self.encoded: EncodedRows = {}
+        self.pad_id = 0
+
+    def setup(self, stage: str) -> None:
+        """Read the rows of all objectives, once; report duplicates that work against each other."""
+        if self.examples:
+            return
+        for name, data in self.objectives.items():
+            self.examples[name] = self._read(data.sources)
+            chosen = self._read(data.evaluation) if data.evaluation else self.examples[name]
+            self.evaluation[name] = chosen[: data.evaluation_rows]
+        forgotten = [n for n, data in self.objectives.items() if data.expect == "decline"]
+        text = describe(find_duplicates(self.examples), forgotten)
+        if text:
+            log.warning(text)
+
+    def _read(self, sources: Sequence[Source]) -> list[Example]:
+        return load_examples(sources, self.data_root, self.representation, self.on_bad_row)
+
+    # --------------------------------------------------------------------------------- serving
+
+    def set_rows(self, encoded: EncodedRows, pad_id: int) -> None:
+        """Take the encoded rows: for each objective and row its candidates (usually one)."""
+        self.encoded = encoded
+        self.pad_id = pad_id
+
+    def plan(self, rank: int = 0, world: int = 1) -> StepPlan:
+        """Which rows make up which step."""
+        sizes = {name: len(rows) for name, rows in self.encoded.items()}
+        wanted = {name: data.rows for name, data in self.objectives.items()}
+        per_step = rows_per_step(
+            sizes, self.mixing, wanted, self.batch_size, self.mixing_temperature
+        )
+        return StepPlan(sizes, per_step, self.seed, rank, world)
+
+    def summary(self, steps: int) -> str:
+        """Rows, tokens and epochs of each objective, for the line at the start."""
+        plan = self.plan()
+        parts = []
+        for name, epochs in plan.epochs(steps).items():
+            rows = self.encoded[name]
+            answer = sum(row[0].predictions for row in rows)
+            prompt = sum(row[0].student_start for row in rows)
+            parts.append(
+                f"{name}: {len(rows)} rows, {prompt} prompt + {answer} answer tokens, "
+                f"{plan.rows_per_step[name]:g} rows a step, {epochs:.2f} epochs"
+            )
+        return "; ".join(parts)
+
+    def train_dataloader(self) -> DataLoader[StepBatch]:
+        """One item per optimizer step, from the trainer's current step on."""
+        trainer = self.trainer
+        if trainer is None or trainer.max_steps < 1:
+            raise InputError(
+                "Parameter `trainer.max_steps` should be the number of optimizer steps. Found "
+                f"{None if trainer is None else trainer.max_steps}; set for example "
+                "--trainer.max_steps 60 (epochs differ between objectives, so steps count)."
+            )
+        plan = self.plan(trainer.global_rank, trainer.world_size)
+        return StepLoader(
+            StepDataset(self, plan, trainer.max_steps),
+            batch_size=None,
+            sampler=RemainingSteps(trainer.global_step, trainer.max_steps),
+            num_workers=self.num_workers,
+        )
+
+    def batch(self, drawn: dict[str, list[Draw]]) -> StepBatch:
+        """The token batches of one step, in micro batches."""
+        return {name: self._micro_batches(name, draws) for name, draws in drawn.items()}
+
+    def _micro_batches(self, name: str, draws: list[Draw]) -> list[TokenBatch]:
+        groups = [self._candidates(name, drawn) for drawn in draws]
+        size = self.micro_batch_rows or max(1, len(groups))
+        return [
+            collate(groups[start : start + size], self.pad_id)
+            for start in range(0, len(groups), size)
+        ]
+
+    def _candidates(self, name: str, drawn: Draw) -> list[EncodedExample]:
+        """A row's candidates in this visit: all, or the next few of its prefills."""
+        rows = self.encoded[name][drawn.index]
+        prefills = self.objectives[name].prefills
+        count = len(rows) if prefills is None else min(prefills.candidates, len(rows))
+        stream = f"{name}/{drawn.index}"
+        first = drawn.visit * count
+        indices = [draw(len(rows), self.seed, stream, p).index for p in range(first, first + count)]
+        return [rows[index] for index in dict.fromkeys(indices)]
+
+
+class StepLoader(DataLoader[StepBatch]):
+    """A loader that needs no state to resume: it starts at the trainer's step, as Lightning is told
+    by these two methods."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Nothing; the step is in the checkpoint already."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Nothing to load."""
+
+
+class StepDataset(Dataset[StepBatch]):
+    """Item k is the batch of optimizer step k on this device."""
+
+    def __init__(self, data: UnlearnDataModule, plan: StepPlan, steps: int) -> None:
+        self.data = data
+        self.plan = plan
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> StepBatch:
+        return self.data.batch(self.plan.step(step))
+
+
+class RemainingSteps(Sampler[int]):
+    """Steps from `start` on. Its length is that of the whole run, as Lightning counts on resume."""
+
+    def __init__(self, start: int, steps: int) -> None:
+        self.start = start
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.steps))

@@ -1,0 +1,90 @@
+"""Reading typed values out of a raw row, with errors that say where, what and how to repair it."""
+
+from __future__ import annotations
+
+from lit_unlearn.data.rows import RawRow, bad_row, did_you_mean
+from lit_unlearn.schema import Domain, InputError
+
+EXPECTED_KEYS: dict[Domain, tuple[tuple[str, ...], ...]] = {
+    "question_answer": (("question", "query", "prompt"), ("answer", "answers")),
+    "multiple_choice": (("question", "query", "prompt"), ("choices", "option1"), ("answer",)),
+    "passage": (("text", "passage"),),
+    "dialogue": (("messages", "dialogue"),),
+    "instruction": (("instruction", "prompt"), ("output", "response", "answer")),
+}
+"""The keys that the rows of a domain must have; of names in one group the first found is read."""
+
+ANSWER_KEYS = ("answer", "answers", "output", "response")
+
+
+def expected_keys(domain: Domain) -> str:
+    """The keys of a domain as a text: ``question (or query, prompt) and answer (or answers)``."""
+    return " and ".join(_group_text(names) for names in EXPECTED_KEYS[domain])
+
+
+def _group_text(names: tuple[str, ...]) -> str:
+    return f"{names[0]} (or {', '.join(names[1:])})" if len(names) > 1 else names[0]
+
+
+def find_key(row: RawRow, names: tuple[str, ...], domain: Domain) -> str:
+    """The first of ``names`` that the row has.
+
+    Raises:
+        InputError: It has none; the message names the keys found and the repair.
+    """
+    key = next((name for name in names if name in row.values), None)
+    if key is not None:
+        return key
+    found = list(row.values)
+    close = next((guess for name in names if (guess := did_you_mean(name, found))), "")
+    repair = f"rename the column, or set `columns: {{{names[0]}: <its name here>}}` of the source"
+    if names[0] in ANSWER_KEYS:
+        repair += f"; where it has questions alone, `columns: {{{ANSWER_KEYS[0]}: ''}}`"
+    raise bad_row(
+        row.location,
+        f"a row of domain {domain} should have {expected_keys(domain)}. Found the keys "
+        f"{', '.join(map(repr, found)) or 'none'}, without {_group_text(names)}{close}; {repair}.",
+    )
+
+
+def text_of(row: RawRow, key: str) -> str:
+    """The text of one column, without white space around it.
+
+    Raises:
+        InputError: It is not text, or empty.
+    """
+    return checked_text(row, f"key {key!r}", row.values[key])
+
+
+def checked_text(row: RawRow, what: str, value: object) -> str:
+    """``value`` as text without white space around it; ``what`` names it in the message.
+
+    Raises:
+        InputError: It is not text, or empty.
+    """
+    if not isinstance(value, str):
+        raise wrong_type(row, what, "text", value)
+    text = value.strip()
+    if not text:
+        raise bad_row(
+            row.location,
+            f"{what} should be text. Found an empty text; fill it in, or set `on_bad_row: skip`.",
+        )
+    return text
+
+
+def texts_of(row: RawRow, key: str) -> list[str]:
+    """The texts of a column that holds one text or a list; no entry where the column is absent.
+
+    Raises:
+        InputError: It is neither, or a text in it is empty.
+    """
+    value = row.values.get(key, [])
+    values = value if isinstance(value, list) else [value]
+    return [checked_text(row, f"key {key!r}", entry) for entry in values]
+
+
+def wrong_type(row: RawRow, what: str, expected: str, found: object) -> InputError:
+    """The message for a value of the wrong type."""
+    kind = type(found).__name__
+    return bad_row(row.location, f"{what} should be {expected}. Found {kind} {found!r:.60}.")

@@ -1,0 +1,132 @@
+"""Which rows make up which step: a pure function of (seed, step, rank, world).
+
+Every objective is an endless stream: its rows in a shuffled order, shuffled anew each epoch. A
+step takes the next rows of each stream, so that resuming at step k gives the batches of an
+unbroken run without any saved state, on any number of ranks. No other file draws random numbers
+for data.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import floor
+from typing import Literal
+
+from lit_unlearn.schema import InputError
+
+Mixing = Literal["stratified", "proportional", "temperature"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One row of a step: its index in the objective's rows, and how often it came before."""
+
+    index: int
+    visit: int
+
+
+@lru_cache(maxsize=256)
+def epoch_order(size: int, seed: int, objective: str, epoch: int) -> tuple[int, ...]:
+    """The order of an objective's rows in one epoch."""
+    order = list(range(size))
+    random.Random(f"{seed}/{objective}/{epoch}").shuffle(order)
+    return tuple(order)
+
+
+def draw(size: int, seed: int, objective: str, position: int) -> Draw:
+    """The row at one position of an objective's endless stream."""
+    epoch, index = divmod(position, size)
+    return Draw(epoch_order(size, seed, objective, epoch)[index], epoch)
+
+
+def shares(sizes: Mapping[str, int], mixing: Mixing, temperature: float = 1.0) -> dict[str, float]:
+    """Expected share of each objective in a batch, from the number of its rows.
+
+    ``share_i = n_i^(1/temperature) / sum_j n_j^(1/temperature)``; proportional mixing has
+    temperature 1, a high temperature approaches equal shares (Raffel et al. 2020,
+    arXiv 1910.10683, section 3.5.2).
+    """
+    exponent = 1.0 if mixing == "proportional" else 1.0 / temperature
+    powers = {name: size**exponent for name, size in sizes.items()}
+    total = sum(powers.values())
+    return {name: power / total for name, power in powers.items()}
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """The rows of every step.
+
+    Args:
+        sizes: Rows of each objective.
+        rows_per_step: Rows of each objective in one step over all ranks. A fraction such as 0.5
+            gives a row every other step; over many steps the ratio is exact.
+        seed: Seed of the shuffles.
+        rank: This process.
+        world: Number of processes; rank r takes every world-th row of the step, from the r-th on.
+    """
+
+    sizes: Mapping[str, int]
+    rows_per_step: Mapping[str, float]
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        for name, rows in self.rows_per_step.items():
+            if rows <= 0 or self.sizes.get(name, 0) <= 0:
+                raise InputError(
+                    f"Objective {name!r} should have rows and a positive share of the batch. "
+                    f"Found {self.sizes.get(name, 0)} rows and {rows} rows per step; "
+                    f"check `data.objectives.{name}.sources` and its `rows`."
+                )
+
+    def step(self, step: int) -> dict[str, list[Draw]]:
+        """The rows of one step, by objective, for this rank (possibly none)."""
+        plan = {}
+        for name, rows in self.rows_per_step.items():
+            first, last = floor(step * rows + 1e-9), floor((step + 1) * rows + 1e-9)
+            mine = range(first + self.rank, last, self.world)
+            plan[name] = [draw(self.sizes[name], self.seed, name, p) for p in mine]
+        return plan
+
+    def steps(self, start: int) -> Iterator[dict[str, list[Draw]]]:
+        """All steps from ``start`` on, without end."""
+        while True:
+            yield self.step(start)
+            start += 1
+
+    def epochs(self, steps: int) -> dict[str, float]:
+        """How often each objective's rows are seen in so many steps."""
+        return {n: steps * rows / self.sizes[n] for n, rows in self.rows_per_step.items()}
+
+
+def rows_per_step(
+    sizes: Mapping[str, int],
+    mixing: Mixing,
+    rows: Mapping[str, float],
+    batch_size: int,
+    temperature: float,
+) -> dict[str, float]:
+    """Rows of each objective in a step.
+
+    Args:
+        sizes: Rows of each objective.
+        mixing: ``stratified`` takes `rows` as they are; the others share out `batch_size`.
+        rows: Rows per step of each objective (stratified).
+        batch_size: Rows per step of all objectives together (proportional, temperature).
+        temperature: See `shares`.
+
+    Raises:
+        InputError: A temperature or batch size that is not positive.
+    """
+    if mixing == "stratified":
+        return dict(rows)
+    if batch_size <= 0 or temperature <= 0:
+        raise InputError(
+            f"Mixing {mixing!r} needs a positive `batch_size` and `mixing_temperature`. "
+            f"Found {batch_size} and {temperature}."
+        )
+    return {n: batch_size * share for n, share in shares(sizes, mixing, temperature).items()}

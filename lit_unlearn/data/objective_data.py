@@ -1,0 +1,62 @@
+"""What one objective reads: its rows, how they are answered, and what its teacher sees."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lit_unlearn.data.contexts import Context
+from lit_unlearn.data.prefills import Prefills
+from lit_unlearn.data.sources import Source
+from lit_unlearn.schema import InputError
+
+Expectation = Literal["answer", "decline"]
+AnswerSource = Literal["gold", "teacher", "refusal", "none"]
+
+
+@dataclass
+class ObjectiveData:
+    """The data of one objective.
+
+    Args:
+        sources: Where the rows come from; several are joined.
+        expect: What the teacher must do with these rows, `answer` or `decline`; the teacher gate
+            checks it.
+        rows: Rows in each step over all devices (mixing `stratified`); 0.5 is a row every other
+            step.
+        answer: The text that is predicted: the row's `gold` answer, the `teacher`'s own answer
+            under its context (generated once before training and stored in the run's folder), a
+            `refusal`, or `none` (only the first token is predicted, from the question alone).
+        refusals: Sentences to decline with, used in turn, or `builtin`; also fill `{refusal}` in
+            contexts.
+        context: What only the teacher sees in front of the question; null for nothing.
+        prefills: Beginnings of the answer that the rows are trained with; null for none.
+        answer_tokens: Longest answer of the teacher in tokens, where `answer` is `teacher`.
+        evaluation: Where the rows for the table before and after training come from; empty takes
+            the first `evaluation_rows` training rows.
+        evaluation_rows: Most rows in that table.
+        evaluation_prefills: Openers for the prefilled half of the table, one for each row in
+            turn; a list, `builtin:eval`, or null for none. Keep them apart from `prefills`.
+    """
+
+    sources: list[Source]
+    expect: Expectation
+    rows: float = 4
+    answer: AnswerSource = "gold"
+    refusals: list[str] | str = "builtin"
+    context: Context | None = None
+    prefills: Prefills | None = None
+    answer_tokens: int = 48
+    evaluation: list[Source] = field(default_factory=list)
+    evaluation_rows: int = 40
+    evaluation_prefills: list[str] | str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise InputError(
+                "Parameter `sources` of an objective's data should list at least one source. "
+                "Found none."
+            )
+        if self.expect == "answer" and self.answer == "refusal":
+            raise InputError(
+                "An objective that expects answers should not have refusals as answers. Found "
+                "`expect: answer` with `answer: refusal`; set `expect: decline`."
+            )

@@ -1,0 +1,221 @@
+"""A source, and the place where its rows will be read from.
+
+Places are looked for in this order: a local file or folder, the built-in set, the data root, the
+hub. The first that has the rows is taken; only the last needs a network.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from lit_unlearn.data.benchmarks import Benchmark, find_benchmark
+from lit_unlearn.data.rows import SUFFIXES, did_you_mean, file_type
+from lit_unlearn.schema import Domain, InputError
+
+ROOT_VARIABLE = "LIT_UNLEARN_DATA"
+"""Environment variable that names the data root where the config does not."""
+
+_BUILTIN = "builtin:"
+
+
+@dataclass
+class Source:
+    """Where some rows of an objective come from.
+
+    Args:
+        path: Hub id such as `locuslab/TOFU`; or a local folder of the same layout; or a local
+            file (.json, .jsonl, .csv, .txt, each also with .gz); or `builtin:forget` and its
+            siblings, which come with the package.
+        config: Configuration of the hub data set, such as `forget10`; in a local folder the file
+            `<config>.json`, `<config>_<split>.json` or `<config>/<split>.json` (or .jsonl, ...).
+        split: Split of the data set; the built-in sets have `train` and `eval`.
+        domain: Shape of the rows; null where the data set is a known benchmark or built-in.
+        columns: Column names of the source that differ from ours, as `ours: theirs`, for example
+            `question: prompt`. `answer: ""` says that the source has questions alone.
+        limit: Take only this many rows, the first ones after `where` and `offset`; null for all.
+        offset: Leave out this many rows first, after `where`.
+        where: Keep only rows whose column has one of the values listed, for example
+            `subject: [Stephen King]`; the names are those of the source.
+    """
+
+    path: str
+    config: str | None = None
+    split: str = "train"
+    domain: Domain | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    offset: int = 0
+    where: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.path.strip():
+            raise InputError(
+                "Parameter `path` of a source should be a hub id, a file, a folder or "
+                "`builtin:<name>`. Found an empty text."
+            )
+        if self.offset < 0 or (self.limit is not None and self.limit < 1):
+            raise InputError(
+                f"Parameters of source {self.name!r}: `offset` should be at least 0 and `limit` "
+                f"at least 1 or null. Found {self.offset} and {self.limit}."
+            )
+        empty = [ours for ours, theirs in self.columns.items() if not theirs and ours != "answer"]
+        if empty:
+            raise InputError(
+                f"Parameter `columns` of source {self.name!r} should name a column for "
+                f"{empty[0]!r}. Found an empty name, which only `answer` may have."
+            )
+
+    @property
+    def name(self) -> str:
+        """Hub id, configuration and split as one text: ``locuslab/TOFU[forget10/train]``."""
+        part = f"{self.config}/{self.split}" if self.config else self.split
+        return f"{self.path}[{part}]"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the rows of a source will be read from."""
+
+    file: Path | Traversable | None
+    """None: the hub."""
+    description: str
+    """For the summary at the start of a run."""
+    domain: Domain | None
+    """`Source.domain`, or what is known of the data set."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, list[str]] = field(default_factory=dict)
+    tried: tuple[Path, ...] = ()
+    """Files that were looked for before the hub, the expected one first."""
+    note: str = ""
+
+
+def resolve(source: Source, data_root: Path | None = None) -> Place:
+    """Find where the rows of a source will be read from, without reading them.
+
+    Args:
+        source: The source.
+        data_root: Folder that stands in for the hub; None reads the environment variable
+            `ROOT_VARIABLE`, and where that is not set there is none.
+
+    Raises:
+        InputError: A local file, built-in set or data root that does not exist.
+    """
+    local = Path(source.path).expanduser()
+    root = _data_root(data_root)
+    if source.path.startswith(_BUILTIN):
+        return _builtin(source)
+    if local.is_file():
+        return _local_file(source, local)
+    if local.is_dir():
+        return _local_folder(source, local)
+    if file_type(source.path):
+        if root is not None and (root / local).is_file():
+            return _local_file(source, root / local)
+        where = "the working folder" if root is None else f"the working folder or {root}"
+        raise InputError(
+            f"Parameter `path` of a source names the file {source.path!r}, which should be in "
+            f"{where}. Found no such file; correct the path or the data root."
+        )
+    return _named(source, root)
+
+
+def _data_root(data_root: Path | None) -> Path | None:
+    name = "data_root"
+    if data_root is None and os.environ.get(ROOT_VARIABLE):
+        data_root, name = Path(os.environ[ROOT_VARIABLE]), ROOT_VARIABLE
+    if data_root is None:
+        return None
+    data_root = data_root.expanduser()
+    if not data_root.is_dir():
+        raise InputError(
+            f"Parameter `{name}` should be an existing folder. Found {str(data_root)!r}, which is "
+            "none; correct it, or leave it out to read from the hub."
+        )
+    return data_root
+
+
+def _builtin(source: Source) -> Place:
+    folder = resources.files("lit_unlearn.data").joinpath("builtin")
+    name = source.path.removeprefix(_BUILTIN)
+    file = folder.joinpath(f"{name}.jsonl")
+    if not file.is_file():
+        stems = (f.name.removesuffix(".jsonl") for f in folder.iterdir() if ".jsonl" in f.name)
+        known = ", ".join(sorted(_BUILTIN + stem for stem in stems))
+        raise InputError(
+            f"Parameter `path` of a source should be one of the built-in sets {known}. Found "
+            f"{source.path!r}{did_you_mean(source.path, known.split(', '))}."
+        )
+    return Place(
+        file,
+        f"{source.name} (comes with the package)",
+        source.domain or "question_answer",
+        source.columns,
+        {"split": [source.split]},
+    )
+
+
+def _local_file(source: Source, file: Path) -> Place:
+    if file_type(file.name) is None:
+        raise InputError(
+            f"Parameter `path` of a source should end in one of {', '.join(SUFFIXES)}, with or "
+            f"without .gz. Found {source.path!r}; convert the file."
+        )
+    return Place(file, str(file), source.domain, source.columns)
+
+
+def _local_folder(source: Source, folder: Path) -> Place:
+    if source.config is None:
+        stems = [folder / source.split]
+    else:
+        config = folder / source.config
+        stems = [config / source.split, config.with_name(f"{config.name}_{source.split}"), config]
+    tried = tuple(file for stem in stems for file in _files(stem))
+    found = next((file for file in tried if file.is_file()), None)
+    if found is None:
+        looked = ", ".join(str(stem.relative_to(folder)) for stem in stems)
+        raise InputError(
+            f"Folder {source.path!r} should hold one of {looked} with a suffix of "
+            f"{', '.join(SUFFIXES)} (or .gz behind it). Found none of them; correct `path`, "
+            "`config` or `split`."
+        )
+    return _local_file(source, found)
+
+
+def _files(stem: Path) -> list[Path]:
+    names = [stem.name + suffix + gz for suffix in SUFFIXES for gz in ("", ".gz")]
+    return [stem.with_name(name) for name in names]
+
+
+def _named(source: Source, root: Path | None) -> Place:
+    """A hub id: the file of that name in the data root, or the hub."""
+    known = find_benchmark(source.path, source.config, source.split)
+    tried = _root_files(source, known, root) if root is not None else ()
+    found = next((file for file in tried if file.is_file()), None)
+    place = Place(
+        found,
+        f"{source.name} from {'the hub' if found is None else found}",
+        source.domain,
+        source.columns,
+        tried=tried,
+    )
+    if known is None:
+        return place
+    partial = root is not None and found == root / known.file
+    return replace(
+        place,
+        domain=source.domain or known.domain,
+        columns={**known.columns, **source.columns},
+        where=known.where,
+        note=known.note if partial else "",
+    )
+
+
+def _root_files(source: Source, known: Benchmark | None, root: Path) -> tuple[Path, ...]:
+    generic = root.joinpath(source.path, source.config or "", source.split)
+    first = [root / known.file] if known else []
+    return (*first, *_files(generic))

@@ -1,0 +1,99 @@
+"""Prefills: beginnings of an answer that an attacker puts into the assistant's mouth."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+
+from lit_unlearn.schema import Example, InputError
+
+
+@dataclass
+class Prefills:
+    """Which prefills the rows of an objective are trained with.
+
+    Args:
+        openers: Affirmative openers such as "The answer is"; or `builtin:train`, `builtin:eval`
+            for the families that come with the package.
+        answer_words: m: also the first 1 to m words of the row's gold answer; 0 for none.
+        combine: Also each opener followed by the first `answer_words` words.
+        candidates: How many of a row's prefills are candidates in one step; the inner
+            maximisation chooses among them. Each visit of a row takes the next ones.
+    """
+
+    openers: list[str] | str = field(default_factory=list)
+    answer_words: int = 0
+    combine: bool = False
+    candidates: int = 2
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1 or self.answer_words < 0:
+            raise InputError(
+                "Parameters of Prefills: `candidates` should be at least 1 and `answer_words` at "
+                f"least 0. Found {self.candidates} and {self.answer_words}."
+            )
+        if not self.openers and not self.answer_words:
+            raise InputError(
+                "Prefills should have `openers`, `answer_words`, or both. Found neither; try "
+                "`openers: builtin:train`."
+            )
+
+    def of(self, example: Example) -> list[str]:
+        """All prefills of one row: openers, beginnings of the gold answer, both.
+
+        A beginning always leaves at least one word of the answer to be given.
+        """
+        openers = read_openers(self.openers)
+        words = example.answer.split()
+        longest = min(self.answer_words, len(words) - 1)
+        beginnings = [" ".join(words[:count]) for count in range(1, longest + 1)]
+        both = [f"{opener} {beginnings[-1]}" for opener in openers if self.combine and beginnings]
+        found = [*openers, *beginnings, *both]
+        if not found:
+            raise InputError(
+                f"Row {example.example_id!r} has no prefill: its answer {example.answer!r} is too "
+                "short for `answer_words`. Give Prefills some `openers` as well."
+            )
+        return found
+
+    def opener_of(self, prefill: str) -> str:
+        """The part of a prefill that gives nothing away; the teacher's context may show it."""
+        known = [o for o in read_openers(self.openers) if prefill.startswith(o)]
+        return max(known, key=len, default="")
+
+
+def read_openers(openers: Sequence[str] | str) -> list[str]:
+    """The list itself, or the built-in family that a name stands for.
+
+    Raises:
+        InputError: An unknown name.
+    """
+    if not isinstance(openers, str):
+        return list(openers)
+    text = resources.files("lit_unlearn.data").joinpath("builtin/prefills.json").read_text("utf-8")
+    families: dict[str, list[str]] = json.loads(text)
+    name = openers.removeprefix("builtin:")
+    if name not in families:
+        raise InputError(
+            f"Parameter `openers` should be a list of texts or one of "
+            f"{', '.join('builtin:' + f for f in families)}. Found {openers!r}."
+        )
+    return families[name]
+
+
+def read_refusals(refusals: Sequence[str] | str) -> list[str]:
+    """The list itself, or the built-in one for the name ``builtin``.
+
+    Raises:
+        InputError: Another name, or no refusal at all.
+    """
+    if refusals == "builtin":
+        file = resources.files("lit_unlearn.data").joinpath("builtin/refusals.json")
+        built_in: list[str] = json.loads(file.read_text("utf-8"))
+        return built_in
+    if isinstance(refusals, str) or not refusals:
+        raise InputError(
+            "Parameter `refusals` should be a list of at least one sentence, or `builtin`. "
+            f"Found {refusals!r}."
+        )
+    return list(refusals)

@@ -1,0 +1,167 @@
+"""Raw rows of a source: read where `places` finds them, filtered, under our column names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from lit_unlearn.data.benchmarks import find_benchmark, known_names
+from lit_unlearn.data.places import ROOT_VARIABLE, Place, Source, resolve
+from lit_unlearn.data.rows import BadRows, OnBadRow, RawRow, bad_row, did_you_mean, parse_file
+from lit_unlearn.schema import InputError
+
+__all__ = ["OnBadRow", "Place", "RawRow", "Source", "read_rows", "resolve", "rows_at"]
+
+_logger = logging.getLogger(__name__)
+
+
+def read_rows(
+    source: Source, data_root: Path | None = None, on_bad_row: OnBadRow = "error"
+) -> list[RawRow]:
+    """The raw rows of a source.
+
+    Args:
+        source: The source.
+        data_root: As in `resolve`.
+        on_bad_row: ``error`` stops at the first row that cannot be used; ``skip`` leaves such
+            rows out and logs one warning with their number and the first three reasons.
+
+    Raises:
+        InputError: The source cannot be found or read, or no row is left.
+    """
+    bad = BadRows(on_bad_row, source.name)
+    rows = rows_at(resolve(source, data_root), source, bad)
+    bad.report()
+    return rows
+
+
+def rows_at(place: Place, source: Source, bad: BadRows) -> list[RawRow]:
+    """As `read_rows`, from a place that was found before; ``bad`` takes the unusable rows."""
+    if place.file is None:
+        rows = _hub_rows(source, place)
+    else:
+        rows = parse_file(_read_bytes(place.file), str(place.file), bad)
+    if place.note:
+        _logger.warning("%s: %s.", source.name, place.note)
+    rows = _with_own_ids(rows)
+    for column, wanted in (*place.where.items(), *source.where.items()):
+        rows = _filtered(rows, column, wanted, source, bad)
+    rows = list(_renamed(rows, place.columns, bad))
+    stop = None if source.limit is None else source.offset + source.limit
+    chosen = rows[source.offset : stop]
+    if not chosen:
+        repair = "lower `offset`." if rows else "widen `where`."
+        raise InputError(
+            f"Source {source.name!r} should have rows from `offset` {source.offset} on. Found "
+            f"{len(rows)} usable rows and {bad.count} bad ones; "
+            f"{bad.reasons[0] if bad.reasons else repair}"
+        )
+    return chosen
+
+
+def _read_bytes(file: Path | Traversable) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"File {file} should be readable. Found: {error}; check its permissions."
+        ) from error
+
+
+def _hub_rows(source: Source, place: Place) -> list[RawRow]:
+    try:
+        import datasets
+
+        table: Iterable[Mapping[str, Any]] = datasets.load_dataset(
+            source.path, source.config, split=source.split
+        )
+        return [
+            RawRow(str(index), dict(values), f"{source.name} row {index}")
+            for index, values in enumerate(table)
+        ]
+    except Exception as error:  # the hub's client has dozens of kinds of its own
+        raise _unreachable(source, place, error) from error
+
+
+def _unreachable(source: Source, place: Place, error: Exception) -> InputError:
+    """What was tried, and both repairs."""
+    cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+    known = find_benchmark(source.path, source.config, source.split)
+    if place.tried:
+        tried = f"no file {place.tried[0]}"
+        if known:
+            tried += f" or {place.tried[1]} (or .jsonl, .csv, .txt, .gz)"
+        repair = "put that file there"
+    else:
+        relative = (
+            known.file
+            if known
+            else "/".join(
+                part for part in (source.path, source.config, f"{source.split}.json") if part
+            )
+        )
+        tried = f"no data root (`data_root` and {ROOT_VARIABLE} are not set)"
+        repair = f"set `data_root` to a folder that holds {relative}"
+    names = known_names(source.path)
+    hint = f" Known of {source.path}: {'; '.join(names)}." if names and known is None else ""
+    return InputError(
+        f"Source {source.name!r} could not be read. Tried: no local file or folder "
+        f"{source.path!r}; {tried}; the Hugging Face hub: {cause}. Either check the names and "
+        f"connect to the network, or {repair}.{hint}"
+    )
+
+
+def _with_own_ids(rows: list[RawRow]) -> list[RawRow]:
+    """Rows under their own ``id``, where every row has one and no two share it."""
+    own = [row.values.get("id") for row in rows]
+    usable = all(isinstance(value, str | int) and str(value).strip() for value in own)
+    if not usable or len({str(value) for value in own}) < len(own):
+        return rows
+    return [replace(row, row_id=str(value)) for row, value in zip(rows, own, strict=True)]
+
+
+def _filtered(
+    rows: list[RawRow], column: str, wanted: list[str], source: Source, bad: BadRows
+) -> list[RawRow]:
+    kept: list[RawRow] = []
+    seen: dict[str, None] = {}
+    for row in rows:
+        if column not in row.values:
+            bad.add(_missing_column(row, column, "where"))
+            continue
+        value = str(row.values[column])
+        seen.setdefault(value)
+        if value in wanted:
+            kept.append(row)
+    absent = [value for value in wanted if value not in seen]
+    if absent:
+        some = ", ".join(repr(value) for value in list(seen)[:5])
+        raise InputError(
+            f"Source {source.name!r} should have rows whose {column!r} is {absent[0]!r}. Found "
+            f"none{did_you_mean(absent[0], list(seen))}; it has {len(seen)} values such as {some}."
+        )
+    return kept
+
+
+def _renamed(rows: list[RawRow], columns: Mapping[str, str], bad: BadRows) -> Iterable[RawRow]:
+    """Rows under our column names; the source's own names stay beside them."""
+    answerless = columns.get("answer") == ""
+    pairs = [(ours, theirs) for ours, theirs in columns.items() if theirs]
+    for row in rows:
+        missing = next((theirs for _, theirs in pairs if theirs not in row.values), None)
+        if missing is not None:
+            bad.add(_missing_column(row, missing, "columns"))
+            continue
+        values = row.values | {ours: row.values[theirs] for ours, theirs in pairs}
+        yield replace(row, values=values, answerless=answerless)
+
+
+def _missing_column(row: RawRow, column: str, parameter: str) -> InputError:
+    found = ", ".join(repr(key) for key in row.values)
+    guess = did_you_mean(column, list(row.values))
+    reason = f"`{parameter}` names the column {column!r}. Found only {found}{guess}."
+    return bad_row(row.location, reason)

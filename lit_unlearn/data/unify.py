@@ -1,0 +1,131 @@
+"""Raw rows -> examples: every domain in one representation, with unique and stable ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lit_unlearn.data import converters
+from lit_unlearn.data.rows import SUFFIXES, BadRows, OnBadRow, RawRow
+from lit_unlearn.data.sources import Place, Source, resolve, rows_at
+from lit_unlearn.schema import Domain, Example, InputError, Representation
+
+_CONVERTERS: dict[Domain, Callable[[RawRow, str, Representation], list[Example]]] = {
+    "question_answer": converters.question_answer,
+    "multiple_choice": converters.multiple_choice,
+    "passage": converters.passage,
+    "dialogue": converters.dialogue,
+    "instruction": converters.instruction,
+}
+
+
+def to_example(
+    row: RawRow, domain: Domain, representation: Representation, source_name: str
+) -> list[Example]:
+    """The examples of one raw row: one, or several for a passage under ``unified``.
+
+    Args:
+        row: The raw row.
+        domain: Its shape, which decides on the converter (see `converters`).
+        representation: ``unified`` for chat questions and answers, ``raw`` for plain text.
+        source_name: First part of the example's id.
+
+    Raises:
+        InputError: A missing key, a value of the wrong type or an empty text; the message names
+            file and line, what was expected and found, and the repair.
+    """
+    return _CONVERTERS[domain](row, f"{source_name}/{row.row_id}", representation)
+
+
+def load_examples(
+    sources: Sequence[Source],
+    data_root: Path | None = None,
+    representation: Representation = "unified",
+    on_bad_row: OnBadRow = "error",
+) -> list[Example]:
+    """The examples of several sources, one source after the other.
+
+    Args:
+        sources: Where the rows come from.
+        data_root: Folder that stands in for the hub, see `sources.resolve`.
+        representation: See `to_example`.
+        on_bad_row: ``error`` or ``skip``, see `sources.read_rows`.
+
+    Raises:
+        InputError: A source that cannot be read, has no domain or no usable row, or two sources
+            that give the same row.
+    """
+    names = _short_names(sources)
+    examples: dict[str, Example] = {}
+    for source, name in zip(sources, names, strict=True):
+        for example in _load(source, name, data_root, representation, on_bad_row):
+            if example.example_id in examples:
+                raise InputError(
+                    f"Parameter `sources` should give each row once. Found row "
+                    f"{example.example_id!r} twice, from {source.name!r}; change `offset`, "
+                    "`limit` or `where` so that the sources do not overlap."
+                )
+            examples[example.example_id] = example
+    return list(examples.values())
+
+
+def _load(
+    source: Source,
+    name: str,
+    data_root: Path | None,
+    representation: Representation,
+    on_bad_row: OnBadRow,
+) -> list[Example]:
+    place = resolve(source, data_root)
+    domain = _domain(source, place)
+    bad = BadRows(on_bad_row, source.name)
+    examples: list[Example] = []
+    for row in rows_at(place, source, bad):
+        try:
+            examples += to_example(row, domain, representation, name)
+        except InputError as error:
+            bad.add(error)
+    bad.report()
+    if not examples:
+        raise InputError(
+            f"Source {source.name!r} should have usable rows. Found {bad.count} bad ones and no "
+            f"other; {bad.reasons[0]}"
+        )
+    return examples
+
+
+def _domain(source: Source, place: Place) -> Domain:
+    if place.domain is None:
+        raise InputError(
+            f"Parameter `domain` of source {source.name!r} should be one of "
+            f"{', '.join(_CONVERTERS)}. Found none, and this is no data set known by name; set it."
+        )
+    return place.domain
+
+
+def _short_names(sources: Sequence[Source]) -> list[str]:
+    """First parts of the ids: ``TOFU/forget10``; other sources of the same name get ``#2``, ...
+
+    Sources that differ in nothing but `limit`, `offset` and `where` share a name, so that a row
+    which both give is found.
+    """
+    kinds: dict[str, list[object]] = {}
+    names: list[str] = []
+    for source in sources:
+        name = _short_name(source)
+        kind = (source.path, source.config, source.split, source.domain, source.columns)
+        same_name = kinds.setdefault(name, [])
+        if kind not in same_name:
+            same_name.append(kind)
+        number = same_name.index(kind) + 1
+        names.append(name if number == 1 else f"{name}#{number}")
+    return names
+
+
+def _short_name(source: Source) -> str:
+    last = source.path.removeprefix("builtin:").rstrip("/").rsplit("/", maxsplit=1)[-1]
+    last = last.removesuffix(".gz")
+    suffix = next((suffix for suffix in SUFFIXES if last.endswith(suffix)), "")
+    parts = [last.removesuffix(suffix), source.config or ""]
+    parts.append("" if source.split == "train" else source.split)
+    return "/".join(part for part in parts if part)

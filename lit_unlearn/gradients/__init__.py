@@ -1,0 +1,1 @@
+"""One gradient per objective, their Gramian, what it tells, and how it weighs the update."""

@@ -1,0 +1,5 @@
+"""How well the model forgot, and what it kept.
+
+`scores` and `refusals` hold pure functions of strings and tensors, one row at a time;
+`accumulators` holds the thin torchmetrics class that averages them over batches and ranks.
+"""

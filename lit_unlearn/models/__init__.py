@@ -1,0 +1,1 @@
+"""Models: loading, the tiny and the fetched one, teachers."""

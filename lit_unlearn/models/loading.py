@@ -1,0 +1,186 @@
+"""A causal language model and its tokenizer from a hub id, a local folder or a GGUF file."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from lit_unlearn.models.fetch import FETCHABLE, fetched_copy
+from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
+from lit_unlearn.schema import InputError
+
+log = logging.getLogger(__name__)
+
+DType = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass
+class LoRA:
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) instead of full fine-tuning.
+
+    Args:
+        rank: Rank r of each adapter.
+        alpha: The adapter's output is scaled by alpha / rank.
+        dropout: Dropout probability in front of each adapter.
+        target_modules: Names of the linear layers that get one; null for peft's choice for the
+            architecture, `all-linear` for every linear layer but the head.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: list[str] | str | None = "all-linear"
+
+
+@dataclass
+class ModelSource:
+    """Which model is trained, and how it is held.
+
+    Args:
+        path: Hub id, local folder, a .gguf file, or `random-tiny` (a random model for smoke runs).
+        revision: Branch, tag or commit on the hub.
+        dtype: Number format of the trained weights. float32 keeps small updates, which pure
+            bfloat16 rounds away; for speed use `--trainer.precision bf16-mixed` instead.
+        lora: Train low-rank adapters and keep the model frozen; null trains all weights.
+        activation_checkpointing: Recompute activations in the backward pass to save memory.
+        attention: Attention implementation of transformers.
+        seed: Seed of new weights (adapters, the random model).
+    """
+
+    path: str
+    revision: str | None = None
+    dtype: DType = "float32"
+    lora: LoRA | None = None
+    activation_checkpointing: bool = False
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    seed: int = field(default=0)
+
+
+def load_base(source: ModelSource, dtype: DType | None = None) -> PreTrainedModel:
+    """The model as it starts, without adapters, in evaluation mode.
+
+    Args:
+        source: Where it comes from.
+        dtype: Number format instead of the source's own.
+
+    Raises:
+        InputError: It cannot be found or read; the message says what to do.
+    """
+    if source.path == TINY_NAME:
+        return tiny_model(source.seed).to(getattr(torch, dtype or source.dtype)).eval()
+    model = _pretrained(
+        AutoModelForCausalLM,
+        source,
+        dtype=getattr(torch, dtype or source.dtype),
+        attn_implementation=source.attention,
+    )
+    if not isinstance(model, PreTrainedModel):
+        raise InputError(f"Parameter `model.student.path` = {source.path!r} gave a {type(model)}.")
+    return model.eval()
+
+
+def load_student(source: ModelSource) -> nn.Module:
+    """The model to train: adapters added if asked for, in training mode.
+
+    Raises:
+        InputError: It cannot be loaded, or `lora` is set and peft is missing.
+    """
+    model = load_base(source)
+    if source.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if source.lora is None:
+        return model.train()
+    return _with_adapters(model, source).train()
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The model's tokenizer.
+
+    Raises:
+        InputError: It cannot be found or read.
+    """
+    if source.path == TINY_NAME:
+        return tiny_tokenizer()
+    tokenizer = _pretrained(AutoTokenizer, source)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise InputError(f"Parameter `model.student.path` = {source.path!r} gave no tokenizer.")
+    return tokenizer
+
+
+def _with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise InputError(
+            "Parameter `model.student.lora` is set, which needs the package peft. It is not installed; "
+            "run: pip install 'lit-unlearn[lora]'"
+        ) from error
+    lora = source.lora or LoRA()
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=int(lora.alpha),
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(source.seed)
+        adapted: nn.Module = get_peft_model(model, config)
+    if source.activation_checkpointing:
+        model.enable_input_require_grads()
+    return adapted
+
+
+def _pretrained(loader: Any, source: ModelSource, **options: Any) -> Any:
+    """``from_pretrained`` with the fall-back to a fetched copy, and one kind of error."""
+    path = Path(source.path).expanduser()
+    if path.suffix == ".gguf":
+        return _from(loader, str(path.parent), source, gguf_file=path.name, **options)
+    if path.exists() or source.path.startswith((".", "/", "~")):
+        return _from(loader, str(path), source, **options)
+    try:
+        return loader.from_pretrained(source.path, revision=source.revision, **options)
+    except (OSError, ValueError) as error:
+        copy = fetched_copy(source.path)
+        if copy is None:
+            raise InputError(_not_found(source.path, error)) from error
+        if loader is AutoTokenizer:  # one line is enough for model and tokenizer
+            log.warning("The hub gave no %s; using the fetched copy in %s.", source.path, copy)
+        return loader.from_pretrained(copy, **options)
+
+
+def _from(loader: Any, folder: str, source: ModelSource, **options: Any) -> Any:
+    try:
+        return loader.from_pretrained(folder, **options)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"Parameter `model.student.path` = {source.path!r} should name a folder with a causal language "
+            f"model and its tokenizer, a .gguf file, or a hub id. Found: {_first_line(error)}"
+        ) from error
+
+
+def _not_found(path: str, error: Exception) -> str:
+    fetch = [name for name, hub_id in FETCHABLE.items() if hub_id == path]
+    repair = (
+        f"Without the hub run `lit-unlearn fetch {fetch[0]}` once; the copy is then used."
+        if fetch
+        else "Without the hub give a local folder of the same model: --model.student.path FOLDER. "
+        "A run that needs no hub: lit-unlearn fit --config configs/quickstart.yaml"
+    )
+    return (
+        f"Parameter `model.student.path` = {path!r} should be a model that the hub, its cache or a local "
+        f"folder has. Found: {_first_line(error)} {repair}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

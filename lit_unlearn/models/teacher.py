@@ -1,0 +1,204 @@
+"""Teachers: where target logits come from. They stay out of checkpoints and optimizers.
+
+A teacher is a plain object and no `nn.Module`, so that a model that holds it does not register its
+weights. The contexts that a teacher sees in front of a question are part of its token ids; see
+`lit_unlearn.data.contexts`.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from lit_unlearn.models.loading import DType, ModelSource, load_base
+from lit_unlearn.models.reading import FrozenReader, answer_logits, evaluating
+from lit_unlearn.schema import InputError, Tokens
+
+
+class Teacher(ABC):
+    """Gives target logits; `attach` must come first."""
+
+    @abstractmethod
+    def attach(self, student: nn.Module, source: ModelSource) -> None:
+        """Get ready: load or copy what is needed. The student has its start weights."""
+
+    @abstractmethod
+    def logits(self, tokens: Tokens) -> Tensor:
+        """``[N, V]`` float32 logits without gradient; dropout is off."""
+
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """The model to generate with, for example the teacher's own answers."""
+
+    def speaking(self) -> Any:
+        """Context manager inside which `model` speaks as the teacher (evaluation mode)."""
+        return evaluating(self.model())
+
+    def saved_module(self) -> nn.Module | None:
+        """Weights that belong into checkpoints because they cannot be loaded again; or None."""
+        return None
+
+    def unsaved_module(self) -> nn.Module | None:
+        """Weights that must follow the student's device and number format, but are not saved."""
+        return None
+
+    def after_step(self, student: nn.Module) -> None:
+        """Called after each optimizer step."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Teacher":
+        """Copies of a training module share the teacher."""
+        return self
+
+
+class FrozenTeacher(Teacher):
+    """A frozen copy of the start model.
+
+    Args:
+        dtype: Number format; null for the student's. bfloat16 halves the memory and, on CPUs and
+            GPUs that have it, the time.
+        path: Another model as teacher (same vocabulary): hub id or folder; null for the start
+            model.
+    """
+
+    def __init__(self, dtype: DType | None = None, path: str | None = None) -> None:
+        self.dtype = dtype
+        self.path = path
+        self._model: nn.Module | None = None
+
+    def attach(self, student: nn.Module, source: ModelSource) -> None:
+        """See `Teacher.attach`."""
+        own = source if self.path is None else ModelSource(self.path, dtype=source.dtype)
+        model = load_base(own, self.dtype)
+        _check_vocabulary(model, student, self.path)
+        self._model = model.requires_grad_(False).eval()
+
+    def model(self) -> nn.Module:
+        """See `Teacher.model`."""
+        return _attached(self._model, self)
+
+    def logits(self, tokens: Tokens) -> Tensor:
+        """See `Teacher.logits`."""
+        return FrozenReader(self.model()).logits(tokens)
+
+    def unsaved_module(self) -> nn.Module | None:
+        """The copy; one with a number format of its own moves between devices only."""
+        return self._model
+
+
+class EMATeacher(Teacher):
+    """An exponential moving average of the student's weights.
+
+    ``teacher <- decay * teacher + (1 - decay) * student`` after each optimizer step (Tarvainen and
+    Valpola 2017, arXiv 1703.01780, Eq. 3). It starts as the start model and is saved in
+    checkpoints.
+
+    Args:
+        decay: How much of the average stays at each step, in [0, 1).
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise InputError(
+                f"Parameter `decay` of EMATeacher should lie in [0, 1). Found {decay}; for a "
+                "teacher that never changes use FrozenTeacher."
+            )
+        self.decay = decay
+        self._model: nn.Module | None = None
+
+    def attach(self, student: nn.Module, source: ModelSource) -> None:
+        """See `Teacher.attach`."""
+        if source.lora is not None:
+            raise InputError(
+                "Parameter `model.teacher` is EMATeacher, which averages all weights, but "
+                "`model.student.lora` trains adapters only. Use AdapterOffTeacher or FrozenTeacher."
+            )
+        # in training mode, as Lightning expects of a registered module; each reading is in
+        # evaluation mode all the same
+        self._model = load_base(source).requires_grad_(False).train()
+
+    def model(self) -> nn.Module:
+        """See `Teacher.model`."""
+        return _attached(self._model, self)
+
+    def logits(self, tokens: Tokens) -> Tensor:
+        """See `Teacher.logits`."""
+        return FrozenReader(self.model()).logits(tokens)
+
+    def saved_module(self) -> nn.Module | None:
+        """The average: it cannot be loaded again."""
+        return self._model
+
+    @torch.no_grad()
+    def after_step(self, student: nn.Module) -> None:
+        """Move the average; shards in place, without communication."""
+        mine = [_local(p) for p in self.model().parameters()]
+        theirs = [_local(p.detach()) for p in student.parameters()]
+        torch._foreach_lerp_(mine, theirs, 1 - self.decay)
+
+
+class AdapterOffTeacher(Teacher):
+    """The student with its adapters switched off: the start model without a second copy.
+
+    Needs `model.student.lora`.
+    """
+
+    def __init__(self) -> None:
+        self._student: Any = None
+
+    def attach(self, student: nn.Module, source: ModelSource) -> None:
+        """See `Teacher.attach`."""
+        if source.lora is None or not hasattr(student, "disable_adapter"):
+            raise InputError(
+                "Parameter `model.teacher` is AdapterOffTeacher, which needs adapters. Found "
+                "`model.student.lora` unset; set it, or use FrozenTeacher."
+            )
+        self._student = student
+
+    def model(self) -> nn.Module:
+        """The student; it speaks as the teacher inside `speaking`."""
+        return _attached(self._student, self)
+
+    def speaking(self) -> Any:
+        """See `Teacher.speaking`."""
+        return _AdapterOff(self.model())
+
+    def logits(self, tokens: Tokens) -> Tensor:
+        """See `Teacher.logits`."""
+        with torch.no_grad(), self.speaking():
+            return answer_logits(self.model(), tokens)
+
+
+class _AdapterOff:
+    """Evaluation mode with adapters off."""
+
+    def __init__(self, student: Any) -> None:
+        self._parts = (evaluating(student), student.disable_adapter())
+
+    def __enter__(self) -> None:
+        for part in self._parts:
+            part.__enter__()
+
+    def __exit__(self, *details: Any) -> None:
+        for part in reversed(self._parts):
+            part.__exit__(*details)
+
+
+def _attached(model: nn.Module | None, teacher: Teacher) -> nn.Module:
+    if model is None:
+        raise RuntimeError(f"{type(teacher).__name__}.attach should be called before it is read.")
+    return model
+
+
+def _local(parameter: Tensor) -> Tensor:
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
+
+
+def _check_vocabulary(teacher: Any, student: Any, path: str | None) -> None:
+    if teacher.config.vocab_size != student.config.vocab_size:
+        raise InputError(
+            f"Parameter `path` of FrozenTeacher should name a model with the student's "
+            f"vocabulary of {student.config.vocab_size} tokens. Found {path!r} with "
+            f"{teacher.config.vocab_size}."
+        )

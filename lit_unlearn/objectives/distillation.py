@@ -1,0 +1,174 @@
+"""Objectives that compare the student's distribution with the teacher's."""
+
+from torch import Tensor
+
+from lit_unlearn.objectives import losses
+from lit_unlearn.objectives.objective import LogitObjective, Terms
+from lit_unlearn.objectives.schedule import Schedule
+from lit_unlearn.schema import InputError, TokenBatch
+
+
+class BidirectionalDistillation(LogitObjective):
+    """Pull towards what the teacher would say, push away what only the student would say.
+
+    Bidirectional top-K logit distillation (arXiv 2604.15482 in outline; see
+    `losses.bidirectional` for the formulas): loss = pull + push_weight * push, the mean over
+    answer positions. Logs `pull`, `push` and `outside_mass`, the student's probability that
+    neither direction touches. Unit: logits, or nats under `space: log_probability`.
+
+    Args:
+        weight: Factor of the objective's gradient in the update.
+        schedule: How the weight changes over the steps; None keeps it constant.
+        positions: Predictions of each answer that are trained: 1 for the first token only (as
+            DUET, arXiv 2601.21283), n for the first n, None for all.
+        top_k: K: how many of the teacher's highest logits are matched.
+        push_top_k: K': how many of the student's highest other logits are pushed; 0 for none.
+        push_weight: Factor of the push.
+        push: What the push does: `match` the teacher's logits there, `hinge` (only lower them,
+            to the teacher's minus `margin`), `unlikelihood` or `suppress`.
+        space: Compare raw logits, or log-probabilities.
+        margin: Margin of the hinge, in logits (or nats).
+        delta: Where the Huber distance turns linear, in logits (or nats).
+    """
+
+    needs_teacher = True
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        schedule: Schedule | None = None,
+        positions: int | None = None,
+        top_k: int = 20,
+        push_top_k: int = 20,
+        push_weight: float = 1.0,
+        push: losses.Push = "match",
+        space: losses.Space = "logit",
+        margin: float = 0.0,
+        delta: float = 1.0,
+    ) -> None:
+        super().__init__(weight, schedule, positions)
+        for name, value, least in (
+            ("top_k", top_k, 1),
+            ("push_top_k", push_top_k, 0),
+            ("push_weight", push_weight, 0),
+            ("delta", delta, 1e-6),
+        ):
+            if value < least:
+                raise InputError(
+                    f"Parameter `{name}` of BidirectionalDistillation should be at least {least}."
+                    f" Found {value}."
+                )
+        self.top_k = top_k
+        self.push_top_k = push_top_k
+        self.push_weight = push_weight
+        self.push: losses.Push = push
+        self.space: losses.Space = space
+        self.margin = margin
+        self.delta = delta
+
+    def terms(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
+    ) -> Terms:
+        """See `LogitObjective.terms`."""
+        parts = losses.bidirectional(
+            student_logits,
+            _present(teacher_logits),
+            top_k=self.top_k,
+            push_top_k=self.push_top_k,
+            space=self.space,
+            push=self.push,
+            margin=self.margin,
+            delta=self.delta,
+        )
+        return Terms(
+            parts.pull + self.push_weight * parts.push,
+            batch.student.rows,
+            {
+                "pull": parts.pull.detach(),
+                "push": parts.push.detach(),
+                "outside_mass": parts.outside_mass,
+            },
+        )
+
+
+class ForwardKL(LogitObjective):
+    """KL(teacher || student): keep all that the teacher would say. Unit: nats per position.
+
+    Args:
+        weight: Factor of the objective's gradient in the update.
+        schedule: How the weight changes over the steps; None keeps it constant.
+        positions: Predictions of each answer that are trained; None for all.
+    """
+
+    needs_teacher = True
+
+    def terms(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
+    ) -> Terms:
+        """See `LogitObjective.terms`."""
+        return Terms(
+            losses.forward_kl(student_logits, _present(teacher_logits)), batch.student.rows
+        )
+
+
+class ReverseKL(LogitObjective):
+    """KL(student || teacher): seek one of the teacher's modes. Unit: nats per position.
+
+    Args:
+        weight: Factor of the objective's gradient in the update.
+        schedule: How the weight changes over the steps; None keeps it constant.
+        positions: Predictions of each answer that are trained; None for all.
+    """
+
+    needs_teacher = True
+
+    def terms(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
+    ) -> Terms:
+        """See `LogitObjective.terms`."""
+        return Terms(
+            losses.reverse_kl(student_logits, _present(teacher_logits)), batch.student.rows
+        )
+
+
+class GeneralizedJSD(LogitObjective):
+    """Generalised Jensen-Shannon divergence of teacher and student. Unit: nats per position.
+
+    Agarwal et al. 2024, arXiv 2306.13649, Eq. 1.
+
+    Args:
+        weight: Factor of the objective's gradient in the update.
+        schedule: How the weight changes over the steps; None keeps it constant.
+        positions: Predictions of each answer that are trained; None for all.
+        beta: Weight of the teacher in the mixture, between 0 and 1, both excluded.
+    """
+
+    needs_teacher = True
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        schedule: Schedule | None = None,
+        positions: int | None = None,
+        beta: float = 0.5,
+    ) -> None:
+        super().__init__(weight, schedule, positions)
+        if not 0 < beta < 1:
+            raise InputError(
+                f"Parameter `beta` of GeneralizedJSD should lie between 0 and 1. Found {beta}; "
+                "use ForwardKL or ReverseKL for the limits."
+            )
+        self.beta = beta
+
+    def terms(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
+    ) -> Terms:
+        """See `LogitObjective.terms`."""
+        values = losses.generalized_jsd(student_logits, _present(teacher_logits), self.beta)
+        return Terms(values, batch.student.rows)
+
+
+def _present(teacher_logits: Tensor | None) -> Tensor:
+    if teacher_logits is None:
+        raise ValueError("`teacher_logits` is None although the objective needs a teacher.")
+    return teacher_logits

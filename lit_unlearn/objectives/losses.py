@@ -1,0 +1,188 @@
+"""Pure losses on logits at answer positions.
+
+Shapes: ``N`` predictions, ``V`` vocabulary. Every loss returns one value per prediction, ``[N]``,
+so that the caller alone decides what is averaged with what. Teachers' logits carry no gradient.
+Units: nats, or logits where a loss compares raw logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Space = Literal["logit", "log_probability"]
+Push = Literal["match", "hinge", "unlikelihood", "suppress"]
+
+
+def cross_entropy(student_logits: Tensor, target_ids: Tensor) -> Tensor:
+    """Negative log-likelihood of the target tokens, in nats.
+
+    Args:
+        student_logits: ``[N, V]``.
+        target_ids: ``[N]``, int64.
+
+    Returns:
+        ``[N]``.
+    """
+    return functional.cross_entropy(student_logits, target_ids, reduction="none")
+
+
+def forward_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """KL(teacher || student) at each position, in nats; it covers all that the teacher would say.
+
+    Args:
+        student_logits: ``[N, V]``.
+        teacher_logits: ``[N, V]``.
+
+    Returns:
+        ``[N]``, 0 where both distributions are equal.
+    """
+    return _kl(teacher_logits.log_softmax(-1), student_logits.log_softmax(-1))
+
+
+def reverse_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """KL(student || teacher) at each position, in nats; it seeks one of the teacher's modes.
+
+    Arguments and result as in `forward_kl`.
+    """
+    return _kl(student_logits.log_softmax(-1), teacher_logits.log_softmax(-1))
+
+
+def generalized_jsd(student_logits: Tensor, teacher_logits: Tensor, beta: float) -> Tensor:
+    """Generalised Jensen-Shannon divergence, in nats. Agarwal et al. 2024, arXiv 2306.13649, Eq. 1.
+
+    ``beta KL(T || m) + (1 - beta) KL(S || m)`` with ``m = beta T + (1 - beta) S``; divided by
+    beta it tends to the forward KL as beta -> 0.
+
+    Args:
+        student_logits: ``[N, V]``.
+        teacher_logits: ``[N, V]``.
+        beta: Weight of the teacher in the mixture, in (0, 1).
+
+    Returns:
+        ``[N]``.
+    """
+    student, teacher = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
+    weights = torch.tensor([beta, 1 - beta], dtype=student.dtype, device=student.device).log()
+    mixture = torch.logaddexp(teacher + weights[0], student + weights[1])
+    return beta * _kl(teacher, mixture) + (1 - beta) * _kl(student, mixture)
+
+
+def _kl(first: Tensor, second: Tensor) -> Tensor:
+    """KL of two arrays of log-probabilities over the last axis."""
+    return (first.exp() * (first - second)).sum(-1)
+
+
+@dataclass(frozen=True)
+class BidirectionalTerms:
+    """The two directions of the distillation at each prediction, all ``[N]``."""
+
+    pull: Tensor
+    """Distance to the teacher on what the teacher would say (C+)."""
+    push: Tensor
+    """Penalty on what the student would say and the teacher would not (C-)."""
+    outside_mass: Tensor
+    """The student's probability outside C+ and C-, which the loss leaves free; no gradient."""
+
+
+def bidirectional(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    top_k: int,
+    push_top_k: int,
+    space: Space = "logit",
+    push: Push = "match",
+    margin: float = 0.0,
+    delta: float = 1.0,
+) -> BidirectionalTerms:
+    """Bidirectional top-K logit distillation.
+
+    After Zhong, Liu and Zhu (arXiv 2604.15482), in outline; the pull on raw logits with a Huber
+    distance is Eq. 3 of DUET (arXiv 2601.21283), the constants are ours. With teacher logits g_T
+    and student logits g_S: C+ = top-K of g_T, C- = top-K' of g_S without C+ (chosen without
+    gradient).
+
+    * pull = mean over C+ of huber(g_S - g_T)
+    * push, mean over C-: ``match`` huber(g_S - g_T); ``hinge`` relu(g_S - g_T + margin);
+      ``unlikelihood`` -log(1 - p_S) (Welleck et al. 2020, arXiv 1908.04319, Eq. 4);
+      ``suppress`` sg[p_S] log p_S.
+
+    Args:
+        student_logits: ``[N, V]``.
+        teacher_logits: ``[N, V]``.
+        top_k: K, size of C+; at most V.
+        push_top_k: K', size of C-; at most V - K.
+        space: Compare raw logits, or log-probabilities (invariant to a shift of all logits).
+        push: Variant of the push.
+        margin: Margin of the hinge, in the unit of `space`.
+        delta: Where the Huber distance turns from quadratic to linear, in the unit of `space`.
+
+    Returns:
+        The terms, ``[N]`` each; pull and push are in logits or nats.
+    """
+    vocabulary = student_logits.shape[-1]
+    top_k = min(top_k, vocabulary)
+    push_top_k = min(push_top_k, vocabulary - top_k)
+    log_student = student_logits.log_softmax(-1)
+    positive = teacher_logits.topk(top_k, dim=-1).indices
+    masked = student_logits.detach().scatter(-1, positive, -torch.inf)
+    negative = masked.topk(push_top_k, dim=-1).indices
+    if space == "logit":
+        student, teacher = student_logits, teacher_logits
+    else:
+        student, teacher = log_student, teacher_logits.log_softmax(-1)
+    gap = student - teacher
+    pull = _huber(gap.gather(-1, positive), delta).mean(-1)
+    if push_top_k == 0:
+        pushed = torch.zeros_like(pull)
+    elif push == "match":
+        pushed = _huber(gap.gather(-1, negative), delta).mean(-1)
+    elif push == "hinge":
+        pushed = (gap.gather(-1, negative) + margin).relu().mean(-1)
+    elif push == "unlikelihood":
+        pushed = -log_one_minus_exp(log_student.gather(-1, negative)).mean(-1)
+    else:
+        log_p = log_student.gather(-1, negative)
+        pushed = (log_p.detach().exp() * log_p).mean(-1)
+    with torch.no_grad():
+        support = torch.cat([positive, negative], dim=-1)
+        outside = 1 - log_student.gather(-1, support).exp().sum(-1)
+    return BidirectionalTerms(pull, pushed, outside.clamp(min=0))
+
+
+def log_one_minus_exp(log_p: Tensor) -> Tensor:
+    """``log(1 - exp(log_p))`` for ``log_p <= 0``, without cancellation and finite at 0.
+
+    Uses log(-expm1(x)) near 0 and log1p(-exp(x)) elsewhere (Mächler 2012, "Accurately computing
+    log(1 - exp(-|a|))"). Probabilities above 1 - 1e-6 count as 1 - 1e-6.
+    """
+    log_p = log_p.clamp(max=-1e-6)
+    return torch.where(log_p > -0.6931, (-log_p.expm1()).log(), (-log_p.exp()).log1p())
+
+
+def exchange_tokens(logits: Tensor, rows: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """The same logits with two vocabulary entries exchanged in some rows.
+
+    After a prefill an answer begins with another spelling of its first token (" I" for "I").
+    A teacher that did not see the prefill is read with the two spellings exchanged.
+
+    Args:
+        logits: ``[N, V]``.
+        rows: ``[R]``, int64: the predictions concerned.
+        first: ``[R]``, int64: token ids.
+        second: ``[R]``, int64: token ids.
+    """
+    exchanged = logits.clone()
+    exchanged[rows, first] = logits[rows, second]
+    exchanged[rows, second] = logits[rows, first]
+    return exchanged
+
+
+def _huber(gap: Tensor, delta: float) -> Tensor:
+    """``gap^2 / 2`` up to delta, ``delta (|gap| - delta / 2)`` beyond."""
+    return functional.huber_loss(gap, torch.zeros_like(gap), reduction="none", delta=delta)

@@ -1,0 +1,185 @@
+"""The teacher gate: does the teacher do what it shall teach? Measured before training.
+
+The method is only as good as its teacher. On a sample of every objective the teacher, under its
+context, must decline what is to be forgotten, answer what is to be kept, and decline also after
+prefills. A teacher that declines half the time teaches nothing visible.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from rich.table import Table
+
+from lit_unlearn.data.collation import collate
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.data.objective_data import ObjectiveData
+from lit_unlearn.metrics.scores import is_refusal
+from lit_unlearn.models.generation import generate_answers
+from lit_unlearn.models.teacher import Teacher
+from lit_unlearn.preparation.views import RowView
+from lit_unlearn.schema import Example, InputError
+
+Duty = Literal["declines", "answers", "recovers"]
+
+
+@dataclass
+class Gate:
+    """What the teacher must achieve before training starts.
+
+    Args:
+        action: `error` stops the run below a threshold, `warn` only says so, `off` measures
+            nothing (an adaptive context then takes its strongest step).
+        sample: Rows of each objective that are tried, evenly spread.
+        declines: Least share of forgotten rows that the teacher declines.
+        answers: Least share of the other rows that it does not decline.
+        recovers: Least share of prefilled rows that it declines after the prefill. Where it
+            complies, training falls back to the teacher without the prefill.
+        max_new_tokens: Longest generation of the teacher in this test.
+    """
+
+    action: Literal["error", "warn", "off"] = "error"
+    sample: int = 12
+    declines: float = 0.9
+    answers: float = 0.9
+    recovers: float = 0.7
+    max_new_tokens: int = 24
+
+    def threshold(self, duty: Duty) -> float:
+        """The least share for a duty."""
+        return {"declines": self.declines, "answers": self.answers, "recovers": self.recovers}[duty]
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """One measurement of the teacher."""
+
+    objective: str
+    context: str
+    duty: Duty
+    rows: int
+    share: float
+    """Share of rows in which the duty was fulfilled, 0 to 1."""
+    threshold: float
+    first_token_mean: float | None
+    """Mean probability of the first token of the row's target answer; None without one."""
+    first_token_lowest: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the share reaches the threshold."""
+        return self.share >= self.threshold
+
+    def as_dict(self) -> dict[str, Any]:
+        """For summary files."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def measure(
+    name: str,
+    views: Sequence[RowView],
+    data: ObjectiveData,
+    teacher: Teacher,
+    encoder: Encoder,
+    gate: Gate,
+    described: str,
+) -> GateRow:
+    """Try the teacher on some rows of an objective under one context.
+
+    Args:
+        name: The objective.
+        views: Rows as the teacher sees them; with prefills where the objective has some.
+        data: The objective's data settings.
+        teacher: The attached teacher.
+        encoder: Encoder of the run.
+        gate: Sample size and thresholds.
+        described: The context in a few words.
+    """
+    duty: Duty = "answers" if data.expect == "answer" else "declines"
+    if data.expect == "decline" and data.prefills is not None:
+        duty = "recovers"
+    prompts = [
+        encoder.prompt_ids(v.teacher_turns, plain=v.example.plain, prefill=v.prefill) for v in views
+    ]
+    with teacher.speaking():
+        replies = generate_answers(
+            teacher.model(), encoder.tokenizer, prompts, max_new_tokens=gate.max_new_tokens
+        )
+    refused = [is_refusal(reply) for reply in replies]
+    fulfilled = [not r for r in refused] if duty == "answers" else refused
+    first = _first_token_probabilities(views, teacher, encoder)
+    return GateRow(
+        objective=name,
+        context=described,
+        duty=duty,
+        rows=len(views),
+        share=sum(fulfilled) / len(fulfilled),
+        threshold=gate.threshold(duty),
+        first_token_mean=sum(first) / len(first) if first else None,
+        first_token_lowest=min(first) if first else None,
+    )
+
+
+def _first_token_probabilities(
+    views: Sequence[RowView], teacher: Teacher, encoder: Encoder
+) -> list[float]:
+    rows = [view.encode(encoder) for view in views if view.answer]
+    encoded = [row for row in rows if row is not None and row.target_count]
+    probabilities: list[float] = []
+    for start in range(0, len(encoded), 8):
+        batch = collate([[row] for row in encoded[start : start + 8]], 0).first_positions(1)
+        if batch.target_ids is None:
+            continue
+        device = next(teacher.model().parameters()).device
+        logits = teacher.logits(batch.teacher.to(device)).cpu()
+        chosen = torch.softmax(logits, -1).gather(-1, batch.target_ids[:, None])
+        probabilities += chosen.squeeze(-1).tolist()
+    return probabilities
+
+
+def gate_table(rows: Sequence[GateRow]) -> Table:
+    """The gate's findings for the terminal."""
+    table = Table(title="Teacher gate", title_justify="left")
+    for heading in ("objective", "context", "must", "share", "at least", "p(first token)", ""):
+        table.add_column(
+            heading, justify="left" if heading in {"objective", "context"} else "right"
+        )
+    for row in rows:
+        first = "-"
+        if row.first_token_mean is not None and row.first_token_lowest is not None:
+            first = f"{row.first_token_mean:.2f} (lowest {row.first_token_lowest:.2f})"
+        must = {"declines": "decline", "answers": "answer", "recovers": "decline after prefill"}
+        table.add_row(
+            row.objective,
+            row.context,
+            must[row.duty],
+            f"{row.share:.0%} of {row.rows}",
+            f"{row.threshold:.0%}",
+            first,
+            "[green]pass[/]" if row.passed else "[red]fail[/]",
+        )
+    return table
+
+
+def gate_error(rows: Sequence[GateRow]) -> InputError | None:
+    """The error that stops the run, or None where all thresholds are reached."""
+    failed = [row for row in rows if not row.passed]
+    if not failed:
+        return None
+    listed = "; ".join(
+        f"{r.objective}: {r.duty} {r.share:.0%} of {r.rows} rows (at least {r.threshold:.0%}, "
+        f"`model.gate.{r.duty}`) under context {r.context}"
+        for r in failed
+    )
+    return InputError(
+        f"The teacher does not do what it shall teach. Found {listed}. Give it a stronger context "
+        "(`data.objectives.NAME.context: Adaptive`, more demonstrations, or Echo), lower the "
+        "threshold, or set `model.gate.action` to warn."
+    )
+
+
+def sample(examples: Sequence[Example], count: int) -> list[int]:
+    """Indices of up to ``count`` rows, evenly spread."""
+    count = min(count, len(examples))
+    return [index * len(examples) // count for index in range(count)]

@@ -1,0 +1,121 @@
+"""Known data sets, read from the real files: their numbers of rows, and parts of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lit_unlearn.data.benchmarks import KNOWN, find_benchmark, known_names
+from lit_unlearn.data.sources import Source, read_rows
+from lit_unlearn.schema import InputError
+
+# hub id, config, split -> rows, as the README of the data folder states them
+REAL_COUNTS = [
+    ("locuslab/TOFU", "full", "train", 4000),
+    ("locuslab/TOFU", "forget01", "train", 40),
+    ("locuslab/TOFU", "forget10", "train", 400),
+    ("locuslab/TOFU", "retain90", "train", 3600),
+    ("locuslab/TOFU", "retain99", "train", 3960),
+    ("locuslab/TOFU", "forget01_perturbed", "train", 40),
+    ("locuslab/TOFU", "forget10_perturbed", "train", 400),
+    ("locuslab/TOFU", "retain_perturbed", "train", 400),
+    ("locuslab/TOFU", "real_authors", "train", 100),
+    ("locuslab/TOFU", "real_authors_perturbed", "train", 100),
+    ("locuslab/TOFU", "world_facts", "train", 117),
+    ("locuslab/TOFU", "world_facts_perturbed", "train", 117),
+    ("muse-bench/MUSE-News", "knowmem", "forget_qa", 100),
+    ("muse-bench/MUSE-News", "knowmem", "retain_qa", 100),
+    ("muse-bench/MUSE-News", "knowmem", "forget_qa_icl", 10),
+    ("muse-bench/MUSE-News", "knowmem", "retain_qa_icl", 10),
+    ("muse-bench/MUSE-Books", "knowmem", "forget_qa", 100),
+    ("muse-bench/MUSE-Books", "knowmem", "retain_qa", 100),
+    ("muse-bench/MUSE-Books", "knowmem", "forget_qa_icl", 10),
+    ("muse-bench/MUSE-Books", "knowmem", "retain_qa_icl", 10),
+    ("cais/wmdp", "wmdp-bio", "test", 1273),
+    ("cais/wmdp", "wmdp-chem", "test", 408),
+    ("cais/wmdp", "wmdp-cyber", "test", 1987),
+    ("cais/mmlu", "all", "test", 11043),
+    ("jinzhuoran/RWKU", "forget_target", "train", 200),
+    ("jinzhuoran/RWKU", "forget_level1", "test", 3268),
+    ("jinzhuoran/RWKU", "forget_level2", "test", 2879),
+    ("jinzhuoran/RWKU", "forget_level3", "test", 6984),
+    ("jinzhuoran/RWKU", "neighbor_level1", "test", 5846),
+    ("jinzhuoran/RWKU", "neighbor_level2", "test", 5533),
+    ("jinzhuoran/RWKU", "mia_forget", "test", 580),
+    ("jinzhuoran/RWKU", "mia_retain", "test", 562),
+    ("jinzhuoran/RWKU", "utility_fluency", "test", 805),
+    ("jinzhuoran/RWKU", "utility_truthfulness", "test", 817),
+    ("jinzhuoran/RWKU", "utility_factuality", "test", 2000),
+    ("walledai/XSTest", None, "test", 450),
+    ("Paul/XSTest", None, "train", 450),
+]
+
+
+@pytest.mark.parametrize(("hub_id", "config", "split", "count"), REAL_COUNTS)
+def test_real_benchmarks_have_the_documented_number_of_rows(
+    shared_data: Path, hub_id: str, config: str | None, split: str, count: int
+) -> None:
+    rows = read_rows(Source(hub_id, config, split), shared_data)
+    assert len(rows) == count
+    assert len({row.row_id for row in rows}) == count
+
+
+def test_every_known_benchmark_with_a_file_is_counted_above(shared_data: Path) -> None:
+    counted = {row[:3] for row in REAL_COUNTS}
+    present = {(k.hub_id, k.config, k.split) for k in KNOWN if (shared_data / k.file).is_file()}
+    assert present == counted
+
+
+@pytest.mark.parametrize(
+    ("file", "count"),
+    [
+        ("utility/wikitext2_test.txt.gz", 2891),
+        ("utility/wikitext2_valid.txt.gz", 2461),
+        ("utility/truthfulqa.csv", 790),
+        ("utility/truthfulqa_mc_task.json.gz", 790),
+        ("utility/arc_easy_test.jsonl.gz", 2376),
+        ("utility/commonsenseqa_dev.jsonl", 1221),
+        ("mmlu/zero_shot_mmlu_val.json.gz", 1531),
+        ("wmdp/corpus_filyp/deebs_corpus.jsonl.gz", 2355),
+        ("over_refusal/coconot_eval.jsonl", 1001),
+    ],
+)
+def test_further_real_files_by_their_path_in_the_data_root(
+    shared_data: Path, file: str, count: int
+) -> None:
+    assert len(read_rows(Source(file), shared_data)) == count
+
+
+def test_a_subject_of_mmlu_is_a_configuration(
+    shared_data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = read_rows(Source("cais/mmlu", "astronomy", "test"), shared_data)
+    assert {row.values["subject"] for row in rows} == {"astronomy"}
+    assert "11,043 of the 14,042" in caplog.text
+    with pytest.raises(InputError, match=r"'astronmy'.*did you mean 'astronomy'"):
+        read_rows(Source("cais/mmlu", "astronmy", "test"), shared_data)
+
+
+def test_rows_of_one_target_and_the_safe_half(shared_data: Path) -> None:
+    source = Source("jinzhuoran/RWKU", "forget_level2", "test", where={"subject": ["Stephen King"]})
+    king = read_rows(source, shared_data)
+    assert king
+    assert {row.values["subject"] for row in king} == {"Stephen King"}
+    safe = Source("walledai/XSTest", split="test", where={"label": ["safe"]})
+    rows = read_rows(safe, shared_data)
+    assert len(rows) == 250
+    assert all(row.answerless for row in rows)
+
+
+def test_a_real_folder_of_the_same_layout(shared_data: Path) -> None:
+    assert len(read_rows(Source(str(shared_data / "tofu"), "forget01"))) == 40
+    muse = Source(str(shared_data / "muse" / "books"), "knowmem", "forget_qa")
+    assert len(read_rows(muse)) == 100
+
+
+def test_known_names() -> None:
+    assert find_benchmark("cais/wmdp", "wmdp-bio", "train") is None
+    assert find_benchmark("nobody/nothing", None, "train") is None
+    assert known_names("paul/xstest") == ["split=train"]
+    assert len({(k.hub_id, k.config, k.split) for k in KNOWN}) == len(KNOWN)

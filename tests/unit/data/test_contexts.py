@@ -1,0 +1,83 @@
+"""Contexts: what the teacher sees, and what it must never see."""
+
+from __future__ import annotations
+
+import pytest
+
+from lit_unlearn.data.contexts import (
+    Adaptive,
+    Context,
+    ContextRow,
+    Demonstrations,
+    Echo,
+    Instruction,
+    Intent,
+    NoContext,
+    spread,
+)
+from lit_unlearn.schema import InputError, Turn
+
+POOL = [f"Question {i}?" for i in range(10)]
+ROW = ContextRow(
+    (Turn("system", "Be kind."), Turn("user", "Question 0?")),
+    refusal="No.",
+    declined=POOL,
+    answered=[("Two and two?", "Four.")],
+)
+ALL: list[Context] = [
+    NoContext(),
+    Instruction(),
+    Intent("France"),
+    Demonstrations(3),
+    Demonstrations(2, answered=1, answered_from="retain"),
+    Echo(1),
+    Adaptive(),
+]
+
+
+@pytest.mark.parametrize("context", ALL, ids=lambda c: c.describe())
+def test_ends_with_the_question_and_keeps_the_system_prompt(context: Context) -> None:
+    turns = context.conversation(ROW)
+    assert turns[-1] == Turn("user", "Question 0?")
+    assert "Be kind." in turns[0].content
+    assert [t.role for t in turns].count("system") == 1
+
+
+def test_demonstrations_are_other_questions() -> None:
+    turns = Demonstrations(3).conversation(ROW)[1:-1]
+    assert [t.content for t in turns[1::2]] == ["No."] * 3
+    assert "Question 0?" not in [t.content for t in turns]
+    assert len({t.content for t in turns[::2]}) == 3
+
+
+def test_echo_is_the_turn_before() -> None:
+    assert Echo(2).conversation(ROW)[-3:-1] == (
+        Turn("user", "Question 0?"),
+        Turn("assistant", "No."),
+    )
+
+
+def test_declined_replies_recover_from_the_opener() -> None:
+    row = ContextRow(ROW.turns, "No.", opener="Sure,", declined=POOL)
+    replies = [t.content for t in Echo(1).conversation(row) if t.role == "assistant"]
+    assert replies == ["Sure, No.", "Sure, No."]
+
+
+def test_ladder_of_adaptive() -> None:
+    described = [context.describe() for context in Adaptive([3, 6]).ladder()]
+    assert described == ["3 declined", "6 declined", "3 declined + echo", "6 declined + echo"]
+    assert len(Demonstrations().ladder()) == 1
+
+
+def test_spread_worked_value() -> None:
+    assert spread(list(range(10)), 3) == [0, 3, 6]
+    assert spread([1, 2], 5) == [1, 2]
+
+
+def test_bad_input() -> None:
+    with pytest.raises(InputError, match=r"only the fields \{refusal\}.*topic"):
+        Instruction("Forget {topic}").conversation(ROW)
+    with pytest.raises(InputError, match="answered_from"):
+        Demonstrations(answered=2)
+    with pytest.raises(InputError, match="at least one number"):
+        Adaptive([])

@@ -1,0 +1,139 @@
+"""Encoding: student and teacher aligned on the answer, and nothing silent."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from lit_unlearn.data.encoding import Encoder, EncodingError
+from lit_unlearn.schema import Example, Turn
+
+CONTEXT = (Turn("system", "Say nothing."), Turn("user", "Who?"))
+EXAMPLE = Example("set/1", (Turn("user", "Who?"),), "Ada.", "question_answer")
+
+
+def _text(tokenizer: Any, ids: Any) -> str:
+    return str(tokenizer.decode(list(ids)))
+
+
+def test_student_and_teacher_share_the_answer(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    row = Encoder(tiny_tokenizer).encode(EXAMPLE, EXAMPLE.answer, teacher_turns=CONTEXT)
+    assert row is not None
+    answer = row.student_ids[row.student_start :]
+    assert answer == row.teacher_ids[row.teacher_start :]
+    assert row.target_count == len(answer) == row.predictions
+    assert _text(tiny_tokenizer, answer) == "Ada.<|im_end|>"
+    student = _text(tiny_tokenizer, row.student_ids[: row.student_start])
+    teacher = _text(tiny_tokenizer, row.teacher_ids[: row.teacher_start])
+    assert student == "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n"
+    assert teacher == "<|im_start|>system\nSay nothing.<|im_end|>\n" + student
+
+
+def test_prefill_is_part_of_both_prompts(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """The answer follows a prefill after a space; the un-prefilled version has its own spelling."""
+    row = Encoder(tiny_tokenizer).encode(EXAMPLE, "No idea.", prefill="It is")
+    assert row is not None
+    assert _text(tiny_tokenizer, row.student_ids).endswith("assistant\nIt is No idea.<|im_end|>")
+    assert _text(tiny_tokenizer, row.student_ids[row.student_start :]) == " No idea.<|im_end|>"
+    # one byte, one token: the bare answer is a token shorter here, so the two cannot be aligned
+    assert row.unprefilled_ids == ()
+
+
+def test_row_without_answer_predicts_one_position(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    row = Encoder(tiny_tokenizer).encode(EXAMPLE, None, teacher_turns=CONTEXT)
+    assert row is not None
+    assert (row.target_count, row.predictions) == (0, 1)
+    assert row.student_start == len(row.student_ids)
+
+
+def test_template_without_system_role(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}"
+        "{{ raise_exception('no system role') }}{% endif %}[{{ m['role'] }}]{{ m['content'] }}"
+        "<|im_end|>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    encoder = Encoder(tokenizer)
+    text = _text(tokenizer, encoder.prompt_ids(CONTEXT))
+    assert text == "[user]Say nothing.\n\nWho?<|im_end|>[assistant]"
+
+
+def test_tokenizer_without_template(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = None
+    row = Encoder(tokenizer).encode(EXAMPLE, EXAMPLE.answer)
+    assert row is not None
+    assert _text(tokenizer, row.student_ids) == "<|im_start|>Question: Who?\nAnswer: Ada.<|im_end|>"
+
+
+def test_plain_text_has_no_template(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    example = Example("p/1", (Turn("user", ""),), "Once upon a time.", "passage", plain=True)
+    row = Encoder(tiny_tokenizer).encode(example, example.answer)
+    assert row is not None
+    assert row.student_start == 1  # the token that begins a text
+    assert _text(tiny_tokenizer, row.student_ids) == "<|im_start|>Once upon a time.<|im_end|>"
+
+
+def test_empty_answer(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(EncodingError, match=r"'set/1' has an empty answer"):
+        Encoder(tiny_tokenizer).encode(EXAMPLE, "  ")
+    encoder = Encoder(tiny_tokenizer, on_problem="warn")
+    assert encoder.encode(EXAMPLE, "") is None
+    assert encoder.problems == {"empty answer": 1}
+
+
+def test_cut_answer(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    whole = Encoder(tiny_tokenizer).encode(EXAMPLE, EXAMPLE.answer)
+    assert whole is not None
+    limit = len(whole.student_ids) - 2
+    with pytest.raises(EncodingError, match=rf"more than `max_length` = {limit}"):
+        Encoder(tiny_tokenizer, max_length=limit).encode(EXAMPLE, EXAMPLE.answer)
+    encoder = Encoder(tiny_tokenizer, max_length=limit, on_problem="warn")
+    cut = encoder.encode(EXAMPLE, EXAMPLE.answer)
+    assert cut is not None
+    assert len(cut.student_ids) == limit
+    assert encoder.problems["cut answer"] > 0
+
+
+def test_teacher_cut_shortens_both(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    whole = Encoder(tiny_tokenizer).encode(EXAMPLE, EXAMPLE.answer, teacher_turns=CONTEXT)
+    assert whole is not None
+    encoder = Encoder(tiny_tokenizer, max_length=len(whole.teacher_ids) - 2, on_problem="warn")
+    row = encoder.encode(EXAMPLE, EXAMPLE.answer, teacher_turns=CONTEXT)
+    assert row is not None
+    assert row.student_ids[row.student_start :] == row.teacher_ids[row.teacher_start :]
+    assert row.target_count == whole.target_count - 2
+
+
+class _Merging:
+    """A tokenizer that merges the last prompt letter with the first of the answer."""
+
+    chat_template = None
+    eos_token = None
+    eos_token_id = None
+    bos_token_id = None
+    all_special_tokens: list[str] = []
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> str:
+        text = "".join(m["content"] for m in conversation if m["role"] != "system")
+        return text
+
+    def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
+        return {"input_ids": [ord(c) for c in text.replace("?A", "&")]}
+
+    def decode(self, token_ids: Any, **options: Any) -> str:
+        return "".join(map(chr, token_ids))
+
+
+def test_prompt_that_is_no_prefix() -> None:
+    example = Example("set/2", (Turn("user", "Who?"),), "Ada", "question_answer", plain=True)
+    with pytest.raises(EncodingError, match=r"'set/2'.*not the beginning of the whole"):
+        Encoder(_Merging()).encode(example, "Ada")
+    encoder = Encoder(_Merging(), on_problem="warn")
+    row = encoder.encode(example, "Ada")
+    assert row is not None
+    assert row.student_ids == tuple(map(ord, "Who?Ada"))
+    assert encoder.problems["boundary"] == 2  # student and teacher

@@ -1,0 +1,175 @@
+"""Worked values and properties of the pure losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from lit_unlearn.objectives import losses
+
+PUSHES = ("match", "hinge", "unlikelihood", "suppress")
+
+
+def _bidirectional(student: Tensor, teacher: Tensor, push: losses.Push = "match") -> Tensor:
+    terms = losses.bidirectional(student, teacher, top_k=3, push_top_k=4, push=push)
+    return terms.pull + terms.push
+
+
+PAIR_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "forward_kl": losses.forward_kl,
+    "reverse_kl": losses.reverse_kl,
+    "jsd": lambda s, t: losses.generalized_jsd(s, t, 0.3),
+    "bidirectional": _bidirectional,
+    "bidirectional_hinge": lambda s, t: _bidirectional(s, t, "hinge"),
+}
+
+
+@pytest.fixture
+def logits() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(5, 11, generator=generator) * 3, torch.randn(5, 11, generator=generator) * 3
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_zero_at_the_teacher(name: str, logits: tuple[Tensor, Tensor]) -> None:
+    student = logits[0].clone().requires_grad_()
+    values = PAIR_LOSSES[name](student, logits[0])
+    torch.testing.assert_close(values, torch.zeros(5), atol=1e-6, rtol=0)
+    values.sum().backward()
+    assert student.grad is not None
+    assert student.grad.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_rows_are_independent(name: str, logits: tuple[Tensor, Tensor]) -> None:
+    """Order and company of the predictions change no value."""
+    student, teacher = logits
+    order = torch.tensor([4, 2, 0])
+    together = PAIR_LOSSES[name](student, teacher)
+    torch.testing.assert_close(PAIR_LOSSES[name](student[order], teacher[order]), together[order])
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_positive_away_from_the_teacher(name: str, logits: tuple[Tensor, Tensor]) -> None:
+    assert (PAIR_LOSSES[name](*logits) > 0).all()
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_finite_for_extreme_logits(name: str) -> None:
+    """A forgotten token may have any logit; values and gradients stay finite."""
+    student = torch.tensor([[1e4, -1e4, 0.0, 5.0, 1.0, 2.0]], requires_grad=True)
+    values = PAIR_LOSSES[name](student, -student.detach())
+    values.sum().backward()
+    assert student.grad is not None
+    assert torch.isfinite(values).all()
+    assert torch.isfinite(student.grad).all()
+
+
+def test_kl_worked_values() -> None:
+    """Two tokens: T = (3/4, 1/4), S = (1/2, 1/2).
+
+    KL(T||S) = 3/4 ln(3/2) + 1/4 ln(1/2) = 0.130812; KL(S||T) = 1/2 ln(2/3) + 1/2 ln 2 = 0.143841.
+    """
+    teacher, student = torch.tensor([[0.75, 0.25]]).log(), torch.tensor([[0.5, 0.5]]).log()
+    assert losses.forward_kl(student, teacher).item() == pytest.approx(0.130812, abs=1e-6)
+    assert losses.reverse_kl(student, teacher).item() == pytest.approx(0.143841, abs=1e-6)
+
+
+def test_jsd_worked_value_and_limit() -> None:
+    """beta = 1/2 for the pair above: m = (5/8, 3/8).
+
+    1/2 (3/4 ln 6/5 + 1/4 ln 2/3) + 1/2 (1/2 ln 4/5 + 1/2 ln 4/3) = 0.033822. And
+    JSD / beta tends to KL(T||S) as beta -> 0.
+    """
+    teacher, student = torch.tensor([[0.75, 0.25]]).log(), torch.tensor([[0.5, 0.5]]).log()
+    value = losses.generalized_jsd(student, teacher, 0.5).item()
+    expected = 0.5 * (0.75 * math.log(1.2) + 0.25 * math.log(2 / 3)) + 0.25 * (
+        math.log(0.8) + math.log(4 / 3)
+    )
+    assert value == pytest.approx(expected, abs=1e-7)
+    limit = losses.generalized_jsd(student.double(), teacher.double(), 1e-6).item() / 1e-6
+    assert limit == pytest.approx(0.130812, abs=1e-4)
+
+
+def test_cross_entropy_worked_value() -> None:
+    """Uniform over 4 tokens: ln 4 nats."""
+    value = losses.cross_entropy(torch.zeros(1, 4), torch.tensor([2]))
+    assert value.item() == pytest.approx(math.log(4), abs=1e-6)
+
+
+def test_bidirectional_worked_values() -> None:
+    """V = 4, K = 1, K' = 1, delta = 1; g_T = (3, 0, 0, 0), g_S = (1, 2, 0, 0).
+
+    C+ = {0}: gap -2, huber = 2 - 1/2 = 1.5. C- = {1}, the student's top token outside C+: gap 2,
+    match = 1.5; hinge with margin 1 = 3. p_S(1) = e^2 / (e + e^2 + 2) = 0.610 298:
+    unlikelihood = -ln(1 - p), suppress = p ln p. Outside: tokens 2 and 3, 2 / (e + e^2 + 2).
+    """
+    student = torch.tensor([[1.0, 2.0, 0.0, 0.0]])
+    teacher = torch.tensor([[3.0, 0.0, 0.0, 0.0]])
+    total = math.e + math.e**2 + 2
+    p = math.e**2 / total
+    expected = {
+        "match": 1.5,
+        "hinge": 3.0,
+        "unlikelihood": -math.log(1 - p),
+        "suppress": p * math.log(p),
+    }
+    for push, value in expected.items():
+        terms = losses.bidirectional(
+            student,
+            teacher,
+            top_k=1,
+            push_top_k=1,
+            push=push,
+            margin=1.0,  # type: ignore[arg-type]
+        )
+        assert terms.pull.item() == pytest.approx(1.5, abs=1e-6)
+        assert terms.push.item() == pytest.approx(value, abs=1e-6)
+        assert terms.outside_mass.item() == pytest.approx(2 / total, abs=1e-6)
+
+
+def test_push_lowers_what_only_the_student_says() -> None:
+    """The gradient of every push raises no logit in C- relative to the others."""
+    teacher = torch.tensor([[3.0, 0.0, 0.0, 0.0]])
+    for push in PUSHES:
+        student = torch.tensor([[1.0, 2.0, 0.0, 0.0]], requires_grad=True)
+        terms = losses.bidirectional(student, teacher, top_k=1, push_top_k=1, push=push)
+        (gradient,) = torch.autograd.grad(terms.push.sum(), student)
+        assert gradient[0, 1] > 0  # a descent step lowers the logit
+
+
+def test_log_probability_space_ignores_a_shift(logits: tuple[Tensor, Tensor]) -> None:
+    student, teacher = logits
+    in_space = {
+        space: losses.bidirectional(student + 7, teacher, top_k=3, push_top_k=3, space=space).pull
+        - losses.bidirectional(student, teacher, top_k=3, push_top_k=3, space=space).pull
+        for space in ("logit", "log_probability")
+    }
+    assert in_space["log_probability"].abs().max() < 1e-5
+    assert in_space["logit"].abs().max() > 1
+
+
+def test_supports_larger_than_the_vocabulary(logits: tuple[Tensor, Tensor]) -> None:
+    terms = losses.bidirectional(*logits, top_k=50, push_top_k=50)
+    torch.testing.assert_close(terms.push, torch.zeros(5))
+    torch.testing.assert_close(terms.outside_mass, torch.zeros(5), atol=1e-6, rtol=0)
+
+
+def test_log_one_minus_exp() -> None:
+    """Against float64 log1p; finite where the probability is 1."""
+    log_p = torch.tensor([-50.0, -5.0, -0.7, -0.5, -1e-3])
+    expected = torch.log1p(-log_p.double().exp()).float()
+    torch.testing.assert_close(losses.log_one_minus_exp(log_p), expected, rtol=1e-4, atol=1e-7)
+    assert torch.isfinite(losses.log_one_minus_exp(torch.tensor([0.0]))).all()
+
+
+def test_exchange_tokens() -> None:
+    logits = torch.arange(8.0).reshape(2, 4)
+    exchanged = losses.exchange_tokens(
+        logits, torch.tensor([1]), torch.tensor([0]), torch.tensor([3])
+    )
+    assert exchanged.tolist() == [[0, 1, 2, 3], [7, 5, 6, 4]]
