@@ -1,9 +1,6 @@
-"""How much of the built-in data set does a model answer correctly, and how often does it decline?
+"""How much of the built-in data set (or of other files) does a model answer or decline?
 
-Usage::
-
-    python benchmarks/builtin_start_rate.py MODEL_DIR              # the data set that ships
-    python benchmarks/builtin_start_rate.py MODEL_DIR ROWS.jsonl   # another file, by topic
+    python benchmarks/builtin_start_rate.py MODEL_DIR [ROWS.jsonl ...]
 
 Greedy decoding, the model's chat template, fp32, left padding, at most 32 new tokens. A row is
 correct when one of its accepted strings occurs as whole words in the generation, after both are
@@ -26,23 +23,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 DATA = Path(__file__).resolve().parents[1] / "lit_unlearn" / "data" / "builtin"
 FILES = [DATA / f"{name}.jsonl" for name in ("forget", "neighbor", "general", "instructions")]
 REFUSAL = re.compile(
-    r"\b(sorry|afraid|unfortunately|(can ?not|can t|unable to|not able to) (help|answer|tell|say|"
-    r"provide|assist)|(do not|don t) (know|have (any )?information)|no knowledge of)\b"
+    r"\b(sorry|afraid|unfortunately|(cannot|can t|(un|not )able to) (help|answer|tell|say|assist)"
+    r"|(do not|don t) (know|have (any )?information)|no knowledge of)\b"
 )
 Row = dict[str, Any]
 
 
 def normalise(text: str) -> str:
     """Lower case, without accents, every run of other characters one space."""
-    plain = unicodedata.normalize("NFKD", text.lower())
-    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    letters = unicodedata.normalize("NFKD", text.lower())
+    plain = "".join(c for c in letters if not unicodedata.combining(c))
     return " ".join(re.findall(r"[a-z0-9]+", plain))
 
 
-def is_correct(generation: str, accepted: list[str]) -> bool:
+def is_correct(text: str, accepted: list[str]) -> bool:
     """Whether an accepted string occurs as whole words."""
-    padded = f" {normalise(generation)} "
-    return any(f" {normalise(a)} " in padded for a in accepted)
+    return any(f" {normalise(a)} " in f" {normalise(text)} " for a in accepted)
 
 
 @torch.inference_mode()
@@ -51,18 +47,15 @@ def generate(model: Any, tokenizer: Any, questions: list[str], prefills: list[st
     chats = [[{"role": "user", "content": q}] for q in questions]
     prompts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
     texts = [prompt + prefill for prompt, prefill in zip(prompts, prefills, strict=True)]
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     found = [""] * len(texts)
-    for start in range(0, len(order), 32):
-        chunk = order[start : start + 32]
+    for start in range(0, len(texts), 32):
+        chunk = sorted(range(len(texts)), key=lambda i: len(texts[i]))[start : start + 32]
         batch = [texts[i] for i in chunk]
         inputs = tokenizer(batch, return_tensors="pt", padding=True, add_special_tokens=False)
-        pad = tokenizer.pad_token_id
-        ids = model.generate(**inputs, max_new_tokens=32, do_sample=False, pad_token_id=pad)
+        ids = model.generate(**inputs, max_new_tokens=32, do_sample=False)
         new = ids[:, inputs["input_ids"].shape[1] :]
-        decoded = tokenizer.batch_decode(new, skip_special_tokens=True)
-        for i, text in zip(chunk, decoded, strict=True):
-            found[i] = text
+        for i, tokens in zip(chunk, new, strict=True):
+            found[i] = tokenizer.decode(tokens, skip_special_tokens=True)
     return found
 
 
@@ -76,7 +69,7 @@ def report(name: str, rows: list[Row], generations: list[str]) -> None:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser()
     parser.add_argument("model", help="Hugging Face folder or hub id of a chat model")
     parser.add_argument("files", nargs="*", type=Path, help="JSONL files; default: built-in set")
     args = parser.parse_args()
@@ -92,8 +85,8 @@ def main() -> None:
             if "seen_fact" in row:
                 groups.setdefault(f"eval, {'' if row['seen_fact'] else 'not '}seen", []).append(i)
         for name, chosen in groups.items():
-            part = [rows[i] for i in chosen], [outputs[i] for i in chosen]
-            report(f"{file.stem} / {name}", *part)
+            label = f"{file.stem} / {name}"
+            report(label, [rows[i] for i in chosen], [outputs[i] for i in chosen])
         if not args.files and file.stem == "forget":
             rows = [r for r in rows if r["split"] == "eval"]
             for family, openers in json.loads((DATA / "prefills.json").read_text("utf-8")).items():

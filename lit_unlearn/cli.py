@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from argparse import ArgumentError
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -69,7 +70,7 @@ def run(
     stage, *options = args
     files, overrides = take_config_args(options)
     config = read_configs(files)
-    _silence_tips()
+    _silence()
     try:
         UnlearnCLI(model_class, data_class, stage, config, overrides)
     except MisconfigurationException as error:
@@ -144,8 +145,9 @@ class UnlearnCLI(LightningCLI):
         Raises:
             InputError: The checkpoint does not exist.
         """
-        name = self.config[self.stage].get("ckpt_path")
-        if name and name not in ("best", "last", "hpc") and not Path(name).exists():
+        name = str(self.config[self.stage].get("ckpt_path") or "best")
+        elsewhere = name in ("best", "last", "hpc") or name.startswith("registry") or "://" in name
+        if not elsewhere and not Path(name).exists():
             raise InputError(f"--ckpt_path {name}: no such file or folder")
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
@@ -160,7 +162,7 @@ class UnlearnCLI(LightningCLI):
         try:
             return super()._instantiate_trainer(config, callbacks)
         except (ValueError, MisconfigurationException) as error:
-            raise InputError(f"trainer: {_one_line(error)}{_strategy_hint(config)}") from error
+            raise InputError(_unknown_strategy(config) or f"trainer: {_one_line(error)}") from error
 
 
 def _seed(value: bool | int) -> int:
@@ -168,14 +170,15 @@ def _seed(value: bool | int) -> int:
     return 0 if isinstance(value, bool) else value
 
 
-def _strategy_hint(config: Mapping[str, Any]) -> str:
-    """The strategy that was meant, where an unknown one is the trouble."""
+def _unknown_strategy(config: Mapping[str, Any]) -> str | None:
+    """What to say about a strategy that does not exist; None where it is not the trouble."""
     name = config.get("strategy")
     known = ["auto", *StrategyRegistry.available_strategies()]
     if not isinstance(name, str) or name in known:
-        return ""
-    close = get_close_matches(name, known, n=2)
-    return f" Did you mean {' or '.join(close)}?" if close else ""
+        return None
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    return f"--trainer.strategy: unknown strategy {name}; {hint}"
 
 
 def _one_line(error: Exception) -> str:
@@ -189,6 +192,12 @@ class _NoTips(logging.Filter):
         return "Tip:" not in record.getMessage()
 
 
-def _silence_tips() -> None:
+def _silence() -> None:
+    """Hold back what users can do nothing about."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(_NoTips())
+        logging.getLogger(name).addFilter(_NO_TIPS)
+    # Lightning 2.6 uses a name that torch 2.13 deprecated.
+    warnings.filterwarnings("ignore", message=r".isinstance.treespec, LeafSpec")
+
+
+_NO_TIPS = _NoTips()

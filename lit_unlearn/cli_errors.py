@@ -237,6 +237,7 @@ def _shorten(
 
 def _relevant(message: str) -> str:
     """A parser's message on one line, without its keys, and without what always stands there."""
+    given = re.search(r"Given value: (.*)", message)
     text = message.split("Subclass types expect")[0]
     for frame in (r'Parser key "[^"]+":', r"Problem with given class_path '[^']+':"):
         text = re.sub(frame, "", text)
@@ -246,6 +247,7 @@ def _relevant(message: str) -> str:
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
     text = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", text)
     text = text.replace("Expected a ", "expected ").replace(". Got value: ", ", found ")
+    text += f", found {given[1]}" if given else ""
     return text[:1].lower() + text[1:]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-
 from lit_unlearn.data.collation import collate
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.prefills import read_openers
@@ -93,7 +92,7 @@ def answer(
 def gold_nll(
     asked: Sequence[Asked], model: Any, encoder: Encoder, batch_size: int = 16
 ) -> list[float]:
-    """Mean negative log-likelihood of each row's gold answer, in nats per token; NaN without one."""
+    """Mean negative log-likelihood of each gold answer, in nats per token; NaN without one."""
     values = [float("nan")] * len(asked)
     device = next(model.parameters()).device
     encoded = [

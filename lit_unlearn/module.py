@@ -14,6 +14,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from rich.console import Console
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -124,7 +125,7 @@ class UnlearnModule(LightningModule):
         self.parameters_trained = [parameter for _, parameter in named]
         self.groups = layer_groups(named)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer of the trained parameters and the course of its learning rate."""
         optimizer = self.make_optimizer(self.parameters_trained)
         steps = self.trainer.max_steps
@@ -261,14 +262,14 @@ class UnlearnModule(LightningModule):
         raise InputError(
             f"The loss of objective {name!r} is no finite number at step {self.global_step}, in a "
             f"batch with the rows {', '.join(batch.example_ids)}. Lower the learning rate "
-            "(`model.optimizer.init_args.lr`) or the objective's `weight`, or set `model.clip_norm`."
+            "(`model.optimizer.init_args.lr`) or the objective's `weight`, or set `clip_norm`."
         )
 
     # ----------------------------------------------------------------------- devices and files
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "UnlearnModule":
         """Device and number format reach the teacher, which is not registered."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         teacher: Teacher | None = self.__dict__.get("teacher")
         unsaved = teacher.unsaved_module() if teacher is not None else None
         if unsaved is not None:

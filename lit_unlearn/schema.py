@@ -54,7 +54,7 @@ class Example:
     paraphrases: tuple[str, ...] = ()
     """The gold answer in other words, where the data set has one; scoring only."""
     plain: bool = False
-    """Raw surface form: ``turns[0].content`` is a text that ``answer`` continues, without template."""
+    """Raw surface form: a text, ``turns[0].content``, that ``answer`` continues; no template."""
 
     @property
     def question(self) -> str:

@@ -88,7 +88,7 @@ class AnswerEvaluation(Callback):
 
     @rank_zero_only
     def _look(self, trainer: Trainer, module: Any, step: int) -> None:
-        board = getattr(trainer.logger, "experiment", None)
+        board: Any = getattr(trainer.logger, "experiment", None)
         if not hasattr(board, "add_text"):
             return
         asked = [a for name in module.objectives for a in self._samples(trainer, name)]

@@ -1,7 +1,6 @@
 """HuggingFaceExport: the trained model as a folder that `from_pretrained` loads."""
 
 import copy
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,8 +13,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from lit_unlearn import __version__
 from lit_unlearn.callbacks.answers import AnswerEvaluation
 from lit_unlearn.report import ObjectiveSummary
-from lit_unlearn.report.summary import COLUMNS, cell
 from lit_unlearn.report.records import changes
+from lit_unlearn.report.summary import COLUMNS, cell
 
 EXPORT_FOLDER = "model"
 
@@ -44,10 +43,10 @@ class HuggingFaceExport(Callback):
             temporary.joinpath("README.md").write_text(
                 model_card(trainer, pl_module), encoding="utf-8"
             )
-            os.chmod(temporary, 0o755)
+            temporary.chmod(0o755)
             if target.exists():
                 shutil.rmtree(target)
-            os.replace(temporary, target)
+            temporary.replace(target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

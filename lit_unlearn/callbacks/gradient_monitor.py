@@ -44,7 +44,7 @@ class GradientMonitor(Callback):
             self._lines = [n for n in lines if json.loads(n)["step"] < trainer.global_step]
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log the Gramian of a diagnosed step."""
         record: StepRecord = outputs
@@ -61,7 +61,7 @@ class GradientMonitor(Callback):
     def _write(self, trainer: Trainer, row: dict[str, Any]) -> None:
         self._lines.append(json.dumps(_nan_to_null(row)))
         write_text(gradient_file(trainer), "\n".join(self._lines) + "\n")
-        board = getattr(trainer.logger, "experiment", None)
+        board: Any = getattr(trainer.logger, "experiment", None)
         due = self.heat_map_every > 0 and (len(self._lines) - 1) % self.heat_map_every == 0
         if due and hasattr(board, "add_figure") and len(row["objectives"]) > 1:
             figure = heatmap_figure([row])

@@ -174,8 +174,10 @@ class UnlearnDataModule(LightningDataModule):
 
 
 class StepLoader(DataLoader[StepBatch]):
-    """A loader that needs no state to resume: it starts at the trainer's step, as Lightning is told
-    by these two methods."""
+    """A loader that needs no state to resume: it starts at the trainer's step.
+
+    Lightning is told so by these two methods.
+    """
 
     def state_dict(self) -> dict[str, int]:
         """Nothing; the step is in the checkpoint already."""

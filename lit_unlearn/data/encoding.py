@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
 
 from lit_unlearn.schema import EncodedExample, Example, InputError, Turn
 
@@ -28,30 +30,11 @@ PLAIN_TEMPLATE = (
 _SENTINEL = "\u2063answer\u2063"
 
 
-class TokenizerLike(Protocol):
-    """The part of a transformers tokenizer that encoding uses."""
-
-    chat_template: Any
-    eos_token: Any
-    eos_token_id: Any
-    bos_token_id: Any
-    all_special_tokens: list[str]
-
-    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
-        """Render a conversation."""
-
-    def __call__(self, text: str, **options: Any) -> Any:
-        """Tokenise."""
-
-    def decode(self, token_ids: Any, **options: Any) -> Any:
-        """Text of token ids."""
-
-
 class EncodingError(InputError):
     """One row cannot be encoded as asked; `kind` is the counter under which it is reported."""
 
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, kind: str, example: Example, what: str) -> None:
+        super().__init__(f"Row {example.example_id!r} {what}.")
         self.kind = kind
 
 
@@ -68,7 +51,7 @@ class Encoder:
             cut answer, leaves the empty row out, and counts each in `problems`.
     """
 
-    tokenizer: TokenizerLike
+    tokenizer: PreTrainedTokenizerBase
     max_length: int = 2048
     on_problem: OnProblem = "error"
     problems: Counter[str] = field(default_factory=Counter)
@@ -94,13 +77,13 @@ class Encoder:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         if not self._system:
             messages = _fold_system(messages)
-        rendered: str = self.tokenizer.apply_chat_template(
+        rendered = self.tokenizer.apply_chat_template(
             messages,
             chat_template=self._template,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
         )
-        return rendered
+        return str(rendered)
 
     def _has_system_role(self) -> bool:
         self._system = True
@@ -188,13 +171,11 @@ class Encoder:
             shortest = min(len(student) - start, len(teacher) - teacher_start)
             student, teacher = student[: start + shortest], teacher[: teacher_start + shortest]
             if student[start:] != teacher[teacher_start:]:
-                raise EncodingError(
-                    "alignment",
-                    self._about(
-                        example,
-                        "tokenises differently after the student's and the teacher's prompt; use a context that ends like the student's prompt",
-                    ),
+                what = (
+                    "tokenises differently after the student's and the teacher's prompt; use a "
+                    "context that ends like the student's prompt"
                 )
+            raise EncodingError("alignment", example, what)
         bare: list[int] = []
         bare_start = 0
         if prefill:
@@ -220,13 +201,11 @@ class Encoder:
         if answer is None:
             return ""
         if not answer.strip():
-            raise EncodingError(
-                "empty answer",
-                self._about(
-                    example,
-                    "has an empty answer; give the row an answer, or use `answer: none` or `answer: teacher`",
-                ),
+            what = (
+                "has an empty answer; give the row an answer, or use `answer: none` or "
+                "`answer: teacher`"
             )
+            raise EncodingError("empty answer", example, what)
         follows_words = bool(prefill) and not prefill[-1].isspace()
         if not example.plain and not prefill and self._plain:
             follows_words = True  # the plain form's "Answer:"
@@ -244,13 +223,11 @@ class Encoder:
         if whole[: len(prompt)] != prompt:
             whole = self._apart(example, prompt, joined, whole)
         if not prompt:
-            raise EncodingError(
-                "empty prompt",
-                self._about(
-                    example,
-                    "has an empty prompt and the tokenizer has no token to begin a text with",
-                ),
+            what = (
+                "has an empty prompt, and the tokenizer has no token to begin a text with; give "
+                "the row a question"
             )
+            raise EncodingError("empty prompt", example, what)
         if len(whole) > self.max_length:
             whole = self._cut(example, whole, len(prompt))
         return whole, len(prompt)
@@ -259,32 +236,26 @@ class Encoder:
         self, example: Example, prompt: list[int], joined: str, whole: list[int]
     ) -> list[int]:
         if self.on_problem == "error":
-            raise EncodingError(
-                "boundary",
-                self._about(
-                    example,
-                    f"has a prompt whose {len(prompt)} token ids (… {prompt[-4:]}) are not the beginning of the whole (… {whole[max(0, len(prompt) - 4) : len(prompt)]}); set `on_problem: warn` to encode prompt and answer apart",
-                ),
+            what = (
+                f"has a prompt whose {len(prompt)} token ids (… {prompt[-4:]}) are not the "
+                f"beginning of the whole (… {whole[max(0, len(prompt) - 4) : len(prompt)]}); set "
+                "`on_problem: warn` to encode prompt and answer apart"
             )
+            raise EncodingError("boundary", example, what)
         self.problems["boundary"] += 1
         answer: list[int] = self.tokenizer(joined, add_special_tokens=False)["input_ids"]
         return prompt + answer
 
     def _cut(self, example: Example, whole: list[int], prompt_length: int) -> list[int]:
         if self.on_problem == "error" or prompt_length >= self.max_length:
-            raise EncodingError(
-                "too long",
-                self._about(
-                    example,
-                    f"has {len(whole)} tokens, {prompt_length} of them prompt, which is more than `max_length` = {self.max_length}; raise it, or set `on_problem: warn` to train on the cut answer",
-                ),
+            what = (
+                f"has {len(whole)} tokens, {prompt_length} of them prompt, which is more than "
+                f"`max_length` = {self.max_length}; raise it, or set `on_problem: warn` to train "
+                "on the cut answer"
             )
+            raise EncodingError("too long", example, what)
         self.problems["cut answer"] += 1
         return whole[: self.max_length]
-
-    @staticmethod
-    def _about(example: Example, what: str) -> str:
-        return f"Row {example.example_id!r} {what}."
 
 
 def _fold_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:

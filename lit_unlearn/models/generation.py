@@ -68,10 +68,7 @@ def _reply(
 ) -> list[list[int]]:
     """The tokens after each prompt of one batch, stop and padding tokens included."""
     ids, mask = (t.to(model.device) for t in pad_left(prompts, cast("int", config.pad_token_id)))
-    # mypy: generate is typed for a mixin that PreTrainedModel only fulfils at run time
-    output = model.generate(  # type: ignore[operator]
-        input_ids=ids, attention_mask=mask, generation_config=config
-    )
+    output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)  # type: ignore[operator]  # typed for a mixin
     return cast("list[list[int]]", output[:, ids.shape[1] :].tolist())
 
 
@@ -132,7 +129,7 @@ def _pad_id(tokenizer: PreTrainedTokenizerBase, stops: list[int]) -> int:
 
 def _greedy(max_new_tokens: int, stops: list[int], pad_id: int) -> GenerationConfig:
     """Greedy search and nothing else."""
-    return GenerationConfig(  # type: ignore[no-untyped-call]  # transformers has no types here
+    return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,

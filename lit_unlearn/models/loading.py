@@ -75,17 +75,21 @@ def load_base(source: ModelSource, dtype: DType | None = None) -> PreTrainedMode
     Raises:
         InputError: It cannot be found or read; the message says what to do.
     """
+    number_format: torch.dtype = getattr(torch, dtype or source.dtype)
     if source.path == TINY_NAME:
-        return tiny_model(source.seed).to(getattr(torch, dtype or source.dtype)).eval()
-    model = _pretrained(
-        AutoModelForCausalLM,
-        source,
-        dtype=getattr(torch, dtype or source.dtype),
-        attn_implementation=source.attention,
-    )
+        tiny: Any = tiny_model(source.seed)
+        model = tiny.to(number_format)
+    else:
+        model = _pretrained(
+            AutoModelForCausalLM,
+            source,
+            dtype=number_format,
+            attn_implementation=source.attention,
+        )
     if not isinstance(model, PreTrainedModel):
         raise InputError(f"Parameter `model.student.path` = {source.path!r} gave a {type(model)}.")
-    return model.eval()
+    model.eval()
+    return model
 
 
 def load_student(source: ModelSource) -> nn.Module:
@@ -97,9 +101,8 @@ def load_student(source: ModelSource) -> nn.Module:
     model = load_base(source)
     if source.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    if source.lora is None:
-        return model.train()
-    return _with_adapters(model, source).train()
+    student: nn.Module = model if source.lora is None else _with_adapters(model, source)
+    return student.train()
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
@@ -121,8 +124,8 @@ def _with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise InputError(
-            "Parameter `model.student.lora` is set, which needs the package peft. It is not installed; "
-            "run: pip install 'lit-unlearn[lora]'"
+            "Parameter `model.student.lora` is set, which needs the package peft. It is not "
+            "installed; run: pip install 'lit-unlearn[lora]'"
         ) from error
     lora = source.lora or LoRA()
     config = LoraConfig(
@@ -163,8 +166,9 @@ def _from(loader: Any, folder: str, source: ModelSource, **options: Any) -> Any:
         return loader.from_pretrained(folder, **options)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"Parameter `model.student.path` = {source.path!r} should name a folder with a causal language "
-            f"model and its tokenizer, a .gguf file, or a hub id. Found: {_first_line(error)}"
+            f"Parameter `model.student.path` = {source.path!r} should name a folder with a causal "
+            f"language model and its tokenizer, a .gguf file, or a hub id. Found: "
+            f"{_first_line(error)}"
         ) from error
 
 
@@ -177,8 +181,8 @@ def _not_found(path: str, error: Exception) -> str:
         "A run that needs no hub: lit-unlearn fit --config configs/quickstart.yaml"
     )
     return (
-        f"Parameter `model.student.path` = {path!r} should be a model that the hub, its cache or a local "
-        f"folder has. Found: {_first_line(error)} {repair}"
+        f"Parameter `model.student.path` = {path!r} should be a model that the hub, its cache or a "
+        f"local folder has. Found: {_first_line(error)} {repair}"
     )
 
 

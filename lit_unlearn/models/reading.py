@@ -21,7 +21,8 @@ def output_head(model: nn.Module) -> nn.Module:
     Raises:
         InputError: The model has none, so it is no causal language model.
     """
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    find: Any = getattr(model, "get_output_embeddings", None)
+    head = find() if find is not None else None
     if not isinstance(head, nn.Module):
         raise InputError(
             f"Parameter `model.student.path` should name a causal language model. Found a "

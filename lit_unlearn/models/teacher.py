@@ -45,7 +45,8 @@ class Teacher(ABC):
         return None
 
     def after_step(self, student: nn.Module) -> None:
-        """Called after each optimizer step."""
+        """Called after each optimizer step; only a moving teacher does something then."""
+        return
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Teacher":
         """Copies of a training module share the teacher."""
@@ -180,7 +181,7 @@ class _AdapterOff:
         for part in self._parts:
             part.__enter__()
 
-    def __exit__(self, *details: Any) -> None:
+    def __exit__(self, *details: object) -> None:
         for part in reversed(self._parts):
             part.__exit__(*details)
 

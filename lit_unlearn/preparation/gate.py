@@ -102,9 +102,10 @@ def measure(
     prompts = [
         encoder.prompt_ids(v.teacher_turns, plain=v.example.plain, prefill=v.prefill) for v in views
     ]
+    speaker: Any = teacher.model()
     with teacher.speaking():
         replies = generate_answers(
-            teacher.model(), encoder.tokenizer, prompts, max_new_tokens=gate.max_new_tokens
+            speaker, encoder.tokenizer, prompts, max_new_tokens=gate.max_new_tokens
         )
     refused = [is_refusal(reply) for reply in replies]
     fulfilled = [not r for r in refused] if duty == "answers" else refused

@@ -145,11 +145,10 @@ def _answers(
         name, range(len(examples)), _ladder(data)[level], material, given, all_prefills=False
     )
     prompts = [encoder.prompt_ids(r[0].unprefilled_turns, plain=r[0].example.plain) for r in rows]
+    speaker: Any = teacher.model()
     with teacher.speaking():
         return list(
-            generate_answers(
-                teacher.model(), encoder.tokenizer, prompts, max_new_tokens=data.answer_tokens
-            )
+            generate_answers(speaker, encoder.tokenizer, prompts, max_new_tokens=data.answer_tokens)
         )
 
 

@@ -330,8 +330,13 @@ def test_missing_checkpoint(fit: Callable[..., None]) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--trainer.strategy=ddpp"], "Did you mean ddp"),
-        (["--trainer.precision=17"], "precision"),
+        (
+            ["--trainer.strategy=ddpp"],
+            "--trainer.strategy: unknown strategy ddpp; did you mean ddp?",
+        ),
+        (["--trainer.strategy=zzz"], "unknown strategy zzz; known: auto, "),
+        (["--trainer.precision=17"], "--trainer.precision: expected one of 64, 32, 16; or"),
+        (["--trainer.precision=17"], "'bf16', found 17"),
         (["--trainer.callbacks+=ModelCheckpoint"], "ModelCheckpoint"),
         (["--trainer.callbacks+=LearningRateMonitor"], "LearningRateMonitor"),
         (["--trainer.accelerator=cpuu"], "cpuu"),

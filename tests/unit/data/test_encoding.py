@@ -115,11 +115,10 @@ class _Merging:
     eos_token = None
     eos_token_id = None
     bos_token_id = None
-    all_special_tokens: list[str] = []
+    all_special_tokens: tuple[str, ...] = ()
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> str:
-        text = "".join(m["content"] for m in conversation if m["role"] != "system")
-        return text
+        return "".join(m["content"] for m in conversation if m["role"] != "system")
 
     def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
         return {"input_ids": [ord(c) for c in text.replace("?A", "&")]}

@@ -159,7 +159,7 @@ def test_no_space(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_place_that_cannot_be_made(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be made: (File exists|Not a directory)"):
+    with pytest.raises(InputError, match=r"cannot be made: (File exists|Not a directory)"):
         fetch(NAME, tmp_path / "file" / "model")
 
 
