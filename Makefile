@@ -10,7 +10,7 @@ help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The first Python that answers and is new enough. The exact versions in constraints.txt were
-# tested with 3.11 and have wheels for the others.
+# tested with 3.11 and should suit 3.12 and 3.13 too.
 $(STAMP): pyproject.toml constraints.txt
 	@set -euo pipefail; \
 	if [ ! -x $(BIN)/python ]; then \

@@ -25,8 +25,6 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "fit": Command("train: make a model forget, as a config says", "lit_unlearn.cli:main"),
-    "validate": Command("measure the objectives of a config once", "lit_unlearn.cli:main"),
-    "test": Command("run a config's test stage on a checkpoint", "lit_unlearn.cli:main"),
     "fetch": Command(
         "bring a small real model where the hub cannot be reached", "lit_unlearn.models.fetch:main"
     ),

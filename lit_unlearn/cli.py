@@ -1,4 +1,4 @@
-"""`lit-unlearn fit`, `validate` and `test`: a config and the command line become a run.
+"""`lit-unlearn fit`: a config and the command line become a run.
 
 The only file that knows Lightning's command line. The parser is made from the constructors of
 `UnlearnModule`, `UnlearnDataModule` and `Trainer`: their annotations are the types, and their
@@ -19,12 +19,18 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import StrategyRegistry
 
 from lit_unlearn.cli_config import Config, read_configs, take_config_args
 from lit_unlearn.cli_errors import explain
+from lit_unlearn.files import write_text
 from lit_unlearn.schema import InputError
 
 _NAMED_CLASSES = (
@@ -36,12 +42,15 @@ _NAMED_CLASSES = (
 )
 """Imported before parsing: a class that is loaded can be given by its bare name."""
 
+STAGES = ("fit",)
+"""Lightning's stages that the module knows."""
+
 
 def main(args: list[str]) -> None:
     """Run one stage.
 
     Args:
-        args: The stage (``fit``, ``validate`` or ``test``), then its options.
+        args: The stage (``fit``), then its options.
 
     Raises:
         InputError: The config or the command line cannot be used.
@@ -83,7 +92,7 @@ class UnlearnCLI(LightningCLI):
     Args:
         model_class: What ``model`` sets.
         data_class: What ``data`` sets.
-        stage: ``fit``, ``validate`` or ``test``.
+        stage: One of `STAGES`.
         given: The merged config files.
         overrides: Options of the command line; they win over the files, wherever they stand.
     """
@@ -106,7 +115,10 @@ class UnlearnCLI(LightningCLI):
             args=[stage, *files, *overrides],
             seed_everything_default=0,
             auto_configure_optimizers=False,  # it would run before sharded parameters exist
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=RunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            # an epoch is the whole run: steps count, and the step plan knows ranks by itself
+            trainer_defaults={"max_epochs": 1, "use_distributed_sampler": False},
             parser_kwargs={"prog": "lit-unlearn", "exit_on_error": False, "allow_abbrev": False},
         )
 
@@ -114,7 +126,7 @@ class UnlearnCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The stages, each with the arguments of the trainer's method that are not options."""
         known = LightningCLI.subcommands()
-        return {stage: known[stage] for stage in ("fit", "validate", "test")}
+        return {stage: known[stage] for stage in STAGES}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """One seed for everything: the order of the data takes it as well."""
@@ -150,6 +162,22 @@ class UnlearnCLI(LightningCLI):
         if not elsewhere and not Path(name).exists():
             raise InputError(f"--ckpt_path {name}: no such file or folder")
 
+    def before_fit(self) -> None:
+        """Say at once all that is missing: rows and model.
+
+        Raises:
+            InputError: Rows or the model cannot be found.
+        """
+        missing = []
+        for check in (self.datamodule.prepare_data, self.model.prepare_data):
+            try:
+                check()
+            except InputError as error:
+                missing.append(str(error))
+        if missing:
+            hint = "A run that needs no hub: lit-unlearn fit --config configs/quickstart.yaml"
+            raise InputError("\n".join([*missing, hint] if "hub" in missing[-1] else missing))
+
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         """The trainer, with a TensorBoard logger unless the config says otherwise.
 
@@ -163,6 +191,15 @@ class UnlearnCLI(LightningCLI):
             return super()._instantiate_trainer(config, callbacks)
         except (ValueError, MisconfigurationException) as error:
             raise InputError(_unknown_strategy(config) or f"trainer: {_one_line(error)}") from error
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes ``config.yaml``, the record of the run, beside everything else that the run makes."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the whole config, as it was parsed."""
+        text = self.parser.dump(self.config, skip_none=False)
+        write_text(Path(trainer.default_root_dir) / "config.yaml", text)
 
 
 def _seed(value: bool | int) -> int:

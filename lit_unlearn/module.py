@@ -33,6 +33,7 @@ from lit_unlearn.gradients.collect import (
 )
 from lit_unlearn.gradients.gramian import GroupedGramian, gramian
 from lit_unlearn.gradients.weighting import Fixed, Weighting
+from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.loading import ModelSource, load_student, load_tokenizer
 from lit_unlearn.models.reading import ModelReader
 from lit_unlearn.models.teacher import Teacher
@@ -110,6 +111,10 @@ class UnlearnModule(LightningModule):
         self.strict_loading = student.lora is None
 
     # ---------------------------------------------------------------------------------- set-up
+
+    def prepare_data(self) -> None:
+        """Find the model, so that a missing one is known before anything is loaded."""
+        find_model(self.source.path, self.source.revision)
 
     def configure_model(self) -> None:
         """Load student and teacher, once."""

@@ -87,14 +87,20 @@ class UnlearnDataModule(LightningDataModule):
         self.encoded: EncodedRows = {}
         self.pad_id = 0
 
+    def prepare_data(self) -> None:
+        """Find and read all rows, so that a missing file is known before a model is loaded."""
+        self.setup("fit")
+
     def setup(self, stage: str) -> None:
         """Read the rows of all objectives, once; report duplicates that work against each other."""
         if self.examples:
             return
+        examples, evaluation = {}, {}
         for name, data in self.objectives.items():
-            self.examples[name] = self._read(data.sources)
-            chosen = self._read(data.evaluation) if data.evaluation else self.examples[name]
-            self.evaluation[name] = chosen[: data.evaluation_rows]
+            examples[name] = self._read(data.sources)
+            chosen = self._read(data.evaluation) if data.evaluation else examples[name]
+            evaluation[name] = chosen[: data.evaluation_rows]
+        self.examples, self.evaluation = examples, evaluation
         forgotten = [n for n, data in self.objectives.items() if data.expect == "decline"]
         text = describe(find_duplicates(self.examples), forgotten)
         if text:

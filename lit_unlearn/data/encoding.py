@@ -175,7 +175,7 @@ class Encoder:
                     "tokenises differently after the student's and the teacher's prompt; use a "
                     "context that ends like the student's prompt"
                 )
-            raise EncodingError("alignment", example, what)
+                raise EncodingError("alignment", example, what)
         bare: list[int] = []
         bare_start = 0
         if prefill:

@@ -17,6 +17,8 @@ class Prefills:
             for the families that come with the package.
         answer_words: m: also the first 1 to m words of the row's gold answer; 0 for none.
         combine: Also each opener followed by the first `answer_words` words.
+        unprefilled: How many times no prefill at all stands among a row's prefills. For rows that
+            must be answered, so that they are trained both ways: 8 beside 8 openers is half.
         candidates: How many of a row's prefills are candidates in one step; the inner
             maximisation chooses among them. Each visit of a row takes the next ones.
     """
@@ -24,13 +26,15 @@ class Prefills:
     openers: list[str] | str = field(default_factory=list)
     answer_words: int = 0
     combine: bool = False
+    unprefilled: int = 0
     candidates: int = 2
 
     def __post_init__(self) -> None:
-        if self.candidates < 1 or self.answer_words < 0:
+        if self.candidates < 1 or min(self.answer_words, self.unprefilled) < 0:
             raise InputError(
-                "Parameters of Prefills: `candidates` should be at least 1 and `answer_words` at "
-                f"least 0. Found {self.candidates} and {self.answer_words}."
+                "Parameters of Prefills: `candidates` should be at least 1, `answer_words` and "
+                f"`unprefilled` at least 0. Found {self.candidates}, {self.answer_words} and "
+                f"{self.unprefilled}."
             )
         if not self.openers and not self.answer_words:
             raise InputError(
@@ -48,7 +52,7 @@ class Prefills:
         longest = min(self.answer_words, len(words) - 1)
         beginnings = [" ".join(words[:count]) for count in range(1, longest + 1)]
         both = [f"{opener} {beginnings[-1]}" for opener in openers if self.combine and beginnings]
-        found = [*openers, *beginnings, *both]
+        found = [*openers, *beginnings, *both, *[""] * self.unprefilled]
         if not found:
             raise InputError(
                 f"Row {example.example_id!r} has no prefill: its answer {example.answer!r} is too "

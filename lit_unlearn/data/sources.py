@@ -12,6 +12,7 @@ from typing import Any
 from lit_unlearn.data.benchmarks import find_benchmark, known_names
 from lit_unlearn.data.places import ROOT_VARIABLE, Place, Source, resolve
 from lit_unlearn.data.rows import BadRows, OnBadRow, RawRow, bad_row, did_you_mean, parse_file
+from lit_unlearn.hub import hub_answers
 from lit_unlearn.schema import InputError
 
 __all__ = ["OnBadRow", "Place", "RawRow", "Source", "read_rows", "resolve", "rows_at"]
@@ -73,6 +74,7 @@ def _read_bytes(file: Path | Traversable) -> bytes:
 
 
 def _hub_rows(source: Source, place: Place) -> list[RawRow]:
+    hub_answers()  # where it does not, the next lines look into its cache only
     try:
         import datasets
 

@@ -1,8 +1,6 @@
 """A causal language model and its tokenizer from a hub id, a local folder or a GGUF file."""
 
-import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,11 +12,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lit_unlearn.models.fetch import FETCHABLE, fetched_copy
+from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
 from lit_unlearn.schema import InputError
-
-log = logging.getLogger(__name__)
 
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -144,46 +140,16 @@ def _with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
 
 
 def _pretrained(loader: Any, source: ModelSource, **options: Any) -> Any:
-    """``from_pretrained`` with the fall-back to a fetched copy, and one kind of error."""
-    path = Path(source.path).expanduser()
-    if path.suffix == ".gguf":
-        return _from(loader, str(path.parent), source, gguf_file=path.name, **options)
-    if path.exists() or source.path.startswith((".", "/", "~")):
-        return _from(loader, str(path), source, **options)
+    """``from_pretrained`` of what was found, with one kind of error."""
+    found = find_model(source.path, source.revision)
     try:
-        return loader.from_pretrained(source.path, revision=source.revision, **options)
-    except (OSError, ValueError) as error:
-        copy = fetched_copy(source.path)
-        if copy is None:
-            raise InputError(_not_found(source.path, error)) from error
-        if loader is AutoTokenizer:  # one line is enough for model and tokenizer
-            log.warning("The hub gave no %s; using the fetched copy in %s.", source.path, copy)
-        return loader.from_pretrained(copy, **options)
-
-
-def _from(loader: Any, folder: str, source: ModelSource, **options: Any) -> Any:
-    try:
-        return loader.from_pretrained(folder, **options)
+        return loader.from_pretrained(found.name, **found.options, **options)
     except (OSError, ValueError) as error:
         raise InputError(
             f"Parameter `model.student.path` = {source.path!r} should name a folder with a causal "
-            f"language model and its tokenizer, a .gguf file, or a hub id. Found: "
+            "language model and its tokenizer, a .gguf file, or a hub id. Found: "
             f"{_first_line(error)}"
         ) from error
-
-
-def _not_found(path: str, error: Exception) -> str:
-    fetch = [name for name, hub_id in FETCHABLE.items() if hub_id == path]
-    repair = (
-        f"Without the hub run `lit-unlearn fetch {fetch[0]}` once; the copy is then used."
-        if fetch
-        else "Without the hub give a local folder of the same model: --model.student.path FOLDER. "
-        "A run that needs no hub: lit-unlearn fit --config configs/quickstart.yaml"
-    )
-    return (
-        f"Parameter `model.student.path` = {path!r} should be a model that the hub, its cache or a "
-        f"local folder has. Found: {_first_line(error)} {repair}"
-    )
 
 
 def _first_line(error: Exception) -> str:

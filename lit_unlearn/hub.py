@@ -1,0 +1,33 @@
+"""Does the Hugging Face hub answer? Asked once: its client would retry a minute per file."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 5.0
+"""Seconds to wait for an answer."""
+_PROBE = "gpt2"
+
+
+@lru_cache
+def hub_answers() -> bool:
+    """Whether the hub can be reached.
+
+    Where it cannot, the hub's client is put into its offline mode for the rest of the process, so
+    that it reads its own cache at once instead of trying the network for each file.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().model_info(_PROBE, timeout=TIMEOUT)
+    except HfHubHTTPError:  # an answer, whatever it says
+        return True
+    except Exception as error:  # no network has a kind of its own in each version of the client
+        log.info("The hub does not answer: %r", error)
+        constants.HF_HUB_OFFLINE = True
+        return False
+    return True

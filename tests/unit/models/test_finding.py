@@ -1,0 +1,66 @@
+"""Finding a model: local, hub, fetched copy, and one clear error."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lit_unlearn.models import finding
+from lit_unlearn.models.finding import Found, find_model
+from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
+from lit_unlearn.models.tiny import TINY_NAME
+from lit_unlearn.schema import InputError
+
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@pytest.fixture(autouse=True)
+def _forget_answers() -> Iterator[None]:
+    find_model.cache_clear()
+    yield
+    find_model.cache_clear()
+
+
+def test_local_folder_and_gguf_file(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    assert find_model(str(tmp_path)) == Found(str(tmp_path))
+    assert find_model(str(tmp_path / "m.gguf")) == Found(str(tmp_path), {"gguf_file": "m.gguf"})
+    assert find_model(TINY_NAME) == Found(TINY_NAME)
+
+
+def test_hub_when_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "hub_answers", lambda: True)
+    assert find_model(HUB_ID, "main") == Found(HUB_ID, {"revision": "main"})
+
+
+def test_fetched_copy_when_the_hub_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is used, and one line says so, however often the model is asked for."""
+    monkeypatch.setattr(finding, "hub_answers", lambda: False)
+    monkeypatch.setattr(finding, "fetched_copy", lambda hub_id: tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert find_model(HUB_ID) == Found(str(tmp_path))
+        find_model(HUB_ID)
+    assert [r.message for r in caplog.records] == [
+        f"The hub cannot be reached; using the fetched copy of {HUB_ID} in {tmp_path}."
+    ]
+
+
+def test_errors_name_the_repair(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(finding, "hub_answers", lambda: False)
+    monkeypatch.setattr(finding, "fetched_copy", lambda hub_id: None)
+    with pytest.raises(InputError, match="lit-unlearn fetch smollm2-135m-instruct"):
+        find_model(HUB_ID)
+    with pytest.raises(InputError, match=r"--model.student.path FOLDER"):
+        find_model("owner/other")
+    with pytest.raises(InputError, match="do that run first"):
+        find_model("runs/target/model")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="should name a folder with a causal language model"):
+        load_base(ModelSource(str(tmp_path / "empty")))
+    with pytest.raises(InputError, match="should name a folder"):
+        load_tokenizer(ModelSource(str(tmp_path / "empty")))
