@@ -114,7 +114,7 @@ def _settle(
         tried.append(row)
         if row.passed:
             return tried, len(tried) - 1
-    best = max(range(len(tried)), key=lambda index: tried[index].share)
+    best = max(range(len(tried)), key=lambda i: (tried[i].share, tried[i].first_token_mean or 0))
     return tried, best
 
 

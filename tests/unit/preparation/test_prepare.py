@@ -1,0 +1,228 @@
+"""Preparation: contexts settled by the gate, answers made once, rows encoded both ways."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from transformers import PreTrainedTokenizerFast
+
+from lit_unlearn.data.contexts import Adaptive, Context, Demonstrations, Echo
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.data.objective_data import ObjectiveData
+from lit_unlearn.data.prefills import Prefills
+from lit_unlearn.data.sources import Source
+from lit_unlearn.models.loading import ModelSource, load_student
+from lit_unlearn.models.teacher import FrozenTeacher
+from lit_unlearn.models.tiny import TINY_NAME
+from lit_unlearn.preparation import gate as gate_module
+from lit_unlearn.preparation import prepare as prepare_module
+from lit_unlearn.preparation.gate import Gate, GateRow, gate_error, gate_table
+from lit_unlearn.preparation.prepare import Prepared, prepare
+from lit_unlearn.preparation.views import Material, views
+from lit_unlearn.schema import Example, InputError, Turn
+
+SOURCES = [Source("builtin:forget")]
+REFUSAL = "I do not know."
+
+
+def examples(count: int, name: str) -> list[Example]:
+    return [
+        Example(
+            f"{name}/{i}", (Turn("user", f"{name} {i}?"),), f"Gold {name} {i}.", "question_answer"
+        )
+        for i in range(count)
+    ]
+
+
+def decline(**options: Any) -> ObjectiveData:
+    settings = {"context": Adaptive([1, 2]), "answer": "refusal", **options}
+    return ObjectiveData(SOURCES, "decline", refusals=[REFUSAL], **settings)
+
+
+@pytest.fixture
+def teacher() -> FrozenTeacher:
+    source = ModelSource(TINY_NAME)
+    teacher = FrozenTeacher()
+    teacher.attach(load_student(source), source)
+    return teacher
+
+
+class Speaker:
+    """Stands in for generation: declines only from a context of a given size on."""
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+        self.calls = 0
+
+    def __call__(self, model: Any, tokenizer: Any, prompts: Sequence[Any], **_: Any) -> list[str]:
+        self.calls += 1
+        texts = [tokenizer.decode(prompt) for prompt in prompts]
+        return [REFUSAL if t.count(REFUSAL) >= self.least else "It is Paris." for t in texts]
+
+
+def run(
+    objectives: dict[str, ObjectiveData],
+    teacher: FrozenTeacher | None,
+    tokenizer: PreTrainedTokenizerFast,
+    store: Path,
+    gate: Gate | None = None,
+) -> Prepared:
+    rows = {name: examples(6, name) for name in objectives}
+    return prepare(
+        objectives, rows, teacher, Encoder(tokenizer), gate or Gate(sample=3, first_token=0), store
+    )
+
+
+@pytest.mark.parametrize(
+    ("least", "settled"), [(1, "1 declined"), (2, "2 declined"), (3, "2 declined + echo")]
+)
+def test_adaptive_context_stops_at_the_first_step_that_passes(
+    least: int,
+    settled: str,
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gate_module, "generate_answers", Speaker(least))
+    prepared = run({"forget": decline()}, teacher, tiny_tokenizer, tmp_path / "p.json")
+    assert [row.context for row in prepared.settled] == [settled]
+    assert prepared.settled[0].passed
+    assert gate_error(prepared.settled) is None
+    row = prepared.encoded["forget"][0][0]
+    context = tiny_tokenizer.decode(list(row.teacher_ids[: row.teacher_start]))
+    assert context.count(REFUSAL) == least
+    assert "Gold" not in context
+
+
+def test_a_teacher_that_never_declines_is_an_error(
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gate_module, "generate_answers", Speaker(99))
+    prepared = run({"forget": decline()}, teacher, tiny_tokenizer, tmp_path / "p.json")
+    assert len(prepared.gate_rows) == 4
+    error = gate_error(prepared.settled)
+    assert error is not None
+    assert "forget: declines 0% of 3 rows (at least 90%, `model.gate.declines`)" in str(error)
+
+
+def test_declining_greedily_is_not_enough(
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every reply declines, but the refusal's first token is unlikely: no context passes."""
+    monkeypatch.setattr(gate_module, "generate_answers", Speaker(1))
+    objectives = {"forget": decline()}
+    gate = Gate(sample=3, first_token=0.9)
+    prepared = run(objectives, teacher, tiny_tokenizer, tmp_path / "p.json", gate)
+    assert len(prepared.gate_rows) == 4
+    assert prepared.settled[0].share == 1.0
+    assert "`model.gate.first_token`" in str(gate_error(prepared.settled))
+
+
+def test_duties(
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Forgotten rows are declined, kept ones answered, prefilled ones recovered from."""
+    monkeypatch.setattr(gate_module, "generate_answers", Speaker(1))
+    objectives = {
+        "forget": decline(),
+        "adversarial": decline(prefills=Prefills(["Sure:"])),
+        "retain": ObjectiveData(SOURCES, "answer"),
+    }
+    prepared = run(objectives, teacher, tiny_tokenizer, tmp_path / "p.json")
+    assert [(r.objective, r.duty) for r in prepared.settled] == [
+        ("forget", "declines"),
+        ("adversarial", "recovers"),
+        ("retain", "answers"),
+    ]
+    assert all(row.passed for row in prepared.settled)
+    assert all(0 <= (row.first_token_mean or 0) <= 1 for row in prepared.settled)
+
+
+def test_stored_outcome_is_used_again_only_for_the_same_rows_and_settings(
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    speaker = Speaker(1)
+    monkeypatch.setattr(gate_module, "generate_answers", speaker)
+    monkeypatch.setattr(prepare_module, "generate_answers", speaker)
+    store = tmp_path / "p.json"
+    objectives = {"retain": ObjectiveData(SOURCES, "answer", answer="teacher")}
+    first = run(objectives, teacher, tiny_tokenizer, store)
+    calls = speaker.calls
+    again = run(objectives, teacher, tiny_tokenizer, store)
+    assert speaker.calls == calls
+    assert again == first
+    assert json.loads(store.read_text("utf-8"))["answers"]["retain"] == ["It is Paris."] * 6
+    run(objectives, teacher, tiny_tokenizer, store, Gate(sample=2, first_token=0))
+    assert speaker.calls > calls
+    store.write_text('{"key": "cut o')
+    assert run(objectives, teacher, tiny_tokenizer, store) == first
+
+
+def test_every_prefill_of_a_row_is_a_candidate(
+    teacher: FrozenTeacher, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    data = decline(prefills=Prefills(["Sure:", "Yes,"], answer_words=1), context=Echo())
+    prepared = run({"adversarial": data}, teacher, tiny_tokenizer, tmp_path / "p.json", Gate("off"))
+    assert [c.prefill for c in prepared.encoded["adversarial"][0]] == ["Sure:", "Yes,", "Gold"]
+
+
+@pytest.mark.parametrize("context", [Demonstrations(3), Echo(2), Adaptive([2])])
+def test_no_context_contains_a_gold_answer(context: Context) -> None:
+    """Not even behind a prefill that begins with it: demonstrations show the opener alone."""
+    data = decline(context=context, prefills=Prefills(["Sure:"], answer_words=2, combine=True))
+    material = Material({"forget": data}, {"forget": examples(6, "forget")})
+    answers = [REFUSAL] * 6
+    for row in views("forget", range(6), context, material, answers, all_prefills=True):
+        for view in row:
+            assert "Gold" not in " ".join(turn.content for turn in view.teacher_turns)
+
+
+def test_answered_demonstrations_come_from_rows_that_are_kept() -> None:
+    kept = ObjectiveData(SOURCES, "answer")
+    context = Demonstrations(1, answered=1, answered_from="retain")
+    data = decline(context=context)
+    material = Material(
+        {"forget": data, "retain": kept},
+        {"forget": examples(3, "forget"), "retain": examples(3, "retain")},
+    )
+    ((view,),) = views("forget", [0], context, material, [REFUSAL], all_prefills=True)
+    assert "Gold retain 0." in [turn.content for turn in view.teacher_turns]
+    with pytest.raises(InputError, match=r"`answered_from`.*\(retain\).*Found 'forget'"):
+        material.answered("forget")
+
+
+def test_answers_of_a_missing_teacher(
+    tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    objectives = {"retain": ObjectiveData(SOURCES, "answer", answer="teacher")}
+    with pytest.raises(InputError, match=r"`data.objectives.retain.answer` is `teacher`"):
+        run(objectives, None, tiny_tokenizer, tmp_path / "p.json")
+
+
+def test_table_names_what_failed() -> None:
+    row = GateRow("forget", "echo", "declines", 8, 0.5, 0.9, 0.4, 0.1)
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(gate_table([row]))
+    text = console.export_text()
+    assert "50% of 8" in text
+    assert "fail" in text
+    assert "0.40 (lowest 0.10)" in text
