@@ -151,22 +151,26 @@ def _first_token_probabilities(
 
 def gate_table(rows: Sequence[GateRow]) -> Table:
     """The gate's findings for the terminal."""
-    table = Table(title="Teacher gate", title_justify="left")
-    for heading in ("objective", "context", "must", "share", "at least", "p(first token)", ""):
-        table.add_column(
-            heading, justify="left" if heading in {"objective", "context"} else "right"
-        )
+    table = Table(
+        title="Teacher gate",
+        title_justify="left",
+        caption="first token: mean and lowest probability of the first token of the answer",
+        caption_justify="left",
+    )
+    table.add_column("objective", no_wrap=True)
+    table.add_column("context")
+    for heading in ("teacher", "at least", "first token", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         first = "-"
         if row.first_token_mean is not None and row.first_token_lowest is not None:
-            first = f"{row.first_token_mean:.2f} (lowest {row.first_token_lowest:.2f})"
-        must = {"declines": "decline", "answers": "answer", "recovers": "decline after prefill"}
+            first = f"{row.first_token_mean:.2f} / {row.first_token_lowest:.2f}"
         table.add_row(
             row.objective,
             row.context,
-            must[row.duty],
-            f"{row.share:.0%} of {row.rows}",
-            f"{row.threshold:.0%}",
+            f"{row.duty} {row.share:.0%} of {row.rows}",
+            f"{row.threshold:.0%}"
+            + (f", {row.first_token_threshold:.2f}" if row.first_token_threshold else ""),
             first,
             "[green]pass[/]" if row.passed else "[red]fail[/]",
         )

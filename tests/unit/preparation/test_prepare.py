@@ -223,6 +223,6 @@ def test_table_names_what_failed() -> None:
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(gate_table([row]))
     text = console.export_text()
-    assert "50% of 8" in text
+    assert "declines 50% of 8" in text
     assert "fail" in text
-    assert "0.40 (lowest 0.10)" in text
+    assert "0.40 / 0.10" in text

@@ -1,0 +1,150 @@
+"""Callbacks: the gradient table, the answers before and after, the export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lit_unlearn.callbacks import (
+    AnswerEvaluation,
+    GradientMonitor,
+    HuggingFaceExport,
+    Throughput,
+)
+from lit_unlearn.callbacks.gradient_monitor import gradient_row
+from lit_unlearn.gradients.gramian import GroupedGramian
+from lit_unlearn.models.loading import LoRA
+from lit_unlearn.module import UnlearnModule
+from lit_unlearn.report import read_gradients
+from tests.unit.test_module import data_module, module
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
+    "ignore:`is_gradient_checkpointing` is deprecated",  # peft with transformers 5
+)
+
+
+def fit(folder: Path, model: UnlearnModule, callbacks: list[Any], steps: int = 4) -> Trainer:
+    trainer = Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        devices=1,
+        max_steps=steps,
+        max_epochs=1,
+        log_every_n_steps=1,
+        logger=TensorBoardLogger(str(folder), default_hp_metric=False),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+    )
+    data = data_module()
+    for spec in data.objectives.values():
+        spec.evaluation_rows = 2
+    data.objectives["forget"].evaluation_prefills = ["Well,"]
+    trainer.fit(model, datamodule=data)
+    return trainer
+
+
+def scalars(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(next(folder.glob("lightning_logs/*")))).Reload()
+
+
+def test_a_run_with_everything(tmp_path: Path) -> None:
+    answers = AnswerEvaluation(max_new_tokens=2, samples_every=2, samples=1)
+    export = HuggingFaceExport()
+    model = module()
+    fit(tmp_path, model, [GradientMonitor(1), Throughput(), answers, export])
+
+    rows = read_gradients(tmp_path / "gradients.jsonl")
+    assert [row["step"] for row in rows] == [0, 2]
+    assert rows[0]["groups"] == ["embedding", "block.00", "block.01", "head"]
+    assert rows[0]["objectives"] == ["forget", "adversarial", "retain", "neighbor"]
+
+    board = scalars(tmp_path)
+    names = set(board.Tags()["scalars"])
+    assert names >= {
+        "grad_cos/forget~retain",
+        "grad_norm/forget",
+        "grad_cos_update/retain",
+        "conflict/rate",
+        "loss/forget",
+        "weight/adversarial",
+        "outside_mass/forget",
+        "time/step_s",
+        "memory/peak_gib",
+        "train/learning_rate",
+    }
+    logged = board.Scalars("grad_cos/forget~retain")[0].value
+    assert logged == pytest.approx(rows[0]["cosines"][0][2], abs=1e-6)
+    assert board.Tags()["images"] == ["grad_cos/layer_groups"]
+    assert any(tag.startswith("samples/forget") for tag in board.Tags()["tensors"])
+
+    asked = [json.loads(x) for x in (tmp_path / "answers_after.jsonl").read_text().splitlines()]
+    assert [(a["objective"], bool(a["prefill"])) for a in asked[:4]] == [
+        ("forget", False),
+        ("forget", False),
+        ("forget", True),
+        ("forget", True),
+    ]
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    for name, parameter in exported.named_parameters():
+        assert torch.equal(parameter, model.student.get_parameter(name).detach())
+    assert AutoTokenizer.from_pretrained(tmp_path / "model").chat_template
+    card = (tmp_path / "model" / "README.md").read_text("utf-8")
+    assert "builtin:forget train" in card
+    assert "| forget (prefilled) | 2 |" in card
+
+
+def test_adapters_are_merged_into_the_export(tmp_path: Path) -> None:
+    model = module(lora=LoRA(rank=2))
+    fit(tmp_path, model, [HuggingFaceExport()], steps=2)
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    ids = torch.tensor([[1, 5, 6, 7]])
+    student = model.student.eval()
+    torch.testing.assert_close(exported(ids).logits, student(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_an_export_replaces_the_earlier_one_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(tmp_path, module(), [HuggingFaceExport()], steps=1)
+    before = sorted(p.name for p in (tmp_path / "model").iterdir())
+
+    def broken(*_: Any) -> str:
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr("lit_unlearn.callbacks.export.model_card", broken)
+    with pytest.raises(RuntimeError, match="disk full"):
+        fit(tmp_path, module(), [HuggingFaceExport()], steps=1)
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == before
+    assert not list(tmp_path.glob(".model.*"))
+
+
+def test_gradient_row_worked_value() -> None:
+    """Gradients (3, 0) and (-4, 3): norms 3 and 5, cosine -12 / 15 = -0.8; sum (-1, 3).
+
+    Cosines with the update: -3 / (3 sqrt 10) and 13 / (5 sqrt 10).
+    """
+    whole = torch.tensor([[9.0, -12.0], [-12.0, 25.0]], dtype=torch.float64)
+    record = {
+        "step": 7,
+        "losses": {"a": 1.0, "b": 2.0},
+        "gramian": GroupedGramian(whole=whole, by_group=whole[None], groups=("all",)),
+        "weights": torch.ones(2, dtype=torch.float64),
+    }
+    row = gradient_row(record, ["a", "b"])  # type: ignore[arg-type]
+    assert row["norms"] == pytest.approx([3, 5])
+    assert row["cosines"][0][1] == pytest.approx(-0.8)
+    assert row["conflict_rate"] == 1.0
+    assert row["update_norm"] == pytest.approx(10**0.5)
+    assert row["update_cosines"] == pytest.approx([-1 / 10**0.5, 2.6 / 10**0.5])
+    assert row["group_cosines"][0][0][1] == pytest.approx(-0.8)
