@@ -27,6 +27,9 @@ class BidirectionalDistillation(LogitObjective):
         push: What the push does: `match` the teacher's logits there, `hinge` (only lower them,
             to the teacher's minus `margin`), `unlikelihood` or `suppress`.
         space: Compare raw logits, or log-probabilities.
+        entries: How the tokens of each direction are weighted: `uniform`, or by `probability`
+            (the teacher's for the pull, the student's for the push), so that the token that
+            decides what is said outweighs the tail.
         margin: Margin of the hinge, in logits (or nats).
         delta: Where the Huber distance turns linear, in logits (or nats).
     """
@@ -43,6 +46,7 @@ class BidirectionalDistillation(LogitObjective):
         push_weight: float = 1.0,
         push: losses.Push = "match",
         space: losses.Space = "logit",
+        entries: losses.Entries = "uniform",
         margin: float = 0.0,
         delta: float = 1.0,
     ) -> None:
@@ -63,6 +67,7 @@ class BidirectionalDistillation(LogitObjective):
         self.push_weight = push_weight
         self.push: losses.Push = push
         self.space: losses.Space = space
+        self.entries: losses.Entries = entries
         self.margin = margin
         self.delta = delta
 
@@ -77,6 +82,7 @@ class BidirectionalDistillation(LogitObjective):
             push_top_k=self.push_top_k,
             space=self.space,
             push=self.push,
+            entries=self.entries,
             margin=self.margin,
             delta=self.delta,
         )

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 Space = Literal["logit", "log_probability"]
 Push = Literal["match", "hinge", "unlikelihood", "suppress"]
+Entries = Literal["uniform", "probability"]
 
 
 def cross_entropy(student_logits: Tensor, target_ids: Tensor) -> Tensor:
@@ -97,6 +98,7 @@ def bidirectional(
     push_top_k: int,
     space: Space = "logit",
     push: Push = "match",
+    entries: Entries = "uniform",
     margin: float = 0.0,
     delta: float = 1.0,
 ) -> BidirectionalTerms:
@@ -107,9 +109,9 @@ def bidirectional(
     and student logits g_S: C+ = top-K of g_T, C- = top-K' of g_S without C+ (chosen without
     gradient).
 
-    * pull = mean over C+ of huber(g_S - g_T)
-    * push, mean over C-: ``match`` huber(g_S - g_T); ``hinge`` relu(g_S - g_T + margin);
-      ``unlikelihood`` -log(1 - p_S) (Welleck et al. 2020, arXiv 1908.04319, Eq. 4);
+    * pull = mean over C+ of huber(g_S - g_T), the mean with equal weights or weighted by p_T
+    * push, mean over C-, with equal weights or weighted by sg[p_S]: ``match`` huber(g_S - g_T);
+      ``hinge`` relu(g_S - g_T + margin); ``unlikelihood`` -log(1 - p_S) (Welleck et al. 2020, arXiv 1908.04319, Eq. 4);
       ``suppress`` sg[p_S] log p_S.
 
     Args:
@@ -119,6 +121,9 @@ def bidirectional(
         push_top_k: K', size of C-; at most V - K.
         space: Compare raw logits, or log-probabilities (invariant to a shift of all logits).
         push: Variant of the push.
+        entries: Weights of the entries in both means: ``uniform`` counts a token of the teacher's
+            tail as much as the one it is sure of; ``probability`` weighs C+ by the teacher's and
+            C- by the student's probabilities, each normalised to sum 1.
         margin: Margin of the hinge, in the unit of `space`.
         delta: Where the Huber distance turns from quadratic to linear, in the unit of `space`.
 
@@ -137,22 +142,38 @@ def bidirectional(
     else:
         student, teacher = log_student, teacher_logits.log_softmax(-1)
     gap = student - teacher
-    pull = _huber(gap.gather(-1, positive), delta).mean(-1)
+    weigh_positive = _entry_weights(teacher_logits.gather(-1, positive), entries)
+    weigh_negative = _entry_weights(masked.gather(-1, negative), entries)
+    pull = (weigh_positive * _huber(gap.gather(-1, positive), delta)).sum(-1)
     if push_top_k == 0:
         pushed = torch.zeros_like(pull)
-    elif push == "match":
-        pushed = _huber(gap.gather(-1, negative), delta).mean(-1)
-    elif push == "hinge":
-        pushed = (gap.gather(-1, negative) + margin).relu().mean(-1)
-    elif push == "unlikelihood":
-        pushed = -log_one_minus_exp(log_student.gather(-1, negative)).mean(-1)
     else:
-        log_p = log_student.gather(-1, negative)
-        pushed = (log_p.detach().exp() * log_p).mean(-1)
+        away = _push(
+            gap.gather(-1, negative), log_student.gather(-1, negative), push, margin, delta
+        )
+        pushed = (weigh_negative * away).sum(-1)
     with torch.no_grad():
         support = torch.cat([positive, negative], dim=-1)
         outside = 1 - log_student.gather(-1, support).exp().sum(-1)
     return BidirectionalTerms(pull, pushed, outside.clamp(min=0))
+
+
+def _entry_weights(logits: Tensor, entries: Entries) -> Tensor:
+    """Weights of the entries of a support, ``[N, K]``, summing to 1 over the last axis."""
+    if entries == "uniform":
+        return torch.full_like(logits, 1 / max(1, logits.shape[-1]))
+    return logits.detach().softmax(-1)
+
+
+def _push(gap: Tensor, log_p: Tensor, push: Push, margin: float, delta: float) -> Tensor:
+    """The penalty on each entry of C-, ``[N, K']``."""
+    if push == "match":
+        return _huber(gap, delta)
+    if push == "hinge":
+        return (gap + margin).relu()
+    if push == "unlikelihood":
+        return -log_one_minus_exp(log_p)
+    return log_p.detach().exp() * log_p
 
 
 def log_one_minus_exp(log_p: Tensor) -> Tensor:

@@ -19,11 +19,19 @@ def _bidirectional(student: Tensor, teacher: Tensor, push: losses.Push = "match"
     return terms.pull + terms.push
 
 
+def _by_probability(student: Tensor, teacher: Tensor) -> Tensor:
+    terms = losses.bidirectional(
+        student, teacher, top_k=3, push_top_k=4, entries="probability", space="log_probability"
+    )
+    return terms.pull + terms.push
+
+
 PAIR_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "forward_kl": losses.forward_kl,
     "reverse_kl": losses.reverse_kl,
     "jsd": lambda s, t: losses.generalized_jsd(s, t, 0.3),
     "bidirectional": _bidirectional,
+    "bidirectional_probability": lambda s, t: _by_probability(s, t),
     "bidirectional_hinge": lambda s, t: _bidirectional(s, t, "hinge"),
 }
 
@@ -130,6 +138,29 @@ def test_bidirectional_worked_values() -> None:
         assert terms.pull.item() == pytest.approx(1.5, abs=1e-6)
         assert terms.push.item() == pytest.approx(value, abs=1e-6)
         assert terms.outside_mass.item() == pytest.approx(2 / total, abs=1e-6)
+
+
+def test_entries_weighted_by_probability_worked_values() -> None:
+    """V = 4, K = K' = 2: g_T = (ln 3, 0, -9, -9), g_S = (0, 0, ln 4, 0), all gaps within delta 10.
+
+    C+ = {0, 1} with weights (3/4, 1/4): pull = 3/4 (ln 3)^2 / 2 + 0. C- = {2, 3} with the student's
+    weights (4/5, 1/5): push = 4/5 (ln 4 + 9)^2 / 2 + 1/5 9^2 / 2. Uniform: halves instead.
+    """
+    student = torch.tensor([[0.0, 0.0, math.log(4), 0.0]])
+    teacher = torch.tensor([[math.log(3), 0.0, -9.0, -9.0]])
+    for entries, first, second in (("probability", 0.75, 0.8), ("uniform", 0.5, 0.5)):
+        terms = losses.bidirectional(
+            student,
+            teacher,
+            top_k=2,
+            push_top_k=2,
+            entries=entries,  # type: ignore[arg-type]
+            delta=20.0,
+        )
+        pull = first * math.log(3) ** 2 / 2
+        push = second * (math.log(4) + 9) ** 2 / 2 + (1 - second) * 81 / 2
+        assert terms.pull.item() == pytest.approx(pull, rel=1e-5)
+        assert terms.push.item() == pytest.approx(push, rel=1e-5)
 
 
 def test_push_lowers_what_only_the_student_says() -> None:
