@@ -111,8 +111,8 @@ def bidirectional(
 
     * pull = mean over C+ of huber(g_S - g_T), the mean with equal weights or weighted by p_T
     * push, mean over C-, with equal weights or weighted by sg[p_S]: ``match`` huber(g_S - g_T);
-      ``hinge`` relu(g_S - g_T + margin); ``unlikelihood`` -log(1 - p_S) (Welleck et al. 2020, arXiv 1908.04319, Eq. 4);
-      ``suppress`` sg[p_S] log p_S.
+      ``hinge`` relu(g_S - g_T + margin); ``unlikelihood`` -log(1 - p_S) (Welleck et al. 2020,
+      arXiv 1908.04319, Eq. 4); ``suppress`` sg[p_S] log p_S.
 
     Args:
         student_logits: ``[N, V]``.
