@@ -33,7 +33,7 @@ from lit_unlearn.gradients.collect import (
 )
 from lit_unlearn.gradients.gramian import GroupedGramian, gramian
 from lit_unlearn.gradients.weighting import Fixed, Weighting
-from lit_unlearn.models.finding import find_model
+from lit_unlearn.models.finding import find_model, fingerprint
 from lit_unlearn.models.loading import ModelSource, load_student, load_tokenizer
 from lit_unlearn.models.reading import ModelReader
 from lit_unlearn.models.teacher import Teacher
@@ -154,6 +154,11 @@ class UnlearnModule(LightningModule):
                 "Parameter `trainer.precision` should not be 16-mixed: gradients of objectives "
                 "would be compared and clipped before they are unscaled. Use bf16-mixed."
             )
+        if self.trainer.world_size > 1:
+            raise InputError(
+                "Parameter `trainer.devices` should be 1: training on several devices is not "
+                f"supported yet. Found {self.trainer.world_size} processes."
+            )
         data: Any = getattr(self.trainer, "datamodule", None)
         _check_names(self.objectives.keys(), data.objectives.keys())
         encoder = Encoder(self.tokenizer, data.max_length, data.on_problem)
@@ -167,6 +172,7 @@ class UnlearnModule(LightningModule):
                 encoder,
                 self.gate,
                 Path(self.trainer.default_root_dir) / "preparation.json",
+                fingerprint(self.source.path, self.source.revision),
                 progress=lambda text: status.update(text),
             )
         data.set_rows(self.prepared.encoded, pad_id=int(self.tokenizer.eos_token_id or 0))

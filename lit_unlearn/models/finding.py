@@ -59,6 +59,15 @@ def find_model(path: str, revision: str | None = None) -> Found:
     raise InputError(_not_found(path))
 
 
+def fingerprint(path: str, revision: str | None = None) -> str:
+    """Changes when the model that a path names does: name and revision, or the folder's files."""
+    found = find_model(path, revision)
+    folder = Path(found.name)
+    files = sorted(folder.glob("*")) if folder.is_dir() else []
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return repr((found, stats))
+
+
 def _cached_by_the_hub(path: str, revision: str | None) -> bool:
     from huggingface_hub import try_to_load_from_cache
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.loading import DType, ModelSource, load_base
 from lit_unlearn.models.reading import FrozenReader, answer_logits, evaluating
 from lit_unlearn.schema import InputError, Tokens
@@ -35,6 +36,10 @@ class Teacher(ABC):
     def speaking(self) -> Any:
         """Context manager inside which `model` speaks as the teacher (evaluation mode)."""
         return evaluating(self.model())
+
+    def identity(self) -> str:
+        """Changes when the teacher's start weights do, beyond those of the student's."""
+        return type(self).__name__
 
     def saved_module(self) -> nn.Module | None:
         """Weights that belong into checkpoints because they cannot be loaded again; or None."""
@@ -82,6 +87,11 @@ class FrozenTeacher(Teacher):
     def logits(self, tokens: Tokens) -> Tensor:
         """See `Teacher.logits`."""
         return FrozenReader(self.model()).logits(tokens)
+
+    def identity(self) -> str:
+        """See `Teacher.identity`."""
+        other = "" if self.path is None else fingerprint(self.path)
+        return f"FrozenTeacher {self.dtype} {other}"
 
     def unsaved_module(self) -> nn.Module | None:
         """The copy; one with a number format of its own moves between devices only."""

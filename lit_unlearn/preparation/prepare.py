@@ -49,6 +49,7 @@ def prepare(
     encoder: Encoder,
     gate: Gate,
     store: Path,
+    student: str = "",
     progress: Progress = lambda text: None,
 ) -> Prepared:
     """Settle contexts, make answers, measure the teacher, encode all rows.
@@ -60,13 +61,15 @@ def prepare(
         encoder: Encoder with the run's tokenizer.
         gate: The teacher gate's settings.
         store: JSON file for the outcome; read if it fits these rows and settings.
+        student: Fingerprint of the start model; a stored outcome of another one is not used.
         progress: Told what is being done.
 
     Raises:
         InputError: Rows that cannot be encoded, or answers asked of a missing teacher.
     """
     material = Material(objectives, examples)
-    key = _content_key(objectives, examples, gate)
+    models = f"{student} {teacher.identity() if teacher is not None else None}"
+    key = _content_key(objectives, examples, gate, models)
     stored = _read(store, key)
     gate_rows = [GateRow(**row) for row in stored.get("gate", [])]
     levels: dict[str, int] = dict(stored.get("levels", {}))
@@ -172,14 +175,17 @@ def _encode(
 
 
 def _content_key(
-    objectives: Mapping[str, ObjectiveData], examples: Mapping[str, Sequence[Example]], gate: Gate
+    objectives: Mapping[str, ObjectiveData],
+    examples: Mapping[str, Sequence[Example]],
+    gate: Gate,
+    models: str,
 ) -> str:
     """Changes whenever a row or a setting does that the stored outcome depends on."""
     content = [
         (name, repr(data), [repr(example) for example in examples[name]])
         for name, data in objectives.items()
     ]
-    return hashlib.sha256(repr((content, repr(gate))).encode()).hexdigest()
+    return hashlib.sha256(repr((content, repr(gate), models)).encode()).hexdigest()
 
 
 def _read(store: Path, key: str) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def smoke_arguments(name: str, folder: Path) -> list[str]:
     if "teacher" in config["model"]:
         arguments += ["--model.gate.action=warn", "--model.gate.sample=1"]
         arguments += ["--model.gate.max_new_tokens=2"]
+        if "path" in config["model"]["teacher"].get("init_args", {}):
+            arguments.append("--model.teacher.path=random-tiny")
     for objective in config["data"]["objectives"]:
         arguments += [
             f"--data.objectives.{objective}.evaluation_rows=2",

@@ -173,6 +173,11 @@ def test_stored_outcome_is_used_again_only_for_the_same_rows_and_settings(
     assert json.loads(store.read_text("utf-8"))["answers"]["retain"] == ["It is Paris."] * 6
     run(objectives, teacher, tiny_tokenizer, store, Gate(sample=2, first_token=0))
     assert speaker.calls > calls
+    calls = speaker.calls
+    rows = {"retain": examples(6, "retain")}
+    gate = Gate(sample=2, first_token=0)
+    prepare(objectives, rows, teacher, Encoder(tiny_tokenizer), gate, store, "another model")
+    assert speaker.calls > calls
     store.write_text('{"key": "cut o')
     assert run(objectives, teacher, tiny_tokenizer, store) == first
 
