@@ -5,10 +5,9 @@ live on different rows, so this gives exact per-objective gradients almost for f
 objective's activations are alive at a time.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import torch
 from lightning import LightningModule
@@ -33,6 +32,7 @@ from lit_unlearn.gradients.collect import (
 )
 from lit_unlearn.gradients.gramian import GroupedGramian, gramian
 from lit_unlearn.gradients.weighting import Fixed, Weighting
+from lit_unlearn.learning_rate import LearningRateSchedule, factor
 from lit_unlearn.models.finding import find_model, fingerprint
 from lit_unlearn.models.loading import ModelSource, load_student, load_tokenizer
 from lit_unlearn.models.reading import ModelReader
@@ -84,7 +84,7 @@ class UnlearnModule(LightningModule):
         weighting: Weighting | None = None,
         gate: Gate | None = None,
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=2e-5, weight_decay=0.0),
-        lr_schedule: Literal["constant", "linear", "cosine"] = "constant",
+        lr_schedule: LearningRateSchedule = "constant",
         warmup_steps: int = 0,
         clip_norm: float | None = 1.0,
         diagnostics_every: int = 10,
@@ -100,7 +100,7 @@ class UnlearnModule(LightningModule):
         self.weighting = weighting or Fixed()
         self.gate = gate or Gate()
         self.make_optimizer = optimizer
-        self.lr_schedule = lr_schedule
+        self.lr_schedule: LearningRateSchedule = lr_schedule
         self.warmup_steps = warmup_steps
         self.clip_norm = clip_norm
         self.diagnostics_every = diagnostics_every
@@ -133,19 +133,9 @@ class UnlearnModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer of the trained parameters and the course of its learning rate."""
         optimizer = self.make_optimizer(self.parameters_trained)
-        steps = self.trainer.max_steps
-
-        def factor(step: int) -> float:
-            if step < self.warmup_steps:
-                return (step + 1) / self.warmup_steps
-            left = 1 - (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
-            if self.lr_schedule == "linear":
-                return max(0.0, left)
-            if self.lr_schedule == "cosine":
-                return 0.5 * (1 - math.cos(math.pi * max(0.0, left)))
-            return 1.0
-
-        return {"optimizer": optimizer, "lr_scheduler": LambdaLR(optimizer, factor)}
+        steps, warmup, schedule = self.trainer.max_steps, self.warmup_steps, self.lr_schedule
+        course = LambdaLR(optimizer, lambda step: factor(step, steps, warmup, schedule))
+        return {"optimizer": optimizer, "lr_scheduler": course}
 
     def on_fit_start(self) -> None:
         """Check names, let the teacher pass its gate, and give the data module its rows."""

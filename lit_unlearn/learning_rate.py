@@ -1,0 +1,28 @@
+"""The course of the learning rate over the optimizer steps."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+LearningRateSchedule = Literal["constant", "linear", "cosine"]
+
+
+def factor(step: int, steps: int, warmup: int, schedule: LearningRateSchedule) -> float:
+    """Factor of the learning rate at a step, 0 to 1.
+
+    Args:
+        step: The step; the first is 0.
+        steps: Steps of the whole run.
+        warmup: Steps in which it rises linearly, from 1 / warmup to 1.
+        schedule: What follows: ``constant``, or down to 0 behind the last step as a ``linear``
+            function or half a ``cosine`` wave.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    left = max(0.0, 1 - (step - warmup) / max(1, steps - warmup))
+    if schedule == "linear":
+        return left
+    if schedule == "cosine":
+        return 0.5 * (1 - math.cos(math.pi * left))
+    return 1.0
