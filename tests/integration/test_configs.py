@@ -16,6 +16,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
 THIRD_PARTY = [
     "ignore:The 'train_dataloader' does not have many workers",  # the plan is arithmetic
+    "ignore:Precision bf16-mixed is not supported by the model summary",
     "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
 ]
 pytestmark = [pytest.mark.filterwarnings(text) for text in THIRD_PARTY]
