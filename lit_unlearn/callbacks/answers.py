@@ -17,7 +17,7 @@ from rich.progress import track
 from lit_unlearn import __version__
 from lit_unlearn.callbacks.gradient_monitor import GRADIENT_FILE
 from lit_unlearn.data.encoding import Encoder
-from lit_unlearn.evaluation import Asked, answer, questions
+from lit_unlearn.evaluation.answers import Asked, answer, questions
 from lit_unlearn.files import write_text
 from lit_unlearn.preparation.gate import GateRow
 from lit_unlearn.report import (

@@ -37,8 +37,11 @@ class Source:
         domain: Shape of the rows; null where the data set is a known benchmark or built-in.
         columns: Column names of the source that differ from ours, as `ours: theirs`, for example
             `question: prompt`. `answer: ""` says that the source has questions alone.
-        limit: Take only this many rows, the first ones after `where` and `offset`; null for all.
+        limit: Take only this many rows, the first ones after `where`, `offset` and `every`; null
+            for all.
         offset: Leave out this many rows first, after `where`.
+        every: Of the rows after `offset`, take the first of each so many: a spread over a file
+            that is sorted, by author for example.
         where: Keep only rows whose column has one of the values listed, for example
             `subject: [Stephen King]`; the names are those of the source.
     """
@@ -50,6 +53,7 @@ class Source:
     columns: dict[str, str] = field(default_factory=dict)
     limit: int | None = None
     offset: int = 0
+    every: int = 1
     where: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,10 +62,11 @@ class Source:
                 "Parameter `path` of a source should be a hub id, a file, a folder or "
                 "`builtin:<name>`. Found an empty text."
             )
-        if self.offset < 0 or (self.limit is not None and self.limit < 1):
+        if self.offset < 0 or self.every < 1 or (self.limit is not None and self.limit < 1):
             raise InputError(
-                f"Parameters of source {self.name!r}: `offset` should be at least 0 and `limit` "
-                f"at least 1 or null. Found {self.offset} and {self.limit}."
+                f"Parameters of source {self.name!r}: `offset` should be at least 0, `every` at "
+                f"least 1, and `limit` at least 1 or null. Found {self.offset}, {self.every} and "
+                f"{self.limit}."
             )
         empty = [ours for ours, theirs in self.columns.items() if not theirs and ours != "answer"]
         if empty:

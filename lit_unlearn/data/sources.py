@@ -52,8 +52,7 @@ def rows_at(place: Place, source: Source, bad: BadRows) -> list[RawRow]:
     for column, wanted in (*place.where.items(), *source.where.items()):
         rows = _filtered(rows, column, wanted, source, bad)
     rows = list(_renamed(rows, place.columns, bad))
-    stop = None if source.limit is None else source.offset + source.limit
-    chosen = rows[source.offset : stop]
+    chosen = rows[source.offset :: source.every][: source.limit]
     if not chosen:
         repair = "lower `offset`." if rows else "widen `where`."
         raise InputError(

@@ -175,6 +175,7 @@ def numbered(tmp_path: Path, count: int = 6) -> str:
         ({}, ["0", "1", "2", "3", "4", "5"]),
         ({"limit": 2}, ["0", "1"]),
         ({"limit": 2, "offset": 3}, ["3", "4"]),
+        ({"limit": 2, "offset": 1, "every": 2}, ["1", "3"]),
         ({"where": {"kind": ["odd"]}}, ["1", "3", "5"]),
         ({"where": {"kind": ["odd"]}, "offset": 1, "limit": 1}, ["3"]),
         ({"where": {"n": ["1", "4"]}}, ["1", "4"]),
@@ -207,6 +208,7 @@ def test_a_choice_that_leaves_nothing(tmp_path: Path, options: dict, message: st
         ({"path": " "}, "`path` of a source"),
         ({"path": "x", "limit": 0}, "`limit` at least 1 or null"),
         ({"path": "x", "offset": -1}, "`offset` should be at least 0"),
+        ({"path": "x", "every": 0}, "`every` at least 1"),
         ({"path": "x", "columns": {"question": ""}}, "only `answer` may have"),
     ],
 )
