@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Where files go: the user's cache; and how: written whole or not at all."""
 
 from __future__ import annotations
 
@@ -26,3 +26,10 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def user_cache() -> Path:
+    """The user's cache folder: LIT_UNLEARN_CACHE, or ``lit_unlearn`` where caches are kept."""
+    own = os.environ.get("LIT_UNLEARN_CACHE")
+    shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return (Path(own) if own else Path(shared, "lit_unlearn")).expanduser()

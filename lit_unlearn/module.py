@@ -5,6 +5,7 @@ live on different rows, so this gives exact per-objective gradients almost for f
 objective's activations are alive at a time.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
@@ -31,14 +32,14 @@ from lit_unlearn.gradients.collect import (
     write_gradient,
 )
 from lit_unlearn.gradients.gramian import GroupedGramian, gramian
-from lit_unlearn.gradients.weighting import Fixed, Weighting
+from lit_unlearn.gradients.weighting import Fixed, LossWeighting, Weighting
 from lit_unlearn.learning_rate import LearningRateSchedule, factor
 from lit_unlearn.models.finding import find_model, fingerprint
+from lit_unlearn.models.hidden import HiddenReader
 from lit_unlearn.models.loading import ModelSource, load_student, load_tokenizer
-from lit_unlearn.models.reading import ModelReader
 from lit_unlearn.models.teacher import Teacher
 from lit_unlearn.objectives import Objective
-from lit_unlearn.objectives.objective import Terms
+from lit_unlearn.objectives.objective import Terms, asked
 from lit_unlearn.preparation.gate import Gate, gate_error, gate_table
 from lit_unlearn.preparation.prepare import Prepared, prepare
 from lit_unlearn.schema import InputError, TokenBatch
@@ -74,6 +75,7 @@ class UnlearnModule(LightningModule):
         clip_norm: Largest 2-norm of the combined gradient; null for no clipping.
         diagnostics_every: Take the exact Gramian of the objectives' gradients every so many
             steps; 0 for never.
+        loss_weighting: Learns factors of the objectives' weights from their losses; null for none.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class UnlearnModule(LightningModule):
         warmup_steps: int = 0,
         clip_norm: float | None = 1.0,
         diagnostics_every: int = 10,
+        loss_weighting: LossWeighting | None = None,
     ) -> None:
         super().__init__()
         if not objectives:
@@ -98,6 +101,10 @@ class UnlearnModule(LightningModule):
         self.source = student
         self.objectives = nn.ModuleDict(objectives)
         self.weighting = weighting or Fixed()
+        self.loss_weighting = loss_weighting
+        for bound in (self.weighting, self.loss_weighting):
+            if bound is not None:
+                bound.bind(list(objectives))
         self.gate = gate or Gate()
         self.make_optimizer = optimizer
         self.lr_schedule: LearningRateSchedule = lr_schedule
@@ -170,6 +177,12 @@ class UnlearnModule(LightningModule):
         error = gate_error(self.prepared.settled)
         if error is not None and self.gate.action == "error":
             raise error
+        if teacher is not None:
+            named = {name: self._objective(name) for name in self.objectives}
+            plan, steps = data.plan(), range(self.trainer.max_steps)
+            batches = (data.batch(plan.step(step)) for step in steps)
+            with self.trainer.precision_plugin.forward_context():
+                teacher.foresee(asked(named, batches))
 
     @rank_zero_only
     def _announce(self, console: Console, summary: str) -> None:
@@ -182,9 +195,7 @@ class UnlearnModule(LightningModule):
     def training_step(self, batch: Mapping[str, list[TokenBatch]], batch_idx: int) -> StepRecord:
         """One optimizer step: a gradient per objective, their Gramian, weights, the update."""
         step = self.global_step
-        preferences = torch.tensor(
-            [self._objective(name).weight_at(step) for name in self.objectives], dtype=torch.float64
-        )
+        preferences = self._preferences(step)
         diagnose = self.diagnostics_every > 0 and step % self.diagnostics_every == 0
         gradients: list[Gradient] = []
         losses: dict[str, float] = {}
@@ -205,7 +216,21 @@ class UnlearnModule(LightningModule):
             record["weights"] = weights
             record["gramian"] = grouped if diagnose else None
         self._update(total)
+        if self.loss_weighting is not None:
+            seen = [losses.get(name, math.nan) for name in self.objectives]
+            self.loss_weighting.update(torch.tensor(seen, dtype=torch.float64))
         return record
+
+    def test_step(self, batch: int, batch_idx: int) -> None:
+        """Nothing: in `lit-unlearn test` the callbacks measure."""
+
+    def _preferences(self, step: int) -> Tensor:
+        """``[M]``, float64: the objectives' weights at a step, with their learnt factors."""
+        weights = [self._objective(name).weight_at(step) for name in self.objectives]
+        preferences = torch.tensor(weights, dtype=torch.float64)
+        if self.loss_weighting is not None:
+            preferences = preferences * self.loss_weighting.factors()
+        return preferences
 
     def _objective(self, name: str) -> Objective:
         objective = self.objectives[name]
@@ -218,7 +243,7 @@ class UnlearnModule(LightningModule):
     ) -> Gradient:
         """Gradient of one objective's mean loss over all its micro batches."""
         objective = self._objective(name)
-        reader, teacher = ModelReader(self._student()), self.__dict__["teacher"]
+        reader, teacher = HiddenReader(self._student()), self.__dict__["teacher"]
         parts: list[Terms] = []
         for batch in micro_batches:
             terms: Terms = objective(batch, reader, teacher)
@@ -278,10 +303,12 @@ class UnlearnModule(LightningModule):
         return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """With adapters only these are saved; the model under them can be loaded again."""
+        """With adapters only these and the weightings are saved; the model can be loaded again."""
         if self.source.lora is not None:
-            state = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {k: v for k, v in state.items() if "lora_" in k}
+            state, kept = checkpoint["state_dict"], ("weighting.", "loss_weighting.")
+            checkpoint["state_dict"] = {
+                k: v for k, v in state.items() if "lora_" in k or k.startswith(kept)
+            }
 
 
 def _check_names(objectives: Iterable[str], data: Iterable[str]) -> None:

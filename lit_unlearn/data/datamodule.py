@@ -156,6 +156,10 @@ class UnlearnDataModule(LightningDataModule):
             num_workers=self.num_workers,
         )
 
+    def test_dataloader(self) -> list[int]:
+        """One item that nobody reads: callbacks measure, and ask questions of their own."""
+        return [0]
+
     def batch(self, drawn: dict[str, list[Draw]]) -> StepBatch:
         """The token batches of one step, in micro batches."""
         return {name: self._micro_batches(name, draws) for name, draws in drawn.items()}
@@ -169,10 +173,12 @@ class UnlearnDataModule(LightningDataModule):
         ]
 
     def _candidates(self, name: str, drawn: Draw) -> list[EncodedExample]:
-        """A row's candidates in this visit: all, or the next few of its prefills."""
+        """A row's candidates in this visit: all in order, or the next few of its prefills."""
         rows = self.encoded[name][drawn.index]
         prefills = self.objectives[name].prefills
-        count = len(rows) if prefills is None else min(prefills.candidates, len(rows))
+        if prefills is None:
+            return rows
+        count = min(prefills.candidates, len(rows))
         stream = f"{name}/{drawn.index}"
         first = drawn.visit * count
         indices = [draw(len(rows), self.seed, stream, p).index for p in range(first, first + count)]

@@ -10,6 +10,7 @@ from lit_unlearn.schema import InputError
 
 Expectation = Literal["answer", "decline"]
 AnswerSource = Literal["gold", "teacher", "refusal", "none"]
+RejectedSource = Literal["gold", "refusal"]
 
 
 @dataclass
@@ -35,6 +36,9 @@ class ObjectiveData:
         evaluation_rows: Most rows in that table.
         evaluation_prefills: Openers for the prefilled half of the table, one for each row in
             turn; a list, `builtin:eval`, or null for none. Keep them apart from `prefills`.
+        rejected: For objectives that compare two answers to a question (DPO, FLAT,
+            AnswerPreservation): the one that is made less likely, `gold` or `refusal`, beside
+            `answer`, which is preferred; null for none.
     """
 
     sources: list[Source]
@@ -48,6 +52,7 @@ class ObjectiveData:
     evaluation: list[Source] = field(default_factory=list)
     evaluation_rows: int = 40
     evaluation_prefills: list[str] | str | None = None
+    rejected: RejectedSource | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -59,4 +64,12 @@ class ObjectiveData:
             raise InputError(
                 "An objective that expects answers should not have refusals as answers. Found "
                 "`expect: answer` with `answer: refusal`; set `expect: decline`."
+            )
+        if self.rejected is not None and (
+            self.answer in (self.rejected, "none") or self.prefills is not None
+        ):
+            raise InputError(
+                "Parameter `rejected` should name another answer than `answer`, of rows that have "
+                f"one and no `prefills`. Found `rejected: {self.rejected}` with `answer: "
+                f"{self.answer}`; leave `rejected` out for objectives that read one answer."
             )

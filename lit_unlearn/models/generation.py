@@ -1,4 +1,4 @@
-"""Greedy generation for many prompts at once, the same whatever the batch size and the order."""
+"""Replies to many prompts at once, the same whatever the batch size and the order."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+)
 
+from lit_unlearn.models.sampling import Sampler, Sampling
+from lit_unlearn.models.stopping import StopTexts, check_stops, cut
 from lit_unlearn.schema import InputError
 
 _MARK = "0123456789"
@@ -24,51 +32,103 @@ def generate_answers(
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """The model's greedy replies, in the order of the prompts.
+    """The model's greedy replies, one per prompt; see `generate_replies`."""
+    replies = generate_replies(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    return [reply for (reply,) in replies]
+
+
+def generate_replies(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int = 48,
+    sampling: Sampling | None = None,
+    stops: Sequence[str] = (),
+    batch_size: int = 16,
+    progress: Callable[[int], None] | None = None,
+) -> list[tuple[str, ...]]:
+    """The model's replies, in the order of the prompts.
 
     Prompts of similar length share a batch, the longest first. They are padded on the left by hand,
     and masked by their lengths: the pad id may be a real token. A reply ends at the tokenizer's
     end of text, the model's own stop tokens or the chat template's end of turn; a batch ends when
     all its replies have. The sampling settings that came with the model are not used. The model is
-    in evaluation mode meanwhile, and afterwards in the mode in which it was.
+    in evaluation mode meanwhile, and afterwards in the mode in which it was. Where a model is
+    sharded over processes, the caller keeps their forward passes in step.
 
     Args:
         model: A causal language model (also one wrapped by peft).
         tokenizer: Its tokenizer; a pad token is not needed.
         prompts: Token ids of each prompt, chat template (and prefill) included; none empty.
         max_new_tokens: Longest reply, in tokens.
-        batch_size: Prompts per batch; 1 and more give the same replies in fp32.
-        progress: Called after each batch with the number of prompts answered so far.
+        sampling: How to draw replies, and how many of each prompt; None for one greedy reply. Each
+            has random numbers of its own, made of seed, prompt and number of the sample.
+        stops: Texts at which a reply is cut; they are not part of it.
+        batch_size: Replies per batch; 1 and more give the same replies in fp32.
+        progress: Called after each batch with the number of replies made so far.
 
     Returns:
-        One text per prompt, without the prompt, special tokens and outer white space.
+        The texts for each prompt, without the prompt, special tokens and outer white space.
 
     Raises:
-        InputError: A prompt is empty, or a count is below 1.
+        InputError: A prompt or a stop is empty, or a count is below 1.
     """
     _check(prompts, max_new_tokens, batch_size)
-    stops = stop_ids(model, tokenizer)
-    config = _greedy(max_new_tokens, stops, _pad_id(tokenizer, stops))
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    replies = [""] * len(prompts)
+    check_stops(stops)
+    ends = stop_ids(model, tokenizer)
+    config = _greedy(max_new_tokens, ends, _pad_id(tokenizer, ends))
+    samples = 1 if sampling is None else sampling.samples
+    jobs = [(index, sample) for index in range(len(prompts)) for sample in range(samples)]
+    jobs.sort(key=lambda job: -len(prompts[job[0]]))
+    replies = [[""] * samples for _ in prompts]
     with _generating(model, config), torch.no_grad():
-        for start in range(0, len(order), batch_size):
-            members = order[start : start + batch_size]
-            batch = _reply(model, [prompts[index] for index in members], config)
-            for index, tokens in zip(members, batch, strict=True):
-                kept = _until_stop(tokens, stops)
-                replies[index] = str(tokenizer.decode(kept, skip_special_tokens=True)).strip()
+        for start in range(0, len(jobs), batch_size):
+            members = jobs[start : start + batch_size]
+            batch = _reply(model, tokenizer, prompts, members, config, sampling, stops)
+            for (index, sample), tokens in zip(members, batch, strict=True):
+                kept = _until_stop(tokens, ends)
+                text = str(tokenizer.decode(kept, skip_special_tokens=True))
+                replies[index][sample] = cut(text, stops).strip()
             if progress is not None:
                 progress(start + len(members))
-    return replies
+    return [tuple(texts) for texts in replies]
 
 
 def _reply(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], config: GenerationConfig
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    members: Sequence[tuple[int, int]],
+    config: GenerationConfig,
+    sampling: Sampling | None,
+    stops: Sequence[str],
 ) -> list[list[int]]:
-    """The tokens after each prompt of one batch, stop and padding tokens included."""
-    ids, mask = (t.to(model.device) for t in pad_left(prompts, cast("int", config.pad_token_id)))
-    output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)  # type: ignore[operator]  # typed for a mixin
+    """The tokens of each reply of one batch, stop and padding tokens included."""
+    rows = [prompts[index] for index, _ in members]
+    ids, mask = (t.to(model.device) for t in pad_left(rows, cast("int", config.pad_token_id)))
+    processors = LogitsProcessorList()
+    if sampling is not None:
+        streams = [sampling.stream(prompts[index], sample) for index, sample in members]
+        processors.append(Sampler(sampling, streams))
+    criteria = StoppingCriteriaList()
+    if stops:
+        criteria.append(StopTexts(tokenizer, stops, ids.shape[1]))
+    output = model.generate(  # type: ignore[operator]  # typed for a mixin
+        input_ids=ids,
+        attention_mask=mask,
+        generation_config=config,
+        logits_processor=processors,
+        stopping_criteria=criteria,
+        synced_gpus=False,
+    )
     return cast("list[list[int]]", output[:, ids.shape[1] :].tolist())
 
 

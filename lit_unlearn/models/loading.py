@@ -1,5 +1,6 @@
 """A causal language model and its tokenizer from a hub id, a local folder or a GGUF file."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -47,6 +48,8 @@ class ModelSource:
         dtype: Number format of the trained weights. float32 keeps small updates, which pure
             bfloat16 rounds away; for speed use `--trainer.precision bf16-mixed` instead.
         lora: Train low-rank adapters and keep the model frozen; null trains all weights.
+        trainable: Patterns (regular expressions, found anywhere in the name) of the parameters
+            that are trained; null for all. RMU trains `layers[.](5|6|7)[.]mlp[.]down_proj`.
         activation_checkpointing: Recompute activations in the backward pass to save memory.
         attention: Attention implementation of transformers.
         seed: Seed of new weights (adapters, the random model).
@@ -56,6 +59,7 @@ class ModelSource:
     revision: str | None = None
     dtype: DType = "float32"
     lora: LoRA | None = None
+    trainable: list[str] | None = None
     activation_checkpointing: bool = False
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     seed: int = field(default=0)
@@ -98,7 +102,23 @@ def load_student(source: ModelSource) -> nn.Module:
     if source.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     student: nn.Module = model if source.lora is None else _with_adapters(model, source)
+    if source.trainable is not None:
+        _train_only(student, source.trainable)
     return student.train()
+
+
+def _train_only(model: nn.Module, patterns: list[str]) -> None:
+    """Freezes every parameter whose name no pattern is found in."""
+    for pattern in patterns:
+        if not any(re.search(pattern, name) for name, _ in model.named_parameters()):
+            names = [name for name, _ in model.named_parameters()]
+            raise InputError(
+                "Parameter `model.student.trainable` should list patterns that are found in names "
+                f"of parameters. Found {pattern!r}, which fits none; names look like {names[-2]}."
+            )
+    for name, parameter in model.named_parameters():
+        chosen = any(re.search(pattern, name) for pattern in patterns)
+        parameter.requires_grad_(parameter.requires_grad and chosen)
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:

@@ -6,15 +6,21 @@ weights. The contexts that a teacher sees in front of a question are part of its
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from lit_unlearn.models.cache import CachedReader, cache_folder, cached
 from lit_unlearn.models.finding import fingerprint
+from lit_unlearn.models.hidden import hidden_states
 from lit_unlearn.models.loading import DType, ModelSource, load_base
 from lit_unlearn.models.reading import FrozenReader, answer_logits, evaluating
+from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.schema import InputError, Tokens
 
 
@@ -29,6 +35,11 @@ class Teacher(ABC):
     def logits(self, tokens: Tokens) -> Tensor:
         """``[N, V]`` float32 logits without gradient; dropout is off."""
 
+    def hidden(self, tokens: Tokens, depths: Sequence[float] | None = None) -> Tensor:
+        """``[D, N, d]`` hidden states without gradient; see `lit_unlearn.models.hidden`."""
+        with torch.no_grad(), self.speaking():
+            return hidden_states(self.model(), tokens, depths)
+
     @abstractmethod
     def model(self) -> nn.Module:
         """The model to generate with, for example the teacher's own answers."""
@@ -36,6 +47,10 @@ class Teacher(ABC):
     def speaking(self) -> Any:
         """Context manager inside which `model` speaks as the teacher (evaluation mode)."""
         return evaluating(self.model())
+
+    def foresee(self, requests: Iterable[Tokens]) -> None:
+        """Called once before training with all that `logits` will be asked for; for a cache."""
+        return
 
     def identity(self) -> str:
         """Changes when the teacher's start weights do, beyond those of the student's."""
@@ -66,12 +81,23 @@ class FrozenTeacher(Teacher):
             GPUs that have it, the time.
         path: Another model as teacher (same vocabulary): hub id or folder; null for the start
             model.
+        cache: Read every row that the run needs once, before the first step, and keep the results
+            on disk: true keeps them in the user's cache (see LIT_UNLEARN_CACHE), a text names
+            another folder. Training then needs only the teacher's output head; the rest leaves
+            memory. An answer token takes the model's width times the bytes of its number format
+            (1,152 for a width of 576 in bfloat16). Later runs with the same teacher, whatever
+            their seed, objectives or weighting, read only rows that are not there yet.
     """
 
-    def __init__(self, dtype: DType | None = None, path: str | None = None) -> None:
+    def __init__(
+        self, dtype: DType | None = None, path: str | None = None, cache: bool | str = False
+    ) -> None:
         self.dtype = dtype
         self.path = path
+        self.cache = cache
         self._model: nn.Module | None = None
+        self._cached: CachedReader | None = None
+        self._source: ModelSource | None = None
 
     def attach(self, student: nn.Module, source: ModelSource) -> None:
         """See `Teacher.attach`."""
@@ -79,14 +105,30 @@ class FrozenTeacher(Teacher):
         model = load_base(own, self.dtype)
         _check_vocabulary(model, student, self.path)
         self._model = model.requires_grad_(False).eval()
+        self._source = own
 
     def model(self) -> nn.Module:
         """See `Teacher.model`."""
+        if self._cached is not None:
+            raise InputError(
+                "Parameter `model.teacher.init_args.cache` should be false where the teacher "
+                "speaks after training has started. Found it set: only its output head is left."
+            )
         return _attached(self._model, self)
 
     def logits(self, tokens: Tokens) -> Tensor:
         """See `Teacher.logits`."""
+        if self._cached is not None:
+            return self._cached.logits(tokens)
         return FrozenReader(self.model()).logits(tokens)
+
+    def foresee(self, requests: Iterable[Tokens]) -> None:
+        """With a cache: read what is not in it yet, and keep only the output head."""
+        if self.cache is False or self._cached is not None:
+            return
+        folder = _folder(self.cache, self.model(), self._source)
+        self._cached = cached(self, requests, folder, Console(stderr=True))
+        self._model = None
 
     def identity(self) -> str:
         """See `Teacher.identity`."""
@@ -94,8 +136,8 @@ class FrozenTeacher(Teacher):
         return f"FrozenTeacher {self.dtype} {other}"
 
     def unsaved_module(self) -> nn.Module | None:
-        """The copy; one with a number format of its own moves between devices only."""
-        return self._model
+        """The copy, or what is left of it."""
+        return self._model if self._cached is None else self._cached.head.module
 
 
 class EMATeacher(Teacher):
@@ -153,10 +195,17 @@ class AdapterOffTeacher(Teacher):
     """The student with its adapters switched off: the start model without a second copy.
 
     Needs `model.student.lora`.
+
+    Args:
+        cache: Read every row that the run needs once, before the first step, and keep the results
+            on disk; see FrozenTeacher.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cache: bool | str = False) -> None:
+        self.cache = cache
         self._student: Any = None
+        self._cached: CachedReader | None = None
+        self._source: ModelSource | None = None
 
     def attach(self, student: nn.Module, source: ModelSource) -> None:
         """See `Teacher.attach`."""
@@ -166,6 +215,7 @@ class AdapterOffTeacher(Teacher):
                 "`model.student.lora` unset; set it, or use FrozenTeacher."
             )
         self._student = student
+        self._source = source
 
     def model(self) -> nn.Module:
         """The student; it speaks as the teacher inside `speaking`."""
@@ -178,7 +228,16 @@ class AdapterOffTeacher(Teacher):
     def logits(self, tokens: Tokens) -> Tensor:
         """See `Teacher.logits`."""
         with torch.no_grad(), self.speaking():
+            if self._cached is not None:
+                return self._cached.logits(tokens)
             return answer_logits(self.model(), tokens)
+
+    def foresee(self, requests: Iterable[Tokens]) -> None:
+        """With a cache: read what is not in it yet."""
+        if self.cache is False or self._cached is not None:
+            return
+        folder = _folder(self.cache, self.model(), self._source)
+        self._cached = cached(self, requests, folder, Console(stderr=True))
 
 
 class _AdapterOff:
@@ -200,6 +259,16 @@ def _attached(model: nn.Module | None, teacher: Teacher) -> nn.Module:
     if model is None:
         raise RuntimeError(f"{type(teacher).__name__}.attach should be called before it is read.")
     return model
+
+
+def _folder(cache: bool | str, model: nn.Module, source: ModelSource | None) -> Path:
+    """The folder of a teacher's cache: one for each content, number format and attention."""
+    if source is None:
+        raise RuntimeError("Teacher.attach should be called before Teacher.foresee.")
+    weights = (fingerprint(source.path, source.revision), source.attention)
+    seed = source.seed if source.path == TINY_NAME else None
+    root = Path(cache) if isinstance(cache, str) else None
+    return cache_folder(root, (*weights, seed, next(model.parameters()).dtype))
 
 
 def _local(parameter: Tensor) -> Tensor:

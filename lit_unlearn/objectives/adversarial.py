@@ -14,7 +14,7 @@ from lit_unlearn.objectives.objective import (
     required,
 )
 from lit_unlearn.objectives.schedule import Schedule
-from lit_unlearn.schema import InputError, TokenBatch
+from lit_unlearn.schema import InputError, TokenBatch, Tokens
 
 
 class Adversarial(Objective):
@@ -24,6 +24,11 @@ class Adversarial(Objective):
     outline). The candidates are scored without gradient, and the worst is trained on. Where the
     teacher itself complies after a prefill, the target is what it says without the prefill. Logs
     `complied`, the share of candidates where that was so. Unit: that of the inner objective.
+
+    Formula: max over a row's candidate prefills of the inner loss.
+    Source: Zhong, Liu and Zhu 2026, arXiv 2604.15482, in outline.
+    Needs: as the inner objective.
+    Cost: student candidates + 1, teacher as the inner objective, for each candidate.
 
     Args:
         objective: What is trained on the chosen prefill, such as BidirectionalDistillation.
@@ -56,6 +61,12 @@ class Adversarial(Objective):
         self.criterion = criterion
         self.compliance_below = compliance_below
         self.needs_teacher = objective.needs_teacher
+
+    def asks(self, batch: TokenBatch) -> list[Tokens]:
+        """See `Objective.asks`: the teacher without the prefills too, where it may be needed."""
+        falls_back = self.needs_teacher and self.compliance_below > 0
+        bare = [batch.unprefilled] if falls_back and batch.unprefilled is not None else []
+        return [*super().asks(batch), *bare]
 
     def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
         """See `Objective.forward`."""

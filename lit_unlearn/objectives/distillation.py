@@ -4,6 +4,7 @@ from torch import Tensor
 
 from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Terms
+from lit_unlearn.objectives.rows import present
 from lit_unlearn.objectives.schedule import Schedule
 from lit_unlearn.schema import InputError, TokenBatch
 
@@ -15,6 +16,13 @@ class BidirectionalDistillation(LogitObjective):
     `losses.bidirectional` for the formulas): loss = pull + push_weight * push, the mean over
     answer positions. Logs `pull`, `push` and `outside_mass`, the student's probability that
     neither direction touches. Unit: logits, or nats under `space: log_probability`.
+
+    Formula: mean over C+ of huber(z - z_ref) + push_weight times the mean over C- of the push, per
+        token, with C+ the teacher's top K and C- the student's top K' without C+; K' = 0 and the
+        first position only is DUET.
+    Source: Zhong, Liu and Zhu 2026, arXiv 2604.15482, in outline; DUET: arXiv 2601.21283, Eq. 3.
+    Needs: teacher.
+    Cost: student 1, teacher 1.
 
     Args:
         weight: Factor of the objective's gradient in the update.
@@ -77,7 +85,7 @@ class BidirectionalDistillation(LogitObjective):
         """See `LogitObjective.terms`."""
         parts = losses.bidirectional(
             student_logits,
-            _present(teacher_logits),
+            present(teacher_logits),
             top_k=self.top_k,
             push_top_k=self.push_top_k,
             space=self.space,
@@ -100,6 +108,12 @@ class BidirectionalDistillation(LogitObjective):
 class ForwardKL(LogitObjective):
     """KL(teacher || student): keep all that the teacher would say. Unit: nats per position.
 
+    Formula: KL(p_ref || p), per token.
+    Source: Hinton et al. 2015, arXiv 1503.02531; as a retain loss Maini et al. 2024, arXiv
+        2401.06121.
+    Needs: teacher.
+    Cost: student 1, teacher 1.
+
     Args:
         weight: Factor of the objective's gradient in the update.
         schedule: How the weight changes over the steps; None keeps it constant.
@@ -112,14 +126,17 @@ class ForwardKL(LogitObjective):
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
         """See `LogitObjective.terms`."""
-        return Terms(
-            losses.forward_kl(student_logits, _present(teacher_logits)), batch.student.rows
-        )
+        return Terms(losses.forward_kl(student_logits, present(teacher_logits)), batch.student.rows)
 
 
 class ReverseKL(LogitObjective):
     """KL(student || teacher): seek one of the teacher's modes. Unit: nats per position.
 
+    Formula: KL(p || p_ref), per token.
+    Source: Gu et al. 2023 (MiniLLM), arXiv 2306.08543, position by position.
+    Needs: teacher.
+    Cost: student 1, teacher 1.
+
     Args:
         weight: Factor of the objective's gradient in the update.
         schedule: How the weight changes over the steps; None keeps it constant.
@@ -132,15 +149,16 @@ class ReverseKL(LogitObjective):
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
         """See `LogitObjective.terms`."""
-        return Terms(
-            losses.reverse_kl(student_logits, _present(teacher_logits)), batch.student.rows
-        )
+        return Terms(losses.reverse_kl(student_logits, present(teacher_logits)), batch.student.rows)
 
 
 class GeneralizedJSD(LogitObjective):
     """Generalised Jensen-Shannon divergence of teacher and student. Unit: nats per position.
 
-    Agarwal et al. 2024, arXiv 2306.13649, Eq. 1.
+    Formula: beta KL(p_ref || m) + (1 - beta) KL(p || m), m = beta p_ref + (1 - beta) p, per token.
+    Source: Agarwal et al. 2024, arXiv 2306.13649, Eq. 1.
+    Needs: teacher.
+    Cost: student 1, teacher 1.
 
     Args:
         weight: Factor of the objective's gradient in the update.
@@ -170,11 +188,5 @@ class GeneralizedJSD(LogitObjective):
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
         """See `LogitObjective.terms`."""
-        values = losses.generalized_jsd(student_logits, _present(teacher_logits), self.beta)
+        values = losses.generalized_jsd(student_logits, present(teacher_logits), self.beta)
         return Terms(values, batch.student.rows)
-
-
-def _present(teacher_logits: Tensor | None) -> Tensor:
-    if teacher_logits is None:
-        raise ValueError("`teacher_logits` is None although the objective needs a teacher.")
-    return teacher_logits

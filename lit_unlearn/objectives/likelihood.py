@@ -13,6 +13,11 @@ class CrossEntropy(LogitObjective):
     With refusals as answers it is refusal training; with gold or the teacher's own answers it is
     the usual retain loss. Unit: nats per answer token.
 
+    Formula: NLL = -log p, per token.
+    Source: with refusals Maini et al. 2024 (IdkNLL), arXiv 2401.06121.
+    Needs: answers.
+    Cost: student 1, teacher 0.
+
     Args:
         weight: Factor of the objective's gradient in the update.
         schedule: How the weight changes over the steps; None keeps it constant.

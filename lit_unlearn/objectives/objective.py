@@ -6,6 +6,7 @@ hyper-parameters that a config may set, and return one loss term per prediction.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -69,6 +70,13 @@ class Objective(nn.Module, ABC):
         """The weight at an optimizer step; the first is 0."""
         return self.weight * self.schedule.factor(step)
 
+    def asks(self, batch: TokenBatch) -> list[Tokens]:
+        """All that `forward` may ask the teacher about a batch, at all positions.
+
+        A teacher with a cache reads it before training starts.
+        """
+        return [batch.teacher] if self.needs_teacher else []
+
     @abstractmethod
     def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
         """Loss terms of one batch; the gradient flows through the student alone."""
@@ -115,6 +123,21 @@ class LogitObjective(Objective):
         if self.needs_teacher:
             teacher_logits = required(teacher, self).logits(batch.teacher)
         return self.terms(student.logits(batch.student), teacher_logits, batch)
+
+
+def asked(
+    objectives: Mapping[str, Objective], steps: Iterable[Mapping[str, list[TokenBatch]]]
+) -> Iterator[Tokens]:
+    """All that objectives may ask the teacher.
+
+    Args:
+        objectives: By name.
+        steps: For each step the micro batches of each objective.
+    """
+    for step in steps:
+        for name, batches in step.items():
+            for batch in batches:
+                yield from objectives[name].asks(batch)
 
 
 def required(teacher: Reader | None, objective: Objective) -> Reader:

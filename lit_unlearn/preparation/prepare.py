@@ -16,7 +16,7 @@ from typing import Any
 
 from lit_unlearn.data.contexts import Context, NoContext
 from lit_unlearn.data.encoding import Encoder
-from lit_unlearn.data.objective_data import ObjectiveData
+from lit_unlearn.data.objective_data import AnswerSource, ObjectiveData
 from lit_unlearn.data.prefills import read_refusals
 from lit_unlearn.files import write_text
 from lit_unlearn.models.generation import generate_answers
@@ -35,7 +35,8 @@ class Prepared:
     """Everything that training needs of the data."""
 
     encoded: dict[str, list[list[EncodedExample]]]
-    """For each objective and row its candidates: one, or one per prefill."""
+    """For each objective and row its candidates: one, one per prefill, or the preferred and the
+    rejected answer."""
     gate_rows: list[GateRow]
     """The teacher's measurements; of an adaptive context those of every step tried."""
     settled: list[GateRow]
@@ -123,10 +124,14 @@ def _settle(
 
 def _given_answers(name: str, material: Material) -> list[str | None]:
     """The answers that need no teacher; None where there is none or the teacher gives it."""
+    return _texts(name, material, material.objectives[name].answer)
+
+
+def _texts(name: str, material: Material, kind: AnswerSource) -> list[str | None]:
     data, examples = material.objectives[name], material.examples[name]
-    if data.answer == "gold":
+    if kind == "gold":
         return [example.answer for example in examples]
-    if data.answer == "refusal":
+    if kind == "refusal":
         refusals = read_refusals(data.refusals)
         return [refusals[index % len(refusals)] for index in range(len(examples))]
     return [None] * len(examples)
@@ -165,11 +170,16 @@ def _encode(
     data, examples = material.objectives[name], material.examples[name]
     context = _ladder(data)[level]
     rows = views(name, range(len(examples)), context, material, answers, all_prefills=True)
+    if data.rejected is not None:
+        texts = _texts(name, material, data.rejected)
+        others = views(name, range(len(examples)), context, material, texts, all_prefills=True)
+        rows = [[*row, *other] for row, other in zip(rows, others, strict=True)]
     encoded = []
     for row in rows:
         candidates = [view.encode(encoder) for view in row]
         kept = [candidate for candidate in candidates if candidate is not None]
-        if kept:
+        whole = data.rejected is None or len(kept) == len(candidates)
+        if kept and whole:  # half a pair is of no use
             encoded.append(kept)
     return encoded
 

@@ -14,7 +14,16 @@ from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.prefills import Prefills
 from lit_unlearn.data.sources import Source
-from lit_unlearn.gradients.weighting import MGDA, Fixed, PCGrad, Weighting
+from lit_unlearn.gradients.weighting import (
+    MGDA,
+    DualAscent,
+    Fixed,
+    GradVac,
+    NGDiff,
+    OneSidedProjection,
+    PCGrad,
+    Weighting,
+)
 from lit_unlearn.models.loading import LoRA, ModelSource
 from lit_unlearn.models.reading import ModelReader
 from lit_unlearn.models.teacher import EMATeacher, FrozenTeacher, Teacher
@@ -150,6 +159,29 @@ def test_resume_continues_the_unbroken_run(tmp_path: Path, teacher: type[Teacher
     assert losses(recorder) + losses(rest) == losses(unbroken)
     for one, other in zip(weights(whole), weights(resumed), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")
+@pytest.mark.parametrize("lora", [None, LoRA(rank=2)], ids=["full", "lora"])
+def test_resume_keeps_what_weightings_have_learnt(tmp_path: Path, lora: LoRA | None) -> None:
+    """GradVac's targets and the dual variables go on from the checkpoint."""
+
+    def made() -> UnlearnModule:
+        dual = DualAscent({"retain": None, "neighbor": 0.5}, reference_steps=2)
+        return module(GradVac(), lora=lora, loss_weighting=dual)
+
+    unbroken = fit(tmp_path / "whole", made())
+    _fit_and_stop(tmp_path / "part", made(), after=3)
+    rest = fit(tmp_path / "part", made(), resume=tmp_path / "part" / "stopped.ckpt")
+    for expected, found in zip(unbroken.records[3:], rest.records, strict=True):
+        assert torch.equal(expected["weights"], found["weights"])
+        assert expected["losses"] == found["losses"]
+
+
+def test_two_sided_weightings_know_the_objectives(tmp_path: Path) -> None:
+    fit(tmp_path, module(OneSidedProjection(("forget", "adversarial"))), steps=2)
+    with pytest.raises(InputError, match="`forget` of NGDiff"):
+        module(NGDiff(("froget",)))
 
 
 class _Stop(Callback):

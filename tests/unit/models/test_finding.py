@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lit_unlearn.models import finding
-from lit_unlearn.models.finding import Found, find_model
+from lit_unlearn.models.finding import Found, find_model, fingerprint
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.schema import InputError
@@ -64,3 +64,33 @@ def test_errors_name_the_repair(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         load_base(ModelSource(str(tmp_path / "empty")))
     with pytest.raises(InputError, match="should name a folder"):
         load_tokenizer(ModelSource(str(tmp_path / "empty")))
+
+
+def test_fingerprint_of_a_gguf_file_is_that_file(tmp_path: Path) -> None:
+    """Another file beside it does not count, its own content does, wherever it lies."""
+    (tmp_path / "a").mkdir()
+    for path, content in (("m[1].gguf", b"GGUF"), ("a/m[1].gguf", b"GGUF"), ("n.gguf", b"GGUG")):
+        (tmp_path / path).write_bytes(content)
+    (tmp_path / "config.json").write_text("{}")
+    first = fingerprint(str(tmp_path / "m[1].gguf"))
+    assert fingerprint(str(tmp_path / "a" / "m[1].gguf")) == first
+    (tmp_path / "m[1].gguf").write_bytes(b"GGUF2")
+    assert fingerprint(str(tmp_path / "m[1].gguf")) != first
+
+
+def test_fingerprint_of_a_hub_id_is_the_commit_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A branch that has moved on gives another fingerprint once the new commit is there."""
+    monkeypatch.setattr(finding, "hub_answers", lambda: True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cache = tmp_path / "models--owner--other"
+    before = fingerprint("owner/other")
+    found = []
+    for commit in ("a" * 40, "b" * 40):
+        (cache / "snapshots" / commit).mkdir(parents=True)
+        (cache / "snapshots" / commit / "config.json").write_text("{}")
+        (cache / "refs").mkdir(exist_ok=True)
+        (cache / "refs" / "main").write_text(commit)
+        found.append(fingerprint("owner/other"))
+    assert len({before, *found}) == 3

@@ -1,0 +1,142 @@
+"""Two sides: rules of the unlearning literature, for what forgets against what is kept.
+
+These papers know two gradients, g_f of what must be forgotten and g_r of what must be retained.
+With more objectives, g_f is the sum of the gradients on the forget side and g_r of all others, each
+with its objective's weight; inside a side the weights keep their meaning.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lit_unlearn.gradients.diagnostics import CANCELLED, norms
+from lit_unlearn.gradients.weighting.base import Weighting, not_a_number
+from lit_unlearn.schema import InputError
+
+
+class TwoSided(Weighting, ABC):
+    """A weighting of two gradients, each the sum of the gradients of one side.
+
+    Args:
+        forget: Names of the objectives on the forget side; all others are on the retain side.
+    """
+
+    def __init__(self, forget: tuple[str, ...] = ("forget",)) -> None:
+        super().__init__()
+        self.forget = tuple(forget)
+
+    @abstractmethod
+    def solve(self, inner: Tensor) -> Tensor:
+        """Weights of the two sides.
+
+        Args:
+            inner: ``[2, 2]``, float64: the Gramian of g_f and g_r, neither of which is zero.
+
+        Returns:
+            ``[2]``, float64.
+        """
+
+    def bind(self, names: Sequence[str]) -> None:
+        """Take the names of the objectives, in the order of the Gramian's rows.
+
+        Raises:
+            InputError: A name in `forget` is not an objective, or a side is empty.
+        """
+        unknown = [name for name in self.forget if name not in names]
+        if unknown or not self.forget or set(names) <= set(self.forget):
+            raise InputError(
+                f"Parameter `forget` of {type(self).__name__} should name some of the objectives "
+                f"({', '.join(names)}), but not all. Found: {', '.join(self.forget) or 'none'}. "
+                "List the objectives that make the model forget."
+            )
+        super().bind(names)
+
+    def forward(self, gramian: Tensor) -> Tensor:
+        """See `Weighting.forward`. A side that is zero, or cancels, leaves all weights at 1.
+
+        Raises:
+            InputError: The Gramian is not one of the objectives that were bound.
+        """
+        if len(gramian) != len(self.names):
+            raise InputError(
+                f"{type(self).__name__} should know the name of every row of the Gramian. Found "
+                f"{len(self.names)} names for {len(gramian)} rows. Call `bind` with the "
+                "objectives' names before the first step."
+            )
+        if not gramian.isfinite().all():
+            return not_a_number(gramian)
+        forgets = torch.tensor([name in self.forget for name in self.names])
+        members = torch.stack([forgets, ~forgets]).double().to(gramian.device)
+        inner = members @ gramian.double() @ members.T
+        reach = members @ norms(gramian)
+        if (inner.diagonal() <= CANCELLED * reach**2).any():
+            return gramian.new_ones(len(gramian), dtype=torch.float64)
+        return members.T @ self.solve(inner)
+
+
+class OneSidedProjection(TwoSided):
+    """Takes out of one side's gradient what conflicts with the other side, and adds both.
+
+    g_a is replaced by ``g_a - <g_a, g_b> / |g_b|^2 g_b``, which is orthogonal to g_b; g_b stays as
+    it is. The settings that have a name:
+
+    - PCGrad for unlearning (arXiv:2604.14808, global): `forget`, `conflict`: retain goes first.
+    - GRU (Wang et al. 2025, arXiv:2503.09117): as before with `add_other` false: the retain
+      gradient only says what the forget gradient may not do. GRU smooths the retain gradient over
+      steps; here it is that of the step, so take larger retain batches.
+    - PRISM (arXiv:2509.23362), its gradient conflict decoupling: `forget`, `always`.
+    - BLUR (Reisizadeh et al. 2025, arXiv:2506.08164): `retain`, `always`: forgetting goes first.
+
+    With `always`, agreement is taken out as well, and weights can be negative.
+
+    Args:
+        forget: Names of the objectives on the forget side; all others are on the retain side.
+        projected: The side whose gradient gives way.
+        when: Project only if the inner product is negative (`conflict`), or `always`.
+        add_other: Whether the gradient of the other side is itself part of the update.
+    """
+
+    def __init__(
+        self,
+        forget: tuple[str, ...] = ("forget",),
+        projected: Literal["forget", "retain"] = "forget",
+        when: Literal["conflict", "always"] = "conflict",
+        add_other: bool = True,
+    ) -> None:
+        super().__init__(forget)
+        self.projected = projected
+        self.when = when
+        self.add_other = add_other
+
+    def solve(self, inner: Tensor) -> Tensor:
+        """See the class."""
+        other = 1 if self.projected == "forget" else 0
+        product = inner[0, 1] if self.when == "always" else inner[0, 1].clamp(max=0)
+        weights = torch.ones_like(inner[0])
+        weights[other] = float(self.add_other) - product / inner[other, other]
+        return weights
+
+
+class NGDiff(TwoSided):
+    """Both sides with the same length: the update conflicts with neither.
+
+    Jin et al. 2025, "Unlearning as multi-task optimization: A normalized gradient difference
+    approach with an adaptive learning rate", arXiv:2410.22086: ``g_r / |g_r| - g_F / |g_F|``, where
+    g_F is the gradient of the loss that must rise. Objectives here are losses that fall, so the
+    gradient of the forget side is -g_F and the two are added. The sum is scaled by the geometric
+    mean of the two norms, so that the update keeps the gradients' unit. The paper's automatic
+    learning rate is not part of this. The weights of the objectives matter within a side only.
+
+    Args:
+        forget: Names of the objectives on the forget side; all others are on the retain side.
+    """
+
+    def solve(self, inner: Tensor) -> Tensor:
+        """``[sqrt(|g_r| / |g_f|), sqrt(|g_f| / |g_r|)]``."""
+        lengths = norms(inner)
+        return (lengths.flip(0) / lengths).sqrt()

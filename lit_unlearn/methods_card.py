@@ -1,0 +1,208 @@
+"""`lit-unlearn methods`: what every objective and weighting computes, needs and costs.
+
+Read off the classes' docstrings, so that it cannot say anything else than the help and the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lit_unlearn import objectives
+from lit_unlearn.gradients import weighting
+from lit_unlearn.objectives import Objective
+
+_COMMON = ("weight", "schedule", "positions", "objective")
+_ARXIV = re.compile(r"arXiv[: ]\s*(\d{4}\.\d{4,5})")
+
+
+@dataclass(frozen=True)
+class Card:
+    """The facts about one class; ``-`` where its docstring does not give one."""
+
+    name: str
+    summary: str
+    formula: str
+    source: str
+    needs: str
+    """Of `answers`, `teacher`, `pairs` (two answers per row) and `hidden states`; or `nothing`."""
+    cost: str
+    """Sequences that student and teacher read for each row of data; a pair has two."""
+    defaults: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A published method as objectives side by side."""
+
+    name: str
+    forget: str
+    retain: str
+    note: str
+
+
+RECIPES = (
+    Recipe("GradDiff", "GradientAscent", "CrossEntropy", "weights 1 and 1"),
+    Recipe("KL minimisation", "GradientAscent", "ForwardKL", "the teacher without context"),
+    Recipe("IdkNLL", "CrossEntropy", "CrossEntropy", "forget rows with `answer: refusal`"),
+    Recipe("IdkDPO", "DPO", "CrossEntropy", "`answer: refusal`, `rejected: gold`"),
+    Recipe("AltPO", "DPO", "CrossEntropy", "`answer` made up beforehand, `rejected: gold`"),
+    Recipe(
+        "IDK+AP",
+        "CrossEntropy",
+        "AnswerPreservation",
+        "forget `answer: refusal`; retain `rejected: refusal`",
+    ),
+    Recipe("ME+GD", "MaximumEntropy", "CrossEntropy", "weights 0.1 and 1"),
+    Recipe("NPO", "NPO", "CrossEntropy", "weights 1 and 1; the teacher without context"),
+    Recipe("SimNPO", "SimNPO", "CrossEntropy", "weights 0.125 and 1"),
+    Recipe("SatImp", "SatImp", "CrossEntropy", "weights 0.1 and 1"),
+    Recipe("FLAT", "FLAT", "-", "`answer: refusal`, `rejected: gold`; no retain data"),
+    Recipe("UNDIAL", "UNDIAL", "-", "no retain data, LoRA"),
+    Recipe("RMU", "RMU", "HiddenRetain", "weights 1 and 1200, the same depth"),
+    Recipe(
+        "Circuit breakers",
+        "RepresentationRerouting",
+        "HiddenRetain",
+        "`LinearDecay` and `LinearWarmup` over 300 steps, weights 10, `distance: norm`, LoRA",
+    ),
+    Recipe("PDU", "LogitFlattening", "CrossEntropy", "weighting DualAscent"),
+    Recipe(
+        "DUET",
+        "BidirectionalDistillation",
+        "BidirectionalDistillation",
+        "`push_top_k: 0`, `positions: 1`, one context for all rows",
+    ),
+)
+"""Methods that are no class of their own."""
+
+
+def fact(documentation: str, label: str) -> str:
+    """What a docstring says behind ``label:``, without the full stop; ``-`` if nothing.
+
+    Continuation lines are those that are indented.
+    """
+    found = re.search(rf"^{label}: (.+(?:\n[ ]+\S.*)*)", documentation, re.MULTILINE)
+    return "-" if found is None else " ".join(found.group(1).split()).rstrip(".")
+
+
+def card(cls: type) -> Card:
+    """The card of an objective or weighting."""
+    text = inspect.getdoc(cls) or ""
+    source = fact(text, "Source")
+    if source == "-":
+        source = ", ".join(f"arXiv {number}" for number in dict.fromkeys(_ARXIV.findall(text)))
+    return Card(
+        name=cls.__name__,
+        summary=" ".join(text.split("\n\n")[0].split()),
+        formula=fact(text, "Formula"),
+        source=source or "-",
+        needs=fact(text, "Needs"),
+        cost=fact(text, "Cost"),
+        defaults=_defaults(cls),
+    )
+
+
+def _defaults(cls: type) -> str:
+    """The settings that are the class's own, with their defaults."""
+    given = inspect.signature(cls).parameters.values()
+    named = [p for p in given if p.name not in _COMMON and p.default is not p.empty]
+    return ", ".join(f"{p.name} {p.default}" for p in named) or "-"
+
+
+def classes(module: ModuleType, base: type = object) -> list[type]:
+    """The concrete classes below ``base`` that a package offers, family by family."""
+    offered = [vars(module)[name] for name in module.__all__]
+    found = [
+        cls
+        for cls in offered
+        if isinstance(cls, type) and issubclass(cls, base) and not inspect.isabstract(cls)
+    ]
+    return sorted(found, key=lambda cls: (cls.__module__, cls.__name__))
+
+
+def objective_cards() -> list[Card]:
+    """One card for every objective."""
+    return [card(cls) for cls in classes(objectives, Objective)]
+
+
+def weighting_cards() -> list[Card]:
+    """One card for every weighting."""
+    return [card(cls) for cls in classes(weighting)]
+
+
+_OBJECTIVE_HEADINGS = ("objective", "loss", "needs", "reads per row", "defaults", "source")
+_WEIGHTING_HEADINGS = ("weighting", "what it does", "defaults", "source")
+_RECIPE_HEADINGS = ("method", "forget", "retain", "settings")
+
+
+def _tables() -> list[tuple[str, Sequence[str], list[Sequence[str]]]]:
+    """Title, headings and rows of the three tables."""
+    losses: list[Sequence[str]] = [
+        (c.name, f"`{c.formula}`", c.needs, c.cost, c.defaults, c.source) for c in objective_cards()
+    ]
+    weightings: list[Sequence[str]] = [
+        (c.name, c.summary, c.defaults, c.source) for c in weighting_cards()
+    ]
+    recipes: list[Sequence[str]] = [(r.name, r.forget, r.retain, r.note) for r in RECIPES]
+    return [
+        ("Objectives", _OBJECTIVE_HEADINGS, losses),
+        ("Published methods as objectives side by side", _RECIPE_HEADINGS, recipes),
+        ("Weightings", _WEIGHTING_HEADINGS, weightings),
+    ]
+
+
+_INTRODUCTION = """# Methods
+
+Written by `lit-unlearn methods --markdown > docs/methods.md` from the docstrings.
+
+p is the student's probability of an answer token, z its logits, y the token, sg[.] carries no
+gradient, `ref` marks the teacher's. Every objective takes any rows, teacher, weight, schedule and
+weighting. A teacher is a reference model where its rows have no context. *Needs*: `answers` in the
+rows, a `teacher`, `pairs` of a preferred and a rejected answer (`answer` and `rejected` in the
+objective's data), or `hidden states`. *Reads per row*: forward passes of one sequence each."""
+
+
+def markdown() -> str:
+    """The text of docs/methods.md."""
+    parts = [_INTRODUCTION]
+    for title, headings, rows in _tables():
+        lines = [f"## {title}", "", _line(headings), _line(["---"] * len(headings))]
+        parts.append("\n".join([*lines, *map(_line, rows)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def main(args: list[str]) -> None:
+    """The command ``lit-unlearn methods``.
+
+    Args:
+        args: The word ``methods``, then the options.
+    """
+    parser = argparse.ArgumentParser(
+        prog="lit-unlearn methods",
+        description="Every objective and weighting: loss, paper, needs, cost and defaults.",
+    )
+    parser.add_argument("--markdown", action="store_true", help="print docs/methods.md")
+    if parser.parse_args(args[1:]).markdown:
+        print(markdown(), end="")
+        return
+    console = Console()
+    for title, headings, rows in _tables():
+        table = Table(title=title, title_justify="left", show_lines=True)
+        for heading in headings:
+            table.add_column(heading, no_wrap=heading == headings[0])
+        for row in rows:
+            table.add_row(*(Text(cell.strip("`")) for cell in row))
+        console.print(table)

@@ -1,0 +1,58 @@
+"""Texts at which a reply ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, StoppingCriteria
+
+from lit_unlearn.schema import InputError
+
+
+def check_stops(stops: Sequence[str]) -> None:
+    """Refuse an empty text, at which every reply would end before it begins.
+
+    Raises:
+        InputError: There is one.
+    """
+    if "" in stops:
+        raise InputError(
+            f"stops: expected texts of at least one character, found {list(stops)}; leave the "
+            "empty one out"
+        )
+
+
+def cut(text: str, stops: Sequence[str]) -> str:
+    """The text before the first place where one of the stops begins."""
+    ends = [text.find(stop) for stop in stops if stop in text]
+    return text[: min(ends)] if ends else text
+
+
+class StopTexts(StoppingCriteria):
+    """Ends a row of a batch once its reply holds a stop.
+
+    It only saves time, and looks at the last tokens alone: where the reply ends is for `cut`.
+
+    Args:
+        tokenizer: Decodes the reply.
+        stops: Texts, none empty.
+        prompt_length: Tokens in front of the reply, padding included.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], prompt_length: int
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.stops = stops
+        self.prompt_length = prompt_length
+        self.window = max(len(stop.encode()) for stop in stops) + 1
+
+    def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
+        """``[R]`` bool: whether the row has come to a stop."""
+        reply = input_ids[:, self.prompt_length :]
+        tails = reply[:, -self.window :].tolist()
+        texts = [str(self.tokenizer.decode(tail, skip_special_tokens=True)) for tail in tails]
+        ended = [cut(text, self.stops) != text for text in texts]
+        return torch.tensor(ended, device=input_ids.device)

@@ -1,0 +1,146 @@
+"""Latent adversarial training: forget also where hidden states are pushed to make it fail."""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from lit_unlearn.objectives.objective import LogitObjective, Objective, Reader, Terms, required
+from lit_unlearn.objectives.schedule import Schedule
+from lit_unlearn.schema import InputError, TokenBatch, Tokens
+
+
+@runtime_checkable
+class Steered(Protocol):
+    """Reads a model while the output of one of its decoder blocks is changed."""
+
+    def steered_logits(
+        self, tokens: Tokens, depth: float, change: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """``[N, V]`` logits with ``change`` applied to the block's output ``[B, T, d]``."""
+
+
+def ascend(shift: Tensor, gradient: Tensor, step: Tensor, radius: Tensor) -> Tensor:
+    """One step of projected gradient ascent, position by position.
+
+    ``shift + step g / |g|``, brought back into the ball of the radius around 0 (Madry et al. 2018,
+    arXiv 1706.06083, with the 2-norm). Where the gradient is 0 nothing moves.
+
+    Args:
+        shift: ``[B, T, d]``.
+        gradient: ``[B, T, d]``.
+        step: ``[B, T, 1]``, length of the step.
+        radius: ``[B, T, 1]``.
+
+    Returns:
+        ``[B, T, d]``, at most ``radius`` long at each position.
+    """
+    tiny = torch.finfo(shift.dtype).tiny
+    steepness: Tensor = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
+    moved = shift + step * gradient / steepness.clamp(min=tiny)
+    length: Tensor = torch.linalg.vector_norm(moved, dim=-1, keepdim=True)
+    return moved * (radius / length.clamp(min=tiny)).clamp(max=1)
+
+
+class LatentAdversarial(Objective):
+    """Trains any logit objective under the worst small change of the prompt's hidden states.
+
+    min over the student of the max over a change of one decoder block's output, at the prompt's
+    positions up to the one that predicts the first answer token. The change starts at 0 and takes
+    `steps` ascent steps on the inner objective's own loss. The teacher is read once, unchanged.
+    Logs `clean`, the inner loss without a change. Unit: that of the inner objective.
+
+    Formula: max over |delta_t| <= radius |h_t| of the inner loss, h_t the block's output.
+    Source: Sheshadri et al. 2024, arXiv 2407.15549; the radius relative to |h_t| is ours.
+    Needs: as the inner objective, hidden states.
+    Cost: student 1 + steps, teacher as the inner objective.
+
+    Args:
+        objective: What is trained under the change, such as NPO.
+        weight: Factor of the objective's gradient in the update; that of the inner one is not
+            read.
+        schedule: How the weight changes over the steps; None keeps it constant.
+        depth: Relative depth of the decoder block whose output is changed; 0.25 is block 8 of 32.
+        radius: Longest change at a position, as a share of its hidden state's norm.
+        steps: Ascent steps; each costs a forward and a backward pass. One step is
+            2.5 radius / steps long.
+    """
+
+    def __init__(
+        self,
+        objective: LogitObjective,
+        weight: float = 1.0,
+        schedule: Schedule | None = None,
+        depth: float = 0.25,
+        radius: float = 0.1,
+        steps: int = 4,
+    ) -> None:
+        super().__init__(weight, schedule)
+        if not 0 < depth <= 1 or radius <= 0 or steps < 1:
+            raise InputError(
+                "Parameters of LatentAdversarial: `depth` should lie above 0 and be at most 1, "
+                "`radius` be positive and `steps` at least 1. Found "
+                f"{depth}, {radius} and {steps}."
+            )
+        self.objective = objective
+        self.depth, self.radius, self.steps = depth, radius, steps
+        self.needs_teacher = objective.needs_teacher
+
+    def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
+        """See `Objective.forward`."""
+        if not isinstance(student, Steered):
+            raise InputError(
+                "Objective LatentAdversarial needs a student whose hidden states can be changed. "
+                f"Found a {type(student).__name__}; read it with `models.hidden.HiddenReader`."
+            )
+        batch = self.objective.limit(batch)
+        teacher_logits = None
+        if self.needs_teacher:
+            teacher_logits = required(teacher, self).logits(batch.teacher)
+        change = _Change(_prompt_mask(batch), self.radius, 2.5 * self.radius / self.steps)
+
+        def inner() -> Terms:
+            logits = student.steered_logits(batch.student, self.depth, change)
+            return self.objective.terms(logits, teacher_logits, batch)
+
+        terms = inner()
+        clean = terms.values.detach()
+        for _ in range(self.steps):
+            change.update(terms.values)
+            terms = inner()
+        return Terms(terms.values, terms.rows, {**terms.statistics, "clean": clean})
+
+
+class _Change:
+    """The change of the hidden states at the prompt's positions; 0 before the first update."""
+
+    def __init__(self, mask: Tensor, radius: float, step: float) -> None:
+        self.mask, self.radius, self.step = mask, radius, step
+        self.shift: Tensor | None = None
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        if self.shift is None:
+            self.shift = torch.zeros_like(hidden, dtype=torch.float32, requires_grad=True)
+            self.length = hidden.detach().float().norm(dim=-1, keepdim=True)
+        return hidden + (self.mask * self.shift).to(hidden.dtype)
+
+    def update(self, values: Tensor) -> None:
+        """Ascend on a loss that was computed with the change as it is."""
+        if self.shift is None:
+            raise ValueError("The change should take part in a forward pass before its update.")
+        (gradient,) = torch.autograd.grad(values.sum(), self.shift)
+        shift, length = self.shift.detach(), self.length
+        shift = ascend(shift, gradient, self.step * length, self.radius * length)
+        self.shift = shift.requires_grad_()
+
+
+def _prompt_mask(batch: TokenBatch) -> Tensor:
+    """``[B, T, 1]``: 1 up to the position that predicts each row's first answer token."""
+    tokens = batch.student
+    first = batch.offsets == 0
+    last = torch.zeros_like(tokens.input_ids[:, 0]).scatter(
+        0, tokens.rows[first], tokens.columns[first]
+    )
+    positions = torch.arange(tokens.input_ids.shape[1], device=last.device)
+    return (positions[None, :] <= last[:, None]).float()[:, :, None]

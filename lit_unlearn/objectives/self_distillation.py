@@ -1,0 +1,210 @@
+"""Targets that a model makes of its own logits: without the answer, or without any opinion.
+
+Shapes as in `losses`: ``N`` predictions, ``V`` vocabulary, one value per prediction.
+"""
+
+from math import log
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lit_unlearn.objectives import losses
+from lit_unlearn.objectives.objective import LogitObjective, Terms, targets
+from lit_unlearn.objectives.rows import present
+from lit_unlearn.objectives.schedule import Schedule
+from lit_unlearn.schema import InputError, TokenBatch
+
+Direction = Literal["forward", "reverse"]
+
+
+def soft_cross_entropy(student_logits: Tensor, target_logits: Tensor) -> Tensor:
+    """``-sum_v softmax(target)_v log p_v`` in nats; the target carries no gradient.
+
+    Args:
+        student_logits: ``[N, V]``.
+        target_logits: ``[N, V]``; an entry may be -inf.
+
+    Returns:
+        ``[N]``.
+    """
+    target = target_logits.detach().softmax(-1)
+    return -(target * student_logits.log_softmax(-1)).sum(-1)
+
+
+def lowered(logits: Tensor, target_ids: Tensor, beta: float) -> Tensor:
+    """The logits with ``beta`` taken off each answer token (``[N, V]``, ``[N]`` -> ``[N, V]``)."""
+    drop = torch.full_like(logits[:, :1], -beta)
+    return logits.scatter_add(-1, target_ids[:, None], drop)
+
+
+def without(logits: Tensor, target_ids: Tensor) -> Tensor:
+    """The logits with -inf for each answer token (``[N, V]``, ``[N]`` -> ``[N, V]``)."""
+    return logits.scatter(-1, target_ids[:, None], -torch.inf)
+
+
+def at_chance(logits: Tensor, target_ids: Tensor) -> Tensor:
+    """The logits with the answer token at probability 1 / V; the others keep their ratios.
+
+    The token's logit becomes ``logsumexp(others) - log(V - 1)``; ``[N, V]``, ``[N]`` -> ``[N, V]``.
+    """
+    others = without(logits, target_ids).logsumexp(-1, keepdim=True)
+    return logits.scatter(-1, target_ids[:, None], others - log(logits.shape[-1] - 1))
+
+
+def divergence_from_uniform(student_logits: Tensor, direction: Direction = "forward") -> Tensor:
+    """KL(uniform || student), or KL(student || uniform) = ln V - entropy if ``reverse``.
+
+    Args:
+        student_logits: ``[N, V]``.
+        direction: ``forward`` or ``reverse``.
+
+    Returns:
+        ``[N]``, in nats; 0 where every token is equally likely.
+    """
+    uniform = torch.zeros_like(student_logits)
+    if direction == "forward":
+        return losses.forward_kl(student_logits, uniform)
+    return losses.reverse_kl(student_logits, uniform)
+
+
+class UNDIAL(LogitObjective):
+    """Distil the start model with the answer token's logit lowered: bounded, needs no retain data.
+
+    The start model is the teacher; give the rows no context. Unit: nats per answer token.
+
+    Formula: CE(softmax(z_ref - beta onehot(y)), p), per token.
+    Source: Dong et al. 2024, arXiv 2402.10052.
+    Needs: answers, teacher.
+    Cost: student 1, teacher 1.
+
+    Args:
+        weight: Factor of the objective's gradient in the update.
+        schedule: How the weight changes over the steps; None keeps it constant.
+        positions: Predictions of each answer that are trained; None for all.
+        beta: How much the logit is lowered; published: 3, 10, 30.
+    """
+
+    needs_teacher = True
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        schedule: Schedule | None = None,
+        positions: int | None = None,
+        beta: float = 10.0,
+    ) -> None:
+        super().__init__(weight, schedule, positions)
+        if beta < 0:
+            raise InputError(f"Parameter `beta` of UNDIAL should be at least 0. Found {beta}.")
+        self.beta = beta
+
+    def terms(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
+    ) -> Terms:
+        """See `LogitObjective.terms`."""
+        target = lowered(present(teacher_logits), targets(batch, self), self.beta)
+        return Terms(soft_cross_entropy(student_logits, target), batch.student.rows)
+
+
+class CEU(LogitObjective):
+    """CE-U: towards the student's own distribution with the answer token taken out.
+
+    Unit: nats per answer token.
+
+    Formula: CE(softmax(sg[z] with z_y = -inf), p), per token from the second one on.
+    Source: Yang 2025, arXiv 2503.01224.
+    Needs: answers.
+    Cost: student 1, teacher 0.
+
+    Args:
+        weight: Factor of the objective's gradient in the update.
+        schedule: How the weight changes over the steps; None keeps it constant.
+        positions: Predictions of each answer that are trained; None for all.
+        skip: First tokens of each answer that are left alone; 1 as published. An answer that is no
+            longer than this is not trained at all; 0 trains every token.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        schedule: Schedule | None = None,
+        positions: int | None = None,
+        skip: int = 1,
+    ) -> None:
+        super().__init__(weight, schedule, positions)
+        if skip < 0 or (positions is not None and positions <= skip):
+            raise InputError(
+                "Parameter `skip` of CEU should be at least 0 and less than `positions`. Found "
+                f"{skip}, with `positions` {positions}; for the first token alone set `skip` to 0."
+            )
+        self.skip = skip
+
+    def terms(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
+    ) -> Terms:
+        """See `LogitObjective.terms`."""
+        keep = batch.offsets >= self.skip
+        logits, target_ids = student_logits[keep], targets(batch, self)[keep]
+        values = soft_cross_entropy(logits, without(logits, target_ids))
+        return Terms(values, batch.student.rows[keep])
+
+
+class Unilogit(LogitObjective):
+    """Towards the student's own distribution with the answer token at chance.
+
+    Unit: nats per answer token.
+
+    Formula: KL(p || softmax(sg[z] with z_y so that its probability is 1/V)), per token.
+    Source: Vasilev et al. 2025, arXiv 2505.06027.
+    Needs: answers.
+    Cost: student 1, teacher 0.
+
+    Args:
+        weight: Factor of the objective's gradient in the update.
+        schedule: How the weight changes over the steps; None keeps it constant.
+        positions: Predictions of each answer that are trained; None for all.
+    """
+
+    def terms(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
+    ) -> Terms:
+        """See `LogitObjective.terms`."""
+        target = at_chance(student_logits.detach(), targets(batch, self))
+        return Terms(losses.reverse_kl(student_logits, target), batch.student.rows)
+
+
+class MaximumEntropy(LogitObjective):
+    """No opinion: every token equally likely wherever an answer token is predicted.
+
+    Unit: nats per answer token.
+
+    Formula: KL(uniform || p), or KL(p || uniform) = ln V - H(p), per token.
+    Source: Yuan et al. 2024 (ME), arXiv 2410.08109.
+    Needs: nothing.
+    Cost: student 1, teacher 0.
+
+    Args:
+        weight: Factor of the objective's gradient in the update; published: 0.1 beside a retain
+            loss of weight 1.
+        schedule: How the weight changes over the steps; None keeps it constant.
+        positions: Predictions of each answer that are trained; None for all.
+        direction: `forward` is KL(uniform || p), as published; `reverse` is ln V minus the entropy.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        schedule: Schedule | None = None,
+        positions: int | None = None,
+        direction: Direction = "forward",
+    ) -> None:
+        super().__init__(weight, schedule, positions)
+        self.direction: Direction = direction
+
+    def terms(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
+    ) -> Terms:
+        """See `LogitObjective.terms`."""
+        values = divergence_from_uniform(student_logits, self.direction)
+        return Terms(values, batch.student.rows)
