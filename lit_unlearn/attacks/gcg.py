@@ -1,0 +1,207 @@
+"""Greedy Coordinate Gradient: a suffix of ordinary tokens that makes a target likely.
+
+Zou et al. 2023, "Universal and Transferable Adversarial Attacks on Aligned Language Models" (arXiv
+2307.15043), Algorithms 1 and 2: the gradient of the loss by the one-hot vectors of the suffix
+proposes, for each position, the tokens that would lower it most; a random sample of these
+exchanges is tried, and the best one is taken. Here all rows are attacked from the first step on,
+an exchange is taken only where it lowers the loss, and only suffixes that survive being written
+out as text and tokenised again are tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from lit_unlearn.attacks.inputs import (
+    AttackRow,
+    chunks,
+    embedding_table,
+    target_nll,
+    virtual_tokens,
+)
+from lit_unlearn.models.reading import evaluating
+from lit_unlearn.schema import InputError
+
+Survives = Callable[[Sequence[int]], bool]
+"""Whether a suffix, written out as text, is tokenised to the same ids again."""
+
+
+@dataclass
+class Search:
+    """How the suffix is searched.
+
+    Args:
+        steps: Exchanges of one token. Published runs take 250 to 500.
+        width: Exchanges tried per step; each costs a forward pass of every row. Published: 512.
+        top_k: Tokens proposed for each position. Published: 256.
+        seed: Seed of the sample.
+    """
+
+    steps: int = 50
+    width: int = 32
+    top_k: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.width < 1 or self.top_k < 1:
+            raise InputError(
+                "Parameters of Search: `steps` should be at least 0, `width` and `top_k` at least "
+                f"1. Found {self.steps}, {self.width} and {self.top_k}."
+            )
+
+
+@dataclass(frozen=True)
+class Suffix:
+    """The suffix found."""
+
+    ids: tuple[int, ...]
+    losses: list[float]
+    """Mean target NLL of the best suffix so far, before the first step and after each; in nats
+    per target token."""
+
+
+def search_suffix(
+    model: nn.Module,
+    rows: Sequence[AttackRow],
+    start: Sequence[int],
+    allowed: Tensor,
+    survives: Survives,
+    search: Search,
+    *,
+    batch_size: int = 16,
+) -> Suffix:
+    """A suffix that makes the targets of the rows likely.
+
+    Args:
+        model: A causal language model; it is read in evaluation mode and not changed.
+        rows: ``R`` prompts and their targets.
+        start: Token ids of the first suffix, which must itself survive.
+        allowed: ``[V]`` bool: the tokens that may stand in a suffix.
+        survives: See `Survives`.
+        search: How to search.
+        batch_size: Sequences per forward pass.
+
+    Raises:
+        InputError: No row, an empty suffix or one that does not survive, or no token allowed.
+    """
+    _check(rows, start, allowed, survives)
+    generator = torch.Generator().manual_seed(search.seed)
+    best = tuple(start)
+    with evaluating(model):
+        losses = [mean_losses(model, rows, [best], batch_size)[0]]
+        for _ in range(search.steps):
+            gradient = one_hot_gradient(model, rows, best, batch_size)
+            proposals = top_tokens(gradient, allowed, search.top_k)
+            drawn = _sample(best, proposals, search.width, generator)
+            tried = [suffix for suffix in drawn if survives(suffix)]
+            values = mean_losses(model, rows, tried, batch_size)
+            if values and min(values) < losses[-1]:
+                best = tried[values.index(min(values))]
+            losses.append(min([losses[-1], *values]))
+    return Suffix(best, losses)
+
+
+def one_hot_gradient(
+    model: nn.Module, rows: Sequence[AttackRow], suffix: Sequence[int], batch_size: int
+) -> Tensor:
+    """Gradient of the mean loss by the one-hot vectors of the suffix's tokens.
+
+    ``dL/d onehot[i, v] = <dL/d x_i, E_v>`` with ``x_i`` the input vector of position ``i`` and
+    ``E_v`` the embedding of token ``v``.
+
+    Returns:
+        ``[L, V]`` float32.
+    """
+    table = embedding_table(model)
+    leaf = table[torch.tensor(suffix, device=table.device)].clone().requires_grad_()
+    ids = [len(table) + i for i in range(len(suffix))]
+    gradient = torch.zeros_like(leaf)
+    with torch.enable_grad(), virtual_tokens(model, leaf):
+        for part in chunks(len(rows), batch_size):
+            losses = target_nll(model, [rows[r] for r in part], [ids] * len(part))
+            gradient += torch.autograd.grad(losses.sum() / len(rows), leaf)[0]
+    return gradient @ table.T
+
+
+def top_tokens(gradient: Tensor, allowed: Tensor, top_k: int) -> Tensor:
+    """The allowed tokens whose one-hot gradient is most negative, best first.
+
+    Args:
+        gradient: ``[L, V]``.
+        allowed: ``[V]`` bool.
+        top_k: How many; fewer where fewer are allowed.
+
+    Returns:
+        ``[L, K]``, int64.
+    """
+    count = min(top_k, int(allowed.sum()))
+    masked = gradient.masked_fill(~allowed.to(gradient.device), torch.inf)
+    return masked.topk(count, dim=-1, largest=False).indices
+
+
+def mean_losses(
+    model: nn.Module,
+    rows: Sequence[AttackRow],
+    suffixes: Sequence[Sequence[int]],
+    batch_size: int,
+) -> list[float]:
+    """The mean loss over all rows of each suffix, in nats per target token, without gradient."""
+    pairs = [(row, suffix) for suffix in suffixes for row in rows]
+    values: list[float] = []
+    with torch.no_grad():
+        for part in chunks(len(pairs), batch_size):
+            members = [pairs[p] for p in part]
+            losses = target_nll(model, [row for row, _ in members], [ids for _, ids in members])
+            values += losses.tolist()
+    count = len(rows)
+    return [sum(values[i : i + count]) / count for i in range(0, len(values), count)]
+
+
+def printable_tokens(tokenizer: PreTrainedTokenizerBase, size: int) -> Tensor:
+    """Which tokens are plain printable ASCII text and nothing special, ``[size]`` bool.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        size: Size of the model's embedding table, which may have more rows than there are tokens.
+    """
+    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    texts = tokenizer.batch_decode([[i] for i in range(min(size, len(tokenizer)))])
+    allowed = torch.zeros(size, dtype=torch.bool)
+    for token, text in enumerate(texts):
+        allowed[token] = token not in special and text.isascii() and text.isprintable()
+    return allowed
+
+
+def _sample(
+    suffix: tuple[int, ...], proposals: Tensor, width: int, generator: torch.Generator
+) -> list[tuple[int, ...]]:
+    """Different suffixes with one token exchanged for a proposed one, at most ``width``."""
+    positions = torch.randint(len(suffix), (width,), generator=generator).tolist()
+    choices = torch.randint(proposals.shape[1], (width,), generator=generator).tolist()
+    found: dict[tuple[int, ...], None] = {}
+    for position, choice in zip(positions, choices, strict=True):
+        token = int(proposals[position, choice])
+        found[(*suffix[:position], token, *suffix[position + 1 :])] = None
+    found.pop(suffix, None)
+    return list(found)
+
+
+def _check(
+    rows: Sequence[AttackRow], start: Sequence[int], allowed: Tensor, survives: Survives
+) -> None:
+    if not rows or not start or not bool(allowed.any()):
+        raise InputError(
+            "A suffix search should have rows, a suffix to start from and tokens to exchange. "
+            f"Found {len(rows)} rows, {len(start)} tokens of suffix and {int(allowed.sum())} "
+            "allowed tokens; add what is missing."
+        )
+    if not survives(start):
+        raise InputError(
+            "Parameter `start` should be a suffix that is tokenised to the same ids again. Found "
+            f"{list(start)}; start from another text."
+        )

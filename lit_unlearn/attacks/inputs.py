@@ -1,0 +1,170 @@
+"""Prompts with an inserted part: where it goes, what it must bring about, and how likely that is.
+
+The inserted part may consist of vectors that no token has. They are given ids beyond the model's
+vocabulary, so that everything that takes token ids takes them too: losses, padding, generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_unlearn.data.collation import tokens
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.metrics.scores import mean_nll_per_row
+from lit_unlearn.models.reading import answer_logits
+from lit_unlearn.objectives.losses import cross_entropy
+from lit_unlearn.schema import InputError, Turn
+
+_FILLER = " !"
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """One prompt, cut where something is inserted, and what the model should say after it."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    target: tuple[int, ...]
+    """At least one token id."""
+
+    def prompt(self, inserted: Sequence[int]) -> list[int]:
+        """The prompt's token ids with something inserted."""
+        return [*self.before, *inserted, *self.after]
+
+
+def split_prompt(
+    encoder: Encoder, turns: Sequence[Turn], *, plain: bool = False
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Token ids of a prompt up to the end of the question, and those after it.
+
+    The end is where the token ids change when the question goes on; both parts together are the
+    prompt as it is.
+
+    Raises:
+        InputError: The prompt ends up the same although the question goes on.
+    """
+    bare = encoder.prompt_ids(turns, plain=plain)
+    longer = encoder.prompt_ids(extended(turns, _FILLER), plain=plain)
+    if bare == longer:
+        raise InputError(
+            f"The chat template should show the whole question. Found the same prompt for "
+            f"{turns[-1].content!r} and for a longer one; use another template."
+        )
+    shortest = min(len(bare), len(longer))
+    cut = next((i for i in range(shortest) if bare[i] != longer[i]), shortest)
+    return tuple(bare[:cut]), tuple(bare[cut:])
+
+
+def extended(turns: Sequence[Turn], text: str) -> tuple[Turn, ...]:
+    """The same conversation with some text right after the question."""
+    return (*turns[:-1], replace(turns[-1], content=turns[-1].content + text))
+
+
+def opener_ids(
+    encoder: Encoder, turns: Sequence[Turn], opener: str, *, plain: bool = False
+) -> tuple[int, ...]:
+    """Token ids of the beginning of an answer, as they follow the prompt.
+
+    Raises:
+        InputError: The beginning is empty, or its first token is one with the prompt's last.
+    """
+    prompt = encoder.prompt_ids(turns, plain=plain)
+    whole = encoder.prompt_ids(turns, plain=plain, prefill=opener)
+    if len(whole) <= len(prompt) or whole[: len(prompt)] != prompt:
+        raise InputError(
+            "Parameter `opener` should be a text whose tokens follow the prompt's. Found "
+            f"{opener!r}; begin it with another letter."
+        )
+    return tuple(whole[len(prompt) :])
+
+
+def target_nll(
+    model: nn.Module, rows: Sequence[AttackRow], inserted: Sequence[Sequence[int]]
+) -> Tensor:
+    """How unlikely each row's target is after its prompt with the inserted part.
+
+    Args:
+        model: A causal language model, in evaluation mode.
+        rows: ``B`` rows.
+        inserted: Token ids to insert, one sequence per row.
+
+    Returns:
+        ``[B]`` mean negative log-likelihoods, in nats per target token; gradients flow.
+    """
+    prompts = [row.prompt(ids) for row, ids in zip(rows, inserted, strict=True)]
+    sequences = [[*p, *row.target] for p, row in zip(prompts, rows, strict=True)]
+    counts = [len(row.target) for row in rows]
+    device = next(model.parameters()).device
+    read = tokens(sequences, [len(p) for p in prompts], counts, 0).to(device)
+    wanted = torch.tensor([token for row in rows for token in row.target], device=device)
+    losses = cross_entropy(answer_logits(model, read), wanted)
+    return mean_nll_per_row(-losses, read.rows, len(rows))
+
+
+def chunks(count: int, size: int) -> list[range]:
+    """``range(count)`` in consecutive parts of at most ``size``."""
+    edges = [*range(0, count, size), count]
+    return [range(first, last) for first, last in pairwise(edges)]
+
+
+def embeddings_of(model: nn.Module) -> nn.Embedding:
+    """The module that turns token ids into vectors.
+
+    Raises:
+        InputError: The model has no such module.
+    """
+    find: Any = getattr(model, "get_input_embeddings", None)
+    module = find() if find is not None else None
+    if not isinstance(module, nn.Embedding):
+        raise InputError(
+            f"Parameter `model` should have a table of token embeddings. Found a "
+            f"{type(model).__name__} without; give a causal language model of transformers."
+        )
+    return module
+
+
+def embedding_table(model: nn.Module) -> Tensor:
+    """``[V, D]`` float32: the vector of each token, as the first layer gets it; no gradient."""
+    module = embeddings_of(model)
+    with torch.no_grad():
+        ids = torch.arange(module.num_embeddings, device=module.weight.device)
+        table: Tensor = module(ids)
+        return table.float()
+
+
+class virtual_tokens:  # noqa: N801 - reads as a phrase: with virtual_tokens(model, vectors)
+    """Context manager: token id ``V + i`` stands for the i-th of the vectors, ``[K, D]``, inside.
+
+    ``V`` is the size of the model's embedding table. Gradients flow into the vectors. Models that
+    look up token ids in a second table (per-layer embeddings) cannot be read this way.
+    """
+
+    def __init__(self, model: nn.Module, vectors: Tensor) -> None:
+        self.module = embeddings_of(model)
+        self.vectors = vectors
+        self.ids = torch.empty(0)
+
+    def __enter__(self) -> None:
+        self.handles = [
+            self.module.register_forward_pre_hook(self._hide),
+            self.module.register_forward_hook(self._show),
+        ]
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _hide(self, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        self.ids = inputs[0]
+        return (self.ids.clamp(max=self.module.num_embeddings - 1), *inputs[1:])
+
+    def _show(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
+        index = self.ids - self.module.num_embeddings
+        vectors = self.vectors.to(output)[index.clamp(min=0)]
+        return torch.where((index >= 0)[..., None], vectors, output)

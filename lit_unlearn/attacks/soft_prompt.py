@@ -1,0 +1,161 @@
+"""Soft prompts as an attack: vectors after the question, optimised until a target is likely.
+
+Schwinn et al. 2024, "Soft Prompt Threats: Attacking Safety Alignment and Unlearning in Open-Source
+LLMs through the Embedding Space" (arXiv 2402.09063): signed gradient descent on the vectors of an
+attack string, 20 tokens, 100 iterations, step 0.001 on a 7B Llama 2, without a bound. The bound is
+that of projected gradient descent (Madry et al. 2018, arXiv 1706.06083). Lengths are given here in
+units of the model's own embeddings, so that one setting means the same for every model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lit_unlearn.attacks.inputs import (
+    AttackRow,
+    chunks,
+    embedding_table,
+    embeddings_of,
+    target_nll,
+    virtual_tokens,
+)
+from lit_unlearn.models.reading import evaluating
+from lit_unlearn.schema import InputError
+
+
+@dataclass
+class Descent:
+    """How the vectors of a soft prompt are optimised.
+
+    Args:
+        length: Vectors inserted after the question.
+        steps: Steps of signed gradient descent.
+        step_size: How far every entry moves in a step, in units of the root mean square entry of
+            the model's token embeddings. Schwinn et al. move by about 0.06 on Llama 2.
+        radius: Longest 2-norm of a vector's distance from its start, in units of the root mean
+            square norm of the model's token embeddings; null for no bound, as in Schwinn et al.
+        seed: Seed of the tokens whose embeddings the vectors start from.
+    """
+
+    length: int = 20
+    steps: int = 100
+    step_size: float = 0.06
+    radius: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        bounded = self.radius is None or self.radius > 0
+        if self.length < 1 or self.steps < 0 or self.step_size <= 0 or not bounded:
+            raise InputError(
+                "Parameters of Descent: `length` should be at least 1, `steps` at least 0, "
+                "`step_size` above 0, `radius` above 0 or null. Found "
+                f"{self.length}, {self.steps}, {self.step_size} and {self.radius}."
+            )
+
+
+@dataclass(frozen=True)
+class SoftPrompt:
+    """The vectors found."""
+
+    vectors: Tensor
+    """``[S, L, D]`` float32: ``S`` prompts (1 where all rows share it) of ``L`` vectors."""
+    losses: list[float]
+    """Mean target NLL before each step and after the last, in nats per target token."""
+
+
+def optimise(
+    model: nn.Module,
+    rows: Sequence[AttackRow],
+    descent: Descent,
+    *,
+    shared: bool = True,
+    batch_size: int = 8,
+) -> SoftPrompt:
+    """Vectors that make the targets of the rows likely.
+
+    Minimises the mean over rows of the target's NLL per token. The vectors with the lowest loss
+    seen are kept: one choice for a shared prompt, one for each row otherwise.
+
+    Args:
+        model: A causal language model; it is read in evaluation mode and not changed.
+        rows: ``R`` prompts and their targets.
+        descent: How to optimise.
+        shared: One soft prompt for all rows, or one for each.
+        batch_size: Rows per forward and backward pass; gradients are summed over all rows.
+
+    Raises:
+        InputError: No row.
+    """
+    if not rows:
+        raise InputError("Parameter `rows` should have at least one row. Found none; add sources.")
+    table = embedding_table(model)
+    start = _start(table, descent, 1 if shared else len(rows))
+    step = descent.step_size * float(table.square().mean().sqrt())
+    radius = None
+    if descent.radius is not None:
+        radius = descent.radius * float(table.square().sum(-1).mean().sqrt())
+    vectors, best = start.clone(), start.clone()
+    lowest = torch.full((len(start),), torch.inf, device=start.device)
+    losses: list[float] = []
+    with evaluating(model), torch.enable_grad():
+        for number in range(descent.steps + 1):
+            values, gradient = _loss_and_gradient(model, rows, vectors, batch_size)
+            losses.append(float(values.mean()))
+            current = values.mean()[None] if shared else values
+            better = current < lowest
+            lowest = torch.where(better, current, lowest)
+            best[better] = vectors[better]
+            if number < descent.steps:
+                vectors = project(vectors - step * gradient.sign(), start, radius)
+    return SoftPrompt(best, losses)
+
+
+def project(vectors: Tensor, centre: Tensor, radius: float | None) -> Tensor:
+    """Each vector at most ``radius`` away from its centre, in 2-norm; the nearest such point.
+
+    Args:
+        vectors: ``[..., D]``.
+        centre: ``[..., D]``.
+        radius: In the unit of the vectors; None for no bound.
+    """
+    if radius is None:
+        return vectors
+    shift = vectors - centre
+    lengths = shift.norm(dim=-1, keepdim=True)
+    shrink: Tensor = radius / lengths.clamp(min=radius)
+    return centre + shift * shrink
+
+
+def virtual_ids(model_vocabulary: int, prompts: int, length: int) -> list[list[int]]:
+    """The token ids that stand for the vectors of each soft prompt, see `virtual_tokens`."""
+    first = model_vocabulary
+    return [[first + p * length + i for i in range(length)] for p in range(prompts)]
+
+
+def _start(table: Tensor, descent: Descent, prompts: int) -> Tensor:
+    """``[S, L, D]``: the embeddings of the same random tokens for every prompt."""
+    generator = torch.Generator().manual_seed(descent.seed)
+    tokens = torch.randint(len(table), (descent.length,), generator=generator)
+    return table[tokens.to(table.device)].expand(prompts, -1, -1).clone()
+
+
+def _loss_and_gradient(
+    model: nn.Module, rows: Sequence[AttackRow], vectors: Tensor, batch_size: int
+) -> tuple[Tensor, Tensor]:
+    """The rows' losses ``[R]``, and the gradient of their sum by the vectors."""
+    leaf = vectors.detach().clone().requires_grad_()
+    prompts, length, width = leaf.shape
+    ids = virtual_ids(embeddings_of(model).num_embeddings, prompts, length)
+    values: list[Tensor] = []
+    gradient = torch.zeros_like(leaf)
+    with virtual_tokens(model, leaf.view(-1, width)):
+        for part in chunks(len(rows), batch_size):
+            inserted = [ids[0] if prompts == 1 else ids[r] for r in part]
+            losses = target_nll(model, [rows[r] for r in part], inserted)
+            gradient += torch.autograd.grad(losses.sum(), leaf)[0]
+            values.append(losses.detach())
+    return torch.cat(values), gradient
