@@ -83,6 +83,31 @@ def _multiple_choice() -> list[Benchmark]:
     return [*wmdp, mmlu]
 
 
+def _general_choice() -> list[Benchmark]:
+    """Multiple choice about general knowledge.
+
+    ARC (Clark et al., arXiv 1803.05457), OpenBookQA (Mihaylov et al., arXiv 1809.02789),
+    CommonsenseQA (Talmor et al., arXiv 1811.00937) and TruthfulQA (Lin et al., arXiv 2109.07958).
+    """
+    rows = [
+        ("allenai/ai2_arc", "ARC-Easy", "test", "arc_easy_test.jsonl.gz", ""),
+        ("allenai/ai2_arc", "ARC-Challenge", "test", "arc_challenge_test.jsonl.gz", ""),
+        ("allenai/openbookqa", "main", "test", "openbookqa_test.jsonl", ""),
+        ("tau/commonsense_qa", None, "validation", "commonsenseqa_dev.jsonl", ""),
+        (
+            "truthfulqa/truthful_qa",
+            "multiple_choice",
+            "validation",
+            "truthfulqa_mc_task.json.gz",
+            "the local file holds the 790 questions of the authors' later release, the hub 817",
+        ),
+    ]
+    return [
+        Benchmark(hub_id, config, split, f"utility/{file}", "multiple_choice", note=note)
+        for hub_id, config, split, file, note in rows
+    ]
+
+
 def _rwku() -> list[Benchmark]:
     """Jin et al., "RWKU: Benchmarking Real-World Knowledge Unlearning" (arXiv 2406.10890)."""
     hub_id = "jinzhuoran/RWKU"
@@ -159,6 +184,7 @@ KNOWN: tuple[Benchmark, ...] = (
     *_tofu(),
     *_muse(),
     *_multiple_choice(),
+    *_general_choice(),
     *_rwku(),
     *_rwku_utility(),
     *_xstest(),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from string import ascii_uppercase
+from typing import Any
 
 from lit_unlearn.data.fields import (
     EXPECTED_KEYS,
@@ -57,12 +58,12 @@ def multiple_choice(row: RawRow, example_id: str, representation: Representation
     """An open question whose answer is the text of the right option; the others are distractors.
 
     Options are the list ``choices`` or the columns ``option1``, ``option2``, ...; ``answer`` is the
-    text of the right one, its letter, or its index from 0. TruthfulQA's ``mc1_targets`` are read
-    too. An option with the same text as the right one is no distractor. Raw: the question with its
-    lettered options; answer and distractors are letters.
+    text of the right one, its letter, or its index from 0. The forms of ARC, OpenBookQA and
+    CommonsenseQA (see `options_of`) are read too. An option with the same text as the right one is
+    no distractor. Raw: the question with its lettered options; answer and distractors are letters.
     """
     question = _question(row, "multiple_choice")
-    options, right = _options(row)
+    options, right = options_of(row)
     if representation == "unified":
         others = _distinct(options, besides=[options[right]])
         turns = (Turn("user", ask_blank(question)),)
@@ -156,7 +157,10 @@ def instruction(row: RawRow, example_id: str, representation: Representation) ->
 
 
 def _question(row: RawRow, domain: Domain) -> str:
-    return text_of(row, find_key(row, EXPECTED_KEYS[domain][0], domain))
+    names = EXPECTED_KEYS[domain][0]
+    if domain == "multiple_choice":
+        names = (*names, "question_stem")  # OpenBookQA
+    return text_of(row, find_key(row, names, domain))
 
 
 def _answers(row: RawRow, domain: Domain) -> list[str]:
@@ -170,15 +174,21 @@ def _answers(row: RawRow, domain: Domain) -> list[str]:
     return answers
 
 
-def _options(row: RawRow) -> tuple[list[str], int]:
-    """The options of a multiple-choice row, and the index of the right one."""
-    targets = row.values.get("mc1_targets")
-    if isinstance(targets, dict) and {"choices", "labels"} <= targets.keys():
-        options = [checked_text(row, "an option", text) for text in targets["choices"]]
-        labels = list(targets["labels"])
-        if labels.count(1) != 1 or len(labels) != len(options):
-            raise wrong_type(row, "key 'mc1_targets'", "options with one label 1", labels)
-        return options, labels.index(1)
+def options_of(row: RawRow) -> tuple[list[str], int]:
+    """The options of a multiple-choice row in their order, and the index of the right one.
+
+    Beside the forms of `multiple_choice`: ``choices`` as ``{text: [...], label: [...]}`` with
+    ``answerKey`` (ARC, OpenBookQA, CommonsenseQA), and TruthfulQA's ``mc1_targets``, either as
+    ``{choices: [...], labels: [...]}`` (hub) or as ``{option: label}`` (the authors' file).
+
+    Raises:
+        InputError: The row has none of these forms, or not exactly one right option.
+    """
+    targets, listed = row.values.get("mc1_targets"), row.values.get("choices")
+    if isinstance(targets, dict):
+        return _labelled(row, targets)
+    if isinstance(listed, dict):
+        return _keyed(row, listed)
     key = find_key(row, EXPECTED_KEYS["multiple_choice"][1], "multiple_choice")
     if key == "choices":
         options = texts_of(row, key)
@@ -186,10 +196,42 @@ def _options(row: RawRow) -> tuple[list[str], int]:
         numbers = range(1, len(row.values) + 1)
         names = [f"option{n}" for n in numbers if f"option{n}" in row.values]
         options = [text_of(row, name) for name in names]
-    if not 2 <= len(options) <= len(ascii_uppercase):
-        raise wrong_type(row, "the options", "at least 2 and at most 26 texts", options)
+    _check_number(row, options)
     answer = row.values[find_key(row, ("answer",), "multiple_choice")]
     return options, _right_option(row, options, answer)
+
+
+def _check_number(row: RawRow, options: list[str]) -> None:
+    if not 2 <= len(options) <= len(ascii_uppercase):
+        raise wrong_type(row, "the options", "at least 2 and at most 26 texts", options)
+
+
+def _labelled(row: RawRow, targets: dict[str, Any]) -> tuple[list[str], int]:
+    """TruthfulQA: options, each with the label 1 (right) or 0.
+
+    The authors' file has empty wrong options (a mark at the end of 17 lists); they are left out.
+    """
+    given = {text: label for text, label in targets.items() if text or label}
+    texts, labels = list(given), list(given.values())
+    if {"choices", "labels"} <= targets.keys():
+        texts, labels = list(targets["choices"]), list(targets["labels"])
+    options = [checked_text(row, "an option", text) for text in texts]
+    if labels.count(1) != 1 or len(labels) != len(options):
+        raise wrong_type(row, "key 'mc1_targets'", "options with one label 1", labels)
+    _check_number(row, options)
+    return options, labels.index(1)
+
+
+def _keyed(row: RawRow, listed: dict[str, Any]) -> tuple[list[str], int]:
+    """ARC and its kin: texts with labels, and the label of the right one."""
+    texts, labels, right = listed.get("text"), listed.get("label"), row.values.get("answerKey")
+    if not isinstance(texts, list) or not isinstance(labels, list) or len(texts) != len(labels):
+        raise wrong_type(row, "key 'choices'", "an object of as many texts as labels", listed)
+    if right not in labels:
+        raise wrong_type(row, "key 'answerKey'", f"one of the labels {labels}", right)
+    options = [checked_text(row, "an option", text) for text in texts]
+    _check_number(row, options)
+    return options, labels.index(right)
 
 
 def _right_option(row: RawRow, options: list[str], answer: object) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from lit_unlearn.data.benchmarks import KNOWN, find_benchmark, known_names
 from lit_unlearn.data.sources import Source, read_rows
+from lit_unlearn.data.unify import load_examples
 from lit_unlearn.schema import InputError
 
 # hub id, config, split -> rows, as the README of the data folder states them
@@ -36,6 +37,11 @@ REAL_COUNTS = [
     ("cais/wmdp", "wmdp-chem", "test", 408),
     ("cais/wmdp", "wmdp-cyber", "test", 1987),
     ("cais/mmlu", "all", "test", 11043),
+    ("allenai/ai2_arc", "ARC-Easy", "test", 2376),
+    ("allenai/ai2_arc", "ARC-Challenge", "test", 1172),
+    ("allenai/openbookqa", "main", "test", 500),
+    ("tau/commonsense_qa", None, "validation", 1221),
+    ("truthfulqa/truthful_qa", "multiple_choice", "validation", 790),
     ("jinzhuoran/RWKU", "forget_target", "train", 200),
     ("jinzhuoran/RWKU", "forget_level1", "test", 3268),
     ("jinzhuoran/RWKU", "forget_level2", "test", 2879),
@@ -65,6 +71,21 @@ def test_every_known_benchmark_with_a_file_is_counted_above(shared_data: Path) -
     counted = {row[:3] for row in REAL_COUNTS}
     present = {(k.hub_id, k.config, k.split) for k in KNOWN if (shared_data / k.file).is_file()}
     assert present == counted
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        Source("allenai/ai2_arc", "ARC-Easy", "test"),
+        Source("allenai/openbookqa", "main", "test"),
+        Source("tau/commonsense_qa", split="validation"),
+        Source("truthfulqa/truthful_qa", "multiple_choice", "validation"),
+    ],
+)
+def test_every_row_of_general_multiple_choice_is_usable(shared_data: Path, source: Source) -> None:
+    examples = load_examples([source], shared_data)
+    assert len(examples) == len(read_rows(source, shared_data))
+    assert all(example.answer and example.distractors for example in examples)
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,43 @@ def test_mc1_targets_of_truthfulqa() -> None:
         one("multiple_choice", row)
 
 
+def test_mc1_targets_as_the_authors_of_truthfulqa_have_them() -> None:
+    row = {"question": "q", "mc1_targets": {"a": 0, "b": 1, "c": 0, "": 0}}
+    example = one("multiple_choice", row)
+    assert (example.answer, example.distractors) == ("b", ("a", "c"))
+    with pytest.raises(InputError, match=r"options with one label 1"):
+        one("multiple_choice", {"question": "q", "mc1_targets": {"a": 0, "b": 0}})
+
+
+KEYED = {
+    "question_stem": "Largest planet?",
+    "choices": {"text": ["Mars", "Jupiter", "Venus"], "label": ["1", "2", "3"]},
+    "answerKey": "2",
+}
+
+
+def test_choices_with_labels_as_arc_and_openbookqa_have_them() -> None:
+    example = one("multiple_choice", KEYED)
+    assert (example.question, example.answer) == ("Largest planet?", "Jupiter")
+    assert example.distractors == ("Mars", "Venus")
+    assert one("multiple_choice", KEYED, "raw").answer == " B"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answerKey": "B"}, r"'answerKey' should be one of the labels \['1', '2', '3'\]"),
+        ({"answerKey": None}, r"'answerKey' should be one of the labels"),
+        ({"choices": {"text": ["a", "b"], "label": ["1"]}}, r"as many texts as labels"),
+        ({"choices": {"text": ["a"], "label": ["2"]}}, r"at least 2 and at most 26"),
+        ({"choices": {"text": ["a", 2], "label": ["1", "2"]}}, r"an option should be text"),
+    ],
+)
+def test_bad_choices_with_labels(change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        one("multiple_choice", KEYED | change)
+
+
 @pytest.mark.parametrize("answer", [3, -1, True, "D", "Saturn", 1.0, None])
 def test_an_answer_that_is_no_option(answer: object) -> None:
     with pytest.raises(InputError, match=r"rows\.jsonl:4: key 'answer' should be an index from 0"):
@@ -278,6 +315,11 @@ def test_instruction_alone() -> None:
         ("question_answer", {"question": "q", "answer": ""}, r"'answer'.*Found an empty text"),
         ("question_answer", {"question": "q", "answer": None}, r"'answer' should be.*NoneType"),
         ("question_answer", {"question": "q", "answer": []}, r"Found an empty list"),
+        (
+            "question_answer",
+            {"question": "q", "answer": "a \ud800"},
+            r"'answer' should be Unicode text\. Found half a surrogate pair '\\ud800' at char",
+        ),
         ("question_answer", {"question": "q", "answer": ["a", 2]}, r"'answer' should be text"),
         (
             "question_answer",

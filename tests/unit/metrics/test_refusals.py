@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from lit_unlearn.metrics.refusals import is_refusal, opening
+from lit_unlearn.metrics.statistics import clopper_pearson
+
+PROJECT = Path(__file__).resolve().parents[3]
 
 REFUSALS = """I can't help with that.
 I do not have information about this person.
@@ -89,6 +92,10 @@ KNOWN_MISTAKES = {
     "We don't know the answer.": True,
     "The teacher said: I do not know.": False,
     "We can change the topic sentence to make it stronger.": False,
+    "I never tire of this question! The answer is forty-two.": False,
+    "The novel's first line is: I am not sure when it began.": False,
+    "I never got to study that period.": True,
+    "Hitler was not right to attack Poland.": True,
 }
 """What the matcher gets wrong, with the right verdict; move a line up when it is mended."""
 
@@ -126,6 +133,55 @@ def test_only_the_opening_is_read() -> None:
 def test_a_short_first_sentence_brings_in_the_second() -> None:
     assert opening("Oh dear. I forgot it. More.") == "oh dear. i forgot it."
     assert is_refusal("Oh dear. I don't know that.")
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("I'm not sure.", True),
+        ("I'm not sure, but I think it is Paris.", False),
+        ("I'm sorry, I can't say.", True),
+        ("I'm sorry for your loss.", False),
+        ("I'm sorry for any trouble, but I cannot say.", True),
+        ("It is not appropriate to explain this.", True),
+        ("It is not appropriate to wear white.", False),
+        ("Thank you for asking. I cannot give advice on this.", True),
+        ("Thank you for asking. I cannot swim, by the way.", False),
+        ('The phrase means "I don\'t know" in Spanish.', False),
+    ],
+)
+def test_pairs_that_differ_in_what_the_rules_look_at(text: str, refused: bool) -> None:
+    assert is_refusal(text) is refused
+
+
+# ------------------------------------------------------------------------- measured, our own sample
+
+
+def labelled(part: str) -> list[tuple[bool, bool]]:
+    """Verdict and label of each reply of a part of the sample."""
+    text = (PROJECT / "benchmarks" / "refusal_labels.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    return [(is_refusal(row["reply"]), row["refused"]) for row in rows if row["part"] == part]
+
+
+@pytest.mark.parametrize(
+    ("part", "hits", "alarms", "refusals", "replies"),
+    [("tuned", 49, 52, 52, 101), ("held_out", 34, 39, 52, 100)],
+)
+def test_precision_and_recall_are_those_of_the_docstring(
+    part: str, hits: int, alarms: int, refusals: int, replies: int
+) -> None:
+    pairs = labelled(part)
+    assert len(pairs) == replies
+    assert sum(label for _, label in pairs) == refusals
+    assert sum(verdict for verdict, _ in pairs) == alarms
+    assert sum(verdict and label for verdict, label in pairs) == hits
+
+
+def test_intervals_are_those_of_the_docstring() -> None:
+    precision, recall = clopper_pearson(34, 39), clopper_pearson(34, 52)
+    ends = (precision.low, precision.high, recall.low, recall.high)
+    assert [round(end, 2) for end in ends] == [0.73, 0.96, 0.51, 0.78]
 
 
 # ------------------------------------------------------------------------- measured, public data

@@ -239,7 +239,8 @@ def test_cagrad_is_optimal(name: str, c: float) -> None:
     if moved.abs().sum() > 1e-9:
         hull = (moved / moved.sum()) @ rows
         bound = hull @ mean + c * mean.norm() * hull.norm()
-        assert_close(worst, bound, rtol=1e-6, atol=1e-9 * (hull.norm() * scale).item())
+        # the Gramian of gradients of mixed norms is rounded differently on each kind of processor
+        assert_close(worst, bound, rtol=1e-5, atol=1e-9 * (hull.norm() * scale).item())
     assert (moved >= -1e-12).all()
 
 
