@@ -1,4 +1,4 @@
-"""`lit-unlearn methods`: what every objective and weighting computes, needs and costs.
+"""`lit-unlearn methods`: what every objective, weighting and combination computes and needs.
 
 Read off the classes' docstrings, so that it cannot say anything else than the help and the code.
 """
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lit_unlearn import objectives
-from lit_unlearn.gradients import weighting
+from lit_unlearn.gradients import combination, weighting
 from lit_unlearn.objectives import Objective
 
 _COMMON = ("weight", "schedule", "positions", "objective")
@@ -54,7 +54,7 @@ RECIPES = (
     Recipe("KL minimisation", "GradientAscent", "ForwardKL", "the teacher without context"),
     Recipe("IdkNLL", "CrossEntropy", "CrossEntropy", "forget rows with `answer: refusal`"),
     Recipe("IdkDPO", "DPO", "CrossEntropy", "`answer: refusal`, `rejected: gold`"),
-    Recipe("AltPO", "DPO", "CrossEntropy", "`answer` made up beforehand, `rejected: gold`"),
+    Recipe("AltPO", "DPO", "CrossEntropy", "`answer: alternate`, `rejected: gold`"),
     Recipe(
         "IDK+AP",
         "CrossEntropy",
@@ -76,6 +76,25 @@ RECIPES = (
     ),
     Recipe("PDU", "LogitFlattening", "CrossEntropy", "weighting DualAscent"),
     Recipe(
+        "NPO+SAM",
+        "SharpnessAware",
+        "CrossEntropy",
+        "around NPO, `radius: 0.01`; the teacher without context",
+    ),
+    Recipe(
+        "WHP",
+        "ForwardKL",
+        "-",
+        "teacher ContrastTeacher, its `path` a model trained further on the forget rows",
+    ),
+    Recipe(
+        "UNDO",
+        "-",
+        "ForwardKL",
+        "`student.path` the model of a run that suppresses, `student.noise`, general text",
+    ),
+    Recipe("Task vector", "-", "-", "no training: `lit-unlearn task-vector`"),
+    Recipe(
         "DUET",
         "BidirectionalDistillation",
         "BidirectionalDistillation",
@@ -95,7 +114,7 @@ def fact(documentation: str, label: str) -> str:
 
 
 def card(cls: type) -> Card:
-    """The card of an objective or weighting."""
+    """The card of an objective, weighting or combination."""
     text = inspect.getdoc(cls) or ""
     source = fact(text, "Source")
     if source == "-":
@@ -139,24 +158,34 @@ def weighting_cards() -> list[Card]:
     return [card(cls) for cls in classes(weighting)]
 
 
+def combination_cards() -> list[Card]:
+    """One card for every combination."""
+    return [card(cls) for cls in classes(combination)]
+
+
 _OBJECTIVE_HEADINGS = ("objective", "loss", "needs", "reads per row", "defaults", "source")
 _WEIGHTING_HEADINGS = ("weighting", "what it does", "defaults", "source")
+_COMBINATION_HEADINGS = ("combination", *_WEIGHTING_HEADINGS[1:])
 _RECIPE_HEADINGS = ("method", "forget", "retain", "settings")
 
 
 def _tables() -> list[tuple[str, Sequence[str], list[Sequence[str]]]]:
-    """Title, headings and rows of the three tables."""
+    """Title, headings and rows of each table."""
     losses: list[Sequence[str]] = [
         (c.name, f"`{c.formula}`", c.needs, c.cost, c.defaults, c.source) for c in objective_cards()
     ]
     weightings: list[Sequence[str]] = [
         (c.name, c.summary, c.defaults, c.source) for c in weighting_cards()
     ]
+    combinations: list[Sequence[str]] = [
+        (c.name, c.summary, c.defaults, c.source) for c in combination_cards()
+    ]
     recipes: list[Sequence[str]] = [(r.name, r.forget, r.retain, r.note) for r in RECIPES]
     return [
         ("Objectives", _OBJECTIVE_HEADINGS, losses),
         ("Published methods as objectives side by side", _RECIPE_HEADINGS, recipes),
         ("Weightings", _WEIGHTING_HEADINGS, weightings),
+        ("Combinations, instead of a weighting", _COMBINATION_HEADINGS, combinations),
     ]
 
 
@@ -192,7 +221,7 @@ def main(args: list[str]) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="lit-unlearn methods",
-        description="Every objective and weighting: loss, paper, needs, cost and defaults.",
+        description="Every objective, weighting and combination: loss, paper, needs, defaults.",
     )
     parser.add_argument("--markdown", action="store_true", help="print docs/methods.md")
     if parser.parse_args(args[1:]).markdown:

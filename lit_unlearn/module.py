@@ -1,4 +1,4 @@
-"""UnlearnModule: one training step, for any objectives, teacher and weighting.
+"""UnlearnModule: one training step, for any objectives, teacher and weighting or combination.
 
 Manual optimisation: one forward and backward pass per objective, one after the other. Objectives
 live on different rows, so this gives exact per-objective gradients almost for free, and only one
@@ -6,9 +6,9 @@ objective's activations are alive at a time.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -22,39 +22,23 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_unlearn import schema
 from lit_unlearn.data.encoding import Encoder
-from lit_unlearn.gradients.collect import (
-    Gradient,
-    add_to,
-    combine,
-    layer_groups,
-    scale,
-    take_gradient,
-    write_gradient,
-)
-from lit_unlearn.gradients.gramian import GroupedGramian, gramian
+from lit_unlearn.gradients.collect import Gradient, layer_groups, write_gradient
+from lit_unlearn.gradients.combination import Combination, check_alone
+from lit_unlearn.gradients.gathering import Diagnostics, Gathering
 from lit_unlearn.gradients.weighting import Fixed, LossWeighting, Weighting
 from lit_unlearn.learning_rate import LearningRateSchedule, factor
 from lit_unlearn.models.finding import find_model, fingerprint
 from lit_unlearn.models.hidden import HiddenReader
-from lit_unlearn.models.loading import ModelSource, load_student, load_tokenizer
+from lit_unlearn.models.loading import ModelSource, load_base, load_student, load_tokenizer
 from lit_unlearn.models.teacher import Teacher
 from lit_unlearn.objectives import Objective
-from lit_unlearn.objectives.objective import Terms, asked
+from lit_unlearn.objectives.objective import asked, check_teacher
+from lit_unlearn.preparation.checks import check_names, check_trainer
 from lit_unlearn.preparation.gate import Gate, gate_error, gate_table
 from lit_unlearn.preparation.prepare import Prepared, prepare
-from lit_unlearn.schema import InputError, TokenBatch
-
-
-class StepRecord(TypedDict):
-    """What one step leaves for callbacks."""
-
-    step: int
-    losses: dict[str, float]
-    """Unweighted loss of each objective that had rows."""
-    gramian: GroupedGramian | None
-    """Of the unweighted gradients, on diagnosed steps."""
-    weights: Tensor | None
-    """``[M]``: the factor with which each unweighted gradient entered the update."""
+from lit_unlearn.preparation.progress import bars
+from lit_unlearn.schema import InputError, TokenBatch, check_number
+from lit_unlearn.step import StepRecord, combined, objective_gradient
 
 
 class UnlearnModule(LightningModule):
@@ -73,9 +57,15 @@ class UnlearnModule(LightningModule):
             the last step as a `linear` or `cosine` function.
         warmup_steps: Steps in which the learning rate rises linearly.
         clip_norm: Largest 2-norm of the combined gradient; null for no clipping.
-        diagnostics_every: Take the exact Gramian of the objectives' gradients every so many
-            steps; 0 for never.
+        diagnostics_every: Take the Gramian of the objectives' gradients every so many steps; 0 for
+            never.
         loss_weighting: Learns factors of the objectives' weights from their losses; null for none.
+        combination: Makes the update from the gradients element by element, such as SAGO, instead
+            of a weighting; null for none.
+        diagnostics: `exact` keeps all gradients of a diagnosed step; `sketch` estimates the same
+            figures from 2^16 sums per layer group (cosines to about 0.004, one standard deviation)
+            without keeping them. Where weighting or combination keep the gradients, the figures are
+            exact in any case.
     """
 
     def __init__(
@@ -91,18 +81,25 @@ class UnlearnModule(LightningModule):
         clip_norm: float | None = 1.0,
         diagnostics_every: int = 10,
         loss_weighting: LossWeighting | None = None,
+        combination: Combination | None = None,
+        diagnostics: Diagnostics = "exact",
     ) -> None:
         super().__init__()
         if not objectives:
             raise InputError(
                 "Parameter `model.objectives` should name at least one objective. Found none."
             )
+        check_alone(combination, weighting)
+        check_number("model.warmup_steps", warmup_steps, 0)
+        check_number("model.clip_norm", clip_norm, 0, above=True)
+        check_number("model.diagnostics_every", diagnostics_every, 0)
         self.automatic_optimization = False
         self.source = student
         self.objectives = nn.ModuleDict(objectives)
         self.weighting = weighting or Fixed()
         self.loss_weighting = loss_weighting
-        for bound in (self.weighting, self.loss_weighting):
+        self.combination = combination
+        for bound in (self.weighting, self.loss_weighting, self.combination):
             if bound is not None:
                 bound.bind(list(objectives))
         self.gate = gate or Gate()
@@ -111,6 +108,7 @@ class UnlearnModule(LightningModule):
         self.warmup_steps = warmup_steps
         self.clip_norm = clip_norm
         self.diagnostics_every = diagnostics_every
+        self.diagnostics: Diagnostics = diagnostics
         self.__dict__["teacher"] = teacher  # a plain object: never registered, never saved
         self.student: nn.Module | None = None
         self.teacher_weights: nn.Module | None = None
@@ -146,22 +144,15 @@ class UnlearnModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Check names, let the teacher pass its gate, and give the data module its rows."""
-        if self.trainer.precision == "16-mixed":
-            raise InputError(
-                "Parameter `trainer.precision` should not be 16-mixed: gradients of objectives "
-                "would be compared and clipped before they are unscaled. Use bf16-mixed."
-            )
-        if self.trainer.world_size > 1:
-            raise InputError(
-                "Parameter `trainer.devices` should be 1: training on several devices is not "
-                f"supported yet. Found {self.trainer.world_size} processes."
-            )
+        trainer = self.trainer
+        check_trainer(trainer.precision, trainer.world_size, trainer.max_steps)
         data: Any = getattr(self.trainer, "datamodule", None)
-        _check_names(self.objectives.keys(), data.objectives.keys())
+        check_names(self.objectives.keys(), data.objectives.keys())
         encoder = Encoder(self.tokenizer, data.max_length, data.on_problem)
         teacher: Teacher | None = self.__dict__["teacher"]
+        check_teacher(self._objective(name) for name in self.objectives if teacher is None)
         console = Console(stderr=True)
-        with console.status("preparing") as status:
+        with bars(console) as tell:
             self.prepared = prepare(
                 data.objectives,
                 data.examples,
@@ -170,7 +161,8 @@ class UnlearnModule(LightningModule):
                 self.gate,
                 Path(self.trainer.default_root_dir) / "preparation.json",
                 fingerprint(self.source.path, self.source.revision),
-                progress=lambda text: status.update(text),
+                progress=tell,
+                start=self._start_model,
             )
         data.set_rows(self.prepared.encoded, pad_id=int(self.tokenizer.eos_token_id or 0))
         self._announce(console, data.summary(self.trainer.max_steps))
@@ -183,6 +175,11 @@ class UnlearnModule(LightningModule):
             batches = (data.batch(plan.step(step)) for step in steps)
             with self.trainer.precision_plugin.forward_context():
                 teacher.foresee(asked(named, batches))
+
+    def _start_model(self) -> nn.Module:
+        """The model as it was before any training, noise or adapters, in a copy of its own."""
+        start: nn.Module = load_base(self.source)
+        return start.to(self.device)
 
     @rank_zero_only
     def _announce(self, console: Console, summary: str) -> None:
@@ -197,25 +194,27 @@ class UnlearnModule(LightningModule):
         step = self.global_step
         preferences = self._preferences(step)
         diagnose = self.diagnostics_every > 0 and step % self.diagnostics_every == 0
-        gradients: list[Gradient] = []
         losses: dict[str, float] = {}
-        total: Gradient = [None] * len(self.parameters_trained)
-        keep = diagnose or self.weighting.needs_gramian
-        for index, name in enumerate(self.objectives):
-            gradient = self._gradient(name, batch.get(name, []), losses)
-            if keep:
-                gradients.append(gradient)
-            else:
-                add_to(total, scale(gradient, float(preferences[index])))
-        record = StepRecord(step=step, losses=losses, gramian=None, weights=None)
-        if keep:
-            grouped = gramian(gradients, self.groups)
-            weighted = preferences[:, None] * grouped.whole * preferences[None, :]
-            weights = preferences * self.weighting(weighted).to(torch.float64)
-            total = combine(gradients, weights)
-            record["weights"] = weights
-            record["gramian"] = grouped if diagnose else None
-        self._update(total)
+        keep = self.weighting.needs_gramian or self.combination is not None
+        sketched = diagnose and not keep and self.diagnostics == "sketch"
+        gathered = Gathering(
+            preferences,
+            len(self.parameters_trained),
+            self.groups,
+            keep=keep or (diagnose and not sketched),
+            sketch_seed=step if sketched else None,
+        )
+        for name in self.objectives:
+            gathered.add(self._gradient(name, batch.get(name, []), losses))
+        record = StepRecord(
+            step=step,
+            losses=losses,
+            gramian=None,
+            diagnostics="sketch" if sketched else "exact",
+            weights=None,
+            with_update=None,
+        )
+        self._update(combined(gathered, self.weighting, self.combination, record, diagnose))
         if self.loss_weighting is not None:
             seen = [losses.get(name, math.nan) for name in self.objectives]
             self.loss_weighting.update(torch.tensor(seen, dtype=torch.float64))
@@ -241,25 +240,23 @@ class UnlearnModule(LightningModule):
     def _gradient(
         self, name: str, micro_batches: list[TokenBatch], losses: dict[str, float]
     ) -> Gradient:
-        """Gradient of one objective's mean loss over all its micro batches."""
-        objective = self._objective(name)
-        reader, teacher = HiddenReader(self._student()), self.__dict__["teacher"]
-        parts: list[Terms] = []
-        for batch in micro_batches:
-            terms: Terms = objective(batch, reader, teacher)
-            self._check_finite(name, terms.values, batch)
-            self.manual_backward(terms.values.sum())
-            parts.append(Terms(terms.values.detach(), terms.rows, terms.statistics))
-        gradient = take_gradient(self.parameters_trained)
-        count = sum(len(part.values) for part in parts)
-        if not count:
-            return gradient
-        losses[name] = float(sum(float(part.values.sum()) for part in parts) / count)
-        self.log(schema.loss_name(name), losses[name], prog_bar=True, batch_size=count)
-        for statistic in parts[0].statistics:
-            mean = torch.cat([part.statistics[statistic].float() for part in parts]).mean()
-            self.log(schema.statistic_name(name, statistic), mean, batch_size=count)
-        return scale(gradient, 1 / count)
+        """One objective's gradient; its loss and further figures are logged."""
+        found = objective_gradient(
+            name,
+            self._objective(name),
+            micro_batches,
+            HiddenReader(self._student()),
+            self.__dict__["teacher"],
+            self.parameters_trained,
+            self.global_step,
+            self.manual_backward,
+        )
+        if found.count:
+            losses[name] = found.loss
+            self.log(schema.loss_name(name), found.loss, prog_bar=True, batch_size=found.count)
+        for statistic, mean in found.statistics.items():
+            self.log(schema.statistic_name(name, statistic), mean, batch_size=found.count)
+        return found.gradient
 
     def _update(self, gradient: Gradient) -> None:
         optimizer: Any = self.optimizers()
@@ -282,15 +279,6 @@ class UnlearnModule(LightningModule):
             )
         return self.student
 
-    def _check_finite(self, name: str, values: Tensor, batch: TokenBatch) -> None:
-        if bool(torch.isfinite(values).all()):
-            return
-        raise InputError(
-            f"The loss of objective {name!r} is no finite number at step {self.global_step}, in a "
-            f"batch with the rows {', '.join(batch.example_ids)}. Lower the learning rate "
-            "(`model.optimizer.init_args.lr`) or the objective's `weight`, or set `clip_norm`."
-        )
-
     # ----------------------------------------------------------------------- devices and files
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "UnlearnModule":
@@ -303,26 +291,10 @@ class UnlearnModule(LightningModule):
         return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """With adapters only these and the weightings are saved; the model can be loaded again."""
+        """With adapters the model is left out: it can be loaded again."""
         if self.source.lora is not None:
-            state, kept = checkpoint["state_dict"], ("weighting.", "loss_weighting.")
+            state = checkpoint["state_dict"]
+            kept = ("weighting.", "loss_weighting.", "combination.")
             checkpoint["state_dict"] = {
                 k: v for k, v in state.items() if "lora_" in k or k.startswith(kept)
             }
-
-
-def _check_names(objectives: Iterable[str], data: Iterable[str]) -> None:
-    losses, rows = set(objectives), set(data)
-    if losses == rows:
-        return
-    missing = [
-        f"`model.objectives.{n}` has no `data.objectives.{n}`" for n in sorted(losses - rows)
-    ]
-    missing += [
-        f"`data.objectives.{n}` has no `model.objectives.{n}`" for n in sorted(rows - losses)
-    ]
-    raise InputError(
-        "Every objective should have both data and a loss of the same name. Found: "
-        + "; ".join(missing)
-        + ". Add what is missing, or remove an objective with null."
-    )

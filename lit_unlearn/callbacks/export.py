@@ -1,8 +1,6 @@
 """HuggingFaceExport: the trained model as a folder that `from_pretrained` loads."""
 
 import copy
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn import __version__
 from lit_unlearn.callbacks.answers import AnswerEvaluation
+from lit_unlearn.files import whole_folder
 from lit_unlearn.report import ObjectiveSummary
 from lit_unlearn.report.records import changes
 from lit_unlearn.report.summary import COLUMNS, cell
@@ -36,20 +35,9 @@ class HuggingFaceExport(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the folder."""
         target = Path(trainer.default_root_dir) / EXPORT_FOLDER
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
-            save_folder(pl_module.student, pl_module.tokenizer, temporary, self.dtype)
-            temporary.joinpath("README.md").write_text(
-                model_card(trainer, pl_module), encoding="utf-8"
-            )
-            temporary.chmod(0o755)
-            if target.exists():
-                shutil.rmtree(target)
-            temporary.replace(target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        with whole_folder(target) as folder:
+            save_folder(pl_module.student, pl_module.tokenizer, folder, self.dtype)
+            folder.joinpath("README.md").write_text(model_card(trainer, pl_module), "utf-8")
 
 
 def save_folder(model: Any, tokenizer: Any, folder: Path, dtype: str | None = None) -> None:
@@ -74,8 +62,7 @@ def model_card(trainer: Trainer, module: Any) -> str:
         "",
         f"# {module.source.path}, unlearned",
         "",
-        f"Made with lit_unlearn {__version__} in {trainer.global_step} optimizer steps; the full "
-        "settings are in `config.yaml` of the run.",
+        f"Made with lit_unlearn {__version__} in {trainer.global_step} optimizer steps.",
         "",
         "## Data",
         "",
@@ -90,7 +77,7 @@ def model_card(trainer: Trainer, module: Any) -> str:
             f"| {name} | {sources} | {len(data.examples[name])} | {spec.expect} | "
             f"{type(module.objectives[name]).__name__} |"
         )
-    return "\n".join([*lines, "", *_figures(trainer), ""])
+    return "\n".join([*lines, "", *_figures(trainer), "", *_config(trainer)])
 
 
 def _figures(trainer: Trainer) -> list[str]:
@@ -99,6 +86,14 @@ def _figures(trainer: Trainer) -> list[str]:
         if isinstance(callback, AnswerEvaluation) and callback.after:
             return ["## Figures (before → after)", "", *_markdown(callback.before, callback.after)]
     return ["No figures were measured in this run."]
+
+
+def _config(trainer: Trainer) -> list[str]:
+    """The whole config of a run of the command line; nothing of a run from Python."""
+    file = Path(trainer.default_root_dir) / "config.yaml"
+    if not file.exists():
+        return []
+    return ["## Config", "", "```yaml", file.read_text("utf-8").rstrip(), "```", ""]
 
 
 def _markdown(before: list[ObjectiveSummary], after: list[ObjectiveSummary]) -> list[str]:

@@ -13,8 +13,8 @@ from torch import Tensor
 from lit_unlearn import schema
 from lit_unlearn.files import write_text
 from lit_unlearn.gradients import diagnostics
-from lit_unlearn.module import StepRecord
 from lit_unlearn.report import heatmap_figure
+from lit_unlearn.step import StepRecord
 
 GRADIENT_FILE = "gradients.jsonl"
 
@@ -25,7 +25,8 @@ class GradientMonitor(Callback):
     The steps are those of `model.diagnostics_every`. Scalars: `grad_cos/A~B` for each pair,
     `grad_norm/A`, `grad_norm/update`, `grad_cos_update/A` (with the combined update), `weight/A`
     and `conflict/rate`. The same per layer group (embedding, each decoder block, head) goes into
-    the table `gradients.jsonl` in the run's folder and, as a heat map, to TensorBoard.
+    the table `gradients.jsonl` in the run's folder and, as a heat map, to TensorBoard. Its key
+    `diagnostics` says whether the figures are exact or estimated from sketches.
 
     Args:
         heat_map_every: Write the heat-map image at every so many diagnosed steps; 0 for never.
@@ -54,7 +55,10 @@ class GradientMonitor(Callback):
         names = list(pl_module.objectives)
         row = gradient_row(record, names)
         scalars = _scalars(names, row)
-        pl_module.log_dict(scalars, batch_size=1)
+        pl_module.log_dict(scalars, batch_size=1, logger=False)
+        # by hand: Lightning logs at its own interval, and then says the last value once more
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, step=row["step"])
         self._write(trainer, row)
 
     @rank_zero_only
@@ -79,15 +83,20 @@ def gradient_row(record: StepRecord, names: list[str]) -> dict[str, Any]:
     if grouped is None or weights is None:
         raise ValueError("`record` should be that of a diagnosed step.")
     whole = grouped.whole
+    made, parts = whole, weights
+    if record["with_update"] is not None:  # the update is no weighted sum: it is there itself, last
+        made = record["with_update"]
+        parts = torch.eye(len(made), dtype=torch.float64)[-1]
     return {
         "step": record["step"],
+        "diagnostics": record["diagnostics"],
         "objectives": names,
         "losses": [record["losses"].get(name, math.nan) for name in names],
         "norms": diagnostics.norms(whole).tolist(),
         "cosines": diagnostics.cosines(whole).tolist(),
         "weights": weights.tolist(),
-        "update_norm": float(diagnostics.update_norm(whole, weights)),
-        "update_cosines": diagnostics.update_cosines(whole, weights).tolist(),
+        "update_norm": float(diagnostics.update_norm(made, parts)),
+        "update_cosines": diagnostics.update_cosines(made, parts)[: len(names)].tolist(),
         "conflict_rate": float(diagnostics.conflict_rate(whole)),
         "groups": list(grouped.groups),
         "group_cosines": _stack([diagnostics.cosines(g) for g in grouped.by_group]),

@@ -14,7 +14,14 @@ from lit_unlearn.data.mixing import Draw, Mixing, StepPlan, draw, rows_per_step
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.sources import OnBadRow, Source
 from lit_unlearn.data.unify import load_examples
-from lit_unlearn.schema import EncodedExample, Example, InputError, Representation, TokenBatch
+from lit_unlearn.schema import (
+    EncodedExample,
+    Example,
+    InputError,
+    Representation,
+    TokenBatch,
+    check_number,
+)
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +77,15 @@ class UnlearnDataModule(LightningDataModule):
             raise InputError(
                 "Parameter `data.objectives` should name at least one objective. Found none."
             )
+        check_number("data.batch_size", batch_size, 1)
+        check_number("data.mixing_temperature", mixing_temperature, 0, above=True)
+        check_number("data.micro_batch_rows", micro_batch_rows, 1)
+        check_number("data.max_length", max_length, 1)
+        check_number("data.num_workers", num_workers, 0)
+        for name, data in objectives.items():
+            check_number(f"data.objectives.{name}.rows", data.rows, 0, above=True)
+            check_number(f"data.objectives.{name}.answer_tokens", data.answer_tokens, 1)
+            check_number(f"data.objectives.{name}.evaluation_rows", data.evaluation_rows, 1)
         self.objectives = objectives
         self.representation: Representation = representation
         self.mixing: Mixing = mixing
@@ -142,12 +158,8 @@ class UnlearnDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[StepBatch]:
         """One item per optimizer step, from the trainer's current step on."""
         trainer = self.trainer
-        if trainer is None or trainer.max_steps < 1:
-            raise InputError(
-                "Parameter `trainer.max_steps` should be the number of optimizer steps. Found "
-                f"{None if trainer is None else trainer.max_steps}; set for example "
-                "--trainer.max_steps 60 (epochs differ between objectives, so steps count)."
-            )
+        if trainer is None:
+            raise RuntimeError("UnlearnDataModule.trainer should be set before it serves steps.")
         plan = self.plan(trainer.global_rank, trainer.world_size)
         return StepLoader(
             StepDataset(self, plan, trainer.max_steps),

@@ -60,7 +60,7 @@ class Encoder:
         self._template = self.tokenizer.chat_template or PLAIN_TEMPLATE
         self._plain = not self.tokenizer.chat_template
         self._system = self._has_system_role()
-        self._end_of_turn = self._find_end_of_turn()
+        self._lead, self._end_of_turn = self._around_answer()
 
     # ------------------------------------------------------------------------------- rendering
 
@@ -68,10 +68,15 @@ class Encoder:
         self, turns: Sequence[Turn], *, plain: bool = False, prefill: str = ""
     ) -> list[int]:
         """Token ids up to where the answer begins, the prefill included."""
-        return self._ids(self._prompt(turns, plain) + prefill, plain)
+        return self._ids(self._prompt(turns, plain, prefill), plain)
 
-    def _prompt(self, turns: Sequence[Turn], plain: bool) -> str:
-        return turns[-1].content if plain else self._render(turns, add_generation_prompt=True)
+    def _prompt(self, turns: Sequence[Turn], plain: bool, prefill: str) -> str:
+        """The text in front of the answer; a prefill stands where the answer would begin."""
+        if not plain:
+            prompt = self._render(turns, add_generation_prompt=True)
+            return prompt + self._lead + prefill if prefill else prompt
+        prompt = turns[-1].content
+        return prompt + _space_between(prompt, prefill) + prefill
 
     def _render(self, turns: Sequence[Turn], *, add_generation_prompt: bool) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
@@ -93,18 +98,20 @@ class Encoder:
         except Exception:  # templates refuse a role with errors of their own kind
             return False
 
-    def _find_end_of_turn(self) -> str:
-        """What the template writes after an answer, up to its first special token."""
+    def _around_answer(self) -> tuple[str, str]:
+        """The white space that the template writes before an answer, and the end of its turn.
+
+        The end is what comes after the answer, up to the first special token.
+        """
         turns = (Turn("user", "question"), Turn("assistant", _SENTINEL))
-        tail = self._render(turns, add_generation_prompt=False).split(_SENTINEL)[-1]
-        ends = [
-            tail.index(token) + len(token)
-            for token in self.tokenizer.all_special_tokens
-            if token in tail
-        ]
-        if ends:
-            return tail[: min(ends)]
-        return str(self.tokenizer.eos_token or "")
+        prompt = self._render(turns[:1], add_generation_prompt=True)
+        before, _, after = self._render(turns, add_generation_prompt=False).partition(_SENTINEL)
+        lead = before.removeprefix(prompt)
+        added = self.tokenizer.added_tokens_decoder.values()
+        special = {*self.tokenizer.all_special_tokens, *(t.content for t in added if t.special)}
+        ends = [after.index(token) + len(token) for token in special if token in after]
+        end = after[: min(ends)] if ends else str(self.tokenizer.eos_token or "")
+        return (lead if lead.isspace() else ""), end
 
     def _ids(self, text: str, plain: bool) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -206,10 +213,9 @@ class Encoder:
                 "`answer: teacher`"
             )
             raise EncodingError("empty answer", example, what)
-        follows_words = bool(prefill) and not prefill[-1].isspace()
-        if not example.plain and not prefill and self._plain:
-            follows_words = True  # the plain form's "Answer:"
-        space = " " if follows_words and not answer[0].isspace() else ""
+        space = _space_between(prefill, answer)
+        if not prefill and not example.plain and not answer[0].isspace():
+            space = self._lead
         end = str(self.tokenizer.eos_token or "") if example.plain else self._end_of_turn
         return space + answer + end
 
@@ -217,7 +223,7 @@ class Encoder:
         self, example: Example, turns: Sequence[Turn], prefill: str, joined: str
     ) -> tuple[list[int], int]:
         """Token ids of prompt and answer, and where the answer begins."""
-        prompt_text = self._prompt(turns, example.plain) + prefill
+        prompt_text = self._prompt(turns, example.plain, prefill)
         prompt = self._ids(prompt_text, example.plain)
         whole = self._ids(prompt_text + joined, example.plain) if joined else prompt
         if whole[: len(prompt)] != prompt:
@@ -256,6 +262,12 @@ class Encoder:
             raise EncodingError("too long", example, what)
         self.problems["cut answer"] += 1
         return whole[: self.max_length]
+
+
+def _space_between(before: str, after: str) -> str:
+    """A space where one text would otherwise be glued to the other."""
+    apart = not before or not after or before[-1].isspace() or after[0].isspace()
+    return "" if apart else " "
 
 
 def _fold_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -70,6 +70,15 @@ def checked_text(row: RawRow, what: str, value: object) -> str:
             row.location,
             f"{what} should be text. Found an empty text; fill it in, or set `on_bad_row: skip`.",
         )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise bad_row(
+            row.location,
+            f"{what} should be Unicode text. Found half a surrogate pair "
+            f"{text[error.start]!a} at character {error.start}; repair the file, or set "
+            "`on_bad_row: skip`.",
+        ) from None
     return text
 
 
@@ -87,4 +96,8 @@ def texts_of(row: RawRow, key: str) -> list[str]:
 def wrong_type(row: RawRow, what: str, expected: str, found: object) -> InputError:
     """The message for a value of the wrong type."""
     kind = type(found).__name__
-    return bad_row(row.location, f"{what} should be {expected}. Found {kind} {found!r:.60}.")
+    return bad_row(
+        row.location,
+        f"{what} should be {expected}. Found {kind} {found!r:.60}; repair the row, or set "
+        "`on_bad_row: skip`.",
+    )

@@ -9,7 +9,7 @@ from lit_unlearn.data.sources import Source
 from lit_unlearn.schema import InputError
 
 Expectation = Literal["answer", "decline"]
-AnswerSource = Literal["gold", "teacher", "refusal", "none"]
+AnswerSource = Literal["gold", "teacher", "refusal", "alternate", "none"]
 RejectedSource = Literal["gold", "refusal"]
 
 
@@ -25,12 +25,15 @@ class ObjectiveData:
             step.
         answer: The text that is predicted: the row's `gold` answer, the `teacher`'s own answer
             under its context (generated once before training and stored in the run's folder), a
-            `refusal`, or `none` (only the first token is predicted, from the question alone).
+            `refusal`, an `alternate` (a wrong answer that the start model makes up from question
+            and gold answer, also once before training; AltPO), or `none` (only the first token is
+            predicted, from the question alone).
         refusals: Sentences to decline with, used in turn, or `builtin`; also fill `{refusal}` in
             contexts.
         context: What only the teacher sees in front of the question; null for nothing.
         prefills: Beginnings of the answer that the rows are trained with; null for none.
-        answer_tokens: Longest answer of the teacher in tokens, where `answer` is `teacher`.
+        answer_tokens: Longest answer in tokens that is generated before training, where `answer`
+            is `teacher` or `alternate`.
         evaluation: Where the rows for the table before and after training come from; empty takes
             the first `evaluation_rows` training rows.
         evaluation_rows: Most rows in that table.
@@ -60,10 +63,11 @@ class ObjectiveData:
                 "Parameter `sources` of an objective's data should list at least one source. "
                 "Found none."
             )
-        if self.expect == "answer" and self.answer == "refusal":
+        if self.expect == "answer" and self.answer in ("refusal", "alternate"):
             raise InputError(
-                "An objective that expects answers should not have refusals as answers. Found "
-                "`expect: answer` with `answer: refusal`; set `expect: decline`."
+                "An objective that expects answers should not have refusals or wrong answers as "
+                f"answers. Found `expect: answer` with `answer: {self.answer}`; set "
+                "`expect: decline`."
             )
         if self.rejected is not None and (
             self.answer in (self.rejected, "none") or self.prefills is not None

@@ -32,7 +32,8 @@ class Source:
             file (.json, .jsonl, .csv, .txt, each also with .gz); or `builtin:forget` and its
             siblings, which come with the package.
         config: Configuration of the hub data set, such as `forget10`; in a local folder the file
-            `<config>.json`, `<config>_<split>.json` or `<config>/<split>.json` (or .jsonl, ...).
+            `<config>.json`, `<config>_<split>.json` or `<config>/<split>.json` (or .jsonl, ...),
+            or, in a downloaded copy of a hub data set, what its own README.md says.
         split: Split of the data set; the built-in sets have `train` and `eval`.
         domain: Shape of the rows; null where the data set is a known benchmark or built-in.
         columns: Column names of the source that differ from ours, as `ours: theirs`, for example
@@ -87,7 +88,7 @@ class Place:
     """Where the rows of a source will be read from."""
 
     file: Path | Traversable | None
-    """None: the hub."""
+    """None: a copy of a hub data set in `folder`, or the hub."""
     description: str
     """For the summary at the start of a run."""
     domain: Domain | None
@@ -97,6 +98,8 @@ class Place:
     tried: tuple[Path, ...] = ()
     """Files that were looked for before the hub, the expected one first."""
     note: str = ""
+    folder: Path | None = None
+    """A downloaded copy of a hub data set, with files that only the hub's client reads."""
 
 
 def resolve(source: Source, data_root: Path | None = None) -> Place:
@@ -181,6 +184,8 @@ def _local_folder(source: Source, folder: Path) -> Place:
         stems = [config / source.split, config.with_name(f"{config.name}_{source.split}"), config]
     tried = tuple(file for stem in stems for file in _files(stem))
     found = next((file for file in tried if file.is_file()), None)
+    if found is None and _is_hub_copy(folder):
+        return Place(None, str(folder), source.domain, source.columns, folder=folder)
     if found is None:
         looked = ", ".join(str(stem.relative_to(folder)) for stem in stems)
         raise InputError(
@@ -189,6 +194,13 @@ def _local_folder(source: Source, folder: Path) -> Place:
             "`config` or `split`."
         )
     return _local_file(source, found)
+
+
+def _is_hub_copy(folder: Path) -> bool:
+    """Whether a folder holds parquet files, or a README.md that says where its files are."""
+    readme = folder / "README.md"
+    says = readme.is_file() and "data_files:" in readme.read_text("utf-8", errors="replace")
+    return says or next(folder.rglob("*.parquet"), None) is not None
 
 
 def _files(stem: Path) -> list[Path]:
@@ -201,12 +213,15 @@ def _named(source: Source, root: Path | None) -> Place:
     known = find_benchmark(source.path, source.config, source.split)
     tried = _root_files(source, known, root) if root is not None else ()
     found = next((file for file in tried if file.is_file()), None)
+    copy = root / source.path if root is not None and found is None else None
+    folder = copy if copy is not None and copy.is_dir() and _is_hub_copy(copy) else None
     place = Place(
         found,
-        f"{source.name} from {'the hub' if found is None else found}",
+        f"{source.name} from {found or folder or 'the hub'}",
         source.domain,
         source.columns,
         tried=tried,
+        folder=folder,
     )
     if known is None:
         return place

@@ -149,10 +149,10 @@ def _decode(data: bytes, name: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
+        likely = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "LATIN1"
         raise InputError(
             f"File {name} should be UTF-8. Found byte 0x{data[error.start]:02x} in line {line}, "
-            f"which is not; convert the file, for example with "
-            "`iconv -f LATIN1 -t UTF-8`."
+            f"which is not; convert the file, for example with `iconv -f {likely} -t UTF-8`."
         ) from error
 
 

@@ -42,7 +42,9 @@ def read_rows(
 
 def rows_at(place: Place, source: Source, bad: BadRows) -> list[RawRow]:
     """As `read_rows`, from a place that was found before; ``bad`` takes the unusable rows."""
-    if place.file is None:
+    if place.folder is not None:
+        rows = _copied_rows(source, place.folder)
+    elif place.file is None:
         rows = _hub_rows(source, place)
     else:
         rows = parse_file(_read_bytes(place.file), str(place.file), bad)
@@ -75,22 +77,40 @@ def _read_bytes(file: Path | Traversable) -> bytes:
 def _hub_rows(source: Source, place: Place) -> list[RawRow]:
     hub_answers()  # where it does not, the next lines look into its cache only
     try:
-        import datasets
-
-        table: Iterable[Mapping[str, Any]] = datasets.load_dataset(
-            source.path, source.config, split=source.split
-        )
-        return [
-            RawRow(str(index), dict(values), f"{source.name} row {index}")
-            for index, values in enumerate(table)
-        ]
+        return _loaded(source, source.path)
     except Exception as error:  # the hub's client has dozens of kinds of its own
         raise _unreachable(source, place, error) from error
 
 
+def _copied_rows(source: Source, folder: Path) -> list[RawRow]:
+    """The rows of a downloaded copy of a hub data set."""
+    try:
+        return _loaded(source, str(folder))
+    except Exception as error:  # see `_hub_rows`
+        raise InputError(
+            f"Source {source.name!r} should be a part of the data set in {folder}. Found: "
+            f"{_cause(error)} Correct `path`, `config` or `split`."
+        ) from error
+
+
+def _loaded(source: Source, path: str) -> list[RawRow]:
+    import datasets
+
+    table: Iterable[Mapping[str, Any]] = datasets.load_dataset(
+        path, source.config, split=source.split
+    )
+    return [
+        RawRow(str(index), dict(values), f"{source.name} row {index}")
+        for index, values in enumerate(table)
+    ]
+
+
+def _cause(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _unreachable(source: Source, place: Place, error: Exception) -> InputError:
     """What was tried, and both repairs."""
-    cause = (str(error).strip() or type(error).__name__).splitlines()[0]
     known = find_benchmark(source.path, source.config, source.split)
     if place.tried:
         tried = f"no file {place.tried[0]}"
@@ -111,8 +131,8 @@ def _unreachable(source: Source, place: Place, error: Exception) -> InputError:
     hint = f" Known of {source.path}: {'; '.join(names)}." if names and known is None else ""
     return InputError(
         f"Source {source.name!r} could not be read. Tried: no local file or folder "
-        f"{source.path!r}; {tried}; the Hugging Face hub: {cause}. Either check the names and "
-        f"connect to the network, or {repair}.{hint}"
+        f"{source.path!r}; {tried}; the Hugging Face hub: {_cause(error)}. Either check the "
+        f"names and connect to the network, or {repair}.{hint}"
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lit_unlearn.data import converters
-from lit_unlearn.data.rows import SUFFIXES, BadRows, OnBadRow, RawRow
+from lit_unlearn.data.benchmarks import find_benchmark, known_names
+from lit_unlearn.data.rows import SUFFIXES, BadRows, OnBadRow, RawRow, did_you_mean
 from lit_unlearn.data.sources import Place, Source, resolve, rows_at
 from lit_unlearn.schema import Domain, Example, InputError, Representation
 
@@ -96,6 +97,14 @@ def _load(
 
 def _domain(source: Source, place: Place) -> Domain:
     if place.domain is None:
+        known = known_names(source.path)
+        if known and find_benchmark(source.path, source.config, source.split) is None:
+            wanted = f"config={source.config} split={source.split}"
+            raise InputError(
+                f"Source {source.name!r} should be a known part of {source.path}, or have a "
+                f"`domain`. Found {wanted}{did_you_mean(wanted, known)}; known: "
+                f"{'; '.join(known)}."
+            )
         raise InputError(
             f"Parameter `domain` of source {source.name!r} should be one of "
             f"{', '.join(_CONVERTERS)}. Found none, and this is no data set known by name; set it."

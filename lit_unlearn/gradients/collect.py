@@ -81,7 +81,9 @@ def add_to(total: Gradient, other: Gradient) -> None:
 @torch.no_grad()
 def scale(gradient: Gradient, factor: float) -> Gradient:
     """Multiplies a gradient by a factor, in place, and returns it; None stays None."""
-    torch._foreach_mul_([part for part in gradient if part is not None], factor)
+    present = [part for part in gradient if part is not None]
+    if present:  # torch refuses an empty list
+        torch._foreach_mul_(present, factor)
     return gradient
 
 

@@ -67,7 +67,7 @@ def gramian(
             parameter are sharded differently.
     """
     names = tuple(groups or {})
-    slots = _slots(groups or {}, _parameter_count(gradients))
+    slots = slots_of(groups or {}, _parameter_count(gradients))
     shape = (len(names) + 1, len(gradients), len(gradients))
     sums: dict[DeviceMesh | None, Tensor] = {}
     for slot, tensors in zip(slots, zip(*gradients, strict=True), strict=True):
@@ -75,7 +75,7 @@ def gramian(
         if not rows:
             continue
         present = [tensor for tensor in tensors if tensor is not None]
-        mesh, copies = _layout(present)
+        mesh, copies = layout(present)
         local = [t.to_local() if isinstance(t, DTensor) else t for t in present]
         if mesh not in sums:
             sums[mesh] = torch.zeros(shape, dtype=torch.float64, device=local[0].device)
@@ -101,7 +101,7 @@ def _parameter_count(gradients: Sequence[Gradient]) -> int:
     return lengths.pop()
 
 
-def _slots(groups: Mapping[str, Sequence[int]], count: int) -> list[int]:
+def slots_of(groups: Mapping[str, Sequence[int]], count: int) -> list[int]:
     """For each parameter the number of its group; the last number is for those of no group."""
     slots = [len(groups)] * count
     for slot, (name, indices) in enumerate(groups.items()):
@@ -115,7 +115,7 @@ def _slots(groups: Mapping[str, Sequence[int]], count: int) -> list[int]:
     return slots
 
 
-def _layout(tensors: Sequence[Tensor]) -> tuple[DeviceMesh | None, int]:
+def layout(tensors: Sequence[Tensor]) -> tuple[DeviceMesh | None, int]:
     """The mesh over which local products must be added, and how often each element is on it."""
     first = tensors[0]
     if not isinstance(first, DTensor):

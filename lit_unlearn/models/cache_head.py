@@ -62,9 +62,11 @@ def head_inputs(teacher: Speaker, tokens: Tokens, shared: int = 0) -> Tensor:
     return caught[0]
 
 
-_ROUNDING = 0.03
-"""Largest difference of logits, relative to the largest logit, that counts as rounding. Rounding
-to bfloat16 gives about a tenth of it."""
+_ROUNDING = 0.2
+"""Largest root mean square of differences, relative to that of the logits around their mean, that
+counts as rounding. In bfloat16 another shape of the batch gave 0.05 on a fine-tuned SmolLM2-135M;
+the model that it was fine-tuned from gave 0.7. The largest difference is no measure: among the
+entries of a large vocabulary it was nine times the mean one."""
 
 
 class Head:
@@ -107,7 +109,8 @@ class Head:
             return False
         if found.shape != logits.shape:
             return False
-        return bool((found - logits).abs().max() <= _ROUNDING * logits.abs().max())
+        spread = (logits - logits.mean(-1, keepdim=True)).square().mean()
+        return bool((found - logits).square().mean() <= _ROUNDING**2 * spread)
 
 
 class _NoBody(nn.Module):

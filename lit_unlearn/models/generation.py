@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import (
     GenerationConfig,
+    LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -54,6 +55,7 @@ def generate_replies(
     stops: Sequence[str] = (),
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
+    hidden_id: int | None = None,
 ) -> list[tuple[str, ...]]:
     """The model's replies, in the order of the prompts.
 
@@ -74,12 +76,14 @@ def generate_replies(
         stops: Texts at which a reply is cut; they are not part of it.
         batch_size: Replies per batch; 1 and more give the same replies in fp32.
         progress: Called after each batch with the number of replies made so far.
+        hidden_id: A token that attention must not see in a prompt, wherever it stands.
 
     Returns:
         The texts for each prompt, without the prompt, special tokens and outer white space.
 
     Raises:
-        InputError: A prompt or a stop is empty, or a count is below 1.
+        InputError: A prompt or a stop is empty, a count is below 1, or the model's logits are not
+            numbers.
     """
     _check(prompts, max_new_tokens, batch_size)
     check_stops(stops)
@@ -92,7 +96,7 @@ def generate_replies(
     with _generating(model, config), torch.no_grad():
         for start in range(0, len(jobs), batch_size):
             members = jobs[start : start + batch_size]
-            batch = _reply(model, tokenizer, prompts, members, config, sampling, stops)
+            batch = _reply(model, tokenizer, prompts, members, config, sampling, stops, hidden_id)
             for (index, sample), tokens in zip(members, batch, strict=True):
                 kept = _until_stop(tokens, ends)
                 text = str(tokenizer.decode(kept, skip_special_tokens=True))
@@ -110,11 +114,14 @@ def _reply(
     config: GenerationConfig,
     sampling: Sampling | None,
     stops: Sequence[str],
+    hidden_id: int | None,
 ) -> list[list[int]]:
     """The tokens of each reply of one batch, stop and padding tokens included."""
     rows = [prompts[index] for index, _ in members]
     ids, mask = (t.to(model.device) for t in pad_left(rows, cast("int", config.pad_token_id)))
-    processors = LogitsProcessorList()
+    if hidden_id is not None:
+        mask = mask * (ids != hidden_id)
+    processors = LogitsProcessorList([Numbers()])
     if sampling is not None:
         streams = [sampling.stream(prompts[index], sample) for index, sample in members]
         processors.append(Sampler(sampling, streams))
@@ -130,6 +137,23 @@ def _reply(
         synced_gpus=False,
     )
     return cast("list[list[int]]", output[:, ids.shape[1] :].tolist())
+
+
+class Numbers(LogitsProcessor):
+    """Stops where greedy search would go on as if nothing had happened: at logits that are NaN."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The scores ``[R, V]`` as they are.
+
+        Raises:
+            InputError: One of them is NaN.
+        """
+        if scores.isnan().any():
+            raise InputError(
+                "Replies: expected logits that are numbers, found NaN; the weights are broken, or "
+                "float16 is too narrow for them (use float32 or bfloat16)"
+            )
+        return scores
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

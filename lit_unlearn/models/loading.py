@@ -39,6 +39,35 @@ class LoRA:
 
 
 @dataclass
+class Noise:
+    """Damage to the start weights, from which only distillation brings the model back (UNDO).
+
+    Each parameter starts as ``(1 - mix) theta + mix scale N``, N Xavier-uniform for
+    matrices and 0 for vectors (norms, biases). Lee et al. 2025, arXiv 2506.06278: suppress the
+    knowledge in one run, then distil with ForwardKL on general text into a student with noise,
+    both from the suppressed model. Teachers start without it.
+
+    Args:
+        mix: How much of the weights is replaced, in (0, 1]; 0.25 for WMDP in the paper's code.
+        scale: Size of the noise in units of a fresh initialisation, from 0; 0 only shrinks the
+            weights, as for WMDP in the paper's code.
+        seed: Seed of the noise.
+    """
+
+    mix: float = 0.25
+    scale: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mix <= 1 or self.scale < 0:
+            raise InputError(
+                "Parameters of `model.student.noise`: `mix` should lie above 0 and be at most 1, "
+                f"`scale` be at least 0. Found {self.mix} and {self.scale}; for no noise set "
+                "`model.student.noise` to null."
+            )
+
+
+@dataclass
 class ModelSource:
     """Which model is trained, and how it is held.
 
@@ -53,6 +82,8 @@ class ModelSource:
         activation_checkpointing: Recompute activations in the backward pass to save memory.
         attention: Attention implementation of transformers.
         seed: Seed of new weights (adapters, the random model).
+        noise: Damage the weights before training starts; null leaves them as they are. For
+            students of which all weights are trained.
     """
 
     path: str
@@ -63,6 +94,15 @@ class ModelSource:
     activation_checkpointing: bool = False
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     seed: int = field(default=0)
+    noise: Noise | None = None
+
+    def __post_init__(self) -> None:
+        if self.noise is not None and (self.lora is not None or self.trainable is not None):
+            other = "lora" if self.lora is not None else "trainable"
+            raise InputError(
+                "Parameter `model.student.noise` damages all weights, so all should be trained. "
+                f"Found `model.student.{other}` set as well; take one of the two out."
+            )
 
 
 def load_base(source: ModelSource, dtype: DType | None = None) -> PreTrainedModel:
@@ -93,18 +133,36 @@ def load_base(source: ModelSource, dtype: DType | None = None) -> PreTrainedMode
 
 
 def load_student(source: ModelSource) -> nn.Module:
-    """The model to train: adapters added if asked for, in training mode.
+    """The model to train: with noise and adapters if asked for, in training mode.
 
     Raises:
         InputError: It cannot be loaded, or `lora` is set and peft is missing.
     """
     model = load_base(source)
+    if source.noise is not None:
+        add_noise(model, source.noise)
     if source.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     student: nn.Module = model if source.lora is None else _with_adapters(model, source)
     if source.trainable is not None:
         _train_only(student, source.trainable)
     return student.train()
+
+
+@torch.no_grad()
+def add_noise(model: nn.Module, noise: Noise) -> None:
+    """Mixes noise into all parameters, in place; tied ones once. See `Noise`.
+
+    The noise is drawn on the CPU in float32, parameter by parameter in their order, so that it is
+    the same for every number format and device.
+    """
+    generator = torch.Generator().manual_seed(noise.seed)
+    for parameter in model.parameters():
+        parameter.mul_(1 - noise.mix)
+        if parameter.dim() > 1:
+            drawn = torch.empty(parameter.shape, dtype=torch.float32)
+            nn.init.xavier_uniform_(drawn, generator=generator)
+            parameter.add_(drawn.to(parameter), alpha=noise.mix * noise.scale)
 
 
 def _train_only(model: nn.Module, patterns: list[str]) -> None:

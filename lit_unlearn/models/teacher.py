@@ -103,7 +103,7 @@ class FrozenTeacher(Teacher):
         """See `Teacher.attach`."""
         own = source if self.path is None else ModelSource(self.path, dtype=source.dtype)
         model = load_base(own, self.dtype)
-        _check_vocabulary(model, student, self.path)
+        check_vocabulary(model, student, self)
         self._model = model.requires_grad_(False).eval()
         self._source = own
 
@@ -114,7 +114,7 @@ class FrozenTeacher(Teacher):
                 "Parameter `model.teacher.init_args.cache` should be false where the teacher "
                 "speaks after training has started. Found it set: only its output head is left."
             )
-        return _attached(self._model, self)
+        return attached(self._model, self)
 
     def logits(self, tokens: Tokens) -> Tensor:
         """See `Teacher.logits`."""
@@ -173,7 +173,7 @@ class EMATeacher(Teacher):
 
     def model(self) -> nn.Module:
         """See `Teacher.model`."""
-        return _attached(self._model, self)
+        return attached(self._model, self)
 
     def logits(self, tokens: Tokens) -> Tensor:
         """See `Teacher.logits`."""
@@ -219,7 +219,7 @@ class AdapterOffTeacher(Teacher):
 
     def model(self) -> nn.Module:
         """The student; it speaks as the teacher inside `speaking`."""
-        return _attached(self._student, self)
+        return attached(self._student, self)
 
     def speaking(self) -> Any:
         """See `Teacher.speaking`."""
@@ -255,7 +255,8 @@ class _AdapterOff:
             part.__exit__(*details)
 
 
-def _attached(model: nn.Module | None, teacher: Teacher) -> nn.Module:
+def attached(model: nn.Module | None, teacher: Teacher) -> nn.Module:
+    """A teacher's model, or an error where it has none yet."""
     if model is None:
         raise RuntimeError(f"{type(teacher).__name__}.attach should be called before it is read.")
     return model
@@ -275,10 +276,15 @@ def _local(parameter: Tensor) -> Tensor:
     return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
-def _check_vocabulary(teacher: Any, student: Any, path: str | None) -> None:
-    if teacher.config.vocab_size != student.config.vocab_size:
+def check_vocabulary(model: Any, student: Any, teacher: Any) -> None:
+    """See that a teacher's model has the student's tokens.
+
+    Raises:
+        InputError: The sizes of the vocabularies differ.
+    """
+    if model.config.vocab_size != student.config.vocab_size:
         raise InputError(
-            f"Parameter `path` of FrozenTeacher should name a model with the student's "
-            f"vocabulary of {student.config.vocab_size} tokens. Found {path!r} with "
-            f"{teacher.config.vocab_size}."
+            f"Parameter `path` of {type(teacher).__name__} should name a model with the student's "
+            f"vocabulary of {student.config.vocab_size} tokens. Found {teacher.path!r} with "
+            f"{model.config.vocab_size}."
         )

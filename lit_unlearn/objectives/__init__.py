@@ -24,6 +24,7 @@ from lit_unlearn.objectives.representation import (
 )
 from lit_unlearn.objectives.schedule import Constant, LinearDecay, LinearWarmup, Schedule
 from lit_unlearn.objectives.self_distillation import CEU, UNDIAL, MaximumEntropy, Unilogit
+from lit_unlearn.objectives.sharpness import SharpnessAware
 
 __all__ = [
     "BST",
@@ -58,6 +59,7 @@ __all__ = [
     "ReverseKL",
     "SatImp",
     "Schedule",
+    "SharpnessAware",
     "SimNPO",
     "Unilogit",
 ]

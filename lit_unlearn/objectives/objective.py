@@ -54,6 +54,9 @@ class Objective(nn.Module, ABC):
 
     needs_teacher: bool = False
     """Whether `forward` reads the teacher."""
+    perturbation: float = 0.0
+    """How far the trained weights are moved up the objective's own gradient, as a 2-norm, before
+    the gradient is taken that enters the update; 0 for not at all. See `SharpnessAware`."""
 
     def __init__(self, weight: float = 1.0, schedule: Schedule | None = None) -> None:
         super().__init__()
@@ -148,6 +151,17 @@ def required(teacher: Reader | None, objective: Objective) -> Reader:
             "`model.teacher`, for example to FrozenTeacher."
         )
     return teacher
+
+
+def check_teacher(objectives: Iterable[Objective]) -> None:
+    """See that objectives can do without a teacher.
+
+    Raises:
+        InputError: One of them cannot.
+    """
+    for objective in objectives:
+        if objective.needs_teacher:
+            required(None, objective)
 
 
 def targets(batch: TokenBatch, objective: Objective) -> Tensor:

@@ -18,10 +18,14 @@ from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.metrics.scores import is_refusal
 from lit_unlearn.models.generation import generate_answers
 from lit_unlearn.models.teacher import Teacher
+from lit_unlearn.preparation.progress import Stage
 from lit_unlearn.preparation.views import RowView
-from lit_unlearn.schema import Example, InputError
+from lit_unlearn.schema import Example, InputError, check_number
 
 Duty = Literal["declines", "answers", "recovers"]
+
+PASSES = 2
+"""How often `measure` reads each row: it lets the teacher speak, and looks at the first token."""
 
 
 @dataclass
@@ -49,6 +53,12 @@ class Gate:
     recovers: float = 0.7
     first_token: float = 0.85
     max_new_tokens: int = 24
+
+    def __post_init__(self) -> None:
+        for name in ("declines", "answers", "recovers", "first_token"):
+            check_number(f"model.gate.{name}", getattr(self, name), 0, 1)
+        check_number("model.gate.sample", self.sample, 1)
+        check_number("model.gate.max_new_tokens", self.max_new_tokens, 1)
 
     def threshold(self, duty: Duty) -> float:
         """The least share for a duty."""
@@ -92,6 +102,7 @@ def measure(
     encoder: Encoder,
     gate: Gate,
     described: str,
+    stage: Stage,
 ) -> GateRow:
     """Try the teacher on some rows of an objective under one context.
 
@@ -103,6 +114,7 @@ def measure(
         encoder: Encoder of the run.
         gate: Sample size and thresholds.
         described: The context in a few words.
+        stage: Takes `PASSES` times the number of rows, as they are done.
     """
     duty: Duty = "answers" if data.expect == "answer" else "declines"
     if data.expect == "decline" and data.prefills is not None:
@@ -113,11 +125,16 @@ def measure(
     speaker: Any = teacher.model()
     with teacher.speaking():
         replies = generate_answers(
-            speaker, encoder.tokenizer, prompts, max_new_tokens=gate.max_new_tokens
+            speaker,
+            encoder.tokenizer,
+            prompts,
+            max_new_tokens=gate.max_new_tokens,
+            progress=stage.counter(),
         )
     refused = [is_refusal(reply) for reply in replies]
     fulfilled = [not r for r in refused] if duty == "answers" else refused
     first = _first_token_probabilities(views, teacher, encoder)
+    stage.add(len(views))
     teaches_refusal = duty == "declines" and data.answer == "refusal"
     return GateRow(
         objective=name,

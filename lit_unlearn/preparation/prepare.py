@@ -10,7 +10,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from lit_unlearn.data.prefills import read_refusals
 from lit_unlearn.files import write_text
 from lit_unlearn.models.generation import generate_answers
 from lit_unlearn.models.teacher import Teacher
-from lit_unlearn.preparation.gate import Gate, GateRow, measure, sample
+from lit_unlearn.preparation.alternates import alternate_answers
+from lit_unlearn.preparation.gate import PASSES, Gate, GateRow, measure, sample
+from lit_unlearn.preparation.progress import Stage, Tell, silent
 from lit_unlearn.preparation.views import Material, views
 from lit_unlearn.schema import EncodedExample, Example, InputError
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str], None]
+Load = Callable[[], Any]
+"""Gives a model."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ def prepare(
     gate: Gate,
     store: Path,
     student: str = "",
-    progress: Progress = lambda text: None,
+    progress: Tell = silent,
+    start: Load | None = None,
 ) -> Prepared:
     """Settle contexts, make answers, measure the teacher, encode all rows.
 
@@ -63,7 +68,8 @@ def prepare(
         gate: The teacher gate's settings.
         store: JSON file for the outcome; read if it fits these rows and settings.
         student: Fingerprint of the start model; a stored outcome of another one is not used.
-        progress: Told what is being done.
+        progress: Told how many rows of which stage are done.
+        start: Loads the start model, which makes up alternate answers; called at most once.
 
     Raises:
         InputError: Rows that cannot be encoded, or answers asked of a missing teacher.
@@ -71,29 +77,88 @@ def prepare(
     material = Material(objectives, examples)
     models = f"{student} {teacher.identity() if teacher is not None else None}"
     key = _content_key(objectives, examples, gate, models)
-    stored = _read(store, key)
-    gate_rows = [GateRow(**row) for row in stored.get("gate", [])]
-    levels: dict[str, int] = dict(stored.get("levels", {}))
-    answers: dict[str, list[str | None]] = dict(stored.get("answers", {}))
-    settled = [GateRow(**row) for row in stored.get("settled", [])]
-    if not stored:
-        for name in objectives:
-            progress(f"teacher gate: {name}")
-            tried, level = _settle(name, material, teacher, encoder, gate)
-            gate_rows += tried
-            levels[name] = level
-            settled += tried[-1:] if level < 0 or not tried else [tried[level]]
-            progress(f"answers: {name}")
-            answers[name] = _answers(name, material, level, teacher, encoder)
-        _write(store, key, levels, answers, gate_rows, settled)
-    encoded = {}
-    for name in objectives:
-        progress(f"encoding: {name}")
-        encoded[name] = _encode(name, material, levels[name], answers[name], encoder)
-    if encoder.problems:
-        counted = ", ".join(f"{kind}: {count}" for kind, count in encoder.problems.items())
+    found = _read(store, key)
+    if found is None:
+        found = _Outcome()
+        _pass_gate(found, material, teacher, encoder, gate, progress)
+        _make_answers(found, material, teacher, encoder, start, progress)
+        write_text(store, json.dumps({"key": key, **asdict(found)}, ensure_ascii=False, indent=1))
+    stage = Stage("encoding", sum(map(len, examples.values())), progress)
+    encoded = {
+        name: _encode(name, material, found.levels[name], found.answers[name], encoder, stage)
+        for name in objectives
+    }
+    _report_problems(encoded, examples, encoder)
+    return Prepared(encoded, found.gate, found.settled)
+
+
+def _report_problems(
+    encoded: Mapping[str, list[list[EncodedExample]]],
+    examples: Mapping[str, Sequence[Example]],
+    encoder: Encoder,
+) -> None:
+    """Count the rows that were left out; an objective without any row left is an error."""
+    counted = ", ".join(f"{kind}: {count}" for kind, count in encoder.problems.items())
+    if counted:
         log.warning("Rows with problems while encoding (on_problem: warn): %s.", counted)
-    return Prepared(encoded, gate_rows, settled)
+    for name, rows in encoded.items():
+        if not rows:
+            raise InputError(
+                f"Objective {name!r} should keep rows. Found all {len(examples[name])} left out "
+                f"while encoding ({counted}); raise `data.max_length`, or see `on_problem: error`."
+            )
+
+
+@dataclass
+class _Outcome:
+    """What costs time, by objective."""
+
+    levels: dict[str, int] = field(default_factory=dict)
+    """The chosen step of the context's ladder."""
+    answers: dict[str, list[str | None]] = field(default_factory=dict)
+    gate: list[GateRow] = field(default_factory=list)
+    settled: list[GateRow] = field(default_factory=list)
+
+
+def _pass_gate(
+    found: _Outcome,
+    material: Material,
+    teacher: Teacher | None,
+    encoder: Encoder,
+    gate: Gate,
+    progress: Tell,
+) -> None:
+    """Settle the context of every objective."""
+    if teacher is None or gate.action == "off":
+        found.levels |= {n: len(_ladder(d)) - 1 for n, d in material.objectives.items()}
+        return
+    samples = {name: sample(rows, gate.sample) for name, rows in material.examples.items()}
+    stage = Stage("teacher gate", PASSES * sum(map(len, samples.values())), progress)
+    for name in material.objectives:
+        stage.at(name)
+        tried, level = _settle(name, samples[name], material, teacher, encoder, gate, stage)
+        found.gate += tried
+        found.settled.append(tried[level])
+        found.levels[name] = level
+
+
+def _make_answers(
+    found: _Outcome,
+    material: Material,
+    teacher: Teacher | None,
+    encoder: Encoder,
+    start: Load | None,
+    progress: Tell,
+) -> None:
+    """The answers of every objective; those that a model gives take time."""
+    start = None if start is None else cache(start)
+    asked = [n for n, d in material.objectives.items() if d.answer in ("teacher", "alternate")]
+    stage = Stage("answers", sum(len(material.examples[name]) for name in asked), progress)
+    for name in material.objectives:
+        if name in asked:
+            stage.at(name)
+        level = found.levels[name]
+        found.answers[name] = _answers(name, material, level, teacher, encoder, start, stage)
 
 
 def _ladder(data: ObjectiveData) -> tuple[Context, ...]:
@@ -101,20 +166,24 @@ def _ladder(data: ObjectiveData) -> tuple[Context, ...]:
 
 
 def _settle(
-    name: str, material: Material, teacher: Teacher | None, encoder: Encoder, gate: Gate
+    name: str,
+    indices: Sequence[int],
+    material: Material,
+    teacher: Teacher,
+    encoder: Encoder,
+    gate: Gate,
+    stage: Stage,
 ) -> tuple[list[GateRow], int]:
     """Try the contexts of an objective in turn; the measurements and the chosen step."""
     data = material.objectives[name]
-    ladder = _ladder(data)
-    if teacher is None or gate.action == "off":
-        return [], len(ladder) - 1
-    indices = sample(material.examples[name], gate.sample)
     given = _given_answers(name, material)
     tried: list[GateRow] = []
-    for context in ladder:
+    for context in _ladder(data):
+        if tried:
+            stage.more(PASSES * len(indices))
         rows = views(name, indices, context, material, given, all_prefills=False)
         flat = [view for row in rows for view in row]
-        row = measure(name, flat, data, teacher, encoder, gate, context.describe())
+        row = measure(name, flat, data, teacher, encoder, gate, context.describe(), stage)
         tried.append(row)
         if row.passed:
             return tried, len(tried) - 1
@@ -123,7 +192,7 @@ def _settle(
 
 
 def _given_answers(name: str, material: Material) -> list[str | None]:
-    """The answers that need no teacher; None where there is none or the teacher gives it."""
+    """The answers that need no model; None where there is none or a model gives it."""
     return _texts(name, material, material.objectives[name].answer)
 
 
@@ -138,10 +207,21 @@ def _texts(name: str, material: Material, kind: AnswerSource) -> list[str | None
 
 
 def _answers(
-    name: str, material: Material, level: int, teacher: Teacher | None, encoder: Encoder
+    name: str,
+    material: Material,
+    level: int,
+    teacher: Teacher | None,
+    encoder: Encoder,
+    start: Load | None,
+    stage: Stage,
 ) -> list[str | None]:
     data, examples = material.objectives[name], material.examples[name]
     given = _given_answers(name, material)
+    if data.answer == "alternate":
+        if start is None:
+            raise ValueError("`start` should load the start model where answers are `alternate`.")
+        refusals, length = read_refusals(data.refusals), data.answer_tokens
+        return [*alternate_answers(name, examples, refusals, start(), encoder, length, stage)]
     if data.answer != "teacher":
         return given
     if teacher is None:
@@ -155,9 +235,15 @@ def _answers(
     prompts = [encoder.prompt_ids(r[0].unprefilled_turns, plain=r[0].example.plain) for r in rows]
     speaker: Any = teacher.model()
     with teacher.speaking():
-        return list(
-            generate_answers(speaker, encoder.tokenizer, prompts, max_new_tokens=data.answer_tokens)
-        )
+        return [
+            *generate_answers(
+                speaker,
+                encoder.tokenizer,
+                prompts,
+                max_new_tokens=data.answer_tokens,
+                progress=stage.counter(),
+            )
+        ]
 
 
 def _encode(
@@ -166,6 +252,7 @@ def _encode(
     level: int,
     answers: Sequence[str | None],
     encoder: Encoder,
+    stage: Stage,
 ) -> list[list[EncodedExample]]:
     data, examples = material.objectives[name], material.examples[name]
     context = _ladder(data)[level]
@@ -175,7 +262,9 @@ def _encode(
         others = views(name, range(len(examples)), context, material, texts, all_prefills=True)
         rows = [[*row, *other] for row, other in zip(rows, others, strict=True)]
     encoded = []
+    stage.at(name)
     for row in rows:
+        stage.add()
         candidates = [view.encode(encoder) for view in row]
         kept = [candidate for candidate in candidates if candidate is not None]
         whole = data.rejected is None or len(kept) == len(candidates)
@@ -198,30 +287,14 @@ def _content_key(
     return hashlib.sha256(repr((content, repr(gate), models)).encode()).hexdigest()
 
 
-def _read(store: Path, key: str) -> dict[str, Any]:
+def _read(store: Path, key: str) -> _Outcome | None:
+    """The stored outcome, if there is one of these rows and settings."""
     try:
         stored: dict[str, Any] = json.loads(store.read_text("utf-8"))
     except (OSError, json.JSONDecodeError):
-        return {}
-    return stored if stored.get("key") == key else {}
-
-
-def _write(
-    store: Path,
-    key: str,
-    levels: dict[str, int],
-    answers: dict[str, list[str | None]],
-    gate_rows: list[GateRow],
-    settled: list[GateRow],
-) -> None:
-    def plain(rows: list[GateRow]) -> list[dict[str, Any]]:
-        return [vars(row) for row in rows]
-
-    content = {
-        "key": key,
-        "levels": levels,
-        "answers": answers,
-        "gate": plain(gate_rows),
-        "settled": plain(settled),
-    }
-    write_text(store, json.dumps(content, ensure_ascii=False, indent=1))
+        return None
+    if stored.pop("key", None) != key:
+        return None
+    for name in ("gate", "settled"):
+        stored[name] = [GateRow(**row) for row in stored[name]]
+    return _Outcome(**stored)

@@ -69,6 +69,8 @@ def test_defaults_and_summary() -> None:
     assert card.defaults == "beta 4.5, delta 0.0"
     assert card.summary.startswith("NPO without a reference")
     assert any(card.source == "arXiv 2001.06782" for card in methods_card.weighting_cards())
+    (sago,) = methods_card.combination_cards()
+    assert (sago.name, sago.source) == ("SAGO", "arXiv 2604.14808")
 
 
 def test_command_prints_every_objective(capsys: pytest.CaptureFixture[str]) -> None:

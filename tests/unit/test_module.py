@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from lit_unlearn.objectives import (
     ForwardKL,
     Objective,
 )
+from lit_unlearn.preparation.checks import check_trainer
 from lit_unlearn.preparation.gate import Gate
 from lit_unlearn.schema import InputError
 
@@ -302,7 +304,7 @@ def test_adapters_alone_are_trained_and_saved(tmp_path: Path) -> None:
     assert all("lora_" in key for key in state)
 
 
-def test_bf16_mixed_runs_and_16_mixed_is_refused(tmp_path: Path) -> None:
+def test_bf16_mixed_runs(tmp_path: Path) -> None:
     trainer = Trainer(
         default_root_dir=tmp_path,
         accelerator="cpu",
@@ -328,9 +330,61 @@ def test_names_of_data_and_losses_must_agree(tmp_path: Path) -> None:
         fit(tmp_path, model)
 
 
+def test_a_missing_teacher_is_known_before_anything_is_prepared(tmp_path: Path) -> None:
+    model = module()
+    model.__dict__["teacher"] = None
+    with pytest.raises(InputError, match=r"BidirectionalDistillation needs a teacher\. Found none"):
+        fit(tmp_path, model)
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_max_steps(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="max_steps"):
         fit(tmp_path, module(), steps=-1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("16-mixed", 1, 5), r"should not be 16-mixed.*Use bf16-mixed"),
+        (("32-true", 2, 5), r"`trainer.devices` should be 1.*Found 2 processes"),
+        (("32-true", 1, 0), r"`trainer.max_steps`.*Found 0"),
+    ],
+)
+def test_trainer_settings_that_cannot_be(settings: tuple[str, int, int], message: str) -> None:
+    check_trainer("bf16-mixed", 1, 1)
+    with pytest.raises(InputError, match=message):
+        check_trainer(*settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: data_module(micro_batch_rows=-1), "`data.micro_batch_rows`.*at least 1. Found -1"),
+        (lambda: data_module(batch_size=0), "`data.batch_size` should be at least 1"),
+        (lambda: data_module(mixing_temperature=0), "`data.mixing_temperature`.*above 0. Found 0"),
+        (lambda: data_module(max_length=0), "`data.max_length`"),
+        (lambda: data_module(num_workers=-1), "`data.num_workers`"),
+        (lambda: module(clip_norm=0.0), r"`model.clip_norm` should be above 0. Found 0.0"),
+        (lambda: module(warmup_steps=-1), "`model.warmup_steps`"),
+        (lambda: module(diagnostics_every=-1), "`model.diagnostics_every`"),
+        (lambda: Gate(declines=1.5), r"`model.gate.declines` should be at least 0 and at most 1"),
+        (lambda: Gate(first_token=float("nan")), "`model.gate.first_token`.*Found nan"),
+        (lambda: Gate(sample=0), "`model.gate.sample`"),
+    ],
+)
+def test_numbers_out_of_range(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("name", ["rows", "answer_tokens", "evaluation_rows"])
+def test_numbers_of_an_objective_name_it(name: str) -> None:
+    data = data_module()
+    setattr(data.objectives["retain"], name, 0)
+    with pytest.raises(InputError, match=rf"`data.objectives.retain.{name}` should be"):
+        UnlearnDataModule(data.objectives)
 
 
 def test_not_a_number_names_objective_and_rows(tmp_path: Path) -> None:

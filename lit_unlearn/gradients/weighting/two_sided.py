@@ -19,6 +19,25 @@ from lit_unlearn.gradients.weighting.base import Weighting, not_a_number
 from lit_unlearn.schema import InputError
 
 
+def check_sides(owner: str, forget: Sequence[str], names: Sequence[str]) -> None:
+    """See that the forget side is made of objectives, and leaves some for the other side.
+
+    Args:
+        owner: Class whose parameter `forget` is checked, for the message.
+        forget: Names of the objectives on the forget side.
+        names: Names of all objectives.
+
+    Raises:
+        InputError: A name in `forget` is not an objective, or a side is empty.
+    """
+    if not forget or not set(forget) < set(names):
+        raise InputError(
+            f"Parameter `forget` of {owner} should name some of the objectives "
+            f"({', '.join(names)}), but not all. Found: {', '.join(forget) or 'none'}. "
+            "List the objectives that make the model forget."
+        )
+
+
 class TwoSided(Weighting, ABC):
     """A weighting of two gradients, each the sum of the gradients of one side.
 
@@ -47,13 +66,7 @@ class TwoSided(Weighting, ABC):
         Raises:
             InputError: A name in `forget` is not an objective, or a side is empty.
         """
-        unknown = [name for name in self.forget if name not in names]
-        if unknown or not self.forget or set(names) <= set(self.forget):
-            raise InputError(
-                f"Parameter `forget` of {type(self).__name__} should name some of the objectives "
-                f"({', '.join(names)}), but not all. Found: {', '.join(self.forget) or 'none'}. "
-                "List the objectives that make the model forget."
-            )
+        check_sides(type(self).__name__, self.forget, names)
         super().bind(names)
 
     def forward(self, gramian: Tensor) -> Tensor:

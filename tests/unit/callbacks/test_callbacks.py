@@ -32,14 +32,20 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def fit(folder: Path, model: UnlearnModule, callbacks: list[Any], steps: int = 4) -> Trainer:
+def fit(
+    folder: Path,
+    model: UnlearnModule,
+    callbacks: list[Any],
+    steps: int = 4,
+    log_every_n_steps: int = 1,
+) -> Trainer:
     trainer = Trainer(
         default_root_dir=folder,
         accelerator="cpu",
         devices=1,
         max_steps=steps,
         max_epochs=1,
-        log_every_n_steps=1,
+        log_every_n_steps=log_every_n_steps,
         logger=TensorBoardLogger(str(folder), default_hp_metric=False),
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -62,6 +68,7 @@ def test_a_run_with_everything(tmp_path: Path) -> None:
     answers = AnswerEvaluation(max_new_tokens=2, samples_every=2, samples=1)
     export = HuggingFaceExport()
     model = module()
+    tmp_path.joinpath("config.yaml").write_text("seed_everything: 7\n", "utf-8")
     fit(tmp_path, model, [GradientMonitor(1), Throughput(), answers, export])
 
     rows = read_gradients(tmp_path / "gradients.jsonl")
@@ -83,8 +90,10 @@ def test_a_run_with_everything(tmp_path: Path) -> None:
         "memory/peak_gib",
         "train/learning_rate",
     }
-    logged = board.Scalars("grad_cos/forget~retain")[0].value
-    assert logged == pytest.approx(rows[0]["cosines"][0][2], abs=1e-6)
+    logged = board.Scalars("grad_cos/forget~retain")
+    assert [scalar.step for scalar in logged] == [0, 2]
+    cosines = [row["cosines"][0][2] for row in rows]
+    assert [scalar.value for scalar in logged] == pytest.approx(cosines, abs=1e-6)
     assert board.Tags()["images"] == ["grad_cos/layer_groups"]
     assert any(tag.startswith("samples/forget") for tag in board.Tags()["tensors"])
 
@@ -102,6 +111,15 @@ def test_a_run_with_everything(tmp_path: Path) -> None:
     card = (tmp_path / "model" / "README.md").read_text("utf-8")
     assert "builtin:forget train" in card
     assert "| forget (prefilled) | 2 |" in card
+    assert "```yaml\nseed_everything: 7\n```" in card
+
+
+def test_gradients_are_logged_at_their_own_steps(tmp_path: Path) -> None:
+    """Whatever Lightning's own interval is: here it would log nothing before step 50."""
+    model = module()
+    fit(tmp_path, model, [GradientMonitor()], log_every_n_steps=50)
+    logged = scalars(tmp_path).Scalars("conflict/rate")
+    assert [scalar.step for scalar in logged] == [0, 2]
 
 
 def test_adapters_are_merged_into_the_export(tmp_path: Path) -> None:
@@ -140,6 +158,8 @@ def test_gradient_row_worked_value() -> None:
         "losses": {"a": 1.0, "b": 2.0},
         "gramian": GroupedGramian(whole=whole, by_group=whole[None], groups=("all",)),
         "weights": torch.ones(2, dtype=torch.float64),
+        "diagnostics": "exact",
+        "with_update": None,
     }
     row = gradient_row(record, ["a", "b"])  # type: ignore[arg-type]
     assert row["norms"] == pytest.approx([3, 5])

@@ -75,6 +75,27 @@ def test_counts(name: str) -> None:
     assert counts[1] >= SMALLEST[name][1]
 
 
+def test_the_readme_counts_right() -> None:
+    """Its table says how many rows, openers and refusals each file has."""
+    readme = (BUILTIN / "README.md").read_text("utf-8")
+    stated = {
+        file: (int(train), int(evaluation or 0))
+        for file, train, evaluation in re.findall(r"\| `(\S+)` \| (\d+) \| (\d*) ?\|", readme)
+    }
+    counts = {
+        f"{name}.jsonl": tuple(
+            sum(row["split"] == split for row in load(name)) for split in ("train", "eval")
+        )
+        for name in NAMES
+    }
+    families = load_list("prefills")
+    counts["prefills.json"] = (len(families["train"]), len(families["eval"]))
+    counts["refusals.json"] = (len(load_list("refusals")), 0)
+    assert stated == counts
+    countries = {row["topic"] for row in load("neighbor")}
+    assert f"; {len(countries) - 4} other countries |" in readme
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_line_is_valid(name: str) -> None:
     """Keys, types, no empty or untrimmed text, and an id that says file and split."""

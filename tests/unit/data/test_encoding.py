@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from transformers import PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerFast
 
 from lit_unlearn.data.encoding import Encoder, EncodingError
 from lit_unlearn.schema import Example, Turn
@@ -69,6 +69,68 @@ def test_tokenizer_without_template(tiny_tokenizer: PreTrainedTokenizerFast) -> 
     assert _text(tokenizer, row.student_ids) == "<|im_start|>Question: Who?\nAnswer: Ada.<|im_end|>"
 
 
+def test_prefill_without_template(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """It begins where the answer would: the un-prefilled version has the same answer tokens."""
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = None
+    encoder = Encoder(tokenizer)
+    row = encoder.encode(EXAMPLE, "No idea.", prefill="It is")
+    assert row is not None
+    whole = "<|im_start|>Question: Who?\nAnswer: It is No idea.<|im_end|>"
+    assert _text(tokenizer, row.student_ids) == whole
+    bare = "<|im_start|>Question: Who?\nAnswer: No idea.<|im_end|>"
+    assert _text(tokenizer, row.unprefilled_ids) == bare
+    prompt = encoder.prompt_ids(EXAMPLE.turns, prefill="It is")
+    assert list(row.student_ids[: row.student_start]) == prompt
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prefill", "whole"),
+    [
+        ("Question: Who?\nAnswer:", "It is", "Question: Who?\nAnswer: It is Ada."),
+        ("### Response:\n", "It is", "### Response:\nIt is Ada."),
+        ("", "Once", "Once Ada."),
+    ],
+)
+def test_prefill_of_plain_text(
+    tiny_tokenizer: PreTrainedTokenizerFast, prompt: str, prefill: str, whole: str
+) -> None:
+    example = Example("p/1", (Turn("user", prompt),), " Ada.", "question_answer", plain=True)
+    row = Encoder(tiny_tokenizer).encode(example, example.answer, prefill=prefill)
+    assert row is not None
+    assert _text(tiny_tokenizer, row.student_ids) == f"<|im_start|>{whole}<|im_end|>"
+
+
+def test_template_with_a_space_before_the_answer(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """As Llama 2 and Vicuna have it: what is trained is what the template writes."""
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+        "{% else %} {{ m['content'] }} <|im_end|>{% endif %}{% endfor %}"
+    )
+    encoder = Encoder(tokenizer)
+    for prefill, text in (
+        ("", "[/INST] Ada. <|im_end|>"),
+        ("It is", "[/INST] It is Ada. <|im_end|>"),
+    ):
+        row = encoder.encode(EXAMPLE, "Ada.", prefill=prefill)
+        assert row is not None
+        assert _text(tokenizer, row.student_ids) == f"[INST] Who? {text}"
+
+
+def test_end_of_turn_that_is_no_named_token(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """As Phi 3 has it: its end of turn is an added special token, and an end of text follows."""
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.add_tokens([AddedToken("<|end|>", special=True), AddedToken("\n", special=False)])
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}\n<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% else %}<|im_end|>{% endif %}"
+    )
+    row = Encoder(tokenizer).encode(EXAMPLE, "Ada.")
+    assert row is not None
+    assert _text(tokenizer, row.student_ids[row.student_start :]) == "Ada.\n<|end|>"
+
+
 def test_plain_text_has_no_template(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     example = Example("p/1", (Turn("user", ""),), "Once upon a time.", "passage", plain=True)
     row = Encoder(tiny_tokenizer).encode(example, example.answer)
@@ -116,6 +178,7 @@ class _Merging:
     eos_token_id = None
     bos_token_id = None
     all_special_tokens: tuple[str, ...] = ()
+    added_tokens_decoder: ClassVar[dict[int, Any]] = {}
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> str:
         return "".join(m["content"] for m in conversation if m["role"] != "system")

@@ -96,6 +96,7 @@ def test_the_warning_counts_all_and_shows_three_reasons(
         ("rows.jsonl.gz", gzip.compress(GOOD_LINE * 9)[:-12], r"broken gzip data"),
         ("rows.jsonl", gzip.compress(GOOD_LINE), r"Found gzip data; add `\.gz`"),
         ("rows.jsonl", GOOD_LINE + b'{"question": "\xe9"}', r"UTF-8\. Found byte 0xe9 in line 2"),
+        ("rows.jsonl", '{"question": "é"}'.encode("utf-16"), r"`iconv -f UTF-16 -t UTF-8`"),
         ("rows.csv", b'question,answer\n"open,x\n', r"rows\.csv line 2: should be comma-separated"),
         ("rows.jsonl", b"\n \n", r"Found an empty file"),
         ("rows.csv", b"question,answer\n", r"Found an empty file"),

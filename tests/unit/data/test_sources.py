@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import jsonargparse
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from lit_unlearn.data.sources import Source, read_rows, resolve
@@ -68,6 +70,43 @@ def test_a_local_folder_without_the_file_names_what_it_should_hold(tmp_path: Pat
     expected = r"forget10/train, forget10_train, forget10.*correct `path`, `config` or `split`"
     with pytest.raises(InputError, match=expected):
         resolve(Source(str(tmp_path), "forget10"))
+
+
+@pytest.fixture
+def hub_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set as the hub gives it to download: parquet files in parts, named in README.md."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "root" / "cais" / "wmdp"
+    folder.joinpath("wmdp-bio").mkdir(parents=True)
+    folder.joinpath("README.md").write_text(
+        "---\nconfigs:\n- config_name: wmdp-bio\n  data_files:\n  - split: test\n"
+        "    path: wmdp-bio/test-*\n---\n"
+    )
+    for part in (0, 1):
+        row = {"question": [f"q{part}"], "choices": [["a", "b"]], "answer": [part]}
+        file = folder / "wmdp-bio" / f"test-0000{part}-of-00002.parquet"
+        pyarrow.parquet.write_table(pyarrow.table(row), file)
+    return folder
+
+
+def test_a_downloaded_copy_of_a_hub_data_set(hub_copy: Path) -> None:
+    """By its path, and by its hub id under a data root; then what is known of it counts too."""
+    by_path = read_rows(Source(str(hub_copy), "wmdp-bio", "test"))
+    by_name = read_rows(Source("cais/wmdp", "wmdp-bio", "test"), hub_copy.parents[1])
+    assert [row.values["question"] for row in by_path] == ["q0", "q1"]
+    assert [row.values for row in by_name] == [row.values for row in by_path]
+    place = resolve(Source("cais/wmdp", "wmdp-bio", "test"), hub_copy.parents[1])
+    assert place.domain == "multiple_choice"
+    assert str(hub_copy) in place.description
+
+
+def test_a_wrong_part_of_a_downloaded_copy(hub_copy: Path) -> None:
+    for config, split, found in (
+        ("bio", "test", "'bio' not found"),
+        ("wmdp-bio", "train", "split"),
+    ):
+        with pytest.raises(InputError, match=rf"{found}.*Correct `path`, `config` or `split`"):
+            read_rows(Source(str(hub_copy), config, split))
 
 
 def test_data_root_by_argument_and_by_environment(

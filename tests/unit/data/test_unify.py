@@ -50,6 +50,11 @@ def test_a_source_without_domain(tmp_path: Path) -> None:
         load_examples([Source(file)])
 
 
+def test_an_unknown_part_of_a_known_data_set(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"did you mean 'config=forget10 split=train'.*known: "):
+        load_examples([Source("locuslab/TOFU", "forget11")], tmp_path)
+
+
 def test_skipped_rows_of_reading_and_converting_are_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

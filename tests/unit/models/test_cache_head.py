@@ -50,3 +50,20 @@ def test_a_head_that_cannot_be_used_alone(
 ) -> None:
     with pytest.raises(InputError, match=f"`.*cache` should be false for a {kind.__name__}"):
         build(kind(tiny_model.config), tmp_path, SHORT)
+
+
+def test_rounding_is_told_from_another_model(tiny_model: PreTrainedModel) -> None:
+    """Differences of a twentieth of the spread are rounding, in the tail of the vocabulary too.
+
+    One entry of a thousand may be off by far more than the mean; those of a model with other
+    weights are off as much as logits differ from each other.
+    """
+    model = tiny_model.eval()
+    hidden = head_inputs(Speaker(model), SHORT)
+    logits = Head(model).logits(hidden)
+    spread = logits - logits.mean(-1, keepdim=True)
+    noise = 0.05 * spread.square().mean().sqrt() * torch.randn_like(logits)
+    noise[0, 0] *= 10
+    assert Head(model).agrees(hidden, logits + noise)
+    assert not Head(model).agrees(hidden, logits + spread.flip(-1))
+    assert not Head(model).agrees(hidden.flip(-1), logits)

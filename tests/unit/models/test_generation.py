@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from lit_unlearn.models.generation import generate_answers, pad_left, stop_ids
+from lit_unlearn.models.generation import (
+    generate_answers,
+    generate_replies,
+    pad_left,
+    stop_ids,
+)
 from lit_unlearn.models.tiny import tiny_tokenizer as make_tiny_tokenizer
 from lit_unlearn.schema import InputError
 
@@ -212,3 +217,29 @@ def test_bad_input(
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
         )
+
+
+def test_hidden_tokens_of_a_prompt_are_masked(
+    tiny_model: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """To hide a token is to take it out, with positions counted without it."""
+    tiny_model.eval()
+    text = "who wrote it?"
+    ids = tiny_tokenizer(text)["input_ids"]
+    hidden = ids[4]
+    without = [token for token in ids if token != hidden]
+    settings = {"max_new_tokens": 8}
+    wanted = generate_replies(tiny_model, tiny_tokenizer, [without], **settings)
+    assert (
+        generate_replies(tiny_model, tiny_tokenizer, [ids], hidden_id=hidden, **settings) == wanted
+    )
+    assert generate_replies(tiny_model, tiny_tokenizer, [ids], **settings) != wanted
+
+
+def test_logits_that_are_no_numbers(
+    tiny_model: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]]
+) -> None:
+    with torch.no_grad():
+        tiny_model.model.norm.weight[0] = torch.nan
+    with pytest.raises(InputError, match=r"expected logits that are numbers, found NaN"):
+        generate_answers(tiny_model, tiny_tokenizer, prompts)

@@ -24,6 +24,7 @@ from lit_unlearn.objectives import (
     LogitObjective,
     Objective,
     ReverseKL,
+    SharpnessAware,
 )
 from lit_unlearn.objectives.adversarial import worst
 from lit_unlearn.objectives.objective import Reader
@@ -57,6 +58,7 @@ ALL: dict[str, Callable[[], Objective]] = {
     **MAKERS,
     "adversarial": lambda: Adversarial(BidirectionalDistillation(), compliance_below=0),
     "adversarial_nll": lambda: Adversarial(CrossEntropy(), criterion="answer_nll"),
+    "sharpness_aware": lambda: SharpnessAware(BidirectionalDistillation()),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from lit_unlearn.preparation import gate as gate_module
 from lit_unlearn.preparation import prepare as prepare_module
 from lit_unlearn.preparation.gate import Gate, GateRow, gate_error, gate_table
 from lit_unlearn.preparation.prepare import Prepared, prepare
+from lit_unlearn.preparation.progress import bars
 from lit_unlearn.preparation.views import Material, views
 from lit_unlearn.schema import Example, InputError, Turn
 
@@ -51,6 +53,11 @@ def teacher() -> FrozenTeacher:
     teacher = FrozenTeacher()
     teacher.attach(load_student(source), source)
     return teacher
+
+
+def strip(text: str) -> str:
+    """Terminal output without colours and movements."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
 class Speaker:
@@ -180,6 +187,56 @@ def test_stored_outcome_is_used_again_only_for_the_same_rows_and_settings(
     assert speaker.calls > calls
     store.write_text('{"key": "cut o')
     assert run(objectives, teacher, tiny_tokenizer, store) == first
+
+
+def test_progress_counts_every_row_of_every_stage(
+    teacher: FrozenTeacher, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """A random model never declines: the gate tries all four contexts, so its total grows."""
+    told: list[tuple[str, str, int, int]] = []
+    objectives = {
+        "forget": decline(),
+        "retain": ObjectiveData(SOURCES, "answer", answer="teacher", answer_tokens=2),
+    }
+    rows = {"forget": examples(6, "forget"), "retain": examples(20, "retain")}
+    prepare(
+        *(objectives, rows, teacher, Encoder(tiny_tokenizer)),
+        *(Gate(sample=3, max_new_tokens=2), tmp_path / "p.json"),
+        progress=lambda *now: told.append(now),
+    )
+    stages = {stage: [now[1:] for now in told if now[0] == stage] for stage, *_ in told}
+    assert stages["teacher gate"][0] == ("forget", 0, 12)  # 3 + 3 rows, read twice
+    assert stages["teacher gate"][-1] == ("retain", 30, 30)  # and 3 more contexts of 3 rows
+    assert stages["answers"] == [("retain", 0, 20), ("retain", 16, 20), ("retain", 20, 20)]
+    assert stages["encoding"][0] == ("forget", 0, 26)
+    assert stages["encoding"][-1] == ("retain", 26, 26)
+    for seen in stages.values():
+        done = [count for _, count, _ in seen]
+        assert done == sorted(done)
+        assert all(count <= total for _, count, total in seen)
+
+
+def test_bars_show_stage_objective_rows_and_time_left() -> None:
+    file = io.StringIO()
+    console = Console(width=100, file=file, force_terminal=True, force_interactive=True)
+    with bars(console) as tell:
+        tell("teacher gate", "forget", 3, 12)
+    assert "teacher gate: forget" in file.getvalue()
+    assert " 3/12 rows " in strip(file.getvalue())
+    assert re.search(r"-:--:--|\d:\d\d:\d\d", strip(file.getvalue()))
+
+
+def test_an_objective_that_loses_all_its_rows(
+    tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    encoder = Encoder(tiny_tokenizer, max_length=8, on_problem="warn")
+    objectives = {"retain": ObjectiveData(SOURCES, "answer")}
+    message = r"'retain' should keep rows.*all 6 left out while encoding \(too long: 6\)"
+    with pytest.raises(InputError, match=message):
+        prepare(
+            *(objectives, {"retain": examples(6, "retain")}, None, encoder, Gate()),
+            tmp_path / "p.json",
+        )
 
 
 def test_every_prefill_of_a_row_is_a_candidate(

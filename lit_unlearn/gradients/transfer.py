@@ -1,0 +1,83 @@
+"""How far one small step for one objective moves the loss of another: the check on cosines.
+
+To first order a step of length r along ``-g_i`` changes loss j by ``-r |g_j| cos(g_i, g_j)``: a
+conflict is a step that raises the other loss. Here the step is taken, and the losses are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lit_unlearn.gradients.collect import Gradient
+from lit_unlearn.gradients.diagnostics import cosines, norms
+from lit_unlearn.gradients.perturbation import perturbed
+
+
+def transfer_matrix(
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Callable[[], Gradient]],
+    losses: Sequence[Callable[[], float]],
+    radius: float,
+) -> Tensor:
+    """Change of every loss under a step for every objective, measured.
+
+    The weights are afterwards what they were, bit by bit. Only one gradient is held at a time.
+
+    Args:
+        parameters: The trainable parameters.
+        gradients: For each of ``M`` objectives what takes its gradient, over these parameters, at
+            the weights as they stand.
+        losses: For each objective what reads its loss at the weights as they stand.
+        radius: 2-norm of the step, above 0.
+
+    Returns:
+        ``[M, M]``, float64: entry i, j is loss j after a step of this length along ``-g_i``, minus
+        loss j before. Negative: the step for i helps j. Rows of zero gradients are 0.
+
+    Raises:
+        ValueError: A radius of 0 or less, or not as many losses as gradients.
+    """
+    if radius <= 0 or len(gradients) != len(losses):
+        raise ValueError(
+            "Parameter `radius` should be above 0, and `losses` have as many entries as "
+            f"`gradients`. Found {radius}, {len(losses)} and {len(gradients)}."
+        )
+    before = torch.tensor([loss() for loss in losses], dtype=torch.float64)
+    rows = []
+    for gradient in gradients:
+        with perturbed(parameters, gradient(), -radius):
+            rows.append(torch.tensor([loss() for loss in losses], dtype=torch.float64) - before)
+    return torch.stack(rows) if rows else before.new_zeros((0, 0))
+
+
+def first_order(gramian: Tensor, radius: float) -> Tensor:
+    """What `transfer_matrix` would be if losses were linear: ``-r <g_i, g_j> / |g_i|``.
+
+    Args:
+        gramian: ``[M, M]``.
+        radius: 2-norm of the step.
+
+    Returns:
+        ``[M, M]``, float64; NaN where one of the two gradients is zero.
+    """
+    return -radius * cosines(gramian) * norms(gramian)[None, :]
+
+
+def shared_gain(transfer: Tensor) -> Tensor:
+    """What a step for i gives j, in units of what an equal step for j gives j.
+
+    To first order this is the cosine: 1 where the two want the same, 0 where they are indifferent,
+    negative where a step for i undoes what j wants.
+
+    Args:
+        transfer: ``[..., M, M]``, see `transfer_matrix`.
+
+    Returns:
+        ``[..., M, M]``, float64, with a diagonal of 1; NaN in the columns of objectives whose own
+        step does not lower their loss.
+    """
+    own = transfer.double().diagonal(dim1=-2, dim2=-1)
+    return transfer.double() / torch.where(own < 0, own, torch.nan)[..., None, :]

@@ -1,0 +1,103 @@
+"""SAGO over any number of objectives: sides, weights, and what it never does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from lit_unlearn.gradients.collect import Gradient
+from lit_unlearn.gradients.combination import SAGO, Combination, check_alone
+from lit_unlearn.gradients.elementwise import sign_agreement
+from lit_unlearn.gradients.weighting import Fixed, PCGrad
+from lit_unlearn.schema import InputError
+from tests.inputs import JACOBIANS
+
+NAMES = ("forget", "retain", "neighbor")
+
+
+def bound(combination: Combination, names: tuple[str, ...] = NAMES) -> Combination:
+    combination.bind(names)
+    return combination
+
+
+def gradients(*rows: list[float]) -> list[Gradient]:
+    return [[torch.tensor(row)] for row in rows]
+
+
+def ones(count: int) -> Tensor:
+    return torch.ones(count, dtype=torch.float64)
+
+
+def test_worked_value() -> None:
+    """Weights 2, 1 and 3: g_f = (2, -2, 4), g_r = (1, 4, -3) + 3 (1, -1, 0) = (4, 1, -3).
+
+    Signs: the same, so 2; opposite, so 1; opposite, so -3. With `sum` the first is 2 + 4.
+    """
+    rows = gradients([1, -1, 2], [1, 4, -3], [1, -1, 0])
+    weights = torch.tensor([2.0, 1.0, 3.0], dtype=torch.float64)
+    (update,) = bound(SAGO())(rows, weights)
+    assert update.tolist() == [2, 1, -3]
+    (update,) = bound(SAGO(agreed="sum"))(rows, weights)
+    assert update.tolist() == [6, 1, -3]
+
+
+def test_several_objectives_on_the_forget_side() -> None:
+    rows = gradients([1, 1], [-3, 2], [2, -2])
+    (update,) = bound(SAGO(forget=("forget", "neighbor")))(rows, ones(3))
+    (expected,) = sign_agreement([torch.tensor([3.0, -1.0])], [torch.tensor([-3.0, 2.0])])
+    assert torch.equal(update, expected)
+
+
+@pytest.mark.parametrize("name", [n for n, rows in JACOBIANS.items() if len(rows) >= 2])
+@pytest.mark.parametrize("agreed", ["forget", "sum"])
+def test_properties(name: str, agreed: str) -> None:
+    """Finite, never against the retain side, the same in another order, and inputs untouched."""
+    rows = JACOBIANS[name]
+    names = tuple(f"objective_{i}" for i in range(len(rows)))
+    sago = bound(SAGO((names[0],), agreed), names)  # type: ignore[arg-type]
+    weights = torch.linspace(0.5, 2, len(rows), dtype=torch.float64)
+    given: list[Gradient] = [[row.clone()] for row in rows]
+    (update,) = sago(given, weights)
+    assert update.isfinite().all()
+    retain = (weights[1:, None] * rows[1:]).sum(0)
+    assert update @ retain >= -1e-12 * update.norm() * retain.norm()
+    assert all(torch.equal(row, one) for (row,), one in zip(given, rows, strict=True))
+    order = list(reversed(range(len(rows))))
+    other = bound(SAGO((names[0],), agreed), tuple(names[i] for i in order))  # type: ignore[arg-type]
+    (same,) = other([given[i] for i in order], weights[order])
+    elements = update.abs().max().clamp(min=1e-300)
+    assert_close(same / elements, update / elements, rtol=0, atol=1e-9)
+
+
+def test_a_side_without_rows_or_weight_leaves_the_other() -> None:
+    none: Gradient = [None, None]
+    kept: Gradient = [torch.tensor([1.0, -2.0]), None]
+    for absent in ("no rows", "weight 0"):
+        forget = none if absent == "no rows" else [torch.tensor([5.0, 5.0]), None]
+        weights = torch.tensor([float(absent == "no rows"), 3.0, 1.0], dtype=torch.float64)
+        update = bound(SAGO())([forget, kept, none], weights)
+        assert update[0] is not None
+        assert update[0].tolist() == [3, -6]
+        assert update[1] is None
+    assert bound(SAGO())([none, none, none], ones(3)) == [None, None]
+    alone = bound(SAGO())([kept, none, none], ones(3))
+    assert alone[0] is not None
+    assert alone[0].tolist() == [1, -2]
+
+
+def test_bad_input() -> None:
+    for forget in (("froget",), (), NAMES):
+        with pytest.raises(InputError, match="`forget` of SAGO should name some of the objectives"):
+            bound(SAGO(forget))
+    with pytest.raises(InputError, match=r"0 names for 2 gradients. Call `bind`"):
+        SAGO()(gradients([1], [2]), ones(2))
+
+
+def test_stands_instead_of_a_weighting() -> None:
+    check_alone(SAGO(), None)
+    check_alone(SAGO(), Fixed())
+    check_alone(None, PCGrad())
+    with pytest.raises(InputError, match=r"`model.combination` \(SAGO\).*Found PCGrad"):
+        check_alone(SAGO(), PCGrad())
