@@ -25,6 +25,20 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "fit": Command("train: make a model forget, as a config says", "lit_unlearn.cli:main"),
+    "sweep": Command(
+        "train over seeds and grids, each run by itself", "lit_unlearn.cli_sweep:main"
+    ),
+    "test": Command("evaluate a run's model, as its config says", "lit_unlearn.cli:main"),
+    "evaluate": Command("put benchmarks and attacks to any model", "lit_unlearn.cli_evaluate:main"),
+    "compare": Command("compare evaluations, row by row", "lit_unlearn.cli_compare:main"),
+    "interference": Command(
+        "measure how objectives fight on a model, without training",
+        "lit_unlearn.cli_interference:main",
+    ),
+    "task-vector": Command(
+        "forget without training: subtract a task vector", "lit_unlearn.models.task_vector:main"
+    ),
+    "methods": Command("list objectives and weightings", "lit_unlearn.methods_card:main"),
     "fetch": Command(
         "bring a small real model where the hub cannot be reached", "lit_unlearn.models.fetch:main"
     ),
@@ -66,16 +80,24 @@ def _run(command: Command, args: list[str]) -> int:
             return 130
         raise
     except ValueError as error:
-        if not _is_input_error(error):
+        cause = _input_error(error)
+        if cause is None:
             raise
-        return _fail(str(error))
+        return _fail(str(cause))
     return 0
 
 
-def _is_input_error(error: ValueError) -> bool:
-    """Whether it is a `lit_unlearn.schema.InputError`, without importing torch to find out."""
+def _input_error(error: BaseException | None) -> BaseException | None:
+    """The `lit_unlearn.schema.InputError` that an error is, or that the parser wrapped into it.
+
+    Without importing torch to find out.
+    """
     schema = sys.modules.get("lit_unlearn.schema")
-    return schema is not None and isinstance(error, schema.InputError)
+    if schema is None:
+        return None
+    while error is not None and not isinstance(error, schema.InputError):
+        error = error.__cause__
+    return error
 
 
 def _fail(message: str) -> int:

@@ -1,4 +1,4 @@
-"""`lit-unlearn fit`: a config and the command line become a run.
+"""`lit-unlearn fit` and `test`: a config and the command line become a run.
 
 The only file that knows Lightning's command line. The parser is made from the constructors of
 `UnlearnModule`, `UnlearnDataModule` and `Trainer`: their annotations are the types, and their
@@ -12,11 +12,13 @@ import logging
 import warnings
 from argparse import ArgumentError
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import (
@@ -28,21 +30,24 @@ from lightning.pytorch.cli import (
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import StrategyRegistry
 
-from lit_unlearn.cli_config import Config, read_configs, take_config_args
-from lit_unlearn.cli_errors import explain
+from lit_unlearn.cli_config import Config, read_configs, remove_by_null, take_config_args
+from lit_unlearn.cli_errors import explain, overlooked
+from lit_unlearn.cli_suites import known_suites
 from lit_unlearn.files import write_text
 from lit_unlearn.schema import InputError
 
 _NAMED_CLASSES = (
     "lit_unlearn.callbacks",
     "lit_unlearn.data.contexts",
+    "lit_unlearn.gradients.combination",
     "lit_unlearn.gradients.weighting",
+    "lit_unlearn.models.contrast",
     "lit_unlearn.models.teacher",
     "lit_unlearn.objectives",
 )
 """Imported before parsing: a class that is loaded can be given by its bare name."""
 
-STAGES = ("fit",)
+STAGES = ("fit", "test")
 """Lightning's stages that the module knows."""
 
 
@@ -50,13 +55,14 @@ def main(args: list[str]) -> None:
     """Run one stage.
 
     Args:
-        args: The stage (``fit``), then its options.
+        args: The stage (``fit`` or ``test``), then its options.
 
     Raises:
         InputError: The config or the command line cannot be used.
     """
     for name in _NAMED_CLASSES:
         import_module(name)
+    known_suites()
     from lit_unlearn.data.datamodule import UnlearnDataModule
     from lit_unlearn.module import UnlearnModule
 
@@ -78,7 +84,7 @@ def run(
     """
     stage, *options = args
     files, overrides = take_config_args(options)
-    config = read_configs(files)
+    config, overrides = remove_by_null(read_configs(files), overrides)
     _silence()
     try:
         UnlearnCLI(model_class, data_class, stage, config, overrides)
@@ -139,10 +145,13 @@ class UnlearnCLI(LightningCLI):
             InputError: An option, key or value is not known or has the wrong type.
         """
         try:
-            self.config = parser.parse_args(args)  # type: ignore[arg-type]
+            self.config = _plain(parser.parse_args(args))  # type: ignore[arg-type]
         except ArgumentError as error:
             message = explain(str(error), self.given, self.overrides, self._roots())
             raise InputError(message) from None
+        missed = overlooked(self.given, self._roots())
+        if missed is not None:
+            raise InputError(missed)
 
     def _roots(self) -> dict[str, Any]:
         """Every outermost key of the stage, with the class that it sets."""
@@ -178,6 +187,22 @@ class UnlearnCLI(LightningCLI):
             hint = "A run that needs no hub: lit-unlearn fit --config configs/quickstart.yaml"
             raise InputError("\n".join([*missing, hint] if "hub" in missing[-1] else missing))
 
+    def before_test(self) -> None:
+        """Say at once all that is missing: something to measure, rows and model.
+
+        Raises:
+            InputError: No callback evaluates, or rows or the model cannot be found.
+        """
+        from lit_unlearn.callbacks import SuiteEvaluation
+
+        trainer: Any = self.trainer
+        if not any(isinstance(callback, SuiteEvaluation) for callback in trainer.callbacks):
+            raise InputError(
+                "trainer.callbacks: `lit-unlearn test` needs a SuiteEvaluation, found none; add "
+                "{class_path: SuiteEvaluation, init_args: {suites: {boundary: Boundary}}}"
+            )
+        self.before_fit()
+
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         """The trainer, with a TensorBoard logger unless the config says otherwise.
 
@@ -197,9 +222,24 @@ class RunConfig(SaveConfigCallback):
     """Writes ``config.yaml``, the record of the run, beside everything else that the run makes."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the whole config, as it was parsed."""
+        """Write the whole config, as it was parsed; ``test`` leaves that of the training alone."""
+        if stage != "fit":
+            return
         text = self.parser.dump(self.config, skip_none=False)
         write_text(Path(trainer.default_root_dir) / "config.yaml", text)
+
+
+def _plain(value: Any) -> Any:
+    """Settings in place of default data classes, which could not be written to a file."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return Namespace(
+            **{field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        )
+    if isinstance(value, Namespace):
+        return Namespace(**{name: _plain(item) for name, item in vars(value).items()})
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _seed(value: bool | int) -> int:
@@ -235,6 +275,10 @@ def _silence() -> None:
         logging.getLogger(name).addFilter(_NO_TIPS)
     # Lightning 2.6 uses a name that torch 2.13 deprecated.
     warnings.filterwarnings("ignore", message=r".isinstance.treespec, LeafSpec")
+    # peft asks transformers 5 by the name that transformers 4 had.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+    # Lightning's table of the model's parts states sizes for whole precisions only.
+    warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
 
 
 _NO_TIPS = _NoTips()

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -126,6 +126,45 @@ def take_config_args(args: Sequence[str]) -> tuple[list[Path], list[str]]:
         else:
             others.append(arg)
     return files, others
+
+
+def remove_by_null(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
+    """Let ``null`` on the command line remove what it removes in a second file.
+
+    Args:
+        config: The merged files.
+        args: The other arguments, such as ``--data.objectives.neighbor=null``.
+
+    Returns:
+        The config without the mappings that are set to ``null``, and the arguments without those
+        that did it.
+    """
+    values: dict[str, Any] = config.values
+    others: list[str] = []
+    rest = list(args)
+    while rest:
+        arg = rest.pop(0)
+        name, equals, value = arg.partition("=")
+        apart = not equals and rest[:1] == ["null"]
+        path = tuple(name[2:].split("."))
+        if (apart or value == "null") and arg.startswith("--") and _is_mapping(values, path):
+            values = merge_configs(values, _nested(path, None))
+            rest = rest[1:] if apart else rest
+        else:
+            others.append(arg)
+    return Config(values, config.origins), others
+
+
+def _is_mapping(values: object, path: KeyPath) -> bool:
+    for key in path:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return isinstance(values, Mapping)
+
+
+def _nested(path: KeyPath, value: object) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    return cast("dict[str, Any]", value)
 
 
 def read_configs(files: Sequence[Path]) -> Config:

@@ -9,50 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 import yaml
 
 from lit_unlearn.cli_config import Config, KeyPath, merge_configs
-from lit_unlearn.cli_types import (
-    alternatives,
-    bases_of,
-    element_types,
-    family,
-    find_class,
-    parameters,
-    takes_class_names,
-)
-
-_OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
-_LISTED = 12
-"""So many known names are listed where none is close."""
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """The first key or class in a config that does not exist."""
-
-    path: KeyPath
-    kind: str
-    """``key`` or ``class``."""
-    name: str
-    known: Sequence[str]
-    """What could stand there."""
-    note: str = ""
-    """The repair, where it is not a matter of spelling."""
-
-    def hint(self, prefix: str = "") -> str:
-        """How to repair it; ``prefix`` is put before each suggested name."""
-        if self.note:
-            return self.note
-        for name in get_close_matches(self.name, self.known, n=1):
-            return f"did you mean {prefix}{name}?"
-        if 0 < len(self.known) <= _LISTED:
-            return f"known here: {', '.join(self.known)}"
-        return "see --help"
+from lit_unlearn.cli_mistakes import Mistake, find_empty_key, find_mistake
 
 
 def explain(
@@ -68,10 +31,7 @@ def explain(
     """
     mistake = find_mistake(config.values, roots, strict=True)
     if mistake is not None:
-        where = config.origin(mistake.path)
-        dotted = ".".join(mistake.path)
-        what = f"{mistake.name} for {dotted}" if mistake.kind == "class" else dotted
-        return f"{where}: unknown {mistake.kind} {what}; {mistake.hint()}"
+        return _in_file(mistake, config)
     given = dict(_overrides(overrides))
     tree: Mapping[str, Any] = config.values
     for path, value in given.items():
@@ -79,6 +39,8 @@ def explain(
     mistake = find_mistake(tree, roots, strict=False)
     if mistake is not None:
         option = "--" + ".".join(mistake.path)
+        if mistake.kind == "entry":
+            return f"{option}: {mistake.note}{_neighbor_hint(mistake.path, tree, '--')}"
         if mistake.kind == "class":
             return f"{option}: unknown class {mistake.name}; {mistake.hint()}"
         prefix = "".join(part + "." for part in mistake.path[:-1])
@@ -86,89 +48,29 @@ def explain(
     return _shorten(message, config, tree, given)
 
 
-# --------------------------------------------------------------------- walking along annotations
+def overlooked(config: Config, roots: Mapping[str, Any]) -> str | None:
+    """One line about an unknown key that the parser passes over, or None; see `explain`."""
+    mistake = find_empty_key(config.values, roots)
+    return None if mistake is None else _in_file(mistake, config)
 
 
-def find_mistake(
-    values: Mapping[str, Any], roots: Mapping[str, Any], *, strict: bool
-) -> Mistake | None:
-    """The first key or class path that does not exist.
-
-    Args:
-        values: Nested values, as in a config file.
-        roots: Every key of the outermost level, with the class or type that it sets.
-        strict: As in files: constructor arguments must stand under ``init_args``. Otherwise, as
-            on the command line, they may also stand beside ``class_path``.
-    """
-    return next(_in_keys(values, roots, (), strict), None)
+def _in_file(mistake: Mistake, config: Config) -> str:
+    where = config.origin(mistake.path)
+    dotted = ".".join(mistake.path)
+    if mistake.kind == "entry":
+        return f"{where}: {dotted}: {mistake.note}{_neighbor_hint(mistake.path, config.values)}"
+    what = f"{mistake.name} for {dotted}" if mistake.kind == "class" else dotted
+    return f"{where}: unknown {mistake.kind} {what}; {mistake.hint()}"
 
 
-def _in_keys(
-    values: Mapping[str, Any], known: Mapping[str, Any], path: KeyPath, strict: bool
-) -> Iterator[Mistake]:
-    """Mistakes in a mapping whose keys are the names in ``known``."""
-    for key, value in values.items():
-        name = str(key).removesuffix("+")
-        if name not in known:
-            yield Mistake((*path, str(key)), "key", name, list(known))
-        else:
-            yield from _in_value(value, known[name], (*path, name), strict)
-
-
-def _in_value(value: object, annotation: object, path: KeyPath, strict: bool) -> Iterator[Mistake]:
-    """Mistakes in a value of an annotated parameter."""
-    parts = list(alternatives(annotation))
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            for element in element_types(parts, Sequence)[:1]:
-                yield from _in_value(item, element, (*path, str(index)), strict)
-    elif isinstance(value, str):
-        if parts and all(takes_class_names(part) for part in parts):
-            yield from _in_class_name(value, bases_of(parts), path)
-    elif isinstance(value, Mapping):
-        yield from _in_mapping(value, parts, path, strict)
-
-
-def _in_mapping(
-    value: Mapping[str, Any], parts: list[object], path: KeyPath, strict: bool
-) -> Iterator[Mistake]:
-    """Mistakes in a mapping: a class with its arguments, named entries, or a data class."""
-    bases = bases_of(parts)
-    entries = element_types(parts, Mapping)
-    if "class_path" in value:
-        yield from _in_class(value, bases, path, strict)
-    elif entries:
-        for name, entry in value.items():
-            yield from _in_value(entry, entries[0], (*path, str(name)), strict)
-    elif len(bases) == 1 and "init_args" not in value:
-        yield from _in_keys(value, parameters(bases[0]), path, strict)
-
-
-def _in_class(
-    value: Mapping[str, Any], bases: list[type], path: KeyPath, strict: bool
-) -> Iterator[Mistake]:
-    """Mistakes in ``{class_path: ..., init_args: ...}``."""
-    name = str(value["class_path"])
-    found = find_class(name, bases)
-    if found is None:
-        yield from _in_class_name(name, bases, (*path, "class_path") if strict else path)
-        return
-    known = parameters(found)
-    yield from _in_keys(value.get("init_args") or {}, known, (*path, "init_args"), strict)
-    beside = {key: item for key, item in value.items() if key not in _OF_A_CLASS}
-    if not strict:
-        yield from _in_keys(beside, known, path, strict)
-        return
-    for key in beside:
-        note = f"arguments of {name} stand under init_args" if key in known else ""
-        yield Mistake((*path, key), "key", key, [*_OF_A_CLASS[:2], *known], note)
-
-
-def _in_class_name(name: str, bases: list[type], path: KeyPath) -> Iterator[Mistake]:
-    """The mistake that no class has this name."""
-    if bases and find_class(name, bases) is None:
-        known = sorted({cls.__name__ for base in bases for cls in family(base)})
-        yield Mistake(path, "class", name.rpartition(".")[2], known)
+def _neighbor_hint(path: KeyPath, tree: Mapping[str, Any], prefix: str = "") -> str:
+    """``; did you mean ...?`` where an entry beside the last key of a path has a similar name."""
+    beside: Any = tree
+    for key in path[:-1]:
+        beside = beside[int(key)] if isinstance(beside, list) else beside.get(key, {})
+    names = [str(name) for name in beside if name != path[-1]]
+    close = get_close_matches(path[-1], names, n=1)
+    return f"; did you mean {prefix}{'.'.join((*path[:-1], *close))}?" if close else ""
 
 
 # ------------------------------------------------------------------------------- the command line
@@ -219,9 +121,18 @@ def _shorten(
 ) -> str:
     """The relevant part of a parser's message, with the file and line of the value."""
     text = _relevant(message)
+    file = re.search(r"unrecognized arguments: (\S+\.ya?ml)\b", text)
+    if file:
+        return f"{text}; did you mean --config {file[1]}?"
     keys = re.findall(r'Parser key "([^"]+)"', message)
     if not keys:
         return text
+    lacking = re.search(r"the following arguments are required: (.*)", text)
+    if lacking:
+        path = _lacks(tree, tuple(keys[0].split(".")), lacking[1].split(", "))
+        where = config.origin(path) if _is_in(config.values, path) else None
+        named = f"{where}: {'.'.join(path)}" if where else f"--{'.'.join(path)}"
+        return f"{named}: {text}{_neighbor_hint(path, tree, '' if where else '--')}"
     outer, inner = tuple(keys[0].split(".")), tuple(".".join(keys).split("."))
     found = text.rpartition(", found ")[2]
     places = [
@@ -235,11 +146,38 @@ def _shorten(
     return f"{where}: {'.'.join(path)}: {text}" if where else f"--{'.'.join(path)}: {text}"
 
 
+def _lacks(tree: Mapping[str, Any], path: KeyPath, names: Sequence[str]) -> KeyPath:
+    """The entry at or below ``path`` that lacks one of the names; ``path`` if none is found."""
+    value: Any = tree
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            given = entry.get("init_args", entry) if isinstance(entry, Mapping) else names
+            if any(wanted not in given for wanted in names):
+                return (*path, str(name))
+    return path
+
+
+def _is_in(values: object, path: KeyPath) -> bool:
+    for key in path:
+        if not isinstance(values, Mapping) or key not in values:
+            return False
+        values = values[key]
+    return True
+
+
 def _relevant(message: str) -> str:
     """A parser's message on one line, without its keys, and without what always stands there."""
+    message = re.sub(r"\. Got value: Namespace\(.*", "", message)
     given = re.search(r"Given value: (.*)", message)
     text = message.split("Subclass types expect")[0]
-    for frame in (r'Parser key "[^"]+":', r"Problem with given class_path '[^']+':"):
+    frames = (
+        r'Parser key "[^"]+":',
+        r"Problem with given class_path '[^']+':",
+        r"Type typing\.Callable\S* .* expects a function or a callable class:",
+    )
+    for frame in frames:
         text = re.sub(frame, "", text)
     text = re.sub(r"\b(fit|validate|test)\.", "", text)
     lines = (line.strip(" -") for line in text.splitlines())
@@ -252,7 +190,8 @@ def _relevant(message: str) -> str:
 
 
 def _is_noise(line: str) -> bool:
-    starts = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a path but")
+    starts: tuple[str, ...] = ("Does not validate", "Subtypes:", "Errors:", "Given value")
+    starts += ("Expected a path but", "Expected a dot import path")
     return line.startswith(starts) or line == "Expected a <class 'NoneType'>"
 
 

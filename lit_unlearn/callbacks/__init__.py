@@ -3,6 +3,13 @@
 from lit_unlearn.callbacks.answers import AnswerEvaluation
 from lit_unlearn.callbacks.export import HuggingFaceExport
 from lit_unlearn.callbacks.gradient_monitor import GradientMonitor
+from lit_unlearn.callbacks.suites import SuiteEvaluation
 from lit_unlearn.callbacks.throughput import Throughput
 
-__all__ = ["AnswerEvaluation", "GradientMonitor", "HuggingFaceExport", "Throughput"]
+__all__ = [
+    "AnswerEvaluation",
+    "GradientMonitor",
+    "HuggingFaceExport",
+    "SuiteEvaluation",
+    "Throughput",
+]

@@ -97,6 +97,9 @@ class Row:
     question: str = ""
     gold: str = ""
     reply: str = ""
+    asked_of: str = ""
+    """What is asked several times in a group: rows of one such id are one observation, and are
+    averaged before models are compared. Empty where each row is one."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,11 @@ class Subject:
     encoder: Encoder
     fingerprint: str
     """Changes when the weights or the tokenizer do; part of every stored row's key."""
+    plain_chat: bool = True
+    """Write conversations as ``Question: ... Answer:`` where there is no chat template; without it
+    they are refused."""
+    hidden_id: int | None = None
+    """Token that attention must not see wherever it stands (open-unlearning's pad = eos mask)."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +194,23 @@ class Suite(ABC):
             InputError: A reference that does not fit.
         """
 
+    def check(  # noqa: B027 - most suites need no reference
+        self, probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None
+    ) -> None:
+        """Refuse before anything is asked what `score` would refuse afterwards.
+
+        Args:
+            probes: Those of `probes`.
+            reference: As in `score`.
+
+        Raises:
+            InputError: A reference is needed and missing, or does not fit.
+        """
+
+    def without_reference(self) -> Suite:
+        """The suite for a retain model itself: without what is defined against a retain model."""
+        return self
+
     def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:
         """Changed models to put the probes to; usually none beside the subject itself."""
         return [Variant("", "", lambda: subject.model)]
@@ -193,3 +218,13 @@ class Suite(ABC):
     def answer(self, subject: Subject, probes: Sequence[Probe]) -> list[Outcome] | None:
         """Outcomes by a way of the suite's own (an optimised input); None for the usual engine."""
         return None
+
+    def answer_key(self) -> str:
+        """What decides the outcomes of `answer` beside model and probe, as text; part of the key.
+
+        Empty where the usual engine answers; otherwise name and settings, unless a suite knows
+        better.
+        """
+        if type(self).answer is Suite.answer:
+            return ""
+        return f"{self.name} {sorted(vars(self).items())!r}"

@@ -1,8 +1,6 @@
 """Figures of a run, by matplotlib alone (no pyplot, so no global state and no display needed).
 
-Colours are Okabe and Ito's, which the colour-blind can tell apart, plus line styles; text and axes
-use `INK`, which the HTML page replaces by the colour of its text, so that one picture reads well on
-light and on dark ground. Gradient records are those of `read_gradients`.
+`style` holds colours and frame. Gradient records are those of `read_gradients`.
 """
 
 from __future__ import annotations
@@ -19,13 +17,17 @@ from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from lit_unlearn.report.records import Change, ObjectiveSummary, changes
+from lit_unlearn.report.style import (
+    BEFORE_COLOUR,
+    COLOURS,
+    INK,
+    STYLE,
+    STYLES,
+    bare,
+    canvas,
+)
 from lit_unlearn.schema import InputError, pairs
 
-INK = "#3b4046"
-GRID = "#9aa0a7"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d3b")
-STYLES = ("-", "--", ":", "-.")
-BEFORE_COLOUR = "#9aa0a6"
 _SMOOTHED_FROM = 40  # more points than this: faint raw curve, bold running mean
 _LABELLED_CELLS = 60  # a heat map with at most as many cells shows the numbers
 _LIMITS = (0.1, 0.25, 0.5, 1.0)
@@ -43,8 +45,8 @@ def cosine_figure(records: Sequence[Record]) -> Figure:
     if len(names) < 2:
         return _no_pairs()
     steps = _column(records, "step")
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas(8.0, 3.6)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas(8.0, 3.6)
         axes.axhline(0.0, color=INK, linewidth=1.0)
         axes.set_ylim(-1.05, 1.05)
         cosines = _column(records, "cosines")
@@ -62,8 +64,8 @@ def norm_figure(records: Sequence[Record]) -> Figure:
     """
     names = _objectives(records)
     steps, norms = _column(records, "step"), _column(records, "norms")
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas(8.0, 3.2)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas(8.0, 3.2)
         for index, name in enumerate(names):
             _curve(axes, steps, np.where(norms[:, index] > 0, norms[:, index], np.nan), index, name)
         if np.any(norms > 0):
@@ -84,11 +86,11 @@ def loss_figure(records: Sequence[Record]) -> Figure:
     steps, losses = _column(records, "step"), _column(records, "losses")
     columns = min(2, len(names))
     lines = math.ceil(len(names) / columns)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.0, 0.4 + 2.0 * lines), layout="constrained")
         panels = figure.subplots(lines, columns, squeeze=False).flatten()
         for index, (axes, name) in enumerate(zip(panels, names, strict=False)):
-            _bare(axes)
+            bare(axes)
             _curve(axes, steps, losses[:, index], index, name)
             axes.set_title(f"loss/{name}")
             axes.set_xlabel("step")
@@ -127,7 +129,7 @@ def _heatmap(
 ) -> Figure:
     largest = float(np.nanmax(np.abs(table))) if np.isfinite(table).any() else 1.0
     limit = next((bound for bound in _LIMITS if largest <= bound), 1.0)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(
             figsize=(max(6.0, 2.8 + 0.27 * len(groups)), 1.9 + 0.36 * len(pair_names)),
             layout="constrained",
@@ -159,7 +161,7 @@ def rates_figure(before: Sequence[ObjectiveSummary], after: Sequence[ObjectiveSu
     both = changes(before, after)
     if not both:
         raise InputError("before, after: expected at least one objective's summary, found none")
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.0, 1.1 + 0.5 * len(both)), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for axes, key, title in zip(
@@ -176,7 +178,7 @@ def rates_figure(before: Sequence[ObjectiveSummary], after: Sequence[ObjectiveSu
 
 def _bars(axes: Axes, both: Sequence[Change], key: str) -> None:
     """Two bars per objective, each with its value at the end."""
-    _bare(axes)
+    bare(axes)
     axes.set_xlim(0, 118)
     axes.set_xticks((0, 50, 100), ("0 %", "50 %", "100 %"))
     axes.tick_params(axis="y", length=0)
@@ -199,43 +201,13 @@ def _rate(summary: ObjectiveSummary | None, key: str) -> float:
 # ------------------------------------------------------------------------------------- helpers
 
 
-_STYLE: dict[Any, Any] = {  # the keys are typed as a union of 300 literals
-    "font.size": 9.5,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "text.color": INK,
-    "text.parse_math": False,  # a dollar sign in an objective's name is a dollar sign
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-}
-
-
 def _no_pairs() -> Figure:
     """What stands in place of cosines in a run with one objective."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas(8.0, 1.0)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas(8.0, 1.0)
         axes.set_axis_off()
         axes.text(0.5, 0.5, "one objective: there is no pair to compare", ha="center", va="center")
     return figure
-
-
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    _bare(axes)
-    return figure, axes
-
-
-def _bare(axes: Axes) -> None:
-    """A light frame: no box, faint grid, the figure's own ground."""
-    axes.set_facecolor("none")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=GRID, alpha=0.25, linewidth=0.8)
-    axes.set_axisbelow(True)
 
 
 class _PlainLog(LogFormatter):

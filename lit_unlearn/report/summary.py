@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from lit_unlearn.files import write_text
+from lit_unlearn.report.plain_json import json_text
 from lit_unlearn.report.records import Change, ObjectiveSummary, RunFacts, changes
 
 SCHEMA_VERSION = 1
@@ -83,7 +83,7 @@ def write_summary(
         "run": {**vars(facts), "paths": dict(facts.paths), "versions": dict(facts.versions)},
         "objectives": [_entry(change) for change in changes(before, after)],
     }
-    write_text(Path(path), json.dumps(_nan_to_null(content), indent=2, allow_nan=False) + "\n")
+    write_text(Path(path), json_text(content, indent=2) + "\n")
 
 
 def _entry(change: Change) -> dict[str, Any]:
@@ -100,11 +100,3 @@ def _figures(summary: ObjectiveSummary | None, shared: dict[str, Any]) -> dict[s
     if summary is None:
         return None
     return {key: value for key, value in vars(summary).items() if key not in shared}
-
-
-def _nan_to_null(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _nan_to_null(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_nan_to_null(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

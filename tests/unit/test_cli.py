@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,19 @@ class StandInDistillation(StandInLoss):
         self.temperature, self.mode = temperature, mode
 
 
+class StandInPart(ABC):
+    @abstractmethod
+    def act(self) -> None: ...
+
+
+class StandInFirst(StandInPart):
+    def __init__(self, size: int = 1) -> None:
+        if size < 1:
+            raise InputError(f"Parameter `size` should be at least 1. Found {size}.")
+
+    def act(self) -> None: ...
+
+
 @dataclass
 class StandInRows:
     source: str
@@ -51,9 +65,10 @@ class StandInModule(LightningModule):
         objectives: dict[str, StandInLoss],
         optimizer: OptimizerCallable = torch.optim.SGD,
         steps: int = 3,
+        parts: dict[str, StandInPart] | None = None,
     ) -> None:
         super().__init__()
-        SEEN["objectives"], SEEN["steps"] = objectives, steps
+        SEEN["objectives"], SEEN["steps"], SEEN["parts"] = objectives, steps, parts
         self.layer = nn.Linear(1, 1)
         self.optimizer = optimizer
 
@@ -92,6 +107,8 @@ model:
     class_path: SGD
     init_args:
       lr: 1e-2
+  parts:
+    first: StandInFirst
 data:
   objectives:
     forget:
@@ -147,6 +164,14 @@ def test_a_second_config_is_merged_key_by_key(fit: Callable[..., None]) -> None:
 def test_null_removes_an_objective(fit: Callable[..., None]) -> None:
     fit(more="model: {objectives: {forget: null}}")
     assert set(SEEN["objectives"]) == {"retain"}
+
+
+@pytest.mark.parametrize("arg", [["--model.parts=null"], ["--model.parts", "null"]])
+def test_null_on_the_command_line_removes_too(fit: Callable[..., None], arg: list[str]) -> None:
+    fit("--model.objectives.forget=null", *arg, "--model.steps=4")
+    assert set(SEEN["objectives"]) == {"retain"}
+    assert SEEN["parts"] is None
+    assert SEEN["steps"] == 4
 
 
 def test_the_command_line_wins_wherever_it_stands(fit: Callable[..., None]) -> None:
@@ -228,6 +253,16 @@ def test_no_tips(fit: Callable[..., None], caplog: pytest.LogCaptureFixture) -> 
             "--model.objectives.forget.mode: expected one of 'pull', 'push', found pul",
         ),
         ("word", "unrecognized arguments: word"),
+        ("my.yaml", "unrecognized arguments: my.yaml; did you mean --config my.yaml?"),
+        (
+            "--data.objectives.forgte.rows=3",
+            "--data.objectives.forgte: the following arguments are required: source; "
+            "did you mean --data.objectives.forget?",
+        ),
+        (
+            "--model.parts.frst.size=3",
+            "--model.parts.frst: class_path is missing; did you mean --model.parts.first?",
+        ),
     ],
 )
 def test_mistyped_option(fit: Callable[..., None], arg: str, message: str) -> None:
@@ -292,7 +327,21 @@ def test_option_of_the_last_list_item(fit: Callable[..., None]) -> None:
             "expected float, found warm",
         ),
         ("model:\n  steps: 1e-5\n", "more.yaml:2: model.steps: expected int, found 1e-05"),
-        ("data:\n  objectives:\n    new: {rows: 3}\n", "arguments are required: source"),
+        (
+            "data:\n  objectives:\n    new: {rows: 3}\n",
+            "more.yaml:3: data.objectives.new: the following arguments are required: source",
+        ),
+        ("modle: {}\n", "more.yaml:1: unknown key modle; did you mean model?"),
+        ("trainer:\n  max_stepz: {}\n", "more.yaml:2: unknown key trainer.max_stepz; did you"),
+        ("trainer:\n  max_stepz: null\n", "more.yaml:2: unknown key trainer.max_stepz; did you"),
+        (
+            "model:\n  parts:\n    frst: {size: 3}\n",
+            "more.yaml:3: model.parts.frst: class_path is missing; did you mean model.parts.first?",
+        ),
+        (
+            "model:\n  optimizer:\n    init_args:\n      lr: fast\n",
+            "more.yaml:4: model.optimizer.init_args.lr: expected float, found fast",
+        ),
         ("seed_everythin: 3\n", "more.yaml:1: unknown key seed_everythin; did you mean seed_ever"),
     ],
 )
@@ -384,7 +433,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("args", "message"),
     [
         (["fitt"], "unknown command fitt; did you mean fit?"),
-        (["zzzz"], "unknown command zzzz; the commands are fit, fetch"),
+        (["zzzz"], "unknown command zzzz; the commands are fit, "),
         (["--config", "x"], "unknown option --config; the commands are"),
     ],
 )
@@ -398,6 +447,16 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str], args: list[str], me
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert dispatcher.main([]) == 2
     assert "usage:" in capsys.readouterr().out
+
+
+def test_what_a_class_refuses_is_said_in_its_own_words(
+    fit: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The parser wraps it, where the parameter may also be null."""
+    monkeypatch.setattr(cli, "main", lambda args: fit("--model.parts.first.size=0"))
+    assert dispatcher.main(["fit"]) == 2
+    message = "lit-unlearn: error: Parameter `size` should be at least 1. Found 0.\n"
+    assert capsys.readouterr().err.endswith(message)
 
 
 def interrupted_like_lightning(args: list[str]) -> None:

@@ -1,0 +1,91 @@
+"""Probes put to a model: `Probe` -> `Outcome`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lit_unlearn.evaluation.measure import force
+from lit_unlearn.evaluation.probes import Generation, Outcome, Probe, Subject
+from lit_unlearn.models.generation import generate_replies
+from lit_unlearn.models.sampling import Sampling
+from lit_unlearn.schema import InputError
+
+
+def ask(subject: Subject, probes: Sequence[Probe], batch_size: int = 16) -> list[Outcome]:
+    """What a model thinks of the candidates, and what it replies where a reply is asked for.
+
+    Args:
+        subject: The model; its mode and its weights stay as they are.
+        probes: What to ask.
+        batch_size: Most sequences in one forward pass.
+
+    Returns:
+        One outcome per probe, in their order.
+
+    Raises:
+        InputError: A probe that cannot be put to this model; the message names the row.
+    """
+    forced = force(subject.model, subject.encoder, probes, batch_size, subject.hidden_id)
+    said = replies(subject, probes, batch_size)
+    return [
+        Outcome(probe.probe_id, found, texts)
+        for probe, found, texts in zip(probes, forced, said, strict=True)
+    ]
+
+
+def replies(
+    subject: Subject, probes: Sequence[Probe], batch_size: int = 16
+) -> list[tuple[str, ...]]:
+    """The replies to each probe, without the prefill; none where none was asked for.
+
+    Raises:
+        InputError: A prompt that is empty or too long, or settings that cannot be used.
+    """
+    found: list[tuple[str, ...]] = [()] * len(probes)
+    model: Any = subject.model
+    for settings in dict.fromkeys(probe.generation for probe in probes):
+        if settings is None:
+            continue
+        members = [i for i, probe in enumerate(probes) if probe.generation == settings]
+        texts = generate_replies(
+            model,
+            subject.tokenizer,
+            [_prompt(subject, probes[index], settings) for index in members],
+            max_new_tokens=settings.max_new_tokens,
+            sampling=_sampling(settings),
+            stops=settings.stops,
+            batch_size=batch_size,
+            hidden_id=subject.hidden_id,
+        )
+        for index, reply in zip(members, texts, strict=True):
+            found[index] = reply
+    return found
+
+
+def _prompt(subject: Subject, probe: Probe, settings: Generation) -> list[int]:
+    ids = subject.encoder.prompt_ids(probe.turns, plain=probe.plain, prefill=probe.prefill)
+    most = subject.encoder.max_length - settings.max_new_tokens
+    if not ids:
+        raise InputError(
+            f"Row {probe.probe_id!r}: expected a prompt of at least one token, found none, and the "
+            "tokenizer has no token to begin a text with; give the row a question"
+        )
+    if len(ids) > most:
+        raise InputError(
+            f"Row {probe.probe_id!r}: expected at most {most} tokens of prompt (`max_length` = "
+            f"{subject.encoder.max_length}, less {settings.max_new_tokens} for the reply), found "
+            f"{len(ids)}; raise it as far as the model goes, or leave the row out"
+        )
+    return ids
+
+
+def _sampling(settings: Generation) -> Sampling | None:
+    if settings.temperature == 0 and settings.samples == 1:
+        return None
+    if settings.temperature == 0:
+        raise InputError(
+            f"samples: expected 1 with a temperature of 0, found {settings.samples}, which would "
+            "all be the same; raise the temperature"
+        )
+    return Sampling(settings.temperature, settings.top_p, settings.samples, settings.seed)

@@ -1,0 +1,89 @@
+"""Intervals of the balanced score and its parts: rows of both models are drawn anew together."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lit_unlearn.evaluation.probes import Row
+from lit_unlearn.evaluation.suites.tofu import UTILITY_GROUPS, UTILITY_SCORES
+from lit_unlearn.metrics.resampling import Array, resampled_means
+from lit_unlearn.metrics.statistics import LEVEL, RESAMPLES, Interval
+
+PARTS = ("forgetting", "utility", "boundary", "robustness")
+
+
+class Draws:
+    """Resampled values of figures, from the rows of one evaluation.
+
+    The same rows of a group are drawn for every model that has the same rows, so that what makes
+    both models better or worse together does not widen the interval of their ratio.
+
+    Args:
+        rows: Suite -> rows.
+        resamples: How often the rows are drawn anew.
+    """
+
+    def __init__(self, rows: Mapping[str, Sequence[Row]], resamples: int = RESAMPLES) -> None:
+        self.rows = rows
+        self.resamples = resamples
+
+    def of(self, suite: str, figure: str) -> Array | None:
+        """``[R]`` values of a figure; None where it is no function of row scores.
+
+        Args:
+            suite: Name of the suite.
+            figure: ``<group>/<score>``, a mean over rows, or TOFU's ``model_utility``.
+        """
+        if figure == "model_utility":
+            means = [self._means(suite, group, UTILITY_SCORES) for group in UTILITY_GROUPS]
+            found = [part for part in means if part is not None]
+            if len(found) < len(means):
+                return None
+            with np.errstate(divide="ignore"):
+                stacked = np.concatenate(found)
+                return np.asarray(len(stacked) / (1 / stacked).sum(axis=0), dtype=np.float64)
+        group, _, score = figure.rpartition("/")
+        means_of_one = self._means(suite, group, (score,))
+        return None if means_of_one is None else means_of_one[0]
+
+    def _means(self, suite: str, group: str, scores: Sequence[str]) -> Array | None:
+        """``[S, R]``; rows of one question are averaged first."""
+        units: dict[str, list[list[float]]] = {}
+        for row in self.rows.get(suite, ()):
+            values = [row.scores.get(score, np.nan) for score in scores]
+            if row.group == group and np.isfinite(values).all():
+                units.setdefault(row.asked_of or row.row_id, []).append(values)
+        if not units:
+            return None
+        table = np.array([np.mean(units[key], axis=0) for key in sorted(units)]).T
+        rng = np.random.default_rng(zlib.crc32(f"{suite}/{group}".encode()))
+        return resampled_means(table, rng, self.resamples)
+
+
+def share(after: Array, before: Array) -> Array:
+    """What is left, 0 to 1; NaN where nothing was there before."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(before > 0, np.clip(after / before, 0, 1), np.nan)
+
+
+def intervals(parts: Mapping[str, Array]) -> dict[str, Interval]:
+    """95 % percentile intervals of the parts, and of their harmonic mean as ``balance``.
+
+    A part that is undefined in more than 1 resample of 20 gets none, and neither does the balance.
+
+    Args:
+        parts: Name -> ``[R]`` values.
+    """
+    stacked = np.stack([parts[name] for name in PARTS])
+    with np.errstate(divide="ignore"):
+        harmonic = len(PARTS) / (1 / stacked).sum(axis=0)
+    found: dict[str, Interval] = {}
+    for name, values in {**parts, "balance": harmonic}.items():
+        known = values[~np.isnan(values)]
+        if len(known) >= LEVEL * len(values):
+            low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            found[name] = Interval(float(low), float(high))
+    return found

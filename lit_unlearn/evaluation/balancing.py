@@ -1,0 +1,160 @@
+"""The balanced score of an evaluation: which figures of which suites its parts are made of.
+
+* recall: `unattacked/recall` of the suite of attacks with the most such rows;
+* recall under attacks: every `<attack>/recall` of those suites that should fall (the mean over an
+  attack's wordings, not the row's worst);
+* utility: `model_utility` where a suite has it (TOFU), else `general/correct` (boundary);
+* boundary: `neighbor/correct`, else `retain/rouge_l_recall` (TOFU: the other authors, whose rows
+  have no accepted answers), and the refusal rate over the rows of `neighbor/refused` and
+  `safe/refused`.
+
+Intervals: the rows behind these figures are drawn anew (`balance_interval`), those of both models
+together; there is none where a figure has no rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from lit_unlearn.evaluation.balance_interval import Draws, intervals, share
+from lit_unlearn.evaluation.probes import Figure
+from lit_unlearn.evaluation.records import EvaluationRecord
+from lit_unlearn.evaluation.suites.recovery import UNATTACKED
+from lit_unlearn.metrics.balance import Measured, balance
+from lit_unlearn.metrics.resampling import Array
+from lit_unlearn.metrics.statistics import Interval
+
+_PART = "part/"
+_NONE: tuple[float | None, float | None] = (None, None)
+_UNATTACKED = f"{UNATTACKED}/recall"
+_SOURCES = {
+    "recall": (_UNATTACKED,),
+    "utility": ("model_utility", "general/correct"),
+    "neighbor_correct": ("neighbor/correct", "retain/rouge_l_recall"),
+    "refused": ("neighbor/refused", "safe/refused"),
+}
+
+
+def balance_figures(start: EvaluationRecord, model: EvaluationRecord) -> list[Figure]:
+    """The balanced score of a model and its parts (``part/...``), relative to the start model.
+
+    Empty where a part has no figure in one of the two evaluations; see `missing_figures`.
+    """
+    if missing_figures(start) or missing_figures(model):
+        return []
+    found = balance(measured(start), measured(model))
+    note = "; ".join(found.notes)
+    unit = "0 to 1, relative to the start model"
+    parts = {
+        "balance": found.score,
+        f"{_PART}forgetting": found.forgetting,
+        f"{_PART}utility": found.utility,
+        f"{_PART}boundary": found.boundary,
+        f"{_PART}robustness": found.robustness,
+    }
+    rows = sum(figure.count for figure in _used(model))
+    ends = _intervals(start, model)
+    figures = []
+    for name, value in parts.items():
+        low, high = (None, None) if math.isnan(value) else ends.get(name.removeprefix(_PART), _NONE)
+        why = note if math.isnan(value) else ""
+        figures.append(Figure(name, value, unit, rows, low, high, "higher", why))
+    return figures
+
+
+def missing_figures(record: EvaluationRecord) -> list[str]:
+    """What the balance needs and an evaluation lacks, in words; empty where it has all."""
+    attacked = "<attack>/recall of a suite of attacks"
+    lacks = [" or ".join(names) for names in _SOURCES.values() if not _all(record, names)]
+    return lacks if any(_attacks(record)) else [*lacks, attacked]
+
+
+def measured(record: EvaluationRecord) -> Measured:
+    """The figures that the balance is made of; there must be none missing."""
+    refused = _all(record, _SOURCES["refused"])
+    rows = sum(figure.count for figure in refused)
+    total = math.fsum(figure.value * figure.count for figure in refused)
+    return Measured(
+        recall=_most_rows(record).value,
+        utility=_first(record, "utility").value,
+        neighbor_correct=_first(record, "neighbor_correct").value,
+        refused=total / rows if rows else math.nan,
+        attacked_recall=[figure.value for figure in _attacks(record)],
+    )
+
+
+def _most_rows(record: EvaluationRecord) -> Figure:
+    """Recall without attack, of the suite that asks the most rows."""
+    return max(_all(record, _SOURCES["recall"]), key=lambda figure: figure.count)
+
+
+def _first(record: EvaluationRecord, part: str) -> Figure:
+    """The first figure in the order of preference."""
+    names = _SOURCES[part]
+    return min(_all(record, names), key=lambda figure: names.index(figure.name))
+
+
+def _used(record: EvaluationRecord) -> list[Figure]:
+    names = tuple(name for names in _SOURCES.values() for name in names)
+    return [*_all(record, names), *_attacks(record)]
+
+
+def _all(record: EvaluationRecord, names: tuple[str, ...]) -> list[Figure]:
+    return [f for suite in record.suites.values() for f in suite.figures if f.name in names]
+
+
+def _attacks(record: EvaluationRecord) -> Iterator[Figure]:
+    """Recall under attacks, in suites that have it without an attack as well."""
+    for suite in record.suites.values():
+        if any(figure.name == _UNATTACKED for figure in suite.figures):
+            for figure in suite.figures:
+                attack = figure.name.endswith("/recall") and figure.name != _UNATTACKED
+                if attack and figure.better == "lower":
+                    yield figure
+
+
+# ------------------------------------------------------------------------------------- intervals
+
+
+def _intervals(start: EvaluationRecord, model: EvaluationRecord) -> Mapping[str, Interval]:
+    """Of the score and its parts; empty where a figure has no rows."""
+    before, after = _drawn(start), _drawn(model)
+    if before is None or after is None:
+        return {}
+    return intervals(
+        {
+            "forgetting": 1 - share(after["recall"], before["recall"]),
+            "utility": share(after["utility"], before["utility"]),
+            "boundary": share(1 - after["refused"], 1 - before["refused"])
+            * share(after["neighbor_correct"], before["neighbor_correct"]),
+            "robustness": 1 - share(after["attacked"], before["recall"]),
+        }
+    )
+
+
+def _drawn(record: EvaluationRecord) -> dict[str, Array] | None:
+    """The resampled figures of `Measured`; ``attacked`` is the highest recall of each resample."""
+    draws = Draws({name: suite.rows for name, suite in record.suites.items()})
+    of = [(name, f) for name, suite in record.suites.items() for f in suite.figures]
+
+    def values(figures: Sequence[Figure]) -> list[Array]:
+        owners = [next(name for name, f in of if f is figure) for figure in figures]
+        found = [draws.of(*pair) for pair in zip(owners, (f.name for f in figures), strict=True)]
+        return [array for array in found if array is not None]
+
+    refused, attacks = _all(record, _SOURCES["refused"]), list(_attacks(record))
+    chosen = [_most_rows(record), _first(record, "utility"), _first(record, "neighbor_correct")]
+    single, declined, attacked = values(chosen), values(refused), values(attacks)
+    if (len(single), len(declined), len(attacked)) != (3, len(refused), len(attacks)):
+        return None
+    counts = [figure.count for figure in refused]
+    return {
+        "recall": single[0],
+        "utility": single[1],
+        "neighbor_correct": single[2],
+        "refused": np.average(np.stack(declined), axis=0, weights=counts),
+        "attacked": np.max(np.stack(attacked), axis=0),
+    }

@@ -1,0 +1,120 @@
+"""Is one model's figure different from another's? Paired tests on the rows that both answered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
+from lit_unlearn.metrics.statistics import mcnemar_exact, mean, sign_flip_test
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One score of one group of rows, in two evaluations."""
+
+    suite: str
+    figure: str
+    """``<group>/<score>``, as the figure is named."""
+    rows: int
+    """Rows with this score in both; a row that is asked several times counts once."""
+    first: float
+    """Mean over these rows in the first evaluation."""
+    second: float
+    test: str
+    """`McNemar, exact` where every score is 0 or 1, otherwise `sign flips`."""
+    p_value: float
+    """Two-sided."""
+    p_holm: float = math.nan
+    """Corrected for the number of figures compared."""
+
+
+def compare_evaluations(first: EvaluationRecord, second: EvaluationRecord) -> list[Comparison]:
+    """Compare every figure that is a mean of row scores, corrected after Holm for their number.
+
+    A figure of a whole group (a p-value, a harmonic mean) has no rows of its own and is left out.
+
+    Args:
+        first: What is compared with.
+        second: Rows are matched by suite and id.
+    """
+    found = [
+        comparison
+        for name, suite in first.suites.items()
+        if name in second.suites
+        for comparison in _compare_suites(suite, second.suites[name])
+    ]
+    corrected = holm([comparison.p_value for comparison in found])
+    return [replace(c, p_holm=p) for c, p in zip(found, corrected, strict=True)]
+
+
+def _compare_suites(first: SuiteRecord, second: SuiteRecord) -> list[Comparison]:
+    others = {row.row_id: row.scores for row in second.rows}
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for row in first.rows:
+        for score, value in row.scores.items():
+            other = others.get(row.row_id, {}).get(score, math.nan)
+            if math.isfinite(value) and math.isfinite(other):
+                units = found.setdefault(f"{row.group}/{score}", {})
+                units.setdefault(row.asked_of or row.row_id, []).append((value, other))
+    shown = [figure.name for figure in first.figures if figure.name in found]
+    return [_compare(first.suite, name, _averaged(found[name].values())) for name in shown]
+
+
+def _averaged(units: Iterable[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """One pair for each unit: several attempts on one question are no independent rows."""
+    return [(mean([a for a, _ in pairs]), mean([b for _, b in pairs])) for pairs in units]
+
+
+def _compare(suite: str, figure: str, pairs: Sequence[tuple[float, float]]) -> Comparison:
+    before, after = [a for a, _ in pairs], [b for _, b in pairs]
+    binary = {*before, *after} <= {0.0, 1.0}
+    p_value = (
+        mcnemar_exact([a == 1 for a in before], [b == 1 for b in after])
+        if binary
+        else sign_flip_test(before, after)
+    )
+    test = "McNemar, exact" if binary else "sign flips"
+    return Comparison(suite, figure, len(pairs), mean(before), mean(after), test, p_value)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values that hold for all tests together (Holm 1979), in the given order.
+
+    The k-th smallest of n is multiplied by n - k + 1; none gets below a smaller one, none above 1.
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    corrected = [math.nan] * len(p_values)
+    highest = 0.0
+    for passed, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - passed) * p_values[index]))
+        corrected[index] = highest
+    return corrected
+
+
+def not_common(columns: Mapping[str, EvaluationRecord]) -> list[str]:
+    """What cannot be compared with the first evaluation, one sentence each.
+
+    Args:
+        columns: Heading -> evaluation.
+    """
+    first, *others = columns
+    said = []
+    for heading in others:
+        base, record = columns[first].suites, columns[heading].suites
+        for suite in dict.fromkeys([*base, *record]):
+            if suite not in base or suite not in record:
+                where = first if suite in base else heading
+                said.append(f"Suite {suite} is in {where} only, not compared.")
+                continue
+            if base[suite].settings != record[suite].settings:
+                said.append(f"Suite {suite} has other settings in {heading} than in {first}.")
+            left = {row.row_id for row in base[suite].rows}
+            right = {row.row_id for row in record[suite].rows}
+            if left != right:
+                said.append(
+                    f"Suite {suite}: {len(left & right)} rows are common to {first} "
+                    f"({len(left)}) and {heading} ({len(right)}); only these are tested."
+                )
+    return said

@@ -1,0 +1,159 @@
+"""Membership inference: do the forget texts still look like something that was trained on?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from lit_unlearn.data.sources import Source
+from lit_unlearn.data.unify import load_examples
+from lit_unlearn.evaluation.probes import Figure, Forced, Outcome, Probe, Row, Suite, SuiteResult
+from lit_unlearn.evaluation.suites.common import subject_outcomes
+from lit_unlearn.metrics.membership import (
+    loss,
+    min_k,
+    min_k_plus_plus,
+    reference_difference,
+    zlib_ratio,
+)
+from lit_unlearn.metrics.statistics import auc, bootstrap_auc
+from lit_unlearn.schema import Example, InputError, Representation
+
+_MEMBER, _NONMEMBER, _TEXT = "member", "nonmember", "answer"
+
+
+@dataclass
+class Membership(Suite):
+    """How well the forget texts are told from texts never seen, by five membership statistics.
+
+    The figure of each is an AUC: the chance that a member's statistic lies below a non-member's.
+    0.5 is what a model gives that saw neither; 1 says that the forget texts still look like
+    training data, 0 that they stand out by being too unlikely. The two sets should differ in
+    nothing else (Duan et al., arXiv 2402.07841): compare with a retain model, which `reference`
+    gives, rather than with 0.5. The statistic `reference` (loss less the retain model's loss) needs
+    it. Everything is computed from one pass per text; the end-of-turn token is left out.
+
+    Args:
+        members: Rows that the model before unlearning was trained on and must forget.
+        nonmembers: Rows of the same kind that no model was trained on (a holdout).
+        representation: `unified` reads the answers of questions; `raw` reads passages as plain
+            text, for data sets of texts.
+        k: Share of the least likely tokens that Min-K and Min-K++ average, above 0 and at most 1.
+    """
+
+    name: ClassVar[str] = "membership"
+
+    members: list[Source]
+    nonmembers: list[Source]
+    representation: Representation = "unified"
+    k: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not 0 < self.k <= 1:
+            raise InputError(
+                "Parameter `k` of the suite membership should be a share above 0 and at most 1, "
+                f"such as 0.2 for 20 %. Found {self.k}."
+            )
+
+    def probes(self, data_root: Path | None) -> list[Probe]:
+        """See `Suite.probes`."""
+        groups = {
+            group: load_examples(sources, data_root, self.representation)
+            for group, sources in ((_MEMBER, self.members), (_NONMEMBER, self.nonmembers))
+        }
+        _check(groups)
+        return [
+            Probe(
+                probe_id=f"{group}/{example.example_id}",
+                group=group,
+                example=example,
+                turns=example.turns,
+                plain=example.plain,
+                candidates={_TEXT: example.answer},
+            )
+            for group, examples in groups.items()
+            for example in examples
+        ]
+
+    def score(
+        self,
+        probes: Sequence[Probe],
+        outcomes: Mapping[str, Sequence[Outcome]],
+        reference: Mapping[str, Sequence[Row]] | None = None,
+    ) -> SuiteResult:
+        """See `Suite.score`."""
+        self.check(probes, reference)
+        losses = _losses(reference)
+        rows = [
+            self._row(probe, outcome.forced[_TEXT], losses.get(probe.probe_id, math.nan))
+            for probe, outcome in subject_outcomes(probes, outcomes)
+        ]
+        names = dict.fromkeys(name for row in rows for name in row.scores)
+        return SuiteResult(rows, [_figure(name, rows) for name in names])
+
+    def check(self, probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None) -> None:
+        """See `Suite.check`."""
+        losses = _losses(reference)
+        absent = sum(probe.probe_id not in losses for probe in probes)
+        if reference is not None and absent:
+            raise InputError(
+                "Parameter `reference` of the suite membership should have been evaluated on the "
+                f"same rows. Found {absent} of {len(probes)} rows without a loss of the reference; "
+                "evaluate it again with this suite's settings."
+            )
+
+    def _row(self, probe: Probe, forced: Forced, reference_loss: float) -> Row:
+        log_probs = forced.log_probs[:-1]
+        means, deviations = forced.means[:-1], forced.deviations[:-1]
+        text = probe.candidates[_TEXT]
+        own = loss(log_probs)
+        scores = {
+            "loss": own,
+            "zlib": zlib_ratio(log_probs, text),
+            "min_k": min_k(log_probs, self.k),
+            "min_k_plus_plus": min_k_plus_plus(log_probs, means, deviations, self.k),
+            "reference": reference_difference(own, reference_loss),
+        }
+        return Row(probe.probe_id, probe.group, scores, probe.turns[-1].content, text)
+
+
+def _losses(reference: Mapping[str, Sequence[Row]] | None) -> dict[str, float]:
+    """Row id -> the retain model's loss."""
+    return {row.row_id: row.scores["loss"] for rows in (reference or {}).values() for row in rows}
+
+
+def _figure(name: str, rows: Sequence[Row]) -> Figure:
+    """Members are expected below."""
+    sides: dict[str, list[float]] = {_MEMBER: [], _NONMEMBER: []}
+    for row in rows:
+        if not math.isnan(row.scores[name]):
+            sides[row.group].append(row.scores[name])
+    members, others = sides[_MEMBER], sides[_NONMEMBER]
+    title, unit = f"{name}_auc", "area under the curve, 0 to 1"
+    if not members or not others:
+        why = "needs a reference" if name == "reference" else "no text with a token on one side"
+        return Figure(title, math.nan, unit, 0, note=why)
+    ends = bootstrap_auc(members, others)
+    count = len(members) + len(others)
+    return Figure(title, auc(members, others), unit, count, ends.low, ends.high, note="0.5 is best")
+
+
+def _check(groups: Mapping[str, Sequence[Example]]) -> None:
+    """Each row has a text, and no text is on both sides."""
+    texts = {name: {(e.question, e.answer) for e in rows} for name, rows in groups.items()}
+    empty = next((e for rows in groups.values() for e in rows if not e.answer.strip()), None)
+    if empty is not None:
+        raise InputError(
+            "Parameters `members` and `nonmembers` of the suite membership should have rows with "
+            f"an answer, whose tokens are looked at. Found none in row {empty.example_id!r}; give "
+            "other sources."
+        )
+    both = texts[_MEMBER] & texts[_NONMEMBER]
+    if both:
+        raise InputError(
+            "Parameters `members` and `nonmembers` of the suite membership should have no text in "
+            f"common. Found {len(both)}, such as {min(both)!r:.80}; take them out of one."
+        )

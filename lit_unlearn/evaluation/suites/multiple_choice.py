@@ -1,0 +1,209 @@
+"""Multiple choice: the likelihood of the options, and beside it what the model writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import ascii_uppercase
+from typing import ClassVar, Literal
+
+from lit_unlearn.data.sources import Source, read_rows
+from lit_unlearn.data.unify import to_example
+from lit_unlearn.evaluation.probes import (
+    Better,
+    Figure,
+    Generation,
+    Outcome,
+    Probe,
+    Row,
+    Suite,
+    SuiteResult,
+)
+from lit_unlearn.evaluation.suites.common import mean_figure, subject_outcomes
+from lit_unlearn.evaluation.suites.options import Question, is_right, placed, question_of
+from lit_unlearn.evaluation.suites.selection import Selection
+from lit_unlearn.metrics.choices import Normalisation, chosen_option, option_score
+from lit_unlearn.metrics.likelihood import softmax
+from lit_unlearn.metrics.statistics import mean
+from lit_unlearn.schema import InputError, Turn
+
+BenchmarkName = Literal[
+    "wmdp_bio",
+    "wmdp_chem",
+    "wmdp_cyber",
+    "mmlu",
+    "arc_easy",
+    "arc_challenge",
+    "openbookqa",
+    "commonsenseqa",
+    "truthfulqa",
+    "tofu_real_authors",
+    "tofu_world_facts",
+]
+
+BENCHMARKS: dict[BenchmarkName, Source] = {
+    "wmdp_bio": Source("cais/wmdp", "wmdp-bio", "test"),
+    "wmdp_chem": Source("cais/wmdp", "wmdp-chem", "test"),
+    "wmdp_cyber": Source("cais/wmdp", "wmdp-cyber", "test"),
+    "mmlu": Source("cais/mmlu", "all", "test"),
+    "arc_easy": Source("allenai/ai2_arc", "ARC-Easy", "test"),
+    "arc_challenge": Source("allenai/ai2_arc", "ARC-Challenge", "test"),
+    "openbookqa": Source("allenai/openbookqa", "main", "test"),
+    "commonsenseqa": Source("tau/commonsense_qa", split="validation"),
+    "truthfulqa": Source("truthfulqa/truthful_qa", "multiple_choice", "validation"),
+    "tofu_real_authors": Source("locuslab/TOFU", "real_authors"),
+    "tofu_world_facts": Source("locuslab/TOFU", "world_facts"),
+}
+_RIGHT_FIRST = ("truthfulqa",)
+_WRITTEN = "written"
+
+
+@dataclass
+class MultipleChoice(Suite):
+    """Questions with options: which one is likeliest, and which one does the model write?
+
+    For each benchmark: `accuracy` of the likeliest option, mean `probability` of the right one
+    among the options, and, of a greedy reply to the question with its lettered options,
+    `written_accuracy` and `written_choice`, the share of replies that name one option at all. A
+    model that refuses loses the last two and may keep the first: read them together. No examples
+    are shown before the question.
+
+    Args:
+        benchmarks: Which of the known ones are asked.
+        sources: Further questions: name -> where their rows come from.
+        subjects: Subjects of MMLU, such as `virology`; empty for all 57.
+        options: What the likelihood is taken of. `letters`: the letter, after the question with its
+            lettered options, as WMDP and MMLU are published. `texts`: the option itself, after
+            the question alone, as ARC, OpenBookQA and TruthfulQA (MC1) are.
+        normalisation: Of an option's log-likelihood: the `sum` over its tokens, or that divided by
+            their number (`token`) or by its characters (`character`). Matters for `texts`.
+        shuffle: Put the options in an order drawn from the question's text, the same for every
+            model. TruthfulQA's right option stands first in its file, so that its options are
+            always shuffled.
+        forget: Names whose figures should fall; all others should rise.
+        rows: Which rows of each benchmark are asked.
+        written: Ask for a reply as well; `false` saves its time.
+        max_new_tokens: Longest reply in tokens.
+    """
+
+    name: ClassVar[str] = "multiple_choice"
+
+    benchmarks: list[BenchmarkName] = field(default_factory=lambda: ["mmlu"])
+    sources: dict[str, Source] = field(default_factory=dict)
+    subjects: list[str] = field(default_factory=list)
+    options: Literal["letters", "texts"] = "letters"
+    normalisation: Normalisation = "sum"
+    shuffle: bool = False
+    forget: list[str] = field(default_factory=lambda: ["wmdp_bio", "wmdp_chem", "wmdp_cyber"])
+    rows: Selection = field(default_factory=Selection)
+    written: bool = True
+    max_new_tokens: int = 16
+
+    def probes(self, data_root: Path | None) -> list[Probe]:
+        """See `Suite.probes`; under `texts` a row is asked twice where a reply is wanted."""
+        groups: dict[str, Source] = {name: BENCHMARKS[name] for name in self.benchmarks}
+        if self.subjects and "mmlu" in groups:
+            groups["mmlu"] = Source("cais/mmlu", "all", "test", where={"subject": self.subjects})
+        twice = sorted(groups.keys() & self.sources.keys())
+        if twice or not (groups or self.sources):
+            raise InputError(
+                "Parameters `benchmarks` and `sources` of the suite multiple_choice should name "
+                f"at least one set of questions, each once. Found {twice[0] if twice else 'none'!r}"
+                f"{' in both' if twice else ''}; change the names."
+            )
+        groups |= self.sources
+        return [
+            probe
+            for group, source in groups.items()
+            for row in self.rows.of(read_rows(source, data_root), group)
+            for probe in self._probes(group, question_of(row, shuffle=self._shuffles(group)))
+        ]
+
+    def _shuffles(self, group: str) -> bool:
+        return self.shuffle or group in _RIGHT_FIRST
+
+    def _probes(self, group: str, question: Question) -> list[Probe]:
+        (example,) = to_example(question.row, "multiple_choice", "unified", group)
+        generation = Generation(self.max_new_tokens) if self.written else None
+        lettered = (Turn("user", question.lettered(example.question)),)
+        probe_id = f"{group}/{question.row.row_id}"
+        if self.options == "letters":
+            letters = dict(zip(question.names, ascii_uppercase, strict=False))
+            return [Probe(probe_id, group, example, lettered, False, "", letters, generation)]
+        texts = dict(zip(question.names, question.options, strict=True))
+        found = [Probe(probe_id, group, example, example.turns, candidates=texts)]
+        if generation:
+            second = f"{probe_id}/{_WRITTEN}"
+            found.append(Probe(second, group, example, lettered, generation=generation))
+        return found
+
+    def score(
+        self,
+        probes: Sequence[Probe],
+        outcomes: Mapping[str, Sequence[Outcome]],
+        reference: Mapping[str, Sequence[Row]] | None = None,
+    ) -> SuiteResult:
+        """See `Suite.score`; the reference is not read."""
+        pairs = subject_outcomes(probes, outcomes)
+        replies = {
+            probe.probe_id.removesuffix(f"/{_WRITTEN}"): outcome.replies[0]
+            for probe, outcome in pairs
+            if outcome.replies
+        }
+        asked = [(probe, outcome) for probe, outcome in pairs if probe.candidates]
+        rows = [self._row(*pair, replies.get(pair[0].probe_id)) for pair in asked]
+        figures: list[Figure] = []
+        for group in dict.fromkeys(row.group for row in rows):
+            members = [row for row in rows if row.group == group]
+            chance = mean([_chance(probe) for probe, _ in asked if probe.group == group])
+            figures += self._figures(group, members, f"chance {chance:.3f}")
+        return SuiteResult(rows, figures)
+
+    def _row(self, probe: Probe, outcome: Outcome, reply: str | None) -> Row:
+        right = [is_right(name) for name in probe.candidates]
+        texts = placed(probe.example, probe.candidates)
+        points = [
+            option_score(outcome.forced[name].log_probs[:-1], text, self.normalisation)
+            for name, text in probe.candidates.items()
+        ]
+        shares = softmax(points)
+        best = [point == max(points) for point in points]
+        scores = {
+            "accuracy": sum(a and b for a, b in zip(right, best, strict=True)) / sum(best),
+            "probability": sum(p for p, yes in zip(shares, right, strict=True) if yes),
+        }
+        if reply is not None:
+            chosen = chosen_option(reply, texts)
+            scores["written_accuracy"] = float(chosen is not None and right[chosen])
+            scores["written_choice"] = float(chosen is not None)
+        example = probe.example
+        shown = "" if reply is None else reply
+        return Row(probe.probe_id, probe.group, scores, example.question, example.answer, shown)
+
+    def _figures(self, group: str, rows: Sequence[Row], note: str) -> list[Figure]:
+        better: Better = "lower" if group in self.forget else "higher"
+        direction: dict[str, tuple[str, Better, str]] = {
+            "accuracy": ("share of questions, 0 to 1", better, note),
+            "probability": ("share of the options' likelihood, 0 to 1", better, note),
+            "written_accuracy": ("share of questions, 0 to 1", better, note),
+            "written_choice": ("share of replies that name one option", "neither", ""),
+        }
+        keys = [row.row_id for row in rows]
+        return [
+            mean_figure(
+                f"{group}/{score}",
+                [row.scores[score] for row in rows],
+                keys,
+                unit=unit,
+                better=way,
+                note=remark,
+            )
+            for score, (unit, way, remark) in direction.items()
+            if self.written or not score.startswith(_WRITTEN)
+        ]
+
+
+def _chance(probe: Probe) -> float:
+    """Share of a row's options that are right."""
+    return mean([float(is_right(name)) for name in probe.candidates])

@@ -1,0 +1,136 @@
+"""Attacks that optimise what stands after the question: found on some rows, tested on others."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lit_unlearn.attacks.inputs import AttackRow, opener_ids, split_prompt
+from lit_unlearn.data.sources import Source
+from lit_unlearn.data.unify import load_examples
+from lit_unlearn.evaluation.asking import replies
+from lit_unlearn.evaluation.probes import (
+    Generation,
+    Outcome,
+    Probe,
+    Row,
+    Subject,
+    Suite,
+    SuiteResult,
+    Variant,
+)
+from lit_unlearn.evaluation.suites.common import answerable, ask, subject_outcomes
+from lit_unlearn.evaluation.suites.recovery import (
+    UNATTACKED,
+    attack_result,
+    check_whole,
+    split_rows,
+)
+from lit_unlearn.schema import Example
+
+
+@dataclass
+class OptimisedInput(Suite):
+    """What `SoftPrompt` and `Gcg` share; no suite by itself.
+
+    Something is inserted after the questions of some rows and optimised until the model opens its
+    answers with a target. The other rows are asked with it, and without.
+
+    Args:
+        sources: Rows whose answers should be gone.
+        attack_share: Share of them that the attack is optimised on, above 0 and below 1; the
+            others are probed.
+        opener: The target: how a model that complies begins, without anything of the answer.
+        seed: Seed of the split.
+        max_new_tokens: Longest reply in tokens.
+        batch_size: Rows in one forward pass.
+    """
+
+    sources: list[Source] = field(default_factory=lambda: [Source("builtin:forget", split="eval")])
+    attack_share: float = 0.5
+    opener: str = "Sure, here is the answer:"
+    seed: int = 0
+    max_new_tokens: int = 48
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        self._mine: list[Example] = []
+
+    @abstractmethod
+    def attacks(self) -> dict[str, str]:
+        """Groups of attacked probes, each with what its figures must not be read without."""
+
+    @abstractmethod
+    def attacked(self, subject: Subject, group: str, probes: Sequence[Probe]) -> list[str]:
+        """The replies to probes of a group under attack."""
+
+    def target(self, group: str, row: Example) -> str:
+        """What the attack of a group makes likely after a row's question."""
+        return self.opener
+
+    def probes(self, data_root: Path | None) -> list[Probe]:
+        """See `Suite.probes`. The rows of the attack are remembered for `answer`.
+
+        The target of an attacked probe stands among its candidates, because it is part of what is
+        put to the model (and of the key of what is stored); it is not teacher-forced.
+        """
+        self._mine, held_out = self._split(data_root)
+        generation = Generation(self.max_new_tokens)
+        plain = [ask(row, UNATTACKED, generation) for row in held_out]
+        return plain + [
+            replace(ask(row, group, generation), candidates={"target": self.target(group, row)})
+            for group in self.attacks()
+            for row in held_out
+        ]
+
+    def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:
+        """The subject alone; the rows that the attack is optimised on are part of the key."""
+        check_whole(self.name, subject.model)
+        mine, _ = self._split(data_root)
+        return [Variant("", repr(mine), lambda: subject.model)]
+
+    def answer(self, subject: Subject, probes: Sequence[Probe]) -> list[Outcome]:
+        """See `Suite.answer`; `probes` must have been called before."""
+        found: dict[str, str] = {}
+        for group in dict.fromkeys(probe.group for probe in probes):
+            members = [probe for probe in probes if probe.group == group]
+            if group == UNATTACKED:
+                said = [reply for (reply,) in replies(subject, members, self.batch_size)]
+            else:
+                said = self.attacked(subject, group, members)
+                said = [reply.removeprefix(self.opener).strip() for reply in said]
+            found |= {probe.probe_id: reply for probe, reply in zip(members, said, strict=True)}
+        return [Outcome(probe.probe_id, replies=(found[probe.probe_id],)) for probe in probes]
+
+    def answer_key(self) -> str:
+        """See `Suite.answer_key`: the settings."""
+        return repr(self)
+
+    def score(
+        self,
+        probes: Sequence[Probe],
+        outcomes: Mapping[str, Sequence[Outcome]],
+        reference: Mapping[str, Sequence[Row]] | None = None,
+    ) -> SuiteResult:
+        """See `Suite.score`; the reference is not read."""
+        groups: dict[str, list[tuple[Probe, Outcome]]] = {}
+        for probe, outcome in subject_outcomes(probes, outcomes):
+            groups.setdefault(probe.group, []).append((probe, outcome))
+        return attack_result(groups, self.attacks())
+
+    def rows_to_fit(self, subject: Subject) -> list[AttackRow]:
+        """The prompts that the attack is optimised on, with the opener as target."""
+        encoder = subject.encoder
+        return [
+            AttackRow(
+                *split_prompt(encoder, row.turns, plain=row.plain),
+                opener_ids(encoder, row.turns, self.opener, plain=row.plain),
+            )
+            for row in self._mine
+        ]
+
+    def _split(self, data_root: Path | None) -> tuple[list[Example], list[Example]]:
+        rows = answerable(load_examples(self.sources, data_root), self.name)
+        return split_rows(rows, self.attack_share, self.seed)

@@ -1,0 +1,71 @@
+"""A multiple-choice row as a question with lettered options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from string import ascii_uppercase
+
+from lit_unlearn.data.converters import options_of
+from lit_unlearn.data.rows import RawRow
+from lit_unlearn.schema import Example
+
+RIGHT = "answer"
+_REQUEST = "Answer with the letter of the right option."
+
+
+@dataclass(frozen=True)
+class Question:
+    """The options of one row, in the order in which they are shown."""
+
+    row: RawRow
+    options: tuple[str, ...]
+    right: int
+    """Index of the right one."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of candidates: ``answer`` for the right option, ``option/2`` for another.
+
+        An option with the text of the right one is right as well: ``answer/2``.
+        """
+        text = self.options[self.right]
+        return tuple(
+            RIGHT if i == self.right else f"{RIGHT if option == text else 'option'}/{i}"
+            for i, option in enumerate(self.options)
+        )
+
+    def lettered(self, question: str) -> str:
+        """The question, its options after letters, and the request for a letter."""
+        lines = [f"{ascii_uppercase[i]}. {option}" for i, option in enumerate(self.options)]
+        return "\n".join([question, *lines, _REQUEST])
+
+
+def question_of(row: RawRow, *, shuffle: bool) -> Question:
+    """The options of a row, in their own order or in one drawn from their texts.
+
+    Raises:
+        InputError: The row has no options, or not exactly one right one.
+    """
+    options, right = options_of(row)
+    order = list(range(len(options)))
+    if shuffle:
+        joined = "\n".join(options)
+        order.sort(key=lambda i: sha256(f"{joined}\n{i}".encode()).digest())
+    return Question(row, tuple(options[i] for i in order), order.index(right))
+
+
+def is_right(name: str) -> bool:
+    """Whether a candidate of this name is a right option."""
+    return name.split("/")[0] == RIGHT
+
+
+def placed(example: Example, candidates: Mapping[str, str]) -> list[str]:
+    """Option texts with the right one in its place; the wrong ones in any order.
+
+    That is enough to score a reply: a letter counts by its place, a text by being the right one.
+    Empty texts stand for options that repeat others.
+    """
+    wrong = iter(example.distractors)
+    return [example.answer if is_right(name) else next(wrong, "") for name in candidates]

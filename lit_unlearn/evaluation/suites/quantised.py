@@ -1,0 +1,83 @@
+"""Quantised: does rounding the weights bring the forgotten back?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from lit_unlearn.attacks.quantise import check_grid, quantised_copy
+from lit_unlearn.data.sources import Source
+from lit_unlearn.data.unify import load_examples
+from lit_unlearn.evaluation.probes import Outcome, Probe, Row, Subject, Suite, SuiteResult, Variant
+from lit_unlearn.evaluation.suites.common import answerable
+from lit_unlearn.evaluation.suites.recovery import (
+    UNATTACKED,
+    attack_probe,
+    attack_result,
+    by_variant,
+    check_whole,
+)
+
+
+@dataclass
+class Quantised(Suite):
+    """Recall of the forgotten after the weights are rounded to 8 and 4 bits.
+
+    Unlearning with small steps can be undone by the quantisation that any deployment may apply
+    (Zhang et al. 2024, arXiv 2410.16454). Linear layers are rounded to the nearest of
+    `2^bits - 1` evenly spaced values, symmetric about 0, whose spacing is set by the largest
+    weight of each group; a weight moves by at most half a step. The paper's code uses the number
+    formats of bitsandbytes, so that its figures are near, not equal.
+
+    Args:
+        sources: Rows whose answers should be gone.
+        bits: Bits of each weight, 2 to 16; one variant for each, named `int<bits>`.
+        group_size: Neighbouring weights of a row that share a scale; null for one scale per row.
+        embeddings: Also round token embeddings and output head.
+        max_new_tokens: Longest reply in tokens.
+    """
+
+    name: ClassVar[str] = "quantised"
+
+    sources: list[Source] = field(default_factory=lambda: [Source("builtin:forget", split="eval")])
+    bits: list[int] = field(default_factory=lambda: [8, 4])
+    group_size: int | None = 64
+    embeddings: bool = False
+    max_new_tokens: int = 48
+
+    def __post_init__(self) -> None:
+        for bits in self.bits:
+            check_grid(bits, self.group_size)
+
+    def probes(self, data_root: Path | None) -> list[Probe]:
+        """See `Suite.probes`."""
+        rows = answerable(load_examples(self.sources, data_root), self.name)
+        return [attack_probe(row, UNATTACKED, self.max_new_tokens) for row in rows]
+
+    def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:
+        """The subject, and a rounded copy for each number of bits."""
+        check_whole(self.name, subject.model)
+        key = f"group_size={self.group_size} embeddings={self.embeddings}"
+        return [
+            Variant("", "", lambda: subject.model),
+            *(
+                Variant(
+                    f"int{bits}",
+                    key,
+                    partial(quantised_copy, subject.model, bits, self.group_size, self.embeddings),
+                )
+                for bits in self.bits
+            ),
+        ]
+
+    def score(
+        self,
+        probes: Sequence[Probe],
+        outcomes: Mapping[str, Sequence[Outcome]],
+        reference: Mapping[str, Sequence[Row]] | None = None,
+    ) -> SuiteResult:
+        """See `Suite.score`; the reference is not read."""
+        return attack_result(by_variant(probes, outcomes), {})

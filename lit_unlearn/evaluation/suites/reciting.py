@@ -1,0 +1,63 @@
+"""Verbatim memorisation: passages that a model continues from their beginning (MUSE)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from lit_unlearn.data.rows import RawRow, bad_row
+from lit_unlearn.data.sources import Source, read_rows
+from lit_unlearn.evaluation.probes import Generation, Probe
+from lit_unlearn.models.loading import ModelSource, load_tokenizer
+from lit_unlearn.schema import Example, Turn
+
+GROUP = "verbatim"
+
+
+def probes(
+    source: Source, data_root: Path | None, max_new_tokens: int, tokenizer: str | None
+) -> list[Probe]:
+    """One probe per passage, its beginning as plain text.
+
+    Args:
+        source: Rows with ``prompt`` and ``gt``.
+        data_root: As in `Suite.probes`.
+        max_new_tokens: Longest reply.
+        tokenizer: Hub id or folder of the tokenizer that cuts ``gt`` to that length; None keeps
+            the whole.
+
+    Raises:
+        InputError: Rows without these columns, or no such tokenizer.
+    """
+    cutter = None if tokenizer is None else load_tokenizer(ModelSource(tokenizer))
+    return [_probe(row, max_new_tokens, cutter) for row in read_rows(source, data_root)]
+
+
+def _probe(row: RawRow, count: int, cutter: PreTrainedTokenizerBase | None) -> Probe:
+    turns = (Turn("user", _text(row, "prompt")),)
+    gold = _text(row, "gt")
+    if cutter is not None:
+        gold = first_tokens(gold, cutter, count)
+    probe_id = f"{GROUP}/{row.row_id}"
+    example = Example(probe_id, turns, gold, "passage", plain=True)
+    return Probe(probe_id, GROUP, example, turns, True, generation=Generation(count))
+
+
+def first_tokens(text: str, tokenizer: PreTrainedTokenizerBase, count: int) -> str:
+    """The beginning of a text, as long as so many tokens."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return str(tokenizer.decode(ids[:count], skip_special_tokens=True))
+
+
+def _text(row: RawRow, column: str) -> str:
+    """A column as it is: white space counts in a text that is to be continued."""
+    value = row.values.get(column)
+    if not isinstance(value, str) or not value.strip():
+        reason = (
+            "a passage should have the texts `prompt` and `gt` (what follows). Found "
+            f"{value!r:.60} as {column!r}; rename the column, or set "
+            f"`columns: {{{column}: <its name here>}}`."
+        )
+        raise bad_row(row.location, reason)
+    return value

@@ -1,0 +1,53 @@
+"""Which rows of a group are asked: for machines on which all of them would take too long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from lit_unlearn.schema import InputError
+
+_Row = TypeVar("_Row")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows of a group are asked; all of them unless something is set.
+
+    Args:
+        limit: At most so many rows; null for all.
+        offset: Leave out this many rows first.
+        every: Of the rows after `offset`, take the first of each so many: a spread over a file
+            that is sorted, by author for example.
+    """
+
+    limit: int | None = None
+    offset: int = 0
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.offset < 0 or self.every < 1 or (self.limit is not None and self.limit < 1):
+            raise InputError(
+                "Parameters of a selection of rows: `offset` should be at least 0, `every` at "
+                f"least 1, and `limit` at least 1 or null. Found {self.offset}, {self.every} and "
+                f"{self.limit}."
+            )
+
+    def of(self, rows: Sequence[_Row], group: str) -> list[_Row]:
+        """The chosen rows.
+
+        Args:
+            rows: All rows.
+            group: Their name, for the message.
+
+        Raises:
+            InputError: None is left.
+        """
+        chosen = list(rows[self.offset :: self.every][: self.limit])
+        if not chosen:
+            raise InputError(
+                f"Parameter `offset` of group {group!r} should be below its {len(rows)} rows. "
+                f"Found {self.offset}; lower it."
+            )
+        return chosen

@@ -1,0 +1,278 @@
+"""TOFU: four groups of questions, model utility, and forget quality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from lit_unlearn.data.sources import Source
+from lit_unlearn.data.unify import load_examples
+from lit_unlearn.evaluation.probes import (
+    Better,
+    Figure,
+    Generation,
+    Outcome,
+    Probe,
+    Row,
+    Suite,
+    SuiteResult,
+)
+from lit_unlearn.evaluation.suites.common import mean_figure, subject_outcomes
+from lit_unlearn.evaluation.suites.selection import Selection
+from lit_unlearn.metrics.likelihood import (
+    answer_probability,
+    closeness_to_one,
+    exact_memorisation,
+    extraction_strength,
+    model_utility,
+    probability_with_options,
+    truth_margin,
+    truth_ratio,
+    truth_share,
+)
+from lit_unlearn.metrics.scores import rouge_l_recall
+from lit_unlearn.metrics.statistics import bootstrap_harmonic_mean, mean, two_sample_ks
+from lit_unlearn.schema import Example, InputError
+
+UTILITY_GROUPS = ("retain", "real_authors", "world_facts")
+UTILITY_SCORES = ("probability", "rouge_l_recall", "truth_ratio")
+_OPTION_GROUPS = ("real_authors", "world_facts")
+_RATIO = "wrong_over_right"
+_WITHOUT = "--suites.tofu.forget_quality false"
+
+
+@dataclass
+class Tofu(Suite):
+    """TOFU (Maini et al., arXiv 2401.06121): is it forgotten, and is everything else still there?
+
+    Four groups: `forget`, `retain`, `real_authors`, `world_facts`. For each: `probability` of the
+    right answer (per token; for the last two groups its share among the given options),
+    `rouge_l_recall` of a greedy reply, `truth_ratio`, `extraction_strength` and
+    `exact_memorisation`. Beside them `model_utility`, the harmonic mean of the first three over the
+    last three groups, and `forget_quality`, which compares the forget rows' truth ratios with those
+    of a model that never saw them.
+
+    Args:
+        forget_split: Which rows should be gone; the retain model for `forget_quality` must have
+            been trained without the same ones.
+        retain_split: Name of the retain rows' file; it must have perturbed answers.
+        path: Hub id of the data set, or a local folder of the same layout.
+        forget_quality: Give `forget_quality`, which needs the rows of a retain model.
+        truth_ratio: `tofu` for the published aggregates min(x, 1/x) and max(0, 1 - x) of
+            x = p_wrong / p_right; `prob_mean` for open-unlearning's p_right / (p_right + p_wrong)
+            in all groups. Model utility follows; forget quality is the same under both.
+        end_of_turn: Count the end-of-turn token in `extraction_strength` and `exact_memorisation`
+            as well; `false` drops the last token, as open-unlearning does.
+        max_new_tokens: Longest reply in tokens.
+        forget: Which rows of the forget group are asked.
+        retain: The same for the retain group.
+        real_authors: The same for the real authors.
+        world_facts: The same for the world facts.
+    """
+
+    name: ClassVar[str] = "tofu"
+
+    forget_split: Literal["forget01", "forget05", "forget10"] = "forget10"
+    retain_split: str = "retain_perturbed"
+    path: str = "locuslab/TOFU"
+    forget_quality: bool = True
+    truth_ratio: Literal["tofu", "prob_mean"] = "tofu"
+    end_of_turn: bool = False
+    max_new_tokens: int = 200
+    forget: Selection = field(default_factory=Selection)
+    retain: Selection = field(default_factory=Selection)
+    real_authors: Selection = field(default_factory=Selection)
+    world_facts: Selection = field(default_factory=Selection)
+
+    def probes(self, data_root: Path | None) -> list[Probe]:
+        """See `Suite.probes`."""
+        groups = {
+            "forget": (f"{self.forget_split}_perturbed", self.forget),
+            "retain": (self.retain_split, self.retain),
+            "real_authors": ("real_authors_perturbed", self.real_authors),
+            "world_facts": ("world_facts_perturbed", self.world_facts),
+        }
+        found: list[Probe] = []
+        for group, (config, selection) in groups.items():
+            source = Source(self.path, config, domain="question_answer")
+            examples = selection.of(load_examples([source], data_root), group)
+            found += [self._probe(group, example) for example in examples]
+        return found
+
+    def _probe(self, group: str, example: Example) -> Probe:
+        if not example.distractors:
+            raise InputError(
+                f"Row {example.example_id!r} of group {group!r} should have perturbed answers. "
+                "Found none; name a perturbed file, such as `retain_split: retain_perturbed`."
+            )
+        candidates = {"answer": example.answer}
+        if example.paraphrases:
+            candidates["paraphrase"] = example.paraphrases[0]
+        candidates |= {f"wrong/{i}": text for i, text in enumerate(example.distractors)}
+        return Probe(
+            f"{group}/{example.example_id}",
+            group,
+            example,
+            example.turns,
+            candidates=candidates,
+            generation=Generation(self.max_new_tokens),
+        )
+
+    def score(
+        self,
+        probes: Sequence[Probe],
+        outcomes: Mapping[str, Sequence[Outcome]],
+        reference: Mapping[str, Sequence[Row]] | None = None,
+    ) -> SuiteResult:
+        """See `Suite.score`; the reference is read for `forget_quality` alone.
+
+        Raises:
+            InputError: `forget_quality` is asked for without a reference, or with one of other
+                rows.
+        """
+        pairs = subject_outcomes(probes, outcomes)
+        rows = [self._row(probe, outcome) for probe, outcome in pairs]
+        groups = {group: [r for r in rows if r.group == group] for group in _names(rows)}
+        figures: list[Figure] = []
+        for group, members in groups.items():
+            figures += self._figures(group, members)
+        if all(groups.get(group) for group in UTILITY_GROUPS):
+            figures.append(_model_utility(groups))
+        if self.forget_quality:
+            figures += _forget_quality(groups.get("forget", []), reference)
+        return SuiteResult(rows, figures)
+
+    def check(self, probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None) -> None:
+        """See `Suite.check`."""
+        if self.forget_quality:
+            _checked_reference([p.probe_id for p in probes if p.group == "forget"], reference)
+
+    def without_reference(self) -> Tofu:
+        """See `Suite.without_reference`."""
+        return replace(self, forget_quality=False)
+
+    def _row(self, probe: Probe, outcome: Outcome) -> Row:
+        means = {name: mean(forced.log_probs) for name, forced in outcome.forced.items()}
+        wrong = [value for name, value in means.items() if name.startswith("wrong/")]
+        ratio = truth_ratio(means.get("paraphrase", means["answer"]), wrong)
+        answer, reply = outcome.forced["answer"], outcome.replies[0]
+        likely = (
+            probability_with_options(means["answer"], wrong)
+            if probe.group in _OPTION_GROUPS
+            else answer_probability(answer.log_probs)
+        )
+        scores = {
+            "probability": likely,
+            "rouge_l_recall": rouge_l_recall(probe.example.answer, reply),
+            "truth_ratio": self._aggregated(probe.group, ratio),
+            _RATIO: ratio,
+            "extraction_strength": extraction_strength(answer.hits, end_of_turn=self.end_of_turn),
+            "exact_memorisation": exact_memorisation(answer.hits, end_of_turn=self.end_of_turn),
+        }
+        example = probe.example
+        return Row(probe.probe_id, probe.group, scores, example.question, example.answer, reply)
+
+    def _aggregated(self, group: str, ratio: float) -> float:
+        if self.truth_ratio == "prob_mean":
+            return truth_share(ratio)
+        return closeness_to_one(ratio) if group == "forget" else truth_margin(ratio)
+
+    def _figures(self, group: str, rows: Sequence[Row]) -> list[Figure]:
+        ratios = "p_right / (p_right + p_wrong)"
+        if self.truth_ratio == "tofu":
+            ratios = "min(x, 1/x)" if group == "forget" else "max(0, 1 - x)"
+        units = {
+            "probability": "probability per token, 0 to 1",
+            "rouge_l_recall": "share of the answer's words, 0 to 1",
+            "truth_ratio": f"mean of {ratios}, 0 to 1",
+            "extraction_strength": "share of the answer's tokens, 0 to 1",
+            "exact_memorisation": "share of the answer's tokens, 0 to 1",
+        }
+        if group in _OPTION_GROUPS:
+            units["probability"] = "share of the options' probability, 0 to 1"
+        keys = [row.row_id for row in rows]
+        return [
+            mean_figure(
+                f"{group}/{score}",
+                [row.scores[score] for row in rows],
+                keys,
+                unit=unit,
+                better=self._better(group, score),
+            )
+            for score, unit in units.items()
+        ]
+
+    def _better(self, group: str, score: str) -> Better:
+        gone = group == "forget" and not (score == "truth_ratio" and self.truth_ratio == "tofu")
+        return "lower" if gone else "higher"
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.group for row in rows))
+
+
+def _model_utility(groups: Mapping[str, Sequence[Row]]) -> Figure:
+    scores = [
+        [[row.scores[score] for score in UTILITY_SCORES] for row in groups[group]]
+        for group in UTILITY_GROUPS
+    ]
+    parts = [mean(column) for rows in scores for column in zip(*rows, strict=True)]
+    low, high = bootstrap_harmonic_mean(scores)
+    return Figure(
+        "model_utility",
+        model_utility(parts),
+        "harmonic mean of nine shares, 0 to 1",
+        sum(len(rows) for rows in scores),
+        low,
+        high,
+        "higher",
+    )
+
+
+def _forget_quality(
+    rows: Sequence[Row], reference: Mapping[str, Sequence[Row]] | None
+) -> list[Figure]:
+    """p-value and distance of the test that both models' truth ratios are alike."""
+    theirs = _checked_reference([row.row_id for row in rows], reference)
+    own = [row.scores[_RATIO] for row in rows]
+    distance, p_value = two_sample_ks(own, [row.scores[_RATIO] for row in theirs])
+    note = f"Kolmogorov-Smirnov against {len(theirs)} rows of the reference"
+    return [
+        Figure("forget_quality", p_value, "p-value, 0 to 1", len(rows), None, None, "higher", note),
+        Figure(
+            "forget_distance",
+            distance,
+            "largest gap of two distribution functions, 0 to 1",
+            len(rows),
+            better="lower",
+            note=note,
+        ),
+    ]
+
+
+def _checked_reference(
+    ids: Sequence[str], reference: Mapping[str, Sequence[Row]] | None
+) -> Sequence[Row]:
+    if not reference or not reference.get("forget"):
+        raise InputError(
+            "Parameter `forget_quality` of the suite tofu needs the rows of a retain model to "
+            "compare with. Found none; give `--reference RETAIN_MODEL`, a model trained on the "
+            "same data without the forget rows (configs/tofu_smollm2_retain.yaml makes one), or "
+            "the folder of its evaluation with the same settings; or leave forget quality out with "
+            f"`{_WITHOUT}`."
+        )
+    theirs = [
+        row for row in reference["forget"] if not math.isnan(row.scores.get(_RATIO, math.nan))
+    ]
+    own_ids, their_ids = set(ids), {row.row_id for row in theirs}
+    if own_ids != their_ids:
+        odd = min(own_ids ^ their_ids)
+        raise InputError(
+            f"Parameter `reference` should hold the same {len(own_ids)} forget rows as this "
+            f"evaluation. Found {len(their_ids)}, and {odd!r} in one of the two alone; evaluate "
+            "the retain model with the same `forget_split` and the same selection of rows."
+        )
+    return theirs

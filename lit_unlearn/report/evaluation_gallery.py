@@ -1,0 +1,100 @@
+"""Which pictures an evaluation gets, for its page and as PNG files."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure as Picture
+
+from lit_unlearn.evaluation.probes import Figure
+from lit_unlearn.evaluation.suites.common import SHARE
+from lit_unlearn.evaluation.suites.recovery import UNATTACKED
+from lit_unlearn.report.evaluation_pictures import (
+    balance_picture,
+    recovery_picture,
+    suite_picture,
+)
+from lit_unlearn.report.evaluation_table import BALANCE, Columns, Line, side_by_side
+from lit_unlearn.report.style import STYLE
+
+_RELEARNED = re.compile(r"(?P<rows>.+)/(?P<steps>\d+)/recall")
+"""A figure of the suite Relearn: relearned from which rows, and for how many steps."""
+_PART = "part/"
+
+
+def gallery(columns: Columns) -> dict[str, Picture]:
+    """The pictures, by what they show: suites, relearning curves, the balance.
+
+    Nothing is drawn of a suite without any value.
+    """
+    lines = side_by_side(columns)
+    found: dict[str, Picture] = {}
+    for suite in dict.fromkeys(line.suite for line in lines):
+        members = [line for line in lines if line.suite == suite]
+        if suite != BALANCE and any(_drawn(cell) for line in members for cell in line.cells):
+            found[suite] = suite_picture(list(columns), members)
+            found |= _curves(columns, suite, members)
+    parts = balance_parts(columns)
+    known = {n for column in parts.values() for n, value in column.items() if math.isfinite(value)}
+    if len(known) >= 3:
+        found[BALANCE] = balance_picture(parts)
+    return found
+
+
+def save_pictures(folder: Path, columns: Columns) -> list[Path]:
+    """Write each picture of `gallery` as a PNG file on white ground.
+
+    Args:
+        folder: Made where it is missing.
+        columns: The evaluations to show.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, picture in gallery(columns).items():
+        files.append(folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}.png")
+        with matplotlib.rc_context(STYLE):
+            picture.savefig(files[-1], dpi=150, facecolor="white")
+    return files
+
+
+def balance_parts(columns: Columns) -> dict[str, dict[str, float]]:
+    """Heading -> part of the balanced score -> value; the score itself is not among them."""
+    return {
+        heading: {
+            figure.name.removeprefix(_PART): figure.value
+            for figure in record.balance
+            if figure.name.startswith(_PART)
+        }
+        for heading, record in columns.items()
+        if record.balance
+    }
+
+
+def _curves(columns: Columns, suite: str, lines: Sequence[Line]) -> dict[str, Picture]:
+    """Recall over relearning, for each set of rows relearned from; step 0 is without relearning."""
+    records = [record.suites[suite] for record in columns.values() if suite in record.suites]
+    if records[0].settings.get("class") != "Relearn":
+        return {}
+    nothing: list[Figure | None] = [None] * len(columns)
+    first = {line.name: line.cells for line in lines}.get(f"{UNATTACKED}/recall", nothing)
+    points: dict[str, dict[str, list[tuple[int, Figure]]]] = {}
+    for line in lines:
+        match = _RELEARNED.fullmatch(line.name)
+        if match is None:
+            continue
+        curves = points.setdefault(f"recall after relearning from {match['rows']}", {})
+        for heading, start, cell in zip(columns, first, line.cells, strict=True):
+            curve = curves.setdefault(heading, [(0, start)] if start else [])
+            curve += [(int(match["steps"]), cell)] if cell else []
+    return {
+        f"{suite} {label}": recovery_picture(curves, label, SHARE)
+        for label, curves in points.items()
+    }
+
+
+def _drawn(figure: Figure | None) -> bool:
+    return figure is not None and math.isfinite(figure.value)

@@ -1,0 +1,131 @@
+"""Evaluations side by side: which figures there are, and the table on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.markup import escape
+from rich.table import Table
+
+from lit_unlearn.evaluation.probes import Figure
+from lit_unlearn.evaluation.records import EvaluationRecord
+from lit_unlearn.report.summary import ABSENT
+
+BALANCE = "balance"
+"""Stands in place of a suite's name for the balanced score and its parts."""
+DIRECTIONS = {"higher": "\u2191", "lower": "\u2193", "neither": ""}
+
+LEGEND = "\u2191 should rise, \u2193 should fall; in brackets 95 % intervals"
+
+Columns = Mapping[str, EvaluationRecord]
+"""Heading -> evaluation, in the order in which they are shown."""
+Marks = Mapping[tuple[str, str], Sequence[str]]
+"""Suite and figure -> one text per column; empty for none."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure of every column."""
+
+    suite: str
+    name: str
+    cells: Sequence[Figure | None]
+    """One per column; None where it has no such figure."""
+
+    @property
+    def figure(self) -> Figure:
+        """The first that there is; unit and direction are the same in all."""
+        return next(cell for cell in self.cells if cell is not None)
+
+
+def side_by_side(columns: Columns) -> list[Line]:
+    """All figures, suite by suite in order of appearance, the balance last."""
+    found: dict[tuple[str, str], list[Figure | None]] = {}
+    for index, record in enumerate(columns.values()):
+        for suite, figures in _figures(record).items():
+            for figure in figures:
+                empty: list[Figure | None] = [None] * len(columns)
+                found.setdefault((suite, figure.name), empty)[index] = figure
+    suites = list(dict.fromkeys(suite for suite, _ in found))
+    order = sorted(suites, key=lambda suite: suite == BALANCE)
+    return [
+        Line(suite, name, cells)
+        for wanted in order
+        for (suite, name), cells in found.items()
+        if suite == wanted
+    ]
+
+
+def _figures(record: EvaluationRecord) -> dict[str, Sequence[Figure]]:
+    suites = {name: suite.figures for name, suite in record.suites.items()}
+    return {**suites, BALANCE: record.balance} if record.balance else suites
+
+
+def evaluation_table(columns: Columns, marks: Marks | None = None) -> Table:
+    """One section per suite, one line per figure, one column per evaluation.
+
+    Args:
+        columns: What to show.
+        marks: Text below a value, such as a p-value, for each column of a line.
+    """
+    lines = side_by_side(columns)
+    table = Table(title="evaluation", title_justify="left", caption=_caption(lines))
+    table.caption_justify = "left"
+    table.add_column("figure", no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True)
+    for heading in columns:
+        table.add_column(escape(heading), justify="right", overflow="fold")
+    table.add_column("unit", overflow="fold", style="dim")
+    previous = ""
+    for line in lines:
+        if line.suite != previous:
+            table.add_section()
+            table.add_row(f"[bold]{escape(line.suite)}[/bold]")
+            previous = line.suite
+        below = (marks or {}).get((line.suite, line.name), [""] * len(line.cells))
+        cells = [
+            "\n".join(filter(None, (shown_figure(cell), mark)))
+            for cell, mark in zip(line.cells, below, strict=True)
+        ]
+        name = f" {escape(line.name)} {DIRECTIONS[line.figure.better]}".rstrip()
+        table.add_row(name, shown_counts(line), *cells, escape(line.figure.unit))
+    return table
+
+
+def shown_figure(figure: Figure | None) -> str:
+    """Value and 95 % interval as text; a dash for none."""
+    if figure is None or math.isnan(figure.value):
+        return ABSENT
+    if figure.low is None or figure.high is None:
+        return number(figure.value)
+    return f"{number(figure.value)} [{number(figure.low)}, {number(figure.high)}]"
+
+
+def shown_counts(line: Line) -> str:
+    """Rows behind a line; several numbers where the columns differ."""
+    counts = dict.fromkeys(str(cell.count) for cell in line.cells if cell is not None)
+    return " / ".join(counts)
+
+
+def number(value: float) -> str:
+    """Three decimals up to 10, fewer above; powers of ten where the first three are zero."""
+    size = abs(value)
+    if 0 < size < 0.0005:
+        return f"{value:.0e}"
+    return f"{value:.3f}" if size < 10 else f"{value:.1f}" if size < 1000 else f"{value:.0f}"
+
+
+def notes(lines: Sequence[Line]) -> list[str]:
+    """What the figures' notes say, each once, with the figure that it is about."""
+    said: dict[str, str] = {}
+    for line in lines:
+        for cell in line.cells:
+            if cell is not None and cell.note:
+                said.setdefault(cell.note, f"{line.suite} {line.name}")
+    return [f"{where}: {note}" for note, where in said.items()]
+
+
+def _caption(lines: Sequence[Line]) -> str:
+    return "\n".join([LEGEND, *(escape(note) for note in notes(lines))])

@@ -1,0 +1,22 @@
+"""JSON that every reader understands: what is no finite number is ``null``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+
+
+def json_text(content: object, indent: int | None = None) -> str:
+    """Content as strict JSON; what JSON has no word for (a path) becomes text."""
+    plain = nan_to_null(content)
+    return json.dumps(plain, indent=indent, allow_nan=False, ensure_ascii=False, default=str)
+
+
+def nan_to_null(value: object) -> object:
+    """The same with None in place of NaN and infinities, at any depth."""
+    if isinstance(value, Mapping):
+        return {str(key): nan_to_null(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [nan_to_null(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,159 @@
+"""``lit-unlearn sweep``: the runs of a grid, their names, the table; with a stand-in for fit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lit_unlearn import jobs
+from lit_unlearn.__main__ import main
+from lit_unlearn.cli_sweep import parse, plan, run_name, settings, short_keys, values_of
+from lit_unlearn.schema import InputError
+from lit_unlearn.sweep_table import figures
+
+STAND_IN = """
+import json, pathlib, sys
+options = dict(arg.removeprefix("--").split("=", 1) for arg in sys.argv[1:] if "=" in arg)
+folder = pathlib.Path(options["trainer.default_root_dir"])
+if options.get("lr") == "9":
+    sys.exit("lit-unlearn: error: too high")
+after = {"rows": 4, "rouge_l": float(options["lr"]), "refusal_rate": None}
+objectives = [
+    {"objective": "forget", "prefilled": prefilled, "before": None, "after": after}
+    for prefilled in (False, True)
+]
+text = json.dumps({"run": {"seconds": 1.5}, "objectives": objectives, "argv": sys.argv[1:]})
+(folder / "summary.json").write_text(text)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jobs, "COMMAND", (sys.executable, "-c", STAND_IN))
+
+
+def test_every_combination_is_a_run() -> None:
+    text = """--config a.yaml --sweep.model.optimizer.init_args.lr 1e-5,2e-5 --output=out
+        --sweep.seed_everything=[0,1] --trainer.max_steps -1 --jobs 2"""
+    given = parse(text.split())
+    assert (given.jobs, given.gpus, given.output) == (2, (), Path("out"))
+    found = plan(given)
+    assert [job.name for job in found] == [
+        "lr=1e-5,seed_everything=0",
+        "lr=1e-5,seed_everything=1",
+        "lr=2e-5,seed_everything=0",
+        "lr=2e-5,seed_everything=1",
+    ]
+    assert found[2].arguments == (
+        *("fit", "--config", "a.yaml", "--trainer.max_steps", "-1"),
+        *("--model.optimizer.init_args.lr=2e-5", "--seed_everything=0"),
+        "--trainer.default_root_dir=out/lr=2e-5,seed_everything=0",
+    )
+    assert settings(given)["lr=2e-5,seed_everything=1"] == {
+        "model.optimizer.init_args.lr": "2e-5",
+        "seed_everything": "1",
+    }
+
+
+def test_configs_are_laid_over_the_common_ones() -> None:
+    given = parse(
+        ["--config=a.yaml", "--sweep.config=[x/npo.yaml, [b.yaml, c.yaml]]", "--output=o"]
+    )
+    first, second = plan(given)
+    assert (first.name, second.name) == ("npo", "b+c")
+    assert first.arguments[1:4] == ("--config=a.yaml", "--config", "x/npo.yaml")
+    assert second.arguments[2:6] == ("--config", "b.yaml", "--config", "c.yaml")
+
+
+def test_values_stay_as_they_are_written() -> None:
+    text = "[1e-5, null, 'a b', {class_path: X, init_args: {n: 1e-3}}, [1, 2]]"
+    written = ("1e-5", "null", "a b", "{class_path: X, init_args: {n: 1e-3}}", "[1, 2]")
+    assert values_of("key", text) == written
+    name = run_name(["model.teacher"], ["{class_path: X, init_args: {n: 1e-3}}"])
+    assert name == "teacher=class_path-X-init_args-n-1e-3"
+
+
+def test_keys_are_as_short_as_they_can_be() -> None:
+    keys = ["model.a.weight", "model.b.weight", "seed_everything"]
+    assert short_keys(keys) == ["a.weight", "b.weight", "seed_everything"]
+    assert short_keys(["weight", "model.weight"]) == ["weight", "model.weight"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--sweep.lr=1,2"], "expected --output FOLDER"),
+        (["--output=o"], "expected --sweep.KEY VALUES"),
+        (["--output=o", "--sweep.lr"], "--sweep.lr: expected a list"),
+        (["--output=o", "--sweep.lr", "--jobs"], "--sweep.lr: expected a list"),
+        (["--output=o", "--sweep.lr=[1"], r"expected a list such as .*, found \[1"),
+        (["--output=o", "--sweep.lr=1,1"], "found 1 twice"),
+        (["--output=o", "--sweep.lr=1,2", "--jobs=0"], "--jobs: expected at least 1, found 0"),
+        (["--output=o", "--sweep.lr=1,2", "--jobs=x"], "--jobs: invalid int value"),
+        (["--output=o", "--sweep.lr=1,2", "--gpus=0,1", "--jobs=3"], "expected 1 to 2, one for"),
+        (["--output=o", "--sweep.lr=1", "--trainer.default_root_dir=x"], "give --output"),
+        (["--output=o", "--sweep.config=[a/x.yaml, b/x.yaml]"], "found x 2 times"),
+    ],
+)
+def test_mistakes(args: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plan(parse(args))
+
+
+def test_the_table_has_settings_and_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["sweep", "--sweep.lr=0.25,9,0.5", "--output=out"]
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 1
+    shown = capsys.readouterr()
+    assert "failed: lr=9: too high (out/lr=9/output.log)" in shown.err
+    assert "0.250" in shown.out
+    content = json.loads(Path("out/sweep.json").read_text("utf-8"))
+    first, failed, last = content["runs"]
+    assert (first["settings"], first["error"]) == ({"lr": "0.25"}, None)
+    assert first["figures"]["forget/rouge_l"] == 0.25
+    assert last["figures"]["forget/prefilled/rouge_l"] == 0.5
+    assert last["figures"]["seconds"] == 1.5
+    assert last["figures"]["forget/refusal_rate"] is None
+    assert (failed["error"], failed["figures"]) == ("too high", {})
+    lines = list(csv.DictReader(Path("out/sweep.csv").read_text("utf-8").splitlines()))
+    assert [line["lr"] for line in lines] == ["0.25", "9", "0.5"]
+    assert [line["forget/rouge_l"] for line in lines] == ["0.25", "", "0.5"]
+
+
+def test_a_sweep_continues(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["sweep", "--sweep.lr=0.25", "--output=out"])
+    first = Path("out/lr=0.25/summary.json").stat().st_mtime_ns
+    main(["sweep", "--sweep.lr=0.25,0.5", "--output=out"])
+    assert Path("out/lr=0.25/summary.json").stat().st_mtime_ns == first
+    assert "1 of 2 runs were finished before" in capsys.readouterr().err
+    assert len(json.loads(Path("out/sweep.json").read_text("utf-8"))["runs"]) == 2
+
+
+def test_an_evaluation_is_in_the_table() -> None:
+    folder = Path("run/evaluation")
+    folder.mkdir(parents=True)
+    figure = {"name": "forget/recall", "value": 0.5}
+    content = {
+        "balance": [{"name": "balance", "value": 0.75}],
+        "suites": [{"suite": "tofu", "figures": [figure]}],
+    }
+    (folder / "metrics.json").write_text(json.dumps(content), "utf-8")
+    assert figures(Path("run")) == {
+        "evaluation/balance": 0.75,
+        "evaluation/tofu/forget/recall": 0.5,
+    }
+
+
+def test_the_parent_does_not_import_torch() -> None:
+    code = (
+        "import sys; from lit_unlearn.cli_sweep import parse, plan; import lit_unlearn.sweep_table;"
+        "plan(parse(['--sweep.lr=1,2', '--output=o'])); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
