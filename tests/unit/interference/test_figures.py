@@ -1,0 +1,78 @@
+"""Figures from Gramians: rest, means, intervals, differences, all by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from lit_unlearn.interference.figures import (
+    difference_lines,
+    lines_of,
+    masked_cosines,
+    resting,
+)
+from lit_unlearn.interference.measure import Measured
+
+NAMES = ["a", "b"]
+
+
+def gramians(cosines: list[float], norm: float = 2.0) -> Tensor:
+    """``[K, 2, 2, 2]``: one group, which is the whole; norms 1 and ``norm``."""
+    one = [[[1.0, c * norm], [c * norm, norm**2]] for c in cosines]
+    return torch.tensor(one, dtype=torch.float64)[:, None].repeat(1, 2, 1, 1)
+
+
+def measured(cosines: list[float]) -> Measured:
+    rows = torch.randn(1, 6, 3)
+    return Measured(
+        ("block.00",),
+        {8: gramians([0.0, 0.0]), 16: gramians(cosines)},
+        transfer=torch.tensor([[[-1.0, 0.5], [0.25, -2.0]]]),
+        expected=torch.tensor([[[-1.0, 0.5], [0.25, -2.0]]]),
+        states={"a": rows, "b": rows},
+        tokens={"a": [[1, 2]] * 6, "b": [[3, 4]] * 6},
+    )
+
+
+def test_means_and_shares_by_hand() -> None:
+    found = {
+        (x.figure, x.first, x.second, x.where, x.tokens): x
+        for x in lines_of("raw", measured([0.5, -0.1, 0.2]), NAMES)
+    }
+    whole = found["cosine", "a", "b", "whole", 16]
+    assert whole.value == pytest.approx(0.2)
+    assert whole.low >= -0.1 - 1e-9
+    assert whole.high <= 0.5 + 1e-9
+    assert whole.samples == 3
+    assert found["share of batches in conflict", "a", "b", "whole", 16].value == pytest.approx(
+        1 / 3
+    )
+    assert found["share of conflicting pairs", "", "", "whole", 16].value == pytest.approx(1 / 3)
+    assert found["gradient norm", "b", "", "whole", 16].value == pytest.approx(2.0)
+    assert found["shared gain", "a", "b", "", 16].value == pytest.approx(-0.25)
+    assert found["shared gain", "b", "a", "", 16].value == pytest.approx(-0.25)
+    assert found["proxy A-distance", "a", "b", "block.00", 16].value == 0.0
+    assert found["covariance CKA", "a", "b", "block.00", 16].value == pytest.approx(1.0)
+    assert found["token divergence", "a", "b", "", 16].value == 1.0
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-14])
+def test_gradients_at_rest_have_no_cosine(scale: float) -> None:
+    """b has a norm of 1e-8 beside 1; scaled down, both are rounding."""
+    still = Measured(("block.00",), {8: gramians([0.9], norm=1e-8) * scale})
+    assert masked_cosines(still.gramians[8])[0, :, 0, 1].isnan().all()
+    assert resting(still, NAMES) == (["b"] if scale == 1.0 else ["a", "b"])
+    assert resting(measured([0.1]), NAMES) == []
+
+
+def test_difference_by_hand() -> None:
+    both = {"raw": measured([-0.5, -0.3]), "unified": measured([0.1, 0.3])}
+    lines = {name: lines_of(name, found, NAMES) for name, found in both.items()}
+    (line,) = difference_lines(lines["raw"], lines["unified"], both)
+    assert (line.first, line.second, line.representation) == ("a", "b", "unified - raw")
+    assert line.value == pytest.approx(0.6)
+    assert 0.4 - 1e-9 <= line.low < line.value < line.high <= 0.8 + 1e-9
+    assert not math.isnan(line.high)
