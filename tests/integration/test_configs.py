@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,23 +13,39 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from lit_unlearn.__main__ import main
+from lit_unlearn.cli_config import read_configs
+from lit_unlearn.data.benchmarks import find_benchmark
+from lit_unlearn.report.evaluation_files import read_evaluation
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+EVALUATED = [name for name in NAMES if name.startswith("evaluate")]
+COMPOSED = [name for name in NAMES if "/" in name]
+"""One folder for each benchmark: a base, and a file for each method."""
+METHODS = [name for name in COMPOSED if not name.endswith(("/base.yaml", "/smollm2.yaml"))]
+TRAINED = [name for name in NAMES if name not in [*EVALUATED, *COMPOSED]]
 THIRD_PARTY = [
     "ignore:The 'train_dataloader' does not have many workers",  # the plan is arithmetic
     "ignore:Precision bf16-mixed is not supported by the model summary",
+    "ignore:`(gradient_checkpointing_enable|is_gradient_checkpointing)` is deprecated",
     "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
 ]
 pytestmark = [pytest.mark.filterwarnings(text) for text in THIRD_PARTY]
 
 
+def files_of(name: str) -> list[Path]:
+    """The config, behind those over which its header says to lay it."""
+    lines = (CONFIGS / name).read_text("utf-8").replace("\\\n#", "").splitlines()
+    command = next(line for line in lines if f"--config configs/{name}" in line)
+    return [CONFIGS / file for file in re.findall(r"--config configs/(\S+)", command)]
+
+
 def smoke_arguments(name: str, folder: Path) -> list[str]:
     """Overrides that make a config small: tiny model, few rows, two steps."""
-    config = yaml.safe_load((CONFIGS / name).read_text("utf-8"))
+    config = read_configs(files_of(name)).values
     arguments = [
         "fit",
-        f"--config={CONFIGS / name}",
+        *(f"--config={file}" for file in files_of(name)),
         f"--trainer.default_root_dir={folder}",
         "--trainer.max_steps=2",
         "--trainer.accelerator=cpu",
@@ -42,15 +60,20 @@ def smoke_arguments(name: str, folder: Path) -> list[str]:
         arguments += ["--model.gate.max_new_tokens=2"]
         if "path" in config["model"]["teacher"].get("init_args", {}):
             arguments.append("--model.teacher.path=random-tiny")
-    for objective in config["data"]["objectives"]:
+    if "trainable" in config["model"]["student"]:
+        arguments.append("--model.student.trainable=null")  # blocks that a tiny model lacks
+    for objective, data in config["data"]["objectives"].items():
         arguments += [
             f"--data.objectives.{objective}.evaluation_rows=2",
             f"--data.objectives.{objective}.rows=1",
         ]
+        if "prefills" in data:  # each row is encoded with each of them
+            arguments.append(f"--data.objectives.{objective}.prefills.openers=['Sure:']")
+            arguments.append(f"--data.objectives.{objective}.prefills.unprefilled=1")
     return arguments
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_config_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -58,7 +81,7 @@ def test_config_runs(
         monkeypatch.setenv("LIT_UNLEARN_DATA", str(request.getfixturevalue("shared_data")))
     assert main(smoke_arguments(name, tmp_path)) == 0
     summary = json.loads((tmp_path / "summary.json").read_text("utf-8"))
-    config = yaml.safe_load((CONFIGS / name).read_text("utf-8"))
+    config = read_configs(files_of(name)).values
     assert {o["objective"] for o in summary["objectives"]} == set(config["data"]["objectives"])
     assert len((tmp_path / "gradients.jsonl").read_text("utf-8").splitlines()) == 2
     assert "<html" in (tmp_path / "report.html").read_text("utf-8")
@@ -69,10 +92,161 @@ def test_config_runs(
     )
 
 
+# ------------------------------------------------------------------ a base and a method over it
+
+
+def fake_rows(sources: list[dict[str, Any]], root: Path) -> None:
+    """Six made-up rows of each data set of the hub, where its rows are looked for."""
+    named = [name for source in sources for name in source.get("where", {}).get("subject", [])]
+    subjects = list(dict.fromkeys(named)) or ["anybody"]
+    for source in sources:
+        path, config = source["path"], source.get("config")
+        if path.startswith("builtin:"):
+            continue
+        split = source.get("split", "train")
+        known = find_benchmark(path, config, split)
+        domain = source.get("domain") or (known and known.domain)
+        file = root / path / config / f"{split}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        about = f"{config} {split}"
+        rows = [fake_row(domain, f"{about} {n}", subjects[n % len(subjects)]) for n in range(6)]
+        file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+
+
+def fake_row(domain: str, name: str, subject: str) -> dict[str, Any]:
+    if domain == "passage":
+        return {"text": f"This is what {name} said. Then Mary Jones left.", "subject": subject}
+    if domain == "multiple_choice":
+        return {"question": f"Which is {name}?", "choices": ["yes", "no"], "answer": 0}
+    return {"question": f"Who is {name}?", "answer": "Mary Jones.", "subject": subject}
+
+
+def tiny_overlay(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What is laid over a config so that one step of it takes a second."""
+    student = {"path": "random-tiny"}
+    if config["model"]["student"].get("trainable"):
+        student["trainable"] = ["down_proj"]
+    trainer = {
+        "default_root_dir": str(folder),
+        "max_steps": 1,
+        "accelerator": "cpu",
+        "precision": "32-true",
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "callbacks": [{"class_path": "GradientMonitor"}],
+    }
+    gate = {"sample": 1, "max_new_tokens": 2}
+    if config["model"]["gate"]["action"] != "off":
+        gate["action"] = "warn"
+    model = {"student": student, "diagnostics_every": 1, "gate": gate}
+    objectives = {name: {"rows": 1} for name in config["data"]["objectives"]}
+    data = {"objectives": objectives, "max_length": 8192}
+    return {"trainer": trainer, "model": model, "data": data}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_takes_a_step(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the command line, on made-up rows: every objective has a finite gradient."""
+    config = read_configs(files_of(name)).values
+    objectives = config["data"]["objectives"]
+    assert set(config["model"]["objectives"]) == set(objectives)
+    kinds = [
+        data.get(kind, []) for data in objectives.values() for kind in ("sources", "evaluation")
+    ]
+    fake_rows([source for sources in kinds for source in sources], tmp_path / "data")
+    monkeypatch.setenv("LIT_UNLEARN_DATA", str(tmp_path / "data"))
+    overlay = tmp_path / "tiny.yaml"
+    overlay.write_text(json.dumps(tiny_overlay(config, tmp_path / "run")), "utf-8")
+    files = [*files_of(name), overlay]
+    assert main(["fit", *(f"--config={file}" for file in files)]) == 0
+    (line,) = (tmp_path / "run/gradients.jsonl").read_text("utf-8").splitlines()
+    record = json.loads(line)
+    assert set(record["objectives"]) == set(objectives)
+    assert all(norm is not None and norm >= 0 for norm in record["norms"])
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name.startswith("tofu/")])
+def test_methods_run_on_smollm2_too(name: str) -> None:
+    """The overlay stands before the method, and brings no objective back that it took out."""
+    base, *method = [file for file in files_of(name) if file.name != "smollm2.yaml"]
+    config = read_configs([base, CONFIGS / "tofu/smollm2.yaml", *method]).values
+    assert set(config["model"]["objectives"]) == set(config["data"]["objectives"])
+    assert config["model"]["student"]["path"] == "runs/tofu_smollm2_target/model"
+    assert config["trainer"]["max_steps"] == 50
+    assert config["data"]["objectives"]["forget"]["sources"][0]["config"] == "forget01"
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+def test_suites_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """One row of each group, one token of each reply, one step of relearning."""
+    if "tofu" in name:
+        monkeypatch.setenv("LIT_UNLEARN_DATA", str(request.getfixturevalue("shared_data")))
+    suites = yaml.safe_load((CONFIGS / name).read_text("utf-8"))["suites"]
+    arguments = ["--limit=1", "--device=cpu", f"--output={tmp_path}"]
+    arguments += ["--suites.relearn.steps=[1]"] if "relearn" in suites else []
+    arguments += [f"--suites.{suite}.max_new_tokens=1" for suite in suites]
+    arguments += ["--start=random-tiny"]
+    assert main(["evaluate", "random-tiny", f"--config={CONFIGS / name}", *arguments]) == 0
+    record = read_evaluation(tmp_path)
+    assert list(record.suites) == list(suites)
+    assert all(suite.rows and suite.figures for suite in record.suites.values())
+    assert [figure.name for figure in record.balance][:1] == ["balance"]
+    assert "<html" in (tmp_path / "evaluation.html").read_text("utf-8")
+
+
+LENGTHS = {"retain": 400, "real_authors": 100, "world_facts": 117}
+"""Rows of TOFU's files, by the suite's names for them."""
+
+
+def asked_rows() -> dict[str, dict[str, set[int]]]:
+    """Evaluation config -> group -> indices of the rows that it asks."""
+    known = {"retain_perturbed": "retain", "world_facts": "world_facts"}
+    asked: dict[str, dict[str, set[int]]] = {}
+    for name in ("evaluate_tofu", "evaluate_tofu_validation"):
+        suites = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text("utf-8"))["suites"]
+        tofu, boundary = suites["tofu"]["init_args"], suites["boundary"]["init_args"]
+        rows = {group: chosen(tofu[group], length) for group, length in LENGTHS.items()}
+        for source in (*boundary["neighbor"], *boundary["general"]):
+            if source["path"].startswith("locuslab"):
+                group = known[source["config"]]
+                rows[group] |= chosen(source, LENGTHS[group])
+        for benchmark in suites.get("choices", {}).get("init_args", {}).get("benchmarks", []):
+            group = benchmark.removeprefix("tofu_")
+            rows[group] |= chosen(suites["choices"]["init_args"]["rows"], LENGTHS[group])
+        asked[name] = rows
+    return asked
+
+
+def test_validation_asks_no_row_of_the_evaluation() -> None:
+    asked = asked_rows()
+    for group in LENGTHS:
+        assert asked["evaluate_tofu_validation"][group]
+        assert not asked["evaluate_tofu"][group] & asked["evaluate_tofu_validation"][group]
+
+
+def test_what_is_to_be_kept_is_evaluated_on_rows_that_were_not_trained_on() -> None:
+    """Real authors and world facts: the other half; authors: half of the retain rows at least."""
+    data = read_configs([CONFIGS / "tofu_smollm2.yaml"]).values["data"]["objectives"]
+    asked = asked_rows()["evaluate_tofu"]
+    for source in data["retain"]["sources"]:
+        assert not chosen(source, LENGTHS[source["config"]]) & asked[source["config"]]
+    trained = chosen(data["neighbor"]["sources"][0], LENGTHS["retain"])
+    assert 2 * len(asked["retain"] - trained) >= len(asked["retain"])
+
+
+def chosen(selection: dict[str, Any], length: int) -> set[int]:
+    rows = range(selection.get("offset", 0), length, selection.get("every", 1))
+    return set(rows[: selection.get("limit")])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_config_says_what_it_costs(name: str) -> None:
-    header = (CONFIGS / name).read_text("utf-8").split("\nseed_everything")[0]
-    assert "lit-unlearn fit --config" in header
+    lines = (CONFIGS / name).read_text("utf-8").splitlines()
+    header = "\n".join(lines[: next(n for n, line in enumerate(lines) if not line.startswith("#"))])
+    assert f"--config configs/{name}" in header
     assert "Cost" in header
 
 

@@ -1,0 +1,212 @@
+"""All methods of configs/tofu on one real model: tuned alike, evaluated alike, in one table.
+
+    lit-unlearn fit --config configs/tofu_smollm2_target.yaml     # once: makes the target
+    python benchmarks/compare_methods.py --output runs/methods [--data FOLDER] [--jobs N]
+
+For each method and each learning rate of one small grid, SmolLM2-135M forgets TOFU's forget01 from
+the same target, with the same rows and number of steps (configs/tofu/base.yaml, smollm2.yaml, then
+the method's file). Bidirectional distillation reads these rows behind prefills as well, 13 in a
+step instead of 8. Methods that train adapters take ten times each rate, as published for them.
+
+How the learning rate is chosen: by the balance (see `lit_unlearn.metrics.balance`) on
+configs/evaluate_tofu_validation.yaml. Its retain rows, real authors, world facts and general
+questions are asked by no suite of the evaluation; its forget rows are training rows, as they are
+for every method and in every evaluation; its openers are those of training, which bidirectional
+distillation has seen and the evaluation does not use. The evaluation's figures play no part in any
+choice. The leaders are chosen in the same way; they are run with further seeds at their rate, the
+run of the grid being one of theirs. The table has means over seeds, methods.json every run by
+itself.
+
+Everything continues where it stopped. Weights of runs that were not chosen are deleted. Writes into
+the output folder methods.json, methods.md, methods_scatter.png (forgetting against utility) and
+methods_parts.png (the parts of the balance); failures are listed in the table.
+
+Cost on two CPU cores: not measured; 27 methods x 3 rates x (50 steps and a validation), then an
+evaluation for each method and seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from methods_report import Figures, Method, bars, best_rate, leaders, markdown, scatter
+from rich.console import Console
+
+from lit_unlearn.cli_sweep import Axis, Sweep, plan
+from lit_unlearn.jobs import STAMP, Failure, Job, is_finished, run_jobs
+from lit_unlearn.sweep_table import BALANCE, EVALUATION, METRICS, SUMMARY, evaluation_figures
+
+PROJECT = Path(__file__).resolve().parents[1]
+CONFIGS = PROJECT / "configs"
+METHODS = sorted(
+    file.stem
+    for file in (CONFIGS / "tofu").glob("*.yaml")
+    if file.stem != "base" and not file.stem.endswith("smollm2")
+)
+ADAPTERS = ("undial", "rr")
+"""Methods that train adapters: their rates are ten times those of the grid."""
+VALIDATION = "validation"
+
+
+def method_files(name: str) -> str:
+    """The method's configs, as a value of ``--sweep.config``."""
+    more = CONFIGS / f"tofu/{name}_smollm2.yaml"
+    files = [CONFIGS / f"tofu/{name}.yaml", *([more] if more.is_file() else [])]
+    return json.dumps(list(map(str, files))) if more.is_file() else str(files[0])
+
+
+# ------------------------------------------------------------------------------------------ running
+
+
+class Comparison:
+    """The runs of one comparison, in one folder."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given = given
+        self.output: Path = given.output
+        self.console = Console(stderr=True)
+
+    def run(self) -> list[Method]:
+        """Everything, method by method, so that few weights lie on the disk at a time."""
+        for kind in (VALIDATION, EVALUATION):
+            failed = self._do([self._evaluation(self.given.start, self.output / "start", kind)])
+            if failed:
+                raise SystemExit(f"The target cannot be evaluated: {failed[0].reason}")
+        methods = []
+        for number, name in enumerate(self.given.methods, start=1):
+            self.console.rule(f"{name} ({number} of {len(self.given.methods)})")
+            methods.append(self._tune(name))
+        for method in leaders(methods, self.given.leaders):
+            self.console.rule(f"{method.name}, further seeds")
+            self._evaluate(method, self.given.further_seeds)
+        return methods
+
+    def _tune(self, name: str) -> Method:
+        """Run the grid of one method, choose by the validation rows, evaluate what was chosen."""
+        method = Method(name)
+        factor = 10 if name in ADAPTERS else 1
+        rates = [f"{factor * rate:g}" for rate in self.given.rates]
+        runs = self._runs(name, rates, [self.given.seed])
+        for (rate, _), figures in self._measured(method, runs, VALIDATION).items():
+            balance = figures.get(BALANCE)
+            method.validation[rate] = 0.0 if balance is None else balance
+        method.rate = best_rate(method.validation)
+        if method.rate is not None:
+            self._evaluate(method, [self.given.seed])
+        for (rate, _), run in runs.items():
+            if rate != method.rate:
+                shutil.rmtree(run.folder / "model", ignore_errors=True)
+        return method
+
+    def _evaluate(self, method: Method, seeds: Sequence[int]) -> None:
+        """Evaluate a method at its rate, once for each seed."""
+        runs = self._runs(method.name, [str(method.rate)], seeds)
+        for (_, seed), figures in self._measured(method, runs, EVALUATION).items():
+            method.runs[str(seed)] = figures
+
+    def _measured(
+        self, method: Method, runs: dict[tuple[str, int], Job], kind: str
+    ) -> dict[tuple[str, int], Figures]:
+        """Train what is not trained, and the figures of what could be evaluated."""
+        checks = {key: self._of_run(run, kind) for key, run in runs.items()}
+        for key, run in runs.items():
+            if not is_finished(checks[key]) and not (run.folder / "model").is_dir():
+                (run.folder / STAMP).unlink(missing_ok=True)  # its weights were deleted
+        failures = self._do(list(runs.values()))
+        failed = {failure.job.folder for failure in failures}
+        checks = {
+            key: self._of_run(run, kind) for key, run in runs.items() if run.folder not in failed
+        }
+        failures += self._do(list(checks.values()))
+        failed = {failure.job.folder for failure in failures}
+        method.failures += [f"{failure.job.name}: {failure.reason}" for failure in failures]
+        return {
+            key: evaluation_figures(check.folder)
+            for key, check in checks.items()
+            if check.folder not in failed
+        }
+
+    def _runs(
+        self, name: str, rates: Sequence[str], seeds: Sequence[int]
+    ) -> dict[tuple[str, int], Job]:
+        """Rate and seed -> the training run."""
+        files = [CONFIGS / "tofu/base.yaml", CONFIGS / "tofu/smollm2.yaml"]
+        common = [part for file in files for part in ("--config", str(file))]
+        common += [f"--model.student.path={self.given.start}"]
+        common += [f"--trainer.max_steps={self.given.steps}", *self.given.fit]
+        common += [f"--data.data_root={self.given.data}"] if self.given.data else []
+        axes = (
+            Axis("config", (method_files(name),)),
+            Axis("model.optimizer.init_args.lr", tuple(rates)),
+            Axis("seed_everything", tuple(map(str, seeds))),
+        )
+        jobs = plan(Sweep(axes, tuple(common), self.output))
+        keys = [(rate, seed) for rate in rates for seed in seeds]
+        return dict(zip(keys, jobs, strict=True))
+
+    def _of_run(self, run: Job, kind: str) -> Job:
+        """The evaluation of a run's model, beside the target's."""
+        start = ["--start", str(self.output / "start" / kind)]
+        model = str(run.folder / "model")
+        return self._evaluation(model, run.folder, kind, *start, inputs=(run.folder / SUMMARY,))
+
+    def _evaluation(
+        self, model: str, folder: Path, kind: str, *more: str, inputs: tuple[Path, ...] = ()
+    ) -> Job:
+        ending = "_validation" if kind == VALIDATION else ""
+        arguments = ["evaluate", model, "--config", str(CONFIGS / f"evaluate_tofu{ending}.yaml")]
+        arguments += ["--output", str(folder / kind), *more, *self.given.evaluate]
+        arguments += ["--data_root", self.given.data] if self.given.data else []
+        name = f"{folder.name}, {kind}"
+        return Job(name, folder / kind, tuple(arguments), METRICS, inputs)
+
+    def _do(self, jobs: list[Job]) -> list[Failure]:
+        return run_jobs(jobs, self.given.jobs, self.given.gpus, self.console)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run what is not finished, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--methods", type=lambda text: text.split(","), default=METHODS)
+    parser.add_argument("--rates", type=_floats, default=[2e-5, 5e-5, 1e-4])
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--further_seeds", type=_integers, default=[1, 2])
+    parser.add_argument("--leaders", type=int, default=5, help="methods that get further seeds")
+    parser.add_argument("--start", default="runs/tofu_smollm2_target/model", help="the target")
+    parser.add_argument("--data", help="folder that stands in for the hub")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--gpus", type=lambda text: tuple(text.split(",")), default=())
+    parser.add_argument("--fit", nargs="*", default=[], help="further options of every run, as x=y")
+    parser.add_argument("--evaluate", nargs="*", default=[], help="of every evaluation, as x=y")
+    given = parser.parse_args(args)
+    given.fit = [f"--{option}" for option in given.fit]
+    given.evaluate = [f"--{option}" for option in given.evaluate]
+    methods = Comparison(given).run()
+    content = {"settings": {key: str(value) for key, value in vars(given).items()}}
+    entries = [asdict(method) for method in methods]
+    (given.output / "methods.json").write_text(
+        json.dumps({**content, "methods": entries}, indent=2)
+    )
+    (given.output / "methods.md").write_text(markdown(methods))
+    scatter(methods, given.output / "methods_scatter.png")
+    bars(methods, given.output / "methods_parts.png")
+    print(markdown(methods))
+
+
+def _floats(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+def _integers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
+
+
+if __name__ == "__main__":
+    main()

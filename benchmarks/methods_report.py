@@ -1,0 +1,125 @@
+"""The table and the pictures of benchmarks/compare_methods.py."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from lit_unlearn.report.style import COLOURS, INK, STYLE, bare, canvas
+from lit_unlearn.sweep_table import BALANCE, EVALUATION
+
+TABLE = {
+    "balance": BALANCE,
+    "forgetting": f"{EVALUATION}/part/forgetting",
+    "utility": f"{EVALUATION}/part/utility",
+    "boundary": f"{EVALUATION}/part/boundary",
+    "robustness": f"{EVALUATION}/part/robustness",
+    "forget ROUGE-L": f"{EVALUATION}/tofu/forget/rouge_l_recall",
+    "forget probability": f"{EVALUATION}/tofu/forget/probability",
+    "retain ROUGE-L": f"{EVALUATION}/tofu/retain/rouge_l_recall",
+    "model utility": f"{EVALUATION}/tofu/model_utility",
+    "neighbours refused": f"{EVALUATION}/boundary/neighbor/refused",
+}
+"""Heading -> figure of the evaluation."""
+PARTS = ("forgetting", "utility", "boundary", "robustness")
+
+Figures = dict[str, float | None]
+
+
+@dataclass
+class Method:
+    """What was found about one method."""
+
+    name: str
+    rate: str | None = None
+    """The learning rate that the validation rows chose; None where every run failed."""
+    validation: dict[str, float] = field(default_factory=dict)
+    """Learning rate -> balance on the validation rows."""
+    runs: dict[str, Figures] = field(default_factory=dict)
+    """Seed -> figures of the evaluation at the chosen rate."""
+    failures: list[str] = field(default_factory=list)
+
+    def mean(self, heading: str) -> float:
+        """A figure of the table, mean over seeds; NaN where one is missing."""
+        values = [figures.get(TABLE[heading]) for figures in self.runs.values()]
+        numbers = [math.nan if value is None else value for value in values]
+        return fmean(numbers) if numbers else math.nan
+
+
+def best_rate(validation: dict[str, float]) -> str | None:
+    """The rate with the highest balance; of equals the lowest rate; None without any."""
+    return max(validation, key=lambda rate: (validation[rate], -float(rate)), default=None)
+
+
+def leaders(methods: Sequence[Method], count: int) -> list[Method]:
+    """The methods with the highest balance on the validation rows."""
+    chosen = [method for method in methods if method.rate is not None]
+    return sorted(chosen, key=lambda m: -m.validation[m.rate or ""])[:count]
+
+
+def markdown(methods: Sequence[Method]) -> str:
+    """The table, the most balanced method first, and the failures below it."""
+    headings = ["method", "learning rate", "seeds", *TABLE]
+    lines = [_line(headings), _line(["---", *["---:"] * (len(headings) - 1)])]
+    for method in _ordered(methods):
+        cells = [f"{method.mean(heading):.2f}" for heading in TABLE]
+        lines.append(_line([method.name, str(method.rate or "-"), str(len(method.runs)), *cells]))
+    failures = [f"- {text}" for method in methods for text in method.failures]
+    return "\n".join([*lines, *(["", "Failed:", "", *failures] if failures else []), ""])
+
+
+def _ordered(methods: Sequence[Method]) -> list[Method]:
+    def key(method: Method) -> float:
+        balance = method.mean("balance")
+        return math.inf if math.isnan(balance) else -balance
+
+    return sorted(methods, key=key)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells).replace("nan", "\u2013") + " |"
+
+
+def scatter(methods: Sequence[Method], path: Path) -> None:
+    """Forgetting against utility, a point for each method; up and to the right is better."""
+    with matplotlib.rc_context(STYLE):
+        picture, axes = canvas(7.0, 5.5)
+        for method in methods:
+            place = method.mean("forgetting"), method.mean("utility")
+            if not any(map(math.isnan, place)):
+                colour = COLOURS[1] if method.name == "bidirectional" else COLOURS[0]
+                axes.plot(*place, "o", color=colour)
+                axes.annotate(method.name, place, (4, 3), textcoords="offset points", fontsize=8)
+        axes.set_xlabel("forgetting (0: as the target, 1: nothing recalled)")
+        axes.set_ylabel("utility (share of the target's)")
+        axes.set_xlim(-0.05, 1.1)
+        axes.set_ylim(-0.05, 1.1)
+        picture.savefig(path, dpi=110)
+
+
+def bars(methods: Sequence[Method], path: Path) -> None:
+    """The parts of the balance, one panel each; dots are single seeds."""
+    ordered = _ordered(methods)
+    with matplotlib.rc_context(STYLE):
+        picture = Figure(figsize=(11.0, 1.0 + 0.24 * len(ordered)), layout="constrained")
+        panels = picture.subplots(1, len(PARTS), sharey=True)
+        for panel, part in zip(panels, PARTS, strict=True):
+            bare(panel)
+            values = [method.mean(part) for method in ordered]
+            drawn = [0 if math.isnan(value) else value for value in values]
+            panel.barh(range(len(ordered)), drawn, 0.7, color=COLOURS[5])
+            for place, method in enumerate(ordered):
+                found = [figures.get(TABLE[part]) for figures in method.runs.values()]
+                points = [point for point in found if point is not None]
+                panel.plot(points, [place] * len(points), ".", color=INK, markersize=4)
+            panel.set_title(part)
+            panel.set_xlim(0, 1.02)
+        panels[0].set_yticks(range(len(ordered)), [method.name for method in ordered])
+        panels[0].set_ylim(len(ordered) - 0.4, -0.6)
+        picture.savefig(path, dpi=110)
