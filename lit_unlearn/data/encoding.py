@@ -71,11 +71,14 @@ class Encoder:
         return self._ids(self._prompt(turns, plain, prefill), plain)
 
     def _prompt(self, turns: Sequence[Turn], plain: bool, prefill: str) -> str:
-        """The text in front of the answer; a prefill stands where the answer would begin."""
+        """The text in front of the answer; a prefill stands where the answer would begin.
+
+        Of a plain row it is the turns as paragraphs: a context comes before the row's own text.
+        """
         if not plain:
             prompt = self._render(turns, add_generation_prompt=True)
             return prompt + self._lead + prefill if prefill else prompt
-        prompt = turns[-1].content
+        prompt = "\n\n".join(turn.content for turn in turns)
         return prompt + _space_between(prompt, prefill) + prefill
 
     def _render(self, turns: Sequence[Turn], *, add_generation_prompt: bool) -> str:

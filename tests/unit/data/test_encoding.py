@@ -199,3 +199,13 @@ def test_prompt_that_is_no_prefix() -> None:
     assert row is not None
     assert row.student_ids == tuple(map(ord, "Who?Ada"))
     assert encoder.problems["boundary"] == 2  # student and teacher
+
+
+def test_a_context_reaches_a_plain_row(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """As paragraphs before the row's own text, which the student reads alone."""
+    encoder = Encoder(tiny_tokenizer)
+    context = (Turn("user", "One?"), Turn("assistant", "I pass."), Turn("user", "Two?"))
+    seen = tiny_tokenizer.decode(encoder.prompt_ids(context, plain=True))
+    assert seen.endswith("One?\n\nI pass.\n\nTwo?")
+    assert tiny_tokenizer.decode(encoder.prompt_ids(context[-1:], plain=True)).endswith("Two?")
+    assert "One?" not in tiny_tokenizer.decode(encoder.prompt_ids(context[-1:], plain=True))
