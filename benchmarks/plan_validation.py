@@ -1,0 +1,327 @@
+"""Does `lit-unlearn plan` tell the truth? Measured memory and CPU time beside what it predicts.
+
+    python benchmarks/plan_validation.py [--folder runs/plan_validation] [--model FOLDER]
+        [--sizes 10M,60M,135M] [--setups "plain;exact"] [--steps 4]
+
+Random Llamas of 10 and 60 million parameters, which are made here, and SmolLM2-135M-Instruct
+(`lit-unlearn fetch`; its tokenizer serves all) are trained for a few steps on built-in rows, each
+case in a process of its own. Memory is the highest resident set in the steps behind the first one,
+less the resident set before the model was loaded; glibc is told to give freed blocks back at once,
+so that this is what tensors hold. Time is the process's CPU time of these steps, on one thread. The
+rates of the processor are measured first: matrix products, and one addition of large vectors.
+Writes results.json, in which earlier cases stay, and prints the table of docs/planning.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from lit_unlearn.cli_config import read_configs
+from lit_unlearn.cli_plan import parse
+from lit_unlearn.models.finding import find_model
+from lit_unlearn.models.tiny import tiny_model
+from lit_unlearn.objectives import Objective
+from lit_unlearn.planning.command import Options, rows_of, setting_of
+from lit_unlearn.planning.compute import seconds, step_flops
+from lit_unlearn.planning.devices import DEVICES, Device
+from lit_unlearn.planning.memory import peak
+from lit_unlearn.planning.setting import run_of
+
+CALLBACK = "plan_validation.Meter"
+SIZES = {"10M": (160, 6, 480, 5), "60M": (512, 12, 1365, 8), "135M": None}
+"""Width, blocks, width of the MLP and heads of the random models."""
+
+_DISTIL = {"class_path": "BidirectionalDistillation"}
+_PLAIN = {"class_path": "CrossEntropy"}
+_FOUR = ("forget", "adversarial", "neighbor", "retain")
+_FROZEN = {"class_path": "FrozenTeacher"}
+_CACHED = {"class_path": "FrozenTeacher", "init_args": {"dtype": "bfloat16"}}
+
+SETUPS: dict[str, dict[str, Any]] = {
+    "plain": {"objectives": dict.fromkeys(_FOUR, _PLAIN), "diagnostics_every": 0},
+    "exact": {
+        "objectives": dict.fromkeys(_FOUR, _DISTIL),
+        "teacher": _FROZEN,
+        "diagnostics_every": 1,
+    },
+    "sketch, cached teacher, bf16-mixed": {
+        "objectives": dict.fromkeys(_FOUR, _DISTIL),
+        "teacher": _CACHED,
+        "diagnostics_every": 1,
+        "diagnostics": "sketch",
+    },
+    "exact, activation checkpointing": {
+        "objectives": dict.fromkeys(_FOUR, _DISTIL),
+        "teacher": _FROZEN,
+        "diagnostics_every": 1,
+        "student": {"activation_checkpointing": True},
+    },
+    "LoRA, adapter-off teacher": {
+        "objectives": dict.fromkeys(_FOUR, _DISTIL),
+        "teacher": {"class_path": "AdapterOffTeacher"},
+        "diagnostics_every": 1,
+        "student": {"lora": {"rank": 16}},
+    },
+}
+"""What `model` is in each case, beside the student."""
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(2**20)}
+"""Of a measured process: one thread, and freed blocks go back to the system."""
+ONCE = {"exact, activation checkpointing": "60M", "LoRA, adapter-off teacher": "60M"}
+"""Set-ups that are measured at one size only."""
+
+
+class Meter(Callback):
+    """Writes ``meter.json``: resident set before the model, highest one in the steps, CPU time."""
+
+    def __init__(self) -> None:
+        self.steps: list[float] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let a tiny model train a step, so that all libraries are there; note what is held."""
+        tiny = tiny_model()
+        tiny(input_ids=torch.zeros(1, 2, dtype=torch.int64)).logits.sum().backward()
+        torch.optim.AdamW(tiny.parameters()).step()
+        self.before = status("VmRSS")
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock; from the second step on the highest resident set counts."""
+        if batch_idx == 1:
+            Path("/proc/self/clear_refs").write_text("5")
+        self.start = time.process_time()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop the clock."""
+        self.steps.append(time.process_time() - self.start)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file."""
+        found = {"before": self.before, "peak": status("VmHWM"), "steps": self.steps}
+        Path(trainer.default_root_dir, "meter.json").write_text(json.dumps(found))
+
+
+def status(name: str) -> int:
+    """A line of /proc/self/status, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+def random_model(folder: Path, size: tuple[int, int, int, int], tokenizer: Path) -> Path:
+    """A random Llama on disk, with the tokenizer of another model."""
+    if not folder.exists():
+        width, blocks, inner, heads = size
+        config = LlamaConfig(
+            vocab_size=json.loads((tokenizer / "config.json").read_text())["vocab_size"],
+            hidden_size=width,
+            intermediate_size=inner,
+            num_hidden_layers=blocks,
+            num_attention_heads=heads,
+            num_key_value_heads=heads,
+            tie_word_embeddings=True,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+        for file in [*tokenizer.glob("token*"), *tokenizer.glob("chat_template*")]:
+            shutil.copy(file, folder)
+    return folder
+
+
+def config_of(model: Path, setup: str, folder: Path, steps: int) -> dict[str, Any]:
+    """The config of a case, as `fit` takes it."""
+    own = SETUPS[setup]
+    context = {"class_path": "Demonstrations", "init_args": {"declined": 3}}
+    data = {
+        name: {
+            "sources": [{"path": source, "split": "train", "limit": 16}],
+            "expect": expect,
+            "answer": "refusal" if expect == "decline" else "gold",
+            "context": context if expect == "decline" else None,
+            "rows": 4,
+        }
+        for name, source, expect in (
+            ("forget", "builtin:forget", "decline"),
+            ("adversarial", "builtin:forget", "decline"),
+            ("neighbor", "builtin:neighbor", "answer"),
+            ("retain", "builtin:general", "answer"),
+        )
+    }
+    return {
+        "seed_everything": 0,
+        "trainer": {
+            "default_root_dir": str(folder / "run"),
+            "max_steps": steps,
+            "accelerator": "cpu",
+            "devices": 1,
+            "precision": "bf16-mixed" if "bf16" in setup else "32-true",
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "callbacks": [{"class_path": CALLBACK}],
+        },
+        "model": {
+            **own,
+            "student": {"path": str(model), **own.get("student", {})},
+            "gate": {"action": "off"},
+        },
+        "data": {"objectives": data},
+    }
+
+
+def measured(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Train as the config says, in a process of its own; what `Meter` found."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file, log = folder / "config.json", folder / "log.txt"
+    if "cached" in folder.name:
+        config["model"]["teacher"]["init_args"]["cache"] = str(folder / "cache")
+    file.write_text(json.dumps(config))
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with log.open("w") as output:
+        code = subprocess.call(
+            [sys.executable, "-m", "lit_unlearn", "fit", "--config", str(file)],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path},
+        )
+    if code:
+        sys.exit(f"{folder.name}: status {code}; see {log}\n{log.read_text()[-2000:]}")
+    found: dict[str, Any] = json.loads((folder / "run" / "meter.json").read_text())
+    return found
+
+
+def predicted(file: Path, device: Device) -> dict[str, float]:
+    """What the plan says of a config: bytes, FLOPs, and seconds of the steps behind the first."""
+    config = read_configs([file])
+    config.values["trainer"].pop("callbacks")
+    module, data, trainer, options = parse(config, ["--rows=read"])
+    setting = setting_of(module, data, trainer, options, device)
+    rows, _ = rows_of(module, data, Options(rows="read"))
+    objectives = {n: o for n, o in module.objectives.items() if isinstance(o, Objective)}
+    run, steps = run_of(setting), rows.steps(objectives, None, 1)[1:]
+    moment = peak(run, steps)
+    return {
+        "bytes": moment.total,
+        "moment": moment.what,
+        "parts": moment.parts,
+        "flops": sum(flops.total for flops in step_flops(run, steps).values()),
+        "seconds": seconds(run, steps, device).total,
+    }
+
+
+def rates() -> tuple[float, float, float]:
+    """TFLOP/s in bfloat16 and float32, and GB/s, of this process on one thread."""
+    torch.set_num_threads(1)
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        one, other = (torch.randn(1024, 1024).to(dtype) for _ in range(2))
+        found.append(2 * 1024**3 / 1e12 / _best(lambda a=one, b=other: torch.mm(a, b)))
+    one, other = torch.randn(50_000_000), torch.randn(50_000_000)
+    return found[0], found[1], 12 * 50e6 / 1e9 / _best(lambda: one.add_(other))
+
+
+def _best(work: Any) -> float:
+    """The shortest of some runs, in CPU seconds."""
+    times = []
+    for _ in range(9):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times[1:])
+
+
+def table(cases: list[dict[str, Any]]) -> str:
+    """The results as markdown."""
+    lines = [
+        "| model | set-up | MB predicted | measured | error | s predicted | measured | error |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for case in cases:
+        told, found = case["predicted"], case["measured"]
+        memory = (told["bytes"] / 1e6, found["bytes"] / 1e6)
+        times = (told["seconds"], found["seconds"])
+        lines.append(
+            f"| {case['model']} | {case['setup']} | {memory[0]:.0f} | {memory[1]:.0f} | "
+            f"{memory[0] / memory[1] - 1:+.0%} | {times[0]:.2f} | {times[1]:.2f} | "
+            f"{times[0] / times[1] - 1:+.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def merged(earlier: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Earlier cases with the new ones in their place or behind them, by size and set-up."""
+    found = {(case["model"], case["setup"]): case for case in [*earlier, *new]}
+    order = {size: number for number, size in enumerate(SIZES)}
+    return sorted(found.values(), key=lambda c: (order[c["model"]], [*SETUPS].index(c["setup"])))
+
+
+def main() -> None:
+    """Measure all cases, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, default=Path("runs/plan_validation"))
+    parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct")
+    parser.add_argument("--sizes", default=",".join(SIZES))
+    parser.add_argument(
+        "--setups", default=None, help="names, separated by semicolons; default all"
+    )
+    parser.add_argument("--steps", type=int, default=4)
+    options = parser.parse_args()
+    real = Path(find_model(options.model).name)
+    bf16, fp32, bandwidth = rates()
+    known = DEVICES["cpu-core"]
+    device = Device(None, bf16, fp32, bandwidth, known.link, "here", known.utilisation, "cpu")
+    cases = []
+    for size in options.sizes.split(","):
+        shape = SIZES[size]
+        folder = options.folder.resolve()
+        model = real if shape is None else random_model(folder / size, shape, real)
+        for setup in options.setups.split(";"):
+            if ONCE.get(setup, size) != size:
+                continue
+            place = folder / f"{size} {setup}".replace(",", "").replace(" ", "_")
+            found = measured(config_of(model, setup, place, options.steps), place)
+            cases.append(
+                {
+                    "model": size,
+                    "setup": setup,
+                    "predicted": predicted(place / "config.json", device),
+                    "measured": {
+                        "bytes": found["peak"] - found["before"],
+                        "seconds": mean(found["steps"][1:]),
+                    },
+                }
+            )
+            print(table(cases[-1:]).splitlines()[-1], flush=True)
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+        "tflops": {"bf16": bf16, "fp32": fp32},
+        "gigabytes_per_second": bandwidth,
+    }
+    results = options.folder / "results.json"
+    cases = merged(json.loads(results.read_text())["cases"] if results.exists() else [], cases)
+    results.write_text(json.dumps({"machine": machine, "cases": cases}, indent=1))
+    print(f"\n{table(cases)}\n\n{machine}\nwritten: {results}")
+
+
+if __name__ == "__main__":
+    main()

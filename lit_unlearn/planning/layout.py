@@ -1,0 +1,249 @@
+"""What a model is made of, counted on the meta device, where tensors have shapes but no content."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+from lit_unlearn.models.loading import ModelSource, train_only, with_adapters
+from lit_unlearn.schema import InputError
+
+Role = Literal["attention_in", "attention_out", "mlp_in", "mlp_out", "head"]
+
+ORDER: dict[Role, int] = {
+    "attention_in": 1,
+    "attention_out": 2,
+    "mlp_in": 3,
+    "mlp_out": 4,
+    "head": 5,
+}
+"""In which order a forward pass comes through a block; 0 is its first norm."""
+_BLOCK = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.(.*)")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A linear layer."""
+
+    role: Role
+    block: int
+    """Number of the decoder block; that of the blocks for the output head."""
+    inputs: int
+    outputs: int
+    trained: bool
+    rank: int = 0
+    """Of the adapter beside it; 0 for none."""
+
+    @property
+    def keeps_input(self) -> bool:
+        """Whether its input is kept for the backward pass."""
+        return self.trained or self.rank > 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The sizes of a model; everything that is planned is a function of these."""
+
+    width: int
+    """D, of the hidden states."""
+    blocks: int
+    """L, decoder blocks."""
+    heads: int
+    """Attention heads for queries."""
+    key_width: int
+    """A', of the keys of all their heads."""
+    vocabulary: int
+    matrices: tuple[Matrix, ...]
+    norms_trained: tuple[bool, ...]
+    """For each block whether its norms are trained; last, that behind all blocks."""
+    lowest: int
+    """The first block that a gradient reaches; 0 if the embedding is trained."""
+    reach: int
+    """The first part of that block that is trained, in `ORDER`; -1 if the embedding is."""
+    embedding_trained: bool
+    tied: bool
+    """Whether embedding and output head are one."""
+    parameters: int
+    """Tied ones count once."""
+    trained: int
+    weight_bytes: int
+    trained_bytes: int
+    block_bytes: tuple[int, int]
+    """Of the largest block: its weights, and those of them that are trained."""
+    outside_bytes: tuple[int, int]
+    """Of embedding, head and what else is in no block: all, and trained."""
+    element_bytes: int
+    """Of a frozen or fully trained weight; adapters may be wider."""
+
+    def of_block(self, block: int) -> list[Matrix]:
+        """The linear layers of a block."""
+        return [matrix for matrix in self.matrices if matrix.block == block]
+
+    @property
+    def head(self) -> Matrix:
+        """The output head."""
+        return next(matrix for matrix in self.matrices if matrix.role == "head")
+
+
+def student_layout(source: ModelSource, config: PretrainedConfig, element_bytes: int) -> Layout:
+    """The layout of a model that is trained as its source says.
+
+    Args:
+        source: Its adapters and its choice of trained parameters.
+        config: Its shape.
+        element_bytes: Of a weight.
+
+    Raises:
+        InputError: Adapters or patterns that do not fit the model, or an architecture whose weights
+            are no linear layers.
+    """
+    model: Any = _empty(config, element_bytes)
+    if source.lora is not None:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft's, about a name of transformers 4
+            model = with_adapters(model, source)
+    if source.trainable is not None:
+        train_only(model, source.trainable)
+    return layout_of(model, config, element_bytes)
+
+
+def teacher_layout(config: PretrainedConfig, element_bytes: int) -> Layout:
+    """The layout of a frozen model."""
+    model = _empty(config, element_bytes).requires_grad_(False)
+    return layout_of(model, config, element_bytes)
+
+
+def _empty(config: PretrainedConfig, element_bytes: int) -> nn.Module:
+    dtype = torch.bfloat16 if element_bytes == 2 else torch.float32
+    with torch.device("meta"):
+        model: nn.Module = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return model
+
+
+def layout_of(model: Any, config: PretrainedConfig, element_bytes: int) -> Layout:
+    """Count a model; only the shapes and ``requires_grad`` of its parameters are looked at.
+
+    Raises:
+        InputError: More than a hundredth of the parameters is neither in a linear layer, nor in an
+            embedding, nor in a vector (experts of a mixture, for example).
+    """
+    text: Any = config.get_text_config()
+    blocks = int(text.num_hidden_layers)
+    head = model.get_output_embeddings()
+    named = dict(model.named_parameters())
+    matrices = tuple(_matrices(model, head, blocks))
+    trained = {n: p for n, p in named.items() if p.requires_grad}
+    depths = [_depth(name, blocks) for name in trained]
+    embedding = model.get_input_embeddings()
+    embeds = any(p.requires_grad for p in embedding.parameters())
+    sizes = [[0, 0] for _ in range(blocks + 1)]
+    for name, parameter in named.items():
+        size = parameter.numel() * parameter.element_size()
+        sizes[_depth(name, blocks)][0] += size
+        sizes[_depth(name, blocks)][1] += size * parameter.requires_grad
+    lowest = 0 if embeds else min(depths, default=blocks)
+    norms = tuple(_norms(trained, blocks))
+    _check_known(named, matrices, sum(p.numel() for p in embedding.parameters()), config)
+    return Layout(
+        width=int(text.hidden_size),
+        blocks=blocks,
+        heads=int(text.num_attention_heads),
+        key_width=_key_width(text),
+        vocabulary=int(text.vocab_size),
+        matrices=matrices,
+        norms_trained=norms,
+        lowest=lowest,
+        reach=-1 if embeds else _reach(matrices, lowest, norms[lowest]),
+        embedding_trained=embeds,
+        tied=head.weight is embedding.weight,
+        parameters=sum(p.numel() for p in named.values()),
+        trained=sum(p.numel() for p in trained.values()),
+        weight_bytes=sum(size[0] for size in sizes),
+        trained_bytes=sum(size[1] for size in sizes),
+        block_bytes=max((size[0], size[1]) for size in sizes[:-1]),
+        outside_bytes=(sizes[-1][0], sizes[-1][1]),
+        element_bytes=element_bytes,
+    )
+
+
+def _key_width(text: Any) -> int:
+    heads = int(text.num_attention_heads)
+    each = getattr(text, "head_dim", None) or int(text.hidden_size) // heads
+    return int(getattr(text, "num_key_value_heads", None) or heads) * int(each)
+
+
+def _matrices(model: Any, head: Any, blocks: int) -> Iterator[Matrix]:
+    """The linear layers; the last of a block's attention or MLP leads out of it."""
+    found: dict[tuple[int, str], list[tuple[nn.Module, nn.Module]]] = {}
+    for name, module in model.named_modules():
+        place = _BLOCK.search(name)
+        if place is None or not _is_linear(module) or ".lora_" in name:
+            continue
+        path = place.group(2)
+        part = "attention" if re.search(r"att(n|ention)", path) else "mlp"
+        outer = model.get_submodule(name.removesuffix(".base_layer"))
+        found.setdefault((int(place.group(1)), part), []).append((module, outer))
+    for (block, part), layers in found.items():
+        for index, (module, outer) in enumerate(layers):
+            role: Any = f"{part}_{'out' if index == len(layers) - 1 else 'in'}"
+            yield _matrix(role, block, module, outer)
+    yield _matrix("head", blocks, getattr(head, "base_layer", head), head)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def _matrix(role: Role, block: int, module: Any, outer: Any) -> Matrix:
+    inputs, outputs = module.weight.shape
+    if isinstance(module, nn.Linear):
+        inputs, outputs = outputs, inputs
+    ranks = getattr(outer, "r", None)
+    rank = max(ranks.values(), default=0) if isinstance(ranks, dict) else 0
+    return Matrix(role, block, inputs, outputs, bool(module.weight.requires_grad), rank)
+
+
+def _depth(name: str, blocks: int) -> int:
+    """Number of a parameter's block; that of the blocks where it is in none."""
+    place = _BLOCK.search(name)
+    return blocks if place is None else int(place.group(1))
+
+
+def _norms(trained: dict[str, Any], blocks: int) -> Iterator[bool]:
+    """For each block, and for what is behind them, whether a vector named for a norm is trained."""
+    found = {
+        _depth(name, blocks)
+        for name, parameter in trained.items()
+        if parameter.dim() == 1 and re.search(r"norm|ln_", name)
+    }
+    for block in range(blocks + 1):
+        yield block in found
+
+
+def _reach(matrices: tuple[Matrix, ...], lowest: int, norm: bool) -> int:
+    found = [ORDER[m.role] for m in matrices if m.block == lowest and m.keeps_input]
+    return 0 if norm else min(found, default=ORDER["head"])
+
+
+def _check_known(
+    named: dict[str, Any], matrices: tuple[Matrix, ...], embedding: int, config: PretrainedConfig
+) -> None:
+    vectors = sum(p.numel() for p in named.values() if p.dim() == 1)
+    adapters = sum(p.numel() for name, p in named.items() if ".lora_" in name)
+    known = vectors + adapters + embedding
+    known += sum(m.inputs * m.outputs for m in matrices if m.role != "head")
+    head = matrices[-1]
+    total = sum(p.numel() for p in named.values())
+    if total - known > total / 100 + head.inputs * head.outputs:
+        raise InputError(
+            f"Parameter `model.student.path` should name a dense decoder of linear layers. Found "
+            f"{config.model_type}, with {1 - known / total:.0%} of its weights elsewhere; mixtures "
+            "of experts cannot be planned yet."
+        )

@@ -1,0 +1,78 @@
+"""Objectives tell what they read."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lit_unlearn import objectives
+from lit_unlearn.data.collation import collate
+from lit_unlearn.objectives.objective import LogitObjective, Terms
+from lit_unlearn.planning.reads import Read, observe
+from lit_unlearn.schema import EncodedExample, TokenBatch
+
+_ANSWER = 10
+
+
+def batch(rows: int = 4, forms: int = 1, prefilled: bool = False) -> TokenBatch:
+    """Rows of 30 tokens for the student and 60 for the teacher, 10 of them answer."""
+    row = EncodedExample(
+        example_id="given",
+        student_ids=tuple(range(30)),
+        student_start=30 - _ANSWER,
+        teacher_ids=tuple(range(60)),
+        teacher_start=60 - _ANSWER,
+        target_count=_ANSWER,
+        unprefilled_ids=tuple(range(55)) if prefilled else (),
+        unprefilled_start=55 - _ANSWER if prefilled else 0,
+    )
+    return collate([[row] * forms] * rows, 0)
+
+
+def test_plain_likelihood_reads_the_student_alone() -> None:
+    """Log-probabilities, and twice a gradient of their size, are what a backward pass holds."""
+    work = observe(objectives.CrossEntropy(), batch())
+    assert work.reads == (Read("student", 4, 30, 120, 4 * 900, 40, gradient=True),)
+    assert work.logit_rows == 3 * 40
+    assert (work.repeats, work.asked) == (1, 0)
+
+
+def test_distillation_reads_the_teacher_behind_its_context() -> None:
+    work = observe(objectives.BidirectionalDistillation(positions=4), batch())
+    assert work.reads == (
+        Read("teacher", 4, 60, 240, 4 * 3600, 16, gradient=False),
+        Read("student", 4, 30, 120, 4 * 900, 16, gradient=True),
+    )
+    assert 3 * 16 <= work.logit_rows <= 8 * 16
+    assert work.asked == 40  # a cache keeps all positions of a row
+
+
+def test_candidates_are_scored_without_gradient() -> None:
+    inner = objectives.BidirectionalDistillation()
+    work = observe(objectives.Adversarial(inner), batch(2, forms=3, prefilled=True))
+    assert [(r.who, r.rows, r.length, r.gradient) for r in work.reads] == [
+        ("teacher", 6, 60, False),
+        ("teacher", 6, 55, False),
+        ("student", 6, 30, False),
+        ("student", 2, 30, True),
+    ]
+
+
+def test_pairs_hidden_states_ascent_and_sharpness() -> None:
+    pairs = observe(objectives.DPO(), batch(forms=2))
+    assert [r.rows for r in pairs.reads] == [8, 8]
+    hidden = observe(objectives.RMU(), batch())
+    assert (len(hidden.reads), hidden.logit_rows) == (1, 0)
+    latent = observe(objectives.LatentAdversarial(objectives.CrossEntropy(), steps=4), batch())
+    assert len(latent.reads) == 5
+    assert observe(objectives.SharpnessAware(objectives.NPO()), batch()).repeats == 2
+
+
+def test_an_objective_of_ones_own() -> None:
+    class Twice(LogitObjective):
+        def terms(
+            self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
+        ) -> Terms:
+            squared = student_logits.square()
+            return Terms((squared * squared.exp()).sum(-1), batch.student.rows)
+
+    assert observe(Twice(), batch()).logit_rows >= 4 * 40
