@@ -1,0 +1,108 @@
+"""Every reply on disk before the next step, so that a run that was killed asks nothing twice.
+
+One JSON line per reply, headed by a key made of everything that decides it. A line that was not
+written to its end is no line.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import IO
+
+from lit_unlearn.rewriting.prompts import Ask
+from lit_unlearn.schema import InputError
+
+FILE_NAME = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model said."""
+
+    text: str
+    seconds: float = 0.0
+    """From the question to the reply; of a batch, that of all."""
+    prompt_tokens: int = 0
+    reply_tokens: int = 0
+    reply_id: str = ""
+    """The server's own name for it."""
+    cut: bool = False
+    """The reply ended at its largest length."""
+
+
+def content_key(model: str, ask: Ask, attempt: int) -> str:
+    """64 hexadecimal digits: the same exactly where the same is asked of the same model."""
+    content = [model, ask.version, ask.prompt, ask.max_tokens, attempt]
+    return sha256(json.dumps(content).encode()).hexdigest()
+
+
+class Journal:
+    """The replies of one folder, by their keys; made by `open_journal`."""
+
+    def __init__(self, file: IO[bytes], replies: dict[str, Reply]) -> None:
+        self._file = file
+        self.replies: Mapping[str, Reply] = replies
+        self._replies = replies
+
+    def append(self, replies: Mapping[str, Reply]) -> None:
+        """Add replies; afterwards they are on the disk."""
+        lines = [
+            json.dumps({"key": key, **asdict(reply)}).encode() + b"\n"
+            for key, reply in replies.items()
+        ]
+        self._file.write(b"".join(lines))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._replies.update(replies)
+
+
+@contextmanager
+def open_journal(folder: Path) -> Iterator[Journal]:
+    """The journal of a folder, which no other process may have open; a torn last line is cut off.
+
+    Args:
+        folder: Made where it is missing.
+
+    Raises:
+        InputError: Another process has it open, or a line is no reply.
+    """
+    path = folder / FILE_NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("a+b"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"Folder {folder}: expected to be the only run that writes there, found another "
+                "process at work in it; wait for it, or give another folder"
+            ) from error
+        yield Journal(file, _read(file, path))
+
+
+def _read(file: IO[bytes], path: Path) -> dict[str, Reply]:
+    replies: dict[str, Reply] = {}
+    end = 0
+    file.seek(0)
+    for number, line in enumerate(file, start=1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            entry = json.loads(line)
+            key = entry.pop("key")
+            replies[key] = Reply(**entry)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"File {path}:{number}: expected a line that a run wrote, found {line[:60]!r}; "
+                "delete that line, or give another folder"
+            ) from error
+        end += len(line)
+    file.truncate(end)
+    return replies

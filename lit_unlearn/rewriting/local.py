@@ -1,0 +1,181 @@
+"""A causal language model on this machine as the one that is asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from lit_unlearn.evaluation.probes import Subject
+from lit_unlearn.evaluation.subjects import load_subject, named_model
+from lit_unlearn.models.finding import fingerprint
+from lit_unlearn.models.generation import generate_replies
+from lit_unlearn.models.loading import DType
+from lit_unlearn.models.sampling import Sampling
+from lit_unlearn.rewriting.backends import RETRY_TEMPERATURE, Backend
+from lit_unlearn.rewriting.journal import Reply
+from lit_unlearn.rewriting.prompts import Ask
+from lit_unlearn.schema import InputError, check_number
+
+_STOPS = ('"', "\n")
+_MARGIN = 8
+"""Tokens that a text may have beyond its largest length, so that one which was cut off is known:
+its tokens are counted anew, which may give some less."""
+
+
+@dataclass
+class LocalModel(Backend):
+    """A chat model on this machine, through transformers.
+
+    Args:
+        path: Hub id, local folder, .gguf file, or `random-tiny`.
+        revision: Branch, tag or commit on the hub.
+        dtype: Number format of the weights; in float32 replies do not depend on the batch.
+        device: As torch names it (`cpu`, `cuda:1`); `auto` takes a GPU where there is one.
+        batch_size: Questions per batch; each batch is on the disk before the next one begins.
+        fill: Let the model write the texts alone, and put the JSON around them, so that small
+            models keep to the form. The prompt is read once more for each text; false lets the
+            model write the whole reply.
+    """
+
+    path: str
+    revision: str | None = None
+    dtype: DType = "float32"
+    device: str = "auto"
+    batch_size: int = 8
+    fill: bool = True
+
+    def __post_init__(self) -> None:
+        check_number("batch_size", self.batch_size, 1)
+        self.parallel = self.batch_size
+        self._subject: Subject | None = None
+
+    @property
+    def name(self) -> str:
+        """The path as it was given."""
+        return self.path
+
+    def identity(self) -> str:
+        """The weights' fingerprint, their number format, and how replies are written."""
+        with named_model("backend.path"):
+            found = fingerprint(self.path, self.revision)
+        return f"{found} {self.dtype}{'' if self.fill else ' free'}"
+
+    def ask(self, asks: Sequence[Ask], attempt: int) -> Iterator[dict[int, Reply]]:
+        """Batches of questions of one kind and similar length; the first attempt is greedy."""
+        subject = self._loaded()
+        lengths = [len(_prompt(subject, ask, "")) for ask in asks]
+        room = subject.encoder.max_length
+        fitting = [
+            i
+            for i, a in enumerate(asks)
+            if lengths[i] + a.max_tokens + _MARGIN * len(a.frame) <= room
+        ]
+
+        def kind(index: int) -> tuple[int, int]:
+            return asks[index].max_tokens, len(asks[index].frame)
+
+        order = sorted(fitting, key=lambda i: (kind(i), -lengths[i]))
+        for _, equal in groupby(order, key=kind):
+            members = list(equal)
+            for start in range(0, len(members), self.batch_size):
+                batch = members[start : start + self.batch_size]
+                begun = time.perf_counter()
+                write = _filled if self.fill and len(asks[batch[0]].frame) > 1 else _free
+                written = write(subject, [asks[i] for i in batch], attempt)
+                seconds = time.perf_counter() - begun
+                yield {
+                    i: Reply(text, seconds, lengths[i], tokens, "", cut)
+                    for i, (text, tokens, cut) in zip(batch, written, strict=True)
+                }
+
+    def _loaded(self) -> Subject:
+        """The model, loaded when something is asked for the first time."""
+        if self._subject is None:
+            with named_model("backend.path"):
+                found = load_subject(self.path, self.dtype, self.device, None, self.revision)
+            if not found.tokenizer.chat_template:
+                raise InputError(
+                    f"Parameter `backend.path` should name a chat model. Found {self.path!r}, "
+                    "whose tokenizer has no chat template; give an instruction-tuned model."
+                )
+            self._subject = found
+        return self._subject
+
+
+Written = tuple[str, int, bool]
+"""A reply, the number of tokens that the model wrote of it, and whether it was cut off."""
+
+
+def _free(subject: Subject, asks: Sequence[Ask], attempt: int) -> list[Written]:
+    """Whole replies, of which only the beginning is put into the model's mouth."""
+    most = asks[0].max_tokens
+    texts = _generate(subject, asks, [ask.frame[0] for ask in asks], most, attempt, ())
+    counts = [_tokens(subject, text) for text in texts]
+    return [
+        (ask.frame[0] + text, count, count >= most)
+        for ask, text, count in zip(asks, texts, counts, strict=True)
+    ]
+
+
+def _filled(subject: Subject, asks: Sequence[Ask], attempt: int) -> list[Written]:
+    """The texts of each frame one after the other; frames of one length.
+
+    A reply ends before the first pair of texts of which one is longer than its share.
+    """
+    size = len(asks[0].frame) - 1
+    share = asks[0].max_tokens // size
+    texts = [ask.frame[0] for ask in asks]
+    closed = ["" for _ in asks]
+    counts = [0 for _ in asks]
+    live = list(range(len(asks)))
+    for number in range(1, size + 1):
+        own, drafts = [asks[i] for i in live], [texts[i] for i in live]
+        values = _generate(subject, own, drafts, share, attempt, _STOPS) if live else []
+        whole = []
+        for i, value in zip(live, values, strict=True):
+            tokens = _tokens(subject, value)
+            counts[i] += tokens
+            if tokens >= share:
+                continue
+            whole.append(i)
+            if number % 2 == 0:
+                closed[i] = texts[i] + value + asks[i].frame[-1]
+            texts[i] += value + asks[i].frame[number]
+        live = whole
+    return [
+        (end or text, count, not end)
+        for end, text, count in zip(closed, texts, counts, strict=True)
+    ]
+
+
+def _generate(
+    subject: Subject,
+    asks: Sequence[Ask],
+    drafts: Sequence[str],
+    most: int,
+    attempt: int,
+    stops: Sequence[str],
+) -> list[str]:
+    """How the model goes on after the beginnings of its replies."""
+    model: Any = subject.model
+    replies = generate_replies(
+        model,
+        subject.tokenizer,
+        [_prompt(subject, ask, draft) for ask, draft in zip(asks, drafts, strict=True)],
+        max_new_tokens=most + _MARGIN,
+        sampling=Sampling(RETRY_TEMPERATURE, seed=attempt) if attempt else None,
+        stops=stops,
+        batch_size=len(asks),
+    )
+    return [reply for (reply,) in replies]
+
+
+def _prompt(subject: Subject, ask: Ask, draft: str) -> list[int]:
+    return subject.encoder.prompt_ids(ask.turns, prefill=draft)
+
+
+def _tokens(subject: Subject, text: str) -> int:
+    return len(subject.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -1,0 +1,146 @@
+"""What a model is asked, and the form of its reply (a JSON schema), one function for each task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from string import Template
+from typing import Any
+
+from lit_unlearn.rewriting.material import QA, Material
+from lit_unlearn.schema import Turn
+
+Schema = Mapping[str, Any]
+
+SYSTEM = "You write and check questions for a data set. Reply with JSON only."
+_ALONE = (
+    "Each question must be clear to somebody who sees nothing else: it gives names instead of "
+    '"he", "it" or "this", and never speaks of "the passage", "the text" or "the author".'
+)
+_RATE = (
+    "How well does this passage suit questions with one short, certain answer about facts? Rate it "
+    "from 1 (no facts, lists, fragments) to 5 (many clear facts about named people, places and "
+    'things). Form of the reply: {"rating": 3}\n\nPassage:\n$text'
+)
+_WRITE = (
+    "Write $count different questions about facts in the $kind below, each with its answer. $alone "
+    "Each answer is one short sentence with facts of the $kind. Form of the reply: "
+    '{"pairs": [{"question": "...", "answer": "..."}]}\n\n$heading:\n$text'
+)
+_OPEN = (
+    "Turn this multiple-choice question into an open question that needs no options, and give its "
+    "right answer as a short sentence. $alone Form of the reply: "
+    '{"pairs": [{"question": "...", "answer": "..."}]}\n\n$text'
+)
+_JUDGE = (
+    "$text\n\nQuestion: $question\nAnswer: $answer\n\nIs the question clear to somebody who does "
+    "not see the text above? Does the text say that this is the answer? Form of the reply: "
+    '{"clear": true, "supported": true}'
+)
+_ANCHOR = (
+    "Question: $question\nAnswer: $answer\n\nWrite $count other questions of the same form, about "
+    "other people, places or things of the same kind, which are as well known, each with its true "
+    "answer as one short sentence. $alone Neither a question nor an answer may mention the answer "
+    'above. Form of the reply: {"pairs": [{"question": "...", "answer": "..."}]}'
+)
+_CONFIRM = (
+    "Question: $question\nAnswer: $answer\n\nIs the question clear by itself? Is the answer true? "
+    'Form of the reply: {"clear": true, "true": true}'
+)
+
+
+def _object(**properties: Schema) -> Schema:
+    """A schema of an object in which each property must be, and no other may."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+_TEXT: Schema = {"type": "string"}
+_TRUTH: Schema = {"type": "boolean"}
+_PAIR = _object(question=_TEXT, answer=_TEXT)
+RATING = _object(rating={"type": "integer", "enum": [1, 2, 3, 4, 5]})
+PAIRS = _object(pairs={"type": "array", "items": _PAIR})
+SUPPORT = _object(clear=_TRUTH, supported=_TRUTH)
+TRUTH = _object(clear=_TRUTH, true=_TRUTH)
+_TOKENS_OF_TEXT = 48
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question to a model."""
+
+    task: str
+    prompt: str
+    schema: Schema
+    frame: tuple[str, ...]
+    """The JSON of every reply of this form, without its texts: what stands before each and behind
+    the last. A single entry is how a reply begins."""
+    max_tokens: int
+    version: str
+    """Of the prompt: changes when its words or its schema do."""
+
+    @property
+    def turns(self) -> tuple[Turn, Turn]:
+        """The conversation."""
+        return Turn("system", SYSTEM), Turn("user", self.prompt)
+
+
+def rate(material: Material) -> Ask:
+    """How well a passage suits questions, from 1 to 5."""
+    return _ask("rate", _RATE, RATING, ('{"rating":',), 8, text=material.text)
+
+
+def write(material: Material, count: int) -> Ask:
+    """Questions with answers about a passage, a conversation or a multiple-choice question."""
+    if material.domain == "multiple_choice":
+        return _pairs("open", _OPEN, 1, text=material.text)
+    kind = "conversation" if material.domain == "dialogue" else "passage"
+    fields = {"kind": kind, "heading": kind.capitalize(), "text": material.text}
+    return _pairs("write", _WRITE, count, **fields)
+
+
+def judge(material: Material, qa: QA) -> Ask:
+    """Whether a question stands alone, and its source supports the answer."""
+    fields = {"text": material.text, "question": qa.question, "answer": qa.answer}
+    return _ask("judge", _JUDGE, SUPPORT, ('{"clear":',), 16, **fields)
+
+
+def anchor(qa: QA, count: int) -> Ask:
+    """Neighbour questions of the same form, with answers to be kept."""
+    return _pairs("anchor", _ANCHOR, count, question=qa.question, answer=qa.answer)
+
+
+def confirm(qa: QA) -> Ask:
+    """Whether an anchor is clear and true."""
+    fields = {"question": qa.question, "answer": qa.answer}
+    return _ask("confirm", _CONFIRM, TRUTH, ('{"clear":',), 16, **fields)
+
+
+def _pairs(task: str, template: str, count: int, **fields: str) -> Ask:
+    """A task whose reply is so many questions with their answers."""
+    first, between, last = '{"pairs": [{"question": "', '"}, {"question": "', '"}]}'
+    texts = [first, *['", "answer": "', between] * count]
+    frame = (*texts[:-1], last)
+    tokens = 2 * count * _TOKENS_OF_TEXT
+    fields |= {"count": str(count), "alone": _ALONE}
+    return _ask(task, template, PAIRS, frame, tokens, **fields)
+
+
+def _ask(
+    task: str,
+    template: str,
+    schema: Schema,
+    frame: tuple[str, ...],
+    max_tokens: int,
+    **fields: str,
+) -> Ask:
+    content = json.dumps([SYSTEM, template, _ALONE, schema, frame[:1]], sort_keys=True)
+    version = f"{task}-{sha256(content.encode()).hexdigest()[:8]}"
+    prompt = Template(template).substitute(fields)
+    return Ask(task, prompt, schema, frame, max_tokens, version)

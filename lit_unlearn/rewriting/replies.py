@@ -1,0 +1,73 @@
+"""What a model replied -> a value of the form that was asked for, or what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lit_unlearn.rewriting.prompts import Schema
+
+_TYPES: Mapping[str, type] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "boolean": bool,
+}
+_DECODER = json.JSONDecoder()
+
+
+def read_reply(text: str, schema: Schema) -> tuple[Any, str]:
+    """The first JSON object in a reply, checked against its schema.
+
+    Words and code fences around the object do not matter.
+
+    Args:
+        text: The reply.
+        schema: See `violation`.
+
+    Returns:
+        The value and no text, or None and what is wrong.
+    """
+    start = text.find("{")
+    if start < 0:
+        return None, "no JSON object in the reply"
+    try:
+        value, _ = _DECODER.raw_decode(text, start)
+    except (json.JSONDecodeError, RecursionError) as error:
+        return None, f"broken JSON: {error}"
+    problem = violation(value, schema)
+    return (None, problem) if problem else (value, "")
+
+
+def violation(value: object, schema: Schema, path: str = "reply") -> str:
+    """Where a value first differs from a JSON schema, or no text.
+
+    Args:
+        value: As `json` reads it.
+        schema: Made of ``type``, ``properties``, ``required``, ``additionalProperties: false``,
+            ``items`` and ``enum`` alone, which every server with structured output knows.
+        path: How the value is called in the message.
+    """
+    kind = _TYPES[schema["type"]]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        return f"{path} should be {schema['type']}, found {value!r:.40}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"{path} should be one of {schema['enum']}, found {value!r:.40}"
+    if isinstance(value, dict):
+        return _in_object(value, schema, path)
+    if isinstance(value, list):
+        found = (violation(v, schema["items"], f"{path}[{i}]") for i, v in enumerate(value))
+        return next(filter(None, found), "")
+    return ""
+
+
+def _in_object(value: Mapping[str, Any], schema: Schema, path: str) -> str:
+    missing = [name for name in schema["required"] if name not in value]
+    unknown = [name for name in value if name not in schema["properties"]]
+    if missing or unknown:
+        names = ", ".join(schema["properties"])
+        return f"{path} should have the keys {names}, found {', '.join(value) or 'none'}"
+    found = (violation(value[n], s, f"{path}.{n}") for n, s in schema["properties"].items())
+    return next(filter(None, found), "")
