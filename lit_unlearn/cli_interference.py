@@ -13,8 +13,8 @@ from jsonargparse import ArgumentParser
 
 from lit_unlearn.cli_config import Config, read_configs, remove_by_null, take_config_args
 from lit_unlearn.cli_errors import explain
-from lit_unlearn.cli_measure import Options, interference
 from lit_unlearn.data.datamodule import UnlearnDataModule
+from lit_unlearn.interference_measuring import Options, interference
 from lit_unlearn.module import UnlearnModule
 from lit_unlearn.schema import InputError
 

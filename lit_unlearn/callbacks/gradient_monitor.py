@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ from lit_unlearn import schema
 from lit_unlearn.files import write_text
 from lit_unlearn.gradients import diagnostics
 from lit_unlearn.report import heatmap_figure
+from lit_unlearn.schema import TokenBatch, check_number
 from lit_unlearn.step import StepRecord
 
 GRADIENT_FILE = "gradients.jsonl"
+Layout = dict[str, dict[str, list[Any]]]
+"""TensorBoard's custom scalars: section -> chart -> kind and patterns of scalars' names."""
 
 
 class GradientMonitor(Callback):
@@ -24,16 +29,27 @@ class GradientMonitor(Callback):
 
     The steps are those of `model.diagnostics_every`. Scalars: `grad_cos/A~B` for each pair,
     `grad_norm/A`, `grad_norm/update`, `grad_cos_update/A` (with the combined update), `weight/A`
-    and `conflict/rate`. The same per layer group (embedding, each decoder block, head) goes into
-    the table `gradients.jsonl` in the run's folder and, as a heat map, to TensorBoard. Its key
-    `diagnostics` says whether the figures are exact or estimated from sketches.
+    and `conflict/rate`. The same cosines per layer group (embedding, each decoder block, head) are
+    `grad_cos_layers/A~B/GROUP`, and a heat map. The tab Custom Scalars of TensorBoard shows all
+    pairs in one chart, and each pair's layers in one. Everything goes into the table
+    `gradients.jsonl` in the run's folder too, with the answer tokens of each objective's batch
+    (cosines depend on them: the noise of small batches draws them towards 0). Its key `diagnostics`
+    says whether the figures are exact or estimated from sketches.
+
+    A gradient whose norm is below `rest_below` times the largest one of the step (or below 1e-6) is
+    rounding: it has no cosines here (NaN, `null` in the table) and is in no conflict. At the first
+    step that is every objective that distils from the start model without a context.
 
     Args:
         heat_map_every: Write the heat-map image at every so many diagnosed steps; 0 for never.
+        rest_below: Share of the largest norm; null for 1e-5, and 0.05 where `trainer.precision` is
+            a form of bf16. Norms are logged in any case.
     """
 
-    def __init__(self, heat_map_every: int = 5) -> None:
+    def __init__(self, heat_map_every: int = 5, rest_below: float | None = None) -> None:
+        check_number("rest_below", rest_below, 0, 1)
         self.heat_map_every = heat_map_every
+        self.rest_below = rest_below
         self._lines: list[str] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -43,6 +59,14 @@ class GradientMonitor(Callback):
         if trainer.global_step > 0 and path.exists():
             lines = [line for line in path.read_text("utf-8").split("\n") if line]
             self._lines = [n for n in lines if json.loads(n)["step"] < trainer.global_step]
+        self._lay_out(trainer, pl_module)
+
+    @rank_zero_only
+    def _lay_out(self, trainer: Trainer, module: Any) -> None:
+        """Tell TensorBoard which curves belong side by side."""
+        board: Any = getattr(trainer.logger, "experiment", None)
+        if hasattr(board, "add_custom_scalars"):
+            board.add_custom_scalars(layout(list(module.objectives)))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -53,13 +77,20 @@ class GradientMonitor(Callback):
         if grouped is None or weights is None:
             return
         names = list(pl_module.objectives)
-        row = gradient_row(record, names)
+        row = gradient_row(record, names, self._share(trainer))
+        row["answer_tokens"] = answer_tokens(batch, names)
         scalars = _scalars(names, row)
         pl_module.log_dict(scalars, batch_size=1, logger=False)
         # by hand: Lightning logs at its own interval, and then says the last value once more
         for logger in trainer.loggers:
-            logger.log_metrics(scalars, step=row["step"])
+            logger.log_metrics(scalars | _layer_scalars(names, row), step=row["step"])
         self._write(trainer, row)
+
+    def _share(self, trainer: Trainer) -> float:
+        if self.rest_below is not None:
+            return self.rest_below
+        half = str(trainer.precision).startswith("bf16")
+        return diagnostics.AT_REST_HALF if half else diagnostics.AT_REST
 
     @rank_zero_only
     def _write(self, trainer: Trainer, row: dict[str, Any]) -> None:
@@ -77,30 +108,81 @@ def gradient_file(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir) / GRADIENT_FILE
 
 
-def gradient_row(record: StepRecord, names: list[str]) -> dict[str, Any]:
-    """One line of the table: plain numbers of one diagnosed step."""
+def gradient_row(
+    record: StepRecord, names: list[str], share: float = diagnostics.AT_REST
+) -> dict[str, Any]:
+    """One line of the table: plain numbers of one diagnosed step.
+
+    Args:
+        record: Of that step.
+        names: The objectives.
+        share: Of the largest norm, below which a gradient is at rest (see `diagnostics.at_rest`).
+    """
     grouped, weights = record["gramian"], record["weights"]
     if grouped is None or weights is None:
         raise ValueError("`record` should be that of a diagnosed step.")
     whole = grouped.whole
+    rests = diagnostics.at_rest(whole, share)
+    awake = diagnostics.without(whole, rests)
+    by_group = [diagnostics.without(group, rests) for group in grouped.by_group]
     made, parts = whole, weights
     if record["with_update"] is not None:  # the update is no weighted sum: it is there itself, last
         made = record["with_update"]
         parts = torch.eye(len(made), dtype=torch.float64)[-1]
+    to_update = diagnostics.update_cosines(made, parts)[: len(names)]
     return {
         "step": record["step"],
         "diagnostics": record["diagnostics"],
         "objectives": names,
         "losses": [record["losses"].get(name, math.nan) for name in names],
         "norms": diagnostics.norms(whole).tolist(),
-        "cosines": diagnostics.cosines(whole).tolist(),
+        "cosines": diagnostics.cosines(awake).tolist(),
         "weights": weights.tolist(),
         "update_norm": float(diagnostics.update_norm(made, parts)),
-        "update_cosines": diagnostics.update_cosines(made, parts)[: len(names)].tolist(),
-        "conflict_rate": float(diagnostics.conflict_rate(whole)),
+        "update_cosines": to_update.masked_fill(rests, math.nan).tolist(),
+        "conflict_rate": float(diagnostics.conflict_rate(awake)),
         "groups": list(grouped.groups),
-        "group_cosines": _stack([diagnostics.cosines(g) for g in grouped.by_group]),
-        "group_norms": _stack([diagnostics.norms(g) for g in grouped.by_group]),
+        "group_cosines": _stack([diagnostics.cosines(group) for group in by_group]),
+        "group_norms": _stack([diagnostics.norms(group) for group in grouped.by_group]),
+    }
+
+
+def answer_tokens(batch: Mapping[str, Sequence[TokenBatch]], names: Sequence[str]) -> list[int]:
+    """Answer positions of each objective in this process's share of a step.
+
+    An objective may read only the first ones of each row.
+    """
+    own = ([part for part in batch.get(name, []) if not part.borrowed] for name in names)
+    return [sum(len(part.offsets) for part in parts) for parts in own]
+
+
+def layout(names: list[str]) -> Layout:
+    """Which curves TensorBoard shows in one chart.
+
+    Args:
+        names: The objectives.
+    """
+    couples = [(names[i], names[j]) for i, j in schema.pairs(names)]
+    if not couples:
+        return {}
+    over_all = {
+        "cosine of each pair": [schema.cosine_name(*couple) for couple in couples],
+        "cosine with the update": [schema.update_cosine_name(name) for name in names],
+        "gradient norms": [schema.gradient_norm_name(name) for name in names],
+        "weights": [schema.weight_name(name) for name in names],
+    }
+    return {
+        "objectives side by side": {
+            title: ["Multiline", [f"{re.escape(name)}$" for name in members]]
+            for title, members in over_all.items()
+        },
+        "layer by layer": {
+            f"{first} ~ {second}": [
+                "Multiline",
+                [f"{re.escape(schema.layer_cosine_name(first, second, ''))}.*"],
+            ]
+            for first, second in couples
+        },
     }
 
 
@@ -119,6 +201,14 @@ def _scalars(names: list[str], row: dict[str, Any]) -> dict[str, float]:
     scalars[schema.CONFLICT_RATE] = row["conflict_rate"]
     scalars[schema.GRADIENT_NORM_TOTAL] = row["update_norm"]
     return {key: float(value) for key, value in scalars.items()}
+
+
+def _layer_scalars(names: list[str], row: dict[str, Any]) -> dict[str, float]:
+    return {
+        schema.layer_cosine_name(names[i], names[j], group): float(cosines[i][j])
+        for group, cosines in zip(row["groups"], row["group_cosines"], strict=True)
+        for i, j in schema.pairs(names)
+    }
 
 
 def _nan_to_null(value: Any) -> Any:

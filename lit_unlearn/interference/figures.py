@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_unlearn.gradients.diagnostics import cosines, norms
+from lit_unlearn.gradients.diagnostics import at_rest, cosines, norms, without
 from lit_unlearn.gradients.transfer import shared_gain
 from lit_unlearn.interference.measure import Measured
 from lit_unlearn.metrics.domain_gap import covariance_cka, mmd, proxy_a_distance, token_divergence
@@ -20,10 +20,6 @@ from lit_unlearn.schema import pairs
 
 WHOLE = "whole"
 """The layer group that is the whole model."""
-AT_REST = 1e-5
-"""A gradient of less than this share of the largest one is rounding: its cosines mean nothing."""
-RESTING_NORM = 1e-6
-"""The same for the norm itself: where all objectives are at rest, the largest one is rounding."""
 
 
 class Line(NamedTuple):
@@ -67,10 +63,7 @@ def masked_cosines(gramians: Tensor) -> Tensor:
     Args:
         gramians: ``[K, G + 1, M, M]``, the whole model last.
     """
-    sizes = norms(gramians[:, -1])
-    rests = sizes < (AT_REST * sizes.max(dim=1, keepdim=True).values).clamp(min=RESTING_NORM)
-    hidden = (rests[:, :, None] | rests[:, None, :])[:, None]
-    return cosines(gramians).masked_fill(hidden, torch.nan)
+    return cosines(without(gramians, at_rest(gramians[:, -1])[:, None]))
 
 
 def resting(found: Measured, objectives: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ from lit_unlearn.interference.pictures import (
 from lit_unlearn.report.html import fold, page, picture, table
 from lit_unlearn.report.plain_json import json_text
 from lit_unlearn.report.style import STYLE
-from lit_unlearn.schema import pairs
+from lit_unlearn.schema import InputError, pairs
 
 SCHEMA_VERSION = 1
 """Of ``interference.json``; raised when a key changes its name or meaning."""
@@ -61,6 +62,29 @@ def write_figures(folder: Path, lines: Sequence[Line], facts: Mapping[str, objec
     for line in lines:
         writer.writerow(["" if value != value else value for value in line])
     write_text(folder / TABLE, text.getvalue())
+
+
+def read_figures(folder: Path) -> list[Line]:
+    """The lines of ``interference.json``.
+
+    Raises:
+        InputError: The folder holds none, or one of another version.
+    """
+    file = folder / FIGURES
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{file}: expected the figures of `lit-unlearn interference`, found none ({error})"
+        ) from error
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"{file}: expected version {SCHEMA_VERSION}, found {version}; measure anew"
+        )
+    numbers = ("value", "low", "high")
+    lines = ({**x, **{n: math.nan for n in numbers if x[n] is None}} for x in content["figures"])
+    return [Line(**line) for line in lines]
 
 
 def gallery(

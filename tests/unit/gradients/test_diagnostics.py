@@ -8,12 +8,15 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from lit_unlearn.gradients.diagnostics import (
+    AT_REST_HALF,
+    at_rest,
     conflict_rate,
     cosines,
     is_zero,
     norms,
     update_cosines,
     update_norm,
+    without,
 )
 from tests.inputs import GRAMIANS, JACOBIANS
 
@@ -124,3 +127,29 @@ def test_non_finite_gradients_give_nan() -> None:
     assert update_cosines(gramian, torch.ones(3)).isnan().all()
     infinite = torch.diag(torch.tensor([1.0, math.inf], dtype=torch.float64))
     assert cosines(infinite)[1, 1].isnan()
+
+
+@pytest.mark.parametrize(
+    ("norm", "share", "rests"),
+    [
+        (0.9e-5, 1e-5, True),
+        (1.1e-5, 1e-5, False),
+        (0.04, AT_REST_HALF, True),
+        (0.06, AT_REST_HALF, False),
+        (0.9e-6, 0.0, True),  # by itself too short, whatever the share
+    ],
+)
+def test_a_gradient_at_rest_has_no_cosine(norm: float, share: float, rests: bool) -> None:
+    """Beside one of norm 1, with which it has the cosine 0.6; the third pair is untouched."""
+    gramian = rows_of((1, 0, 0), (0.6 * norm, 0.8 * norm, 0), (0, 0, 1))
+    found = at_rest(gramian, share)
+    assert found.tolist() == [False, rests, False]
+    cosine = cosines(without(torch.stack([gramian, 4 * gramian]), found))
+    assert cosine[:, 0, 1].isnan().all() if rests else (cosine[:, 0, 1] - 0.6).abs().max() < 1e-9
+    assert (cosine[:, 0, 2] == 0).all()
+
+
+def test_what_is_not_finite_is_not_at_rest() -> None:
+    gramian = torch.diag(torch.tensor([1.0, math.inf, NAN, 1e-12], dtype=torch.float64))
+    assert at_rest(gramian).tolist() == [False, False, False, True]
+    assert at_rest(torch.zeros(2, 2)).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from lit_unlearn.interference.figures import (
     resting,
 )
 from lit_unlearn.interference.measure import Measured
+from lit_unlearn.interference.page import read_figures, write_figures
+from lit_unlearn.schema import InputError
 
 NAMES = ["a", "b"]
 
@@ -76,3 +79,17 @@ def test_difference_by_hand() -> None:
     assert line.value == pytest.approx(0.6)
     assert 0.4 - 1e-9 <= line.low < line.value < line.high <= 0.8 + 1e-9
     assert not math.isnan(line.high)
+
+
+def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
+    lines = lines_of("raw", measured([0.5, -0.1]), NAMES)
+    write_figures(tmp_path, lines, {"model": "m"})
+    found = read_figures(tmp_path)
+    assert repr(found) == repr(lines), "NaN included"
+    text = (tmp_path / "interference.json").read_text("utf-8")
+    older = text.replace('"schema_version": 1', '"schema_version": 0')
+    (tmp_path / "interference.json").write_text(older)
+    with pytest.raises(InputError, match="expected version 1, found 0"):
+        read_figures(tmp_path)
+    with pytest.raises(InputError, match=r"lit-unlearn interference`, found none"):
+        read_figures(tmp_path / "elsewhere")

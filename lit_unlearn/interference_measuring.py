@@ -18,17 +18,12 @@ from torch import nn
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.gradients.collect import layer_groups
+from lit_unlearn.gradients.diagnostics import RESTING_NORM
 from lit_unlearn.gradients.gramian import gramian
 from lit_unlearn.gradients.perturbation import perturbed
 from lit_unlearn.interference import page
 from lit_unlearn.interference.batches import Rows, Stream
-from lit_unlearn.interference.figures import (
-    RESTING_NORM,
-    Line,
-    difference_lines,
-    lines_of,
-    resting,
-)
+from lit_unlearn.interference.figures import Line, difference_lines, lines_of, resting
 from lit_unlearn.interference.measure import Amounts, Measured, Subject, joint_gradient, measure
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.loading import load_base, load_student, load_tokenizer
@@ -243,8 +238,7 @@ def _remarks(kind: str, found: Measured, names: Sequence[str]) -> list[str]:
         remarks.append(
             f"{kind}: {', '.join(still)} had no gradient but rounding in some batch, so that their "
             "cosines are not given. An objective that distils from the start model has none on "
-            "that model itself: measure a trained one (--model), or further on (--ahead 0.1). A "
-            "context of the teacher does not reach rows in raw form."
+            "that model itself: measure a trained one (--model), or further on (--ahead 0.1)."
         )
     often = [f"{name} {visits:.1f} times" for name, visits in found.visits.items() if visits > 1]
     if often:
