@@ -20,6 +20,8 @@ TABLE = {
     "utility": f"{EVALUATION}/part/utility",
     "boundary": f"{EVALUATION}/part/boundary",
     "robustness": f"{EVALUATION}/part/robustness",
+    "resistance to relearning": f"{EVALUATION}/resistance_to_relearning",
+    "forget quality": f"{EVALUATION}/tofu/forget_quality",
     "forget ROUGE-L": f"{EVALUATION}/tofu/forget/rouge_l_recall",
     "forget probability": f"{EVALUATION}/tofu/forget/probability",
     "retain ROUGE-L": f"{EVALUATION}/tofu/retain/rouge_l_recall",

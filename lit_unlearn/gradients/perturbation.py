@@ -19,7 +19,8 @@ def perturbed(parameters: Sequence[Tensor], gradient: Gradient, radius: float) -
     The norm runs over all parameters and, where these are sharded (DTensor), over all processes, so
     that every process has to enter. Along a zero gradient nothing moves. The gradient is freed
     tensor by tensor as a copy of the weights is made, so that little more memory is needed than
-    it had taken.
+    it had taken. Copies of the weights that autocast keeps in another number format are given up,
+    before and after: it would go on reading them.
 
     Args:
         parameters: The trainable parameters, in the order in which the gradient was taken.
@@ -44,9 +45,11 @@ def perturbed(parameters: Sequence[Tensor], gradient: Gradient, radius: float) -
                 if along is not None:
                     kept[index] = parameter.detach().clone()
                     parameter.add_(along, alpha=step)
+        torch.clear_autocast_cache()
         yield
     finally:
         with torch.no_grad():
             for parameter, before in zip(parameters, kept, strict=True):
                 if before is not None:
                     parameter.copy_(before)
+        torch.clear_autocast_cache()

@@ -82,6 +82,19 @@ def test_autograd_works_inside_and_outside() -> None:
     assert float(parameter.grad.norm()) == pytest.approx(expected, rel=1e-6)
 
 
+def test_autocast_reads_the_moved_weights() -> None:
+    """It keeps casts of weights for as long as it lasts. 1 x 2 before and after, 1 x 3 inside."""
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(layer.weight, 2.0)
+    seen = []
+    with torch.autocast("cpu", torch.bfloat16):
+        seen.append(layer(torch.ones(1, 1)).item())
+        with perturbed([layer.weight], [torch.ones(1, 1)], 1.0):
+            seen.append(layer(torch.ones(1, 1)).item())
+        seen.append(layer(torch.ones(1, 1)).item())
+    assert seen == [2.0, 3.0, 2.0]
+
+
 def test_lengths_differ() -> None:
     message = r"`gradient` should have 3 entries. Found 2"
     with pytest.raises(ValueError, match=message), perturbed(weights(), [None, None], 1.0):
