@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -33,7 +32,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
-import transformers
+from cost import machine
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -217,22 +216,6 @@ def summary(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
             "ratio": statistics.median(t / o for t, o in zip(taken, ours, strict=True)),
         }
         for name, taken in seconds.items()
-    }
-
-
-def machine() -> dict[str, object]:
-    """What the seconds depend on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text("utf-8").splitlines() if info.exists() else []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_1min": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
     }
 
 

@@ -6,6 +6,7 @@ help, version and typing errors answer at once (importing torch and Lightning ta
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -31,12 +32,22 @@ COMMANDS = {
     "test": Command("evaluate a run's model, as its config says", "lit_unlearn.cli:main"),
     "evaluate": Command("put benchmarks and attacks to any model", "lit_unlearn.cli_evaluate:main"),
     "compare": Command("compare evaluations, row by row", "lit_unlearn.cli_compare:main"),
+    "rewrite": Command(
+        "turn rows of any domain into questions and answers, and make anchors",
+        "lit_unlearn.cli_rewrite:main",
+    ),
     "interference": Command(
         "measure how objectives fight on a model, without training",
         "lit_unlearn.cli_interference:main",
     ),
+    "plan": Command(
+        "say what a run will need, before a GPU is rented", "lit_unlearn.cli_plan:main"
+    ),
     "task-vector": Command(
         "forget without training: subtract a task vector", "lit_unlearn.models.task_vector:main"
+    ),
+    "consolidate": Command(
+        "one checkpoint file out of a folder of slices", "lit_unlearn.parallel.consolidate:main"
     ),
     "methods": Command("list objectives and weightings", "lit_unlearn.methods_card:main"),
     "fetch": Command(
@@ -84,6 +95,11 @@ def _run(command: Command, args: list[str]) -> int:
         if cause is None:
             raise
         return _fail(str(cause))
+    except OSError as error:  # wherever it was noticed, in a logger for example
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        what = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{what}{error.strerror}; make room, and give the same command again")
     return 0
 
 

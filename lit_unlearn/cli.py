@@ -27,13 +27,16 @@ from lightning.pytorch.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import StrategyRegistry
 
+from lit_unlearn.callbacks.saved import Saved
 from lit_unlearn.cli_config import Config, read_configs, remove_by_null, take_config_args
 from lit_unlearn.cli_errors import explain, overlooked
+from lit_unlearn.cli_resume import check_given, make_resumable, run_logger, run_settings
 from lit_unlearn.cli_suites import known_suites
 from lit_unlearn.files import write_text
+from lit_unlearn.parallel.strategy import by_alias, check_strategy
+from lit_unlearn.preparation.checks import check_trainer
 from lit_unlearn.schema import InputError
 
 _NAMED_CLASSES = (
@@ -44,6 +47,7 @@ _NAMED_CLASSES = (
     "lit_unlearn.models.contrast",
     "lit_unlearn.models.teacher",
     "lit_unlearn.objectives",
+    "lit_unlearn.parallel.strategy",
 )
 """Imported before parsing: a class that is loaded can be given by its bare name."""
 
@@ -164,19 +168,19 @@ class UnlearnCLI(LightningCLI):
         """Leave the command line alone; Lightning lays a checkpoint's settings over it.
 
         Raises:
-            InputError: The checkpoint does not exist.
+            InputError: The checkpoint does not exist, or cannot be loaded safely.
         """
-        name = str(self.config[self.stage].get("ckpt_path") or "best")
-        elsewhere = name in ("best", "last", "hpc") or name.startswith("registry") or "://" in name
-        if not elsewhere and not Path(name).exists():
-            raise InputError(f"--ckpt_path {name}: no such file or folder")
+        check_given(self.config[self.stage])
 
     def before_fit(self) -> None:
         """Say at once all that is missing: rows and model.
 
         Raises:
-            InputError: Rows or the model cannot be found.
+            InputError: The trainer's settings cannot be used; rows or the model cannot be found.
         """
+        check_strategy(self.trainer)
+        if self.stage == "fit":
+            check_trainer(str(self.trainer.precision), self.trainer.max_steps)
         missing = []
         for check in (self.datamodule.prepare_data, self.model.prepare_data):
             try:
@@ -209,13 +213,23 @@ class UnlearnCLI(LightningCLI):
         Raises:
             InputError: Lightning refuses the combination.
         """
+        config["strategy"] = by_alias(config.get("strategy"))
+        saved = self._saved(config) if self.stage == "fit" else None
         if config.get("logger") in (None, True):
-            root = config.get("default_root_dir") or Path.cwd()
-            config["logger"] = TensorBoardLogger(str(root), default_hp_metric=False)
+            config["logger"] = run_logger(config.get("default_root_dir"), saved)
         try:
             return super()._instantiate_trainer(config, callbacks)
         except (ValueError, MisconfigurationException) as error:
             raise InputError(_unknown_strategy(config) or f"trainer: {_one_line(error)}") from error
+
+    def _saved(self, config: dict[str, Any]) -> Saved | None:
+        """The checkpoint from which an unfinished run goes on; it becomes `--ckpt_path`."""
+        options = self.config_init["fit"]
+        text = self._parser("fit").dump(self.config["fit"], skip_none=False)
+        saved = make_resumable(config, run_settings(text), options.get("ckpt_path"))
+        if saved is not None:
+            options["ckpt_path"] = str(saved.state)
+        return saved
 
 
 class RunConfig(SaveConfigCallback):

@@ -193,13 +193,17 @@ def read_config(file: Path) -> Config:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
+        if node:
+            _check_size(node, file, {})
         origins = dict(_origins(node, file)) if node else {}
         values = loader.construct_document(node) if node else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise InputError(f"{file}:{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
+    except InputError:
+        raise
+    except Exception as error:  # what stands behind a tag fails with errors of every kind
         raise InputError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         found = "an empty file" if values is None else f"a {type(values).__name__}"
@@ -231,6 +235,25 @@ def _missing(file: Path) -> str:
     return f"--config {file}: no such file; {file.parent} holds {', '.join(names) or 'no config'}"
 
 
+def _check_size(node: yaml.Node, file: Path, seen: dict[int, int]) -> int:
+    """See that aliases do not blow a small file up; gives its number of nodes, aliases spelt out.
+
+    Raises:
+        InputError: They do, or one stands inside itself.
+    """
+    if seen.setdefault(id(node), 0) > 0:
+        return seen[id(node)]
+    seen[id(node)] = _MOST_NODES  # of what is not counted yet: an alias inside of itself
+    parts = node.value if isinstance(node, yaml.CollectionNode) else []
+    flat = [p for pair in parts for p in pair] if isinstance(node, yaml.MappingNode) else parts
+    size = 1 + sum(_check_size(part, file, seen) for part in flat)
+    if size > _MOST_NODES:
+        line = node.start_mark.line + 1
+        raise InputError(f"{file}:{line}: expected at most {_MOST_NODES} values, aliases spelt out")
+    seen[id(node)] = size
+    return size
+
+
 def _origins(node: yaml.Node, file: Path, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Origin]]:
     """File and line of each key under a YAML node."""
     if isinstance(node, yaml.SequenceNode):
@@ -240,12 +263,19 @@ def _origins(node: yaml.Node, file: Path, path: KeyPath = ()) -> Iterator[tuple[
         return
     seen: dict[str, int] = {}
     for key, value in node.value:
-        name, line = str(key.value), key.start_mark.line + 1
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode) or key.tag not in _TAGS_OF_NAMES:
+            raise InputError(f"{file}:{line}: expected a name before the colon, found {key.value}")
+        name = str(key.value)
         if name in seen and name != "<<":
             raise InputError(f"{file}:{line}: key {name} stands already in line {seen[name]}")
         seen[name] = line
         yield (*path, name), Origin(file, line)
         yield from _origins(value, file, (*path, name))
+
+
+_MOST_NODES = 100_000
+_TAGS_OF_NAMES = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")
 
 
 class _Loader(yaml.SafeLoader):

@@ -87,7 +87,14 @@ def _overrides(args: Sequence[str]) -> Iterator[tuple[KeyPath, Any]]:
             continue
         following = args[index + 1] if index + 1 < len(args) else ""
         value = value if equals else following
-        yield path, yaml.safe_load(value) if value[:1] in ("{", "[") else value
+        yield path, _value(value) if value[:1] in ("{", "[") else value
+
+
+def _value(text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:  # what is wrong with it is in the parser's message
+        return text
 
 
 def _with_override(tree: Mapping[str, Any], path: KeyPath, value: object) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from lit_unlearn.cli_config import Config, read_configs, take_config_args
 from lit_unlearn.cli_errors import explain
@@ -20,9 +20,9 @@ from lit_unlearn.evaluation.balancing import balance_figures, missing_figures
 from lit_unlearn.evaluation.comparison import not_common
 from lit_unlearn.evaluation.evaluate import Reference
 from lit_unlearn.evaluation.probes import Suite
-from lit_unlearn.evaluation.ranks import rank
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.models.loading import DType
+from lit_unlearn.parallel.ranks import processes, rank
 from lit_unlearn.report.evaluation_files import (
     METRICS,
     ROWS,
@@ -52,7 +52,8 @@ def main(args: list[str]) -> None:
     if any(option.startswith(("-h", "--help", "--suites.help")) for option in options):
         parser.parse_args(options)
     config = choose_suites(read_configs(files), names)
-    evaluate_models(**_parsed(parser, config, options))
+    with processes():
+        evaluate_models(**_parsed(parser, config, options))
 
 
 def _take_names(args: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -109,20 +110,8 @@ def _parsed(parser: ArgumentParser, config: Config, options: Sequence[str]) -> d
         if "arguments are required" in message:
             message += "; they have no default, so that a config has to give them (--suites.help)"
         raise InputError(message) from None
-    made = _instantiated(parser, parsed)
+    made = parser.instantiate(parsed)
     return {name: made[name] for name in signature(evaluate_models).parameters}
-
-
-def _instantiated(parser: ArgumentParser, parsed: Namespace) -> Namespace:
-    """The arguments with their classes made; of a class that refuses, its own words alone."""
-    try:
-        made: Namespace = parser.instantiate(parsed)
-    except ValueError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__
-        raise (cause or error) from None
-    return made
 
 
 # ------------------------------------------------------------------------------------ the command
@@ -201,7 +190,8 @@ def evaluate_models(
     columns[THIS] = run.fresh(model, folder, rows)
     if start is not None:
         columns = {name: _balanced(columns[START], found) for name, found in columns.items()}
-        write_evaluation(folder, columns[THIS])
+        if rank() == 0:
+            write_evaluation(folder, columns[THIS])
     ordered = {name: columns[name] for name in (START, THIS, REFERENCE) if name in columns}
     if rank() == 0:
         _show(ordered, folder)

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from lit_unlearn.evaluation.evaluate import Reference, check_suites, evaluate, versions
 from lit_unlearn.evaluation.probes import Suite
-from lit_unlearn.evaluation.ranks import rank
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
 from lit_unlearn.evaluation.store import Store
 from lit_unlearn.evaluation.subjects import load_subject, named_model
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.loading import DType
+from lit_unlearn.parallel.ranks import rank
 from lit_unlearn.report.evaluation_files import is_evaluation, read_evaluation, write_evaluation
 
 

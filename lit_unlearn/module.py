@@ -8,37 +8,41 @@ objective's activations are alive at a time.
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from rich.console import Console
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from lit_unlearn import schema
-from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.gradients.collect import Gradient, layer_groups, write_gradient
 from lit_unlearn.gradients.combination import Combination, check_alone
+from lit_unlearn.gradients.finite import Guard, NotFiniteError
 from lit_unlearn.gradients.gathering import Diagnostics, Gathering
 from lit_unlearn.gradients.weighting import Fixed, LossWeighting, Weighting
+from lit_unlearn.gradients.weighting.base import Named
 from lit_unlearn.learning_rate import LearningRateSchedule, factor
-from lit_unlearn.models.finding import find_model, fingerprint
-from lit_unlearn.models.hidden import HiddenReader
+from lit_unlearn.models.finding import find_model
+from lit_unlearn.models.hidden import HiddenReader, decoder_blocks
 from lit_unlearn.models.loading import ModelSource, load_base, load_student, load_tokenizer
 from lit_unlearn.models.teacher import Teacher
 from lit_unlearn.objectives import Objective
-from lit_unlearn.objectives.objective import asked, check_teacher
-from lit_unlearn.preparation.checks import check_names, check_trainer
-from lit_unlearn.preparation.gate import Gate, gate_error, gate_table
-from lit_unlearn.preparation.prepare import Prepared, prepare
-from lit_unlearn.preparation.progress import bars
-from lit_unlearn.schema import InputError, TokenBatch, check_number
-from lit_unlearn.step import StepRecord, combined, objective_gradient
+from lit_unlearn.parallel.ranks import rank
+from lit_unlearn.parallel.sharding import Sharding
+from lit_unlearn.parallel.strategy import check_strategy, local_gradients
+from lit_unlearn.preparation.checks import check_objectives, check_trainer
+from lit_unlearn.preparation.gate import Gate
+from lit_unlearn.preparation.prepare import Prepared
+from lit_unlearn.preparation.start import foresee, get_ready
+from lit_unlearn.schema import TokenBatch, check_number
+from lit_unlearn.step import StepRecord, combined, empty_record, objective_gradient, preferences
+
+LEARNT = "weightings"
+"""Key of a checkpoint."""
 
 
 class UnlearnModule(LightningModule):
@@ -66,6 +70,7 @@ class UnlearnModule(LightningModule):
             figures from 2^16 sums per layer group (cosines to about 0.004, one standard deviation)
             without keeping them. Where weighting or combination keep the gradients, the figures are
             exact in any case.
+        guard: What happens to a step with a number that is not finite; null stops the run.
     """
 
     def __init__(
@@ -83,12 +88,10 @@ class UnlearnModule(LightningModule):
         loss_weighting: LossWeighting | None = None,
         combination: Combination | None = None,
         diagnostics: Diagnostics = "exact",
+        guard: Guard | None = None,
     ) -> None:
         super().__init__()
-        if not objectives:
-            raise InputError(
-                "Parameter `model.objectives` should name at least one objective. Found none."
-            )
+        check_objectives(objectives)
         check_alone(combination, weighting)
         check_number("model.warmup_steps", warmup_steps, 0)
         check_number("model.clip_norm", clip_norm, 0, above=True)
@@ -96,24 +99,32 @@ class UnlearnModule(LightningModule):
         self.automatic_optimization = False
         self.source = student
         self.objectives = nn.ModuleDict(objectives)
-        self.weighting = weighting or Fixed()
-        self.loss_weighting = loss_weighting
-        self.combination = combination
-        for bound in (self.weighting, self.loss_weighting, self.combination):
-            if bound is not None:
-                bound.bind(list(objectives))
+        self.__dict__ |= {  # never registered: neither moved, nor in the model's state
+            "teacher": teacher,
+            "weighting": weighting or Fixed(),
+            "loss_weighting": loss_weighting,
+            "combination": combination,
+        }
+        for rule in self._rules().values():
+            rule.bind(list(objectives))
         self.gate = gate or Gate()
+        self.guard = guard or Guard()
         self.make_optimizer = optimizer
         self.lr_schedule: LearningRateSchedule = lr_schedule
         self.warmup_steps = warmup_steps
         self.clip_norm = clip_norm
         self.diagnostics_every = diagnostics_every
         self.diagnostics: Diagnostics = diagnostics
-        self.__dict__["teacher"] = teacher  # a plain object: never registered, never saved
         self.student: nn.Module | None = None
         self.teacher_weights: nn.Module | None = None
         self.prepared: Prepared | None = None
+        self.sharding: Sharding | None = None  # set by a strategy that shards
         self.strict_loading = student.lora is None
+
+    teacher: Teacher | None
+    weighting: Weighting
+    loss_weighting: LossWeighting | None
+    combination: Combination | None
 
     # ---------------------------------------------------------------------------------- set-up
 
@@ -122,18 +133,24 @@ class UnlearnModule(LightningModule):
         find_model(self.source.path, self.source.revision)
 
     def configure_model(self) -> None:
-        """Load student and teacher, once."""
+        """Load student and teacher, once, and shard them alike if the strategy shards."""
         if self.student is not None:
             return
-        self.student = load_student(self.source)
+        self.student = self._sharded(load_student(self.source))
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(self.source)
-        teacher: Teacher | None = self.__dict__["teacher"]
-        if teacher is not None:
-            teacher.attach(self.student, self.source)
-            self.teacher_weights = teacher.saved_module()
+        if self.teacher is not None:
+            self.teacher.attach(self.student, self.source)
+            for model in self.teacher.models():
+                self._sharded(model)
+            self.teacher_weights = self.teacher.saved_module()
         named = [(n, p) for n, p in self.student.named_parameters() if p.requires_grad]
         self.parameters_trained = [parameter for _, parameter in named]
         self.groups = layer_groups(named)
+
+    def _sharded(self, model: nn.Module) -> nn.Module:
+        if self.sharding is not None:
+            self.sharding.apply(model, decoder_blocks(model))
+        return model
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer of the trained parameters and the course of its learning rate."""
@@ -144,115 +161,79 @@ class UnlearnModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Check names, let the teacher pass its gate, and give the data module its rows."""
-        trainer = self.trainer
-        check_trainer(trainer.precision, trainer.world_size, trainer.max_steps)
-        data: Any = getattr(self.trainer, "datamodule", None)
-        check_names(self.objectives.keys(), data.objectives.keys())
-        encoder = Encoder(self.tokenizer, data.max_length, data.on_problem)
-        teacher: Teacher | None = self.__dict__["teacher"]
-        check_teacher(self._objective(name) for name in self.objectives if teacher is None)
-        console = Console(stderr=True)
-        with bars(console) as tell:
-            self.prepared = prepare(
-                data.objectives,
-                data.examples,
-                teacher,
-                encoder,
-                self.gate,
-                Path(self.trainer.default_root_dir) / "preparation.json",
-                fingerprint(self.source.path, self.source.revision),
-                progress=tell,
-                start=self._start_model,
-            )
-        data.set_rows(self.prepared.encoded, pad_id=int(self.tokenizer.eos_token_id or 0))
-        self._announce(console, data.summary(self.trainer.max_steps))
-        error = gate_error(self.prepared.settled)
-        if error is not None and self.gate.action == "error":
-            raise error
-        if teacher is not None:
-            named = {name: self._objective(name) for name in self.objectives}
-            plan, steps = data.plan(), range(self.trainer.max_steps)
-            batches = (data.batch(plan.step(step)) for step in steps)
-            with self.trainer.precision_plugin.forward_context():
-                teacher.foresee(asked(named, batches))
-
-    def _start_model(self) -> nn.Module:
-        """The model as it was before any training, noise or adapters, in a copy of its own."""
-        start: nn.Module = load_base(self.source)
-        return start.to(self.device)
-
-    @rank_zero_only
-    def _announce(self, console: Console, summary: str) -> None:
-        if self.prepared is not None and self.prepared.gate_rows:
-            console.print(gate_table(self.prepared.gate_rows))
-        console.print(f"Data: {summary}", highlight=False)
+        trainer, adapters = self.trainer, self.source.lora is not None
+        check_trainer(trainer.precision, trainer.max_steps, self.source.dtype)
+        check_strategy(trainer, adapters=adapters)
+        data: Any = getattr(trainer, "datamodule", None)
+        self.prepared = get_ready(
+            self._objectives(),
+            data,
+            self.teacher,
+            self.tokenizer,
+            self.gate,
+            Path(trainer.default_root_dir),
+            self.source,
+            lambda: self._sharded(load_base(self.source)).to(self.device),
+            trainer.max_steps,
+        )
+        with trainer.precision_plugin.forward_context():
+            foresee(self.teacher, self._objectives(), data, trainer.max_steps)
+        if rank() > 0:
+            torch.manual_seed(data.seed + rank())  # dropout is not the same in every process
 
     # ------------------------------------------------------------------------------------ step
 
     def training_step(self, batch: Mapping[str, list[TokenBatch]], batch_idx: int) -> StepRecord:
         """One optimizer step: a gradient per objective, their Gramian, weights, the update."""
         step = self.global_step
-        preferences = self._preferences(step)
         diagnose = self.diagnostics_every > 0 and step % self.diagnostics_every == 0
-        losses: dict[str, float] = {}
         keep = self.weighting.needs_gramian or self.combination is not None
         sketched = diagnose and not keep and self.diagnostics == "sketch"
         gathered = Gathering(
-            preferences,
+            preferences(self._objectives(), step, self.loss_weighting),
             len(self.parameters_trained),
             self.groups,
             keep=keep or (diagnose and not sketched),
             sketch_seed=step if sketched else None,
         )
-        for name in self.objectives:
-            gathered.add(self._gradient(name, batch.get(name, []), losses))
-        record = StepRecord(
-            step=step,
-            losses=losses,
-            gramian=None,
-            diagnostics="sketch" if sketched else "exact",
-            weights=None,
-            with_update=None,
-        )
-        self._update(combined(gathered, self.weighting, self.combination, record, diagnose))
+        record = empty_record(step, "sketch" if sketched else "exact")
+        try:
+            with local_gradients(self.trainer):
+                for name, objective in self._objectives().items():
+                    gathered.add(self._gradient(name, objective, batch.get(name, []), record))
+            self._update(combined(gathered, self.weighting, self.combination, record, diagnose))
+        except NotFiniteError as error:
+            self.guard.leave_out(error)
+            self._update([None] * len(self.parameters_trained))
+            return record
         if self.loss_weighting is not None:
-            seen = [losses.get(name, math.nan) for name in self.objectives]
+            seen = [record["losses"].get(name, math.nan) for name in self.objectives]
             self.loss_weighting.update(torch.tensor(seen, dtype=torch.float64))
         return record
 
     def test_step(self, batch: int, batch_idx: int) -> None:
         """Nothing: in `lit-unlearn test` the callbacks measure."""
 
-    def _preferences(self, step: int) -> Tensor:
-        """``[M]``, float64: the objectives' weights at a step, with their learnt factors."""
-        weights = [self._objective(name).weight_at(step) for name in self.objectives]
-        preferences = torch.tensor(weights, dtype=torch.float64)
-        if self.loss_weighting is not None:
-            preferences = preferences * self.loss_weighting.factors()
-        return preferences
-
-    def _objective(self, name: str) -> Objective:
-        objective = self.objectives[name]
-        if not isinstance(objective, Objective):
-            raise TypeError(f"model.objectives.{name} is a {type(objective).__name__}.")
-        return objective
+    def _objectives(self) -> dict[str, Objective]:
+        return cast("dict[str, Objective]", dict(self.objectives.items()))
 
     def _gradient(
-        self, name: str, micro_batches: list[TokenBatch], losses: dict[str, float]
+        self, name: str, objective: Objective, batches: list[TokenBatch], record: StepRecord
     ) -> Gradient:
         """One objective's gradient; its loss and further figures are logged."""
         found = objective_gradient(
             name,
-            self._objective(name),
-            micro_batches,
+            objective,
+            batches,
             HiddenReader(self._student()),
-            self.__dict__["teacher"],
+            self.teacher,
             self.parameters_trained,
             self.global_step,
             self.manual_backward,
+            self.models_read(),
         )
         if found.count:
-            losses[name] = found.loss
+            record["losses"][name] = found.loss
             self.log(schema.loss_name(name), found.loss, prog_bar=True, batch_size=found.count)
         for statistic, mean in found.statistics.items():
             self.log(schema.statistic_name(name, statistic), mean, batch_size=found.count)
@@ -268,9 +249,12 @@ class UnlearnModule(LightningModule):
         self.log(schema.LEARNING_RATE, float(optimizer.param_groups[0]["lr"]), batch_size=1)
         scheduler: Any = self.lr_schedulers()
         scheduler.step()
-        teacher: Teacher | None = self.__dict__["teacher"]
-        if teacher is not None:
-            teacher.after_step(self._student())
+        if self.teacher is not None:
+            self.teacher.after_step(self._student())
+
+    def models_read(self) -> list[nn.Module]:
+        """All models that a step reads."""
+        return [self._student(), *(self.teacher.models() if self.teacher is not None else [])]
 
     def _student(self) -> nn.Module:
         if self.student is None:
@@ -291,10 +275,23 @@ class UnlearnModule(LightningModule):
         return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """With adapters the model is left out: it can be loaded again."""
+        """Add what weightings have learnt; of a model with adapters save these alone."""
+        checkpoint[LEARNT] = {name: rule.state_dict() for name, rule in self._rules().items()}
+        checkpoint["skipped_steps"] = self.guard.skipped
         if self.source.lora is not None:
             state = checkpoint["state_dict"]
-            kept = ("weighting.", "loss_weighting.", "combination.")
-            checkpoint["state_dict"] = {
-                k: v for k, v in state.items() if "lora_" in k or k.startswith(kept)
-            }
+            checkpoint["state_dict"] = {k: v for k, v in state.items() if "lora_" in k}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let weightings go on from what they have learnt."""
+        self.guard.skipped = checkpoint.get("skipped_steps", 0)
+        for name, rule in self._rules().items():
+            rule.load_state_dict(checkpoint[LEARNT][name])
+
+    def _rules(self) -> dict[str, Named]:
+        rules = {
+            "weighting": self.weighting,
+            "loss_weighting": self.loss_weighting,
+            "combination": self.combination,
+        }
+        return {name: rule for name, rule in rules.items() if rule is not None}

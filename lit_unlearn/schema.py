@@ -173,6 +173,8 @@ class TokenBatch:
     """``[N]``, int64: the answer tokens; None where the rows have no answer."""
     unprefilled: Tokens | None = None
     """What the teacher would see without the prefills; None where no row has one."""
+    borrowed: bool = False
+    """Rows of another process, read only to keep step with it: they count for nothing."""
 
     def __len__(self) -> int:
         """Number of rows, candidates counted one by one."""
@@ -194,6 +196,7 @@ class TokenBatch:
             unprefilled=None
             if self.unprefilled is None
             else self.unprefilled.to(device, non_blocking),
+            borrowed=self.borrowed,
         )
 
     def select_rows(self, rows: Tensor) -> TokenBatch:
@@ -230,7 +233,17 @@ LEARNING_RATE = "train/learning_rate"
 GRADIENT_NORM_TOTAL = "grad_norm/update"  # 2-norm of the combined gradient before clipping
 CONFLICT_RATE = "conflict/rate"  # share of objective pairs with a negative cosine, 0 to 1
 STEP_SECONDS = "time/step_s"  # wall seconds of one training step
+STUDENT_TOKENS = "throughput/student_tokens_per_s"  # real tokens of the rows
+TEACHER_TOKENS = "throughput/teacher_tokens_per_s"  # real tokens, those in a cache included
+PADDING_SHARE = "throughput/padding_share"  # of the positions that the student computes, 0 to 1
+MODEL_TFLOPS = "throughput/model_tflops"  # 10^12 operations a second; see callbacks.Throughput
+MFU = "throughput/mfu"  # their share of the device's peak, 0 to 1
 PEAK_MEMORY = "memory/peak_gib"  # GiB: resident set on CPU, allocator peak on GPU
+
+
+def phase_name(phase: str) -> str:
+    """Wall seconds of one part of a step."""
+    return f"time/{phase}_s"
 
 
 def loss_name(objective: str) -> str:
@@ -254,8 +267,13 @@ def gradient_norm_name(objective: str) -> str:
 
 
 def cosine_name(first: str, second: str) -> str:
-    """Cosine of two objectives' gradients, -1 to 1; NaN where one of them is zero."""
+    """Cosine of two objectives' gradients, -1 to 1; NaN where one of them is zero or at rest."""
     return f"grad_cos/{first}~{second}"
+
+
+def layer_cosine_name(first: str, second: str, group: str) -> str:
+    """The same within one layer group."""
+    return f"grad_cos_layers/{first}~{second}/{group}"
 
 
 def update_cosine_name(objective: str) -> str:

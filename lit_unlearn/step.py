@@ -6,22 +6,32 @@ Free of Lightning: a loop of one's own can call them as well.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_unlearn.gradients.collect import Gradient, combine, scale, take_gradient
 from lit_unlearn.gradients.combination import Combination
+from lit_unlearn.gradients.finite import (
+    NotFiniteError,
+    check_weights,
+    gradient_trouble,
+    loss_trouble,
+)
 from lit_unlearn.gradients.gathering import Diagnostics, Gathering
 from lit_unlearn.gradients.gramian import GroupedGramian, gramian
 from lit_unlearn.gradients.perturbation import perturbed
-from lit_unlearn.gradients.weighting import Weighting
+from lit_unlearn.gradients.weighting import LossWeighting, Weighting
 from lit_unlearn.objectives.objective import Objective, Reader, Terms
-from lit_unlearn.schema import InputError, TokenBatch
+from lit_unlearn.parallel.ranks import gather_or_raise, in_step, world_size
+from lit_unlearn.parallel.reduction import Totals, first, merged, summed, totals
+from lit_unlearn.schema import TokenBatch
 
+LOSS = "loss"
+"""Name of the loss terms among an objective's figures."""
 UNMOVED = "unmoved"
 """Statistic of an objective that moves the weights: its loss where they were."""
 
@@ -44,6 +54,18 @@ class StepRecord(TypedDict):
     diagnosed steps under a combination, as it cannot be had from the Gramian."""
 
 
+def empty_record(step: int, diagnostics: Diagnostics) -> StepRecord:
+    """The record of a step of which nothing is known yet."""
+    return StepRecord(
+        step=step,
+        losses={},
+        gramian=None,
+        diagnostics=diagnostics,
+        weights=None,
+        with_update=None,
+    )
+
+
 @dataclass(frozen=True)
 class ObjectiveGradient:
     """What one objective gives to a step."""
@@ -51,7 +73,7 @@ class ObjectiveGradient:
     gradient: Gradient
     """Of the mean loss; all None where there were no rows."""
     count: int
-    """Loss terms."""
+    """Loss terms, of all processes."""
     loss: float = math.nan
     """Mean over the terms; NaN where there are none."""
     statistics: dict[str, float] = field(default_factory=dict)
@@ -67,8 +89,13 @@ def objective_gradient(
     parameters: Sequence[Tensor],
     step: int = 0,
     backward: Callable[[Tensor], None] = torch.Tensor.backward,
+    models: Sequence[nn.Module] = (),
 ) -> ObjectiveGradient:
-    """Gradient of an objective's mean loss over all its micro batches.
+    """Gradient of an objective's mean loss over all its micro batches, of all processes.
+
+    With several processes each calls this with as many micro batches, some of them borrowed where
+    it has too few of its own, and all get the same figures, and gradients that are equal or slices
+    of the same.
 
     For an objective with a `perturbation` all micro batches are read twice: first for the gradient
     along which the weights are moved, then for the one that counts. Afterwards the weights are what
@@ -82,47 +109,57 @@ def objective_gradient(
         teacher: Gives target logits; None if the objective needs none.
         parameters: The trainable parameters; their ``grad`` is None before and after.
         step: Number of the step, for messages.
-        backward: Called with each micro batch's summed loss.
+        backward: Called with each micro batch's summed loss, or with the mean of the only one.
+        models: What the readers read; needed where models are sharded over processes.
 
     Raises:
-        InputError: A loss is not finite.
+        NotFiniteError: A loss or the gradient is not, in any process.
     """
+    whole = len(batches) == 1 and world_size() == 1  # its mean is known before its backward pass
 
-    def read() -> tuple[Gradient, list[Terms]]:
-        parts: list[Terms] = []
+    def read() -> tuple[Gradient, Totals]:
+        parts: list[dict[str, Tensor]] = []
+        trouble: list[NotFiniteError] = []
         for batch in batches:
-            terms: Terms = objective(batch, student, teacher)
-            _check_finite(name, terms.values, batch, step)
-            backward(terms.values.sum())
-            parts.append(Terms(terms.values.detach(), terms.rows, terms.statistics))
-        return take_gradient(parameters), parts
+            with in_step(*models):
+                terms: Terms = objective(batch, student, teacher)
+            trouble += loss_trouble(name, terms.values, batch.example_ids, step)
+            total = terms.values.sum() / (max(1, len(terms.values)) if whole else 1)
+            backward(0 * total if batch.borrowed else total)
+            if not batch.borrowed:
+                parts.append({LOSS: terms.values.detach(), **terms.statistics})
+        everywhere = merged(gather_or_raise(totals(parts), trouble))
+        gradient = summed(take_gradient(parameters), parameters)
+        rows = [each for batch in batches for each in batch.example_ids]
+        gather_or_raise(None, gradient_trouble(name, gradient, rows, step))
+        return gradient, everywhere
 
-    gradient, parts = read()
+    gradient, found = read()
     statistics: dict[str, float] = {}
-    if objective.perturbation and parts:
-        statistics[UNMOVED] = _mean([part.values for part in parts])
+    if objective.perturbation and batches:
+        statistics[UNMOVED] = _mean(found[LOSS])
         with perturbed(parameters, gradient, objective.perturbation):
-            gradient, parts = read()
-    count = sum(len(part.values) for part in parts)
+            gradient, found = read()
+    loss, count = found.pop(LOSS, (0.0, 0))
     if not count:
         return ObjectiveGradient(gradient, 0)
-    for statistic in parts[0].statistics:
-        statistics[statistic] = _mean([part.statistics[statistic] for part in parts])
-    loss = _mean([part.values for part in parts])
-    return ObjectiveGradient(scale(gradient, 1 / count), count, loss, statistics)
+    statistics |= {statistic: _mean(total) for statistic, total in found.items()}
+    if not whole:
+        gradient = scale(gradient, 1 / count)
+    return ObjectiveGradient(gradient, count, loss / count, statistics)
 
 
-def _mean(parts: Sequence[Tensor]) -> float:
-    return float(torch.cat([part.float() for part in parts]).mean())
+def _mean(total: tuple[float, int]) -> float:
+    return total[0] / total[1] if total[1] else math.nan
 
 
-def _check_finite(name: str, values: Tensor, batch: TokenBatch, step: int) -> None:
-    if not bool(torch.isfinite(values).all()):
-        raise InputError(
-            f"The loss of objective {name!r} is no finite number at step {step}, in a batch with "
-            f"the rows {', '.join(batch.example_ids)}. Lower the learning rate "
-            "(`model.optimizer.init_args.lr`) or the objective's `weight`, or set `clip_norm`."
-        )
+def preferences(
+    objectives: Mapping[str, Objective], step: int, learnt: LossWeighting | None
+) -> Tensor:
+    """``[M]``, float64: the objectives' weights at a step, with the factors learnt from losses."""
+    weights = [objective.weight_at(step) for objective in objectives.values()]
+    found = torch.tensor(weights, dtype=torch.float64)
+    return found if learnt is None else found * learnt.factors()
 
 
 def combined(
@@ -140,6 +177,9 @@ def combined(
         combination: Makes the update in its place.
         record: Gets weights and, on a diagnosed step, the Gramian.
         diagnose: Whether this step is diagnosed.
+
+    Raises:
+        NotFiniteError: The weighting gives weights that are not.
     """
     preferences = gathered.preferences
     if combination is not None:
@@ -157,6 +197,7 @@ def combined(
         record["weights"] = preferences
         return gathered.total
     weighted = preferences[:, None] * grouped.whole * preferences[None, :]
-    weights = preferences * weighting(weighted).to(torch.float64)
+    weights = preferences * first(weighting(weighted)).to(torch.float64)
+    check_weights(weights, record["step"])
     record["weights"] = weights
     return combine(gathered.kept, weights)

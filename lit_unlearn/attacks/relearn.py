@@ -17,7 +17,7 @@ from torch import nn
 
 from lit_unlearn.data.collation import collate
 from lit_unlearn.data.mixing import StepPlan
-from lit_unlearn.models.loading import LoRA, ModelSource, _with_adapters
+from lit_unlearn.models.loading import LoRA, ModelSource, with_adapters
 from lit_unlearn.models.reading import answer_logits
 from lit_unlearn.objectives.losses import cross_entropy
 from lit_unlearn.schema import EncodedExample, InputError
@@ -129,4 +129,4 @@ def _trainable_copy(model: nn.Module, settings: FineTuning) -> nn.Module:
     if settings.lora is None:
         return duplicate.float().requires_grad_(True)
     source = ModelSource("", lora=settings.lora, seed=settings.seed)
-    return _with_adapters(cast("Any", duplicate), source).eval()
+    return with_adapters(cast("Any", duplicate), source).eval()

@@ -4,6 +4,7 @@ import json
 import platform
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lit_unlearn.callbacks.gradient_monitor import GRADIENT_FILE
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.evaluation.answers import Asked, answer, questions
 from lit_unlearn.files import write_text
+from lit_unlearn.parallel.ranks import on_first, share
 from lit_unlearn.preparation.gate import GateRow
 from lit_unlearn.report import (
     AnswerRecord,
@@ -64,17 +66,15 @@ class AnswerEvaluation(Callback):
         self.before: list[ObjectiveSummary] = []
         self.after: list[ObjectiveSummary] = []
         self._records: list[AnswerRecord] = []
-        self._started = time.time()
+        self._started = time.monotonic()
 
-    @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask before the first step; a resumed run reads what was asked then."""
         path = Path(trainer.default_root_dir) / "answers_before.jsonl"
-        if trainer.global_step > 0 and path.exists():
-            lines = path.read_text("utf-8").split("\n")
-            self._records = [AnswerRecord(**json.loads(line)) for line in lines if line]
-        else:
-            self._records = self._ask(trainer, pl_module, "before")
+        begun = trainer.global_step > 0
+        known = on_first(lambda: _read_records(path) if begun and path.exists() else None)
+        self._records = known or self._ask(trainer, pl_module, "before")
+        if known is None:
             _write_records(path, self._records)
         self.before = summarise(self._records)
 
@@ -86,15 +86,14 @@ class AnswerEvaluation(Callback):
         if self.samples_every and step % self.samples_every == 0:
             self._look(trainer, pl_module, step)
 
-    @rank_zero_only
     def _look(self, trainer: Trainer, module: Any, step: int) -> None:
         board: Any = getattr(trainer.logger, "experiment", None)
-        if not hasattr(board, "add_text"):
+        if not on_first(lambda: hasattr(board, "add_text")):
             return
         asked = [a for name in module.objectives for a in self._samples(trainer, name)]
-        now = answer(
-            asked, module.student, _encoder(trainer, module), max_new_tokens=self.max_new_tokens
-        )
+        now = self._answers(asked, trainer, module)
+        if not trainer.is_global_zero:
+            return
         first = {(r.objective, r.example_id, r.prefill): r.generated for r in self._records}
         for record in now:
             key = (record.objective, record.example_id, record.prefill)
@@ -110,13 +109,18 @@ class AnswerEvaluation(Callback):
         plain = [a for a in asked if not a[2]][: self.samples]
         return plain + [a for a in asked if a[2]][: self.samples]
 
-    @rank_zero_only
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask again, print the table, write summary and report."""
-        folder = Path(trainer.default_root_dir)
         records = self._ask(trainer, pl_module, "after")
-        _write_records(folder / "answers_after.jsonl", records)
         self.after = summarise(records)
+        self._conclude(trainer, pl_module, records)
+
+    @rank_zero_only
+    def _conclude(
+        self, trainer: Trainer, pl_module: LightningModule, records: list[AnswerRecord]
+    ) -> None:
+        folder = Path(trainer.default_root_dir)
+        _write_records(folder / "answers_after.jsonl", records)
         facts = self._facts(trainer, pl_module)
         write_summary(folder / "summary.json", self.before, self.after, facts)
         self._report(folder, records, facts, pl_module)
@@ -145,20 +149,25 @@ class AnswerEvaluation(Callback):
         asked = _questions(trainer)
         # rows of one length range share a batch, so that short prompts are not padded much
         records: dict[int, AnswerRecord] = {}
-        encoder = _encoder(trainer, module)
         order = sorted(range(len(asked)), key=lambda i: len(asked[i][1].question + asked[i][2]))
-        chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
-        console = Console(stderr=True)
+        size = CHUNK * trainer.world_size
+        chunks = [order[start : start + size] for start in range(0, len(order), size)]
+        console = Console(stderr=True, quiet=not trainer.is_global_zero)
         for chunk in track(chunks, description=f"questions {when} training", console=console):
-            found = answer(
-                [asked[i] for i in chunk],
-                module.student,
-                encoder,
-                max_new_tokens=self.max_new_tokens,
-                batch_size=self.batch_size,
-            )
+            found = self._answers([asked[i] for i in chunk], trainer, module)
             records.update(zip(chunk, found, strict=True))
         return [records[index] for index in range(len(asked))]
+
+    def _answers(self, asked: list[Asked], trainer: Trainer, module: Any) -> list[AnswerRecord]:
+        """The records of all, of which each process has asked some."""
+        ask = partial(
+            answer,
+            model=module.student,
+            encoder=_encoder(trainer, module),
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+        )
+        return share(asked, ask, module.student)
 
     def _facts(self, trainer: Trainer, module: Any) -> RunFacts:
         folder = Path(trainer.default_root_dir)
@@ -167,7 +176,7 @@ class AnswerEvaluation(Callback):
             model=module.source.path,
             seed=data.seed,
             steps=trainer.global_step,
-            seconds=time.time() - self._started,
+            seconds=time.monotonic() - self._started,
             device=f"{module.device} ({platform.processor() or platform.machine()})",
             paths={
                 "summary": str(folder / "summary.json"),
@@ -195,6 +204,12 @@ def _questions(trainer: Trainer) -> list[Asked]:
     return questions(data.evaluation, prefills)
 
 
+def _read_records(path: Path) -> list[AnswerRecord]:
+    lines = path.read_text("utf-8").split("\n")
+    return [AnswerRecord(**json.loads(line)) for line in lines if line]
+
+
+@rank_zero_only
 def _write_records(path: Path, records: list[AnswerRecord]) -> None:
     write_text(path, "".join(json.dumps(asdict(r), ensure_ascii=False) + "\n" for r in records))
 

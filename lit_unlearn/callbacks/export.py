@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
+from lightning import Callback, Trainer
+from torch import nn
 
 from lit_unlearn import __version__
 from lit_unlearn.callbacks.answers import AnswerEvaluation
 from lit_unlearn.files import whole_folder
+from lit_unlearn.models.loading import ModelSource, empty_student
+from lit_unlearn.parallel.ranks import base_model, is_sharded, rank
+from lit_unlearn.parallel.sharding import whole_state
 from lit_unlearn.report import ObjectiveSummary
 from lit_unlearn.report.records import changes
 from lit_unlearn.report.summary import COLUMNS, cell
@@ -22,7 +25,8 @@ class HuggingFaceExport(Callback):
     """Writes weights (safetensors), tokenizer and model card at the end of training.
 
     The folder is `model` in the run's folder. Adapters are merged into the model, so that it loads
-    without peft. It replaces an earlier export whole or not at all.
+    without peft; a sharded model is put together in the first process's memory. An earlier export
+    is replaced whole or not at all.
 
     Args:
         dtype: Number format of the written weights; null for the student's.
@@ -31,13 +35,34 @@ class HuggingFaceExport(Callback):
     def __init__(self, dtype: str | None = None) -> None:
         self.dtype = dtype
 
-    @rank_zero_only
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the folder."""
+        student = whole_student(pl_module.student, pl_module.source)
+        if not trainer.is_global_zero:
+            return
         target = Path(trainer.default_root_dir) / EXPORT_FOLDER
         with whole_folder(target) as folder:
-            save_folder(pl_module.student, pl_module.tokenizer, folder, self.dtype)
+            save_folder(student, pl_module.tokenizer, folder, self.dtype)
             folder.joinpath("README.md").write_text(model_card(trainer, pl_module), "utf-8")
+
+
+def whole_student(student: nn.Module, source: ModelSource) -> nn.Module | None:
+    """A student as it is, or, where it is sharded, put together in the first process's memory.
+
+    All processes must call this; the others get None for a sharded one.
+    """
+    if not is_sharded(student):
+        return student
+    state = whole_state(student)
+    if rank() > 0:
+        return None
+    base: Any = base_model(student)
+    made = empty_student(base.config, source)
+    made.load_state_dict(state, assign=True)
+    whole: Any = base_model(made)
+    whole.tie_weights()
+    whole.generation_config = base.generation_config
+    return made
 
 
 def save_folder(model: Any, tokenizer: Any, folder: Path, dtype: str | None = None) -> None:

@@ -1,33 +1,178 @@
-"""Throughput: how long a step takes and how much memory the process has needed."""
+"""Throughput: what a step spends its time on, tokens, arithmetic and memory."""
 
 import resource
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.throughput import get_available_flops
+from torch import Tensor, nn
 
 from lit_unlearn import schema
+from lit_unlearn.models.packing import packable
+from lit_unlearn.models.reading import output_head
+from lit_unlearn.parallel.ranks import base_model
+from lit_unlearn.schema import TokenBatch, check_number
+
+PHASES = ("data", "teacher", "forward", "backward", "gradients", "optimizer")
 
 
 class Throughput(Callback):
-    """Logs `time/step_s` (wall seconds) and `memory/peak_gib` (peak of the process or GPU)."""
+    """Logs time, tokens, arithmetic and memory of each step; of several processes the slowest.
 
-    def __init__(self) -> None:
-        self._start = 0.0
+    `time/step_s` is the wall time of a step, and `time/PHASE_s` its parts: `data` (waiting for the
+    batch), `teacher` (its models; the output head alone where it is cached), `forward` (student and
+    losses; also an AdapterOffTeacher), `backward`, `gradients` (what is done with them:
+    diagnostics, weighting, clipping) and `optimizer`. On a GPU these are the times of the process
+    that gives it work, unless `synchronize` is set.
+
+    `throughput/student_tokens_per_s` and `throughput/teacher_tokens_per_s` count real tokens of the
+    rows, also those that a cache spares the teacher; `throughput/padding_share` is the share of
+    padding among the positions that the student computes. `memory/peak_gib` is the peak of the
+    process or GPU.
+
+    `throughput/model_tflops` is (4 B + 2 B') T + (4 H + 2 H') N operations by the step's seconds:
+    B parameters between embedding and head of which B' are trained, H and H' those of the head, T
+    real tokens of the student, N its predictions. That is what a step cannot do without (Chowdhery
+    et al. 2022, arXiv 2204.02311, appendix B, without attention): one forward and backward pass, no
+    teacher, no scoring of candidates, no recomputation. `throughput/mfu` is its share of the
+    device's peak.
+
+    Args:
+        peak_tflops: The device's peak in 10^12 operations a second, for the number format in use;
+            null takes Lightning's table of GPUs for half precision, and logs no share elsewhere.
+        synchronize: Wait for the GPU at the end of each phase. The split is then the GPU's own, and
+            the run slower.
+    """
+
+    def __init__(self, peak_tflops: float | None = None, synchronize: bool = False) -> None:
+        check_number("peak_tflops", peak_tflops, 0, above=True)
+        self.peak_tflops = peak_tflops
+        self.synchronize = synchronize
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._phase, self._mark = "data", 0.0
+        self._handles: list[Any] = []
+
+    # ---------------------------------------------------------------------------------- the clock
+
+    def _enter(self, phase: str) -> None:
+        """What follows belongs to another phase."""
+        if self.synchronize and torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        self._seconds[self._phase] += now - self._mark
+        self._phase, self._mark = phase, now
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Watch the models."""
+        student, teacher = pl_module.student, pl_module.__dict__.get("teacher")
+        taught: list[Any] = [] if teacher is None else [*teacher.models(), teacher.unsaved_module()]
+        for model in dict.fromkeys(m for m in taught if m is not None and m is not student):
+            self._watch(model, "teacher")
+        self._watch(student, "forward")
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._phase, self._mark = "data", time.perf_counter()
+
+    def _watch(self, model: nn.Module, phase: str) -> None:
+        """Its forward passes belong to a phase, and what follows them to the student's."""
+        self._handles.append(model.register_forward_pre_hook(lambda *_: self._enter(phase)))
+        self._handles.append(model.register_forward_hook(lambda *_: self._enter("forward")))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the models alone."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start the clock."""
-        self._start = time.perf_counter()
+        """The batch is here."""
+        self._enter("forward")
+
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        """A loss is known."""
+        self._enter("backward")
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Its gradient is known."""
+        self._enter("gradients")
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
+    ) -> None:
+        """The update is known."""
+        self._enter("optimizer")
+
+    # ----------------------------------------------------------------------------------- the log
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log both figures."""
-        pl_module.log(schema.STEP_SECONDS, time.perf_counter() - self._start, batch_size=1)
-        pl_module.log(schema.PEAK_MEMORY, peak_memory_gib(pl_module.device), batch_size=1)
+        """Log all figures of the step."""
+        self._enter("data")
+        seconds, self._seconds = self._seconds, dict.fromkeys(PHASES, 0.0)
+        step = sum(seconds.values())
+        slowest = {schema.phase_name(phase): spent for phase, spent in seconds.items()}
+        slowest[schema.STEP_SECONDS] = step
+        slowest[schema.PEAK_MEMORY] = peak_memory_gib(pl_module.device)
+        pl_module.log_dict(slowest, batch_size=1, sync_dist=True, reduce_fx="max")
+        own = [(n, b) for n, parts in batch.items() for b in parts if not b.borrowed]
+        asked = [tokens for name, part in own for tokens in pl_module.objectives[name].asks(part)]
+        batches = [part for _, part in own]
+        real = sum(int(b.student.attention_mask.sum()) for b in batches)
+        teacher = sum(int(tokens.attention_mask.sum()) for tokens in asked)
+        rates = {
+            schema.STUDENT_TOKENS: real / step,
+            schema.TEACHER_TOKENS: teacher / step,
+            schema.MODEL_TFLOPS: model_operations(pl_module.student, batches) / step / 1e12,
+        }
+        pl_module.log_dict(rates, batch_size=1, sync_dist=True, reduce_fx="sum")
+        computed = computed_positions(pl_module.student, batches)
+        shares = {schema.PADDING_SHARE: 1 - real / computed if computed else 0.0}
+        peak = self.peak_tflops or _peak_tflops(pl_module.device)
+        if peak is not None:
+            shares[schema.MFU] = rates[schema.MODEL_TFLOPS] / peak
+        pl_module.log_dict(shares, batch_size=1, sync_dist=True)
+
+
+def computed_positions(student: nn.Module, batches: Sequence[TokenBatch]) -> int:
+    """Positions of the student's forward passes: real tokens, and padding where it cannot pack."""
+    total = 0
+    for batch in batches:
+        mask = batch.student.attention_mask
+        packs = packable(student, mask.shape[1])
+        total += int(mask.sum()) if packs else mask.numel()
+    return total
+
+
+def model_operations(student: nn.Module, batches: Sequence[TokenBatch]) -> float:
+    """Floating-point operations of a forward and backward pass, by the formula of `Throughput`."""
+    model: Any = base_model(student)
+    outside = {id(p) for p in model.get_input_embeddings().parameters()}
+    head = list(output_head(model).parameters())
+    outside |= {id(p) for p in head}
+    body = [p for p in student.parameters() if id(p) not in outside]
+    tokens = sum(int(batch.student.attention_mask.sum()) for batch in batches)
+    predictions = sum(len(batch.student.rows) for batch in batches)
+    return _factor(body) * tokens + _factor(head) * predictions
+
+
+def _factor(parameters: Sequence[Tensor]) -> int:
+    """Operations of one token: 4 for each parameter, and 2 more if it is trained."""
+    return sum(p.numel() * (6 if p.requires_grad else 4) for p in parameters)
+
+
+def _peak_tflops(device: torch.device) -> float | None:
+    """Of Lightning's table; None for what is not in it."""
+    if device.type != "cuda":
+        return None
+    found = get_available_flops(device, torch.bfloat16)
+    return None if found is None else found / 1e12
 
 
 def peak_memory_gib(device: torch.device) -> float:

@@ -229,8 +229,8 @@ def spread(pool: Sequence[_Item], count: int) -> list[_Item]:
 
 
 def declined_questions(examples: Sequence[Example]) -> list[str]:
-    """The questions of forgotten rows, for demonstrations."""
-    return list(dict.fromkeys(example.question for example in examples if not example.plain))
+    """The questions of forgotten rows, for demonstrations; a bare passage asks nothing."""
+    return list(dict.fromkeys(e.question for e in examples if e.question.strip()))
 
 
 def _fill(text: str, parameter: str, **values: str) -> str:

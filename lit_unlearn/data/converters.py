@@ -85,11 +85,15 @@ def multiple_choice(row: RawRow, example_id: str, representation: Representation
 def passage(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
     """A continuation and up to two blanks to fill in (see `passages`).
 
-    Raw: the whole passage is the answer to an empty prompt, as in language modelling.
+    Raw: the whole passage is the answer to an empty prompt, as in language modelling. A column
+    ``beginning`` holds words in front of the text, which are the prompt then.
     """
     text = text_of(row, find_key(row, EXPECTED_KEYS["passage"][0], "passage"))
+    beginning = text_of(row, "beginning") if "beginning" in row.values else ""
     if representation == "raw":
-        return [Example(example_id, (Turn("user", ""),), text, "passage", plain=True)]
+        answer = _led(text, " " if beginning else "")
+        return [Example(example_id, (Turn("user", beginning),), answer, "passage", plain=True)]
+    text = f"{beginning} {text}".lstrip()
     pairs: list[tuple[str, str, str]] = []
     cut = continuation(text)
     if cut is not None:

@@ -1,7 +1,8 @@
 """UnlearnDataModule: reads the rows of every objective and serves them step by step."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lightning import LightningDataModule
@@ -14,6 +15,7 @@ from lit_unlearn.data.mixing import Draw, Mixing, StepPlan, draw, rows_per_step
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.sources import OnBadRow, Source
 from lit_unlearn.data.unify import load_examples
+from lit_unlearn.parallel.ranks import rank
 from lit_unlearn.schema import (
     EncodedExample,
     Example,
@@ -26,7 +28,7 @@ from lit_unlearn.schema import (
 log = logging.getLogger(__name__)
 
 StepBatch = dict[str, list[TokenBatch]]
-EncodedRows = dict[str, list[list[EncodedExample]]]
+EncodedRows = Mapping[str, Sequence[Sequence[EncodedExample]]]
 
 
 class UnlearnDataModule(LightningDataModule):
@@ -119,7 +121,7 @@ class UnlearnDataModule(LightningDataModule):
         self.examples, self.evaluation = examples, evaluation
         forgotten = [n for n, data in self.objectives.items() if data.expect == "decline"]
         text = describe(find_duplicates(self.examples), forgotten)
-        if text:
+        if text and rank() == 0:
             log.warning(text)
 
     def _read(self, sources: Sequence[Source]) -> list[Example]:
@@ -172,19 +174,29 @@ class UnlearnDataModule(LightningDataModule):
         """One item that nobody reads: callbacks measure, and ask questions of their own."""
         return [0]
 
-    def batch(self, drawn: dict[str, list[Draw]]) -> StepBatch:
-        """The token batches of one step, in micro batches."""
-        return {name: self._micro_batches(name, draws) for name, draws in drawn.items()}
+    def batch(
+        self, drawn: dict[str, list[Draw]], busiest: dict[str, list[Draw]] | None = None
+    ) -> StepBatch:
+        """The token batches of one step, in micro batches.
 
-    def _micro_batches(self, name: str, draws: list[Draw]) -> list[TokenBatch]:
-        groups = [self._candidates(name, drawn) for drawn in draws]
-        size = self.micro_batch_rows or max(1, len(groups))
-        return [
-            collate(groups[start : start + size], self.pad_id)
-            for start in range(0, len(groups), size)
+        Args:
+            drawn: The rows of this process.
+            busiest: Those of the process with most rows; it lends micro batches to one that has
+                fewer, so that all read their models equally often. None for a single process.
+        """
+        most = drawn if busiest is None else busiest
+        return {name: self._micro_batches(name, d, most[name]) for name, d in drawn.items()}
+
+    def _micro_batches(self, name: str, draws: list[Draw], busiest: list[Draw]) -> list[TokenBatch]:
+        size = self.micro_batch_rows or max(1, len(busiest))
+        own, first = ([d[i : i + size] for i in range(0, len(d), size)] for d in (draws, busiest))
+        batches = [
+            collate([self._candidates(name, drawn) for drawn in part], self.pad_id)
+            for part in [*own, *first[len(own) :]]
         ]
+        return [replace(b, borrowed=i >= len(own)) for i, b in enumerate(batches)]
 
-    def _candidates(self, name: str, drawn: Draw) -> list[EncodedExample]:
+    def _candidates(self, name: str, drawn: Draw) -> Sequence[EncodedExample]:
         """A row's candidates in this visit: all in order, or the next few of its prefills."""
         rows = self.encoded[name][drawn.index]
         prefills = self.objectives[name].prefills
@@ -223,7 +235,7 @@ class StepDataset(Dataset[StepBatch]):
         return self.steps
 
     def __getitem__(self, step: int) -> StepBatch:
-        return self.data.batch(self.plan.step(step))
+        return self.data.batch(self.plan.step(step), self.plan.busiest().step(step))
 
 
 class RemainingSteps(Sampler[int]):

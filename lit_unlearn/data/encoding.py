@@ -73,24 +73,35 @@ class Encoder:
     def _prompt(self, turns: Sequence[Turn], plain: bool, prefill: str) -> str:
         """The text in front of the answer; a prefill stands where the answer would begin.
 
-        Of a plain row it is the turns as paragraphs: a context comes before the row's own text.
+        Of a plain row it is the turns as running text, a context before the row's own text: a reply
+        goes on where its question ends, each other turn begins a paragraph.
         """
         if not plain:
             prompt = self._render(turns, add_generation_prompt=True)
             return prompt + self._lead + prefill if prefill else prompt
-        prompt = "\n\n".join(turn.content for turn in turns)
+        prompt = ""
+        for turn in turns:
+            reply = turn.role == "assistant" or not prompt
+            prompt += (_space_between(prompt, turn.content) if reply else "\n\n") + turn.content
         return prompt + _space_between(prompt, prefill) + prefill
 
     def _render(self, turns: Sequence[Turn], *, add_generation_prompt: bool) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         if not self._system:
             messages = _fold_system(messages)
-        rendered = self.tokenizer.apply_chat_template(
-            messages,
-            chat_template=self._template,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-        )
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                messages,
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+            )
+        except Exception as error:  # a template fails with errors of every kind
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise InputError(
+                "The tokenizer's chat template should render a conversation. Found: "
+                f"{type(error).__name__}: {reason}; correct the template, or take another model."
+            ) from error
         return str(rendered)
 
     def _has_system_role(self) -> bool:
@@ -216,7 +227,8 @@ class Encoder:
                 "`answer: teacher`"
             )
             raise EncodingError("empty answer", example, what)
-        space = _space_between(prefill, answer)
+        before = prefill or (example.question if example.plain else "")
+        space = _space_between(before, answer)
         if not prefill and not example.plain and not answer[0].isspace():
             space = self._lead
         end = str(self.tokenizer.eos_token or "") if example.plain else self._end_of_turn

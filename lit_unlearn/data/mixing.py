@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import floor
 from typing import Literal
@@ -91,6 +91,10 @@ class StepPlan:
             mine = range(first + self.rank, last, self.world)
             plan[name] = [draw(self.sizes[name], self.seed, name, p) for p in mine]
         return plan
+
+    def busiest(self) -> StepPlan:
+        """The plan of the first process, which never has fewer rows than another."""
+        return replace(self, rank=0)
 
     def steps(self, start: int) -> Iterator[dict[str, list[Draw]]]:
         """All steps from ``start`` on, without end."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 
 from lit_unlearn.schema import Example, InputError
@@ -66,6 +67,14 @@ class Prefills:
         return max(known, key=len, default="")
 
 
+@cache
+def _families() -> dict[str, list[str]]:
+    """The families of openers that come with the package."""
+    text = resources.files("lit_unlearn.data").joinpath("builtin/prefills.json").read_text("utf-8")
+    found: dict[str, list[str]] = json.loads(text)
+    return found
+
+
 def read_openers(openers: Sequence[str] | str) -> list[str]:
     """The list itself, or the built-in family that a name stands for.
 
@@ -74,8 +83,7 @@ def read_openers(openers: Sequence[str] | str) -> list[str]:
     """
     if not isinstance(openers, str):
         return list(openers)
-    text = resources.files("lit_unlearn.data").joinpath("builtin/prefills.json").read_text("utf-8")
-    families: dict[str, list[str]] = json.loads(text)
+    families = _families()
     name = openers.removeprefix("builtin:")
     if name not in families:
         raise InputError(

@@ -21,6 +21,8 @@ SUFFIXES = (".json", ".jsonl", ".csv", ".txt")
 """File types that can be read; each also with ``.gz`` behind it."""
 
 _REASONS_SHOWN = 3
+_GZIP_RATIO, _GZIP_LEAST = 200, 2**26
+"""A gzip file may hold so many times its own bytes, or so many bytes: text packs 3 to 30 times."""
 _logger = logging.getLogger(__name__)
 
 
@@ -135,7 +137,7 @@ def parse_file(data: bytes, name: str, bad: BadRows) -> list[RawRow]:
 def _decode(data: bytes, name: str) -> str:
     if name.endswith(".gz"):
         try:
-            data = gzip.decompress(data)
+            data = _unpacked(data, name)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(
                 f"File {name} should be gzip-compressed. Found broken gzip data ({error}); copy "
@@ -156,6 +158,31 @@ def _decode(data: bytes, name: str) -> str:
         ) from error
 
 
+def _unpacked(data: bytes, name: str) -> bytes:
+    """What a gzip file holds, as long as it does not hold far more than text would."""
+    most = max(_GZIP_LEAST, _GZIP_RATIO * len(data))
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        found = file.read(most + 1)
+    if len(found) > most:
+        raise InputError(
+            f"File {name} should hold text. Found more than {most} bytes packed into {len(data)}; "
+            "if that is right, unpack the file."
+        )
+    return found
+
+
+def _json(text: str) -> object:
+    """A JSON value whose texts can be written.
+
+    Raises:
+        ValueError: It is none, has a number of thousands of digits, or half a character.
+    """
+    value: object = json.loads(text)
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode()  # an escaped half of a pair alone
+    return value
+
+
 def _line_rows(text: str, name: str, bad: BadRows) -> Iterator[RawRow]:
     index = -1
     for number, line in enumerate(text.split("\n"), start=1):
@@ -164,8 +191,8 @@ def _line_rows(text: str, name: str, bad: BadRows) -> Iterator[RawRow]:
         index += 1
         location = f"{name}:{number}"
         try:
-            value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+            value = _json(line)
+        except (ValueError, RecursionError) as error:
             bad.add(bad_row(location, f"not JSON ({error}); the line begins {line[:40]!r}."))
             continue
         yield from _object_row(value, index, location, bad)
@@ -173,8 +200,8 @@ def _line_rows(text: str, name: str, bad: BadRows) -> Iterator[RawRow]:
 
 def _array_rows(text: str, name: str, bad: BadRows) -> Iterator[RawRow]:
     try:
-        values = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        values: Any = _json(text)
+    except (ValueError, RecursionError) as error:
         line = f" line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(
             f"File {name}{line}: should be one JSON array of rows, because it begins with '['. "

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lit_unlearn.data.benchmarks import find_benchmark, known_names
@@ -84,8 +85,14 @@ def _hub_rows(source: Source, place: Place) -> list[RawRow]:
 
 def _copied_rows(source: Source, folder: Path) -> list[RawRow]:
     """The rows of a downloaded copy of a hub data set."""
+    import datasets
+
+    kept = Path(datasets.config.HF_DATASETS_CACHE)
     try:
-        return _loaded(source, str(folder))
+        kept.mkdir(parents=True, exist_ok=True)
+        # what is kept there does not notice when a file of the folder has changed
+        with TemporaryDirectory(dir=kept, prefix="copy_") as once:
+            return _loaded(source, str(folder), once)
     except Exception as error:  # see `_hub_rows`
         raise InputError(
             f"Source {source.name!r} should be a part of the data set in {folder}. Found: "
@@ -93,11 +100,12 @@ def _copied_rows(source: Source, folder: Path) -> list[RawRow]:
         ) from error
 
 
-def _loaded(source: Source, path: str) -> list[RawRow]:
+def _loaded(source: Source, path: str, cache: str | None = None) -> list[RawRow]:
     import datasets
 
+    own = {} if cache is None else {"cache_dir": cache}
     table: Iterable[Mapping[str, Any]] = datasets.load_dataset(
-        path, source.config, split=source.split
+        path, source.config, split=source.split, **own
     )
     return [
         RawRow(str(index), dict(values), f"{source.name} row {index}")

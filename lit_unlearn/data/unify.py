@@ -56,7 +56,7 @@ def load_examples(
         InputError: A source that cannot be read, has no domain or no usable row, or two sources
             that give the same row.
     """
-    names = _short_names(sources)
+    names = short_names(sources)
     examples: dict[str, Example] = {}
     for source, name in zip(sources, names, strict=True):
         for example in _load(source, name, data_root, representation, on_bad_row):
@@ -78,7 +78,7 @@ def _load(
     on_bad_row: OnBadRow,
 ) -> list[Example]:
     place = resolve(source, data_root)
-    domain = _domain(source, place)
+    domain = domain_of(source, place)
     bad = BadRows(on_bad_row, source.name)
     examples: list[Example] = []
     for row in rows_at(place, source, bad):
@@ -95,7 +95,12 @@ def _load(
     return examples
 
 
-def _domain(source: Source, place: Place) -> Domain:
+def domain_of(source: Source, place: Place) -> Domain:
+    """The shape of a source's rows.
+
+    Raises:
+        InputError: It is neither set nor known.
+    """
     if place.domain is None:
         known = known_names(source.path)
         if known and find_benchmark(source.path, source.config, source.split) is None:
@@ -112,7 +117,7 @@ def _domain(source: Source, place: Place) -> Domain:
     return place.domain
 
 
-def _short_names(sources: Sequence[Source]) -> list[str]:
+def short_names(sources: Sequence[Source]) -> list[str]:
     """First parts of the ids: ``TOFU/forget10``; other sources of the same name get ``#2``, ...
 
     Sources that differ in nothing but `limit`, `offset` and `where` share a name, so that a row

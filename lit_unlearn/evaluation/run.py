@@ -21,8 +21,8 @@ from lit_unlearn.evaluation.probes import (
     SuiteResult,
     Variant,
 )
-from lit_unlearn.evaluation.ranks import agree, gather, in_step, on_first, rank, world_size
 from lit_unlearn.evaluation.store import Store, content_key
+from lit_unlearn.parallel.ranks import agree, gather, in_step, on_first, rank, world_size
 from lit_unlearn.schema import InputError
 
 

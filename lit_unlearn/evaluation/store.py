@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from lit_unlearn.evaluation.probes import Forced, Outcome, Probe
+from lit_unlearn.files import writing
 from lit_unlearn.schema import InputError
 
 ENGINE_VERSION = 1
@@ -108,16 +110,19 @@ class Store:
         file = self._opened()
         end = file.seek(0, os.SEEK_END)
         lines = [_line(key, outcome) for key, outcome in outcomes.items()]
-        file.write(b"".join(lines))
-        file.flush()
-        os.fsync(file.fileno())
+        with writing(self.path):
+            rest = memoryview(b"".join(lines))
+            while rest:  # past the buffer, which would be written once more on closing
+                rest = rest[os.write(file.fileno(), rest) :]
+            os.fsync(file.fileno())
         for key, line in zip(outcomes, lines, strict=True):
             self._places[key] = end
             end += len(line)
 
     def _lock(self, opening: ExitStack) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = opening.enter_context((self.folder / _LOCK_NAME).open("a"))
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = opening.enter_context((self.folder / _LOCK_NAME).open("a"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -144,9 +149,11 @@ class Store:
     def _outcome(self, line: bytes) -> Outcome:
         try:
             entry: dict[str, Any] = json.loads(line)
+            if entry.get("crc32", _sum(entry)) != _sum(entry):  # older lines have none
+                raise self._damaged(line)
             forced = {name: _forced(columns) for name, columns in entry["forced"].items()}
             return Outcome(entry["probe_id"], forced, tuple(entry["replies"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise self._damaged(line) from error
 
     def _damaged(self, line: bytes) -> InputError:
@@ -172,7 +179,13 @@ def _line(key: str, outcome: Outcome) -> bytes:
             for name, f in outcome.forced.items()
         },
     }
-    return json.dumps(entry).encode() + b"\n"
+    return json.dumps(entry | {"crc32": _sum(entry)}).encode() + b"\n"
+
+
+def _sum(entry: Mapping[str, Any]) -> int:
+    """Tells a line in which a bit was flipped."""
+    content = {name: value for name, value in entry.items() if name != "crc32"}
+    return zlib.crc32(json.dumps(content).encode())
 
 
 def _forced(columns: list[list[float]]) -> Forced:

@@ -58,13 +58,14 @@ def write_gradient(parameters: Sequence[Tensor], gradient: Gradient) -> None:
 
 
 @torch.no_grad()
-def add_to(total: Gradient, other: Gradient) -> None:
-    """Adds a gradient to a running sum, in place; accumulation over micro-batches.
+def add_to(total: Gradient, other: Gradient, factor: float = 1.0) -> None:
+    """Adds a multiple of a gradient to a running sum, in place and in one pass.
 
     Args:
         total: The running sum; ``[None] * len(parameters)`` to begin with.
         other: The gradient to add. It is used up: where the sum was None it becomes the sum's
             tensor, and so changes with the next addition.
+        factor: What it is multiplied by.
 
     Raises:
         ValueError: The two have different lengths.
@@ -73,9 +74,9 @@ def add_to(total: Gradient, other: Gradient) -> None:
     for index, tensor in enumerate(other):
         present = total[index]
         if present is None:
-            total[index] = tensor
+            total[index] = tensor if tensor is None or factor == 1 else tensor.mul_(factor)
         elif tensor is not None:
-            present.add_(tensor)
+            present.add_(tensor, alpha=factor)
 
 
 @torch.no_grad()

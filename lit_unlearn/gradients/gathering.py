@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from lit_unlearn.gradients.collect import Gradient, add_to, scale
+from lit_unlearn.gradients.collect import Gradient, add_to
 from lit_unlearn.gradients.gramian import GroupedGramian, gramian
 from lit_unlearn.gradients.sketch import sketch, sketched_gramian
 
@@ -53,7 +53,7 @@ class Gathering:
             return
         factor = float(self.preferences[self._taken])
         self._taken += 1
-        add_to(self.total, scale(gradient, factor))
+        add_to(self.total, gradient, factor)
 
     def gramian(self) -> GroupedGramian:
         """Of the unweighted gradients: exact where they were kept, else from their sketches.

@@ -1,22 +1,26 @@
 """A linear sketch of a gradient: inner products of gradients that are not kept.
 
-Every parameter is cut into pieces of ``m`` elements. Each element gets a random sign, each piece a
-random start, and all pieces of a layer group are laid over each other on a ring of ``m`` sums:
+Every parameter is cut into pieces of ``m`` elements. All pieces of a layer group are laid over
+each other on a ring of ``m`` sums, each with a random start, sign, and window of a table of signs:
 
-    sketch[(start[piece] + i) mod m] += sign[piece, i] * gradient[piece, i]
+    sketch[(start[piece] + i) mod m] += sign[piece] * table[window[piece] + i] * gradient[piece, i]
 
-Two elements of one piece never meet, two of different pieces meet with chance 1/m, so that for any
-two gradients, heavy-tailed or not, the inner product of their sketches is unbiased, with
+Two elements of one piece never meet. Those of different pieces meet with chance 1/m, and their
+products carry two independent signs, so that for any two gradients, heavy-tailed or not, the inner
+product of their sketches is unbiased. Two pieces meet with equal signs all along only where their
+windows and starts differ alike, with chance 2/R at most for R windows. So, as the signs of pieces
+are independent,
 
-    variance <= (|x|^2 |y|^2 + <x, y>^2) / m                               (see `error_bound`)
+    variance <= (|x|^2 |y|^2 + <x, y>^2) (1/m + 2/R)                       (see `error_bound`)
 
 (count sketch; Charikar et al. 2002, Lemma 1 for one row of counters). One start per parameter would
 not do: where m is a multiple of a weight's width, as it is for widths of 2^k, the elements of one
 column would meet again and again, and columns are what gradients of language models are heavy in.
+A sign drawn for each element would do, and cost more.
 
-Signs and starts depend on seed, parameter and place alone, not on device or sharding; a sharded
-gradient (DTensor) has the sketch of the whole one. They are drawn from a counter-based generator
-(Philox), 64 signs per number, so that nothing is stored.
+Signs, windows and starts depend on seed, parameter and place alone, not on device or sharding; a
+sharded gradient (DTensor) has the sketch of the whole one. They come from a counter-based generator
+(Philox); only the table is kept.
 """
 
 from __future__ import annotations
@@ -28,7 +32,6 @@ from math import sqrt
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
@@ -39,8 +42,10 @@ from lit_unlearn.gradients.gramian import GroupedGramian, layout, slots_of
 
 SIZE = 1 << 16
 """Sums per layer group."""
-_BLOCK = 256
-"""Signs that one step of the generator's counter gives."""
+WINDOWS = 1 << 20
+"""R: places at which a piece's signs may begin in the table."""
+_TABLE = (1 << 64) - 1
+"""The table's stream of the generator; the others have the parameters' numbers."""
 
 
 def error_bound(size: int = SIZE, cosine: float = 0.0) -> float:
@@ -48,9 +53,9 @@ def error_bound(size: int = SIZE, cosine: float = 0.0) -> float:
 
     Args:
         size: Sums of the sketch.
-        cosine: Of the two gradients. 0.0039 for 2^16 sums and orthogonal gradients.
+        cosine: Of the two gradients. 0.0041 for 2^16 sums and orthogonal gradients.
     """
-    return sqrt((1 + cosine**2) / size)
+    return sqrt((1 + cosine**2) * (1 / size + 2 / WINDOWS))
 
 
 @torch.no_grad()
@@ -144,51 +149,35 @@ def _runs(tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
 def _fold(ring: Tensor, run: Tensor, start: int, seed: int, parameter: int) -> None:
     """Add a stretch of a parameter to a ring, in place."""
     size, end = len(ring), start + len(run)
-    starts = _starts(seed, parameter, -(-end // size)) % size
-    table = _table(run.device)
-    bits = torch.from_numpy(_signs(seed, parameter, start, end)).to(run.device)
-    first = start - start % 8  # the place of the first bit
+    table = _table(seed, size, run.device)
+    words = _generator(seed, parameter).random_raw(-(-end // size))
     place = start
     while place < end:
-        stop = min(end, place - place % size + size)
-        low, high = (place - first) // 8, -(-(stop - first) // 8)
-        signs = table.index_select(0, bits[low:high].int()).reshape(-1)[(place - first) % 8 :]
-        piece = run[place - start : stop - start].float()
-        _add(ring, piece, signs[: len(piece)], int(starts[place // size]) + place)
+        piece, within = divmod(place, size)
+        stop = min(end, place - within + size)
+        word = int(words[piece])
+        first = (word >> 1) % WINDOWS + within
+        signs = table[first : first + stop - place]
+        values = run[place - start : stop - start].float()
+        _add(ring, values, signs, (word >> 32) % size + within, 2 * (word & 1) - 1)
         place = stop
 
 
-def _add(ring: Tensor, values: Tensor, signs: Tensor, place: int) -> None:
+def _add(ring: Tensor, values: Tensor, signs: Tensor, place: int, sign: int) -> None:
     """Add signed values to a ring from a place on, once around at most."""
     place %= len(ring)
     ahead = min(len(values), len(ring) - place)
-    ring[place : place + ahead].addcmul_(values[:ahead], signs[:ahead])
-    ring[: len(values) - ahead].addcmul_(values[ahead:], signs[ahead:])
+    ring[place : place + ahead].addcmul_(values[:ahead], signs[:ahead], value=sign)
+    ring[: len(values) - ahead].addcmul_(values[ahead:], signs[ahead:], value=sign)
 
 
-def _signs(seed: int, parameter: int, start: int, end: int) -> NDArray[np.uint8]:
-    """Bits of the places from ``start - start % 8`` on, eight to a byte."""
-    first = start // _BLOCK
-    blocks = -(-end // _BLOCK) - first
-    words = _generator(seed, 2 * parameter, first).random_raw(blocks * _BLOCK // 64)
-    skipped = (start - first * _BLOCK) // 8
-    found: NDArray[np.uint8] = words.astype("<u8").view(np.uint8)[skipped:]
-    return found
+def _generator(seed: int, stream: int) -> np.random.Philox:
+    return np.random.Philox(key=np.array([seed % (1 << 64), stream], dtype=np.uint64))
 
 
-def _starts(seed: int, parameter: int, pieces: int) -> NDArray[np.uint64]:
-    """A random start for each piece."""
-    found: NDArray[np.uint64] = _generator(seed, 2 * parameter + 1, 0).random_raw(pieces)
-    return found
-
-
-def _generator(seed: int, stream: int, block: int) -> np.random.Philox:
-    key = np.array([seed % (1 << 64), stream], dtype=np.uint64)
-    return np.random.Philox(key=key).advance(block)
-
-
-@lru_cache(maxsize=8)
-def _table(device: torch.device) -> Tensor:
-    """``[256, 8]``: the eight signs of each byte."""
-    bits = torch.arange(256)[:, None] >> torch.arange(8)[None, :]
-    return ((bits & 1) * 2 - 1).float().to(device)
+@lru_cache(maxsize=4)
+def _table(seed: int, size: int, device: torch.device) -> Tensor:
+    """``[R + size]`` random signs, float32: 4.5 MB for 2^16 sums."""
+    words = _generator(seed, _TABLE).random_raw(-(-(WINDOWS + size) // 64))
+    bits = np.unpackbits(words.astype("<u8").view(np.uint8), bitorder="little")[: WINDOWS + size]
+    return (torch.from_numpy(bits).float() * 2 - 1).to(device)

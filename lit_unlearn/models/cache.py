@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,6 +30,7 @@ from lit_unlearn.files import user_cache
 from lit_unlearn.models.cache_head import Head, Speaker, head_inputs, unsuitable
 from lit_unlearn.models.cache_rows import Row, collect, in_batches, padded, row_key, sequences
 from lit_unlearn.models.cache_store import Entry, Store
+from lit_unlearn.parallel.ranks import on_first, rank, share, world_size
 from lit_unlearn.schema import InputError, Tokens
 
 _SHARD_TOKENS = 2**17
@@ -88,6 +91,8 @@ def cached(
 ) -> CachedReader:
     """Let a teacher read what is not in its cache yet.
 
+    Several processes share the reading out, and the first one writes; all call this alike.
+
     Args:
         teacher: Who reads.
         requests: All that the teacher will be asked for; repeated rows are read once.
@@ -104,7 +109,7 @@ def cached(
     with console.status("teacher cache: collecting rows"):
         rows = collect(requests)
     store, head = Store(folder), Head(teacher.model())
-    with store.locked():
+    with _locked(store):
         missing = []
         for key, row in rows.items():
             place = store.places.get(key)
@@ -114,6 +119,13 @@ def cached(
         sharing = _check(teacher, rows, store, head)
         if missing:
             _fill(teacher, missing, sharing, store, console)
+    store.refresh()
+    if any(key not in store.places for key in rows):
+        raise InputError(
+            f"Teacher cache {folder}: the folder should be on a disk that all processes share. "
+            "Found rows missing that the first process has written. Name another folder with "
+            "`model.teacher.init_args.cache`."
+        )
     console.print(
         f"Teacher cache: {len(rows)} rows, of which {len(missing)} new, in {folder} "
         f"({decimal(store.size())})",
@@ -141,6 +153,19 @@ def cache_folder(root: Path | None, content: Sequence[object]) -> Path:
 
 
 # ------------------------------------------------------------------------------------ the build
+
+
+@contextmanager
+def _locked(store: Store) -> Iterator[None]:
+    """Only the processes of one run are inside, and all of them have seen what is there."""
+    if rank() == 0:
+        with store.locked():
+            on_first(lambda: None)
+            yield
+        return
+    on_first(lambda: None)
+    store.refresh()
+    yield
 
 
 def _check(teacher: Speaker, rows: dict[bytes, Row], store: Store, head: Head) -> bool:
@@ -184,20 +209,27 @@ def _fill(
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     entries: list[Entry] = []
     batches = list(in_batches(rows, _BATCH_TOKENS))
+
+    def read(own: Sequence[tuple[list[Row], int]]) -> list[Tensor]:
+        return [head_inputs(teacher, padded(b), s if sharing else 0).cpu() for b, s in own]
+
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("teacher cache", total=len(rows))
         held = 0
-        for number, (batch, shared) in enumerate(batches):
-            hidden = head_inputs(teacher, padded(batch), shared if sharing else 0).cpu()
-            if number == 0:
-                _check_space(store.folder, sum(row.count for row in rows), hidden[0], console)
-            parts = hidden.split([row.count for row in batch])
-            entries += [Entry(r.key, r.first, h) for r, h in zip(batch, parts, strict=True)]
-            held += sum(len(row.ids) for row in batch)
-            if held >= _SHARD_TOKENS or number == len(batches) - 1:
-                store.append(entries)
+        for start in range(0, len(batches), world_size()):
+            part = batches[start : start + world_size()]
+            found = share(part, read, teacher.model())
+            if start == 0:
+                needed = sum(row.count for row in rows)
+                on_first(partial(_check_space, store.folder, needed, found[0][0], console))
+            for (batch, _), hidden in zip(part, found, strict=True):
+                parts = hidden.split([row.count for row in batch])
+                entries += [Entry(r.key, r.first, h) for r, h in zip(batch, parts, strict=True)]
+                held += sum(len(row.ids) for row in batch)
+                progress.advance(task, len(batch))
+            if held >= _SHARD_TOKENS or start + len(part) == len(batches):
+                on_first(partial(store.append, entries))
                 entries, held = [], 0
-            progress.advance(task, len(batch))
 
 
 def _check_space(folder: Path, count: int, vector: Tensor, console: Console) -> None:

@@ -11,6 +11,8 @@ from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from lit_unlearn.models.reading import output_head
+from lit_unlearn.parallel.ranks import is_sharded
+from lit_unlearn.parallel.sharding import whole_tensors, without_sharding
 from lit_unlearn.schema import InputError, Tokens
 
 
@@ -72,6 +74,8 @@ entries of a large vocabulary it was nine times the mean one."""
 class Head:
     """The output head of a model, without the model's body; it shares its weights with the model.
 
+    Of a sharded model it has whole copies, in every process; all must make one.
+
     The forward pass is the model's own, so that what follows the head (scaling, soft caps) is done.
 
     Args:
@@ -88,8 +92,13 @@ class Head:
         if body not in whole._modules:
             raise unsuitable(whole)
         self._body = _NoBody()
-        self.module: Any = copy.copy(whole)
-        self.module._modules = {**whole._modules, body: self._body}
+        outside = {name: part for name, part in whole._modules.items() if name != body}
+        if not is_sharded(whole):
+            self.module: Any = copy.copy(whole)
+        else:
+            self.module = without_sharding(whole)
+            outside = {name: whole_tensors(part) for name, part in outside.items()}
+        self.module._modules = {**outside, body: self._body}
 
     @torch.no_grad()
     def logits(self, hidden: Tensor) -> Tensor:

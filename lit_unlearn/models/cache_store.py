@@ -9,8 +9,9 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lit_unlearn.files import write_text
+from lit_unlearn.files import write_text, writing
 from lit_unlearn.schema import InputError
 
 INDEX_FILE = "index.json"
@@ -108,8 +109,11 @@ class Store:
             KeyError: There is no such entry.
         """
         place = self.places[key]
-        lines = self._file(place.shard).get_slice("hidden")
-        found: Tensor = lines[place.line : place.line + place.count]
+        try:
+            lines = self._file(place.shard).get_slice("hidden")
+            found: Tensor = lines[place.line : place.line + place.count]
+        except (SafetensorError, IndexError, TypeError, ValueError):
+            raise self._damaged(place.shard) from None
         return found
 
     def verify(self) -> None:
@@ -139,9 +143,11 @@ class Store:
             return {}
         try:
             shards: dict[str, str] = json.loads(file.read_text("utf-8"))["shards"]
-        except (ValueError, KeyError, TypeError):
-            raise self._damaged(INDEX_FILE) from None
-        return shards
+            if all(re.fullmatch(r"\d{5,20}[.]safetensors", name) for name in shards):
+                return dict(shards.items())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            pass
+        raise self._damaged(INDEX_FILE)
 
     def _file(self, name: str) -> Any:
         if name not in self._open:
@@ -154,17 +160,22 @@ class Store:
     def _learn(self, name: str) -> None:
         """Take up a shard's entries; a later entry of the same row replaces an earlier one."""
         file, line = self._file(name), 0
-        keys, spans = file.get_tensor("keys"), file.get_tensor("spans")
-        for key, (first, count) in zip(keys, spans.tolist(), strict=True):
-            self.places[bytes(key.tolist())] = Place(name, line, first, count)
-            line += count
+        try:
+            keys, spans = file.get_tensor("keys"), file.get_tensor("spans")
+            for key, (first, count) in zip(keys, spans.tolist(), strict=True):
+                self.places[bytes(key.tolist())] = Place(name, line, first, count)
+                line += count
+        except (SafetensorError, ValueError, TypeError):
+            raise self._damaged(name) from None
 
     # ------------------------------------------------------------------------------- writing
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Only one process at a time is inside; others wait. What others added is taken up."""
-        with (self.folder / ".lock").open("w") as lock:
+        with ExitStack() as opened:
+            with writing(self.folder):
+                lock = opened.enter_context((self.folder / ".lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.refresh()
             self._sweep()
@@ -180,7 +191,7 @@ class Store:
         """Write a shard and name it in the index. Call it inside `locked`.
 
         Raises:
-            OSError: It cannot be written; the index is as it was.
+            InputError: It cannot be written; the index is as it was.
         """
         name = f"{len(self._shards):05}.safetensors"
         temporary = self.folder / f"{name}.part"
@@ -189,9 +200,10 @@ class Store:
             "keys": torch.tensor([list(entry.key) for entry in entries], dtype=torch.uint8),
             "spans": torch.tensor([[entry.first, len(entry.hidden)] for entry in entries]),
         }
-        save_file(tensors, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        with writing(temporary):
+            save_file(tensors, temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         digest = _digest(temporary)
         temporary.replace(self.folder / name)
         shards = {**self._shards, name: digest}

@@ -72,6 +72,10 @@ class ContrastTeacher(Teacher):
         """The base; inside `speaking` its logits are the contrast."""
         return attached(self._base, self)
 
+    def models(self) -> list[nn.Module]:
+        """See `Teacher.models`."""
+        return [self.model(), attached(self._reinforced, self)]
+
     def speaking(self) -> Any:
         """See `Teacher.speaking`."""
         return _Contrasting(self.model(), attached(self._reinforced, self), self.scale)

@@ -86,7 +86,7 @@ def hidden_states(
 
     handles = [blocks[index].register_forward_hook(keep(index)) for index in set(wanted)]
     try:
-        answer_logits(model, tokens)
+        answer_logits(model, tokens, pack=False)
     finally:
         for handle in handles:
             handle.remove()
@@ -116,7 +116,7 @@ def steered_logits(model: nn.Module, tokens: Tokens, depth: float, change: Chang
     blocks = decoder_blocks(model)
     handle = blocks[block_index(depth, len(blocks))].register_forward_hook(hook)
     try:
-        return answer_logits(model, tokens)
+        return answer_logits(model, tokens, pack=False)
     finally:
         handle.remove()
 

@@ -120,16 +120,41 @@ def load_base(source: ModelSource, dtype: DType | None = None) -> PreTrainedMode
         tiny: Any = tiny_model(source.seed)
         model = tiny.to(number_format)
     else:
-        model = _pretrained(
+        model, report = _pretrained(
             AutoModelForCausalLM,
             source,
             dtype=number_format,
             attn_implementation=source.attention,
+            output_loading_info=True,
         )
+        _check_whole(source, sorted(report["missing_keys"]))
     if not isinstance(model, PreTrainedModel):
         raise InputError(f"Parameter `model.student.path` = {source.path!r} gave a {type(model)}.")
     model.eval()
     return model
+
+
+def _check_whole(source: ModelSource, missing: list[str]) -> None:
+    """See that no weights were made up, as transformers does where the files lack them."""
+    if missing:
+        raise InputError(
+            f"Parameter `model.student.path` = {source.path!r} should name a model with all its "
+            f"weights. Found {len(missing)} missing from its files, such as {missing[0]}; copy or "
+            "export the model again."
+        )
+
+
+def empty_student(config: Any, source: ModelSource) -> nn.Module:
+    """What `load_student` gives, adapters included, without any weights (on the meta device).
+
+    Args:
+        config: Of the model in transformers.
+        source: Where it comes from.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=source.attention)
+        made: nn.Module = model if source.lora is None else with_adapters(model, source)
+    return made
 
 
 def load_student(source: ModelSource) -> nn.Module:
@@ -143,9 +168,9 @@ def load_student(source: ModelSource) -> nn.Module:
         add_noise(model, source.noise)
     if source.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    student: nn.Module = model if source.lora is None else _with_adapters(model, source)
+    student: nn.Module = model if source.lora is None else with_adapters(model, source)
     if source.trainable is not None:
-        _train_only(student, source.trainable)
+        train_only(student, source.trainable)
     return student.train()
 
 
@@ -165,7 +190,7 @@ def add_noise(model: nn.Module, noise: Noise) -> None:
             parameter.add_(drawn.to(parameter), alpha=noise.mix * noise.scale)
 
 
-def _train_only(model: nn.Module, patterns: list[str]) -> None:
+def train_only(model: nn.Module, patterns: list[str]) -> None:
     """Freezes every parameter whose name no pattern is found in."""
     for pattern in patterns:
         if not any(re.search(pattern, name) for name, _ in model.named_parameters()):
@@ -193,7 +218,12 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
+def with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
+    """The model with low-rank adapters, which alone are trained.
+
+    Raises:
+        InputError: peft is missing.
+    """
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
@@ -221,8 +251,10 @@ def _pretrained(loader: Any, source: ModelSource, **options: Any) -> Any:
     """``from_pretrained`` of what was found, with one kind of error."""
     found = find_model(source.path, source.revision)
     try:
-        return loader.from_pretrained(found.name, **found.options, **options)
-    except (OSError, ValueError) as error:
+        return loader.from_pretrained(
+            found.name, trust_remote_code=False, **found.options, **options
+        )
+    except Exception as error:  # damaged files raise errors of every kind
         raise InputError(
             f"Parameter `model.student.path` = {source.path!r} should name a folder with a causal "
             "language model and its tokenizer, a .gguf file, or a hub id. Found: "

@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
+from lit_unlearn.models.packing import packable, packed
+from lit_unlearn.parallel.ranks import is_sharded
 from lit_unlearn.schema import InputError, Tokens
 
 
@@ -31,30 +34,78 @@ def output_head(model: nn.Module) -> nn.Module:
     return head
 
 
-def answer_logits(model: nn.Module, tokens: Tokens) -> Tensor:
+def answer_logits(model: nn.Module, tokens: Tokens, *, pack: bool = True) -> Tensor:
     """Logits at the given positions.
 
     Args:
         model: A causal language model of transformers, possibly with adapters or sharded.
         tokens: ``B`` sequences and ``N`` positions in them.
+        pack: Whether padding may be left out (`lit_unlearn.models.packing`); false where a hook
+            must see hidden states of ``[B, T, d]``.
 
     Returns:
         ``[N, V]`` float32 logits, in the order of ``tokens.rows``.
     """
+    dense = packed(model, tokens) if pack else None
+    if dense is not None:
+        return _logits_at(model, dense[0], (0, dense[1]))
+    inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+    return _logits_at(model, inputs, (tokens.rows, tokens.columns))
 
-    def select(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden: Tensor = inputs[0]
-        return (hidden[tokens.rows, tokens.columns][None], *inputs[1:])
+
+def _logits_at(model: nn.Module, inputs: dict[str, Any], at: tuple[Any, Tensor]) -> Tensor:
+    """``[N, V]`` float32 logits from the hidden states at the given rows and columns."""
+
+    def select(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden: Tensor = given[0]
+        return (hidden[at][None], *given[1:])
 
     handle = output_head(model).register_forward_pre_hook(select)
     try:
-        output = model(
-            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, use_cache=False
-        )
+        output = model(**{"use_cache": False, **inputs})
     finally:
         handle.remove()
     logits: Tensor = output.logits
     return logits[0].float()
+
+
+def shared_tokens(tokens: Tokens) -> int:
+    """How many first tokens all rows share, none of them among the positions.
+
+    0 where it is no gain to run them once, since the others are padded to one length then.
+    """
+    mask = tokens.attention_mask
+    alike = ((tokens.input_ids == tokens.input_ids[0]) & mask.bool()).all(0)
+    shared = min(int(alike.long().cumprod(0).sum()), int(tokens.columns.min()))
+    rows, width = mask.shape
+    return shared if shared + rows * (width - shared) < int(mask.sum()) else 0
+
+
+def _memory(model: Any, ids: Tensor) -> DynamicCache | None:
+    """Keys and values of a beginning; None where a model cannot go on from them."""
+    past = DynamicCache(config=model.config)
+    try:
+        model(input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1)
+    except Exception:  # what a model without such a memory raises is not known beforehand
+        return None
+    return past if past.get_seq_length() == ids.shape[1] else None
+
+
+def prefixed_logits(model: nn.Module, tokens: Tokens) -> Tensor:
+    """`answer_logits` without gradient; what all rows begin with, a context, is read once."""
+    plain = packable(model, tokens.input_ids.shape[1]) and not is_sharded(model)
+    shared = shared_tokens(tokens) if plain and len(tokens.columns) else 0
+    past = _memory(model, tokens.input_ids[:1, :shared]) if shared else None
+    if past is None:
+        return answer_logits(model, tokens)
+    past.batch_repeat_interleave(len(tokens.input_ids))
+    inputs = {
+        "input_ids": tokens.input_ids[:, shared:],
+        "attention_mask": tokens.attention_mask,
+        "past_key_values": past,
+        "use_cache": True,
+    }
+    return _logits_at(model, inputs, (tokens.rows, tokens.columns - shared))
 
 
 class ModelReader:
@@ -77,7 +128,7 @@ class FrozenReader:
     def logits(self, tokens: Tokens) -> Tensor:
         """See `answer_logits`."""
         with torch.no_grad(), evaluating(self.model):
-            return answer_logits(self.model, tokens)
+            return prefixed_logits(self.model, tokens)
 
 
 class evaluating:  # noqa: N801 - reads as a phrase: with evaluating(model)

@@ -21,6 +21,7 @@ from lit_unlearn.models.hidden import hidden_states
 from lit_unlearn.models.loading import DType, ModelSource, load_base
 from lit_unlearn.models.reading import FrozenReader, answer_logits, evaluating
 from lit_unlearn.models.tiny import TINY_NAME
+from lit_unlearn.parallel.ranks import rank
 from lit_unlearn.schema import InputError, Tokens
 
 
@@ -43,6 +44,10 @@ class Teacher(ABC):
     @abstractmethod
     def model(self) -> nn.Module:
         """The model to generate with, for example the teacher's own answers."""
+
+    def models(self) -> list[nn.Module]:
+        """All models that it reads, to be sharded and read together where there are processes."""
+        return [self.model()]
 
     def speaking(self) -> Any:
         """Context manager inside which `model` speaks as the teacher (evaluation mode)."""
@@ -116,6 +121,10 @@ class FrozenTeacher(Teacher):
             )
         return attached(self._model, self)
 
+    def models(self) -> list[nn.Module]:
+        """See `Teacher.models`; none where only the output head is left."""
+        return [] if self._cached is not None else super().models()
+
     def logits(self, tokens: Tokens) -> Tensor:
         """See `Teacher.logits`."""
         if self._cached is not None:
@@ -127,7 +136,7 @@ class FrozenTeacher(Teacher):
         if self.cache is False or self._cached is not None:
             return
         folder = _folder(self.cache, self.model(), self._source)
-        self._cached = cached(self, requests, folder, Console(stderr=True))
+        self._cached = cached(self, requests, folder, Console(stderr=True, quiet=rank() > 0))
         self._model = None
 
     def identity(self) -> str:
@@ -237,7 +246,7 @@ class AdapterOffTeacher(Teacher):
         if self.cache is False or self._cached is not None:
             return
         folder = _folder(self.cache, self.model(), self._source)
-        self._cached = cached(self, requests, folder, Console(stderr=True))
+        self._cached = cached(self, requests, folder, Console(stderr=True, quiet=rank() > 0))
 
 
 class _AdapterOff:

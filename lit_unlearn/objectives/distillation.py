@@ -13,13 +13,13 @@ class BidirectionalDistillation(LogitObjective):
     """Pull towards what the teacher would say, push away what only the student would say.
 
     Bidirectional top-K logit distillation (arXiv 2604.15482 in outline; see
-    `losses.bidirectional` for the formulas): loss = pull + push_weight * push, the mean over
-    answer positions. Logs `pull`, `push` and `outside_mass`, the student's probability that
-    neither direction touches. Unit: logits, or nats under `space: log_probability`.
+    `losses.bidirectional` for the formulas): loss = pull_weight * pull + push_weight * push, the
+    mean over answer positions. Logs `pull`, `push` and `outside_mass`, the student's probability
+    that neither direction touches. Unit: logits, or nats under `space: log_probability`.
 
-    Formula: mean over C+ of huber(z - z_ref) + push_weight times the mean over C- of the push, per
-        token, with C+ the teacher's top K and C- the student's top K' without C+; K' = 0 and the
-        first position only is DUET.
+    Formula: pull_weight times the mean over C+ of huber(z - z_ref) + push_weight times the mean
+        over C- of the push, per token, with C+ the teacher's top K and C- the student's top K'
+        without C+; K' = 0 and the first position only is DUET.
     Source: Zhong, Liu and Zhu 2026, arXiv 2604.15482, in outline; DUET: arXiv 2601.21283, Eq. 3.
     Needs: teacher.
     Cost: student 1, teacher 1.
@@ -31,7 +31,7 @@ class BidirectionalDistillation(LogitObjective):
             DUET, arXiv 2601.21283), n for the first n, None for all.
         top_k: K: how many of the teacher's highest logits are matched.
         push_top_k: K': how many of the student's highest other logits are pushed; 0 for none.
-        push_weight: Factor of the push.
+        push_weight: Factor of the push; 0 for the pull alone.
         push: What the push does: `match` the teacher's logits there, `hinge` (only lower them,
             to the teacher's minus `margin`), `unlikelihood` or `suppress`.
         space: Compare raw logits, or log-probabilities.
@@ -40,6 +40,7 @@ class BidirectionalDistillation(LogitObjective):
             decides what is said outweighs the tail.
         margin: Margin of the hinge, in logits (or nats).
         delta: Where the Huber distance turns linear, in logits (or nats).
+        pull_weight: Factor of the pull; 0 for the push alone.
     """
 
     needs_teacher = True
@@ -57,12 +58,14 @@ class BidirectionalDistillation(LogitObjective):
         entries: losses.Entries = "uniform",
         margin: float = 0.0,
         delta: float = 1.0,
+        pull_weight: float = 1.0,
     ) -> None:
         super().__init__(weight, schedule, positions)
         for name, value, least in (
             ("top_k", top_k, 1),
             ("push_top_k", push_top_k, 0),
             ("push_weight", push_weight, 0),
+            ("pull_weight", pull_weight, 0),
             ("delta", delta, 1e-6),
         ):
             if value < least:
@@ -73,6 +76,7 @@ class BidirectionalDistillation(LogitObjective):
         self.top_k = top_k
         self.push_top_k = push_top_k
         self.push_weight = push_weight
+        self.pull_weight = pull_weight
         self.push: losses.Push = push
         self.space: losses.Space = space
         self.entries: losses.Entries = entries
@@ -95,7 +99,7 @@ class BidirectionalDistillation(LogitObjective):
             delta=self.delta,
         )
         return Terms(
-            parts.pull + self.push_weight * parts.push,
+            self.pull_weight * parts.pull + self.push_weight * parts.push,
             batch.student.rows,
             {
                 "pull": parts.pull.detach(),

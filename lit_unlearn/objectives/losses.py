@@ -133,28 +133,28 @@ def bidirectional(
     vocabulary = student_logits.shape[-1]
     top_k = min(top_k, vocabulary)
     push_top_k = min(push_top_k, vocabulary - top_k)
-    log_student = student_logits.log_softmax(-1)
+    trained = space == "log_probability" or push in ("unlikelihood", "suppress")
+    with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+        log_student = student_logits.log_softmax(-1)
     positive = teacher_logits.topk(top_k, dim=-1).indices
     masked = student_logits.detach().scatter(-1, positive, -torch.inf)
     negative = masked.topk(push_top_k, dim=-1).indices
+    # from here on nothing is as wide as the vocabulary
+    support = torch.cat([positive, negative], dim=-1)
+    log_p = log_student.gather(-1, support)
     if space == "logit":
-        student, teacher = student_logits, teacher_logits
+        gap = student_logits.gather(-1, support) - teacher_logits.gather(-1, support)
     else:
-        student, teacher = log_student, teacher_logits.log_softmax(-1)
-    gap = student - teacher
+        gap = log_p - teacher_logits.log_softmax(-1).gather(-1, support)
     weigh_positive = _entry_weights(teacher_logits.gather(-1, positive), entries)
     weigh_negative = _entry_weights(masked.gather(-1, negative), entries)
-    pull = (weigh_positive * _huber(gap.gather(-1, positive), delta)).sum(-1)
+    pull = (weigh_positive * _huber(gap[:, :top_k], delta)).sum(-1)
     if push_top_k == 0:
         pushed = torch.zeros_like(pull)
     else:
-        away = _push(
-            gap.gather(-1, negative), log_student.gather(-1, negative), push, margin, delta
-        )
+        away = _push(gap[:, top_k:], log_p[:, top_k:], push, margin, delta)
         pushed = (weigh_negative * away).sum(-1)
-    with torch.no_grad():
-        support = torch.cat([positive, negative], dim=-1)
-        outside = 1 - log_student.gather(-1, support).exp().sum(-1)
+    outside = 1 - log_p.detach().exp().sum(-1)
     return BidirectionalTerms(pull, pushed, outside.clamp(min=0))
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.metrics.scores import is_correct, is_refusal
 from lit_unlearn.models.generation import generate_replies
 from lit_unlearn.models.sampling import Sampling
+from lit_unlearn.parallel.ranks import share
 from lit_unlearn.preparation.progress import Stage
 from lit_unlearn.schema import Example, InputError, Turn
 
@@ -86,14 +88,18 @@ def alternate_answers(
             break
         if attempt:
             stage.more(len(open_rows))
-        replies = generate_replies(
-            model,
-            encoder.tokenizer,
+        replies = share(
             [prompts[index] for index in open_rows],
-            max_new_tokens=max_new_tokens,
-            sampling=Sampling(seed=attempt) if attempt else None,
-            stops=_STOPS,
-            progress=stage.counter(),
+            partial(
+                generate_replies,
+                model,
+                encoder.tokenizer,
+                max_new_tokens=max_new_tokens,
+                sampling=Sampling(seed=attempt) if attempt else None,
+                stops=_STOPS,
+                progress=stage.counter(len(open_rows)),
+            ),
+            model,
         )
         for index, (reply,) in zip(open_rows, replies, strict=True):
             text = _LABEL.sub("", reply).strip()

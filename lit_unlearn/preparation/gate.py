@@ -7,6 +7,7 @@ prefills. A teacher that declines half the time teaches nothing visible.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -18,9 +19,10 @@ from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.metrics.scores import is_refusal
 from lit_unlearn.models.generation import generate_answers
 from lit_unlearn.models.teacher import Teacher
+from lit_unlearn.parallel.ranks import device_of, share
 from lit_unlearn.preparation.progress import Stage
 from lit_unlearn.preparation.views import RowView
-from lit_unlearn.schema import Example, InputError, check_number
+from lit_unlearn.schema import EncodedExample, Example, InputError, check_number
 
 Duty = Literal["declines", "answers", "recovers"]
 
@@ -122,15 +124,15 @@ def measure(
     prompts = [
         encoder.prompt_ids(v.teacher_turns, plain=v.example.plain, prefill=v.prefill) for v in views
     ]
-    speaker: Any = teacher.model()
+    speak = partial(
+        generate_answers,
+        teacher.model(),  # type: ignore[arg-type]
+        encoder.tokenizer,
+        max_new_tokens=gate.max_new_tokens,
+        progress=stage.counter(len(prompts)),
+    )
     with teacher.speaking():
-        replies = generate_answers(
-            speaker,
-            encoder.tokenizer,
-            prompts,
-            max_new_tokens=gate.max_new_tokens,
-            progress=stage.counter(),
-        )
+        replies = share(prompts, speak, *teacher.models())
     refused = [is_refusal(reply) for reply in replies]
     fulfilled = [not r for r in refused] if duty == "answers" else refused
     first = _first_token_probabilities(views, teacher, encoder)
@@ -154,16 +156,19 @@ def _first_token_probabilities(
 ) -> list[float]:
     rows = [view.encode(encoder) for view in views if view.answer]
     encoded = [row for row in rows if row is not None and row.target_count]
-    probabilities: list[float] = []
-    for start in range(0, len(encoded), 8):
-        batch = collate([[row] for row in encoded[start : start + 8]], 0).first_positions(1)
-        if batch.target_ids is None:
-            continue
-        device = next(teacher.model().parameters()).device
-        logits = teacher.logits(batch.teacher.to(device)).cpu()
-        chosen = torch.softmax(logits, -1).gather(-1, batch.target_ids[:, None])
-        probabilities += chosen.squeeze(-1).tolist()
-    return probabilities
+
+    def read(own: Sequence[EncodedExample]) -> list[float]:
+        probabilities: list[float] = []
+        for start in range(0, len(own), 8):
+            batch = collate([[row] for row in own[start : start + 8]], 0).first_positions(1)
+            if batch.target_ids is None:
+                raise ValueError("A row that is read for its first answer token should have one.")
+            logits = teacher.logits(batch.teacher.to(device_of(teacher.model()))).cpu()
+            chosen = torch.softmax(logits, -1).gather(-1, batch.target_ids[:, None])
+            probabilities += chosen.squeeze(-1).tolist()
+        return probabilities
+
+    return share(encoded, read, *teacher.models())
 
 
 def gate_table(rows: Sequence[GateRow]) -> Table:

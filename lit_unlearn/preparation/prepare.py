@@ -6,12 +6,10 @@ run's folder and used again on resume, so that a resumed run trains on the same 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,13 @@ from lit_unlearn.data.contexts import Context, NoContext
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.objective_data import AnswerSource, ObjectiveData
 from lit_unlearn.data.prefills import read_refusals
-from lit_unlearn.files import write_text
 from lit_unlearn.models.generation import generate_answers
 from lit_unlearn.models.teacher import Teacher
+from lit_unlearn.parallel.ranks import on_first, share
 from lit_unlearn.preparation.alternates import alternate_answers
+from lit_unlearn.preparation.candidates import Candidates
 from lit_unlearn.preparation.gate import PASSES, Gate, GateRow, measure, sample
+from lit_unlearn.preparation.outcome import Outcome, content_key, read_outcome, write_outcome
 from lit_unlearn.preparation.progress import Stage, Tell, silent
 from lit_unlearn.preparation.views import Material, views
 from lit_unlearn.schema import EncodedExample, Example, InputError
@@ -34,11 +34,15 @@ Load = Callable[[], Any]
 """Gives a model."""
 
 
+EncodedRows = Mapping[str, Sequence[Sequence[EncodedExample]]]
+"""For each objective and row its candidates."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """Everything that training needs of the data."""
 
-    encoded: dict[str, list[list[EncodedExample]]]
+    encoded: EncodedRows
     """For each objective and row its candidates: one, one per prefill, or the preferred and the
     rejected answer."""
     gate_rows: list[GateRow]
@@ -76,13 +80,13 @@ def prepare(
     """
     material = Material(objectives, examples)
     models = f"{student} {teacher.identity() if teacher is not None else None}"
-    key = _content_key(objectives, examples, gate, models)
-    found = _read(store, key)
+    key = content_key(objectives, examples, gate, models)
+    found = on_first(lambda: read_outcome(store, key))
     if found is None:
-        found = _Outcome()
+        found = Outcome()
         _pass_gate(found, material, teacher, encoder, gate, progress)
         _make_answers(found, material, teacher, encoder, start, progress)
-        write_text(store, json.dumps({"key": key, **asdict(found)}, ensure_ascii=False, indent=1))
+        on_first(partial(write_outcome, store, key, found))
     stage = Stage("encoding", sum(map(len, examples.values())), progress)
     encoded = {
         name: _encode(name, material, found.levels[name], found.answers[name], encoder, stage)
@@ -93,7 +97,7 @@ def prepare(
 
 
 def _report_problems(
-    encoded: Mapping[str, list[list[EncodedExample]]],
+    encoded: EncodedRows,
     examples: Mapping[str, Sequence[Example]],
     encoder: Encoder,
 ) -> None:
@@ -109,19 +113,8 @@ def _report_problems(
             )
 
 
-@dataclass
-class _Outcome:
-    """What costs time, by objective."""
-
-    levels: dict[str, int] = field(default_factory=dict)
-    """The chosen step of the context's ladder."""
-    answers: dict[str, list[str | None]] = field(default_factory=dict)
-    gate: list[GateRow] = field(default_factory=list)
-    settled: list[GateRow] = field(default_factory=list)
-
-
 def _pass_gate(
-    found: _Outcome,
+    found: Outcome,
     material: Material,
     teacher: Teacher | None,
     encoder: Encoder,
@@ -143,7 +136,7 @@ def _pass_gate(
 
 
 def _make_answers(
-    found: _Outcome,
+    found: Outcome,
     material: Material,
     teacher: Teacher | None,
     encoder: Encoder,
@@ -233,17 +226,15 @@ def _answers(
         name, range(len(examples)), _ladder(data)[level], material, given, all_prefills=False
     )
     prompts = [encoder.prompt_ids(r[0].unprefilled_turns, plain=r[0].example.plain) for r in rows]
-    speaker: Any = teacher.model()
+    speak = partial(
+        generate_answers,
+        teacher.model(),  # type: ignore[arg-type]
+        encoder.tokenizer,
+        max_new_tokens=data.answer_tokens,
+        progress=stage.counter(len(prompts)),
+    )
     with teacher.speaking():
-        return [
-            *generate_answers(
-                speaker,
-                encoder.tokenizer,
-                prompts,
-                max_new_tokens=data.answer_tokens,
-                progress=stage.counter(),
-            )
-        ]
+        return [*share(prompts, speak, *teacher.models())]
 
 
 def _encode(
@@ -253,7 +244,7 @@ def _encode(
     answers: Sequence[str | None],
     encoder: Encoder,
     stage: Stage,
-) -> list[list[EncodedExample]]:
+) -> Sequence[Sequence[EncodedExample]]:
     data, examples = material.objectives[name], material.examples[name]
     context = _ladder(data)[level]
     rows = views(name, range(len(examples)), context, material, answers, all_prefills=True)
@@ -261,40 +252,16 @@ def _encode(
         texts = _texts(name, material, data.rejected)
         others = views(name, range(len(examples)), context, material, texts, all_prefills=True)
         rows = [[*row, *other] for row, other in zip(rows, others, strict=True)]
-    encoded = []
+    encoded: list[Sequence[EncodedExample]] = []
     stage.at(name)
     for row in rows:
         stage.add()
+        if data.prefills is not None and encoder.on_problem == "error":
+            encoded.append(Candidates(row, encoder))
+            continue
         candidates = [view.encode(encoder) for view in row]
         kept = [candidate for candidate in candidates if candidate is not None]
         whole = data.rejected is None or len(kept) == len(candidates)
         if kept and whole:  # half a pair is of no use
             encoded.append(kept)
     return encoded
-
-
-def _content_key(
-    objectives: Mapping[str, ObjectiveData],
-    examples: Mapping[str, Sequence[Example]],
-    gate: Gate,
-    models: str,
-) -> str:
-    """Changes whenever a row or a setting does that the stored outcome depends on."""
-    content = [
-        (name, repr(data), [repr(example) for example in examples[name]])
-        for name, data in objectives.items()
-    ]
-    return hashlib.sha256(repr((content, repr(gate), models)).encode()).hexdigest()
-
-
-def _read(store: Path, key: str) -> _Outcome | None:
-    """The stored outcome, if there is one of these rows and settings."""
-    try:
-        stored: dict[str, Any] = json.loads(store.read_text("utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return None
-    if stored.pop("key", None) != key:
-        return None
-    for name in ("gate", "settled"):
-        stored[name] = [GateRow(**row) for row in stored[name]]
-    return _Outcome(**stored)

@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from lit_unlearn.parallel.ranks import world_size
+
 Tell = Callable[[str, str, int, int], None]
 """Told the stage, the objective at work, and how many rows of how many are done."""
 
@@ -51,12 +53,17 @@ class Stage:
         self.total += rows
         self._say()
 
-    def counter(self) -> Callable[[int], None]:
-        """A function that takes how many rows are done since now, as generation counts them."""
+    def counter(self, rows: int) -> Callable[[int], None]:
+        """A function that takes how many rows are done since now, as generation counts them.
+
+        Args:
+            rows: That have to be done, in equal shares if there are several processes; the function
+                takes what one of these has done.
+        """
         before = self.done
 
-        def count(rows: int) -> None:
-            self.add(before + rows - self.done)
+        def count(own: int) -> None:
+            self.add(before + min(rows, own * world_size()) - self.done)
 
         return count
 

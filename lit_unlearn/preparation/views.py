@@ -67,7 +67,8 @@ class Material:
                 f"Parameter `answered_from` of a context should name an objective that expects "
                 f"answers ({', '.join(usable) or 'there is none'}). Found {name!r}."
             )
-        return [(e.question, e.answer) for e in self.examples[name] if e.answer and not e.plain]
+        rows = self.examples[name]
+        return [(e.question, e.answer) for e in rows if e.answer and e.question.strip()]
 
 
 def views(

@@ -91,12 +91,12 @@ def read_evaluation(folder: Path) -> EvaluationRecord:
             content["versions"],
             [_figure(entry) for entry in content["balance"]],
         )
-    except (KeyError, TypeError) as error:
+        _check_counts(folder, content, rows)
+    except (LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{folder / METRICS}: expected the keys that `lit-unlearn evaluate` writes, found a "
             f"file without or with another {error}; evaluate again"
         ) from None
-    _check_counts(folder, content, rows)
     return record
 
 
@@ -109,7 +109,7 @@ def _read_metrics(folder: Path) -> dict[str, Any]:
             f"{folder}: expected the folder of an evaluation, found no {METRICS} in it; "
             "`lit-unlearn evaluate MODEL --output FOLDER` makes one"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: expected JSON, found: {error}; evaluate again") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != EVALUATION_SCHEMA:
@@ -124,7 +124,7 @@ def _read_rows(folder: Path) -> dict[str, list[Row]]:
     """The rows of each suite, in the order of the file."""
     file = folder / ROWS
     try:
-        lines = file.read_text("utf-8").split("\n")
+        lines = file.read_text("utf-8", errors="replace").split("\n")
     except OSError:
         raise InputError(
             f"{folder}: expected {ROWS} beside {METRICS}, found none; evaluate again"
@@ -143,7 +143,7 @@ def _row(where: str, line: str) -> tuple[str, Row]:
         suite = content.pop("suite")
         scores = {name: _number(value) for name, value in content.pop("scores").items()}
         return suite, Row(scores=scores, **content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{where}: expected a row of an evaluation, found {line[:60]!r} "
             f"({type(error).__name__}: {error}); evaluate again"

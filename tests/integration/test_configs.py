@@ -23,7 +23,7 @@ EVALUATED = [name for name in NAMES if name.startswith("evaluate")]
 COMPOSED = [name for name in NAMES if "/" in name]
 """One folder for each benchmark: a base, and a file for each method."""
 METHODS = [name for name in COMPOSED if not name.endswith(("/base.yaml", "/smollm2.yaml"))]
-TRAINED = [name for name in NAMES if name not in [*EVALUATED, *COMPOSED]]
+TRAINED = [name for name in NAMES if name not in [*EVALUATED, *COMPOSED, "rewrite.yaml"]]
 THIRD_PARTY = [
     "ignore:The 'train_dataloader' does not have many workers",  # the plan is arithmetic
     "ignore:Precision bf16-mixed is not supported by the model summary",
@@ -106,7 +106,7 @@ def fake_rows(sources: list[dict[str, Any]], root: Path) -> None:
         split = source.get("split", "train")
         known = find_benchmark(path, config, split)
         domain = source.get("domain") or (known and known.domain)
-        file = root / path / config / f"{split}.jsonl"
+        file = root / path if config is None else root / path / config / f"{split}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
         about = f"{config} {split}"
         rows = [fake_row(domain, f"{about} {n}", subjects[n % len(subjects)]) for n in range(6)]
@@ -117,7 +117,8 @@ def fake_row(domain: str, name: str, subject: str) -> dict[str, Any]:
     if domain == "passage":
         return {"text": f"This is what {name} said. Then Mary Jones left.", "subject": subject}
     if domain == "multiple_choice":
-        return {"question": f"Which is {name}?", "choices": ["yes", "no"], "answer": 0}
+        answers = {"choices": ["yes", "no"], "answer": 0}
+        return {"question": f"Which is {name}?", **answers, "subject": subject}
     return {"question": f"Who is {name}?", "answer": "Mary Jones.", "subject": subject}
 
 
@@ -139,7 +140,9 @@ def tiny_overlay(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     gate = {"sample": 1, "max_new_tokens": 2}
     if config["model"]["gate"]["action"] != "off":
         gate["action"] = "warn"
-    model = {"student": student, "diagnostics_every": 1, "gate": gate}
+    model: dict[str, Any] = {"student": student, "diagnostics_every": 1, "gate": gate}
+    if config["model"].get("teacher", {}).get("init_args", {}).get("path"):
+        model["teacher"] = {"init_args": {"path": "random-tiny"}}
     objectives = {name: {"rows": 1} for name in config["data"]["objectives"]}
     data = {"objectives": objectives, "max_length": 8192}
     return {"trainer": trainer, "model": model, "data": data}
@@ -166,14 +169,16 @@ def test_method_takes_a_step(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert all(norm is not None and norm >= 0 for norm in record["norms"])
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name.startswith("tofu/")])
+@pytest.mark.parametrize(
+    "name", [name for name in METHODS if name.startswith("tofu/") and name != "tofu/undo.yaml"]
+)
 def test_methods_run_on_smollm2_too(name: str) -> None:
     """The overlay stands before the method, and brings no objective back that it took out."""
     base, *method = [file for file in files_of(name) if file.name != "smollm2.yaml"]
     config = read_configs([base, CONFIGS / "tofu/smollm2.yaml", *method]).values
     assert set(config["model"]["objectives"]) == set(config["data"]["objectives"])
     assert config["model"]["student"]["path"] == "runs/tofu_smollm2_target/model"
-    assert config["trainer"]["max_steps"] == 50
+    assert config["trainer"]["max_steps"] == 40
     assert config["data"]["objectives"]["forget"]["sources"][0]["config"] == "forget01"
 
 

@@ -229,8 +229,8 @@ class _Remembering(Combination):
 def test_what_a_combination_learns_is_in_the_checkpoint(tmp_path: Path, lora: Any) -> None:
     student = ModelSource(TINY_NAME, lora=lora)
     fit(tmp_path, module(NPO(), student=student, combination=_Remembering()), steps=2)
-    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
-    assert state["combination.steps"] == 2
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["weightings"]
+    assert state["combination"]["steps"] == 2
 
 
 @pytest.mark.parametrize(("weighting", "allowed"), [(Fixed(), True), (PCGrad(), False)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lit_unlearn.callbacks import (
@@ -19,7 +22,7 @@ from lit_unlearn.callbacks import (
     HuggingFaceExport,
     Throughput,
 )
-from lit_unlearn.callbacks.gradient_monitor import gradient_row
+from lit_unlearn.callbacks.gradient_monitor import gradient_row, layout
 from lit_unlearn.gradients.gramian import GroupedGramian
 from lit_unlearn.models.loading import LoRA
 from lit_unlearn.module import UnlearnModule
@@ -64,6 +67,13 @@ def scalars(folder: Path) -> EventAccumulator:
     return EventAccumulator(str(next(folder.glob("lightning_logs/*")))).Reload()
 
 
+def custom_charts(board: EventAccumulator) -> dict[str, list[str]]:
+    """Title of a chart of TensorBoard's custom scalars -> patterns of its curves."""
+    (event,) = board.Tensors("custom_scalars__config__")
+    found = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    return {c.title: list(c.multiline.tag) for part in found.category for c in part.chart}
+
+
 def test_a_run_with_everything(tmp_path: Path) -> None:
     answers = AnswerEvaluation(max_new_tokens=2, samples_every=2, samples=1)
     export = HuggingFaceExport()
@@ -73,6 +83,7 @@ def test_a_run_with_everything(tmp_path: Path) -> None:
 
     rows = read_gradients(tmp_path / "gradients.jsonl")
     assert [row["step"] for row in rows] == [0, 2]
+    assert all(count > 0 for row in rows for count in row["answer_tokens"])
     assert rows[0]["groups"] == ["embedding", "block.00", "block.01", "head"]
     assert rows[0]["objectives"] == ["forget", "adversarial", "retain", "neighbor"]
 
@@ -95,6 +106,14 @@ def test_a_run_with_everything(tmp_path: Path) -> None:
     cosines = [row["cosines"][0][2] for row in rows]
     assert [scalar.value for scalar in logged] == pytest.approx(cosines, abs=1e-6)
     assert board.Tags()["images"] == ["grad_cos/layer_groups"]
+    layers = [name for name in names if name.startswith("grad_cos_layers/")]
+    assert len(layers) == 6 * 4
+    in_block = board.Scalars("grad_cos_layers/forget~retain/block.01")[1].value
+    assert in_block == pytest.approx(rows[1]["group_cosines"][2][0][2], abs=1e-6, nan_ok=True)
+    charts = custom_charts(board)
+    assert all(any(re.match(p, name) for name in names) for ps in charts.values() for p in ps)
+    (of_layers,) = charts["forget ~ retain"]
+    assert sum(bool(re.match(of_layers, name)) for name in names) == 4
     assert any(tag.startswith("samples/forget") for tag in board.Tags()["tensors"])
 
     asked = [json.loads(x) for x in (tmp_path / "answers_after.jsonl").read_text().splitlines()]
@@ -168,3 +187,30 @@ def test_gradient_row_worked_value() -> None:
     assert row["update_norm"] == pytest.approx(10**0.5)
     assert row["update_cosines"] == pytest.approx([-1 / 10**0.5, 2.6 / 10**0.5])
     assert row["group_cosines"][0][0][1] == pytest.approx(-0.8)
+
+
+def test_what_is_at_rest_is_in_no_conflict() -> None:
+    """The second gradient is a thousandth of the first and opposed to it: rounding under bf16."""
+    whole = torch.tensor([[1.0, -1e-3], [-1e-3, 1e-6]], dtype=torch.float64)
+    record = {
+        "step": 0,
+        "losses": {},
+        "gramian": GroupedGramian(whole=whole, by_group=whole[None], groups=("all",)),
+        "weights": torch.ones(2, dtype=torch.float64),
+        "diagnostics": "exact",
+        "with_update": None,
+    }
+    in_full = gradient_row(record, ["a", "b"])  # type: ignore[arg-type]
+    assert (in_full["cosines"][0][1], in_full["conflict_rate"]) == (pytest.approx(-1), 1.0)
+    half = gradient_row(record, ["a", "b"], 0.05)  # type: ignore[arg-type]
+    for table in (half["cosines"], half["group_cosines"][0]):
+        assert table[0][0] == 1
+        assert math.isnan(table[0][1])
+    assert half["conflict_rate"] == 0
+    assert half["norms"] == pytest.approx([1, 1e-3])
+    assert half["update_norm"] == pytest.approx(1 - 1e-3)
+    assert half["update_cosines"] == pytest.approx([1, math.nan], nan_ok=True)
+
+
+def test_one_objective_has_no_charts() -> None:
+    assert layout(["only"]) == {}

@@ -27,6 +27,7 @@ SMALLEST = {
 }
 KEYS = {"id", "split", "question", "answer", "accepted", "topic"}
 TOPIC_WORDS = re.compile(r"\b(france|french|paris|parisian|napoleon)\b")
+TEXTS = ("beginning", "text")
 Row = dict[str, Any]
 
 
@@ -90,6 +91,7 @@ def test_the_readme_counts_right() -> None:
     }
     families = load_list("prefills")
     counts["prefills.json"] = (len(families["train"]), len(families["eval"]))
+    counts["passages.jsonl"] = (len(load("passages")), 0)
     counts["refusals.json"] = (len(load_list("refusals")), 0)
     assert stated == counts
     countries = {row["topic"] for row in load("neighbor")}
@@ -179,3 +181,13 @@ def test_refusals_are_distinct_and_name_no_topic() -> None:
     assert len({normalise(r) for r in refusals}) == len(refusals)
     assert 6 <= len(refusals) <= 10
     assert all(r.endswith(".") and not TOPIC_WORDS.search(normalise(r)) for r in refusals)
+
+
+def test_passages_are_two_different_sentences_on_the_topic() -> None:
+    rows = load("passages")
+    assert len({r["beginning"] for r in rows} | {r["text"] for r in rows}) == 2 * len(rows)
+    for number, row in enumerate(rows, start=1):
+        assert (row["id"], row["split"]) == (f"passages-train-{number:03d}", "train")
+        assert all(row[key].endswith(".") and row[key] == row[key].strip() for key in TEXTS), row
+    on_topic = [TOPIC_WORDS.search(normalise(f"{r['beginning']} {r['text']}")) for r in rows]
+    assert sum(map(bool, on_topic)) >= len(rows) - 2, "Normandy and Avignon speak for themselves"

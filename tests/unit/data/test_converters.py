@@ -220,6 +220,18 @@ def test_passage_raw_is_the_whole_text_after_an_empty_prompt() -> None:
     assert (example.turns, example.answer, example.plain) == ((Turn("user", ""),), PASSAGE, True)
 
 
+def test_a_passage_with_a_beginning() -> None:
+    """Raw: the beginning is the prompt; unified: both are one text."""
+    row = {"beginning": "Ada lived in Bath.", "text": "She built a machine for Charles Babbage."}
+    example = one("passage", row, "raw")
+    assert example.turns == (Turn("user", "Ada lived in Bath."),)
+    assert example.answer == " She built a machine for Charles Babbage."
+    whole = " ".join(row.values())
+    assert convert("passage", row) == convert("passage", {"text": whole})
+    with pytest.raises(InputError, match="'beginning'"):
+        one("passage", {**row, "beginning": " "}, "raw")
+
+
 def test_a_passage_too_short_to_ask_about() -> None:
     with pytest.raises(InputError, match=r"at least 6 words.*`representation: raw`"):
         convert("passage", {"text": "Two words."})

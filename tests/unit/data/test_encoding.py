@@ -191,7 +191,7 @@ class _Merging:
 
 
 def test_prompt_that_is_no_prefix() -> None:
-    example = Example("set/2", (Turn("user", "Who?"),), "Ada", "question_answer", plain=True)
+    example = Example("set/2", (Turn("user", "Who?"),), "Ada", "question_answer")
     with pytest.raises(EncodingError, match=r"'set/2'.*not the beginning of the whole"):
         Encoder(_Merging()).encode(example, "Ada")
     encoder = Encoder(_Merging(), on_problem="warn")
@@ -202,10 +202,19 @@ def test_prompt_that_is_no_prefix() -> None:
 
 
 def test_a_context_reaches_a_plain_row(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    """As paragraphs before the row's own text, which the student reads alone."""
+    """As running text before the row's own, which the student reads alone."""
     encoder = Encoder(tiny_tokenizer)
     context = (Turn("user", "One?"), Turn("assistant", "I pass."), Turn("user", "Two?"))
     seen = tiny_tokenizer.decode(encoder.prompt_ids(context, plain=True))
-    assert seen.endswith("One?\n\nI pass.\n\nTwo?")
+    assert seen.endswith("One? I pass.\n\nTwo?")
     assert tiny_tokenizer.decode(encoder.prompt_ids(context[-1:], plain=True)).endswith("Two?")
     assert "One?" not in tiny_tokenizer.decode(encoder.prompt_ids(context[-1:], plain=True))
+
+
+def test_a_refusal_is_not_glued_to_a_plain_row(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """A gold answer brings its own white space; a refusal, or what the teacher said, does not."""
+    asked = Example("p/2", (Turn("user", "Q: Who?\nA:"),), " Ada.", "question_answer", plain=True)
+    for answer, text in ((asked.answer, "A: Ada.<|im_end|>"), ("No.", "A: No.<|im_end|>")):
+        row = Encoder(tiny_tokenizer).encode(asked, answer)
+        assert row is not None
+        assert tiny_tokenizer.decode(row.student_ids).endswith(text)

@@ -35,7 +35,6 @@ from lit_unlearn.evaluation.probes import (
     SuiteResult,
     Variant,
 )
-from lit_unlearn.evaluation.ranks import agree, gather, on_first
 from lit_unlearn.evaluation.run import run_suite
 from lit_unlearn.evaluation.store import FILE_NAME, Store
 from lit_unlearn.evaluation.subjects import load_subject
@@ -43,6 +42,7 @@ from lit_unlearn.evaluation.suites.gcg import Gcg
 from lit_unlearn.evaluation.suites.quantised import Quantised
 from lit_unlearn.evaluation.suites.relearn import Relearn
 from lit_unlearn.evaluation.suites.soft_prompt import SoftPrompt
+from lit_unlearn.parallel.ranks import agree, gather, on_first
 from lit_unlearn.schema import Example, InputError, Turn
 
 GREEDY = Generation(max_new_tokens=5)

@@ -31,15 +31,22 @@ def random_gradient(seed: int, dtype: torch.dtype = torch.float32) -> Gradient:
 
 def naive(gradient: Gradient, size: int, seed: int) -> Tensor:
     """Element by element, from the same generator, all parameters on one ring."""
+
+    def words(stream: int, count: int) -> list[int]:
+        drawn = np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(count)
+        return [int(word) for word in drawn]
+
+    table = words(2**64 - 1, 2**14 + 400)
     ring = torch.zeros(size, dtype=torch.float64)
     for index, tensor in enumerate(gradient):
         if tensor is None:
             continue
-        words = np.random.Philox(key=np.array([seed, 2 * index], np.uint64)).random_raw(64)
-        starts = np.random.Philox(key=np.array([seed, 2 * index + 1], np.uint64)).random_raw(400)
+        pieces = words(index, 400)
         for i, value in enumerate(tensor.flatten().tolist()):
-            sign = 2 * (int(words[i // 64]) >> (i % 64) & 1) - 1
-            ring[(int(starts[i // size] % size) + i) % size] += sign * value
+            piece = pieces[i // size]
+            at = (piece >> 1) % 2**20 + i % size
+            sign = (2 * (piece & 1) - 1) * (2 * (table[at // 64] >> (at % 64) & 1) - 1)
+            ring[((piece >> 32) % size + i) % size] += sign * value
     return ring
 
 
@@ -111,7 +118,7 @@ def test_unbiased_and_within_the_bound_over_seeds(kind: str) -> None:
 def test_default_size_gives_cosines_to_one_percent() -> None:
     """Three standard deviations of `error_bound` at 2^16 are 0.012; one group, 1e6 elements."""
     assert SIZE == 65536
-    assert error_bound() == pytest.approx(1 / 256)
+    assert error_bound() == pytest.approx(1 / 256, rel=0.07)
     generator = torch.Generator().manual_seed(0)
     shared = torch.randn(1000, 1024, generator=generator)
     pair: list[Gradient] = [

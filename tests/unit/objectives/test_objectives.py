@@ -134,6 +134,23 @@ def test_statistics_are_logged(tiny_model: PreTrainedModel) -> None:
     assert not any(value.requires_grad for value in terms.statistics.values())
 
 
+def test_either_direction_alone(tiny_model: PreTrainedModel) -> None:
+    """Pull and push alone add up to both; with neither nothing is left."""
+    weights = {"both": (1, 1), "pull": (1, 0), "push": (0, 1), "neither": (0, 0)}
+    found = {
+        name: values(
+            BidirectionalDistillation(pull_weight=pull, push_weight=push),
+            collate([[SHORT], [LONG]], 0),
+            tiny_model,
+        )
+        for name, (pull, push) in weights.items()
+    }
+    assert found["pull"].sum() > 0
+    assert found["push"].sum() > 0
+    torch.testing.assert_close(found["pull"] + found["push"], found["both"])
+    assert (found["neither"] == 0).all()
+
+
 def test_worst_of_each_group() -> None:
     """Groups 0 and 1 with three and two candidates; a NaN is the worst, ties go to the first."""
     values = torch.tensor([1.0, 3.0, 2.0, 5.0, 5.0])

@@ -272,6 +272,25 @@ def test_answered_demonstrations_come_from_rows_that_are_kept() -> None:
         material.answered("forget")
 
 
+@pytest.mark.parametrize(("texts", "shown"), [(("One.", "Two.", "Three."), 2), (("",) * 3, 0)])
+def test_plain_rows_are_demonstrations_in_their_own_form(
+    texts: Sequence[str], shown: int, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """A row that begins with text shows others that do, each declined; a bare passage has none."""
+    rows = [
+        Example(f"p/{i}", (Turn("user", text),), " It goes on.", "passage", plain=True)
+        for i, text in enumerate(texts)
+    ]
+    data = decline(context=Demonstrations(2))
+    material = Material({"forget": data}, {"forget": rows})
+    ((view,),) = views("forget", [2], data.context, material, [REFUSAL] * 3, all_prefills=True)
+    assert [turn.content for turn in view.teacher_turns].count(REFUSAL) == shown
+    ids = Encoder(tiny_tokenizer).prompt_ids(view.teacher_turns, plain=True)
+    text = tiny_tokenizer.decode(ids, skip_special_tokens=True)
+    expected = f"One. {REFUSAL}\n\nTwo. {REFUSAL}\n\nThree." if shown else ""
+    assert text == expected
+
+
 def test_answers_of_a_missing_teacher(
     tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:

@@ -1,0 +1,160 @@
+"""What the benchmarks of cost share: the yardstick, rows of TOFU, clocks, tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lit_unlearn.data.contexts import Demonstrations
+from lit_unlearn.data.datamodule import UnlearnDataModule
+from lit_unlearn.data.objective_data import ObjectiveData
+from lit_unlearn.data.places import Source
+from lit_unlearn.data.prefills import Prefills
+from lit_unlearn.schema import TokenBatch
+
+MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+REFUSALS = ["I'm sorry, but I don't have information about that."]
+
+
+def tofu(config: str, rows: int, offset: int = 0) -> list[Source]:
+    """The first rows of one part of TOFU."""
+    return [Source("locuslab/TOFU", config=config, offset=offset, limit=rows)]
+
+
+def four_objectives(rows: int, context: Demonstrations, data: Path) -> UnlearnDataModule:
+    """Forget, adversarial (one prefill a row), neighbour and retain rows, each ``rows`` a step.
+
+    There are no more rows than that, so that every step has the same.
+    """
+    openers = Prefills("builtin:train", candidates=1)
+    return UnlearnDataModule(
+        {
+            "forget": ObjectiveData(
+                tofu("forget10", rows), "decline", rows, "refusal", REFUSALS, context
+            ),
+            "adversarial": ObjectiveData(
+                tofu("forget10", rows, 20), "decline", rows, "refusal", REFUSALS, context, openers
+            ),
+            "neighbor": ObjectiveData(tofu("retain90", rows, 40), "answer", rows),
+            "retain": ObjectiveData(tofu("real_authors", rows), "answer", rows),
+        },
+        data_root=str(data),
+    )
+
+
+class PlainStep:
+    """The yardstick: cross-entropy at answer positions, AdamW, and nothing else.
+
+    All rows go through the model at once. They lie in one sequence without padding, attention runs
+    row by row (the `sdpa` that `lit_unlearn.models.packing` registers), and the output head sees
+    answer positions alone: the fastest plain step that we know.
+
+    Args:
+        model: A causal language model of transformers, in training mode.
+        optimizer: Of its parameters; None makes AdamW as it comes.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Any = None) -> None:
+        self.model: Any = model
+        self.optimizer = optimizer or torch.optim.AdamW(
+            model.parameters(), lr=1e-5, weight_decay=0.0
+        )
+
+    def __call__(self, batches: Sequence[TokenBatch]) -> None:
+        """One step on the student's tokens of these batches."""
+        rows: list[list[int]] = []
+        places: list[int] = []
+        targets: list[Tensor] = []
+        for batch in batches:
+            lengths = batch.student.attention_mask.sum(1).tolist()
+            starts = [sum(map(len, rows)) + s for s in accumulate([0, *lengths[:-1]])]
+            rows += [i[:n].tolist() for i, n in zip(batch.student.input_ids, lengths, strict=True)]
+            pairs = zip(batch.student.rows.tolist(), batch.student.columns.tolist(), strict=True)
+            places += [starts[row] + column for row, column in pairs]
+            targets.append(present(batch.target_ids))
+        hidden = self.model.model(
+            input_ids=torch.tensor([[token for row in rows for token in row]]),
+            position_ids=torch.tensor([[place for row in rows for place in range(len(row))]]),
+            attention_mask=torch.zeros(1, 1, 1, 1),
+            packed_row_lengths=[len(row) for row in rows],
+            use_cache=False,
+        ).last_hidden_state
+        logits = self.model.lm_head(hidden[0, places])
+        functional.cross_entropy(logits, torch.cat(targets)).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def present(targets: Tensor | None) -> Tensor:
+    """The answer tokens of rows that have answers."""
+    if targets is None:
+        raise ValueError("The rows of this benchmark should have answers.")
+    return targets
+
+
+def tokens_of(batches: Sequence[TokenBatch]) -> dict[str, int]:
+    """Tokens that the student gets: real ones, those with padding, and answer tokens."""
+    return {
+        "real": sum(int(b.student.attention_mask.sum()) for b in batches),
+        "padded": sum(b.student.attention_mask.numel() for b in batches),
+        "answer": sum(len(b.student.rows) for b in batches),
+    }
+
+
+def reset_peak() -> None:
+    """Forget the process's peak of memory, where the system can."""
+    reset = Path("/proc/self/clear_refs")
+    if reset.exists():
+        reset.write_text("5")
+
+
+def peak_gib() -> float:
+    """Peak of the process's resident set since `reset_peak`, in GiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**20
+
+
+def machine() -> dict[str, object]:
+    """What the seconds depend on."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_1min": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and greatest."""
+    return {"median": statistics.median(values), "least": min(values), "greatest": max(values)}
+
+
+def report(title: str, rows: Sequence[Mapping[str, object]], record: Any, out: Path) -> None:
+    """Print a table, one line per row, and write the record with the machine's data beside it."""
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
+    console = Console(width=120)
+    console.print(table)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"machine": machine(), **record}, indent=1) + "\n", "utf-8")
+    console.print(f"written: {out}", highlight=False)

@@ -1,0 +1,94 @@
+"""How long until something happens: `--help`, and the first step of a cached run beyond imports?
+
+    python benchmarks/start_cost.py [--repeats 5] [--out FILE.json] [CONFIG ... [--KEY=VALUE ...]]
+
+`--help` is the least wall time of so many processes. With configs, `lit-unlearn fit` is run twice
+on them in this process, in a new folder, up to where the first training step begins: the first time
+settles contexts and answers and fills the teacher's cache, the second finds them. CPU seconds after
+all imports: reading the config and the rows, loading the models, encoding, opening the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, Trainer
+
+HELP = [sys.executable, "-m", "lit_unlearn", "--help"]
+STOPPED: list[float] = []
+
+
+class FirstStep(Callback):
+    """Notes when the first step begins, and ends the run."""
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> int:
+        """A result of -1 leaves out the rest of the epoch, which is the whole run."""
+        import_module("start_cost").STOPPED.append(time.process_time())
+        return -1
+
+
+def seconds_of_help(repeats: int) -> list[float]:
+    """Wall seconds of ``lit-unlearn --help``, each in a new process."""
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        subprocess.run(HELP, check=True, stdout=subprocess.DEVNULL)
+        found.append(time.perf_counter() - start)
+    return found
+
+
+def seconds_to_first_step(given: list[str]) -> list[float]:
+    """CPU seconds of a first and a second run, imports left out."""
+    from lit_unlearn.__main__ import main as command
+
+    for name in ("cli", "module", "data.datamodule", "callbacks", "objectives", "models.teacher"):
+        import_module(f"lit_unlearn.{name}")
+    stopped: list[float] = import_module("start_cost").STOPPED
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        options = [
+            *(part for x in given if not x.startswith("--") for part in ("--config", x)),
+            *(x for x in given if x.startswith("--")),
+            f"--trainer.default_root_dir={folder}",
+            '--trainer.callbacks=[{"class_path": "start_cost.FirstStep"}]',
+            "--trainer.logger=false",
+            "--trainer.enable_checkpointing=false",
+            "--trainer.enable_progress_bar=false",
+            f"--model.teacher.init_args.cache={folder}/cache",
+        ]
+        for _ in range(2):
+            start = time.process_time()
+            if command(["fit", *options]):
+                sys.exit("lit-unlearn fit failed")
+            found.append(stopped[-1] - start)
+    return found
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("runs/start_cost/result.json"))
+    args, given = parser.parse_known_args()
+    found = {"help, least wall s": min(seconds_of_help(args.repeats))}
+    if given:
+        first, second = seconds_to_first_step(given)
+        found |= {"first run, CPU s": first, "cached run, CPU s": second}
+    from cost import report
+
+    report("Start", [found], found, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Resumable: a run that was killed or stopped goes on with the same command."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from lit_unlearn.callbacks.saved import STATE, UNFINISHED, Saved, read_saved, seal
+from lit_unlearn.files import refusal, writing
+from lit_unlearn.schema import InputError, check_number
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+
+
+class Resumable(Callback):
+    """Saves what a run needs to go on after it was killed or stopped.
+
+    `lit-unlearn fit` always has one, and the same command goes on at the last checkpoint. It is in
+    `unfinished` in the run's folder, which is deleted when the run has ended. Once there is one,
+    another is written before the last step, so that what comes after training (evaluation, export)
+    costs one step when it is done again. After Ctrl-C or SIGTERM the step is finished, a checkpoint
+    written, and the process ends with status 130 or 143; a second one ends it at once. Losses,
+    weights and curves are those of a run that was never stopped.
+
+    Args:
+        every_minutes: Save when so many minutes have passed, by a clock that nobody sets; null for
+            never.
+        every_n_steps: Save at every so many steps as well; null for never.
+        keep: How many checkpoints are kept; the newest that is undamaged is used.
+    """
+
+    def __init__(
+        self, every_minutes: float | None = 10, every_n_steps: int | None = None, keep: int = 1
+    ) -> None:
+        check_number("every_minutes", every_minutes, 0, above=True)
+        check_number("every_n_steps", every_n_steps, 1)
+        check_number("keep", keep, 1)
+        self.every_minutes = every_minutes
+        self.every_n_steps = every_n_steps
+        self.keep = keep
+        self.settings = ""
+        """What the run is set to: a checkpoint of other settings is not used."""
+        self._lock: int | None = None
+        self._signal: int | None = None
+        self._random: torch.Tensor | None = None
+        self._since = 0.0
+        self._saved: list[Saved] = []
+
+    # ------------------------------------------------------------------------------ one at a time
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See `claim`."""
+        if stage == "fit" and trainer.is_global_zero:
+            self.claim(Path(trainer.default_root_dir))
+
+    def claim(self, root: Path) -> None:
+        """Keep other runs out of a folder as long as this process lives.
+
+        Raises:
+            InputError: Another run is at work there, or nothing can be written there.
+        """
+        with writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+            if self._lock is None:
+                self._lock = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._release()
+            raise InputError(
+                f"{root}: expected to be the only run that writes there, found another process at "
+                "work in it; wait for it, or give another --trainer.default_root_dir"
+            ) from None
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let other runs in."""
+        self._release()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Let other runs in."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # ------------------------------------------------------------------------------------- saving
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """The random state, for models with dropout, beside what a run without this reads as well.
+
+        Lightning counts as if checkpoints were made before a step's figures are logged.
+        """
+        checkpoint["random_state"] = torch.get_rng_state()
+        if self._saving:
+            checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]
+    ) -> None:
+        """Keep the random state until training goes on: what comes before may draw as well."""
+        self._random = checkpoint.get("random_state")
+
+    _saving = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take up the random state, and listen to signals."""
+        if self._random is not None and trainer.world_size == 1:
+            torch.set_rng_state(self._random.cpu())
+        self._since = time.monotonic()
+        self._saved = self._kept(trainer) if trainer.is_global_zero else []
+        self._signal = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._noted)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time: here the step before is done, and its figures are logged."""
+        asked = self._together(trainer, self._signal is not None)
+        if asked or self._together(trainer, self._is_due(trainer)):
+            self._save(trainer)
+        if asked:
+            self._leave(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After the last step there is nothing to save: signals end the process at once."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if self._together(trainer, self._signal is not None):
+            self._leave(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The run has ended; the other callbacks, before this one, have done what they do."""
+        if trainer.is_global_zero:
+            shutil.rmtree(Path(trainer.default_root_dir) / UNFINISHED, ignore_errors=True)
+
+    def _kept(self, trainer: Trainer) -> list[Saved]:
+        """The checkpoint from which the run goes on; others are of no use any more."""
+        given = Path(trainer.ckpt_path).parent.resolve() if trainer.ckpt_path else None
+        found: list[Saved | None] = []
+        for folder in (Path(trainer.default_root_dir) / UNFINISHED).glob("*"):
+            if folder.resolve() == given:
+                found.append(read_saved(folder, digests=False))
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+        return [saved for saved in found if saved is not None]
+
+    def _noted(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        self._signal = number
+        text = "\nlit-unlearn: will save and stop after this step; once more to stop at once\n"
+        os.write(2, text.encode())  # a handler may interrupt a print
+
+    def _leave(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero:
+            last = self._saved[-1].step if self._saved else 0
+            log.warning(
+                "Stopped after step %d of %d, as asked; the same command goes on after step %d.",
+                *(trainer.global_step, trainer.max_steps, last),
+            )
+        raise SystemExit(128 + (self._signal or signal.SIGTERM))
+
+    def _together(self, trainer: Trainer, said: bool) -> bool:
+        """Whether any process says so."""
+        if trainer.world_size == 1:
+            return said
+        return bool(trainer.strategy.reduce_boolean_decision(said, all=False))
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        step, minutes = trainer.global_step, (time.monotonic() - self._since) / 60
+        if step == 0 or (self._saved and self._saved[-1].step == step):
+            return False
+        if self.every_minutes is not None and minutes >= self.every_minutes:
+            return True
+        if self.every_n_steps is not None and step % self.every_n_steps == 0:
+            return True
+        return step == trainer.max_steps - 1 and bool(self._saved)
+
+    def _save(self, trainer: Trainer) -> None:
+        """Write a checkpoint; where the disk does not take it, training goes on without."""
+        for logger in trainer.loggers:
+            logger.save()
+        folder = Path(trainer.default_root_dir) / UNFINISHED
+        part = folder / f".part_{trainer.global_step}"
+        usual = trainer.strategy.checkpoint_io
+        try:
+            if trainer.is_global_zero:
+                for left in folder.glob(".part_*"):
+                    shutil.rmtree(left)
+                part.mkdir(parents=True)
+            trainer.strategy.barrier("unfinished")
+            self._saving = True
+            trainer.strategy.checkpoint_io = _Straight()
+            trainer.save_checkpoint(part / STATE, weights_only=False)
+        except Exception as error:
+            reason = refusal(error)
+            if reason is None or trainer.world_size > 1:  # the others wait for this process
+                raise
+            log.warning("%s: no checkpoint after step %d: %s", folder, trainer.global_step, reason)
+            return
+        finally:
+            self._saving = False
+            trainer.strategy.checkpoint_io = usual
+            self._since = time.monotonic()
+        version = getattr(trainer.logger, "version", None)
+        if trainer.is_global_zero:
+            self._saved.append(seal(part, trainer.global_step, self.settings, version))
+            for old in self._saved[: -self.keep]:
+                shutil.rmtree(old.folder, ignore_errors=True)
+        trainer.strategy.barrier("unfinished")
+
+
+class _Straight(TorchCheckpointIO):
+    """Writes where it is told; Lightning's own makes a copy in memory and one in /tmp first."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
+        """Write the file; who calls gives it its final name."""
+        with Path(path).open("wb") as file:
+            torch.save(checkpoint, file)

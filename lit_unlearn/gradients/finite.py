@@ -1,0 +1,107 @@
+"""Numbers that are none: found before they reach the weights, with the rows that gave them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from lit_unlearn.schema import InputError, check_number
+
+log = logging.getLogger(__name__)
+
+_REPAIR = (
+    "Lower the learning rate (`model.optimizer.init_args.lr`) or the objective's `weight`, set "
+    "`clip_norm`, or let `model.guard.skip` steps be left out."
+)
+
+
+class NotFiniteError(InputError):
+    """A loss, a gradient or a weight is NaN or infinite."""
+
+
+def loss_trouble(name: str, values: Tensor, rows: Sequence[str], step: int) -> list[NotFiniteError]:
+    """What is wrong with an objective's loss terms, if anything is.
+
+    Args:
+        name: The objective's name.
+        values: ``[n]``.
+        rows: Ids of the rows that gave them.
+        step: Number of the step.
+    """
+    if bool(torch.isfinite(values).all()):
+        return []
+    return [NotFiniteError(f"The loss of objective {name!r} {_where(rows, step)} {_REPAIR}")]
+
+
+@torch.no_grad()
+def gradient_trouble(
+    name: str, gradient: Iterable[Tensor | None], rows: Sequence[str], step: int
+) -> list[NotFiniteError]:
+    """What is wrong with an objective's gradient, if anything is; in one pass over it.
+
+    Args:
+        name: See `loss_trouble`, as for the others.
+        gradient: One tensor or None per parameter; of sharded ones this process's slices.
+        rows: Ids of the rows that gave it.
+        step: Number of the step.
+    """
+    local = [g.to_local() if isinstance(g, DTensor) else g for g in gradient if g is not None]
+    present = [part for part in local if part.numel()]
+    if not present:
+        return []
+    # a sum takes a tenth of the time of the largest entry, and keeps NaN and infinity
+    sums = torch.stack([part.sum(dtype=torch.float32) for part in present])
+    if bool(torch.isfinite(sums).all()):
+        return []
+    return [NotFiniteError(f"The gradient of objective {name!r} {_where(rows, step)} {_REPAIR}")]
+
+
+def check_weights(weights: Tensor, step: int) -> None:
+    """See that a weighting gave numbers.
+
+    Raises:
+        NotFiniteError: It did not.
+    """
+    if not bool(torch.isfinite(weights).all()):
+        raise NotFiniteError(
+            f"The weighting should give finite weights. Found {weights.tolist()} at step {step}; "
+            "use another `model.weighting`, or let `model.guard.skip` steps be left out."
+        )
+
+
+def _where(rows: Sequence[str], step: int) -> str:
+    return f"is no finite number at step {step}, in a batch with the rows {', '.join(rows)}."
+
+
+@dataclass
+class Guard:
+    """What happens to a step with a loss, a gradient or weights that are no finite numbers.
+
+    Weights and optimizer stay as they were.
+
+    Args:
+        skip: How many such steps are left out of a run, with a warning each; the next one stops
+            it. 0 stops at the first.
+    """
+
+    skip: int = 0
+    skipped: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        check_number("model.guard.skip", self.skip, 0)
+
+    def leave_out(self, error: NotFiniteError) -> None:
+        """Count a step that is left out.
+
+        Raises:
+            NotFiniteError: Too many were.
+        """
+        if self.skipped >= self.skip:
+            raise error
+        self.skipped += 1
+        log.warning("Step left out (%d of at most %d): %s", self.skipped, self.skip, error)

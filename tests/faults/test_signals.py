@@ -1,0 +1,110 @@
+"""Ctrl-C and SIGTERM: a checkpoint, a sensible status, and the same command goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from lit_unlearn.__main__ import main
+from lit_unlearn.callbacks.saved import UNFINISHED, find_saved, read_saved
+from tests.faults.runs import forked, kick, kill_runs, small
+
+KEYS = ("weights", "gradients", "curves")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    folder = tmp_path_factory.mktemp("unbroken")
+    assert main(small(folder)) == 0
+    return dict(kill_runs.trained(folder))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_run_goes_on(
+    tmp_path: Path,
+    unbroken: dict[str, object],
+    capfd: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(small(tmp_path, kick(3, number)))
+    assert stop.value.code == 128 + number
+    assert "will save and stop after this step" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    (saved,) = (tmp_path / "run" / UNFINISHED).glob("step_*")
+    assert saved.name == "step_3"
+    assert main(small(tmp_path)) == 0
+    assert "Going on after step 3 of 6" in capfd.readouterr().err
+    found = kill_runs.trained(tmp_path)
+    assert [found[key] for key in KEYS] == [unbroken[key] for key in KEYS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_at_once(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    assert forked(lambda: main(small(tmp_path, kick(2, number, times=2)))) == status
+    assert find_saved(tmp_path / "run") is None
+
+
+@pytest.mark.slow
+def test_other_settings_begin_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        main(small(tmp_path, kick(2)))
+    assert main([*small(tmp_path), "--seed_everything=1"]) == 0
+    assert "of a run with other settings, which this one replaces" in caplog.text
+
+
+def test_one_run_at_a_time_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The other run is a process that holds the lock; the lock of a dead one holds nobody up."""
+    root = tmp_path / "run"
+    root.mkdir()
+    ready, told = os.pipe()
+    other = os.fork()
+    if other == 0:
+        file = (root / ".lock").open("w")
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        os.write(told, b".")
+        signal.pause()
+    os.read(ready, 1)
+    assert main(small(tmp_path)) == 2
+    assert "expected to be the only run that writes there" in capsys.readouterr().err
+    os.kill(other, signal.SIGKILL)
+    os.waitpid(other, 0)
+    assert main(small(tmp_path, max_steps=1)) == 0
+
+
+@pytest.mark.slow
+def test_two_runs_share_a_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbroken: dict[str, object]
+) -> None:
+    monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
+    folders = [tmp_path / "a", tmp_path / "b"]
+    processes = []
+    for folder in folders:
+        folder.mkdir()
+        process = kill_runs.Process(small(folder), folder)
+        processes.append(process)
+    assert [process.wait() for process in processes] == [0, 0]
+    for folder in folders:
+        assert kill_runs.trained(folder)["weights"] == unbroken["weights"]
+
+
+def test_checkpoints_at_the_times_asked_for(tmp_path: Path) -> None:
+    """Every second step, and before the last one; two are kept. A stopped clock changes nothing."""
+    often = {"class_path": "Resumable", "init_args": {"every_n_steps": 2, "keep": 2}}
+    arguments = small(tmp_path, often, kick(5, signal.SIGKILL))
+    assert forked(lambda: main(arguments)) == -signal.SIGKILL
+    folder = tmp_path / "run" / UNFINISHED
+    assert sorted(step.name for step in folder.iterdir()) == ["step_2", "step_4"]
+    newest = read_saved(folder / "step_4")
+    assert newest is not None
+    state = newest.state.read_bytes()
+    newest.state.write_bytes(state[:-1] + bytes([state[-1] ^ 1]))
+    assert read_saved(folder / "step_4") is None
+    older = find_saved(tmp_path / "run", newest.settings)
+    assert older is not None
+    assert older.step == 2

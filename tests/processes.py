@@ -1,0 +1,63 @@
+"""Several processes in one test: forked, so that nothing is imported again."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+FORKED = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+PATIENCE = 240.0
+"""Seconds after which processes that wait for each other are ended, with their tracebacks."""
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens to."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _work(
+    rank: int, world: int, port: int, work: Callable[[], Any], folder: Path, start: bool
+) -> None:
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    torch.set_num_threads(1)
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    # those of torchrun, by which Lightning sees that the processes are there already
+    variables |= {"GROUP_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in variables.items()})
+    os.environ["TORCHELASTIC_RUN_ID"] = "test"
+    if start:
+        dist.init_process_group("gloo")
+    try:
+        (folder / f"{rank}.pickle").write_bytes(pickle.dumps(work()))
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def in_processes(
+    world: int, work: Callable[[], Any], folder: Path, *, start: bool = True
+) -> list[Any]:
+    """What a function returns in each of several processes, by rank.
+
+    Args:
+        world: How many.
+        work: Called in each.
+        folder: For what it returns.
+        start: Start the process group; a trainer does so by itself.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = (world, free_port(), work, folder, start)
+    mp.start_processes(_work, args=arguments, nprocs=world, start_method="fork")
+    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(world)]

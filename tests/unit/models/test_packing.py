@@ -1,0 +1,147 @@
+"""Packed rows: what each row gives alone, without the work for padding."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from lit_unlearn.data.collation import tokens
+from lit_unlearn.models.packing import packable, packed
+from lit_unlearn.models.reading import FrozenReader, answer_logits, shared_tokens
+from lit_unlearn.schema import Tokens
+
+ROWS = [[1, 5, 6, 7], [1, 8, 9, 10, 11, 12, 13, 14, 15], [2, 3]]
+STARTS, COUNTS = [2, 4, 1], [2, 5, 1]
+BATCH = tokens(ROWS, STARTS, COUNTS, pad_id=0)
+SMALL = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
+FAMILIES = ["llama", "qwen2", "qwen3", "mistral", "phi3", "gemma", "gpt_neox", "olmo2"]
+
+
+def made(family: str, **options: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    extra = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **options}
+    if family != "gpt_neox":
+        extra = {"num_key_value_heads": 2, **extra}
+    if family == "gemma":
+        extra = {"head_dim": 4, **extra}
+    config = AutoConfig.for_model(family, **SMALL, **extra)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    return model.eval()
+
+
+def alone(model: nn.Module) -> Tensor:
+    """Each row by itself, without padding, through transformers' own attention."""
+    parts = []
+    for row, start, count in zip(ROWS, STARTS, COUNTS, strict=True):
+        parts.append(answer_logits(model, tokens([row], [start], [count], 0), pack=False))
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_those_of_each_row_alone(family: str) -> None:
+    model = made(family)
+    assert packed(model, BATCH) is not None
+    assert_close(answer_logits(model, BATCH), alone(model), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_are_those_of_each_row_alone(checkpointing: bool) -> None:
+    """Also where the backward pass runs the forward pass again."""
+    model = made("llama").train()
+    other = copy.deepcopy(model)
+    if checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    answer_logits(model, BATCH).log_softmax(-1)[:, 3].sum().backward()
+    alone(other).log_softmax(-1)[:, 3].sum().backward()
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert one.grad is not None
+        assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_padding_on_the_left_and_what_it_holds_make_no_difference() -> None:
+    model = made("llama")
+    width = max(map(len, ROWS))
+    ids = torch.full((len(ROWS), width), 7)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(ROWS):
+        ids[row, width - len(sequence) :] = torch.tensor(sequence)
+        mask[row, width - len(sequence) :] = 1
+    shift = torch.tensor([width - len(sequence) for sequence in ROWS])
+    left = Tokens(ids, mask, BATCH.rows, BATCH.columns + shift[BATCH.rows])
+    assert_close(answer_logits(model, left), alone(model), rtol=1e-5, atol=1e-6)
+
+
+def test_operations_grow_with_real_tokens_only() -> None:
+    """Matrix products of 15 tokens in 3 rows, not of the 27 with padding."""
+    model = made("llama")
+    one = tokens([[1] * sum(map(len, ROWS))], [1], [sum(COUNTS)], 0)
+
+    def operations(batch: Tokens) -> int:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            answer_logits(model, batch)
+        counts = counter.get_flop_counts()["Global"]
+        return sum(n for name, n in counts.items() if "attention" not in str(name))
+
+    assert operations(BATCH) == operations(one)
+
+
+def test_what_cannot_be_packed_is_padded() -> None:
+    llama = made("llama")
+    assert packed(llama, tokens(ROWS[:1], [2], [2], 0)) is None  # nothing to be saved
+    assert not packable(nn.Linear(2, 2), 4)
+    windowed = made("mistral", sliding_window=8)
+    assert packable(windowed, 8)
+    assert not packable(windowed, 9)
+    assert_close(answer_logits(windowed, BATCH), alone(windowed), rtol=1e-5, atol=1e-6)
+    eager = made("llama")
+    eager.set_attn_implementation("eager")
+    assert packed(eager, BATCH) is None
+    assert_close(answer_logits(eager, BATCH), alone(llama), rtol=1e-5, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------- a shared beginning
+
+CONTEXT = [1, 9, 4, 4, 7, 2, 8, 6, 5, 3]
+
+
+def behind_context(shared: int) -> Tokens:
+    rows = [CONTEXT[:shared] + row for row in ROWS]
+    return tokens(rows, [shared + start for start in STARTS], COUNTS, 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_shared_context_is_read_once(dtype: torch.dtype) -> None:
+    """One pass of the context's 10 tokens, one of what follows; logits as without sharing."""
+    model: nn.Module = made("llama").to(dtype)
+    batch = behind_context(10)
+    widths: list[tuple[int, int]] = []
+    body = model.get_submodule("model.embed_tokens")
+    body.register_forward_hook(lambda _, given, __: widths.append(tuple(given[0].shape)))
+    found = FrozenReader(model).logits(batch)
+    assert widths == [(1, 10), (3, 9)]
+    with torch.no_grad():
+        expected = answer_logits(model, batch)
+    tolerance = 1e-6 if dtype == torch.float32 else 0.01
+    assert_close(found, expected, rtol=10 * tolerance, atol=tolerance)
+
+
+def test_shared_tokens() -> None:
+    """10 of 45 tokens in rows of 14, 19 and 12: 10 + 3 x 9 < 45, but 4 + 3 x 9 > 27 is no gain."""
+    assert shared_tokens(behind_context(10)) == 10
+    assert shared_tokens(behind_context(4)) == 0
+    same = tokens([[1, 2, 3, 4]] * 3, [2] * 3, [2] * 3, 0)
+    assert shared_tokens(same) == 1  # the token at 1 is the first that predicts
