@@ -14,7 +14,6 @@ from argparse import ArgumentError
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +33,11 @@ from lit_unlearn.cli_config import Config, read_configs, remove_by_null, take_co
 from lit_unlearn.cli_errors import explain, overlooked
 from lit_unlearn.cli_resume import check_given, make_resumable, run_logger, run_settings
 from lit_unlearn.cli_suites import known_suites
+from lit_unlearn.cli_types import load_classes
 from lit_unlearn.files import write_text
 from lit_unlearn.parallel.strategy import by_alias, check_strategy
 from lit_unlearn.preparation.checks import check_trainer
 from lit_unlearn.schema import InputError
-
-_NAMED_CLASSES = (
-    "lit_unlearn.callbacks",
-    "lit_unlearn.data.contexts",
-    "lit_unlearn.gradients.combination",
-    "lit_unlearn.gradients.weighting",
-    "lit_unlearn.models.contrast",
-    "lit_unlearn.models.teacher",
-    "lit_unlearn.objectives",
-    "lit_unlearn.parallel.strategy",
-)
-"""Imported before parsing: a class that is loaded can be given by its bare name."""
 
 STAGES = ("fit", "test")
 """Lightning's stages that the module knows."""
@@ -64,8 +52,7 @@ def main(args: list[str]) -> None:
     Raises:
         InputError: The config or the command line cannot be used.
     """
-    for name in _NAMED_CLASSES:
-        import_module(name)
+    load_classes("lit_unlearn.callbacks", "lit_unlearn.parallel.strategy")
     known_suites()
     from lit_unlearn.data.datamodule import UnlearnDataModule
     from lit_unlearn.module import UnlearnModule

@@ -6,27 +6,18 @@ import json
 from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import fields
-from importlib import import_module
 from typing import get_type_hints
 
 from jsonargparse import ArgumentParser
 
 from lit_unlearn.cli_config import Config, read_configs, remove_by_null, take_config_args
 from lit_unlearn.cli_errors import explain
+from lit_unlearn.cli_types import load_classes
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.interference_measuring import Options, interference
 from lit_unlearn.module import UnlearnModule
 from lit_unlearn.schema import InputError
 
-_NAMED_CLASSES = (
-    "lit_unlearn.data.contexts",
-    "lit_unlearn.gradients.combination",
-    "lit_unlearn.gradients.weighting",
-    "lit_unlearn.models.contrast",
-    "lit_unlearn.models.teacher",
-    "lit_unlearn.objectives",
-)
-"""Imported before parsing: a class that is loaded can be given by its bare name."""
 _OF_A_RUN = ("trainer", "seed_everything", "ckpt_path", "weights_only")
 """Keys of a config for `fit` that play no part here."""
 
@@ -40,8 +31,7 @@ def main(args: list[str]) -> None:
     Raises:
         InputError: The command line, the config, data or a model cannot be used.
     """
-    for name in _NAMED_CLASSES:
-        import_module(name)
+    load_classes()
     files, rest = take_config_args(args[1:])
     model, rest = _take_model(rest)
     config, rest = remove_by_null(read_configs(files), rest)

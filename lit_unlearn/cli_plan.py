@@ -6,7 +6,6 @@ import json
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from importlib import import_module
 from inspect import signature
 from typing import get_type_hints
 
@@ -15,6 +14,7 @@ from lightning.pytorch import Trainer
 
 from lit_unlearn.cli_config import Config, read_configs, remove_by_null, take_config_args
 from lit_unlearn.cli_errors import explain
+from lit_unlearn.cli_types import load_classes
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.module import UnlearnModule
 from lit_unlearn.planning import compute, memory
@@ -24,15 +24,6 @@ from lit_unlearn.schema import InputError
 DOES_NOT_FIT = 3
 """Exit status where the run does not fit the device that was named."""
 
-_NAMED_CLASSES = (
-    "lit_unlearn.data.contexts",
-    "lit_unlearn.gradients.combination",
-    "lit_unlearn.gradients.weighting",
-    "lit_unlearn.models.contrast",
-    "lit_unlearn.models.teacher",
-    "lit_unlearn.objectives",
-)
-"""Imported before parsing: a class that is loaded can be given by its bare name."""
 _OF_A_RUN = ("seed_everything", "ckpt_path", "weights_only")
 """Keys of a config for `fit` that play no part here."""
 
@@ -77,8 +68,7 @@ def _without_idle(args: Sequence[str]) -> list[str]:
 
 def plan_parser() -> ArgumentParser:
     """All options; classes can be given by their bare names."""
-    for name in _NAMED_CLASSES:
-        import_module(name)
+    load_classes()
     parser = ArgumentParser(
         prog="lit-unlearn plan",
         description="Say what a config for `fit` will need before anything is loaded: memory, "

@@ -1,6 +1,7 @@
 """What an annotated constructor accepts: its parameters, and the classes that may stand for each.
 
-Used to explain mistakes only; jsonargparse decides what is accepted.
+Used to explain mistakes, and to load the classes that a config may name; jsonargparse decides what
+is accepted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,26 @@ from enum import Enum
 from importlib import import_module
 from pathlib import PurePath
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+_NAMED_CLASSES = (
+    "lit_unlearn.data.contexts",
+    "lit_unlearn.gradients.combination",
+    "lit_unlearn.gradients.weighting",
+    "lit_unlearn.models.contrast",
+    "lit_unlearn.models.teacher",
+    "lit_unlearn.objectives",
+)
+"""Modules with the classes of a run."""
+
+
+def load_classes(*more: str) -> None:
+    """Import the classes of a run before parsing: one that is loaded can be given by its bare name.
+
+    Args:
+        more: Further modules with classes that the command takes.
+    """
+    for name in (*_NAMED_CLASSES, *more):
+        import_module(name)
 
 
 def parameters(made_by: Callable[..., object]) -> dict[str, Any]:
