@@ -3,18 +3,18 @@
     lit-unlearn fit --config configs/tofu_smollm2_target.yaml     # once: makes the target
     python benchmarks/compare_methods.py --output runs/methods [--data FOLDER] [--jobs N]
 
-For each method and each learning rate of one small grid, SmolLM2-135M forgets TOFU's forget01 from
-the same target, with the same rows, rows in a step and number of steps (configs/tofu/base.yaml,
+For each method and each learning rate that it tries, SmolLM2-135M forgets TOFU's forget01 from the
+same target, with the same rows, rows in a step and number of steps (configs/tofu/base.yaml,
 smollm2.yaml, then the method's file). Bidirectional distillation reads half of its rows behind
 prefills.
 
-How the learning rate is chosen: by the balance (see `lit_unlearn.metrics.balance`) on
-configs/evaluate_tofu_validation.yaml. Its retain rows, real authors, world facts and general
-questions are asked by no suite of the evaluation; its forget rows are training rows, as they are
-for every method and in every evaluation; its openers are those of neither training nor evaluation.
-The evaluation's figures play no part in any choice. The leaders are chosen in the same way; they
-are run with further seeds at their rate, the run of the grid being one of theirs. The table has
-means over seeds, methods.json every run by itself.
+How the learning rate is chosen: on one grid, from its middle, by climbing as long as the balance
+grows (see `lit_unlearn.metrics.balance`) on configs/evaluate_tofu_validation.yaml. Its retain rows,
+real authors, world facts and general questions are asked by no suite of the evaluation; its forget
+rows are training rows, as they are for every method and in every evaluation; its openers are those
+of neither training nor evaluation. The evaluation's figures play no part in any choice. The leaders
+are chosen in the same way; they are run with further seeds at their rate, the run of the grid being
+one of theirs. The table has means over seeds, methods.json every run by itself.
 
 Everything continues where it stopped. Weights of runs that were not chosen are deleted. Writes into
 the output folder methods.json, methods.md, methods_scatter.png (forgetting against utility) and
@@ -33,7 +33,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from methods_report import Figures, Method, bars, best_rate, leaders, markdown, scatter
+from methods_report import (
+    Figures,
+    Method,
+    bars,
+    best_rate,
+    leaders,
+    markdown,
+    next_rates,
+    scatter,
+)
 from rich.console import Console
 
 from lit_unlearn.cli_sweep import Axis, Sweep, plan
@@ -90,13 +99,16 @@ class Comparison:
         return methods
 
     def _tune(self, name: str) -> Method:
-        """Run the grid of one method, choose by the validation rows, evaluate what was chosen."""
+        """Climb the grid of one method on the validation rows, evaluate what was chosen."""
         method = Method(name)
-        rates = [f"{rate:g}" for rate in self.given.rates]
-        runs = self._runs(name, rates, [self.given.seed])
-        for (rate, _), figures in self._measured(method, runs, VALIDATION).items():
-            balance = figures.get(BALANCE)
-            method.validation[rate] = 0.0 if balance is None else balance
+        grid = [f"{rate:g}" for rate in sorted(self.given.rates)]
+        runs: dict[tuple[str, int], Job] = {}
+        while rates := next_rates(grid, [rate for rate, _ in runs], method.validation):
+            tried = self._runs(name, rates, [self.given.seed])
+            for (rate, _), figures in self._measured(method, tried, VALIDATION).items():
+                balance = figures.get(BALANCE)
+                method.validation[rate] = 0.0 if balance is None else balance
+            runs |= tried
         method.rate = best_rate(method.validation)
         if method.rate is not None:
             self._evaluate(method, [self.given.seed])
@@ -180,7 +192,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("runs/methods"))
     parser.add_argument("--methods", type=lambda text: text.split(","), default=METHODS)
-    parser.add_argument("--rates", type=_floats, default=[1e-4, 2.5e-4, 6e-4])
+    parser.add_argument("--rates", type=_floats, default=[1e-4, 2.5e-4, 6e-4, 1.5e-3])
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--further_seeds", type=_integers, default=[1, 2])

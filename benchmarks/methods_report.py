@@ -59,6 +59,29 @@ def best_rate(validation: dict[str, float]) -> str | None:
     return max(validation, key=lambda rate: (validation[rate], -float(rate)), default=None)
 
 
+def next_rates(
+    grid: Sequence[str], tried: Sequence[str], validation: dict[str, float]
+) -> list[str]:
+    """What a climb on the grid tries next: the middle first, then the neighbours of the best.
+
+    Args:
+        grid: All rates, ascending.
+        tried: Those of them that were tried.
+        validation: Rate -> balance, of those that did not fail.
+
+    Returns:
+        The two rates in the middle if none was tried (of an odd grid the one below it and it);
+        then what lies beside the best one, or beside each of several equals, and was not tried.
+        Empty at the top.
+    """
+    if not tried:
+        return list(grid[max(0, len(grid) // 2 - 1) : len(grid) // 2 + 1])
+    highest = max(validation.values(), default=0.0)
+    best = [rate for rate in tried if validation.get(rate, 0.0) == highest]
+    beside = {grid.index(rate) + step for rate in best for step in (-1, 1)}
+    return [rate for place, rate in enumerate(grid) if place in beside and rate not in tried]
+
+
 def leaders(methods: Sequence[Method], count: int) -> list[Method]:
     """The methods with the highest balance on the validation rows."""
     chosen = [method for method in methods if method.rate is not None]

@@ -150,3 +150,18 @@ def test_all_methods_are_compared(script: ModuleType) -> None:
 def test_ties_go_to_the_lowest_rate(script: ModuleType) -> None:
     assert script.best_rate({"1e-4": 0.5, "2e-5": 0.5, "5e-5": 0.1}) == "2e-5"
     assert script.best_rate({}) is None
+
+
+def test_the_grid_is_climbed_from_its_middle(script: ModuleType) -> None:
+    """Of 1, 2, 4, 8: first 2 and 4; 4 is better, so 8; that is worse, so 4 it is."""
+    grid = ["1", "2", "4", "8"]
+    assert script.next_rates(grid, [], {}) == ["2", "4"]
+    assert script.next_rates(grid, ["2", "4"], {"2": 0.1, "4": 0.3}) == ["8"]
+    assert script.next_rates(grid, ["2", "4", "8"], {"2": 0.1, "4": 0.3, "8": 0.2}) == []
+    assert script.next_rates(grid, ["2", "4"], {"2": 0.3, "4": 0.1}) == ["1"]
+    assert script.next_rates(grid, ["2", "4"], {"2": 0.0, "4": 0.0}) == ["1", "8"], "equals"
+    assert script.next_rates(grid, ["2", "4"], {"2": 0.2}) == ["1"], "4 failed"
+    assert script.next_rates(grid, ["2", "4"], {}) == ["1", "8"], "both failed"
+    assert script.next_rates(grid, grid, {}) == []
+    assert script.next_rates(["1", "2", "4"], [], {}) == ["1", "2"]
+    assert script.next_rates(["1"], [], {}) == ["1"]
