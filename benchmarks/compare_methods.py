@@ -53,6 +53,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = PROJECT / "configs"
 NOT_COMPARED = ("base", "reinforced", "whp", "undo")
 """The base, and what needs a run before it or thousands of steps (see their headers)."""
+LAID_OVER = {"bidirectional_npo": "bidirectional"}
+"""Methods that change another one."""
 METHODS = sorted(
     file.stem
     for file in (CONFIGS / "tofu").glob("*.yaml")
@@ -67,9 +69,13 @@ VALIDATION = "validation"
 
 def method_files(name: str) -> str:
     """The method's configs, as a value of ``--sweep.config``."""
-    more = CONFIGS / f"tofu/{name}_smollm2.yaml"
-    files = [CONFIGS / f"tofu/{name}.yaml", *([more] if more.is_file() else [])]
-    return json.dumps(list(map(str, files))) if more.is_file() else str(files[0])
+    files = [
+        str(file)
+        for part in ([LAID_OVER[name], name] if name in LAID_OVER else [name])
+        for ending in ("", "_smollm2")
+        if (file := CONFIGS / f"tofu/{part}{ending}.yaml").is_file()
+    ]
+    return json.dumps(files) if len(files) > 1 else files[0]
 
 
 # ------------------------------------------------------------------------------------------ running

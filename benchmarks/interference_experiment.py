@@ -13,7 +13,8 @@ The configs are those of configs/interference; docs/interference.md says what is
 For each subject the start model is evaluated once, and for each of its forms `lit-unlearn
 interference` measures cosines, transfer and domain gap without training. Then every arm is trained,
 with the cosines of its gradients, and evaluated within the same process. No weights are kept.
-Everything continues where it stopped; --plan says what is left and for how long.
+Everything continues where it stopped; --plan says what is left and for how long, --finished reports
+on what there is (arms with fewer seeds included: the tables count them).
 
 Writes into the output folder interference.json, interference.md and pictures; --docs puts the same
 into the results section of that page, with pictures in its folder `images`.
@@ -148,7 +149,9 @@ class Experiment:
         return f"left: {parts}; {seconds / 3600:.1f} h of one core"
 
     def run(self) -> Findings:
-        """Everything that is not finished, and what was found."""
+        """What was found, after everything that is not finished, unless that is left undone."""
+        if self.given.finished:
+            return self._findings({job.folder for job in self._jobs() if not is_finished(job)}, [])
         prepare(Path(self.given.data) if self.given.data else None, self.given.model)
         self.console.print(self.estimate(), highlight=False)
         starts, measurements, runs = self.starts(), self.measurements(), self.runs()
@@ -165,15 +168,20 @@ class Experiment:
         rest = [job for job in (*measurements.values(), *runs.values()) if job not in tried]
         failures += self._do(rest)
         failed = {failure.job.folder for failure in failures}
+        return self._findings(failed, [_said(failure) for failure in failures])
+
+    def _jobs(self) -> list[Job]:
+        return [*self.starts().values(), *self.measurements().values(), *self.runs().values()]
+
+    def _findings(self, without: set[Path], failures: list[str]) -> Findings:
+        """What all jobs but some have left."""
+        measured = {arm: job.folder for arm, job in self.measurements().items()}
+        folders = {key: job.folder for key, job in self.runs().items()}
         return Findings(
-            {s: job.folder / "evaluation/test" for s, job in starts.items()},
-            [
-                Measurement(arm, job.folder)
-                for arm, job in measurements.items()
-                if job.folder not in failed
-            ],
-            {key: job.folder for key, job in runs.items() if job.folder not in failed},
-            [_said(failure) for failure in failures],
+            {subject: job.folder / "evaluation/test" for subject, job in self.starts().items()},
+            [Measurement(*found) for found in measured.items() if found[1] not in without],
+            {key: folder for key, folder in folders.items() if folder not in without},
+            failures,
         )
 
     def _do(self, jobs: list[Job]) -> list[Failure]:
@@ -197,7 +205,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/interference_experiment"))
     parser.add_argument("--subset", type=_words, default=[], help="levels of the factors, as a,b")
     parser.add_argument("--seeds", type=lambda t: [int(x) for x in t.split(",")], default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--model", default=MODELS["france"], help="start model of the topic")
     parser.add_argument("--target", default=MODELS["tofu"], help="start model of TOFU")
     parser.add_argument("--data", help="folder that stands in for the hub")
@@ -205,6 +213,9 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--gpus", type=_words, default=[])
     parser.add_argument("--fit", nargs="*", default=[], help="further options of every run, as x=y")
     parser.add_argument("--docs", type=Path, help="page whose results section is written")
+    parser.add_argument(
+        "--finished", action="store_true", help="start nothing, report on what is finished"
+    )
     parser.add_argument("--plan", action="store_true", help="say what is left, and stop")
     given = parser.parse_args(args)
     given.fit = [f"--{option}" for option in given.fit]

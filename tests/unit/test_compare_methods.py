@@ -147,6 +147,15 @@ def test_all_methods_are_compared(script: ModuleType) -> None:
     ]
 
 
+def test_a_method_is_laid_over_the_one_that_it_changes(script: ModuleType) -> None:
+    files = json.loads(script.method_files("bidirectional_npo"))
+    names = ("bidirectional", "bidirectional_npo")
+    assert [Path(file).stem for file in files] == [
+        stem for name in names for stem in (name, f"{name}_smollm2")
+    ]
+    assert Path(script.method_files("npo")).name == "npo.yaml"
+
+
 def test_ties_go_to_the_lowest_rate(script: ModuleType) -> None:
     assert script.best_rate({"1e-4": 0.5, "2e-5": 0.5, "5e-5": 0.1}) == "2e-5"
     assert script.best_rate({}) is None

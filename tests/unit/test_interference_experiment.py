@@ -59,7 +59,7 @@ if args[0] == "fit":
     settled = [{"objective": "forget", "duty": "declines", "share": 1.0, "first_token_mean": 0.9}]
     gate = folder / "preparation.json"
     gate.write_text(json.dumps({"settled": settled, "gates": 1 + gate.exists()}))
-where = folder / "evaluation" / ("test" if args[0] == "test" else "step_24")
+where = folder / "evaluation" / ("test" if args[0] == "test" else "step_16")
 shutil.copytree("template/evaluation", where, dirs_exist_ok=True)
 metrics = (where / "metrics.json").read_text().replace("0.123", str(recall))
 (where / "metrics.json").write_text(metrics)
@@ -206,6 +206,25 @@ def test_it_continues_with_what_failed(
     assert again.table == finished.table
     assert len(again.calls) == 4
     assert all({"push", "mgda"} <= set(call) for call in again.calls)
+
+
+def test_a_report_on_what_is_finished_starts_nothing(
+    script: ModuleType, finished: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first arm one seed is missing, and of one form what was measured."""
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    (Path("out/france,seed_everything=1") / "gradients.jsonl").unlink()
+    shutil.rmtree("out/france,seed_everything=1/evaluation")
+    shutil.rmtree("out/france_raw_measured")
+    found = run(script, "--finished")
+    assert found.calls == []
+    assert cells(found.table, "unified", "both", "sum")[:3:2] == ["1", "0.75"]
+    assert cells(found.table, "unified", "pull", "sum")[0] == "2"
+    assert "it broke" not in found.table
+    section = found.table.split("before training")[1].split("###")[0]
+    assert "| unified |" in section
+    assert "| raw |" not in section
 
 
 def test_the_plan(
