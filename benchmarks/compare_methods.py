@@ -18,7 +18,7 @@ one of theirs. The table has means over seeds, methods.json every run by itself.
 
 Everything continues where it stopped. Weights of runs that were not chosen are deleted. Writes into
 the output folder methods.json, methods.md, methods_scatter.png (forgetting against utility) and
-methods_parts.png (the parts of the balance); failures are listed in the table.
+methods_parts.png (the parts of the balance, and resistance); failures are listed in the table.
 
 Cost on one core of a Xeon with AMX: about 100 s for a run, 65 s for a validation, 200 s for an
 evaluation; three hours on two cores for 29 methods, and half an hour for the leaders' seeds.
@@ -46,8 +46,8 @@ from methods_report import (
 from rich.console import Console
 
 from lit_unlearn.cli_sweep import Axis, Sweep, plan
-from lit_unlearn.jobs import STAMP, Failure, Job, is_finished, run_jobs
-from lit_unlearn.sweep_table import BALANCE, EVALUATION, METRICS, evaluation_figures
+from lit_unlearn.jobs import EVALUATION, STAMP, Failure, Job, is_finished, run_jobs
+from lit_unlearn.sweep_table import BALANCE, METRICS, evaluation_figures
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = PROJECT / "configs"
@@ -198,7 +198,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("runs/methods"))
     parser.add_argument("--methods", type=lambda text: text.split(","), default=METHODS)
-    parser.add_argument("--rates", type=_floats, default=[1e-4, 2.5e-4, 6e-4, 1.5e-3])
+    parser.add_argument("--rates", type=_floats, default=[1e-4, 2.5e-4, 6e-4, 1.5e-3, 4e-3])
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--further_seeds", type=_integers, default=[1, 2])

@@ -121,7 +121,7 @@ class Experiment:
     def runs(self) -> dict[tuple[Arm, int], Job]:
         """Arm and seed -> training with evaluation."""
         jobs: dict[tuple[Arm, int], Job] = {}
-        result = f"evaluation/step_{self.given.steps}/metrics.json"
+        result = f"{self._after()}/metrics.json"
         for arm in self.arms:
             common = (*self._common(arm.subject), f"--trainer.max_steps={self.given.steps}")
             axes = (
@@ -132,6 +132,9 @@ class Experiment:
             for seed, job in zip(self.given.seeds, planned, strict=True):
                 jobs[arm, seed] = replace(job, result=result)
         return jobs
+
+    def _after(self) -> str:
+        return f"evaluation/step_{self.given.steps}"
 
     def _common(self, subject: str) -> list[str]:
         model = self.given.target if subject == "tofu" else self.given.model
@@ -181,6 +184,7 @@ class Experiment:
             {subject: job.folder / "evaluation/test" for subject, job in self.starts().items()},
             [Measurement(*found) for found in measured.items() if found[1] not in without],
             {key: folder for key, folder in folders.items() if folder not in without},
+            self._after(),
             failures,
         )
 

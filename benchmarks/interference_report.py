@@ -79,6 +79,8 @@ class Run:
     seed: int
     folder: Path
     start: Path
+    after: str
+    """Where in its folder the last evaluation is."""
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -92,8 +94,8 @@ class Run:
     @cached_property
     def outcomes(self) -> dict[str, float]:
         """The balance and its parts, and means of the cosines over pairs and steps."""
-        (after,) = (self.folder / "evaluation").glob("step_*")
-        figures = balance_figures(read_evaluation(self.start), read_evaluation(after))
+        after = read_evaluation(self.folder / self.after)
+        figures = balance_figures(read_evaluation(self.start), after)
         found = {figure.name.removeprefix("part/"): figure.value for figure in figures}
         found[COSINE] = mean([c for step in self.records for c in self.cosines(step)])
         rates = [step["conflict_rate"] for step in self.records if known(self.cosines(step))]
@@ -112,13 +114,15 @@ class Findings:
     """Subject -> folder of the start model's evaluation."""
     measurements: Sequence[Measurement]
     folders: Mapping[tuple[Arm, int], Path]
+    after: str
+    """Where in a run's folder the last evaluation is."""
     failures: Sequence[str] = ()
 
     @cached_property
     def runs(self) -> list[Run]:
         """All runs, of which nothing is read before it is asked for."""
         return [
-            Run(arm, seed, folder, self.starts[arm.subject])
+            Run(arm, seed, folder, self.starts[arm.subject], self.after)
             for (arm, seed), folder in self.folders.items()
         ]
 

@@ -11,8 +11,9 @@ from statistics import fmean
 import matplotlib
 from matplotlib.figure import Figure
 
+from lit_unlearn.jobs import EVALUATION
 from lit_unlearn.report.style import COLOURS, INK, STYLE, bare, canvas
-from lit_unlearn.sweep_table import BALANCE, EVALUATION
+from lit_unlearn.sweep_table import BALANCE
 
 TABLE = {
     "balance": BALANCE,
@@ -29,7 +30,8 @@ TABLE = {
     "neighbours refused": f"{EVALUATION}/boundary/neighbor/refused",
 }
 """Heading -> figure of the evaluation."""
-PARTS = ("forgetting", "utility", "boundary", "robustness")
+SHOWN = ("forgetting", "utility", "boundary", "robustness", "resistance to relearning")
+"""The parts of the balance, and what stands beside it."""
 
 Figures = dict[str, float | None]
 
@@ -118,7 +120,7 @@ def scatter(methods: Sequence[Method], path: Path) -> None:
         for method in methods:
             place = method.mean("forgetting"), method.mean("utility")
             if not any(map(math.isnan, place)):
-                colour = COLOURS[1] if method.name == "bidirectional" else COLOURS[0]
+                colour = COLOURS[1] if method.name.startswith("bidirectional") else COLOURS[0]
                 axes.plot(*place, "o", color=colour)
                 axes.annotate(method.name, place, (4, 3), textcoords="offset points", fontsize=8)
         axes.set_xlabel("forgetting (0: as the target, 1: nothing recalled)")
@@ -129,12 +131,12 @@ def scatter(methods: Sequence[Method], path: Path) -> None:
 
 
 def bars(methods: Sequence[Method], path: Path) -> None:
-    """The parts of the balance, one panel each; dots are single seeds."""
+    """The parts of the balance and resistance, one panel each; dots are single seeds."""
     ordered = _ordered(methods)
     with matplotlib.rc_context(STYLE):
-        picture = Figure(figsize=(11.0, 1.0 + 0.24 * len(ordered)), layout="constrained")
-        panels = picture.subplots(1, len(PARTS), sharey=True)
-        for panel, part in zip(panels, PARTS, strict=True):
+        picture = Figure(figsize=(12.5, 1.0 + 0.24 * len(ordered)), layout="constrained")
+        panels = picture.subplots(1, len(SHOWN), sharey=True)
+        for panel, part in zip(panels, SHOWN, strict=True):
             bare(panel)
             values = [method.mean(part) for method in ordered]
             drawn = [0 if math.isnan(value) else value for value in values]

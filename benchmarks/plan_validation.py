@@ -280,9 +280,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/plan_validation"))
     parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct")
     parser.add_argument("--sizes", default=",".join(SIZES))
-    parser.add_argument(
-        "--setups", default=None, help="names, separated by semicolons; default all"
-    )
+    parser.add_argument("--setups", default=";".join(SETUPS), help="names, separated by semicolons")
     parser.add_argument("--steps", type=int, default=4)
     options = parser.parse_args()
     real = Path(find_model(options.model).name)

@@ -27,7 +27,7 @@ from lit_unlearn.report.evaluation_files import (
     METRICS,
     ROWS,
     is_evaluation,
-    read_evaluation,
+    model_of,
     write_evaluation,
 )
 from lit_unlearn.report.evaluation_show import show_evaluations
@@ -219,7 +219,7 @@ def _check_folder(folder: Path, model: str) -> None:
     """One folder, one model: the evaluation of another is not overwritten."""
     if any(part.exists() and not part.is_dir() for part in (folder, *folder.parents)):
         raise InputError(f"--output {folder}: expected a folder, found a file in its place")
-    if is_evaluation(folder) and (earlier := read_evaluation(folder).model) != model:
+    if (earlier := model_of(folder)) not in (None, model):
         raise InputError(
             f"--output {folder}: expected a folder for the evaluation of {model}, found one of "
             f"{earlier} in it; give another folder, or remove this one"

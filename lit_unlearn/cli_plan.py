@@ -58,7 +58,7 @@ def _without_idle(args: Sequence[str]) -> list[str]:
     while rest:
         arg = rest.pop(0)
         name, equals, _ = arg.partition("=")
-        idle = name.startswith("--trainer.") and name.split(".")[1] in known
+        idle = name.startswith("--trainer.") and name.split(".")[1].rstrip("+") in known
         if idle or name.lstrip("-") in _OF_A_RUN:
             rest = rest if equals else rest[1:]
         else:

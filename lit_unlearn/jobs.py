@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,13 +23,15 @@ from typing import IO, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lit_unlearn.files import write_text
+from lit_unlearn.files import write_text, writing
 
 COMMAND = (sys.executable, "-m", "lit_unlearn")
-STAMP, LOG = "job.json", "output.log"
-"""In a job's folder: with what it was finished, and what it printed."""
+STAMP, LOG, EVALUATION = "job.json", "output.log", "evaluation"
+"""In a job's folder: with what it was finished, what it printed, and what others measured of it."""
 _POLL = 0.1
 """Seconds between two looks at the running processes."""
+_GRACE = 60.0
+"""Seconds that a process has to write a checkpoint when it is stopped."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,10 @@ def run_jobs(
     pool = _Pool(at_once, gpus)
     failures: list[Failure] = []
     seconds: list[float] = []
-    with _progress(console or Console(stderr=True), what, len(jobs)) as told:
+    with (
+        _ended_by_sigterm(),
+        _progress(console or Console(stderr=True), what, len(jobs)) as told,
+    ):
         if before := len(jobs) - len(waiting):
             told(before, f"{before} of {len(jobs)} {what} were finished before")
         try:
@@ -140,6 +148,23 @@ def run_jobs(
         finally:
             pool.stop()
     return failures
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM, as a cluster sends it, ends this process and what it started like Ctrl-C does."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Ended(NamedTuple):
@@ -192,7 +217,10 @@ class _Pool:
 
     def start(self, job: Job) -> None:
         """Start a job in a clean state: what an earlier attempt left does not count."""
-        job.folder.mkdir(parents=True, exist_ok=True)
+        with writing(job.folder):
+            job.folder.mkdir(parents=True, exist_ok=True)
+        if (job.folder / STAMP).is_file():  # finished, with other settings
+            shutil.rmtree(job.folder / EVALUATION, ignore_errors=True)
         for name in (STAMP, job.result):
             (job.folder / name).unlink(missing_ok=True)
         gpu = self.gpus.pop(0) if self.gpus else None
@@ -203,6 +231,7 @@ class _Pool:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # the terminal's Ctrl-C reaches this process alone
         )
         self.running.append(_Running(job, process, log, gpu, stamp(job), time.monotonic()))
 
@@ -222,12 +251,13 @@ class _Pool:
         return [_outcome(run) for run in over]
 
     def stop(self) -> None:
-        """End what still runs: after an interrupt."""
+        """End what still runs, by one signal, at which training writes a checkpoint."""
         for run in self.running:
             run.process.terminate()
+        until = time.monotonic() + _GRACE
         for run in self.running:
             try:
-                run.process.wait(timeout=10)
+                run.process.wait(timeout=max(0.0, until - time.monotonic()))
             except subprocess.TimeoutExpired:
                 run.process.kill()
             run.log.close()

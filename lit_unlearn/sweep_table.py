@@ -14,11 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lit_unlearn.files import write_text
-from lit_unlearn.jobs import Failure, Job
+from lit_unlearn.jobs import EVALUATION, Failure, Job
 
 SUMMARY = "summary.json"
-EVALUATION = "evaluation"
-"""Folder of an evaluation within that of its run."""
 METRICS = "metrics.json"
 SWEEP_SCHEMA = 1
 """Of ``sweep.json``; raised when a key changes its name or meaning."""
@@ -77,7 +75,14 @@ def evaluation_figures(folder: Path) -> dict[str, float | None]:
 def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {"run": {}, "objectives": [], "balance": [], "suites": []}
-    content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        from lit_unlearn.schema import InputError  # imports torch
+
+        raise InputError(
+            f"{file}: expected JSON, found: {error}; remove the file and start the command again"
+        ) from None
     return content
 
 

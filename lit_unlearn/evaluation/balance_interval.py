@@ -72,7 +72,9 @@ def share(after: Array, before: Array) -> Array:
 def intervals(parts: Mapping[str, Array]) -> dict[str, Interval]:
     """95 % percentile intervals of the parts, and of their harmonic mean as ``balance``.
 
-    A part that is undefined in more than 1 resample of 20 gets none, and neither does the balance.
+    A part that is undefined in more than 1 resample of 20 gets none, and neither does the balance;
+    nor does one that is the same in all, such as a recall of 0 in every row: that no resample
+    differs does not make it certain.
 
     Args:
         parts: Name -> ``[R]`` values.
@@ -85,5 +87,6 @@ def intervals(parts: Mapping[str, Array]) -> dict[str, Interval]:
         known = values[~np.isnan(values)]
         if len(known) >= LEVEL * len(values):
             low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-            found[name] = Interval(float(low), float(high))
+            if known.min() < known.max():
+                found[name] = Interval(float(low), float(high))
     return found

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -47,11 +48,14 @@ _SOURCES = {
 def balance_figures(start: EvaluationRecord, model: EvaluationRecord) -> list[Figure]:
     """The balanced score of a model and its parts (``part/...``), relative to the start model.
 
-    Empty where a part has no figure in one of the two evaluations; see `missing_figures`.
+    Figures that only one of the two evaluations has play no part. Empty where a part has none in
+    both; see `missing_figures`.
     """
+    start, model = _shared(start, model), _shared(model, start)
     if missing_figures(start) or missing_figures(model):
         return []
     found = balance(measured(start), measured(model))
+    other = _other_rows(start, model)
     note = "; ".join(found.notes)
     unit = "0 to 1, relative to the start model"
     parts = {
@@ -66,9 +70,36 @@ def balance_figures(start: EvaluationRecord, model: EvaluationRecord) -> list[Fi
     figures = []
     for name, value in parts.items():
         low, high = (None, None) if math.isnan(value) else ends.get(name.removeprefix(_PART), _NONE)
-        why = note if math.isnan(value) else ""
+        why = note if math.isnan(value) else other
         figures.append(Figure(name, value, unit, rows, low, high, "higher", why))
     return [*figures, *_resistance(start, model, unit)]
+
+
+def _shared(record: EvaluationRecord, other: EvaluationRecord) -> EvaluationRecord:
+    """An evaluation with those figures only that another one has as well."""
+    names = {
+        (name, figure.name) for name, suite in other.suites.items() for figure in suite.figures
+    }
+    suites = {
+        name: replace(suite, figures=[f for f in suite.figures if (name, f.name) in names])
+        for name, suite in record.suites.items()
+    }
+    return replace(record, suites=suites)
+
+
+def _other_rows(start: EvaluationRecord, model: EvaluationRecord) -> str:
+    """A note where the two did not answer the same questions; empty where they did."""
+    counts = [[(f.name, f.count) for f in _used(record)] for record in (start, model)]
+    ids = [
+        {
+            name: {(row.group, row.row_id) for row in suite.rows}
+            for name, suite in own.suites.items()
+        }
+        for own in (start, model)
+    ]
+    if counts[0] == counts[1] and all(ids[0][name] == ids[1][name] for name in ids[1]):
+        return ""
+    return "the start model was asked other rows: evaluate both with the same settings"
 
 
 def _resistance(start: EvaluationRecord, model: EvaluationRecord, unit: str) -> list[Figure]:

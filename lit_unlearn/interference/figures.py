@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import stats
 from torch import Tensor
 
 from lit_unlearn.gradients.diagnostics import at_rest, cosines, norms, without
@@ -36,7 +38,7 @@ class Line(NamedTuple):
     """Answer tokens of each objective in a batch, or in all."""
     value: float
     low: float = math.nan
-    """Ends of a 95 % interval: bootstrap over batches."""
+    """Ends of a 95 % interval: bootstrap over batches, see `expanded`."""
     high: float = math.nan
     samples: int = 0
     """Batches, or rows of the smaller domain."""
@@ -57,20 +59,26 @@ def lines_of(name: str, found: Measured, objectives: Sequence[str]) -> list[Line
     ]
 
 
-def masked_cosines(gramians: Tensor) -> Tensor:
+def masked_cosines(gramians: Tensor, share: float) -> Tensor:
     """``[K, G + 1, M, M]`` cosines; NaN for objectives whose gradient is at rest.
 
     Args:
         gramians: ``[K, G + 1, M, M]``, the whole model last.
+        share: Of the largest norm, below which a gradient is at rest (see `at_rest`).
     """
-    return cosines(without(gramians, at_rest(gramians[:, -1])[:, None]))
+    return cosines(without(gramians, at_rest(gramians[:, -1], share)[:, None]))
 
 
 def resting(found: Measured, objectives: Sequence[str]) -> list[str]:
     """Objectives whose gradient was at rest in some batch."""
     still = torch.zeros(len(objectives), dtype=torch.bool)
     for gramians in found.gramians.values():
-        still |= masked_cosines(gramians)[:, -1].diagonal(dim1=-2, dim2=-1).isnan().any(0)
+        still |= (
+            masked_cosines(gramians, found.rest_share)[:, -1]
+            .diagonal(dim1=-2, dim2=-1)
+            .isnan()
+            .any(0)
+        )
     return [name for name, rests in zip(objectives, still.tolist(), strict=True) if rests]
 
 
@@ -88,7 +96,10 @@ def difference_lines(
         return []
     one, two = before[0].representation, after[0].representation
     size = max(measured[one].gramians)
-    values = [masked_cosines(measured[name].gramians[size])[:, -1] for name in (one, two)]
+    values = [
+        masked_cosines(found.gramians[size], found.rest_share)[:, -1]
+        for found in (measured[one], measured[two])
+    ]
     names = list(dict.fromkeys(line.first for line in after if line.figure == "gradient norm"))
     found = []
     for i, j in pairs(names):
@@ -107,13 +118,13 @@ def difference_lines(
 def _cosine_lines(name: str, found: Measured, objectives: Sequence[str]) -> Iterator[Line]:
     places = [*found.groups, WHOLE]
     for size, gramians in found.gramians.items():
-        values = masked_cosines(gramians)
+        values = masked_cosines(gramians, found.rest_share)
         for index, objective in enumerate(objectives):
             lengths = norms(gramians[:, -1])[:, index].tolist()
             yield _line(name, "gradient norm", objective, "", WHOLE, size, lengths)
         rates = []
         for batch in values[:, -1]:
-            known = _finite(torch.stack([batch[i, j] for i, j in pairs([*objectives])] or [batch]))
+            known = [c for i, j in pairs([*objectives]) for c in _finite(batch[i, j])]
             rates += [_mean([float(v < 0) for v in known])] if known else []
         yield _line(name, "share of conflicting pairs", "", "", WHOLE, size, rates)
         for i, j in pairs([*objectives]):
@@ -129,18 +140,43 @@ def _transfer_lines(name: str, found: Measured, objectives: Sequence[str]) -> It
     if found.transfer is None or found.expected is None:
         return
     size = max(found.gramians)
-    kinds = {
-        "loss change": found.transfer,
-        "loss change, first order": found.expected,
-        "shared gain": shared_gain(found.transfer),
-    }
-    at_rest = resting(found, objectives)
-    for figure, values in kinds.items():
-        for i, first in enumerate(objectives):
-            for j, second in enumerate(objectives):
-                rests = first in at_rest or (second in at_rest and figure == "shared gain")
-                known = [] if rests else _finite(values[:, i, j])
+    kinds = {"loss change": found.transfer, "loss change, first order": found.expected}
+    still = resting(found, objectives)
+    for i, first in enumerate(objectives):
+        for j, second in enumerate(objectives):
+            for figure, values in kinds.items():
+                known = [] if first in still else _finite(values[:, i, j])
                 yield _line(name, figure, first, second, "", size, known)
+    yield from _gain_lines(name, size, found.transfer, objectives, still)
+
+
+def _gain_lines(
+    name: str, size: int, changes: Tensor, objectives: Sequence[str], still: Sequence[str]
+) -> Iterator[Line]:
+    """The shared gain of the mean changes: a mean of ratios would be that of the smallest gain.
+
+    Args:
+        name: The representation.
+        size: Answer tokens of each objective in a batch.
+        changes: ``[K, M, M]``, see `transfer_matrix`.
+        objectives: Their names.
+        still: Those at rest, which have none.
+    """
+    batches, count = len(changes), len(objectives)
+    table = changes.double().reshape(batches, -1).numpy().T
+    table = table[:, np.lexsort(table)]
+    drawn = torch.from_numpy(resampled_means(table, np.random.default_rng(0), RESAMPLES).T)
+    gains = shared_gain(drawn.reshape(-1, count, count))
+    values = shared_gain(changes.double().mean(dim=0))
+    for i, first in enumerate(objectives):
+        for j, second in enumerate(objectives):
+            line = Line(name, "shared gain", first, second, "", size, math.nan)
+            if first not in still and second not in still:
+                line = line._replace(value=float(values[i, j]), samples=batches)
+                if batches > 1 and gains[:, i, j].isfinite().all():
+                    low, high = _ends(gains[:, i, j].numpy(), batches)
+                    line = line._replace(low=low, high=high)
+            yield line
 
 
 def _gap_lines(name: str, found: Measured, objectives: Sequence[str]) -> Iterator[Line]:
@@ -173,6 +209,27 @@ def _gap_lines(name: str, found: Measured, objectives: Sequence[str]) -> Iterato
                 yield Line(name, figure, first, second, "", size, value, samples=count)
 
 
+def expanded(count: int) -> float:
+    """The share of resampled means that a 95 % interval has to hold with so few values.
+
+    Percentiles of a bootstrap are too narrow for few values, by a factor of sqrt((n - 1) / n) and
+    the difference between Student's distribution and the normal one. Taken further out they make
+    up for it, down to about five values; of two or three they end at the values themselves
+    (Hesterberg 2015, doi 10.1080/00031305.2015.1089789, section 3.2, "expanded percentile").
+
+    Args:
+        count: At least 2.
+    """
+    further = math.sqrt(count / (count - 1)) * stats.t.ppf((1 + LEVEL) / 2, count - 1)
+    return float(2 * stats.norm.cdf(further) - 1)
+
+
+def _ends(drawn: NDArray[np.float64], count: int) -> tuple[float, float]:
+    outside = (1 - expanded(count)) / 2
+    low, high = np.quantile(drawn, [outside, 1 - outside])
+    return float(low), float(high)
+
+
 def _line(
     name: str,
     figure: str,
@@ -183,7 +240,9 @@ def _line(
     values: Sequence[float],
 ) -> Line:
     """The mean of one value per batch, with its interval."""
-    low, high = bootstrap_mean(values) if len(values) > 1 else (math.nan, math.nan)
+    low = high = math.nan
+    if len(values) > 1:
+        low, high = bootstrap_mean(values, level=expanded(len(values)))
     mean = _mean(values)
     return Line(name, figure, first, second, where, tokens, mean, low, high, len(values))
 
@@ -205,5 +264,4 @@ def _difference(first: Sequence[float], second: Sequence[float]) -> tuple[float,
     one, two = (
         resampled_means(np.asarray([sorted(side)]), rng, RESAMPLES)[0] for side in (first, second)
     )
-    low, high = np.quantile(two - one, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    return _ends(two - one, min(len(first), len(second)))

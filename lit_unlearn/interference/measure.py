@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_unlearn.gradients.collect import Gradient, add_to
+from lit_unlearn.gradients.diagnostics import AT_REST, AT_REST_HALF
 from lit_unlearn.gradients.gramian import gramian
 from lit_unlearn.gradients.transfer import first_order, transfer_matrix
 from lit_unlearn.interference.batches import Batches, Rows, Stream
@@ -80,6 +81,8 @@ class Measured:
     seen: dict[str, set[str]] = field(default_factory=dict)
     """Ids of those rows."""
     remarks: list[str] = field(default_factory=list)
+    rest_share: float = AT_REST
+    """Of the largest norm, below which a gradient is rounding."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ def measure(subject: Subject, rows: Rows, amounts: Amounts, advance: Advance) ->
         advance: Told of the progress.
     """
     names = list(subject.objectives)
-    found = Measured()
+    half = any(parameter.dtype != torch.float32 for parameter in subject.parameters)
+    found = Measured(rest_share=AT_REST_HALF if half else AT_REST)
     for size in amounts.sizes:
         stream, grams = Stream(rows, size), []
         for index in range(amounts.batches):

@@ -72,6 +72,15 @@ def is_evaluation(folder: Path) -> bool:
     return (folder / METRICS).is_file()
 
 
+def model_of(folder: Path) -> str | None:
+    """The model of an evaluation; None where there is none, or its file is damaged."""
+    try:
+        content = json.loads((folder / METRICS).read_text("utf-8"))
+        return str(content["model"])
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return None
+
+
 def read_evaluation(folder: Path) -> EvaluationRecord:
     """Read what `write_evaluation` wrote.
 

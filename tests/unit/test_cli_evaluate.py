@@ -14,7 +14,7 @@ from lit_unlearn import cli_evaluate, cli_models, cli_suites
 from lit_unlearn.__main__ import main
 from lit_unlearn.evaluation.probes import Subject
 from lit_unlearn.evaluation.suites.boundary import Boundary
-from lit_unlearn.report.evaluation_files import METRICS, read_evaluation
+from lit_unlearn.report.evaluation_files import METRICS, ROWS, read_evaluation
 
 SMALL = ["--suites.boundary.max_new_tokens=1", "--limit=2", "--device=cpu"]
 BOUNDARY = ["evaluate", "random-tiny", "--suite=boundary", *SMALL]
@@ -303,3 +303,13 @@ def test_another_models_folder_is_not_overwritten(
     file = Path(earlier, METRICS)
     file.write_text(file.read_text("utf-8").replace('"random-tiny"', '"another"'), "utf-8")
     assert "found one of another in it" in refused(*BOUNDARY, "--output", earlier)
+
+
+@pytest.mark.parametrize("damaged", [METRICS, ROWS])
+def test_damaged_files_are_made_again_by_the_same_command(earlier: str, damaged: str) -> None:
+    """As a kill between the two leaves them where the suites have changed, or half of one."""
+    before = read_evaluation(Path(earlier))
+    Path(earlier, damaged).write_text("{", "utf-8")
+    assert main([*BOUNDARY, "--output", earlier]) == 0
+    after = read_evaluation(Path(earlier))
+    assert after.suites["boundary"].rows == before.suites["boundary"].rows

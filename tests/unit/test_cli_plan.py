@@ -26,6 +26,7 @@ def test_rows_are_measured_and_the_tiny_model_fits(
 ) -> None:
     output = tmp_path / "plan.json"
     options = ["--device=cpu-core", "--memory=1", f"--output={output}", "--trainer.logger=false"]
+    options += ["--trainer.callbacks+=Resumable"]  # of a run, and none of the plan's
     assert main([*SMOKE, *options]) == 0
     found = planned(output)
     assert found["fits"] is True

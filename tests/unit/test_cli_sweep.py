@@ -151,6 +151,13 @@ def test_an_evaluation_is_in_the_table() -> None:
     }
 
 
+def test_a_damaged_evaluation_is_named(tmp_path: Path) -> None:
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation/metrics.json").write_text("{", "utf-8")
+    with pytest.raises(InputError, match=r"evaluation/metrics.json: expected JSON"):
+        figures(tmp_path)
+
+
 def test_the_parent_does_not_import_torch() -> None:
     code = (
         "import sys; from lit_unlearn.cli_sweep import parse, plan; import lit_unlearn.sweep_table;"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -141,3 +145,40 @@ def test_time_left() -> None:
     assert time_left([80.0, 120.0], 3, 2) == "about 3 min left"
     assert time_left([100.0], 80, 2) == "about 1 h 7 min left"
     assert time_left([100.0], 0, 1) == ""
+
+
+def test_an_evaluation_of_earlier_weights_is_removed(tmp_path: Path) -> None:
+    """It would stand beside the new run's figures; that of a run that was cut off stays."""
+    run(job(tmp_path / "a", "works", "--lr=1"))
+    (tmp_path / "a/evaluation").mkdir()
+    (tmp_path / "a" / STAMP).rename(tmp_path / "a/kept")
+    run(job(tmp_path / "a", "works", "--lr=1"))
+    assert (tmp_path / "a/evaluation").is_dir()
+    run(job(tmp_path / "a", "works", "--lr=2"))
+    assert not (tmp_path / "a/evaluation").exists()
+
+
+def test_sigterm_ends_what_was_started(tmp_path: Path) -> None:
+    """As a cluster sends it, to the parent alone: exit status 143, and no child goes on."""
+    child = """
+import os, pathlib, sys, time
+pathlib.Path(sys.argv[1], "pid").write_text(str(os.getpid()))
+time.sleep(60)
+"""
+    parent = f"""
+import sys
+from pathlib import Path
+from lit_unlearn import jobs
+jobs.COMMAND = (sys.executable, "-S", "-c", {child!r})
+folder = Path({str(tmp_path / "a")!r})
+jobs.run_jobs([jobs.Job("a", folder, (str(folder),), "result.json")])
+"""
+    process = subprocess.Popen([sys.executable, "-c", parent], stderr=subprocess.DEVNULL)
+    written = tmp_path / "a/pid"
+    until = time.monotonic() + 60
+    while not (written.exists() and written.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(written.read_text()), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -179,7 +180,8 @@ def measured_rows(recalls: list[float], attempts: list[list[float]]) -> Evaluati
     return EvaluationRecord("m", "f", records)
 
 
-def test_intervals_hold_the_values_and_those_of_constants_are_points() -> None:
+def test_intervals_hold_the_values_and_constants_have_none() -> None:
+    """No resample of rows that are all alike differs, which makes nothing certain."""
     start = measured_rows([1.0] * 40, [[1.0, 1.0]] * 40)
     model = measured_rows([1.0, 0.0, 0.0, 0.0] * 10, [[1.0, 0.0], [0.0, 0.0]] * 20)
     found = {f.name: f for f in balance_figures(start, model)}
@@ -189,17 +191,38 @@ def test_intervals_hold_the_values_and_those_of_constants_are_points() -> None:
         assert low is not None
         assert high is not None
         assert 0.5 < low < value < high <= 1
-    assert (found["part/utility"].low, found["part/boundary"].high) == (1.0, 1.0)
+    assert (found["part/utility"].low, found["part/boundary"].high) == (None, None)
     low, high = bootstrap_mean([0.0, 1.0, 1.0, 1.0] * 10)  # 1 - recall, the start model's being 1
     forgetting = found["part/forgetting"]
     assert (forgetting.low, forgetting.high) == pytest.approx((low, high), abs=0.06)
 
 
 def test_the_models_rows_are_drawn_together() -> None:
-    """Equal models: what is left is 1 in every resample, though the recall itself varies."""
-    same = measured_rows([1.0, 0.0] * 20, [[1.0], [0.0]] * 20)
-    forgetting = balance_figures(same, same)[1]
-    assert (forgetting.name, forgetting.low, forgetting.high) == ("part/forgetting", 0.0, 0.0)
+    """Half of what either model recalls: .5 in every resample, though the recall itself varies."""
+    start = measured_rows([1.0, 0.0] * 20, [[1.0], [0.0]] * 20)
+    half = measured_rows([0.5, 0.0] * 20, [[0.5], [0.0]] * 20)
+    apart = measured_rows([0.0, 0.5] * 20, [[0.0], [0.5]] * 20)
+    together, other = (balance_figures(start, model)[1] for model in (half, apart))
+    assert (together.name, together.value, together.low) == ("part/forgetting", 0.5, None)
+    assert other.low is not None
+    assert other.low < 0.4
+
+
+def test_other_rows_than_the_start_models_are_noted() -> None:
+    start = measured_rows([1.0] * 40, [[1.0, 1.0]] * 40)
+    fewer = measured_rows([1.0, 0.0] * 10, [[1.0, 0.0]] * 20)
+    assert "asked other rows" in balance_figures(start, fewer)[0].note
+    assert balance_figures(start, start)[0].note == ""
+
+
+def test_figures_of_one_evaluation_alone_play_no_part() -> None:
+    """TOFU's utility in the start model alone: both are measured by general questions, 1 and 1."""
+    start = measured_rows([1.0] * 40, [[1.0, 1.0]] * 40)
+    more = evaluation(tofu=[figure("model_utility", 0.2)]).suites
+    start = replace(start, suites={**start.suites, **more})
+    model = measured_rows([1.0, 0.0] * 20, [[1.0, 0.0]] * 40)
+    found = {f.name: f for f in balance_figures(start, model)}
+    assert found["part/utility"].value == 1.0
 
 
 def test_the_utility_of_tofu_is_drawn_within_its_groups() -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from lit_unlearn.gradients.diagnostics import AT_REST, AT_REST_HALF
 from lit_unlearn.interference.figures import (
     difference_lines,
+    expanded,
     lines_of,
     masked_cosines,
     resting,
 )
 from lit_unlearn.interference.measure import Measured
 from lit_unlearn.interference.page import read_figures, write_figures
+from lit_unlearn.metrics.statistics import bootstrap_mean
 from lit_unlearn.schema import InputError
 
 NAMES = ["a", "b"]
@@ -66,7 +70,7 @@ def test_means_and_shares_by_hand() -> None:
 def test_gradients_at_rest_have_no_cosine(scale: float) -> None:
     """b has a norm of 1e-8 beside 1; scaled down, both are rounding."""
     still = Measured(("block.00",), {8: gramians([0.9], norm=1e-8) * scale})
-    assert masked_cosines(still.gramians[8])[0, :, 0, 1].isnan().all()
+    assert masked_cosines(still.gramians[8], AT_REST)[0, :, 0, 1].isnan().all()
     assert resting(still, NAMES) == (["b"] if scale == 1.0 else ["a", "b"])
     assert resting(measured([0.1]), NAMES) == []
 
@@ -93,3 +97,46 @@ def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
         read_figures(tmp_path)
     with pytest.raises(InputError, match=r"lit-unlearn interference`, found none"):
         read_figures(tmp_path / "elsewhere")
+
+
+def test_gradients_that_bfloat16_rounds_have_no_cosine() -> None:
+    """b has 1 % of the norm of a: a direction in float32, rounding in bfloat16."""
+    one = gramians([0.9], norm=0.01)
+    assert masked_cosines(one, AT_REST)[0, -1, 0, 1] == pytest.approx(0.9)
+    assert resting(Measured(("block.00",), {8: one}, rest_share=AT_REST_HALF), NAMES) == ["b"]
+
+
+def test_one_objective_has_no_pairs_in_conflict() -> None:
+    """A single objective has no pair, so no share of pairs."""
+    alone = Measured(("block.00",), {8: gramians([0.5, 0.5])[..., :1, :1]}, states={}, tokens={})
+    (line,) = [x for x in lines_of("raw", alone, ["a"]) if x.figure == "share of conflicting pairs"]
+    assert math.isnan(line.value)
+    assert line.samples == 0
+
+
+def test_shared_gain_is_that_of_the_mean_changes() -> None:
+    """Own steps gain 1, 1 and .00001, steps for a give b .2 each: .6 / 2.00001, not 6,667."""
+    found = measured([0.1, 0.2, 0.3])
+    own, given = [-1.0, -1.0, -1e-5], [-0.2, -0.2, -0.2]
+    found.transfer = torch.tensor([[[-1.0, g], [0.0, o]] for o, g in zip(own, given, strict=True)])
+    found.expected = found.transfer
+    lines = {
+        (x.first, x.second): x for x in lines_of("raw", found, NAMES) if x.figure == "shared gain"
+    }
+    assert lines["a", "b"].value == pytest.approx(0.6 / 2.00001)
+    assert lines["b", "a"].value == 0.0
+    assert lines["a", "a"].value == lines["b", "b"].value == 1.0
+    assert lines["a", "b"].samples == 3
+
+
+@pytest.mark.parametrize("count", [5, 12])
+def test_intervals_of_few_batches_cover_the_mean(count: int) -> None:
+    """Of 300 samples of a normal distribution; plain percentiles cover about .83 and .91."""
+    samples = np.random.default_rng(0).normal(size=(300, count)).tolist()
+    ends = [bootstrap_mean(row, level=expanded(count), resamples=500) for row in samples]
+    plain = [bootstrap_mean(row, resamples=500) for row in samples]
+    covered, too_few = (
+        np.mean([low <= 0 <= high for low, high in found]) for found in (ends, plain)
+    )
+    assert 0.9 < covered < 0.98
+    assert too_few < covered
