@@ -5,7 +5,7 @@
 
 For each method and each learning rate that it tries, SmolLM2-135M forgets TOFU's forget01 from the
 same target, with the same rows, rows in a step and number of steps (configs/tofu/base.yaml,
-smollm2.yaml, then the method's file). Bidirectional distillation reads half of its rows behind
+smollm2.yaml, then the method's file). Bidirectional distillation reads 43 % of its rows behind
 prefills.
 
 How the learning rate is chosen: on one grid, from its middle, by climbing as long as the balance

@@ -7,6 +7,8 @@ help, version and typing errors answer at once (importing torch and Lightning ta
 from __future__ import annotations
 
 import errno
+import os
+import select
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -49,6 +51,9 @@ COMMANDS = {
     "consolidate": Command(
         "one checkpoint file out of a folder of slices", "lit_unlearn.parallel.consolidate:main"
     ),
+    "cache": Command(
+        "check the teacher caches on disk, and list them", "lit_unlearn.cli_cache:main"
+    ),
     "methods": Command("list objectives and weightings", "lit_unlearn.methods_card:main"),
     "fetch": Command(
         "bring a small real model where the hub cannot be reached", "lit_unlearn.models.fetch:main"
@@ -63,9 +68,34 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The arguments after the program's name; None takes them from the command line.
 
     Returns:
-        The exit status: 0 for success, 2 for unusable input, 130 after an interrupt.
+        The exit status: 0 for success, 1 where the output's reader has gone, 2 for unusable input,
+        130 after an interrupt.
     """
+    if args is None and not sys.flags.safe_path:
+        sys.path.append("")  # classes of one's own, as with `python -m lit_unlearn`
     given = list(sys.argv[1:] if args is None else args)
+    try:
+        try:
+            return _dispatch(given)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_has_gone():
+            raise
+        # the interpreter would say so once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _reader_has_gone() -> bool:
+    """Whether the output is a pipe without reader, as in `lit-unlearn methods | head -1`."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return bool(poll.poll(0))
+
+
+def _dispatch(given: list[str]) -> int:
+    """Answer at once, or run a subcommand; see `main`."""
     if not given or given[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if given else 2

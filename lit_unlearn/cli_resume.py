@@ -63,7 +63,7 @@ def make_resumable(trainer: dict[str, Any], settings: str, given: str | None) ->
                 callback.claim(root)
     # the others do what they do after a step, and at the end, before this one counts it as done
     callbacks.sort(key=lambda callback: isinstance(callback, Resumable))
-    saved = None if given is not None else find_saved(root, settings, digests=first)
+    saved = None if given is not None else find_saved(root, settings)
     if saved is not None and first:
         Console(stderr=True).print(
             f"Going on after step {saved.step} of {trainer.get('max_steps')}, from {saved.folder}; "

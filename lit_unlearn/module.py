@@ -136,7 +136,7 @@ class UnlearnModule(LightningModule):
         """Load student and teacher, once, and shard them alike if the strategy shards."""
         if self.student is not None:
             return
-        self.student = self._sharded(load_student(self.source))
+        self.student = self._sharded(load_student(self.source, sliced=self.sharding is not None))
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(self.source)
         if self.teacher is not None:
             self.teacher.attach(self.student, self.source)
@@ -173,7 +173,9 @@ class UnlearnModule(LightningModule):
             self.gate,
             Path(trainer.default_root_dir),
             self.source,
-            lambda: self._sharded(load_base(self.source)).to(self.device),
+            lambda: self._sharded(load_base(self.source, sliced=self.sharding is not None)).to(
+                self.device
+            ),
             trainer.max_steps,
         )
         with trainer.precision_plugin.forward_context():

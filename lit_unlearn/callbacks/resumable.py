@@ -19,6 +19,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from lit_unlearn.callbacks.saved import STATE, UNFINISHED, Saved, read_saved, seal
 from lit_unlearn.files import refusal, writing
+from lit_unlearn.parallel.ranks import gather
 from lit_unlearn.schema import InputError, check_number
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Resumable(Callback):
         """What the run is set to: a checkpoint of other settings is not used."""
         self._lock: int | None = None
         self._signal: int | None = None
-        self._random: torch.Tensor | None = None
+        self._random: list[torch.Tensor] = []
         self._since = 0.0
         self._saved: list[Saved] = []
 
@@ -106,11 +107,11 @@ class Resumable(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """The random state, for models with dropout, beside what a run without this reads as well.
+        """All processes' random states, for dropout, beside what a run without this reads as well.
 
         Lightning counts as if checkpoints were made before a step's figures are logged.
         """
-        checkpoint["random_state"] = torch.get_rng_state()
+        checkpoint["random_states"] = gather(torch.get_rng_state())
         if self._saving:
             checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
@@ -118,14 +119,14 @@ class Resumable(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]
     ) -> None:
         """Keep the random state until training goes on: what comes before may draw as well."""
-        self._random = checkpoint.get("random_state")
+        self._random = checkpoint.get("random_states", [])
 
     _saving = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up the random state, and listen to signals."""
-        if self._random is not None and trainer.world_size == 1:
-            torch.set_rng_state(self._random.cpu())
+        if len(self._random) == trainer.world_size:
+            torch.set_rng_state(self._random[trainer.global_rank].cpu())
         self._since = time.monotonic()
         self._saved = self._kept(trainer) if trainer.is_global_zero else []
         self._signal = None

@@ -61,20 +61,19 @@ def seal(part: Path, step: int, settings: str, log_version: str | int | None) ->
     return saved
 
 
-def find_saved(root: Path, settings: str = "", *, digests: bool = True) -> Saved | None:
+def find_saved(root: Path, settings: str = "") -> Saved | None:
     """The newest whole checkpoint of an unfinished run, or None.
 
     Args:
         root: The run's folder.
         settings: What the run is set to; a checkpoint of another run is not used.
-        digests: Compare the files' contents, not only their sizes.
 
     Raises:
         InputError: There are checkpoints, and none is as it was written.
     """
     found = sorted((root / UNFINISHED).glob("step_*"), key=_number, reverse=True)
     for folder in found:
-        saved = read_saved(folder, digests=digests)
+        saved = read_saved(folder)
         if saved is None:
             log.warning("%s: not as it was written, by its SHA-256; not used.", folder)
         elif saved.settings != settings:

@@ -18,19 +18,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_unlearn.files import user_cache
 from lit_unlearn.models.cache_head import Head, Speaker, head_inputs, unsuitable
 from lit_unlearn.models.cache_rows import Row, collect, in_batches, padded, row_key, sequences
 from lit_unlearn.models.cache_store import Entry, Store
-from lit_unlearn.parallel.ranks import on_first, rank, share, world_size
+from lit_unlearn.parallel.ranks import base_model, on_first, rank, share, world_size
 from lit_unlearn.schema import InputError, Tokens
 
 _SHARD_TOKENS = 2**17
@@ -108,7 +109,7 @@ def cached(
     """
     with console.status("teacher cache: collecting rows"):
         rows = collect(requests)
-    store, head = Store(folder), Head(teacher.model())
+    store, head = Store(folder, _name(teacher.model())), Head(teacher.model())
     with _locked(store):
         missing = []
         for key, row in rows.items():
@@ -150,6 +151,12 @@ def cache_folder(root: Path | None, content: Sequence[object]) -> Path:
     described = repr((*content, autocast, transformers.__version__))
     name = hashlib.sha256(described.encode()).hexdigest()[:16]
     return (user_cache() / "teacher" if root is None else root.expanduser()) / name
+
+
+def _name(model: nn.Module) -> str:
+    """Hub id or folder of a teacher's model; its class where it was loaded from neither."""
+    config: Any = getattr(base_model(model), "config", None)
+    return getattr(config, "name_or_path", "") or type(model).__name__
 
 
 # ------------------------------------------------------------------------------------ the build

@@ -63,13 +63,15 @@ class Store:
 
     Args:
         folder: Where the shards are; made if it is missing.
+        teacher: Whose hidden states they are, for people to read; what the index says wins.
 
     Raises:
         InputError: The folder cannot be made, or what is in it is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, teacher: str = "") -> None:
         self.folder = folder
+        self.teacher = teacher
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -142,8 +144,10 @@ class Store:
         if not file.exists():
             return {}
         try:
-            shards: dict[str, str] = json.loads(file.read_text("utf-8"))["shards"]
+            index: dict[str, Any] = json.loads(file.read_text("utf-8"))
+            shards: dict[str, str] = index["shards"]
             if all(re.fullmatch(r"\d{5,20}[.]safetensors", name) for name in shards):
+                self.teacher = str(index.get("teacher", self.teacher))
                 return dict(shards.items())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
@@ -207,7 +211,8 @@ class Store:
         digest = _digest(temporary)
         temporary.replace(self.folder / name)
         shards = {**self._shards, name: digest}
-        write_text(self.folder / INDEX_FILE, json.dumps({"shards": shards}, indent=1))
+        index = {"teacher": self.teacher, "shards": shards}
+        write_text(self.folder / INDEX_FILE, json.dumps(index, indent=1))
         self._shards = shards
         self._learn(name)
 

@@ -14,6 +14,7 @@ from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.loading import DType, ModelSource, load_base
 from lit_unlearn.models.reading import FrozenReader, evaluating
 from lit_unlearn.models.teacher import Teacher, attached, check_vocabulary
+from lit_unlearn.parallel.ranks import is_sharded
 from lit_unlearn.schema import InputError, Tokens
 
 
@@ -63,10 +64,12 @@ class ContrastTeacher(Teacher):
     def attach(self, student: nn.Module, source: ModelSource) -> None:
         """See `Teacher.attach`."""
         other = ModelSource(self.path, dtype=source.dtype, attention=source.attention)
-        reinforced = load_base(other, self.dtype)
+        sliced = is_sharded(student)
+        reinforced = load_base(other, self.dtype, sliced=sliced)
         check_vocabulary(reinforced, student, self)
         self._reinforced = reinforced.requires_grad_(False).eval()
-        self._base = load_base(source, self.dtype).requires_grad_(False).eval()
+        base = load_base(source, self.dtype, sliced=sliced)
+        self._base = base.requires_grad_(False).eval()
 
     def model(self) -> nn.Module:
         """The base; inside `speaking` its logits are the contrast."""

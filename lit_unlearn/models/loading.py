@@ -1,5 +1,6 @@
 """A causal language model and its tokenizer from a hub id, a local folder or a GGUF file."""
 
+import logging
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,9 +14,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lit_unlearn.models.compiling import compile_blocks
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
+from lit_unlearn.parallel.slices import standing_in, without_weights
 from lit_unlearn.schema import InputError
+
+log = logging.getLogger(__name__)
 
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -84,6 +89,9 @@ class ModelSource:
         seed: Seed of new weights (adapters, the random model).
         noise: Damage the weights before training starts; null leaves them as they are. For
             students of which all weights are trained.
+        compile: Compile the decoder blocks for training (`torch.compile`). Needs a C++ compiler on
+            a CPU, Triton on a GPU; the first step takes a minute longer. Results differ by
+            rounding.
     """
 
     path: str
@@ -95,6 +103,7 @@ class ModelSource:
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     seed: int = field(default=0)
     noise: Noise | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.noise is not None and (self.lora is not None or self.trainable is not None):
@@ -105,21 +114,29 @@ class ModelSource:
             )
 
 
-def load_base(source: ModelSource, dtype: DType | None = None) -> PreTrainedModel:
+def load_base(
+    source: ModelSource, dtype: DType | None = None, *, sliced: bool = False
+) -> PreTrainedModel:
     """The model as it starts, without adapters, in evaluation mode.
 
     Args:
         source: Where it comes from.
         dtype: Number format instead of the source's own.
+        sliced: Leave its weights in their files where that can be done; `Sharding.apply` lets each
+            process read its slices. Until then nothing may read or change them.
 
     Raises:
         InputError: It cannot be found or read; the message says what to do.
     """
     number_format: torch.dtype = getattr(torch, dtype or source.dtype)
+    model: Any = None
     if source.path == TINY_NAME:
         tiny: Any = tiny_model(source.seed)
         model = tiny.to(number_format)
-    else:
+    elif sliced:
+        found = find_model(source.path, source.revision)
+        model = without_weights(found.name, found.options, number_format, source.attention)
+    if model is None:
         model, report = _pretrained(
             AutoModelForCausalLM,
             source,
@@ -157,20 +174,28 @@ def empty_student(config: Any, source: ModelSource) -> nn.Module:
     return made
 
 
-def load_student(source: ModelSource) -> nn.Module:
+def load_student(source: ModelSource, *, sliced: bool = False) -> nn.Module:
     """The model to train: with noise and adapters if asked for, in training mode.
+
+    Args:
+        source: Where it comes from.
+        sliced: See `load_base`; noise is made for whole weights, which then are read.
 
     Raises:
         InputError: It cannot be loaded, or `lora` is set and peft is missing.
     """
-    model = load_base(source)
+    model = load_base(source, sliced=sliced and source.noise is None)
     if source.noise is not None:
+        if sliced:
+            log.warning("Each process reads all weights of %s: they get noise", source.path)
         add_noise(model, source.noise)
     if source.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     student: nn.Module = model if source.lora is None else with_adapters(model, source)
     if source.trainable is not None:
         train_only(student, source.trainable)
+    if source.compile:
+        compile_blocks(student)
     return student.train()
 
 
@@ -241,7 +266,8 @@ def with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
-        adapted: nn.Module = get_peft_model(model, config)
+        with standing_in(model):
+            adapted: nn.Module = get_peft_model(model, config)
     if source.activation_checkpointing:
         model.enable_input_require_grads()
     return adapted

@@ -17,7 +17,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from lit_unlearn.parallel.ranks import base_model
 from lit_unlearn.schema import Tokens
 
-_LENGTHS = "packed_row_lengths"
+LENGTHS = "packed_row_lengths"
+"""Name of the option by which attention learns them."""
 
 
 def attention(
@@ -29,7 +30,7 @@ def attention(
     **options: Any,
 ) -> tuple[Tensor, None]:
     """The `sdpa` attention of transformers; with `packed_row_lengths`, within each row alone."""
-    lengths: list[int] | None = options.pop(_LENGTHS, None)
+    lengths: list[int] | None = options.pop(LENGTHS, None)
     if lengths is None:
         found: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, **options
@@ -90,6 +91,6 @@ def packed(model: nn.Module, tokens: Tokens) -> tuple[dict[str, Any], Tensor] | 
         "position_ids": (real.cumsum(1) - 1)[real][None],
         # never read: a mask of four dimensions keeps transformers from making one of its own
         "attention_mask": torch.zeros(1, 1, 1, 1, device=real.device),
-        _LENGTHS: lengths,
+        LENGTHS: lengths,
     }
     return inputs, places[tokens.rows, tokens.columns]

@@ -6,7 +6,8 @@ weights. The contexts that a teacher sees in front of a question are part of its
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from lit_unlearn.models.hidden import hidden_states
 from lit_unlearn.models.loading import DType, ModelSource, load_base
 from lit_unlearn.models.reading import FrozenReader, answer_logits, evaluating
 from lit_unlearn.models.tiny import TINY_NAME
-from lit_unlearn.parallel.ranks import rank
+from lit_unlearn.parallel.ranks import is_sharded, rank
 from lit_unlearn.schema import InputError, Tokens
 
 
@@ -107,7 +108,7 @@ class FrozenTeacher(Teacher):
     def attach(self, student: nn.Module, source: ModelSource) -> None:
         """See `Teacher.attach`."""
         own = source if self.path is None else ModelSource(self.path, dtype=source.dtype)
-        model = load_base(own, self.dtype)
+        model = load_base(own, self.dtype, sliced=is_sharded(student))
         check_vocabulary(model, student, self)
         self._model = model.requires_grad_(False).eval()
         self._source = own
@@ -178,7 +179,7 @@ class EMATeacher(Teacher):
             )
         # in training mode, as Lightning expects of a registered module; each reading is in
         # evaluation mode all the same
-        self._model = load_base(source).requires_grad_(False).train()
+        self._model = load_base(source, sliced=is_sharded(student)).requires_grad_(False).train()
 
     def model(self) -> nn.Module:
         """See `Teacher.model`."""
@@ -232,7 +233,7 @@ class AdapterOffTeacher(Teacher):
 
     def speaking(self) -> Any:
         """See `Teacher.speaking`."""
-        return _AdapterOff(self.model())
+        return _adapter_off(self.model())
 
     def logits(self, tokens: Tokens) -> Tensor:
         """See `Teacher.logits`."""
@@ -249,19 +250,16 @@ class AdapterOffTeacher(Teacher):
         self._cached = cached(self, requests, folder, Console(stderr=True, quiet=rank() > 0))
 
 
-class _AdapterOff:
-    """Evaluation mode with adapters off."""
-
-    def __init__(self, student: Any) -> None:
-        self._parts = (evaluating(student), student.disable_adapter())
-
-    def __enter__(self) -> None:
-        for part in self._parts:
-            part.__enter__()
-
-    def __exit__(self, *details: object) -> None:
-        for part in reversed(self._parts):
-            part.__exit__(*details)
+@contextmanager
+def _adapter_off(student: Any) -> Iterator[None]:
+    """Evaluation mode with adapters off; afterwards the same parameters are trained as before."""
+    trained = [(parameter, parameter.requires_grad) for parameter in student.parameters()]
+    try:
+        with evaluating(student), student.disable_adapter():
+            yield
+    finally:  # switched on again, all adapters would be
+        for parameter, before in trained:
+            parameter.requires_grad_(before)
 
 
 def attached(model: nn.Module | None, teacher: Teacher) -> nn.Module:

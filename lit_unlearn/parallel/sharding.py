@@ -26,6 +26,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from lit_unlearn.parallel.ranks import base_model, is_sharded
+from lit_unlearn.parallel.slices import fill
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Sharding:
     """Keep the slices in the CPU's memory."""
 
     def apply(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:
-        """Shard a model in place; one that is sharded already stays as it is.
+        """Shard a model in place, and read its slices if it has no weights yet.
+
+        One that is sharded already stays as it is.
 
         Args:
             model: A causal language model, with or without adapters.
@@ -61,6 +64,7 @@ class Sharding:
         inner: Any = base_model(model)
         # also after a pass without gradient, or an average over it would move stale weights
         fully_shard(inner, reshard_after_forward=True, **options)
+        fill(inner, "cpu" if self.offload else self.mesh.device_type)
         if inner is not model:  # peft calls `forward` alone, past the hooks that gather weights
             adapted: Any = model
             adapted.base_model.forward = inner.__call__

@@ -34,9 +34,10 @@ class FSDP2Strategy(ModelParallelStrategy):
             1 shards over all of them. On several nodes, one replica per node gathers weights
             inside nodes only.
         gather_dtype: Number format in which weights are gathered and read, `bfloat16` for half the
-            traffic; null for the weights' own. Set it under `bf16-mixed`, where autocast would
-            keep a bfloat16 copy of all weights in every process until the backward pass. Gradients
-            are averaged in float32.
+            traffic; null for the weights' own. Under `bf16-mixed` it spares every process the
+            bfloat16 copy of all weights that autocast keeps until the backward pass, and rounds
+            what autocast leaves in float32: embeddings, norms and the sums between blocks.
+            Gradients are averaged in float32.
         cpu_offload: Keep weights, gradients and optimizer in the CPU's memory.
         save_distributed_checkpoint: A checkpoint is a folder of every process's slices; false
             assembles one file in the first process.

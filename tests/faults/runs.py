@@ -29,13 +29,14 @@ kill_runs = benchmark("kill_runs")
 
 
 class Kick(Callback):
-    """Sends this process a signal in the middle of a step."""
+    """Sends the process, the first where there are several, a signal in the middle of a step."""
 
     def __init__(self, step: int, number: int = signal.SIGTERM, times: int = 1) -> None:
         self.step, self.number, self.times = step, number, times
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        for _ in range(self.times * (trainer.global_step == self.step)):
+        now = trainer.is_global_zero and trainer.global_step == self.step
+        for _ in range(self.times * now):
             os.kill(os.getpid(), self.number)
 
 

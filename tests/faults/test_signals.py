@@ -8,10 +8,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn.__main__ import main
 from lit_unlearn.callbacks.saved import UNFINISHED, find_saved, read_saved
 from tests.faults.runs import forked, kick, kill_runs, small
+from tests.processes import FORKED, in_processes
 
 KEYS = ("weights", "gradients", "curves")
 
@@ -48,6 +50,35 @@ def test_a_signal_saves_and_the_run_goes_on(
 def test_a_second_signal_ends_at_once(tmp_path: Path, number: signal.Signals, status: int) -> None:
     assert forked(lambda: main(small(tmp_path, kick(2, number, times=2)))) == status
     assert find_saved(tmp_path / "run") is None
+
+
+@FORKED
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+@pytest.mark.slow
+def test_two_processes_go_on_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them gets the signal; both draw the dropout masks that they would have drawn."""
+
+    def run(name: str, *callbacks: object) -> list[int]:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        monkeypatch.setenv("LIT_UNLEARN_CACHE", str(folder / "cache"))
+        arguments = small(folder, *callbacks, devices=2, strategy="fsdp2")
+
+        def one_of_two() -> int:
+            rank_zero_only.rank = int(os.environ["RANK"])  # as it is set when Lightning is imported
+            try:
+                return main(arguments)
+            except SystemExit as stop:
+                return int(stop.code or 0)
+
+        found: list[int] = in_processes(2, one_of_two, folder / "status", start=False)
+        return found
+
+    assert run("unbroken") == [0, 0]
+    assert run("stopped", kick(3)) == [143, 143]
+    assert run("stopped") == [0, 0]
+    unbroken, stopped = (kill_runs.trained(tmp_path / name) for name in ("unbroken", "stopped"))
+    assert [stopped[key] for key in KEYS] == [unbroken[key] for key in KEYS]
 
 
 @pytest.mark.slow

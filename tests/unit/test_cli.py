@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -506,3 +507,44 @@ def test_every_command_takes_its_name_first(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(cli, "main", seen.extend)
     dispatcher.main(["fit", "--config", "a.yaml"])
     assert json.dumps(seen) == '["fit", "--config", "a.yaml"]'
+
+
+def test_ones_own_classes_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the working directory, as under ``python -m``; a console script has its own folder."""
+    (tmp_path / "mine_alone.py").write_text("def run(args): print('found', *args)\n")
+    command = dispatcher.Command("", "mine_alone:run")
+    monkeypatch.setitem(dispatcher.COMMANDS, "mine", command)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(Path.cwd()))])
+    monkeypatch.setattr(sys, "argv", ["lit-unlearn", "mine"])
+    monkeypatch.chdir(tmp_path)
+    assert dispatcher.main() == 0
+    assert capsys.readouterr().out == "found mine\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_gone(unbuffered: str) -> None:
+    """As behind ``| head -1``: no traceback, wherever it is noticed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "lit_unlearn", "--help"]
+    result = subprocess.run(
+        command,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+def test_other_broken_pipes_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(args: list[str]) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(cli, "main", fail)
+    with pytest.raises(BrokenPipeError):
+        dispatcher.main(["fit"])

@@ -43,6 +43,19 @@ def test_starts_as_the_student_and_stays(teacher: Teacher, source: ModelSource) 
     torch.testing.assert_close(fresh(source).logits(BATCH), start)
 
 
+@PEFT_WARNING
+def test_adapter_off_leaves_frozen_adapters_frozen() -> None:
+    """Adapters switched on again would all be trained."""
+    source = ModelSource(TINY_NAME, lora=LoRA(rank=2), trainable=["layers[.]1[.].*lora_"])
+    student, teacher = load_student(source), AdapterOffTeacher()
+    teacher.attach(student, source)
+    before = [parameter.requires_grad for parameter in student.parameters()]
+    teacher.logits(BATCH)
+    assert [parameter.requires_grad for parameter in student.parameters()] == before
+    adapters = [p.requires_grad for n, p in student.named_parameters() if "lora_" in n]
+    assert 0 < sum(adapters) < len(adapters)
+
+
 def fresh(source: ModelSource) -> Teacher:
     teacher = FrozenTeacher()
     teacher.attach(load_student(SOURCE), SOURCE)
