@@ -26,7 +26,7 @@ from lit_unlearn.rewriting.candidates import Result, Settings
 from lit_unlearn.rewriting.estimate import estimate, first_asks, planned
 from lit_unlearn.rewriting.journal import open_journal
 from lit_unlearn.rewriting.material import Material, read_material
-from lit_unlearn.rewriting.output import count_table, write_result
+from lit_unlearn.rewriting.output import count_table, row_counts, write_result
 from lit_unlearn.rewriting.pipeline import Rewriter
 from lit_unlearn.schema import InputError, check_number
 
@@ -122,7 +122,7 @@ def rewrite(
         forgotten: Further expressions that no anchor may contain, such as the topic's name.
         attempts: How often the model is asked for a reply of the right form.
         fall_back: Make rows by rule where a model's rows of a source row were all refused.
-        dry_run: Show what would be asked, and stop.
+        dry_run: Show what would be asked, or made by rule, and stop.
 
     Returns:
         All rows; None after a dry run.
@@ -153,6 +153,8 @@ def rewrite(
     console = Console(stderr=True)
     if isinstance(backend, Rules):
         result: Result | None = Rewriter(settings, None).run(first, second)
+        if result is not None and dry_run:
+            console.print(f"rules: no calls; rows: {row_counts(result)}", highlight=False)
     else:
         result = _with_model(backend, output, settings, first, second, console, dry_run)
     if result is None or dry_run:
@@ -180,7 +182,7 @@ def _with_model(
     first = first_asks([*forget, *keep], settings)[: backend.parallel]
     with open_journal(folder) as journal, bars(console) as tell:
         asker = Asker(backend, journal, settings.attempts, tell)
-        if first and not journal.replies and not dry_run:
+        if first and not asker.known() and not dry_run:
             asker.answers("first replies", first)
         told = f"{backend.name}: {estimate(planned(forget, keep, settings), asker)}"
         console.print(told, highlight=False, markup=False, soft_wrap=True)

@@ -13,10 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_DISK = {
-    getattr(errno, name)
-    for name in ("EACCES", "EDQUOT", "EFBIG", "EIO", "ENOSPC", "ENOTDIR", "EPERM", "EROFS")
-}
+_NAMES = "EACCES EDQUOT EEXIST EFBIG EIO ENOSPC ENOTDIR EPERM EROFS"
+_DISK = {getattr(errno, name) for name in _NAMES.split()}
 """What a disk answers that does not take a file."""
 
 

@@ -74,7 +74,7 @@ RECIPES = (
         "HiddenRetain",
         "`LinearDecay` and `LinearWarmup` over 300 steps, weights 10, `distance: norm`, LoRA",
     ),
-    Recipe("PDU", "LogitFlattening", "CrossEntropy", "weighting DualAscent"),
+    Recipe("PDU", "LogitFlattening", "CrossEntropy", "`loss_weighting` DualAscent"),
     Recipe(
         "NPO+SAM",
         "SharpnessAware",

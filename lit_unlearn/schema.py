@@ -107,7 +107,8 @@ class EncodedExample:
     target_count: int
     """Answer tokens, the end-of-turn token included; 0 for a row without answer."""
     unprefilled_ids: tuple[int, ...] = ()
-    """Like `teacher_ids`, without the prefill; empty where the row has no prefill."""
+    """Like `teacher_ids`, without the prefill; empty where the row has no prefill, or its answer
+    another number of tokens without it (preparation counts those)."""
     unprefilled_start: int = 0
     prefill: str = ""
 
@@ -172,7 +173,8 @@ class TokenBatch:
     target_ids: Tensor | None
     """``[N]``, int64: the answer tokens; None where the rows have no answer."""
     unprefilled: Tokens | None = None
-    """What the teacher would see without the prefills; None where no row has one."""
+    """What the teacher would see without the prefills; None where no row has such a version. In a
+    row that has none it is what the teacher sees."""
     borrowed: bool = False
     """Rows of another process, read only to keep step with it: they count for nothing."""
 

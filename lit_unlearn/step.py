@@ -28,7 +28,7 @@ from lit_unlearn.gradients.weighting import LossWeighting, Weighting
 from lit_unlearn.objectives.objective import Objective, Reader, Terms
 from lit_unlearn.parallel.ranks import gather_or_raise, in_step, world_size
 from lit_unlearn.parallel.reduction import Totals, first, merged, summed, totals
-from lit_unlearn.schema import TokenBatch
+from lit_unlearn.schema import InputError, TokenBatch
 
 LOSS = "loss"
 """Name of the loss terms among an objective's figures."""
@@ -114,6 +114,7 @@ def objective_gradient(
 
     Raises:
         NotFiniteError: A loss or the gradient is not, in any process.
+        InputError: The loss depends on nothing that is trained.
     """
     whole = len(batches) == 1 and world_size() == 1  # its mean is known before its backward pass
 
@@ -125,6 +126,8 @@ def objective_gradient(
                 terms: Terms = objective(batch, student, teacher)
             trouble += loss_trouble(name, terms.values, batch.example_ids, step)
             total = terms.values.sum() / (max(1, len(terms.values)) if whole else 1)
+            if not total.requires_grad:
+                raise _out_of_reach(name, objective)
             backward(0 * total if batch.borrowed else total)
             if not batch.borrowed:
                 parts.append({LOSS: terms.values.detach(), **terms.statistics})
@@ -147,6 +150,14 @@ def objective_gradient(
     if not whole:
         gradient = scale(gradient, 1 / count)
     return ObjectiveGradient(gradient, count, loss / count, statistics)
+
+
+def _out_of_reach(name: str, objective: Objective) -> InputError:
+    return InputError(
+        f"Objective {name!r} ({type(objective).__name__}) should have a loss that depends on what "
+        "is trained. Found nothing trained in front of it; raise its `depth` or `depths`, or let "
+        "`model.student.trainable` name decoder blocks at or below it."
+    )
 
 
 def _mean(total: tuple[float, int]) -> float:

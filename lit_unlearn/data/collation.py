@@ -39,6 +39,8 @@ def tokens(
 def collate(groups: Sequence[Sequence[EncodedExample]], pad_id: int) -> TokenBatch:
     """The rows of one objective in one step as tensors.
 
+    Beside rows with an un-prefilled version a row without one keeps what its teacher sees.
+
     Args:
         groups: One entry per example: its candidates (one, unless it has several prefills).
         pad_id: Any valid token id; it is never looked at.

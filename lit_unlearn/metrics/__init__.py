@@ -1,5 +1,4 @@
 """How well the model forgot, and what it kept.
 
-`scores` and `refusals` hold pure functions of strings and tensors, one row at a time;
-`accumulators` holds the thin torchmetrics class that averages them over batches and ranks.
+`scores` and `refusals` hold pure functions of strings and tensors, one row at a time.
 """

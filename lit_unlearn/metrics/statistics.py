@@ -219,10 +219,15 @@ def sign_flip_test(
         resamples: Number of random sign patterns.
 
     Raises:
-        InputError: The two differ in length, or are empty.
+        InputError: The two differ in length, are empty, or differ by no finite number.
     """
     _check_paired(first, second)
     differences = np.sort([a - b for a, b in zip(first, second, strict=True) if a != b])
+    if not np.isfinite(differences).all():
+        raise InputError(
+            "Parameters `first` and `second` should hold finite scores. Found "
+            f"{np.sum(~np.isfinite(differences))} differences that are not; leave those rows out."
+        )
     if not len(differences):
         return 1.0
     observed = abs(math.fsum(differences)) * (1 - 1e-12)

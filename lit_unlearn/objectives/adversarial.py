@@ -11,6 +11,7 @@ from lit_unlearn.objectives.objective import (
     Objective,
     Reader,
     Terms,
+    reference_logits,
     required,
 )
 from lit_unlearn.objectives.schedule import Schedule
@@ -22,8 +23,9 @@ class Adversarial(Objective):
 
     min over the student of the max over a row's candidate prefills (arXiv 2604.15482, in
     outline). The candidates are scored without gradient, and the worst is trained on. Where the
-    teacher itself complies after a prefill, the target is what it says without the prefill. Logs
-    `complied`, the share of candidates where that was so. Unit: that of the inner objective.
+    teacher itself complies after a prefill, the target is what it says without the prefill, if the
+    answer has as many tokens there. Logs `complied`, the share of the candidates after which it
+    complies, or with `criterion: answer_nll` of the chosen ones. Unit: that of the inner objective.
 
     Formula: max over a row's candidate prefills of the inner loss.
     Source: Zhong, Liu and Zhu 2026, arXiv 2604.15482, in outline.
@@ -103,12 +105,15 @@ class Adversarial(Objective):
         self, batch: TokenBatch, teacher: Reader | None
     ) -> tuple[Tensor | None, Tensor | None]:
         """Teacher logits ``[N, V]``, from the un-prefilled teacher where it complies."""
-        if not self.needs_teacher:
-            return None, None
-        reader = required(teacher, self)
-        logits = reader.logits(batch.teacher)
-        if batch.unprefilled is None or batch.target_ids is None or self.compliance_below == 0:
+        logits = reference_logits(batch.teacher, teacher, self)
+        if logits is None or batch.unprefilled is None or self.compliance_below == 0:
             return logits, None
+        if batch.target_ids is None:
+            raise InputError(
+                f"Parameter `compliance_below` of Adversarial is {self.compliance_below}, which "
+                "needs answers, but the rows have none (`answer: none`). Set it to 0 to trust the "
+                "teacher after every prefill."
+            )
         first = (batch.offsets == 0).nonzero().squeeze(-1)
         probability = logits[first].softmax(-1).gather(-1, batch.target_ids[first, None])
         complying = batch.student.rows[first][probability.squeeze(-1) < self.compliance_below]
@@ -116,7 +121,8 @@ class Adversarial(Objective):
             return logits, torch.zeros_like(first, dtype=torch.float32)
         affected = torch.isin(batch.student.rows, complying)
         logits = logits.clone()
-        logits[affected] = _unprefilled_logits(batch.select_rows(complying), reader)
+        bare = _unprefilled_logits(batch.select_rows(complying), required(teacher, self))
+        logits[affected] = bare.detach()
         return logits, torch.isin(batch.student.rows[first], complying).float()
 
 

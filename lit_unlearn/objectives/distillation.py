@@ -33,7 +33,8 @@ class BidirectionalDistillation(LogitObjective):
         push_top_k: K': how many of the student's highest other logits are pushed; 0 for none.
         push_weight: Factor of the push; 0 for the pull alone.
         push: What the push does: `match` the teacher's logits there, `hinge` (only lower them,
-            to the teacher's minus `margin`), `unlikelihood` or `suppress`.
+            to the teacher's minus `margin`), `unlikelihood`, or `suppress`, which spares what the
+            student is surest of.
         space: Compare raw logits, or log-probabilities.
         entries: How the tokens of each direction are weighted: `uniform`, or by `probability`
             (the teacher's for the pull, the student's for the push), so that the token that
@@ -67,6 +68,7 @@ class BidirectionalDistillation(LogitObjective):
             ("push_weight", push_weight, 0),
             ("pull_weight", pull_weight, 0),
             ("delta", delta, 1e-6),
+            ("margin", margin, 0),
         ):
             if value < least:
                 raise InputError(

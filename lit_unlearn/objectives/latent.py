@@ -6,7 +6,13 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from lit_unlearn.objectives.objective import LogitObjective, Objective, Reader, Terms, required
+from lit_unlearn.objectives.objective import (
+    LogitObjective,
+    Objective,
+    Reader,
+    Terms,
+    reference_logits,
+)
 from lit_unlearn.objectives.schedule import Schedule
 from lit_unlearn.schema import InputError, TokenBatch, Tokens
 
@@ -95,9 +101,7 @@ class LatentAdversarial(Objective):
                 f"Found a {type(student).__name__}; read it with `models.hidden.HiddenReader`."
             )
         batch = self.objective.limit(batch)
-        teacher_logits = None
-        if self.needs_teacher:
-            teacher_logits = required(teacher, self).logits(batch.teacher)
+        teacher_logits = reference_logits(batch.teacher, teacher, self)
         change = _Change(_prompt_mask(batch), self.radius, 2.5 * self.radius / self.steps)
 
         def inner() -> Terms:

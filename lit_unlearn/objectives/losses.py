@@ -112,7 +112,8 @@ def bidirectional(
     * pull = mean over C+ of huber(g_S - g_T), the mean with equal weights or weighted by p_T
     * push, mean over C-, with equal weights or weighted by sg[p_S]: ``match`` huber(g_S - g_T);
       ``hinge`` relu(g_S - g_T + margin); ``unlikelihood`` -log(1 - p_S) (Welleck et al. 2020,
-      arXiv 1908.04319, Eq. 4); ``suppress`` sg[p_S] log p_S.
+      arXiv 1908.04319, Eq. 4); ``suppress`` sg[p_S] log p_S, whose gradient p_S (1 - p_S) fades
+      where the student is surest.
 
     Args:
         student_logits: ``[N, V]``.
@@ -152,7 +153,7 @@ def bidirectional(
     if push_top_k == 0:
         pushed = torch.zeros_like(pull)
     else:
-        away = _push(gap[:, top_k:], log_p[:, top_k:], push, margin, delta)
+        away = _push(gap[:, top_k:], log_p[:, top_k:], student_logits, push, margin, delta)
         pushed = (weigh_negative * away).sum(-1)
     outside = 1 - log_p.detach().exp().sum(-1)
     return BidirectionalTerms(pull, pushed, outside.clamp(min=0))
@@ -165,25 +166,36 @@ def _entry_weights(logits: Tensor, entries: Entries) -> Tensor:
     return logits.detach().softmax(-1)
 
 
-def _push(gap: Tensor, log_p: Tensor, push: Push, margin: float, delta: float) -> Tensor:
+def _push(
+    gap: Tensor, log_p: Tensor, logits: Tensor, push: Push, margin: float, delta: float
+) -> Tensor:
     """The penalty on each entry of C-, ``[N, K']``."""
     if push == "match":
         return _huber(gap, delta)
     if push == "hinge":
         return (gap + margin).relu()
     if push == "unlikelihood":
-        return -log_one_minus_exp(log_p)
+        return -log_complement(log_p, logits)
     return log_p.detach().exp() * log_p
 
 
-def log_one_minus_exp(log_p: Tensor) -> Tensor:
-    """``log(1 - exp(log_p))`` for ``log_p <= 0``, without cancellation and finite at 0.
+def log_complement(log_p: Tensor, logits: Tensor) -> Tensor:
+    """``log(1 - p)`` of vocabulary entries, with its gradient also where p rounds to 1.
 
-    Uses log(-expm1(x)) near 0 and log1p(-exp(x)) elsewhere (Mächler 2012, "Accurately computing
-    log(1 - exp(-|a|))"). Probabilities above 1 - 1e-6 count as 1 - 1e-6.
+    A token with p above 1/2 is the likeliest: its complement is all the others, taken together
+    from their logits. Elsewhere log1p(-p) is exact.
+
+    Args:
+        log_p: ``[N, K]`` log-probabilities of the entries.
+        logits: ``[N, V]`` logits that they come from; V at least 2.
+
+    Returns:
+        ``[N, K]``, in nats.
     """
-    log_p = log_p.clamp(max=-1e-6)
-    return torch.where(log_p > -0.6931, (-log_p.expm1()).log(), (-log_p.exp()).log1p())
+    others = logits.scatter(-1, logits.argmax(-1, keepdim=True), -torch.inf)
+    complement = others.logsumexp(-1, keepdim=True) - logits.logsumexp(-1, keepdim=True)
+    likely = log_p > -0.6931
+    return torch.where(likely, complement, (-log_p.masked_fill(likely, -1).exp()).log1p())
 
 
 def exchange_tokens(logits: Tensor, rows: Tensor, first: Tensor, second: Tensor) -> Tensor:

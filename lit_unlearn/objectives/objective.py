@@ -122,9 +122,7 @@ class LogitObjective(Objective):
     def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
         """See `Objective.forward`."""
         batch = self.limit(batch)
-        teacher_logits = None
-        if self.needs_teacher:
-            teacher_logits = required(teacher, self).logits(batch.teacher)
+        teacher_logits = reference_logits(batch.teacher, teacher, self)
         return self.terms(student.logits(batch.student), teacher_logits, batch)
 
 
@@ -151,6 +149,13 @@ def required(teacher: Reader | None, objective: Objective) -> Reader:
             "`model.teacher`, for example to FrozenTeacher."
         )
     return teacher
+
+
+def reference_logits(tokens: Tokens, teacher: Reader | None, objective: Objective) -> Tensor | None:
+    """``[N, V]`` the teacher's logits without gradient; None for an objective that needs none."""
+    if not objective.needs_teacher:
+        return None
+    return required(teacher, objective).logits(tokens).detach()
 
 
 def check_teacher(objectives: Iterable[Objective]) -> None:

@@ -127,7 +127,8 @@ class SimNPO(LogitObjective):
             beside a retain loss of weight 1.
         schedule: How the weight changes over the steps; None keeps it constant.
         positions: Predictions of each answer that are trained; None for all.
-        beta: Inverse temperature; published: 4.5 on TOFU, 0.7 to 0.75 on MUSE, 0.1 on WMDP.
+        beta: Inverse temperature; published: 4.5 on TOFU, 0.1 on WMDP; those for
+            MUSE are for raw logits.
         delta: Mean negative log-likelihood per token that is aimed at, in nats.
     """
 

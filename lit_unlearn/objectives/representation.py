@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from lit_unlearn.objectives.objective import Objective, Reader, Terms, required
 from lit_unlearn.objectives.schedule import Schedule
-from lit_unlearn.schema import InputError, TokenBatch, Tokens
+from lit_unlearn.schema import InputError, TokenBatch, Tokens, check_number
 
 Distance = Literal["squared", "norm"]
 
@@ -133,6 +133,7 @@ class RMU(HiddenObjective):
         seed: int = 0,
     ) -> None:
         super().__init__(weight, schedule, [depth])
+        check_number("coefficient", coefficient, 0, above=True)
         self.coefficient, self.seed = coefficient, seed
 
     def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
@@ -173,6 +174,7 @@ class AdaptiveRMU(HiddenObjective):
         seed: int = 0,
     ) -> None:
         super().__init__(weight, schedule, [depth])
+        check_number("scale", scale, 0, above=True)
         self.scale, self.seed = scale, seed
 
     def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:

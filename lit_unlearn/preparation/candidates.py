@@ -55,3 +55,7 @@ class Candidates(Sequence[EncodedExample]):
                 raise ValueError("Parameter `encoder` should have `on_problem` set to error.")
             self._known[view.prefill] = encoded
         return self._known[view.prefill]
+
+    def known(self) -> list[EncodedExample]:
+        """Those that were encoded so far."""
+        return list(self._known.values())

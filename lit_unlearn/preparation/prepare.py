@@ -93,6 +93,7 @@ def prepare(
         for name in objectives
     }
     _report_problems(encoded, examples, encoder)
+    _report_without_bare(encoded, objectives)
     return Prepared(encoded, found.gate, found.settled)
 
 
@@ -110,6 +111,27 @@ def _report_problems(
             raise InputError(
                 f"Objective {name!r} should keep rows. Found all {len(examples[name])} left out "
                 f"while encoding ({counted}); raise `data.max_length`, or see `on_problem: error`."
+            )
+
+
+def _report_without_bare(encoded: EncodedRows, objectives: Mapping[str, ObjectiveData]) -> None:
+    """Count the prefilled rows to be declined of which the teacher has no un-prefilled version.
+
+    Of each row the candidates that are encoded by now are looked at, not all of them.
+    """
+    for name, rows in encoded.items():
+        known = [row.known() if isinstance(row, Candidates) else row for row in rows]
+        prefilled = [candidate for row in known for candidate in row if candidate.prefill]
+        lost = sum(not candidate.unprefilled_ids for candidate in prefilled)
+        if lost and objectives[name].expect == "decline":
+            log.warning(
+                "Objective %r: %d of %d rows with a prefill that were looked at have none without "
+                "it, because their answer has another number of tokens there. Where the teacher "
+                "complies after the prefill, that is what these rows teach; other `refusals` may "
+                "help.",
+                name,
+                lost,
+                len(prefilled),
             )
 
 

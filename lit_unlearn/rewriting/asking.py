@@ -10,7 +10,7 @@ from typing import Any
 from lit_unlearn.preparation.progress import Stage, Tell
 from lit_unlearn.rewriting.backends import Backend
 from lit_unlearn.rewriting.candidates import Made
-from lit_unlearn.rewriting.journal import Journal, Reply, content_key
+from lit_unlearn.rewriting.journal import Journal, Reply, content_key, model_key
 from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.replies import read_reply
 
@@ -42,10 +42,16 @@ class Asker:
         self.attempts = attempts
         self._tell = tell
         self._identity = backend.identity()
+        backend.proven = backend.proven or bool(self.known())
 
     def key(self, ask: Ask, attempt: int = 0) -> str:
         """The journal's key for a question."""
         return content_key(self._identity, ask, attempt)
+
+    def known(self) -> list[Reply]:
+        """What this model has said, also in earlier runs."""
+        own = model_key(self._identity)
+        return [reply for key, reply in self.journal.replies.items() if key.startswith(own)]
 
     def answers(self, name: str, asks: Sequence[Ask]) -> list[Answer]:
         """Answers in the order of the questions.

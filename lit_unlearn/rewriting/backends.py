@@ -17,6 +17,8 @@ class Backend(ABC):
 
     parallel: int = 1
     """How many questions are answered at a time."""
+    proven: bool = False
+    """Whether it has ever replied, so that what it refuses is due to a question alone."""
 
     @property
     @abstractmethod

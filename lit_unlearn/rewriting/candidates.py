@@ -35,6 +35,7 @@ class Made:
     by: Maker
     """A model, a rule, or nobody: it was in its source before."""
     model: str = ""
+    """Of an anchor that a rule chose: the model that wrote it as a row to keep, if one did."""
     identity: str = ""
     """Of the model: its weights' digest and number format, or its settings on the server."""
     prompt: str = ""
@@ -89,7 +90,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Lost:
-    """Material of which no question was made."""
+    """Material of which no question was made, or fewer anchors than asked for."""
 
     part: Part
     material: Material

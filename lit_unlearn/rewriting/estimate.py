@@ -26,8 +26,10 @@ class Estimate:
     reply_tokens: float
     """At most: as many as a reply may have."""
     seconds: float | None
-    """By the speed of the replies in the journal; None before the first."""
+    """By the speed of this model's replies in the journal; None before the first."""
     cost: float | None
+    attempts: int
+    """So many times as much it is at most, if replies lack their form."""
 
     def __str__(self) -> str:
         """One line."""
@@ -40,6 +42,8 @@ class Estimate:
             parts.append(f"about {self.seconds / 60:,.1f} min at the speed so far")
         if self.cost is not None:
             parts.append(f"cost at most {self.cost:.2f}")
+        if self.attempts > 1:
+            parts.append(f"up to {self.attempts} times that where replies lack their form")
         return ", ".join(parts)
 
 
@@ -97,13 +101,14 @@ def estimate(asks: Sequence[tuple[Ask, int]], asker: Asker) -> Estimate:
         reply_tokens,
         _seconds(asker, reply_tokens, calls),
         backend.cost(prompt_tokens, reply_tokens),
+        asker.attempts,
     )
 
 
 def _seconds(asker: Asker, reply_tokens: float, calls: int) -> float | None:
     """By seconds per reply token so far, and the limit on the rate of calls."""
     least = asker.backend.least_seconds(calls)
-    replies = asker.journal.replies.values()
+    replies = asker.known()
     tokens = sum(r.reply_tokens or len(r.text) / _LETTERS_PER_TOKEN for r in replies)
     if not tokens:
         return least or None

@@ -1,7 +1,7 @@
 """Every reply on disk before the next step, so that a run that was killed asks nothing twice.
 
 One JSON line per reply, headed by a key made of everything that decides it. A line that was not
-written to its end is no line.
+written to its end is no line; one that was changed since, as its CRC-32 tells, ends the run.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from lit_unlearn.files import writing
 from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.schema import InputError
 
@@ -38,9 +40,17 @@ class Reply:
 
 
 def content_key(model: str, ask: Ask, attempt: int) -> str:
-    """64 hexadecimal digits: the same exactly where the same is asked of the same model."""
+    """80 hexadecimal digits: the same exactly where the same is asked of the same model.
+
+    The first 16 are `model_key`.
+    """
     content = [model, ask.version, ask.prompt, ask.max_tokens, attempt]
-    return sha256(json.dumps(content).encode()).hexdigest()
+    return model_key(model) + sha256(json.dumps(content).encode()).hexdigest()
+
+
+def model_key(model: str) -> str:
+    """How the keys of all replies of one model begin."""
+    return sha256(model.encode()).hexdigest()[:16]
 
 
 class Journal:
@@ -53,10 +63,7 @@ class Journal:
 
     def append(self, replies: Mapping[str, Reply]) -> None:
         """Add replies; afterwards they are on the disk."""
-        lines = [
-            json.dumps({"key": key, **asdict(reply)}).encode() + b"\n"
-            for key, reply in replies.items()
-        ]
+        lines = [_line({"key": key, **asdict(reply)}) for key, reply in replies.items()]
         self._file.write(b"".join(lines))
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -71,12 +78,14 @@ def open_journal(folder: Path) -> Iterator[Journal]:
         folder: Made where it is missing.
 
     Raises:
-        InputError: Another process has it open, or a line is no reply.
+        InputError: Another process has it open, the disk does not take it, or a line is not as it
+            was written.
     """
     path = folder / FILE_NAME
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        file = stack.enter_context(path.open("a+b"))
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("a+b"))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -96,13 +105,25 @@ def _read(file: IO[bytes], path: Path) -> dict[str, Reply]:
             break
         try:
             entry = json.loads(line)
+            if entry.pop("crc32") != _sum(entry):
+                raise ValueError("the line was changed")
             key = entry.pop("key")
             replies[key] = Reply(**entry)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
-                f"File {path}:{number}: expected a line that a run wrote, found {line[:60]!r}; "
-                "delete that line, or give another folder"
+                f"File {path}:{number}: expected a line as a run wrote it, with its CRC-32 (that "
+                f"earlier versions did not write), found {line[:60]!r}; delete that line, or give "
+                "another folder"
             ) from error
         end += len(line)
     file.truncate(end)
     return replies
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps({**entry, "crc32": _sum(entry)}).encode() + b"\n"
+
+
+def _sum(entry: Mapping[str, Any]) -> int:
+    """Tells a line in which something was changed."""
+    return zlib.crc32(json.dumps(entry).encode())

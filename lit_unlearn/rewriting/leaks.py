@@ -7,29 +7,40 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from lit_unlearn.rewriting.material import QA
-from lit_unlearn.rewriting.words import fold, names
+from lit_unlearn.rewriting.words import content_words, fold, lower_words, names, openers, words
 
 _SHORTEST = 3  # letters of a name that no anchor may have; shorter ones ("I", "UK") are everywhere
+_DIGITS = 4  # of a number that no anchor may have, such as a year; shorter ones are everywhere
+_TELLS_NOTHING = frozenset(
+    ("absolutely", "although", "certainly", "however", "indeed", "though", "unfortunately", "yes")
+)
 
 
 def telling(qa: QA) -> list[str]:
     """The expressions that give an answer away.
 
     They are the accepted spellings; where a row has none, the names and numbers of its answer that
-    its question does not have; where there are none either, the whole answer.
+    its question does not have, and the words that may be names because they open a sentence
+    (`words.openers`); without names and numbers the other words that say something as well; and
+    where nothing is left, the whole answer.
     """
     if qa.accepted:
         return list(qa.accepted)
-    asked = fold(qa.question)
-    found = [name for name in names(qa.answer) if fold(name) not in asked]
-    return found or [qa.answer.strip().rstrip(".!?")]
+    asked = f" {' '.join(words(qa.question))} "
+    found = [name for name in names(qa.answer) if f" {' '.join(words(name))} " not in asked]
+    unsure = [name for name in _openers(qa) if f" {fold(name)} " not in asked]
+    if not found:
+        known = {*asked.split(), *map(fold, unsure), *_TELLS_NOTHING}
+        unsure += sorted(content_words(qa.answer) - known)
+    return list(dict.fromkeys([*found, *unsure])) or [qa.answer.strip().rstrip(".!?")]
 
 
 class Forgotten:
     """All that a set of rows to forget says.
 
     Common words that answer one row ("cheese") are refused in that row's own anchors alone; names
-    that answer any row, in all anchors.
+    that answer any row, and numbers of four or more digits, in all anchors. A word that opens a
+    sentence is no name where a row to forget has it without its capital.
 
     Args:
         rows: The rows to forget.
@@ -37,8 +48,12 @@ class Forgotten:
     """
 
     def __init__(self, rows: Iterable[QA], more: Sequence[str] = ()) -> None:
-        found = (text for qa in rows for text in telling(qa))
-        everywhere = {text for text in found if _is_name(text)} | set(more)
+        rows = list(rows)
+        common = {word for qa in rows for word in lower_words(f"{qa.question} {qa.answer}")}
+        everywhere = set(more)
+        for qa in rows:
+            plain = {name for name in _openers(qa) if fold(name) in common}
+            everywhere |= {text for text in telling(qa) if _is_name(text)} - plain
         self._everywhere = pattern(tuple(sorted(everywhere)))
 
     def problem(self, anchor: QA, of: QA) -> str:
@@ -49,16 +64,29 @@ class Forgotten:
             of: The row to forget beside which it shall stand.
         """
         text = fold(f"{anchor.question}\n{anchor.answer}")
-        found = pattern(tuple(telling(of))).search(text) or self._everywhere.search(text)
+        found = _own(of).search(text) or self._everywhere.search(text)
         return f"it contains {found[0]!r}, which is to be forgotten" if found else ""
 
 
 @lru_cache(maxsize=4096)
+def _own(qa: QA) -> re.Pattern[str]:
+    return pattern(tuple(telling(qa)))
+
+
 def pattern(expressions: tuple[str, ...]) -> re.Pattern[str]:
     """Finds any of the expressions, as whole words of a folded text."""
     texts = [re.escape(fold(text).strip()) for text in expressions if text.strip()]
     return re.compile(rf"(?<!\w)(?:{'|'.join(texts)})(?!\w)" if texts else r"(?!)")
 
 
+def _openers(qa: QA) -> list[str]:
+    """Words of the answer that may be names, of a row that does not say what its answer is."""
+    found = () if qa.accepted or len(words(qa.answer)) == 1 else openers(qa.answer)
+    return [word for word in found if fold(word) not in _TELLS_NOTHING]
+
+
 def _is_name(text: str) -> bool:
-    return len(text) >= _SHORTEST and any(letter.isupper() for letter in text)
+    if sum(map(str.isdigit, text)) >= _DIGITS:
+        return True
+    capital = any(letter.isupper() for letter in text)
+    return capital and len(text) >= _SHORTEST and fold(text) not in _TELLS_NOTHING

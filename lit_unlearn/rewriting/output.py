@@ -120,9 +120,14 @@ def count_table(result: Result) -> Table:
     return found
 
 
+def row_counts(result: Result) -> str:
+    """How many rows each part has."""
+    return ", ".join(f"{len(result.accepted(part))} {part}" for part in get_args(Part))
+
+
 def _page(result: Result, facts: Mapping[str, Any]) -> str:
     title = "Rewritten rows: quality report"
-    written = ", ".join(f"{len(result.accepted(part))} {part}" for part in get_args(Part))
+    written = row_counts(result)
     parts = [
         f"<h1>{title}</h1><p>Rows written: {written}. Checks by rule err; read the samples.</p>",
         table(_COLUMNS, count_rows(result), whole=True),
@@ -130,7 +135,7 @@ def _page(result: Result, facts: Mapping[str, Any]) -> str:
     lost = _lost(result)
     if lost:
         texts = [(reason, str(count)) for reason, count in lost.items()]
-        parts.append(f"<h2>Texts without a question</h2>{table(('reason', 'texts'), texts)}")
+        parts.append(f"<h2>Texts that gave too little</h2>{table(('reason', 'texts'), texts)}")
     parts.append("<h2>Samples</h2>")
     for part in get_args(Part):
         parts.append(_accepted(part, result))

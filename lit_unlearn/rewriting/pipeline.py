@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lit_unlearn.rewriting import prompts
@@ -17,6 +19,8 @@ from lit_unlearn.rewriting.similar import Seen, form, nearest, same_form_problem
 FORM, ALONE, SUPPORT = "form", "stand-alone", "grounded"
 SAME_FORM, LEAK, MODEL, NEW = "same form", "leak", "model's check", "not seen before"
 """Names of the checks."""
+_REFUSED_KEPT = 10
+"""Most anchors by rule that are kept beside one row, of those that are refused."""
 
 
 class Rewriter:
@@ -93,6 +97,8 @@ class Rewriter:
             if answer.value is None:
                 self.lost.append(Lost(part, material, f"no reply of its form: {answer.problem}"))
                 continue
+            if not answer.value["pairs"]:
+                self.lost.append(Lost(part, material, "the model wrote no question"))
             for number, qa in enumerate(_pairs(answer.value, self.settings.questions), start=1):
                 qa = _with_distractors(qa, material)
                 row_id = f"{material.row_id}/{number}"
@@ -143,6 +149,12 @@ class Rewriter:
             found = _only_new(found, seen)
         if self.asker is None or self.settings.fall_back:
             found += self._nearest_anchors(rows, pool, found, forgotten, seen)
+        had = Counter(c.anchor_of for c in found if c.is_accepted)
+        for row in rows:
+            if had[row.row_id] < self.settings.anchors:
+                count = f"{row.row_id} has {had[row.row_id]} of {self.settings.anchors}"
+                reason = f"fewer anchors than asked for: {count}"
+                self.lost.append(Lost("anchors", row.material, reason))
         order = {row.row_id: index for index, row in enumerate(rows)}
         return sorted(found, key=lambda c: order[c.anchor_of])
 
@@ -170,19 +182,22 @@ class Rewriter:
         forgotten: Forgotten,
         seen: Seen,
     ) -> list[Candidate]:
-        """For rows that lack anchors the rows to keep whose form is nearest, each used once."""
+        """For rows that lack anchors the rows to keep whose form is nearest, each used once.
+
+        Those that were refused on the way are kept as well, up to `_REFUSED_KEPT` for each row.
+        """
         forms = [form(candidate.qa.question) for candidate in pool]
         used: set[int] = set()
         found = []
         for row in rows:
             had = sum(c.anchor_of == row.row_id and c.is_accepted for c in before)
-            lacking = self.settings.anchors - had
+            lacking, refused = self.settings.anchors - had, 0
             for index in nearest(row.qa.question, forms) if lacking > 0 else ():
                 if index in used or seen.find(pool[index].qa.question):
                     continue
                 anchor = pool[index]
                 row_id = f"{row.row_id}/anchor/{anchor.row_id}"
-                made = Made("rules")
+                made = replace(anchor.made, by="rules")
                 candidate = _checked_anchor(
                     Candidate("anchors", row_id, anchor.qa, anchor.material, made, row.row_id),
                     row.qa,
@@ -190,8 +205,10 @@ class Rewriter:
                 )
                 if candidate.is_accepted:
                     used.add(index)
+                lacking -= candidate.is_accepted
+                refused += not candidate.is_accepted
+                if candidate.is_accepted or refused <= _REFUSED_KEPT:
                     found.append(candidate)
-                    lacking -= 1
                 if not lacking:
                     break
         return found

@@ -63,15 +63,15 @@ class Pace:
         self._next = 0.0
         self._lock = threading.Lock()
 
-    def wait(self) -> None:
-        """Return when the next request may be sent."""
-        if not self._interval:
-            return
+    def wait(self, stop: threading.Event) -> bool:
+        """Return when the next request may be sent, or at once on `stop`; whether it was that."""
+        if not self._interval or stop.is_set():
+            return stop.is_set()
         with self._lock:
             now = time.monotonic()
             at = max(now, self._next)
             self._next = at + self._interval
-        time.sleep(at - now)
+        return stop.wait(at - now)
 
 
 def request(
@@ -148,5 +148,5 @@ def _parsed(content: bytes, seconds: float) -> Reply:
             str(body.get("id") or ""),
             choice.get("finish_reason") == "length",
         )
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         raise NoAnswerError(f"no chat completion: {_told(content)}", again=True) from None

@@ -35,7 +35,8 @@ def read_reply(text: str, schema: Schema) -> tuple[Any, str]:
         return None, "no JSON object in the reply"
     try:
         value, _ = _DECODER.raw_decode(text, start)
-    except (json.JSONDecodeError, RecursionError) as error:
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair cannot be written
+    except (ValueError, RecursionError) as error:
         return None, f"broken JSON: {error}"
     problem = violation(value, schema)
     return (None, problem) if problem else (value, "")

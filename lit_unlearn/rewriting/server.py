@@ -20,6 +20,8 @@ from lit_unlearn.rewriting.protocol import Bearer, NoAnswerError, Pace, request
 from lit_unlearn.schema import InputError, check_number
 
 _LONGEST_WAIT = 60.0
+_SPARED = 9
+"""So many questions may be refused before the first reply; if more are, the settings are wrong."""
 
 
 @dataclass
@@ -74,7 +76,6 @@ class Server(Backend):
             )
         self.parallel = self.concurrency
         self._pace = Pace(self.requests_per_minute)
-        self._succeeded = threading.Event()
         self._random = random.Random()
 
     @property
@@ -100,20 +101,23 @@ class Server(Backend):
         """Replies in the order in which they come.
 
         After an error no more requests are sent; replies to those under way are still given. At
-        most `concurrency` questions are unanswered, or answered and not yet taken, at a time.
+        most `concurrency` questions are unanswered, or answered and not yet taken, at a time. A
+        question that is refused is left out, if the server has ever answered another.
         """
+        key = self._key()
         failure: InputError | None = None
         stop, slots = threading.Event(), threading.Semaphore(self.concurrency)
+        spared = threading.Semaphore(min(_SPARED, len(asks[1:])))
 
         def reply_to(ask: Ask) -> Reply | None:
             slots.acquire()  # so that no more replies wait to be taken than requests are sent
-            return self._reply(session, ask, attempt, stop)
+            return self._reply(session, ask, attempt, stop, spared)
 
         with requests.Session() as session, ThreadPoolExecutor(self.concurrency) as pool:
             adapter = requests.adapters.HTTPAdapter(pool_maxsize=self.concurrency)
             session.mount("http://", adapter)
             session.mount("https://", adapter)
-            session.auth = Bearer(self._key())
+            session.auth = Bearer(key)
             jobs = {pool.submit(reply_to, ask): index for index, ask in enumerate(asks)}
             try:
                 for job in as_completed(jobs):
@@ -133,7 +137,12 @@ class Server(Backend):
             raise failure
 
     def _reply(
-        self, session: requests.Session, ask: Ask, attempt: int, stop: threading.Event
+        self,
+        session: requests.Session,
+        ask: Ask,
+        attempt: int,
+        stop: threading.Event,
+        spared: threading.Semaphore,
     ) -> Reply | None:
         """One reply, with retries; None where the server does not take this question.
 
@@ -142,13 +151,12 @@ class Server(Backend):
         """
         wait = self.first_wait
         for left in range(self.retries, -1, -1):
-            self._pace.wait()
-            if stop.is_set():
+            if self._pace.wait(stop):
                 break
             try:
                 reply = self._request(session, ask, attempt)
             except NoAnswerError as error:
-                if error.alone and self._succeeded.is_set():
+                if error.alone and (self.proven or spared.acquire(blocking=False)):
                     break
                 if not error.again or not left:
                     stop.set()
@@ -157,7 +165,7 @@ class Server(Backend):
                 stop.wait(min(_LONGEST_WAIT, error.wait or wait * jitter))
                 wait *= 2
             else:
-                self._succeeded.set()
+                self.proven = True
                 return reply
         return None
 
@@ -166,7 +174,13 @@ class Server(Backend):
         return request(session, place, request_body(self, ask, attempt), self.timeout)
 
     def _key(self) -> str:
-        return os.environ.get(self.key_variable, "").strip()
+        key = os.environ.get(self.key_variable, "").strip()
+        if not re.fullmatch("[!-~]*", key):
+            raise InputError(
+                f"Environment variable {self.key_variable} should hold a key of visible ASCII "
+                "characters. Found a space, a line break or another character in it; set it anew."
+            )
+        return key
 
     def _unusable(self, reason: str, again: bool) -> InputError:
         key = self._key()

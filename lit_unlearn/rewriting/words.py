@@ -36,18 +36,33 @@ def content_words(text: str) -> set[str]:
     return set(words(text)) - STOP_WORDS
 
 
+def lower_words(text: str) -> set[str]:
+    """The words that are written without a capital, folded."""
+    return {fold(word) for word in _WORD.findall(text) if word[0].islower()}
+
+
 def names(text: str, *, goes_on: bool = False) -> list[str]:
     """Runs of capitalised words, and numbers, as they are written.
 
-    A single capitalised word at the start of a sentence is no name, unless it is the whole text.
+    A single capitalised word at the start of a sentence is no name (see `openers`), unless it is
+    the whole text.
 
     Args:
         text: English.
         goes_on: It is the beginning of a longer text.
     """
+    whole = not goes_on and len(_WORD.findall(text)) == 1
+    return [_written(run, text) for run in _runs(text) if whole or _stands_out(run, text)]
+
+
+def openers(text: str) -> list[str]:
+    """Single words at the start of a sentence, no stop words: names ("Paris is ...") or not."""
+    return [_written(run, text) for run in _runs(text) if not _stands_out(run, text)]
+
+
+def _runs(text: str) -> list[list[re.Match[str]]]:
     runs: list[list[re.Match[str]]] = []
-    found = list(_WORD.finditer(text))
-    for word in found:
+    for word in _WORD.finditer(text):
         if not (word[0][0].isupper() or word[0][0].isdigit()) or word[0] == "I":
             continue
         joined = runs and text[runs[-1][-1].end() : word.start()] == " "
@@ -55,13 +70,16 @@ def names(text: str, *, goes_on: bool = False) -> list[str]:
             runs[-1].append(word)
         else:
             runs.append([word])
-    kept = [_without_opener(run, text) for run in runs]
-    whole = len(found) == 1 and not goes_on
-    return [
-        re.sub(r"['\u2019]s$", "", text[run[0].start() : run[-1].end()])
-        for run in kept
-        if run and (whole or len(run) > 1 or not _opens(run[0], text) or run[0][0][0].isdigit())
-    ]
+    return [run for run in (_without_opener(run, text) for run in runs) if run]
+
+
+def _stands_out(run: list[re.Match[str]], text: str) -> bool:
+    """Whether its capital is not due to its place alone."""
+    return len(run) > 1 or not _opens(run[0], text) or run[0][0][0].isdigit()
+
+
+def _written(run: list[re.Match[str]], text: str) -> str:
+    return re.sub(r"['\u2019]s$", "", text[run[0].start() : run[-1].end()])
 
 
 def _without_opener(run: list[re.Match[str]], text: str) -> list[re.Match[str]]:

@@ -123,7 +123,8 @@ def test_a_run_against_a_server_with_troubles(
     questions = [row["question"] for row in found["forget.jsonl"]]
     assert questions[0] == "Where does Person0 live?"
     assert not any("passage" in question for question in questions)
-    low = [row for row in found["rejected.jsonl"] if "material" in row["reasons"]]
+    lost = [row for row in found["rejected.jsonl"] if "material" in row["reasons"]]
+    low = [row for row in lost if row["part"] != "anchors"]
     assert [row["row"] for row in low] == ["forget_source/4", "forget_source/9", "keep_source/4"][
         :2
     ]
@@ -132,6 +133,19 @@ def test_a_run_against_a_server_with_troubles(
     by_rule = [r for r in found["forget.jsonl"] if r["provenance"]["made_by"] == "rules"]
     assert by_rule  # where the model itself took back its only row
     assert len(found["anchors.jsonl"]) > 5
+
+
+@FORKED
+def test_a_refused_question_lets_a_command_be_repeated(config: Path, tmp_path: Path) -> None:
+    """It alone is asked again, and refused again."""
+    (tmp_path / "log").mkdir()
+    with fake_server(tmp_path, {5: "400"}) as fake:
+        assert main(command(config, fake, tmp_path / "out")) == 0
+    found = written(tmp_path / "out")
+    with fake_server(tmp_path / "log", {0: "400"}) as fake:
+        assert main(command(config, fake, tmp_path / "out")) == 0
+        assert len(fake.seen()) == 1
+    assert written(tmp_path / "out") == found
 
 
 @FORKED
@@ -219,12 +233,19 @@ def wait_for(
 # -------------------------------------------------------------------------------- without a server
 
 
-def test_the_config_by_rule(shared_data: Path, tmp_path: Path) -> None:
+def test_the_config_by_rule(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = PROJECT / "configs/rewrite.yaml"
     given = [f"--config={config}", f"--data_root={shared_data}", f"--output={tmp_path}"]
+    assert main(["rewrite", *given, "--backend=Rules", "--dry_run=true"]) == 0
+    assert not list(tmp_path.iterdir())
+    told = capsys.readouterr().err
     assert main(["rewrite", *given, "--backend=Rules"]) == 0
     found = written(tmp_path)
     assert min(len(found[name]) for name in ROWS) > 5
+    forget, keep, anchors = (len(found[name]) for name in ROWS[:3])
+    assert f"no calls; rows: {forget} forget, {keep} keep, {anchors} anchors" in told
     assert not any("Stephen King" in r["question"] + r["answer"] for r in found["anchors.jsonl"])
     assert not (tmp_path / FILE_NAME).exists()
 
@@ -244,6 +265,13 @@ def test_the_config_on_the_tiny_model(shared_data: Path, tmp_path: Path) -> None
 
 
 FORGET = "--forget=[{path: builtin:forget}]"
+
+
+def test_a_file_in_the_output_s_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine", "utf-8")
+    assert main(["rewrite", FORGET, "--backend=Rules", f"--output={file}"]) == 2
+    assert "File exists; take a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

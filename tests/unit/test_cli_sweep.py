@@ -158,6 +158,12 @@ def test_a_damaged_evaluation_is_named(tmp_path: Path) -> None:
         figures(tmp_path)
 
 
+def test_a_file_in_the_output_s_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine", "utf-8")
+    assert main(["sweep", "--sweep.lr=1", f"--output={tmp_path / 'file'}"]) == 2
+    assert "Not a directory; take a folder" in capsys.readouterr().err
+
+
 def test_the_parent_does_not_import_torch() -> None:
     code = (
         "import sys; from lit_unlearn.cli_sweep import parse, plan; import lit_unlearn.sweep_table;"

@@ -22,7 +22,9 @@ from lit_unlearn.models.reading import ModelReader
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.objectives import (
     NPO,
+    RMU,
     CrossEntropy,
+    HiddenRetain,
     LatentAdversarial,
     Objective,
     SharpnessAware,
@@ -51,7 +53,7 @@ class Bowl(Objective):
 def of(
     objective: Objective, model: PreTrainedModel, batches: list[TokenBatch]
 ) -> ObjectiveGradient:
-    teacher = ModelReader(copy.deepcopy(model))
+    teacher = HiddenReader(copy.deepcopy(model))
     parameters = list(model.parameters())
     return objective_gradient("a", objective, batches, HiddenReader(model), teacher, parameters)
 
@@ -74,6 +76,15 @@ def test_worked_value(tiny_model: PreTrainedModel) -> None:
     assert found.statistics == {"unmoved": pytest.approx(12.5)}
     assert weight.tolist() == [3, 4]
     assert weight.grad is None
+
+
+@pytest.mark.parametrize("objective", [RMU(depth=0.5), HiddenRetain(depths=[0.5])])
+def test_loss_below_all_that_is_trained(objective: Objective, tiny_model: PreTrainedModel) -> None:
+    """Block 1 of 2 is read, block 2 alone is trained."""
+    for name, parameter in tiny_model.named_parameters():
+        parameter.requires_grad_("layers.1." in name)
+    with pytest.raises(InputError, match=r"Objective 'a'.*`depth`.*`model.student.trainable`"):
+        of(objective, tiny_model, WHOLE)
 
 
 @pytest.mark.parametrize("inner", [CrossEntropy, NPO], ids=["cross_entropy", "npo"])

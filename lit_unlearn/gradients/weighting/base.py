@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_unlearn.gradients.diagnostics import cosines, is_zero, norms
+from lit_unlearn.schema import InputError
 
 
 class Named(nn.Module):
@@ -24,6 +25,19 @@ class Named(nn.Module):
             names: ``M`` names, in the order of the Gramian's rows.
         """
         self.names = tuple(names)
+
+    def check_saved(self, names: Sequence[str]) -> None:
+        """See that what a checkpoint holds belongs to these objectives, in this order.
+
+        Raises:
+            InputError: It does not.
+        """
+        if tuple(names) != self.names:
+            raise InputError(
+                f"{type(self).__name__} should go on with the objectives of its checkpoint, in "
+                f"their order: {', '.join(names)}. Found {', '.join(self.names) or 'none'}; resume "
+                "with the config of that run."
+            )
 
 
 class Weighting(Named, ABC):

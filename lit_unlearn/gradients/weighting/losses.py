@@ -90,10 +90,11 @@ class UncertaintyWeighting(LossWeighting):
 
     def get_extra_state(self) -> dict[str, Any]:
         """See `LossWeighting.get_extra_state`."""
-        return {"log_variances": self.log_variances}
+        return {"names": self.names, "log_variances": self.log_variances}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """See `LossWeighting.set_extra_state`."""
+        self.check_saved(state["names"])
         self.log_variances = state["log_variances"]
 
 
@@ -157,10 +158,11 @@ class DynamicWeightAverage(LossWeighting):
 
     def get_extra_state(self) -> dict[str, Any]:
         """See `LossWeighting.get_extra_state`."""
-        return {"recent": list(self.recent), "means": list(self.means)}
+        return {"names": self.names, "recent": list(self.recent), "means": list(self.means)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """See `LossWeighting.set_extra_state`."""
+        self.check_saved(state["names"])
         self.recent, self.means = list(state["recent"]), list(state["means"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import permutations
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,12 +115,14 @@ class GradVac(Weighting):
                 f"targets for. Found {found}. Resume with the objectives of the checkpoint."
             )
 
-    def get_extra_state(self) -> dict[str, Tensor | None]:
+    def get_extra_state(self) -> dict[str, Any]:
         """The targets, for checkpoints."""
-        return {"targets": None if self.targets is None else self.targets.clone()}
+        targets = None if self.targets is None else self.targets.clone()
+        return {"names": self.names, "targets": targets}
 
-    def set_extra_state(self, state: dict[str, Tensor | None]) -> None:
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         """Takes the targets from a checkpoint."""
+        self.check_saved(state["names"])
         targets = state["targets"]
         self.targets = None if targets is None else targets.to("cpu", torch.float64, copy=True)
 

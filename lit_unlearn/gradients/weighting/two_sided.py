@@ -60,6 +60,10 @@ class TwoSided(Weighting, ABC):
             ``[2]``, float64.
         """
 
+    def alone(self) -> Tensor:
+        """``[2]``, float64: weights of the two sides where one of them is zero, or cancels."""
+        return torch.ones(2, dtype=torch.float64)
+
     def bind(self, names: Sequence[str]) -> None:
         """Take the names of the objectives, in the order of the Gramian's rows.
 
@@ -70,7 +74,7 @@ class TwoSided(Weighting, ABC):
         super().bind(names)
 
     def forward(self, gramian: Tensor) -> Tensor:
-        """See `Weighting.forward`. A side that is zero, or cancels, leaves all weights at 1.
+        """See `Weighting.forward`. Where a side is zero, or cancels, `alone` gives the weights.
 
         Raises:
             InputError: The Gramian is not one of the objectives that were bound.
@@ -88,7 +92,7 @@ class TwoSided(Weighting, ABC):
         inner = members @ gramian.double() @ members.T
         reach = members @ norms(gramian)
         if (inner.diagonal() <= CANCELLED * reach**2).any():
-            return gramian.new_ones(len(gramian), dtype=torch.float64)
+            return members.T @ self.alone().to(members)
         return members.T @ self.solve(inner)
 
 
@@ -130,9 +134,15 @@ class OneSidedProjection(TwoSided):
         """See the class."""
         other = 1 if self.projected == "forget" else 0
         product = inner[0, 1] if self.when == "always" else inner[0, 1].clamp(max=0)
-        weights = torch.ones_like(inner[0])
-        weights[other] = float(self.add_other) - product / inner[other, other]
+        weights = self.alone().to(inner)
+        weights[other] -= product / inner[other, other]
         return weights
+
+    def alone(self) -> Tensor:
+        """Nothing to take out; the other side takes part as `add_other` says."""
+        other = float(self.add_other)
+        both = [1.0, other] if self.projected == "forget" else [other, 1.0]
+        return torch.tensor(both, dtype=torch.float64)
 
 
 class NGDiff(TwoSided):

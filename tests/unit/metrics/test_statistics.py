@@ -200,6 +200,7 @@ def test_mcnemar_by_hand() -> None:
         (lambda: clopper_pearson(3, 2), "Found 3 of 2"),
         (lambda: clopper_pearson(0, 0), "Found 0 of 0"),
         (lambda: sign_flip_test([1], [1, 2]), "same rows. Found 1 and 2"),
+        (lambda: sign_flip_test([1, math.nan], [0, 1]), "Found 1 differences that are not"),
         (lambda: mcnemar_exact([], []), "Found 0 and 0"),
     ],
 )

@@ -77,6 +77,7 @@ def test_gradient_on_target_positions_only(name: str) -> None:
     assert touched.any()
     assert not (touched & ~_positions(batch, touched.shape)).any()
     assert teacher.all_hidden.grad is None
+    assert teacher.all_logits.grad is None
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -198,6 +199,12 @@ def test_bad_parameters() -> None:
         o.BiLD(top_k=2)
     with pytest.raises(InputError, match=r"Depths of HiddenRetain.*Found \[0\]"):
         o.HiddenRetain(depths=[0])
+    with pytest.raises(InputError, match="`coefficient` should be above 0"):
+        o.RMU(coefficient=-3)
+    with pytest.raises(InputError, match="`scale` should be above 0"):
+        o.AdaptiveRMU(scale=0)
+    with pytest.raises(InputError, match="`margin` of Bi"):
+        o.BidirectionalDistillation(margin=-1)
 
 
 def test_duet_is_one_direction_of_bidirectional_distillation() -> None:

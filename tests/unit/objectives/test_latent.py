@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from lit_unlearn import objectives as o
 from lit_unlearn.models.hidden import HiddenReader
 from lit_unlearn.models.reading import ModelReader
+from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.objectives.latent import ascend
 from lit_unlearn.schema import InputError, Tokens
 from tests.unit.objectives.given import SINGLE, batch_of, row
@@ -92,6 +93,15 @@ def test_the_same_for_a_row_alone_and_in_company(tiny_model: PreTrainedModel) ->
 
     torch.testing.assert_close(values([0, 1])[0], values([0])[0], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(values([1, 0])[0], values([1])[0], rtol=1e-4, atol=1e-4)
+
+
+def test_no_gradient_reaches_the_teacher(tiny_model: PreTrainedModel) -> None:
+    """Also where its reader carries one."""
+    other = make_tiny_model(seed=1)
+    objective = o.LatentAdversarial(o.ForwardKL(), steps=1)
+    terms = objective(batch_of(SINGLE), HiddenReader(tiny_model), HiddenReader(other))
+    terms.values.sum().backward()
+    assert all(parameter.grad is None for parameter in other.parameters())
 
 
 def test_bad_input(tiny_model: PreTrainedModel) -> None:

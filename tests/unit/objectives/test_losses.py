@@ -190,12 +190,21 @@ def test_supports_larger_than_the_vocabulary(logits: tuple[Tensor, Tensor]) -> N
     torch.testing.assert_close(terms.outside_mass, torch.zeros(5), atol=1e-6, rtol=0)
 
 
-def test_log_one_minus_exp() -> None:
-    """Against float64 log1p; finite where the probability is 1."""
-    log_p = torch.tensor([-50.0, -5.0, -0.7, -0.5, -1e-3])
-    expected = torch.log1p(-log_p.double().exp()).float()
-    torch.testing.assert_close(losses.log_one_minus_exp(log_p), expected, rtol=1e-4, atol=1e-7)
-    assert torch.isfinite(losses.log_one_minus_exp(torch.tensor([0.0]))).all()
+@pytest.mark.parametrize("gap", [0.3, 3.0, 20.0, 1e4])
+def test_unlikelihood_where_the_student_is_surest(gap: float) -> None:
+    """Token 0 leads three others by the gap, which no teacher would say.
+
+    -log(1 - p) = log(1 + e^gap / 3); its gradient is p at the token, -p / 3 at the others.
+    """
+    student = torch.tensor([[gap, 0.0, 0.0, 0.0]], requires_grad=True)
+    teacher = torch.tensor([[0.0, 9.0, 0.0, 0.0]])
+    terms = losses.bidirectional(student, teacher, top_k=1, push_top_k=1, push="unlikelihood")
+    terms.push.sum().backward()
+    exact = torch.tensor(gap - math.log(3), dtype=torch.float64)
+    assert terms.push.item() == pytest.approx(float(torch.nn.functional.softplus(exact)), rel=1e-5)
+    p = float(exact.sigmoid())
+    assert student.grad is not None
+    torch.testing.assert_close(student.grad, torch.tensor([[p, -p / 3, -p / 3, -p / 3]]))
 
 
 def test_exchange_tokens() -> None:

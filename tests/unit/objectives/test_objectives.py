@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -189,16 +190,20 @@ def test_complying_teacher_is_replaced_by_the_unprefilled() -> None:
             unprefilled = tokens.input_ids.shape[1] == 3
             logits = torch.zeros(len(tokens.rows), 20)
             logits[:, 17 if unprefilled else 3] = 30
-            return logits
+            return logits.requires_grad_()
 
     target, complied = Adversarial(ForwardKL())._teacher(batch, Teacher())
     assert target is not None
+    assert not target.requires_grad
     assert target[0].argmax() == 7
     assert complied is not None
     assert complied.tolist() == [1.0]
     trusted, _ = Adversarial(ForwardKL(), compliance_below=0)._teacher(batch, Teacher())
     assert trusted is not None
     assert trusted[0].argmax() == 3
+    question = collate([[replace(encoded, target_count=0, student_ids=(5, 6))]], 0)
+    with pytest.raises(InputError, match=r"`compliance_below`.*`answer: none`.*Set it to 0"):
+        Adversarial(ForwardKL())._teacher(question, Teacher())
 
 
 def test_schedules_worked_values() -> None:

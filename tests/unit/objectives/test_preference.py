@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lit_unlearn import objectives as o
 from lit_unlearn.objectives import preference
+from lit_unlearn.objectives.ascent import gradient_ascent
 from lit_unlearn.objectives.rows import answer_pairs, row_means, row_sums
 from lit_unlearn.schema import TokenBatch
 from tests.unit.objectives.given import (
@@ -50,8 +51,9 @@ def test_npo_tends_to_gradient_ascent() -> None:
 
 
 def test_npo_is_bounded_and_ascent_is_not() -> None:
-    far = preference.npo(torch.tensor([-1e6]), torch.tensor([-10.0]), 0.1)
-    assert far.item() == 0.0
+    log_p = torch.tensor([-1e6])
+    assert preference.npo(log_p, torch.tensor([-10.0]), 0.1).item() == 0.0
+    assert gradient_ascent(-log_p).item() == -1e6
 
 
 def test_simnpo_is_npo_with_a_reference_of_equal_tokens() -> None:

@@ -240,11 +240,16 @@ def test_an_objective_that_loses_all_its_rows(
 
 
 def test_every_prefill_of_a_row_is_a_candidate(
-    teacher: FrozenTeacher, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """One byte, one token: after a prefill an answer is longer by its space, which is reported."""
     data = decline(prefills=Prefills(["Sure:", "Yes,"], answer_words=1), context=Echo())
     prepared = run({"adversarial": data}, teacher, tiny_tokenizer, tmp_path / "p.json", Gate("off"))
     assert [c.prefill for c in prepared.encoded["adversarial"][0]] == ["Sure:", "Yes,", "Gold"]
+    assert "'adversarial': 6 of 6 rows with a prefill that were looked at have none" in caplog.text
 
 
 @pytest.mark.parametrize("context", [Demonstrations(3), Echo(2), Adaptive([2])])

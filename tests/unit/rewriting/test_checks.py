@@ -136,7 +136,7 @@ def test_leaks() -> None:
     river = QA("Which river flows through Paris?", "The Seine flows through it.", ("Seine",))
     composer = QA("Who wrote The Carnival?", "Camille Saint-Saëns wrote it.")
     assert telling(composer) == ["Camille Saint-Saëns"]
-    assert telling(QA("What colour is it?", "Deep red.")) == ["Deep red"]
+    assert telling(QA("What colour is it?", "Deep red.")) == ["Deep", "red"]
     forgotten = Forgotten([cheese, river, composer], ["France"])
     mozzarella = QA("What is mozzarella?", "A cheese.")
     assert "'cheese'" in forgotten.problem(mozzarella, cheese)
@@ -146,6 +146,34 @@ def test_leaks() -> None:
     by_accent = QA("Who was camille saint-saens?", "A man.")
     assert "saint-saens" in forgotten.problem(by_accent, river)
     assert "france" in forgotten.problem(QA("What borders Spain?", "France's south."), river)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "anchor", "found"),
+    [
+        ("What is the capital of France?", "Paris is the capital of France.", "Paris", "paris"),
+        ("Which town lies on a river?", "Paris lies on the Seine.", "Paris", "paris"),
+        ("Who gave the annual speech?", "Her sister Ann did.", "Ann", "ann"),
+        ("When did she win?", "She won in 1984.", "Since 1984, it", "1984"),
+        ("When did she win?", "She won in 84.", "Since 84, it", ""),
+        ("Did she win?", "Yes, against Bea.", "Yes, it", ""),
+        ("What did she write?", "Writing novels was her life.", "Writing", ""),
+        ("What did she write?", "She lived for novels.", "It lived for novels and", ""),
+    ],
+)
+def test_leaks_of_other_rows(question: str, answer: str, anchor: str, found: str) -> None:
+    """A name counts where it opens the sentence too, unless a row has the word in small letters."""
+    other = QA("Who likes writing?", "Cleo Moss.")
+    forgotten = Forgotten([QA(question, answer), other])
+    problem = forgotten.problem(QA("What is known?", f"{anchor} hosts the fair."), other)
+    assert problem == (found and f"it contains {found!r}, which is to be forgotten")
+
+
+def test_an_answer_without_a_name_is_more_than_its_exact_words() -> None:
+    row = QA("What did her father do?", "Her father was a civil engineer.")
+    assert telling(row) == ["civil", "engineer"]
+    problem = Forgotten([row]).problem(QA("What is Bo?", "An engineer, like his uncle."), row)
+    assert "'engineer'" in problem
 
 
 def test_repeated_questions() -> None:

@@ -46,6 +46,34 @@ def test_a_foreign_file_is_not_touched(tmp_path: Path) -> None:
     assert (tmp_path / FILE_NAME).read_text("utf-8") == '{"question": "mine"}\n'
 
 
+@pytest.mark.parametrize("change", ["a letter", "null", "an earlier version"])
+def test_a_changed_line_is_not_used(tmp_path: Path, change: str) -> None:
+    with open_journal(tmp_path) as journal:
+        journal.append({"a": Reply("Lima")})
+    path = tmp_path / FILE_NAME
+    line = path.read_text("utf-8")
+    assert '"crc32": ' in line
+    path.write_text(
+        {
+            "a letter": line.replace("Lima", "Lime"),
+            "null": line.replace('"Lima"', "null"),
+            "an earlier version": line[: line.index(', "crc32"')] + "}\n",
+        }[change],
+        "utf-8",
+    )
+    with pytest.raises(InputError, match=r"1: .*CRC-32.*delete"), open_journal(tmp_path):
+        pass
+
+
+def test_a_file_in_the_folder_s_place(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine", "utf-8")
+    for folder in (file, file / "below"):
+        with pytest.raises(InputError, match=r"file.*take a folder"), open_journal(folder):
+            pass
+    assert file.read_text("utf-8") == "mine"
+
+
 def _try(folder: Path, told: multiprocessing.SimpleQueue[str]) -> None:
     try:
         with open_journal(folder):

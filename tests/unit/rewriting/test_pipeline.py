@@ -128,6 +128,28 @@ def test_form_of_the_reply(tmp_path: Path) -> None:
     assert "did not take" in result.lost[0].reason
 
 
+def test_what_gives_nothing_is_reported(tmp_path: Path) -> None:
+    """A text of which the model asks nothing, and a row without its anchors."""
+    result = run(tmp_path, Scripted(rate=GOOD, write=pairs(), anchor=pairs()), [passage(0, TEXT)])
+    assert [lost.reason for lost in result.lost] == ["the model wrote no question"]
+    result = run(tmp_path, Scripted(anchor=pairs()), FORGET, KEEP)
+    assert [lost.reason for lost in result.lost] == ["fewer anchors than asked for: q/0 has 1 of 2"]
+
+
+def test_what_a_model_has_said_before(tmp_path: Path) -> None:
+    """Only replies of the same model tell that it works, and how fast it is."""
+    backend = Scripted(rate=GOOD, write=pairs())
+    run(tmp_path, backend, [passage(0, TEXT)])
+    other = Scripted()
+    other.identity = lambda: "another"  # type: ignore[method-assign]
+    with open_journal(tmp_path) as journal:
+        assert len(Asker(backend, journal, 1, silent).known()) == 2
+        asker = Asker(other, journal, 1, silent)
+        assert asker.known() == []
+        assert estimate(planned([passage(1, TEXT)], [], SETTINGS), asker).seconds is None
+        assert (backend.proven, other.proven) == (True, False)
+
+
 def test_low_ratings_and_the_fall_back(tmp_path: Path) -> None:
     """Without an acceptable question a passage gets those by rule, if it was not rated low."""
     by_rule = QA("Fill in the blank: Alma Reyes was born in ____.", "Lima")
@@ -176,6 +198,8 @@ def test_anchors(tmp_path: Path) -> None:
         ("Where does Bea live?", []),
     ]
     assert {c.anchor_of for c in found} == {"q/0"}
+    (line,) = [c for c in counts(run(tmp_path / "rules", None, FORGET, KEEP)) if c.check == LEAK]
+    assert (line.passed, line.checked) == (2, 3)  # "Near Rome." was refused
     assert [c.made.by for c in found] == ["model", "model", "rules"]
     kept = {c.qa.question: c.is_accepted for c in result.candidates if c.part == "keep"}
     assert kept["where does ANN live"] is False  # it is to be forgotten
@@ -206,6 +230,16 @@ def test_the_model_checks_what_the_rules_let_through(tmp_path: Path) -> None:
         first, second = result.candidates
         assert first.checks[MODEL] == problem
         assert MODEL not in second.checks
+
+
+def test_an_anchor_chosen_by_rule_says_who_wrote_it(tmp_path: Path) -> None:
+    write = pairs(("Where was Alma Reyes born?", "In Lima."))
+    backend = Scripted(rate=GOOD, write=write, anchor=pairs())
+    forget = [question(0, QA("Where was Olga Brandt born?", "In Oslo."))]
+    result = run(tmp_path, backend, forget, [passage(0, TEXT)])
+    (anchor,) = result.accepted("anchors")
+    assert (anchor.made.by, anchor.made.model) == ("rules", "scripted")
+    assert anchor.made.prompt.startswith("write-")
 
 
 def test_counts_add_up(tmp_path: Path) -> None:
@@ -239,6 +273,16 @@ def test_estimate(tmp_path: Path) -> None:
     assert after.reply_tokens == before.reply_tokens - 2 * (8 + 6 * 48)
     assert after.seconds == pytest.approx(after.reply_tokens * 2.0 / 8)
     assert after.cost == pytest.approx(after.prompt_tokens + 10 * after.reply_tokens)
+
+
+def test_attempts_multiply_the_estimate(tmp_path: Path) -> None:
+    settings, backend = replace(SETTINGS, lowest_rating=1), Scripted(write="no JSON")
+    with open_journal(tmp_path) as journal:
+        asker = Asker(backend, journal, 3, silent)
+        before = estimate(planned([], [passage(0, TEXT)], settings), asker)
+        Rewriter(settings, asker).run([], [passage(0, TEXT)])
+    assert len(backend.asked) == before.calls * before.attempts == 3
+    assert str(before).endswith("up to 3 times that where replies lack their form")
 
 
 def test_gold_rows_pass(shared_data: Path) -> None:

@@ -74,6 +74,9 @@ def test_schemas_mean_what_they_mean_elsewhere() -> None:
         ('{"rating": 7}', None, "one of [1, 2, 3, 4, 5]"),
         ('{"score": 3}', None, "keys rating, found score"),
         ("{" * 100_000, None, "broken JSON"),
+        ('{"rating": ' + "1" * 5000 + "}", None, "broken JSON"),
+        ('{"rating": "\\ud83d"}', None, "broken JSON"),
+        ('{"rating": "\ud83d"}', None, "broken JSON"),
     ],
 )
 def test_what_is_around_a_reply_does_not_matter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from lit_unlearn.rewriting.journal import Reply
 from lit_unlearn.rewriting.material import QA
 from lit_unlearn.rewriting.prompts import Ask, confirm
-from lit_unlearn.rewriting.protocol import Pace
+from lit_unlearn.rewriting.protocol import NoAnswerError, Pace, _parsed
 from lit_unlearn.rewriting.server import Server, request_body
 from lit_unlearn.schema import InputError
 from tests.unit.rewriting.fake_server import KEY, Fake, fake_server
@@ -70,7 +71,7 @@ def test_a_server_that_fails_for_ever(tmp_path: Path, monkeypatch: pytest.Monkey
     assert KEY not in repr(server)
 
 
-@pytest.mark.parametrize("status", ["401", "404", "400"])
+@pytest.mark.parametrize("status", ["401", "404"])
 def test_what_cannot_pass_is_not_tried_again(tmp_path: Path, status: str) -> None:
     with fake_server(tmp_path, {0: status}) as fake:
         with pytest.raises(InputError, match=f"status {status}.*variable OPENAI_API_KEY"):
@@ -78,11 +79,53 @@ def test_what_cannot_pass_is_not_tried_again(tmp_path: Path, status: str) -> Non
         assert len(fake.seen()) == 1
 
 
-def test_one_question_that_is_refused_stops_nothing(tmp_path: Path) -> None:
-    with fake_server(tmp_path, {1: "400"}) as fake:
+@pytest.mark.parametrize("refused", [0, 1, 2])
+def test_one_question_that_is_refused_stops_nothing(tmp_path: Path, refused: int) -> None:
+    with fake_server(tmp_path, {refused: "400"}) as fake:
         found = replies(backend(fake, concurrency=1), 3)
         assert len(fake.seen()) == 3
-    assert sorted(found) == [0, 2]
+    assert sorted(found) == sorted({0, 1, 2} - {refused})
+
+
+def test_a_server_that_refuses_everything_is_not_asked_for_ever(tmp_path: Path) -> None:
+    """Unless it has answered in an earlier run: then it is left to refuse each."""
+    with fake_server(tmp_path, dict.fromkeys(range(99), "400")) as fake:
+        for count, asked in ((1, 1), (2, 2), (40, 10)):
+            before = len(fake.seen())
+            with pytest.raises(InputError, match=r"status 400.*correct `backend`"):
+                replies(backend(fake, concurrency=1), count)
+            assert len(fake.seen()) - before == asked
+        proven = backend(fake, concurrency=1)
+        proven.proven = True
+        assert replies(proven, 12) == {}
+
+
+def test_after_a_failure_nobody_waits_for_their_turn() -> None:
+    server = Server("m", "http://127.0.0.1:9/v1", requests_per_minute=20, retries=0, concurrency=4)
+    begun = time.monotonic()
+    with pytest.raises(InputError, match="gave up after 1 attempts"):
+        replies(server, 200)
+    assert time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize("key", ["sk-a\nsk-b", "sk-ключ", "sk a"])
+def test_a_key_that_no_header_can_hold(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(InputError, match="variable OPENAI_API_KEY should hold") as error:
+        replies(Server("m", "http://127.0.0.1:9/v1", retries=0), 1)
+    assert not any(part in str(error.value) for part in ("sk", "ключ"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 200_000,
+        b'{"choices": [{"message": {"content": ""}}], "usage": {"prompt_tokens": 1e999}}',
+    ],
+)
+def test_a_body_that_python_cannot_take_is_a_failed_request(body: bytes) -> None:
+    with pytest.raises(NoAnswerError, match="no chat completion"):
+        _parsed(body, 0.0)
 
 
 def test_the_body() -> None:
@@ -101,10 +144,10 @@ def test_the_body() -> None:
 
 
 def test_requests_keep_their_distance() -> None:
-    pace = Pace(6000)
+    pace, stop = Pace(6000), threading.Event()
     begun = time.monotonic()
     for _ in range(11):
-        pace.wait()
+        assert not pace.wait(stop)
     assert 0.1 <= time.monotonic() - begun < 1
 
 

@@ -10,9 +10,11 @@ from torch.testing import assert_close
 from lit_unlearn.gradients.weighting import (
     DualAscent,
     DynamicWeightAverage,
+    GradVac,
     LossWeighting,
     UncertaintyWeighting,
 )
+from lit_unlearn.gradients.weighting.base import Named
 from lit_unlearn.gradients.weighting.losses import dynamic_weights, uncertainty_step
 from lit_unlearn.schema import InputError
 
@@ -80,6 +82,16 @@ def test_state_survives_a_checkpoint(name: str, steps: int) -> None:
         assert torch.equal(first.factors(), second.factors())
         first.update(_vector(1.0, 2.0 - 0.3 * step, 0.2))
         second.update(_vector(1.0, 2.0 - 0.3 * step, 0.2))
+
+
+@pytest.mark.parametrize("make", [UncertaintyWeighting, DynamicWeightAverage, GradVac])
+def test_state_of_objectives_in_another_order_is_refused(make: type[Named]) -> None:
+    """What was learnt is told apart by place alone."""
+    first, second = make(), make()
+    first.bind(NAMES)
+    second.bind(NAMES[::-1])
+    with pytest.raises(InputError, match=r"in their order: forget, retain.*Found neighbor, retain"):
+        second.load_state_dict(first.state_dict())
 
 
 @pytest.mark.parametrize("name", ["uncertainty", "dynamic"])

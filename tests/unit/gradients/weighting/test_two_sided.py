@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
@@ -69,6 +71,19 @@ def test_side_that_cancels_leaves_all_as_it_is() -> None:
     weighting = NGDiff()
     weighting.bind(["forget", "retain", "neighbor"])
     assert weighting(rows @ rows.T).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("projected", ["forget", "retain"])
+def test_side_that_only_corrects_never_becomes_the_update(
+    projected: Literal["forget", "retain"],
+) -> None:
+    """GRU: with nothing to project there is no update, least of all the other side's gradient."""
+    own = NAMES.index(projected)
+    rows = torch.zeros(2, 2, dtype=torch.float64)
+    rows[1 - own, 0] = 3
+    weighting = OneSidedProjection(projected=projected, add_other=False)
+    assert _update(weighting, rows).tolist() == [0, 0]
+    assert _update(weighting, rows.flip(0)).tolist() == [3, 0]
 
 
 @pytest.mark.parametrize(
