@@ -129,6 +129,7 @@ def effect_dots(runs: Sequence[Run]) -> Figure:
         bare(panel)
         panel.axvline(0.0, color=INK, linewidth=1.0)
         panel.set_title(outcome)
+        panel.locator_params(axis="x", nbins=4)
         for effect in found:
             if effect.outcome == outcome:
                 place = contrasts.index((effect.kind, effect.contrast))
