@@ -47,10 +47,10 @@ FACTORS = {
     "loss": ("pull", "push", "both"),
     "weighting": ("sum", "pcgrad", "mgda"),
 }
-SECONDS = {"test": 60, "interference": 200, "fit": 120}
-"""CPU seconds of a job on one core of a Xeon with AMX, the process's start (10) included. Estimates
-from two runs on a busy machine: a step takes 2.5 to 3.5, the evaluation 40, the first run of a form
-60 more for the teacher. The time that is shown while jobs run is measured."""
+SECONDS = {"test": 60, "interference": 200, "fit": 95}
+"""CPU seconds of a job on one core of a Xeon with AMX: a run of 75 (topic) or 115 (TOFU) is the
+process's start, 16 steps of 2.5 to 3.5, and an evaluation of 20 or 70; the first of a form takes 60
+to 180 more for the teacher. The time that is shown while jobs run is measured."""
 PREPARATION = "preparation.json"
 """What a run keeps of the teacher's gate: half a minute, the same for all arms of a form."""
 MEASURED = ("--batch_tokens=[56]", "--batches=5", "--transfer_batches=2", "--ahead=0.3")
