@@ -33,8 +33,9 @@ from itertools import product
 from pathlib import Path
 
 from interference_pictures import save_pictures
-from interference_report import Arm, Findings, Measurement, markdown, write_docs
+from interference_report import markdown, write_docs
 from interference_rows import prepare
+from interference_runs import Arm, Findings, Measurement
 from rich.console import Console
 
 from lit_unlearn.cli_sweep import Axis, Sweep, plan

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
-from interference_report import (
+from interference_effects import effects
+from interference_runs import (
     CONFLICT,
     COSINE,
     PARTS,
@@ -15,7 +16,6 @@ from interference_report import (
     Findings,
     Measurement,
     Run,
-    effects,
     known,
     mean,
 )
@@ -54,7 +54,8 @@ def _drawn(findings: Findings, subject: str) -> Iterator[tuple[str, tuple[str, F
     yield "cosines", ("cosines over training, mean over pairs; range over seeds", arm_grid(arms))
     yield "pairs", ("cosine of each pair, first arm of each form", pair_panels(arms))
     yield "parts", ("final evaluation; dots are seeds", part_bars(arms))
-    yield "effects", ("what each factor changes; dots are seeds", effect_dots(runs))
+    if any(effects(runs)):
+        yield "effects", ("what each factor changes; dots are seeds", effect_dots(runs))
     if measured:
         yield "gap", ("domain gap, mean over pairs", gap_panels(measured))
         lines = [line for m in measured.values() for line in m.lines]

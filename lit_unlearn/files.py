@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 _NAMES = "EACCES EDQUOT EEXIST EFBIG EIO ENOSPC ENOTDIR EPERM EROFS"
 _DISK = {getattr(errno, name) for name in _NAMES.split()}
@@ -109,6 +110,28 @@ def refusal(error: Exception) -> str | None:
     room = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     repair = "make room, or take another folder" if room else "take a folder that can be written to"
     return f"{os.strerror(number)}; {repair}"
+
+
+def lock_alone(file: IO[Any], folder: Path, what: str) -> None:
+    """Keep other processes out of a folder until an open file in it is closed.
+
+    Args:
+        file: The folder's file that all of them lock.
+        folder: For the message.
+        what: What the process does there, for the message.
+
+    Raises:
+        InputError: Another process has it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        from lit_unlearn.schema import InputError  # as above
+
+        raise InputError(
+            f"Folder {folder}: expected to be the only {what} that writes there, found another "
+            "process at work in it; wait for it, or give another folder"
+        ) from error
 
 
 # ------------------------------------------------------------------------ what is not yet in place

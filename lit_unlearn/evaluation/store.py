@@ -6,7 +6,6 @@ was not written to its end is no line.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import zlib
@@ -19,7 +18,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from lit_unlearn.evaluation.probes import Forced, Outcome, Probe
-from lit_unlearn.files import writing
+from lit_unlearn.files import lock_alone, writing
 from lit_unlearn.schema import InputError
 
 ENGINE_VERSION = 1
@@ -123,13 +122,7 @@ class Store:
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = opening.enter_context((self.folder / _LOCK_NAME).open("a"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"Folder {self.folder}: expected to be the only evaluation that writes there, "
-                "found another process at work in it; wait for it, or give another folder"
-            ) from error
+        lock_alone(lock, self.folder, "evaluation")
 
     def _index(self, file: IO[bytes]) -> dict[str, int]:
         """Where each outcome's line begins; the rest after the last whole line is cut off."""

@@ -7,7 +7,6 @@ prefills. A teacher that declines half the time teaches nothing visible.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -17,10 +16,10 @@ from lit_unlearn.data.collation import collate
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.metrics.scores import is_refusal
-from lit_unlearn.models.generation import generate_answers
 from lit_unlearn.models.teacher import Teacher
 from lit_unlearn.parallel.ranks import device_of, share
 from lit_unlearn.preparation.progress import Stage
+from lit_unlearn.preparation.teacher_replies import teacher_replies
 from lit_unlearn.preparation.views import RowView
 from lit_unlearn.schema import EncodedExample, Example, InputError, check_number
 
@@ -124,15 +123,7 @@ def measure(
     prompts = [
         encoder.prompt_ids(v.teacher_turns, plain=v.example.plain, prefill=v.prefill) for v in views
     ]
-    speak = partial(
-        generate_answers,
-        teacher.model(),  # type: ignore[arg-type]
-        encoder.tokenizer,
-        max_new_tokens=gate.max_new_tokens,
-        progress=stage.counter(len(prompts)),
-    )
-    with teacher.speaking():
-        replies = share(prompts, speak, *teacher.models())
+    replies = teacher_replies(teacher, prompts, encoder, gate.max_new_tokens, stage)
     refused = [is_refusal(reply) for reply in replies]
     fulfilled = [not r for r in refused] if duty == "answers" else refused
     first = _first_token_probabilities(views, teacher, encoder)

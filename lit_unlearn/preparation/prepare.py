@@ -17,14 +17,14 @@ from lit_unlearn.data.contexts import Context, NoContext
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.objective_data import AnswerSource, ObjectiveData
 from lit_unlearn.data.prefills import read_refusals
-from lit_unlearn.models.generation import generate_answers
 from lit_unlearn.models.teacher import Teacher
-from lit_unlearn.parallel.ranks import on_first, share
+from lit_unlearn.parallel.ranks import on_first
 from lit_unlearn.preparation.alternates import alternate_answers
 from lit_unlearn.preparation.candidates import Candidates
 from lit_unlearn.preparation.gate import PASSES, Gate, GateRow, measure, sample
 from lit_unlearn.preparation.outcome import Outcome, content_key, read_outcome, write_outcome
 from lit_unlearn.preparation.progress import Stage, Tell, silent
+from lit_unlearn.preparation.teacher_replies import teacher_replies
 from lit_unlearn.preparation.views import Material, views
 from lit_unlearn.schema import EncodedExample, Example, InputError
 
@@ -248,15 +248,7 @@ def _answers(
         name, range(len(examples)), _ladder(data)[level], material, given, all_prefills=False
     )
     prompts = [encoder.prompt_ids(r[0].unprefilled_turns, plain=r[0].example.plain) for r in rows]
-    speak = partial(
-        generate_answers,
-        teacher.model(),  # type: ignore[arg-type]
-        encoder.tokenizer,
-        max_new_tokens=data.answer_tokens,
-        progress=stage.counter(len(prompts)),
-    )
-    with teacher.speaking():
-        return [*share(prompts, speak, *teacher.models())]
+    return [*teacher_replies(teacher, prompts, encoder, data.answer_tokens, stage)]
 
 
 def _encode(

@@ -6,7 +6,6 @@ written to its end is no line; one that was changed since, as its CRC-32 tells, 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import zlib
@@ -17,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
-from lit_unlearn.files import writing
+from lit_unlearn.files import lock_alone, writing
 from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.schema import InputError
 
@@ -86,13 +85,7 @@ def open_journal(folder: Path) -> Iterator[Journal]:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(path.open("a+b"))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"Folder {folder}: expected to be the only run that writes there, found another "
-                "process at work in it; wait for it, or give another folder"
-            ) from error
+        lock_alone(file, folder, "run")
         yield Journal(file, _read(file, path))
 
 

@@ -151,13 +151,15 @@ def test_effects_by_hand(finished: Found) -> None:
     one direction .08 / .8 = .1. Cosines: .5 and -.1; the step at rest counts for nothing.
     """
     outcomes = ["balance", "forgetting", "utility", "boundary", "robustness", "cosine", "conflict"]
-    data = dict(zip(outcomes, cells(finished.table, "data", "unified - raw"), strict=True))
+    arms, *changes = cells(finished.table, "data", "unified - raw")
+    assert arms == "8", "nine, and one has failed"
+    data = dict(zip(outcomes, changes, strict=True))
     assert data["forgetting"] == "+0.25 [+0.25, +0.25]"
     assert data["utility"] == "+0.00 [+0.00, +0.00]"
     assert data["cosine"] == "+0.60 [+0.60, +0.60]"
     assert data["conflict"] == "-1.00 [-1.00, -1.00]"
-    assert cells(finished.table, "loss", "both - pull")[1] == "+0.10 [+0.10, +0.10]"
-    assert cells(finished.table, "weighting", "pcgrad - sum")[1] == "+0.00 [+0.00, +0.00]"
+    assert cells(finished.table, "loss", "both - pull")[2] == "+0.10 [+0.10, +0.10]"
+    assert cells(finished.table, "weighting", "pcgrad - sum")[2] == "+0.00 [+0.00, +0.00]"
     arm = cells(finished.table, "unified", "both", "sum")
     assert arm[0] == "2", "seeds"
     assert arm[2] == "0.74 [0.73, 0.75]", "forgetting: 1 - .2 / .8 and 1 - .22 / .8"
@@ -221,6 +223,7 @@ def test_a_report_on_what_is_finished_starts_nothing(
     assert found.calls == []
     assert cells(found.table, "unified", "both", "sum")[:3:2] == ["1", "0.75"]
     assert cells(found.table, "unified", "pull", "sum")[0] == "2"
+    assert cells(found.table, "data", "unified - raw")[0] == "7", "an arm without all seeds is out"
     assert "it broke" not in found.table
     section = found.table.split("before training")[1].split("###")[0]
     assert "| unified |" in section

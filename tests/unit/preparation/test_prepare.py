@@ -21,8 +21,7 @@ from lit_unlearn.data.sources import Source
 from lit_unlearn.models.loading import ModelSource, load_student
 from lit_unlearn.models.teacher import FrozenTeacher
 from lit_unlearn.models.tiny import TINY_NAME
-from lit_unlearn.preparation import gate as gate_module
-from lit_unlearn.preparation import prepare as prepare_module
+from lit_unlearn.preparation import teacher_replies as replies_module
 from lit_unlearn.preparation.gate import Gate, GateRow, gate_error, gate_table
 from lit_unlearn.preparation.prepare import Prepared, prepare
 from lit_unlearn.preparation.progress import bars
@@ -97,7 +96,7 @@ def test_adaptive_context_stops_at_the_first_step_that_passes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gate_module, "generate_answers", Speaker(least))
+    monkeypatch.setattr(replies_module, "generate_answers", Speaker(least))
     prepared = run({"forget": decline()}, teacher, tiny_tokenizer, tmp_path / "p.json")
     assert [row.context for row in prepared.settled] == [settled]
     assert prepared.settled[0].passed
@@ -114,7 +113,7 @@ def test_a_teacher_that_never_declines_is_an_error(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gate_module, "generate_answers", Speaker(99))
+    monkeypatch.setattr(replies_module, "generate_answers", Speaker(99))
     prepared = run({"forget": decline()}, teacher, tiny_tokenizer, tmp_path / "p.json")
     assert len(prepared.gate_rows) == 4
     error = gate_error(prepared.settled)
@@ -129,7 +128,7 @@ def test_declining_greedily_is_not_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every reply declines, but the refusal's first token is unlikely: no context passes."""
-    monkeypatch.setattr(gate_module, "generate_answers", Speaker(1))
+    monkeypatch.setattr(replies_module, "generate_answers", Speaker(1))
     objectives = {"forget": decline()}
     gate = Gate(sample=3, first_token=0.9)
     prepared = run(objectives, teacher, tiny_tokenizer, tmp_path / "p.json", gate)
@@ -145,7 +144,7 @@ def test_duties(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Forgotten rows are declined, kept ones answered, prefilled ones recovered from."""
-    monkeypatch.setattr(gate_module, "generate_answers", Speaker(1))
+    monkeypatch.setattr(replies_module, "generate_answers", Speaker(1))
     objectives = {
         "forget": decline(),
         "adversarial": decline(prefills=Prefills(["Sure:"])),
@@ -168,8 +167,7 @@ def test_stored_outcome_is_used_again_only_for_the_same_rows_and_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     speaker = Speaker(1)
-    monkeypatch.setattr(gate_module, "generate_answers", speaker)
-    monkeypatch.setattr(prepare_module, "generate_answers", speaker)
+    monkeypatch.setattr(replies_module, "generate_answers", speaker)
     store = tmp_path / "p.json"
     objectives = {"retain": ObjectiveData(SOURCES, "answer", answer="teacher")}
     first = run(objectives, teacher, tiny_tokenizer, store)

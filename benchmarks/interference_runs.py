@@ -1,0 +1,135 @@
+"""What the jobs of benchmarks/interference_experiment.py have left: arms, runs, measurements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from lit_unlearn.evaluation.balancing import balance_figures
+from lit_unlearn.interference.figures import Line
+from lit_unlearn.interference.page import read_figures
+from lit_unlearn.report import read_gradients
+from lit_unlearn.report.evaluation_files import read_evaluation
+from lit_unlearn.schema import pairs
+
+PARTS = ("balance", "forgetting", "utility", "boundary", "robustness")
+COSINE, CONFLICT = "mean cosine", "conflict rate"
+OUTCOMES = (*PARTS, COSINE, CONFLICT)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One combination of the factors' levels."""
+
+    subject: str
+    form: str
+    loss: str
+    weighting: str
+
+    @property
+    def label(self) -> str:
+        """Without the subject."""
+        return f"{self.form}, {self.loss}, {self.weighting}"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured without training, of one subject and form."""
+
+    arm: Arm
+    folder: Path
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """All figures."""
+        return read_figures(self.folder)
+
+    def mean(self, figure: str, where: str | None = None) -> float:
+        """Over the pairs of objectives and, where nothing is said, over the places."""
+        mine = [x for x in self.lines if x.figure == figure and x.first != x.second]
+        return mean([x.value for x in mine if where is None or x.where == where])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm with one seed."""
+
+    arm: Arm
+    seed: int
+    folder: Path
+    start: Path
+    after: str
+    """Where in its folder the last evaluation is."""
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """The diagnosed steps."""
+        return read_gradients(self.folder / "gradients.jsonl")
+
+    def cosines(self, step: dict[str, Any]) -> list[float]:
+        """Of each pair; NaN where one of the two is at rest."""
+        return [step["cosines"][i][j] for i, j in pairs(step["objectives"])]
+
+    @cached_property
+    def outcomes(self) -> dict[str, float]:
+        """The balance and its parts, and means of the cosines over pairs and steps."""
+        after = read_evaluation(self.folder / self.after)
+        figures = balance_figures(read_evaluation(self.start), after)
+        found = {figure.name.removeprefix("part/"): figure.value for figure in figures}
+        found[COSINE] = mean([c for step in self.records for c in self.cosines(step)])
+        rates = [step["conflict_rate"] for step in self.records if known(self.cosines(step))]
+        return {**found, CONFLICT: mean(rates)}
+
+    def figures(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {"seed": self.seed, "folder": str(self.folder), **self.outcomes}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What all jobs have left."""
+
+    starts: Mapping[str, Path]
+    """Subject -> folder of the start model's evaluation."""
+    measurements: Sequence[Measurement]
+    folders: Mapping[tuple[Arm, int], Path]
+    after: str
+    """Where in a run's folder the last evaluation is."""
+    failures: Sequence[str] = ()
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """All runs, of which nothing is read before it is asked for."""
+        return [
+            Run(arm, seed, folder, self.starts[arm.subject], self.after)
+            for (arm, seed), folder in self.folders.items()
+        ]
+
+    @property
+    def subjects(self) -> list[str]:
+        """In the order of the runs."""
+        return list(dict.fromkeys(arm.subject for arm, _ in self.folders))
+
+    def by_arm(self, subject: str) -> dict[Arm, list[Run]]:
+        """The runs of each arm of a subject."""
+        found: dict[Arm, list[Run]] = {}
+        for run in self.runs:
+            if run.arm.subject == subject:
+                found.setdefault(run.arm, []).append(run)
+        return found
+
+
+def known(values: Sequence[float]) -> list[float]:
+    """Those that are finite."""
+    return [value for value in values if math.isfinite(value)]
+
+
+def mean(values: Sequence[float]) -> float:
+    """Of the finite ones; NaN without any."""
+    finite = known(values)
+    return fmean(finite) if finite else math.nan

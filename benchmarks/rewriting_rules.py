@@ -1,0 +1,62 @@
+"""What do the rules of `lit-unlearn rewrite` refuse of rows that people wrote?
+
+    python benchmarks/rewriting_rules.py [--data FOLDER]
+
+Two counts, on TOFU. Of all its questions, how many the stand-alone rule refuses. And how strict the
+leak check is: of every sixth row of retain90, taken as anchors with all of forget10 to forget, how
+many hold a name that answers any of its rows; and of the others, how many one row to forget refuses
+as its own anchors, the mean over these rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from lit_unlearn.data.sources import Source
+from lit_unlearn.data.unify import load_examples
+from lit_unlearn.rewriting.checks import standalone_problem
+from lit_unlearn.rewriting.leaks import Forgotten
+from lit_unlearn.rewriting.material import QA
+
+EVERY = 6
+
+
+def questions(config: str, data: Path | None) -> list[QA]:
+    """The rows of one of TOFU's files."""
+    source = Source("locuslab/TOFU", config=config)
+    return [
+        QA(row.turns[-1].content, row.answer) for row in load_examples([source], data_root=data)
+    ]
+
+
+def refused_by_names(forget: Sequence[QA], anchors: Sequence[QA]) -> tuple[float, float]:
+    """Shares of anchors: refused beside every row, and of the others by a row's own words."""
+    forgotten = Forgotten(forget)
+    nothing = QA("", "", ("\N{REPLACEMENT CHARACTER}",))  # a row whose own answer is in no anchor
+    rest = [anchor for anchor in anchors if not forgotten.problem(anchor, nothing)]
+    own = [fmean(bool(forgotten.problem(anchor, row)) for anchor in rest) for row in forget]
+    return 1 - len(rest) / len(anchors), fmean(own)
+
+
+def main() -> None:
+    """Count, and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder that stands in for the hub")
+    data = parser.parse_args().data
+    everything = questions("full", data)
+    refused = sum(bool(standalone_problem(qa.question)) for qa in everything)
+    print(f"not stand-alone: {refused} of {len(everything)} questions of TOFU")
+    forget, anchors = questions("forget10", data), questions("retain90", data)[::EVERY]
+    by_any, by_own = refused_by_names(forget, anchors)
+    print(f"leak check, {len(forget)} rows to forget, {len(anchors)} anchors:")
+    print(f"  {by_any:.0%} hold a name that answers one of them;")
+    print(f"  of the others each row refuses {by_own:.0%} more")
+
+
+if __name__ == "__main__":
+    main()
