@@ -212,13 +212,14 @@ def draw(figure: Figure) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     assert picture.getvalue().startswith(b"\x89PNG")
-    assert any(axes.lines or axes.images or axes.collections for axes in figure.axes)
 
 
 @pytest.mark.parametrize("count", [1, 3, 60])
 @pytest.mark.parametrize("make", [cosine_figure, norm_figure, loss_figure, heatmap_figure])
 def test_figures_draw(make: Any, count: int) -> None:
-    draw(make([gradient(5 * n) for n in range(count)]))
+    figure = make([gradient(5 * n) for n in range(count)])
+    draw(figure)
+    assert any(axes.lines or axes.images for axes in figure.axes)
 
 
 def test_cosine_figure_has_a_line_per_pair() -> None:
