@@ -107,9 +107,15 @@ def step(
     gathered = Gathering(ones, len(parameters), layer_groups(named), keep=setting.exact)
     for number, batch in enumerate(given):
         found = objective_gradient(
-            str(number), objective, [batch], ModelReader(student), teacher, parameters
+            str(number),
+            objective,
+            [batch],
+            ModelReader(student),
+            teacher,
+            parameters,
+            onto=gathered.onto,
         )
-        gathered.add(found.gradient)
+        gathered.add(found.gradient, added=found.added)
     update = combined(gathered, weighting, None, empty_record(0, "exact"), diagnose=setting.exact)
     write_gradient(parameters, update)
     optimizer.step()

@@ -1,7 +1,8 @@
 """What do three jobs of open-unlearning cost here: GradDiff, NPO, and NPO with a KL teacher?
 
     OMP_NUM_THREADS=1 python benchmarks/peer_jobs.py graddiff|npo|npo_kl
-        [--model MODEL] [--data FOLDER] [--steps 3] [--out FILE.json]
+        [--model MODEL] [--data FOLDER] [--steps 3] [--micro_batch_rows N]
+        [--activation_checkpointing] [--out FILE.json]
 
 8 forget and 8 retain rows of TOFU a step, float32, AdamW, no diagnostics; the frozen reference
 model is cached, as open-unlearning's is not. CPU seconds of a step of `Trainer.fit` (the first
@@ -78,6 +79,8 @@ def main() -> None:
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--micro_batch_rows", type=int, help="of the 8; all at once by default")
+    parser.add_argument("--activation_checkpointing", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/peer_jobs/result.json"))
     args = parser.parse_args()
     warnings.filterwarnings("ignore", module="lightning")
@@ -85,7 +88,7 @@ def main() -> None:
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         module = UnlearnModule(
-            ModelSource(args.model),
+            ModelSource(args.model, activation_checkpointing=args.activation_checkpointing),
             objectives(args.job),
             None if args.job == "graddiff" else FrozenTeacher(cache=f"{folder}/cache"),
             gate=Gate(action="off"),
@@ -97,6 +100,7 @@ def main() -> None:
                 "retain": ObjectiveData(tofu("retain90", ROWS), "answer", ROWS),
             },
             data_root=str(args.data),
+            micro_batch_rows=args.micro_batch_rows,
         )
         Trainer(
             accelerator="cpu",

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from lit_unlearn import schema
-from lit_unlearn.gradients.collect import Gradient, layer_groups, write_gradient
+from lit_unlearn.gradients.collect import Gradient, Sum, layer_groups, write_gradient
 from lit_unlearn.gradients.combination import Combination, check_alone
 from lit_unlearn.gradients.finite import Guard, NotFiniteError
 from lit_unlearn.gradients.gathering import Diagnostics, Gathering
@@ -39,7 +39,14 @@ from lit_unlearn.preparation.gate import Gate
 from lit_unlearn.preparation.prepare import Prepared
 from lit_unlearn.preparation.start import foresee, get_ready
 from lit_unlearn.schema import TokenBatch, check_number
-from lit_unlearn.step import StepRecord, combined, empty_record, objective_gradient, preferences
+from lit_unlearn.step import (
+    ObjectiveGradient,
+    StepRecord,
+    combined,
+    empty_record,
+    objective_gradient,
+    preferences,
+)
 
 LEARNT = "weightings"
 """Key of a checkpoint."""
@@ -202,7 +209,9 @@ class UnlearnModule(LightningModule):
         try:
             with local_gradients(self.trainer):
                 for name, objective in self._objectives().items():
-                    gathered.add(self._gradient(name, objective, batch.get(name, []), record))
+                    batches = batch.get(name, [])
+                    found = self._gradient(name, objective, batches, record, gathered.onto)
+                    gathered.add(found.gradient, added=found.added)
             self._update(combined(gathered, self.weighting, self.combination, record, diagnose))
         except NotFiniteError as error:
             self.guard.leave_out(error)
@@ -220,8 +229,13 @@ class UnlearnModule(LightningModule):
         return cast("dict[str, Objective]", dict(self.objectives.items()))
 
     def _gradient(
-        self, name: str, objective: Objective, batches: list[TokenBatch], record: StepRecord
-    ) -> Gradient:
+        self,
+        name: str,
+        objective: Objective,
+        batches: list[TokenBatch],
+        record: StepRecord,
+        onto: Sum | None,
+    ) -> ObjectiveGradient:
         """One objective's gradient; its loss and further figures are logged."""
         found = objective_gradient(
             name,
@@ -233,13 +247,14 @@ class UnlearnModule(LightningModule):
             self.global_step,
             self.manual_backward,
             self.models_read(),
+            onto,
         )
         if found.count:
             record["losses"][name] = found.loss
             self.log(schema.loss_name(name), found.loss, prog_bar=True, batch_size=found.count)
         for statistic, mean in found.statistics.items():
             self.log(schema.statistic_name(name, statistic), mean, batch_size=found.count)
-        return found.gradient
+        return found
 
     def _update(self, gradient: Gradient) -> None:
         optimizer: Any = self.optimizers()

@@ -13,7 +13,14 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
-from lit_unlearn.gradients.collect import Gradient, combine, scale, take_gradient
+from lit_unlearn.gradients.collect import (
+    Gradient,
+    Sum,
+    combine,
+    scale,
+    take_gradient,
+    write_gradient,
+)
 from lit_unlearn.gradients.combination import Combination
 from lit_unlearn.gradients.finite import (
     NotFiniteError,
@@ -71,13 +78,15 @@ class ObjectiveGradient:
     """What one objective gives to a step."""
 
     gradient: Gradient
-    """Of the mean loss; all None where there were no rows."""
+    """Of the mean loss; all None where there were no rows. The whole sum where it was added."""
     count: int
     """Loss terms, of all processes."""
     loss: float = math.nan
     """Mean over the terms; NaN where there are none."""
     statistics: dict[str, float] = field(default_factory=dict)
     """Means of the objective's further figures."""
+    added: bool = False
+    """Whether the gradient is the sum that was given, with this objective's part in it."""
 
 
 def objective_gradient(
@@ -90,6 +99,7 @@ def objective_gradient(
     step: int = 0,
     backward: Callable[[Tensor], None] = torch.Tensor.backward,
     models: Sequence[nn.Module] = (),
+    onto: Sum | None = None,
 ) -> ObjectiveGradient:
     """Gradient of an objective's mean loss over all its micro batches, of all processes.
 
@@ -111,16 +121,21 @@ def objective_gradient(
         step: Number of the step, for messages.
         backward: Called with each micro batch's summed loss, or with the mean of the only one.
         models: What the readers read; needed where models are sharded over processes.
+        onto: A sum to which the backward pass may add by itself, which saves a gradient's memory
+            and the time to fill it. It may where the factor of the mean is known before that pass:
+            one micro batch, one process, no `perturbation`. None keeps the gradient apart.
 
     Raises:
         NotFiniteError: A loss or the gradient is not, in any process.
         InputError: The loss depends on nothing that is trained.
     """
     whole = len(batches) == 1 and world_size() == 1  # its mean is known before its backward pass
+    adds = onto if whole and not objective.perturbation else None
 
     def read() -> tuple[Gradient, Totals]:
         parts: list[dict[str, Tensor]] = []
         trouble: list[NotFiniteError] = []
+        write_gradient(parameters, adds.gradient if adds else [None] * len(parameters))
         for batch in batches:
             with in_step(*models):
                 terms: Terms = objective(batch, student, teacher)
@@ -128,7 +143,7 @@ def objective_gradient(
             total = terms.values.sum() / (max(1, len(terms.values)) if whole else 1)
             if not total.requires_grad:
                 raise _out_of_reach(name, objective)
-            backward(0 * total if batch.borrowed else total)
+            backward(_factor(batch, adds) * total)
             if not batch.borrowed:
                 parts.append({LOSS: terms.values.detach(), **terms.statistics})
         everywhere = merged(gather_or_raise(totals(parts), trouble))
@@ -145,11 +160,17 @@ def objective_gradient(
             gradient, found = read()
     loss, count = found.pop(LOSS, (0.0, 0))
     if not count:
-        return ObjectiveGradient(gradient, 0)
+        return ObjectiveGradient(gradient, 0, added=adds is not None)
     statistics |= {statistic: _mean(total) for statistic, total in found.items()}
     if not whole:
         gradient = scale(gradient, 1 / count)
-    return ObjectiveGradient(gradient, count, loss / count, statistics)
+    return ObjectiveGradient(gradient, count, loss / count, statistics, adds is not None)
+
+
+def _factor(batch: TokenBatch, onto: Sum | None) -> float:
+    if batch.borrowed:
+        return 0.0
+    return 1.0 if onto is None else onto.factor
 
 
 def _out_of_reach(name: str, objective: Objective) -> InputError:

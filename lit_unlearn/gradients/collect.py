@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 Gradient = list[Tensor | None]
 """One tensor per trainable parameter; None is zero everywhere (the loss does not touch it)."""
+
+
+class Sum(NamedTuple):
+    """A running sum of gradients, and the factor with which the next one enters it."""
+
+    gradient: Gradient
+    factor: float
+
 
 _BLOCK = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")
 _OUTSIDE = (

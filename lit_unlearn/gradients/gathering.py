@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from lit_unlearn.gradients.collect import Gradient, add_to
+from lit_unlearn.gradients.collect import Gradient, Sum, add_to
 from lit_unlearn.gradients.gramian import GroupedGramian, gramian
 from lit_unlearn.gradients.sketch import sketch, sketched_gramian
 
@@ -44,8 +44,24 @@ class Gathering:
         self.total: Gradient = [None] * parameters
         """The sum of the weighted gradients; empty where they are kept."""
 
-    def add(self, gradient: Gradient) -> None:
-        """Take the next objective's gradient; it is used up."""
+    @property
+    def onto(self) -> Sum | None:
+        """The sum that the next gradient may be added to at once; None where it is needed alone."""
+        if self.keep or self.sketch_seed is not None:
+            return None
+        return Sum(self.total, float(self.preferences[self._taken]))
+
+    def add(self, gradient: Gradient, *, added: bool = False) -> None:
+        """Take the next objective's gradient; it is used up.
+
+        Args:
+            gradient: Of its unweighted mean loss, or the new sum.
+            added: Whether it is the new sum, see `onto`.
+        """
+        if added:
+            self.total = gradient
+            self._taken += 1
+            return
         if self.sketch_seed is not None:
             self.sketches.append(sketch(gradient, self.groups, seed=self.sketch_seed))
         if self.keep:

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.testing import assert_close
 from transformers import PreTrainedModel
 
-from lit_unlearn.gradients.collect import Gradient
+from lit_unlearn.gradients.collect import Gradient, Sum
 from lit_unlearn.models.hidden import HiddenReader
 from lit_unlearn.models.reading import ModelReader
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
@@ -51,11 +51,15 @@ class Bowl(Objective):
 
 
 def of(
-    objective: Objective, model: PreTrainedModel, batches: list[TokenBatch]
+    objective: Objective,
+    model: PreTrainedModel,
+    batches: list[TokenBatch],
+    onto: Sum | None = None,
 ) -> ObjectiveGradient:
     teacher = HiddenReader(copy.deepcopy(model))
     parameters = list(model.parameters())
-    return objective_gradient("a", objective, batches, HiddenReader(model), teacher, parameters)
+    reader = HiddenReader(model)
+    return objective_gradient("a", objective, batches, reader, teacher, parameters, onto=onto)
 
 
 def flat(gradient: Gradient) -> Tensor:
@@ -136,6 +140,37 @@ def test_limit_and_loss(tiny_model: PreTrainedModel) -> None:
 def test_inner_statistics_stay(tiny_model: PreTrainedModel) -> None:
     objective = SharpnessAware(LatentAdversarial(NPO(), depth=0.5, steps=1))
     assert set(of(objective, tiny_model, MICRO).statistics) >= {"unmoved", "clean"}
+
+
+def test_backward_adds_to_a_sum(tiny_model: PreTrainedModel) -> None:
+    """Sum + 0.3 x the gradient of the mean, in the sum's own memory; loss and count unchanged."""
+    apart = of(CrossEntropy(), tiny_model, WHOLE)
+    total: Gradient = [torch.full_like(p, 0.01) for p in tiny_model.parameters()]
+    memory = [part.data_ptr() for part in total if part is not None]
+    found = of(CrossEntropy(), tiny_model, WHOLE, Sum(total, 0.3))
+    assert found.added
+    assert (found.loss, found.count) == (apart.loss, apart.count)
+    assert_close(flat(found.gradient), 0.01 + 0.3 * flat(apart.gradient), rtol=1e-5, atol=1e-7)
+    assert [part.data_ptr() for part in found.gradient if part is not None] == memory
+    assert all(p.grad is None for p in tiny_model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("objective", "batches"),
+    [(CrossEntropy(), MICRO), (SharpnessAware(CrossEntropy(), radius=0.3), WHOLE), (NPO(), [])],
+    ids=["micro batches", "moved weights", "no rows"],
+)
+def test_what_must_stay_apart(
+    objective: Objective, batches: list[TokenBatch], tiny_model: PreTrainedModel
+) -> None:
+    """The mean's factor, or where the weights are moved to, is known after the backward pass."""
+    total: Gradient = [torch.ones_like(p) for p in tiny_model.parameters()]
+    apart = of(objective, tiny_model, batches)
+    found = of(objective, tiny_model, batches, Sum(total, 0.3))
+    assert not found.added
+    for part, other in zip(found.gradient, apart.gradient, strict=True):
+        assert_close(part, other)
+    assert bool((flat(total) == 1).all())
 
 
 def test_without_rows(tiny_model: PreTrainedModel) -> None:
