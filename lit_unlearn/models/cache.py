@@ -34,6 +34,8 @@ from lit_unlearn.models.cache_store import Entry, Store
 from lit_unlearn.parallel.ranks import base_model, on_first, rank, share, world_size
 from lit_unlearn.schema import InputError, Tokens
 
+_FORM = "with checksums"
+"""Of the shards; caches of another form are not looked at."""
 _SHARD_TOKENS = 2**17
 """Tokens of the rows of a shard; a build that is killed loses at most so many."""
 _BATCH_TOKENS = 2**13
@@ -148,7 +150,7 @@ def cache_folder(root: Path | None, content: Sequence[object]) -> Path:
         for device in ("cpu", "cuda")
         if torch.is_autocast_enabled(device)
     ]
-    described = repr((*content, autocast, transformers.__version__))
+    described = repr((*content, autocast, transformers.__version__, _FORM))
     name = hashlib.sha256(described.encode()).hexdigest()[:16]
     return (user_cache() / "teacher" if root is None else root.expanduser()) / name
 

@@ -1,6 +1,7 @@
 """Rows of hidden states on disk, found by key: safetensors shards and a small index.
 
-A shard that the index does not name does not exist: it is written whole, and only then named.
+A shard that the index does not name does not exist: it is written whole, and only then named. The
+checksum of an entry is compared whenever it is read.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -51,6 +53,7 @@ class Place:
     first: int
     """See `Entry.first`."""
     count: int
+    checksum: int
 
     @property
     def last(self) -> int:
@@ -109,6 +112,7 @@ class Store:
 
         Raises:
             KeyError: There is no such entry.
+            InputError: It is damaged.
         """
         place = self.places[key]
         try:
@@ -116,6 +120,8 @@ class Store:
             found: Tensor = lines[place.line : place.line + place.count]
         except (SafetensorError, IndexError, TypeError, ValueError):
             raise self._damaged(place.shard) from None
+        if _checksum(Entry(key, place.first, found)) != place.checksum:
+            raise self._damaged(place.shard)
         return found
 
     def verify(self) -> None:
@@ -134,7 +140,7 @@ class Store:
 
     def _damaged(self, name: str) -> InputError:
         return InputError(
-            f"Teacher cache {self.folder}: {name} should be as it was written, by the SHA-256 in "
+            f"Teacher cache {self.folder}: {name} should be as it was written, by checksums and "
             f"{INDEX_FILE}. Found it damaged or missing. Delete the folder; the next run makes it "
             "again."
         )
@@ -166,8 +172,9 @@ class Store:
         file, line = self._file(name), 0
         try:
             keys, spans = file.get_tensor("keys"), file.get_tensor("spans")
-            for key, (first, count) in zip(keys, spans.tolist(), strict=True):
-                self.places[bytes(key.tolist())] = Place(name, line, first, count)
+            sums = file.get_tensor("checksums").tolist()
+            for key, (first, count), checksum in zip(keys, spans.tolist(), sums, strict=True):
+                self.places[bytes(key.tolist())] = Place(name, line, first, count, checksum)
                 line += count
         except (SafetensorError, ValueError, TypeError):
             raise self._damaged(name) from None
@@ -203,6 +210,7 @@ class Store:
             "hidden": torch.cat([entry.hidden for entry in entries]).cpu().contiguous(),
             "keys": torch.tensor([list(entry.key) for entry in entries], dtype=torch.uint8),
             "spans": torch.tensor([[entry.first, len(entry.hidden)] for entry in entries]),
+            "checksums": torch.tensor([_checksum(entry) for entry in entries]),
         }
         with writing(temporary):
             save_file(tensors, temporary)
@@ -215,6 +223,13 @@ class Store:
         write_text(self.folder / INDEX_FILE, json.dumps(index, indent=1))
         self._shards = shards
         self._learn(name)
+
+
+def _checksum(entry: Entry) -> int:
+    """CRC-32 of all that an entry is: whose row, where in it, and the numbers."""
+    hidden = entry.hidden.detach().cpu().contiguous().view(torch.uint8).numpy().data
+    about = entry.key + entry.first.to_bytes(8, "big", signed=True)
+    return zlib.crc32(hidden, zlib.crc32(about))
 
 
 def _digest(file: Path) -> str:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
@@ -26,7 +26,8 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
-from lit_unlearn.parallel.ranks import rank
+from lit_unlearn.parallel.ranks import gather_or_raise, rank
+from lit_unlearn.schema import InputError
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,9 @@ def fill(model: nn.Module, device: torch.device | str) -> None:
     Args:
         model: From `without_weights`, sharded, with adapters or not.
         device: Where slices are kept.
+
+    Raises:
+        InputError: A file cannot be read any more, in any process.
     """
     places = {part: _PLACES.pop(part) for part in model.modules() if part in _PLACES}
     if not places:
@@ -98,10 +102,20 @@ def fill(model: nn.Module, device: torch.device | str) -> None:
     for part, named in places.items():
         for name, (file, key) in named.items():
             wanted.setdefault(file, []).append((key, getattr(part, name)))
-    for file, weights in wanted.items():
-        with safe_open(file, framework="pt") as opened:
-            for key, weight in weights:
-                _read(opened.get_slice(key), weight.detach())
+    trouble: list[InputError] = []
+    try:
+        for file, weights in wanted.items():
+            with safe_open(file, framework="pt") as opened:
+                for key, weight in weights:
+                    _read(opened.get_slice(key), weight.detach())
+    except (OSError, SafetensorError) as error:
+        trouble.append(
+            InputError(
+                f"File {file} should stay readable until its weights are loaded. Found: {error}; "
+                "start again, and copy or export the model again if that does not help."
+            )
+        )
+    gather_or_raise(None, trouble)
 
 
 @contextmanager

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lit_unlearn import __main__ as dispatcher
 from lit_unlearn.models import cache_store
 from lit_unlearn.models.cache_store import Entry, Store
+from lit_unlearn.schema import InputError
 
 
 @pytest.fixture
@@ -47,9 +49,12 @@ def test_damage_that_opening_does_not_see(
     monkeypatch.setattr(cache_store, "_CHECKED_ON_OPENING", 0)
     shard = root / "a" / "00001.safetensors"
     content = bytearray(shard.read_bytes())
-    content[-1] ^= 1
+    content[-17] ^= 1  # the 16 bytes of the key come last
     shard.write_bytes(content)
-    Store(root / "a")
+    store = Store(root / "a")
+    assert len(store.read(bytes([2] * 16))) == 4
+    with pytest.raises(InputError, match=r"00001[.]safetensors should be as it was written"):
+        store.read(bytes([1] * 16))
     assert verify(root) == 2
     out, error = capsys.readouterr()
     assert "damaged" in out
@@ -57,6 +62,19 @@ def test_damage_that_opening_does_not_see(
     assert error.count("\n") == 1
     assert f"{root / 'a'}: 00001.safetensors should be as it was written" in error
     assert "Delete the folder" in error
+
+
+def test_damaged_positions_are_seen_when_they_are_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another first position fits the shard, but not the row's checksum."""
+    monkeypatch.setattr(cache_store, "_CHECKED_ON_OPENING", 0)
+    shard = root / "b" / "00000.safetensors"
+    tensors = load_file(shard)
+    tensors["spans"][0, 0] += 1
+    save_file(tensors, shard)
+    with pytest.raises(InputError, match=r"should be as it was written.*Delete the folder"):
+        Store(root / "b").read(bytes([1] * 16))
 
 
 def test_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

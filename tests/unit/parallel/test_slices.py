@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -204,6 +205,15 @@ def test_harm_is_told_as_without_slices(
     assert told[0] == told[1]
     assert f"Each process reads all weights of {tmp_path}: " in caplog.text
     assert reason in caplog.text
+
+
+def test_a_file_that_cannot_be_read_any_more(tmp_path: Path) -> None:
+    """Cut off after the model was built, before its slices are read."""
+    model = load_base(saved(tmp_path), sliced=True)
+    file = tmp_path / WEIGHTS
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(InputError, match=f"File {re.escape(str(file))} should stay readable until"):
+        slices.fill(model, "cpu")
 
 
 def test_what_is_read_in_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
