@@ -59,6 +59,9 @@ class Encoder:
     def __post_init__(self) -> None:
         self._template = self.tokenizer.chat_template or PLAIN_TEMPLATE
         self._plain = not self.tokenizer.chat_template
+        self._row: Example | None = None
+        self._sequences: dict[tuple[object, ...], tuple[list[int], int]] = {}
+        """Of that row, which student and teacher, and versions with other prefills, share."""
         self._system = self._has_system_role()
         self._lead, self._end_of_turn = self._around_answer()
 
@@ -238,6 +241,16 @@ class Encoder:
         self, example: Example, turns: Sequence[Turn], prefill: str, joined: str
     ) -> tuple[list[int], int]:
         """Token ids of prompt and answer, and where the answer begins."""
+        if example is not self._row:
+            self._row, self._sequences = example, {}
+        key = (turns, prefill, joined)
+        if key not in self._sequences:
+            self._sequences[key] = self._new_sequence(example, turns, prefill, joined)
+        return self._sequences[key]
+
+    def _new_sequence(
+        self, example: Example, turns: Sequence[Turn], prefill: str, joined: str
+    ) -> tuple[list[int], int]:
         prompt_text = self._prompt(turns, example.plain, prefill)
         prompt = self._ids(prompt_text, example.plain)
         whole = self._ids(prompt_text + joined, example.plain) if joined else prompt

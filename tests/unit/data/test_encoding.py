@@ -198,7 +198,7 @@ def test_prompt_that_is_no_prefix() -> None:
     row = encoder.encode(example, "Ada")
     assert row is not None
     assert row.student_ids == tuple(map(ord, "Who?Ada"))
-    assert encoder.problems["boundary"] == 2  # student and teacher
+    assert encoder.problems["boundary"] == 1  # student and teacher read the same
 
 
 def test_a_context_reaches_a_plain_row(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
