@@ -14,6 +14,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from lit_unlearn.limits import computing_at_most
 from lit_unlearn.schema import EncodedExample, Example, InputError, Turn
 
 OnProblem = Literal["error", "warn"]
@@ -28,6 +29,8 @@ PLAIN_TEMPLATE = (
 ``Answer: ...`` on lines of their own; the answer ends with the end-of-sequence token."""
 
 _SENTINEL = "\u2063answer\u2063"
+_SECONDS = 10.0
+"""For which a template may compute over one conversation."""
 
 
 class EncodingError(InputError):
@@ -93,12 +96,13 @@ class Encoder:
         if not self._system:
             messages = _fold_system(messages)
         try:
-            rendered = self.tokenizer.apply_chat_template(
-                messages,
-                chat_template=self._template,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-            )
+            with computing_at_most(_SECONDS):
+                rendered = self.tokenizer.apply_chat_template(
+                    messages,
+                    chat_template=self._template,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                )
         except Exception as error:  # a template fails with errors of every kind
             reason = (str(error).strip().splitlines() or [""])[0]
             raise InputError(

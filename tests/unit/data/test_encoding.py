@@ -9,7 +9,7 @@ import pytest
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from lit_unlearn.data.encoding import Encoder, EncodingError
-from lit_unlearn.schema import Example, Turn
+from lit_unlearn.schema import Example, InputError, Turn
 
 CONTEXT = (Turn("system", "Say nothing."), Turn("user", "Who?"))
 EXAMPLE = Example("set/1", (Turn("user", "Who?"),), "Ada.", "question_answer")
@@ -199,6 +199,18 @@ def test_prompt_that_is_no_prefix() -> None:
     assert row is not None
     assert row.student_ids == tuple(map(ord, "Who?Ada"))
     assert encoder.problems["boundary"] == 1  # student and teacher read the same
+
+
+def test_a_template_that_never_ends(
+    tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loops in loops, which the sandbox allows."""
+    monkeypatch.setattr("lit_unlearn.data.encoding._SECONDS", 0.1)
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    loop = "{% for i in range(99999) %}"
+    tokenizer.chat_template = loop * 3 + "{% endfor %}" * 3
+    with pytest.raises(InputError, match=r"chat template.*still computing after 0.1 s"):
+        Encoder(tokenizer)
 
 
 def test_a_context_reaches_a_plain_row(tiny_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,0 +1,37 @@
+"""A bound on how long code that came with data, such as a chat template, may compute."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def computing_at_most(seconds: float) -> Iterator[None]:
+    """Inside, the process may compute so long, as its own time counts and not the clock's.
+
+    Only the main thread has such a limit, and only where the system has the timer (POSIX).
+
+    Args:
+        seconds: Of processor time, of all threads together.
+
+    Raises:
+        TimeoutError: It took longer.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    if not here or not hasattr(signal, "SIGVTALRM"):
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise TimeoutError(f"it was still computing after {seconds:g} s")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

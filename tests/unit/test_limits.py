@@ -1,0 +1,46 @@
+"""The bound on computing time: it stops loops, leaves the rest alone, and cleans up."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import pytest
+
+from lit_unlearn.limits import computing_at_most
+
+
+def test_a_loop_is_stopped() -> None:
+    with (
+        pytest.raises(TimeoutError, match=r"still computing after 0.05 s"),
+        computing_at_most(0.05),
+    ):
+        while True:
+            pass
+
+
+def test_waiting_is_not_computing() -> None:
+    with computing_at_most(0.05):
+        time.sleep(0.2)
+
+
+def test_nothing_stays_behind() -> None:
+    before = signal.getsignal(signal.SIGVTALRM)
+    with computing_at_most(5):
+        pass
+    assert signal.getsignal(signal.SIGVTALRM) is before
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0, 0)
+
+
+def test_other_threads_have_no_limit() -> None:
+    done: list[bool] = []
+
+    def work() -> None:
+        with computing_at_most(0.001):
+            done.append(sum(range(10**6)) > 0)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [True]
