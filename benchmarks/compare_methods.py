@@ -53,7 +53,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = PROJECT / "configs"
 NOT_COMPARED = ("base", "reinforced", "whp", "undo")
 """The base, and what needs a run before it or thousands of steps (see their headers)."""
-LAID_OVER = {"bidirectional_npo": "bidirectional"}
+LAID_OVER = dict.fromkeys(
+    ("bidirectional_npo", "bidirectional_pull", "bidirectional_wga"), "bidirectional"
+)
 """Methods that change another one."""
 METHODS = sorted(
     file.stem
