@@ -14,7 +14,8 @@ real authors, world facts and general questions are asked by no suite of the eva
 rows are training rows, as they are for every method and in every evaluation; its openers are those
 of neither training nor evaluation. The evaluation's figures play no part in any choice. The leaders
 are chosen in the same way; they are run with further seeds at their rate, the run of the grid being
-one of theirs. The table has means over seeds, methods.json every run by itself.
+one of theirs; other methods' further seeds count where they are there. The table has means over
+seeds (of the balance the range too), methods.json every run by itself.
 
 Everything continues where it stopped. Weights of runs that were not chosen are deleted. Writes into
 the output folder methods.json, methods.md, methods_scatter.png (forgetting against utility) and
@@ -101,10 +102,21 @@ class Comparison:
         for number, name in enumerate(self.given.methods, start=1):
             self.console.rule(f"{name} ({number} of {len(self.given.methods)})")
             methods.append(self._tune(name))
-        for method in leaders(methods, self.given.leaders):
-            self.console.rule(f"{method.name}, further seeds")
-            self._evaluate(method, self.given.further_seeds)
+        chosen = leaders(methods, self.given.leaders)
+        for method in methods:
+            seeds = self.given.further_seeds if method in chosen else self._finished(method)
+            if seeds:
+                self.console.rule(f"{method.name}, further seeds")
+                self._evaluate(method, seeds)
         return methods
+
+    def _finished(self, method: Method) -> list[int]:
+        """Further seeds that were run at its rate, when it was a leader or alone."""
+        if method.rate is None:
+            return []
+        runs = self._runs(method.name, [method.rate], self.given.further_seeds)
+        checks = {seed: self._of_run(run, EVALUATION) for (_, seed), run in runs.items()}
+        return [seed for seed, check in checks.items() if is_finished(check)]
 
     def _tune(self, name: str) -> Method:
         """Climb the grid of one method on the validation rows, evaluate what was chosen."""

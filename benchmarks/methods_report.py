@@ -96,6 +96,9 @@ def markdown(methods: Sequence[Method]) -> str:
     lines = [_line(headings), _line(["---", *["---:"] * (len(headings) - 1)])]
     for method in _ordered(methods):
         cells = [f"{method.mean(heading):.2f}" for heading in TABLE]
+        balances = [figures.get(BALANCE) or 0.0 for figures in method.runs.values()]
+        if len(balances) > 1:
+            cells[0] += f" [{min(balances):.2f}, {max(balances):.2f}]"
         lines.append(_line([method.name, str(method.rate or "-"), str(len(method.runs)), *cells]))
     failures = [f"- {text}" for method in methods for text in method.failures]
     return "\n".join([*lines, *(["", "Failed:", "", *failures] if failures else []), ""])

@@ -104,7 +104,7 @@ def test_rates_and_leaders_are_chosen_by_validation(finished: tuple[Path, Found]
     evaluated = [call for call in calls if call[0] == "evaluate" and "validation" not in call[3]]
     assert len(evaluated) == 1 + 1 + 3, "the target, graddiff, and npo with three seeds"
     assert table.index("| graddiff | 5e-05 | 1 | 0.40 |") < table.index(
-        "| npo | 5e-05 | 3 | 0.20 |"
+        "| npo | 5e-05 | 3 | 0.20 [0.20, 0.20] |"
     )
     assert "- ceu,lr=2e-05,seed_everything=0: it broke" in table
     assert (folder / "out/methods_scatter.png").stat().st_size > 1000
@@ -123,6 +123,13 @@ def test_it_continues(script: ModuleType, continued: Found) -> None:
     again, calls, _ = run(script)
     assert again == continued[0]
     assert {call[0] for call in calls} == {"fit"}, "only what failed is tried again"
+    assert all("ceu" in call[-1] for call in calls)
+
+
+def test_further_seeds_count_where_they_are_there(script: ModuleType, continued: Found) -> None:
+    """Of a method that leads no more."""
+    (_, npo, _), calls, _ = run(script, "--leaders=0")
+    assert npo["runs"] == continued[0][1]["runs"]
     assert all("ceu" in call[-1] for call in calls)
 
 
