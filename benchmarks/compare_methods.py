@@ -54,9 +54,12 @@ PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = PROJECT / "configs"
 NOT_COMPARED = ("base", "reinforced", "whp", "undo")
 """The base, and what needs a run before it or thousands of steps (see their headers)."""
-LAID_OVER = dict.fromkeys(
-    ("bidirectional_npo", "bidirectional_pull", "bidirectional_wga"), "bidirectional"
-)
+LAID_OVER = {
+    "bidirectional_keep": "bidirectional",
+    "bidirectional_npo": "bidirectional",
+    "bidirectional_pull": "bidirectional",
+    "bidirectional_wga": "bidirectional",
+}
 """Methods that change another one."""
 METHODS = sorted(
     file.stem
