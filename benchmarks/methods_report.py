@@ -150,6 +150,7 @@ def bars(methods: Sequence[Method], path: Path) -> None:
                 panel.plot(points, [place] * len(points), ".", color=INK, markersize=4)
             panel.set_title(part)
             panel.set_xlim(0, 1.02)
+            panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         panels[0].set_yticks(range(len(ordered)), [method.name for method in ordered])
         panels[0].set_ylim(len(ordered) - 0.4, -0.6)
         picture.savefig(path, dpi=110)
