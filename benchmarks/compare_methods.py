@@ -21,8 +21,9 @@ Everything continues where it stopped. Weights of runs that were not chosen are 
 the output folder methods.json, methods.md, methods_scatter.png (forgetting against utility) and
 methods_parts.png (the parts of the balance, and resistance); failures are listed in the table.
 
-Cost on one core of a Xeon with AMX: about 100 s for a run, 65 s for a validation, 200 s for an
-evaluation; three hours on two cores for 29 methods, and half an hour for the leaders' seeds.
+Cost on one core of a Xeon with AMX beside other work: 75 to 170 s for a run, 55 to 90 s for a
+validation, 220 to 390 s for an evaluation; 10 to 15 minutes for a method, which tries three or four
+rates, and another 10 to 15 for two further seeds.
 """
 
 from __future__ import annotations

@@ -23,8 +23,11 @@ def test_a_loop_is_stopped() -> None:
 
 
 def test_waiting_is_not_computing() -> None:
+    """Four times the limit goes by on the clock, and next to nothing of it is used up."""
     with computing_at_most(0.05):
         time.sleep(0.2)
+        left, _ = signal.getitimer(signal.ITIMER_VIRTUAL)
+    assert 0 < left <= 0.06  # the timer counts in ticks, of which it adds one
 
 
 def test_nothing_stays_behind() -> None:

@@ -235,3 +235,39 @@ def in_process(rank: int, world: int, store: str) -> None:
 def test_sharded_equals_whole(tmp_path: Path) -> None:
     arguments = (2, str(tmp_path / "store"))
     mp.start_processes(in_process, args=arguments, nprocs=2, start_method="fork")
+
+
+def alone_in_process(rank: int, world: int, store: str) -> None:
+    """One process under FSDP2 adds to a sum too: two objectives, as by the whole model apart."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    try:
+        whole, model = make_tiny_model(), make_tiny_model()
+        first, second = (of(objective, whole, WHOLE) for objective in (CrossEntropy(), NPO()))
+        mesh = init_device_mesh("cpu", (world,))
+        for block in model.model.layers:  # type: ignore[union-attr]
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        parameters, teacher = list(model.parameters()), ModelReader(make_tiny_model())
+        total: Gradient = [None] * len(parameters)
+        for objective, factor in ((CrossEntropy(), 0.5), (NPO(), 2.0)):
+            onto = Sum(total, factor)
+            reader = HiddenReader(model)
+            found = objective_gradient(
+                "a", objective, WHOLE, reader, teacher, parameters, onto=onto
+            )
+            assert found.added
+            total = found.gradient
+        for part, one, other in zip(total, first.gradient, second.gradient, strict=True):
+            assert isinstance(part, DTensor)
+            assert one is not None
+            assert other is not None
+            assert_close(part.full_tensor(), 0.5 * one + 2 * other, rtol=1e-4, atol=1e-6)
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_one_sharded_process_adds_to_a_sum(tmp_path: Path) -> None:
+    arguments = (1, str(tmp_path / "store"))
+    mp.start_processes(alone_in_process, args=arguments, nprocs=1, start_method="fork")
