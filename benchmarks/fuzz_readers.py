@@ -376,7 +376,7 @@ class Count:
     slowest: float = 0.0
     """Seconds of computing."""
     endless: int = 0
-    """Loops in templates that were broken off after a second: nothing else bounds them."""
+    """Loops in templates that were broken off after a second: their own bound is ten times that."""
 
 
 class EndlessError(BaseException):
@@ -394,7 +394,7 @@ def limited(wanted: bool) -> Iterator[None]:
         yield
         return
     signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, 1.0)
+    signal.setitimer(signal.ITIMER_PROF, 1.0, 0.1)  # again: within a finaliser it is lost
     try:
         yield
     finally:

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+_AGAIN = 0.1
+"""Seconds after which it is said once more: an error within a finaliser is lost."""
+
+
 @contextmanager
 def computing_at_most(seconds: float) -> Iterator[None]:
     """Inside, the process may compute so long, as its own time counts and not the clock's.
@@ -29,7 +33,7 @@ def computing_at_most(seconds: float) -> Iterator[None]:
         raise TimeoutError(f"it was still computing after {seconds:g} s")
 
     before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, _AGAIN)
     try:
         yield
     finally:

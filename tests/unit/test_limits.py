@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -20,6 +21,28 @@ def loop() -> None:
 def test_a_loop_is_stopped() -> None:
     with pytest.raises(TimeoutError, match=r"still computing after 0.05 s"):
         loop()
+
+
+def test_an_error_that_gets_lost_comes_again() -> None:
+    """Python prints what is raised within a finaliser, and goes on."""
+    lost = 0
+
+    def lose() -> None:
+        nonlocal lost
+        with contextlib.suppress(TimeoutError):
+            while True:
+                pass
+        lost += 1
+
+    def twice() -> None:
+        with computing_at_most(0.05):
+            lose()
+            while True:
+                pass
+
+    with pytest.raises(TimeoutError, match="still computing"):
+        twice()
+    assert lost == 1
 
 
 def test_waiting_is_not_computing() -> None:
