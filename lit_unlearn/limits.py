@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
 _AGAIN = 0.1
 """Seconds after which it is said once more: an error within a finaliser is lost."""
 
