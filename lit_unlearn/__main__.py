@@ -54,7 +54,9 @@ COMMANDS = {
     "cache": Command(
         "check the teacher caches on disk, and list them", "lit_unlearn.cli_cache:main"
     ),
-    "methods": Command("list objectives and weightings", "lit_unlearn.methods_card:main"),
+    "methods": Command(
+        "list objectives and weightings, or explain some", "lit_unlearn.cli_methods:main"
+    ),
     "fetch": Command(
         "bring a small real model where the hub cannot be reached", "lit_unlearn.models.fetch:main"
     ),

@@ -1,20 +1,15 @@
-"""`lit-unlearn methods`: what every objective, weighting and combination computes and needs.
+"""What every objective, weighting and combination computes and needs, and the table of them.
 
 Read off the classes' docstrings, so that it cannot say anything else than the help and the code.
 """
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from lit_unlearn import objectives
 from lit_unlearn.gradients import combination, weighting
@@ -37,6 +32,8 @@ class Card:
     cost: str
     """Sequences that student and teacher read for each row of data; a pair has two."""
     defaults: str
+    documentation: str
+    """The whole docstring."""
 
 
 @dataclass(frozen=True)
@@ -47,51 +44,72 @@ class Recipe:
     forget: str
     retain: str
     note: str
+    config: str = ""
+    """The file in configs/tofu."""
 
 
 RECIPES = (
-    Recipe("GradDiff", "GradientAscent", "CrossEntropy", "weights 1 and 1"),
-    Recipe("KL minimisation", "GradientAscent", "ForwardKL", "the teacher without context"),
-    Recipe("IdkNLL", "CrossEntropy", "CrossEntropy", "forget rows with `answer: refusal`"),
-    Recipe("IdkDPO", "DPO", "CrossEntropy", "`answer: refusal`, `rejected: gold`"),
-    Recipe("AltPO", "DPO", "CrossEntropy", "`answer: alternate`, `rejected: gold`"),
+    Recipe("GradDiff", "GradientAscent", "CrossEntropy", "weights 1 and 1", "graddiff.yaml"),
+    Recipe(
+        "KL minimisation",
+        "GradientAscent",
+        "ForwardKL",
+        "the teacher without context",
+        "graddiff_kl.yaml",
+    ),
+    Recipe(
+        "IdkNLL",
+        "CrossEntropy",
+        "CrossEntropy",
+        "forget rows with `answer: refusal`",
+        "idknll.yaml",
+    ),
+    Recipe("IdkDPO", "DPO", "CrossEntropy", "`answer: refusal`, `rejected: gold`", "dpo.yaml"),
+    Recipe("AltPO", "DPO", "CrossEntropy", "`answer: alternate`, `rejected: gold`", "altpo.yaml"),
     Recipe(
         "IDK+AP",
         "CrossEntropy",
         "AnswerPreservation",
         "forget `answer: refusal`; retain `rejected: refusal`",
+        "idk_ap.yaml",
     ),
-    Recipe("ME+GD", "MaximumEntropy", "CrossEntropy", "weights 0.1 and 1"),
-    Recipe("NPO", "NPO", "CrossEntropy", "weights 1 and 1; the teacher without context"),
-    Recipe("SimNPO", "SimNPO", "CrossEntropy", "weights 0.125 and 1"),
-    Recipe("SatImp", "SatImp", "CrossEntropy", "weights 0.1 and 1"),
-    Recipe("FLAT", "FLAT", "-", "`answer: refusal`, `rejected: gold`; no retain data"),
-    Recipe("UNDIAL", "UNDIAL", "-", "no retain data, LoRA"),
-    Recipe("RMU", "RMU", "HiddenRetain", "weights 1 and 1200, the same depth"),
+    Recipe("ME+GD", "MaximumEntropy", "CrossEntropy", "weights 0.1 and 1", "maxent.yaml"),
+    Recipe(
+        "NPO", "NPO", "CrossEntropy", "weights 1 and 1; the teacher without context", "npo.yaml"
+    ),
+    Recipe("SimNPO", "SimNPO", "CrossEntropy", "weights 0.125 and 1", "simnpo.yaml"),
+    Recipe("SatImp", "SatImp", "CrossEntropy", "weights 0.1 and 1", "satimp.yaml"),
+    Recipe("FLAT", "FLAT", "-", "`answer: refusal`, `rejected: gold`; no retain data", "flat.yaml"),
+    Recipe("UNDIAL", "UNDIAL", "-", "no retain data, LoRA", "undial.yaml"),
+    Recipe("RMU", "RMU", "HiddenRetain", "weights 1 and 1200, the same depth", "rmu.yaml"),
     Recipe(
         "Circuit breakers",
         "RepresentationRerouting",
         "HiddenRetain",
         "`LinearDecay` and `LinearWarmup` over 300 steps, weights 10, `distance: norm`, LoRA",
+        "rr.yaml",
     ),
-    Recipe("PDU", "LogitFlattening", "CrossEntropy", "`loss_weighting` DualAscent"),
+    Recipe("PDU", "LogitFlattening", "CrossEntropy", "`loss_weighting` DualAscent", "pdu.yaml"),
     Recipe(
         "NPO+SAM",
         "SharpnessAware",
         "CrossEntropy",
         "around NPO, `radius: 0.01`; the teacher without context",
+        "sam_npo.yaml",
     ),
     Recipe(
         "WHP",
         "ForwardKL",
         "-",
         "teacher ContrastTeacher, its `path` a model trained further on the forget rows",
+        "whp.yaml",
     ),
     Recipe(
         "UNDO",
         "-",
         "ForwardKL",
         "`student.path` the model of a run that suppresses, `student.noise`, general text",
+        "undo.yaml",
     ),
     Recipe("Task vector", "-", "-", "no training: `lit-unlearn task-vector`"),
     Recipe(
@@ -99,6 +117,7 @@ RECIPES = (
         "BidirectionalDistillation",
         "BidirectionalDistillation",
         "`push_top_k: 0`, `positions: 1`, one context for all rows",
+        "duet.yaml",
     ),
 )
 """Methods that are no class of their own."""
@@ -127,6 +146,7 @@ def card(cls: type) -> Card:
         needs=fact(text, "Needs"),
         cost=fact(text, "Cost"),
         defaults=_defaults(cls),
+        documentation=text,
     )
 
 
@@ -154,8 +174,13 @@ def objective_cards() -> list[Card]:
 
 
 def weighting_cards() -> list[Card]:
-    """One card for every weighting."""
-    return [card(cls) for cls in classes(weighting)]
+    """One card for every weighting of gradients."""
+    return [card(cls) for cls in classes(weighting, weighting.Weighting)]
+
+
+def loss_weighting_cards() -> list[Card]:
+    """One card for every weighting of losses."""
+    return [card(cls) for cls in classes(weighting, weighting.LossWeighting)]
 
 
 def combination_cards() -> list[Card]:
@@ -166,7 +191,7 @@ def combination_cards() -> list[Card]:
 _OBJECTIVE_HEADINGS = ("objective", "loss", "needs", "reads per row", "defaults", "source")
 _WEIGHTING_HEADINGS = ("weighting", "what it does", "defaults", "source")
 _COMBINATION_HEADINGS = ("combination", *_WEIGHTING_HEADINGS[1:])
-_RECIPE_HEADINGS = ("method", "forget", "retain", "settings")
+_RECIPE_HEADINGS = ("method", "forget", "retain", "settings", "configs/tofu/")
 
 
 def _tables() -> list[tuple[str, Sequence[str], list[Sequence[str]]]]:
@@ -174,19 +199,24 @@ def _tables() -> list[tuple[str, Sequence[str], list[Sequence[str]]]]:
     losses: list[Sequence[str]] = [
         (c.name, f"`{c.formula}`", c.needs, c.cost, c.defaults, c.source) for c in objective_cards()
     ]
-    weightings: list[Sequence[str]] = [
-        (c.name, c.summary, c.defaults, c.source) for c in weighting_cards()
+    recipes: list[Sequence[str]] = [
+        (r.name, r.forget, r.retain, r.note, r.config or "-") for r in RECIPES
     ]
-    combinations: list[Sequence[str]] = [
-        (c.name, c.summary, c.defaults, c.source) for c in combination_cards()
-    ]
-    recipes: list[Sequence[str]] = [(r.name, r.forget, r.retain, r.note) for r in RECIPES]
     return [
         ("Objectives", _OBJECTIVE_HEADINGS, losses),
         ("Published methods as objectives side by side", _RECIPE_HEADINGS, recipes),
-        ("Weightings", _WEIGHTING_HEADINGS, weightings),
-        ("Combinations, instead of a weighting", _COMBINATION_HEADINGS, combinations),
+        ("Weightings", _WEIGHTING_HEADINGS, _summaries(weighting_cards())),
+        ("Weightings of losses", _WEIGHTING_HEADINGS, _summaries(loss_weighting_cards())),
+        (
+            "Combinations, instead of a weighting",
+            _COMBINATION_HEADINGS,
+            _summaries(combination_cards()),
+        ),
     ]
+
+
+def _summaries(cards: list[Card]) -> list[Sequence[str]]:
+    return [(c.name, c.summary, c.defaults, c.source) for c in cards]
 
 
 _INTRODUCTION = """# Methods
@@ -211,27 +241,3 @@ def markdown() -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def main(args: list[str]) -> None:
-    """The command ``lit-unlearn methods``.
-
-    Args:
-        args: The word ``methods``, then the options.
-    """
-    parser = argparse.ArgumentParser(
-        prog="lit-unlearn methods",
-        description="Every objective, weighting and combination: loss, paper, needs, defaults.",
-    )
-    parser.add_argument("--markdown", action="store_true", help="print docs/methods.md")
-    if parser.parse_args(args[1:]).markdown:
-        print(markdown(), end="")
-        return
-    console = Console()
-    for title, headings, rows in _tables():
-        table = Table(title=title, title_justify="left", show_lines=True)
-        for heading in headings:
-            table.add_column(heading, no_wrap=heading == headings[0])
-        for row in rows:
-            table.add_row(*(Text(cell.strip("`")) for cell in row))
-        console.print(table)

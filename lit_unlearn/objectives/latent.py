@@ -58,7 +58,7 @@ class LatentAdversarial(Objective):
     Logs `clean`, the inner loss without a change. Unit: that of the inner objective.
 
     Formula: max over |delta_t| <= radius |h_t| of the inner loss, h_t the block's output.
-    Source: Sheshadri et al. 2024, arXiv 2407.15549; the radius relative to |h_t| is ours.
+    Source: Sheshadri et al. 2024 (LAT), arXiv 2407.15549; the radius relative to |h_t| is ours.
     Needs: as the inner objective, hidden states.
     Cost: student 1 + steps, teacher as the inner objective.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_unlearn import methods_card, objectives
+from lit_unlearn import cli_methods, methods_card, objectives
 from lit_unlearn.objectives import Objective
 from tests.unit.objectives.given import CASES, batch_of, given
 from tests.unit.objectives.test_objectives import ALL
@@ -58,10 +58,16 @@ def test_every_carded_objective_is_tried_in_the_property_tests() -> None:
     assert set(CARDED) == tried
 
 
-def test_recipes_name_what_exists() -> None:
+def test_recipes_name_what_exists(pytestconfig: pytest.Config) -> None:
+    """The classes, and a config that has them, itself or from the base that it is laid over."""
     names = {cls.__name__ for cls in methods_card.classes(objectives, Objective)} | {"-"}
+    folder = Path(pytestconfig.rootpath, "configs", "tofu")
     for recipe in methods_card.RECIPES:
         assert {recipe.forget, recipe.retain} <= names
+        if recipe.config:
+            files = [folder / name for name in ("base.yaml", recipe.config)]
+            text = "".join(file.read_text("utf-8") for file in files)
+            assert {recipe.forget, recipe.retain} <= {"-", *re.findall(r"\w+", text)}
 
 
 def test_defaults_and_summary() -> None:
@@ -73,16 +79,10 @@ def test_defaults_and_summary() -> None:
     assert (sago.name, sago.source) == ("SAGO", "arXiv 2604.14808")
 
 
-def test_command_prints_every_objective(capsys: pytest.CaptureFixture[str]) -> None:
-    methods_card.main(["methods"])
-    printed = capsys.readouterr().out
-    assert all(card.name in printed for card in methods_card.objective_cards())
-
-
 def test_document_is_up_to_date(
     capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config
 ) -> None:
     """If this fails: lit-unlearn methods --markdown > docs/methods.md."""
-    methods_card.main(["methods", "--markdown"])
+    cli_methods.main(["methods", "--markdown"])
     stored = Path(pytestconfig.rootpath, "docs", "methods.md").read_text("utf-8")
     assert stored == capsys.readouterr().out

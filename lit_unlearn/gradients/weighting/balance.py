@@ -21,7 +21,9 @@ smaller one beside the rounding of the largest has too few digits."""
 class IMTLG(CosineWeighting):
     """The update with equal projections on all gradients.
 
-    Liu et al. 2021, "Towards Impartial Multi-task Learning" (ICLR), Eq. 6 (IMTL-G): the combination
+    Source: Liu et al. 2021 (IMTL-G), ICLR
+
+    "Towards Impartial Multi-task Learning", Eq. 6: the combination
     u of the gradients with ``<u, g_i> / |g_i|`` the same for all i. With C the cosines:
     ``w_i = (pinv(C) 1)_i / |g_i|``, scaled so that the weights' absolute values add up to 1. The
     paper makes the weights themselves add up to 1, which is the same where none is negative;

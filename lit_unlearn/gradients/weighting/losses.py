@@ -117,10 +117,10 @@ class DynamicWeightAverage(LossWeighting):
     """More weight for objectives whose loss falls slowly.
 
     Liu, Johns and Davison 2019, "End-to-End Multi-Task Learning with Attention", arXiv:1803.10704,
-    Eq. 7: with r_i the ratio of the objective's mean loss in the last window of steps to that in
-    the window before, the factors are ``M softmax(r / temperature)``; they add up to M. The paper's
-    windows are epochs. In the first two windows all factors are 1; an objective without rows in a
-    window, or with a loss of 0, has the ratio 1. For losses that are never negative.
+    Eq. 7 (DWA): with r_i the ratio of the objective's mean loss in the last window of steps to that
+    in the window before, the factors are ``M softmax(r / temperature)``; they add up to M. The
+    paper's windows are epochs. In the first two windows all factors are 1; an objective without
+    rows in a window, or with a loss of 0, has the ratio 1. For losses that are never negative.
 
     Args:
         temperature: Larger is more even; 2 is the paper's.
