@@ -121,6 +121,7 @@ def test_config_equals_torchjd(seed: int) -> None:
     assert_close(ConFIG()(rows @ rows.T) @ rows, aggregation.ConFIG()(rows))
 
 
+@pytest.mark.filterwarnings("ignore:You are solving a parameterized problem that is not DPP")
 @pytest.mark.parametrize("seed", range(3))
 def test_nashmtl_equals_torchjd(seed: int) -> None:
     """They approximate the same weights by a sequence of convex problems."""
