@@ -189,9 +189,11 @@ def load_student(source: ModelSource, *, sliced: bool = False) -> nn.Module:
         if sliced:
             log.warning("Each process reads all weights of %s: they get noise", source.path)
         add_noise(model, source.noise)
+    student: nn.Module = model if source.lora is None else with_adapters(model, source)
     if source.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    student: nn.Module = model if source.lora is None else with_adapters(model, source)
+        # needed by re-entrant checkpointing alone; here it would hide losses that train nothing
+        model.disable_input_require_grads()
     if source.trainable is not None:
         train_only(student, source.trainable)
     if source.compile:
@@ -268,8 +270,6 @@ def with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
         torch.manual_seed(source.seed)
         with standing_in(model):
             adapted: nn.Module = get_peft_model(model, config)
-    if source.activation_checkpointing:
-        model.enable_input_require_grads()
     return adapted
 
 

@@ -18,7 +18,9 @@ from transformers import PreTrainedModel
 
 from lit_unlearn.gradients.collect import Gradient, Sum
 from lit_unlearn.models.hidden import HiddenReader
+from lit_unlearn.models.loading import LoRA, ModelSource, load_student
 from lit_unlearn.models.reading import ModelReader
+from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.objectives import (
     NPO,
@@ -89,6 +91,23 @@ def test_loss_below_all_that_is_trained(objective: Objective, tiny_model: PreTra
         parameter.requires_grad_("layers.1." in name)
     with pytest.raises(InputError, match=r"Objective 'a'.*`depth`.*`model.student.trainable`"):
         of(objective, tiny_model, WHOLE)
+
+
+@pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_loss_below_all_adapters(checkpointing: bool) -> None:
+    """As above with adapters, also where activations are recomputed."""
+    source = ModelSource(
+        TINY_NAME,
+        lora=LoRA(rank=2),
+        trainable=["layers[.]1[.]"],
+        activation_checkpointing=checkpointing,
+    )
+    student = load_student(source)
+    with pytest.raises(InputError, match=r"Objective 'a'.*`depth`"):
+        of(RMU(depth=0.5), student, WHOLE)
+    found = of(RMU(depth=1.0), student, WHOLE)
+    assert flat(found.gradient).norm() > 0
 
 
 @pytest.mark.parametrize("inner", [CrossEntropy, NPO], ids=["cross_entropy", "npo"])

@@ -57,8 +57,9 @@ def test_order_of_depths_is_kept_also_when_repeated(tiny_model: PreTrainedModel)
     [
         ModelSource(TINY_NAME, lora=LoRA(rank=2)),
         ModelSource(TINY_NAME, activation_checkpointing=True),
+        ModelSource(TINY_NAME, lora=LoRA(rank=2), activation_checkpointing=True),
     ],
-    ids=["lora", "checkpointing"],
+    ids=["lora", "checkpointing", "both"],
 )
 def test_the_same_under_adapters_and_checkpointing(source: ModelSource) -> None:
     """Values of both passes as without the wrapping, and a backward pass that goes through."""

@@ -34,10 +34,10 @@ def real(source: ModelSource, **changes: Any) -> nn.Module:
     model: Any = LlamaForCausalLM(config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of names of transformers 4
-        if source.activation_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
         if source.lora is not None:
             model = with_adapters(model, source)
+        if source.activation_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
     if source.trainable is not None:
         train_only(model, source.trainable)
     trained: nn.Module = model.train()
