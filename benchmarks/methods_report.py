@@ -30,8 +30,10 @@ TABLE = {
     "neighbours refused": f"{EVALUATION}/boundary/neighbor/refused",
 }
 """Heading -> figure of the evaluation."""
-SHOWN = ("forgetting", "utility", "boundary", "robustness", "resistance to relearning")
-"""The parts of the balance, and what stands beside it."""
+SHOWN = ("balance", "forgetting", "utility", "boundary", "robustness", "resistance to relearning")
+"""The balance, its parts, and what stands beside it."""
+FONT_SIZE = 8.0
+"""Of labels within a picture; unit: points."""
 
 Figures = dict[str, float | None]
 
@@ -118,32 +120,88 @@ def _line(cells: Sequence[str]) -> str:
 
 def scatter(methods: Sequence[Method], path: Path) -> None:
     """Forgetting against utility, a point for each method; up and to the right is better."""
+    places = {
+        method.name: (method.mean("forgetting"), method.mean("utility")) for method in methods
+    }
+    places = {name: place for name, place in places.items() if not any(map(math.isnan, place))}
     with matplotlib.rc_context(STYLE):
-        picture, axes = canvas(7.0, 5.5)
-        for method in methods:
-            place = method.mean("forgetting"), method.mean("utility")
-            if not any(map(math.isnan, place)):
-                colour = COLOURS[1] if method.name.startswith("bidirectional") else COLOURS[0]
-                axes.plot(*place, "o", color=colour)
-                axes.annotate(method.name, place, (4, 3), textcoords="offset points", fontsize=8)
+        picture, axes = canvas(9.0, 6.5)
         axes.set_xlabel("forgetting (0: as the target, 1: nothing recalled)")
         axes.set_ylabel("utility (share of the target's)")
-        axes.set_xlim(-0.05, 1.1)
-        axes.set_ylim(-0.05, 1.1)
+        axes.set_xlim(-0.05, 1.12)
+        axes.set_ylim(-0.05, 1.08)
+        for name, place in places.items():
+            colour = COLOURS[1] if name.startswith("bidirectional") else COLOURS[0]
+            axes.plot(*place, "o", color=colour, markersize=5)
+        picture.draw_without_rendering()  # so that the axes know where they lie
+        pixels = axes.transData.transform(list(places.values())) if places else []
+        points = [(x * 72 / picture.dpi, y * 72 / picture.dpi) for x, y in pixels]
+        for (name, place), offset in zip(
+            places.items(), label_offsets(list(places), points, FONT_SIZE), strict=True
+        ):
+            axes.annotate(
+                name,
+                place,
+                offset,
+                textcoords="offset points",
+                fontsize=FONT_SIZE,
+                verticalalignment="center",
+                arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.4, "shrinkB": 3},
+            )
         picture.savefig(path, dpi=110)
 
 
+def label_offsets(
+    names: Sequence[str], points: Sequence[tuple[float, float]], size: float
+) -> list[tuple[float, float]]:
+    """Where labels go that cover neither each other nor a point, near their own first.
+
+    Args:
+        names: The labels.
+        points: What they belong to; unit: points of 1/72 inch, as all lengths here.
+        size: Of the letters.
+
+    Returns:
+        For each label from its point to the middle of its left edge. One that finds no free place
+        within 120 points lies beside its point.
+    """
+    boxes = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    found = []
+    for name, (x, y) in zip(names, points, strict=True):
+        width = 0.62 * size * len(name)
+        offsets = [
+            (shift if shift > 0 else shift - width, rise)
+            for distance in range(6, 120, 4)
+            for rise in (0, distance, -distance, distance / 2, -distance / 2)
+            for shift in (distance, -distance)
+        ]
+        for offset in [*offsets, offsets[0]]:
+            left, middle = x + offset[0], y + offset[1]
+            box = (left, middle - size * 0.6, left + width, middle + size * 0.6)
+            if not any(_overlap(box, other) for other in boxes):
+                break
+        boxes.append(box)
+        found.append(offset)
+    return found
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two boxes (left, bottom, right, top) share more than an edge."""
+    return all(one[i] < other[i + 2] and other[i] < one[i + 2] for i in (0, 1))
+
+
 def bars(methods: Sequence[Method], path: Path) -> None:
-    """The parts of the balance and resistance, one panel each; dots are single seeds."""
+    """The balance, its parts and resistance, one panel each; dots are single seeds."""
     ordered = _ordered(methods)
+    colours = [COLOURS[4 if "bidirectional" in method.name else 5] for method in ordered]
     with matplotlib.rc_context(STYLE):
-        picture = Figure(figsize=(12.5, 1.0 + 0.24 * len(ordered)), layout="constrained")
+        picture = Figure(figsize=(13.5, 1.0 + 0.24 * len(ordered)), layout="constrained")
         panels = picture.subplots(1, len(SHOWN), sharey=True)
         for panel, part in zip(panels, SHOWN, strict=True):
             bare(panel)
             values = [method.mean(part) for method in ordered]
             drawn = [0 if math.isnan(value) else value for value in values]
-            panel.barh(range(len(ordered)), drawn, 0.7, color=COLOURS[5])
+            panel.barh(range(len(ordered)), drawn, 0.7, color=colours)
             for place, method in enumerate(ordered):
                 found = [figures.get(TABLE[part]) for figures in method.runs.values()]
                 points = [point for point in found if point is not None]

@@ -181,3 +181,23 @@ def test_the_grid_is_climbed_from_its_middle(script: ModuleType) -> None:
     assert script.next_rates(grid, grid, {}) == []
     assert script.next_rates(["1", "2", "4"], [], {}) == ["1", "2"]
     assert script.next_rates(["1"], [], {}) == ["1"]
+
+
+def test_labels_cover_neither_each_other_nor_a_point(script: ModuleType) -> None:
+    """Nine points 10 apart, each with a label 45 wide; and one with nothing around it."""
+    report = sys.modules["methods_report"]
+    points = [(200.0 + 10 * (i % 3), 200.0 + 10 * (i // 3)) for i in range(9)]
+    names = [f"method_{i:02d}" for i in range(9)]
+    offsets = report.label_offsets(names, points, 8.0)
+    boxes = [
+        (x + right, y + up - 4.8, x + right + 0.62 * 8 * len(name), y + up + 4.8)
+        for name, (x, y), (right, up) in zip(names, points, offsets, strict=True)
+    ]
+    boxes += [(x - 3, y - 3, x + 3, y + 3) for x, y in points]
+    for i, one in enumerate(boxes):
+        assert not any(
+            one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+            for j, other in enumerate(boxes)
+            if j > i and not (i >= 9 and j >= 9)
+        )
+    assert report.label_offsets(["alone"], [(0.0, 0.0)], 8.0) == [(6, 0)]
