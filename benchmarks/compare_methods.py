@@ -56,7 +56,9 @@ CONFIGS = PROJECT / "configs"
 NOT_COMPARED = ("base", "reinforced", "whp", "undo")
 """The base, and what needs a run before it or thousands of steps (see their headers)."""
 LAID_OVER = {
+    "bidirectional_gold": "bidirectional",
     "bidirectional_keep": "bidirectional",
+    "bidirectional_maxent": "bidirectional",
     "bidirectional_npo": "bidirectional",
     "bidirectional_pull": "bidirectional",
     "bidirectional_wga": "bidirectional",

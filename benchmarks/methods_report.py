@@ -27,6 +27,7 @@ TABLE = {
     "forget probability": f"{EVALUATION}/tofu/forget/probability",
     "retain ROUGE-L": f"{EVALUATION}/tofu/retain/rouge_l_recall",
     "model utility": f"{EVALUATION}/tofu/model_utility",
+    "forget refused": f"{EVALUATION}/prefill/unattacked/refused",
     "neighbours refused": f"{EVALUATION}/boundary/neighbor/refused",
 }
 """Heading -> figure of the evaluation."""
@@ -93,14 +94,19 @@ def leaders(methods: Sequence[Method], count: int) -> list[Method]:
 
 
 def markdown(methods: Sequence[Method]) -> str:
-    """The table, the most balanced method first, and the failures below it."""
-    headings = ["method", "learning rate", "seeds", *TABLE]
+    """The table, the most balanced method first, and the failures below it.
+
+    Without figures that no run has, such as forget quality, which needs a retain model.
+    """
+    measured = {name for name in TABLE for m in methods if not math.isnan(m.mean(name))}
+    found = [name for name in TABLE if name in measured | {"balance"}]
+    headings = ["method", "learning rate", "seeds", *found]
     lines = [_line(headings), _line(["---", *["---:"] * (len(headings) - 1)])]
     for method in _ordered(methods):
-        cells = [f"{method.mean(heading):.2f}" for heading in TABLE]
+        cells = [f"{method.mean(heading):.2f}" for heading in found]
         balances = [figures.get(BALANCE) or 0.0 for figures in method.runs.values()]
         if len(balances) > 1:
-            cells[0] += f" [{min(balances):.2f}, {max(balances):.2f}]"
+            cells[found.index("balance")] += f" [{min(balances):.2f}, {max(balances):.2f}]"
         lines.append(_line([method.name, str(method.rate or "-"), str(len(method.runs)), *cells]))
     failures = [f"- {text}" for method in methods for text in method.failures]
     return "\n".join([*lines, *(["", "Failed:", "", *failures] if failures else []), ""])
