@@ -26,9 +26,10 @@ TABLE = {
     "forget ROUGE-L": f"{EVALUATION}/tofu/forget/rouge_l_recall",
     "forget probability": f"{EVALUATION}/tofu/forget/probability",
     "retain ROUGE-L": f"{EVALUATION}/tofu/retain/rouge_l_recall",
-    "model utility": f"{EVALUATION}/tofu/model_utility",
-    "forget refused": f"{EVALUATION}/prefill/unattacked/refused",
     "neighbours refused": f"{EVALUATION}/boundary/neighbor/refused",
+    "forget refused": f"{EVALUATION}/prefill/unattacked/refused",
+    "forget repetition": f"{EVALUATION}/tofu/forget/repetition",
+    "forget empty": f"{EVALUATION}/tofu/forget/empty",
 }
 """Heading -> figure of the evaluation."""
 SHOWN = ("balance", "forgetting", "utility", "boundary", "robustness", "resistance to relearning")

@@ -33,6 +33,7 @@ from lit_unlearn.metrics.likelihood import (
     truth_ratio,
     truth_share,
 )
+from lit_unlearn.metrics.repetition import repetition
 from lit_unlearn.metrics.scores import rouge_l_recall
 from lit_unlearn.metrics.statistics import bootstrap_harmonic_mean, mean, two_sample_ks
 from lit_unlearn.schema import Example, InputError
@@ -51,9 +52,10 @@ class Tofu(Suite):
     Four groups: `forget`, `retain`, `real_authors`, `world_facts`. For each: `probability` of the
     right answer (per token; for the last two groups its share among the given options),
     `rouge_l_recall` of a greedy reply, `truth_ratio`, `extraction_strength` and
-    `exact_memorisation`. Beside them `model_utility`, the harmonic mean of the first three over the
-    last three groups, and `forget_quality`, which compares the forget rows' truth ratios with those
-    of a model that never saw them.
+    `exact_memorisation`; and, for whether the reply is one that anybody could read, `repetition`
+    (share of its 4-grams that it has written before) and `empty`. Beside them `model_utility`, the
+    harmonic mean of the first three over the last three groups, and `forget_quality`, which
+    compares the forget rows' truth ratios with those of a model that never saw them.
 
     Args:
         forget_split: Which rows should be gone; the retain model for `forget_quality` must have
@@ -171,6 +173,8 @@ class Tofu(Suite):
             _RATIO: ratio,
             "extraction_strength": extraction_strength(answer.hits, end_of_turn=self.end_of_turn),
             "exact_memorisation": exact_memorisation(answer.hits, end_of_turn=self.end_of_turn),
+            "repetition": repetition(reply),
+            "empty": float(not reply.strip()),
         }
         example = probe.example
         return Row(probe.probe_id, probe.group, scores, example.question, example.answer, reply)
@@ -190,6 +194,8 @@ class Tofu(Suite):
             "truth_ratio": f"mean of {ratios}, 0 to 1",
             "extraction_strength": "share of the answer's tokens, 0 to 1",
             "exact_memorisation": "share of the answer's tokens, 0 to 1",
+            "repetition": "share of the reply's 4-grams, 0 to 1",
+            "empty": "share of replies, 0 to 1",
         }
         if group in _OPTION_GROUPS:
             units["probability"] = "share of the options' probability, 0 to 1"
@@ -206,6 +212,8 @@ class Tofu(Suite):
         ]
 
     def _better(self, group: str, score: str) -> Better:
+        if score in ("repetition", "empty"):
+            return "lower"
         gone = group == "forget" and not (score == "truth_ratio" and self.truth_ratio == "tofu")
         return "lower" if gone else "higher"
 

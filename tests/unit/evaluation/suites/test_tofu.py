@@ -132,12 +132,30 @@ def test_scores_by_hand(suite: Tofu) -> None:
             "wrong_over_right": 1 / 2,
             "extraction_strength": 1,
             "exact_memorisation": 1,
+            "repetition": 0,
+            "empty": 0,
         }
     )
     (row,) = replace(suite, end_of_turn=True).score([probe], found).rows
     assert (row.scores["extraction_strength"], row.scores["exact_memorisation"]) == (0, 0.5)
     (row,) = replace(suite, truth_ratio="prob_mean").score([probe], found).rows
     assert row.scores["truth_ratio"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("reply", "repeated", "empty"), [(" \n", 0, 1), ("no no no no no no", 2 / 3, 0)]
+)
+def test_replies_that_nobody_could_read(
+    suite: Tofu, reply: str, repeated: float, empty: float
+) -> None:
+    """Six words alike are three 4-grams, one distinct. Less is better, also of forget rows."""
+    probes = suite.probes(None)
+    result = suite.score(probes, outcomes(probes, reply=lambda _: reply))
+    assert result.rows[0].scores["repetition"] == pytest.approx(repeated)
+    assert result.rows[0].scores["empty"] == empty
+    figures = by_name(result)
+    for name in ("forget/repetition", "retain/empty"):
+        assert figures[name].better == "lower"
 
 
 def test_options_share_the_probability(suite: Tofu) -> None:
@@ -170,7 +188,7 @@ def test_a_model_without_utility_has_model_utility_0(suite: Tofu) -> None:
 def test_figures_say_what_they_are(suite: Tofu) -> None:
     probes = suite.probes(None)
     figures = by_name(suite.score(probes, spread(probes)))
-    assert len(figures) == 4 * 5 + 1
+    assert len(figures) == 4 * 7 + 1
     for figure in figures.values():
         assert figure.low is not None
         assert figure.high is not None
@@ -178,7 +196,8 @@ def test_figures_say_what_they_are(suite: Tofu) -> None:
         assert figure.unit.endswith("0 to 1")
         assert figure.count == (12 if figure.name == "model_utility" else 4)
         gone = figure.name.startswith("forget/") and not figure.name.endswith("truth_ratio")
-        assert figure.better == ("lower" if gone else "higher")
+        unreadable = figure.name.endswith(("/repetition", "/empty"))
+        assert figure.better == ("lower" if gone or unreadable else "higher")
 
 
 def test_model_utility_is_recomputed_from_the_rows(suite: Tofu) -> None:
