@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lit_unlearn.metrics.repetition import repetition
 from lit_unlearn.schema import InputError
 
 
@@ -46,6 +47,8 @@ class ObjectiveSummary:
     rouge_l: float
     """Mean over the rows with a gold answer, 0 to 1; NaN where no row has one."""
     refusal_rate: float
+    repetition: float
+    """Share of a reply's 4-grams that it has written before, mean over rows, 0 to 1."""
     answer_nll: float
     """Mean over the rows with a gold answer, nats per token; NaN where no row has one."""
 
@@ -92,6 +95,7 @@ def _summary(objective: str, prefilled: bool, rows: list[AnswerRecord]) -> Objec
         correct_rate=sum(scored) / len(scored) if scored else None,
         rouge_l=_mean([row.rouge_l for row in answered]),
         refusal_rate=_mean([float(row.refused) for row in rows]),
+        repetition=_mean([repetition(row.generated) for row in rows]),
         answer_nll=_mean([row.answer_nll for row in answered]),
     )
 

@@ -20,12 +20,14 @@ UNITS = {
     "correct_rate": "share of rows with an accepted answer in the reply, 0 to 1",
     "rouge_l": "ROUGE-L recall of the gold answer, stemmed, mean over rows, 0 to 1",
     "refusal_rate": "share of rows declined, 0 to 1",
+    "repetition": "share of a reply's 4-grams that it has written before, mean over rows, 0 to 1",
     "answer_nll": "nats per token of the gold answer, teacher-forced, mean over rows",
     "seconds": "wall seconds of the whole command",
 }
 COLUMNS = (
     ("correct_rate", "correct answers"),
     ("refusal_rate", "refusals"),
+    ("repetition", "repetition"),
     ("rouge_l", "ROUGE-L"),
     ("answer_nll", "answer NLL (nats/token)"),
 )

@@ -105,6 +105,12 @@ def test_summarise_worked_by_hand() -> None:
     assert found[1].correct_rate == 0.0
 
 
+def test_replies_that_repeat_themselves_show() -> None:
+    """Six words alike are three 4-grams, one of them distinct: 2/3; a usual reply has 0."""
+    rows = [answer(), answer(generated="sorry " * 6)]
+    assert summarise(rows)[0].repetition == pytest.approx(1 / 3)
+
+
 def test_rows_without_gold_answer_leave_only_the_refusal_rate() -> None:
     (found,) = summarise([answer(gold="", correct=None, refused=True, nll=math.nan)])
     assert found.correct_rate is None
@@ -132,7 +138,8 @@ def test_table_shows_before_and_after_with_prefilled_rows_beneath() -> None:
     columns = [list(column.cells) for column in table.columns]
     rows = {str(name).strip(): list(rest) for name, *rest in zip(*columns, strict=True)}
     Console(file=io.StringIO()).print(table)
-    assert rows["forget"] == ["1", "100 % → 0 %", "0 % → 100 %", "1.00 → 0.00", "1.00 → 4.00"]
+    changed = ["100 % → 0 %", "0 % → 100 %", "0.00 → 0.00", "1.00 → 0.00", "1.00 → 4.00"]
+    assert rows["forget"] == ["1", *changed]
     assert rows["with prefill"][1] == "100 % → 100 %"
     assert rows["everyday"][1:3] == ["\u2013 \u2192 \u2013", "0 % \u2192 \u2013"]
 
@@ -259,7 +266,7 @@ def test_one_objective_and_zero_norms_draw() -> None:
 
 
 def test_rates_figure_says_what_was_not_scored() -> None:
-    before = [ObjectiveSummary("everyday", False, 2, None, 0.5, 0.0, 1.0)]
+    before = [ObjectiveSummary("everyday", False, 2, None, 0.5, 0.0, 0.0, 1.0)]
     figure = rates_figure(before, [])
     draw(figure)
     assert [t.get_text() for t in figure.axes[0].texts] == ["not scored", "not scored"]
