@@ -62,6 +62,7 @@ LAID_OVER = {
     "bidirectional_npo": "bidirectional",
     "bidirectional_pull": "bidirectional",
     "bidirectional_wga": "bidirectional",
+    "bidirectional_whole": "bidirectional",
 }
 """Methods that change another one."""
 METHODS = sorted(

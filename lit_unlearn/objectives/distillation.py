@@ -28,7 +28,8 @@ class BidirectionalDistillation(LogitObjective):
         weight: Factor of the objective's gradient in the update.
         schedule: How the weight changes over the steps; None keeps it constant.
         positions: Predictions of each answer that are trained: 1 for the first token only (as
-            DUET, arXiv 2601.21283), n for the first n, None for all.
+            DUET, arXiv 2601.21283), n for the first n, None for all. Replies of which the first
+            tokens alone are trained begin as they should, and may not end.
         top_k: K: how many of the teacher's highest logits are matched.
         push_top_k: K': how many of the student's highest other logits are pushed; 0 for none.
         push_weight: Factor of the push; 0 for the pull alone.
