@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lit_unlearn.files import write_text
@@ -25,11 +26,11 @@ UNITS = {
     "seconds": "wall seconds of the whole command",
 }
 COLUMNS = (
-    ("correct_rate", "correct answers"),
-    ("refusal_rate", "refusals"),
-    ("repetition", "repetition"),
+    ("correct_rate", "correct"),
+    ("refusal_rate", "refused"),
+    ("repetition", "repeated"),
     ("rouge_l", "ROUGE-L"),
-    ("answer_nll", "answer NLL (nats/token)"),
+    ("answer_nll", "NLL (nats)"),
 )
 """Figures of the table: attribute of `ObjectiveSummary`, heading."""
 ABSENT = "\u2013"
@@ -37,19 +38,24 @@ ARROW = "\u2192"
 
 
 def summary_table(before: Sequence[ObjectiveSummary], after: Sequence[ObjectiveSummary]) -> Table:
-    """A table with one line per objective, its prefilled rows under it; cells "before -> after"."""
-    table = Table(title="before \u2192 after", title_justify="left")
+    """A table with one line per objective, its prefilled rows under it; cells "before->after".
+
+    It fits into 80 columns where names have up to 16 letters.
+    """
+    table = Table(title="before \u2192 after", title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("objective", no_wrap=True)
     table.add_column("rows", justify="right")
     for _, heading in COLUMNS:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
+    narrow = f" {ARROW} ", ARROW
     previous = ""
     for change in changes(before, after):
         if previous and change.objective != previous:
             table.add_section()
         under = change.prefilled and change.objective == previous
         name = "  with prefill" if under else change.label
-        table.add_row(name, str(change.rows), *(cell(change, key) for key, _ in COLUMNS))
+        cells = [cell(change, key).replace(*narrow) for key, _ in COLUMNS]
+        table.add_row(name, str(change.rows), *cells)
         previous = change.objective
     return table
 

@@ -138,10 +138,10 @@ def test_table_shows_before_and_after_with_prefilled_rows_beneath() -> None:
     columns = [list(column.cells) for column in table.columns]
     rows = {str(name).strip(): list(rest) for name, *rest in zip(*columns, strict=True)}
     Console(file=io.StringIO()).print(table)
-    changed = ["100 % → 0 %", "0 % → 100 %", "0.00 → 0.00", "1.00 → 0.00", "1.00 → 4.00"]
+    changed = ["100 %→0 %", "0 %→100 %", "0.00→0.00", "1.00→0.00", "1.00→4.00"]
     assert rows["forget"] == ["1", *changed]
-    assert rows["with prefill"][1] == "100 % → 100 %"
-    assert rows["everyday"][1:3] == ["\u2013 \u2192 \u2013", "0 % \u2192 \u2013"]
+    assert rows["with prefill"][1] == "100 %→100 %"
+    assert rows["everyday"][1:3] == ["\u2013\u2192\u2013", "0 %\u2192\u2013"]
 
 
 # ------------------------------------------------------------------------------------------ JSON
