@@ -122,12 +122,12 @@ def _config(trainer: Trainer) -> list[str]:
 
 
 def _markdown(before: list[ObjectiveSummary], after: list[ObjectiveSummary]) -> list[str]:
-    headings = [heading for _, heading in COLUMNS]
+    headings = [heading for *_, heading in COLUMNS]
     lines = [
         "| objective | rows | " + " | ".join(headings) + " |",
         "| --- | ---: |" + " ---: |" * len(headings),
     ]
     for change in changes(before, after):
-        cells = " | ".join(cell(change, key) for key, _ in COLUMNS)
+        cells = " | ".join(cell(change, key) for key, *_ in COLUMNS)
         lines.append(f"| {change.label} | {change.rows} | {cells} |")
     return lines

@@ -103,8 +103,8 @@ def _results(
 ) -> str:
     if not both:
         return "<h2>Before and after</h2><p>No evaluation rows were answered in this run.</p>"
-    headings = ("objective", "rows", *(heading for _, heading in COLUMNS))
-    rows = [(c.label, str(c.rows), *(cell(c, key) for key, _ in COLUMNS)) for c in both]
+    headings = ("objective", "rows", *(heading for *_, heading in COLUMNS))
+    rows = [(c.label, str(c.rows), *(cell(c, key) for key, *_ in COLUMNS)) for c in both]
     bars = picture(
         rates_figure(summarise(before), summarise(after)), "Correct answers and refusals"
     )

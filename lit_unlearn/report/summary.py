@@ -26,13 +26,13 @@ UNITS = {
     "seconds": "wall seconds of the whole command",
 }
 COLUMNS = (
-    ("correct_rate", "correct"),
-    ("refusal_rate", "refused"),
-    ("repetition", "repeated"),
-    ("rouge_l", "ROUGE-L"),
-    ("answer_nll", "NLL (nats)"),
+    ("correct_rate", "correct", "correct answers"),
+    ("refusal_rate", "refused", "refusals"),
+    ("repetition", "repeated", "repetition"),
+    ("rouge_l", "ROUGE-L", "ROUGE-L"),
+    ("answer_nll", "nats/token", "answer NLL (nats/token)"),
 )
-"""Figures of the table: attribute of `ObjectiveSummary`, heading."""
+"""Figures of the table: attribute of `ObjectiveSummary`, heading on the terminal and on a page."""
 ABSENT = "\u2013"
 ARROW = "\u2192"
 
@@ -45,7 +45,7 @@ def summary_table(before: Sequence[ObjectiveSummary], after: Sequence[ObjectiveS
     table = Table(title="before \u2192 after", title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("objective", no_wrap=True)
     table.add_column("rows", justify="right")
-    for _, heading in COLUMNS:
+    for _, heading, _ in COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
     narrow = f" {ARROW} ", ARROW
     previous = ""
@@ -54,7 +54,7 @@ def summary_table(before: Sequence[ObjectiveSummary], after: Sequence[ObjectiveS
             table.add_section()
         under = change.prefilled and change.objective == previous
         name = "  with prefill" if under else change.label
-        cells = [cell(change, key).replace(*narrow) for key, _ in COLUMNS]
+        cells = [cell(change, key).replace(*narrow) for key, *_ in COLUMNS]
         table.add_row(name, str(change.rows), *cells)
         previous = change.objective
     return table

@@ -38,6 +38,7 @@ def real(source: ModelSource, **changes: Any) -> nn.Module:
             model = with_adapters(model, source)
         if source.activation_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.disable_input_require_grads()
     if source.trainable is not None:
         train_only(model, source.trainable)
     trained: nn.Module = model.train()
