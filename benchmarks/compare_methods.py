@@ -59,12 +59,13 @@ LAID_OVER = {
     "bidirectional_gold": "bidirectional",
     "bidirectional_keep": "bidirectional",
     "bidirectional_maxent": "bidirectional",
+    "bidirectional_maxent_whole": "bidirectional_maxent",
     "bidirectional_npo": "bidirectional",
     "bidirectional_pull": "bidirectional",
     "bidirectional_wga": "bidirectional",
     "bidirectional_whole": "bidirectional",
 }
-"""Methods that change another one."""
+"""Methods that change another one, which may itself change one."""
 METHODS = sorted(
     file.stem
     for file in (CONFIGS / "tofu").glob("*.yaml")
@@ -79,9 +80,12 @@ VALIDATION = "validation"
 
 def method_files(name: str) -> str:
     """The method's configs, as a value of ``--sweep.config``."""
+    parts = [name]
+    while parts[0] in LAID_OVER:
+        parts.insert(0, LAID_OVER[parts[0]])
     files = [
         str(file)
-        for part in ([LAID_OVER[name], name] if name in LAID_OVER else [name])
+        for part in parts
         for ending in ("", "_smollm2")
         if (file := CONFIGS / f"tofu/{part}{ending}.yaml").is_file()
     ]

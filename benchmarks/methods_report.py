@@ -32,8 +32,16 @@ TABLE = {
     "forget empty": f"{EVALUATION}/tofu/forget/empty",
 }
 """Heading -> figure of the evaluation."""
-SHOWN = ("balance", "forgetting", "utility", "boundary", "robustness", "resistance to relearning")
-"""The balance, its parts, and what stands beside it."""
+SHOWN = (
+    "balance",
+    "forgetting",
+    "utility",
+    "boundary",
+    "robustness",
+    "resistance to relearning",
+    "forget repetition",
+)
+"""The balance, its parts, and what stands beside it; of repetition less is better."""
 FONT_SIZE = 8.0
 """Of labels within a picture; unit: points."""
 
@@ -198,7 +206,7 @@ def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def bars(methods: Sequence[Method], path: Path) -> None:
-    """The balance, its parts and resistance, one panel each; dots are single seeds."""
+    """The balance, its parts and what stands beside it, one panel each; dots are single seeds."""
     ordered = _ordered(methods)
     colours = [COLOURS[4 if "bidirectional" in method.name else 5] for method in ordered]
     with matplotlib.rc_context(STYLE):

@@ -6,6 +6,7 @@ Nothing here imports torch: the runs do.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from lit_unlearn.sweep_table import SUMMARY, Outcome, outcomes, show, write_outc
 
 _SWEPT = "--sweep."
 _FOLDER_OPTION = "--trainer.default_root_dir"
+_LONGEST = 60
+"""Characters of one value within the name of a folder."""
 _DESCRIPTION = """\
 Runs `lit-unlearn fit` once for each combination of values:
 
@@ -261,8 +264,16 @@ def short_keys(keys: Sequence[str]) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Without what does not belong into the name of a folder."""
-    return re.sub(r"[^\w.+-]+", "-", text).strip("-")[:60] or "-"
+    """Without what does not belong into the name of a folder; a long one ends in its checksum.
+
+    Cut alone, two sweeps into one folder may give different runs one name, and the later run
+    replaces the earlier.
+    """
+    plain = re.sub(r"[^\w.+-]+", "-", text).strip("-") or "-"
+    if len(plain) <= _LONGEST:
+        return plain
+    checksum = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{plain[: _LONGEST - 9]}~{checksum}"
 
 
 def _options(key: str, value: str) -> list[str]:

@@ -79,6 +79,17 @@ def test_values_stay_as_they_are_written() -> None:
     assert name == "teacher=class_path-X-init_args-n-1e-3"
 
 
+def test_long_values_with_one_beginning_have_folders_of_their_own() -> None:
+    """In sweeps of their own too, where nothing compares them: the later one would replace the
+    earlier.
+    """
+    short, long = (f"[{'a' * 50}.yaml, {'b' * 20}.yaml{more}]" for more in ("", ", c.yaml"))
+    names = {run_name(["config"], [value]) for value in (short, long)}
+    assert len(names) == 2
+    assert all(len(name) == 60 and name.startswith("a" * 50 + "+") for name in names)
+    assert run_name(["config"], [short]) in names
+
+
 def test_keys_are_as_short_as_they_can_be() -> None:
     keys = ["model.a.weight", "model.b.weight", "seed_everything"]
     assert short_keys(keys) == ["a.weight", "b.weight", "seed_everything"]
