@@ -210,7 +210,7 @@ def bars(methods: Sequence[Method], path: Path) -> None:
     ordered = _ordered(methods)
     colours = [COLOURS[4 if "bidirectional" in method.name else 5] for method in ordered]
     with matplotlib.rc_context(STYLE):
-        picture = Figure(figsize=(13.5, 1.0 + 0.24 * len(ordered)), layout="constrained")
+        picture = Figure(figsize=(15.5, 1.0 + 0.24 * len(ordered)), layout="constrained")
         panels = picture.subplots(1, len(SHOWN), sharey=True)
         for panel, part in zip(panels, SHOWN, strict=True):
             bare(panel)
