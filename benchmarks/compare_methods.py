@@ -21,8 +21,8 @@ Everything continues where it stopped. Weights of runs that were not chosen are 
 the output folder methods.json, methods.md, methods_scatter.png (forgetting against utility) and
 methods_parts.png (the balance, its parts, what stands beside it); failures are listed in the table.
 
-Cost on one core of a Xeon with AMX beside other work: 75 to 170 s for a run, 55 to 90 s for a
-validation, 220 to 390 s for an evaluation; 10 to 15 minutes for a method, which tries three or four
+Cost on one core of a Xeon with AMX beside other work: 75 to 340 s for a run, 55 to 90 s for a
+validation, 160 to 390 s for an evaluation; 10 to 30 minutes for a method, which tries three to five
 rates, and another 10 to 15 for two further seeds.
 """
 

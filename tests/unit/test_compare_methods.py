@@ -160,6 +160,14 @@ def test_a_method_is_laid_over_the_one_that_it_changes(script: ModuleType) -> No
     assert [Path(file).stem for file in files] == [
         stem for name in names for stem in (name, f"{name}_smollm2")
     ]
+    files = json.loads(script.method_files("bidirectional_maxent_whole"))  # over such a one
+    assert [Path(file).stem for file in files] == [
+        "bidirectional",
+        "bidirectional_smollm2",
+        "bidirectional_maxent",
+        "bidirectional_maxent_smollm2",
+        "bidirectional_maxent_whole",
+    ]
     assert Path(script.method_files("npo")).name == "npo.yaml"
 
 

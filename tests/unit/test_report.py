@@ -144,6 +144,20 @@ def test_table_shows_before_and_after_with_prefilled_rows_beneath() -> None:
     assert rows["everyday"][1:3] == ["\u2013\u2192\u2013", "0 %\u2192\u2013"]
 
 
+def test_table_fits_into_80_columns() -> None:
+    """The longest cells, "100 %->100 %" and two-digit likelihoods, and a name of 16 letters."""
+    name = "a" * 16
+    found = summarise([answer(name, nll=10.0), answer(name, prefill="Sure", nll=10.0)])
+    file = io.StringIO()
+    Console(file=file, width=80).print(summary_table(found, found))
+    text = file.getvalue()
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert text.count("100 %→100 %") == 2
+    assert text.count("10.00→10.00") == 2
+    assert name in text
+    assert "…" not in text
+
+
 # ------------------------------------------------------------------------------------------ JSON
 
 
