@@ -9,13 +9,13 @@ smollm2.yaml, then the method's file). Bidirectional distillation reads 43 % of 
 prefills.
 
 How the learning rate is chosen: on one grid, from its middle, by climbing as long as the balance
-grows (see `lit_unlearn.metrics.balance`) on configs/evaluate_tofu_validation.yaml. Its retain rows,
-real authors, world facts and general questions are asked by no suite of the evaluation; its forget
-rows are training rows, as they are for every method and in every evaluation; its openers are those
-of neither training nor evaluation. The evaluation's figures play no part in any choice. The leaders
-are chosen in the same way; they are run with further seeds at their rate, the run of the grid being
-one of theirs; other methods' further seeds count where they are there. The table has means over
-seeds (of the balance the range too), methods.json every run by itself.
+grows (see `metrics/functional/balance.py`) on configs/evaluate_tofu_validation.yaml. Its retain
+rows, real authors, world facts and general questions are asked by no suite of the evaluation; its
+forget rows are training rows, as they are for every method and in every evaluation; its openers are
+those of neither training nor evaluation. The evaluation's figures play no part in any choice. The
+leaders are chosen in the same way; they are run with further seeds at their rate, the run of the
+grid being one of theirs; other methods' further seeds count where they are there. The table has
+means over seeds (of the balance the range too), methods.json every run by itself.
 
 Everything continues where it stopped. Weights of runs that were not chosen are deleted. Writes into
 the output folder methods.json, methods.md, methods_scatter.png (forgetting against utility) and
@@ -47,9 +47,9 @@ from methods_report import (
 )
 from rich.console import Console
 
-from lit_unlearn.cli_sweep import Axis, Sweep, plan
-from lit_unlearn.jobs import EVALUATION, STAMP, Failure, Job, is_finished, run_jobs
-from lit_unlearn.sweep_table import BALANCE, METRICS, evaluation_figures
+from lit_unlearn.cli.sweep import Axis, Sweep, plan
+from lit_unlearn.sweeping.jobs import EVALUATION, STAMP, Failure, Job, is_finished, run_jobs
+from lit_unlearn.sweeping.table import BALANCE, METRICS, evaluation_figures
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = PROJECT / "configs"

@@ -23,7 +23,7 @@ from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.places import Source
 from lit_unlearn.data.prefills import Prefills
-from lit_unlearn.schema import TokenBatch
+from lit_unlearn.types import TokenBatch
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 REFUSALS = ["I'm sorry, but I don't have information about that."]

@@ -7,7 +7,7 @@ thread, the ways taken in turn within each repeat; a ratio is the median over re
 time by ours of the same repeat.
 
 Forcing, all figures of each token (log-probability, hit, mean, deviation) by every way:
-  ours              `lit_unlearn.evaluation.measure.force`, encoding included
+  ours              `lit_unlearn.evaluation.teacher_forced.force`, encoding included
   per candidate     one forward pass per candidate, batched, the question read each time
   per figure        the same, and the answer once more for each of three further figures of it
   ideal             question and candidates in one sequence, none sees another: no padding, no copy
@@ -38,12 +38,12 @@ from rich.table import Table
 from torch import Tensor
 
 from lit_unlearn.data.collation import tokens
-from lit_unlearn.evaluation.measure import force, token_statistics
 from lit_unlearn.evaluation.probes import Probe, Subject
 from lit_unlearn.evaluation.subjects import load_subject
+from lit_unlearn.evaluation.teacher_forced import force, token_statistics
+from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.generation import generate_answers, stop_ids
-from lit_unlearn.models.reading import answer_logits
-from lit_unlearn.schema import EncodedExample, Example, Turn
+from lit_unlearn.types import EncodedExample, Example, Turn
 
 PROJECT = Path(__file__).resolve().parents[1]
 FURTHER_FIGURES = 3

@@ -41,20 +41,21 @@ from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 
 from lit_unlearn.callbacks.saved import UNFINISHED, check_checkpoint, find_saved, seal
-from lit_unlearn.cli_config import merge_configs, read_config
+from lit_unlearn.cli.config import merge_configs, read_config
 from lit_unlearn.data.encoding import PLAIN_TEMPLATE, Encoder
-from lit_unlearn.data.rows import BadRows, parse_file
+from lit_unlearn.data.readers import BadRows, parse_file
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.data.unify import to_example
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.files import METRICS, ROWS, read_evaluation
+from lit_unlearn.evaluation.outcome_store import FILE_NAME
+from lit_unlearn.evaluation.outcome_store import Store as Outcomes
 from lit_unlearn.evaluation.probes import Outcome
-from lit_unlearn.evaluation.store import FILE_NAME
-from lit_unlearn.evaluation.store import Store as Outcomes
-from lit_unlearn.models.cache_store import INDEX_FILE, Entry, Store
 from lit_unlearn.models.tiny import tiny_tokenizer
-from lit_unlearn.preparation.outcome import Outcome as Prepared
-from lit_unlearn.preparation.outcome import read_outcome, write_outcome
-from lit_unlearn.report.evaluation_files import METRICS, ROWS, read_evaluation
-from lit_unlearn.schema import Domain, Example, InputError, Turn
+from lit_unlearn.teachers.cache.store import INDEX_FILE, Entry, Store
+from lit_unlearn.training.setup.settled import Outcome as Prepared
+from lit_unlearn.training.setup.settled import read_outcome, write_outcome
+from lit_unlearn.types import Domain, Example, Turn
 
 MOST_SECONDS, MOST_BYTES = 5.0, 2**30
 _PIECES = (

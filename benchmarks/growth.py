@@ -30,13 +30,13 @@ from lit_unlearn.data.collation import collate
 from lit_unlearn.gradients.collect import layer_groups, write_gradient
 from lit_unlearn.gradients.gathering import Gathering
 from lit_unlearn.gradients.weighting import Fixed
+from lit_unlearn.models.forward import ModelReader
 from lit_unlearn.models.loading import ModelSource, load_student
-from lit_unlearn.models.reading import ModelReader
-from lit_unlearn.models.teacher import FrozenTeacher, Teacher
 from lit_unlearn.models.tiny import tiny_model
 from lit_unlearn.objectives import BidirectionalDistillation
-from lit_unlearn.schema import EncodedExample, TokenBatch
-from lit_unlearn.step import combined, empty_record, objective_gradient
+from lit_unlearn.teachers.teacher import FrozenTeacher, Teacher
+from lit_unlearn.training.step import combined, empty_record, objective_gradient
+from lit_unlearn.types import EncodedExample, TokenBatch
 
 ROWS, QUESTION, ANSWER, LAYERS = 16, 24, 16, 4
 

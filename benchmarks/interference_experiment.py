@@ -38,8 +38,8 @@ from interference_rows import prepare
 from interference_runs import Arm, Findings, Measurement
 from rich.console import Console
 
-from lit_unlearn.cli_sweep import Axis, Sweep, plan
-from lit_unlearn.jobs import Failure, Job, is_finished, run_jobs
+from lit_unlearn.cli.sweep import Axis, Sweep, plan
+from lit_unlearn.sweeping.jobs import Failure, Job, is_finished, run_jobs
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs/interference"
 FACTORS = {

@@ -22,9 +22,9 @@ from interference_runs import (
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lit_unlearn.interference.pictures import matrix_figure
+from lit_unlearn.interference_study.interference_pictures import matrix_figure
+from lit_unlearn.log_names import pairs
 from lit_unlearn.report.style import COLOURS, INK, STYLE, bare
-from lit_unlearn.schema import pairs
 
 FORMS = {"raw": COLOURS[1], "unified": COLOURS[0]}
 Curve = Mapping[int, Sequence[float]]

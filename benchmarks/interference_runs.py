@@ -11,11 +11,11 @@ from statistics import fmean
 from typing import Any
 
 from lit_unlearn.evaluation.balancing import balance_figures
-from lit_unlearn.interference.figures import Line
-from lit_unlearn.interference.page import read_figures
+from lit_unlearn.evaluation.files import read_evaluation
+from lit_unlearn.interference_study.figures import Line
+from lit_unlearn.interference_study.interference_page import read_figures
+from lit_unlearn.log_names import pairs
 from lit_unlearn.report import read_gradients
-from lit_unlearn.report.evaluation_files import read_evaluation
-from lit_unlearn.schema import pairs
 
 PARTS = ("balance", "forgetting", "utility", "boundary", "robustness")
 COSINE, CONFLICT = "mean cosine", "conflict rate"

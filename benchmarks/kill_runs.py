@@ -41,10 +41,10 @@ from safetensors.torch import load_file
 
 import lit_unlearn
 from lit_unlearn import __main__
-from lit_unlearn.callbacks.export import save_folder
+from lit_unlearn.callbacks.huggingface_export import save_folder
 from lit_unlearn.callbacks.saved import UNFINISHED, read_saved
-from lit_unlearn.files import whole_folder
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
+from lit_unlearn.utils.files import whole_folder
 
 STEPS = 6
 _BUFFER = 4096

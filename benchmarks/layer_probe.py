@@ -25,7 +25,7 @@ from torch.nn import functional
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.places import Source
 from lit_unlearn.data.unify import load_examples
-from lit_unlearn.metrics.statistics import auc
+from lit_unlearn.metrics.functional.statistics import auc
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
 
 FOLDS = 5

@@ -21,7 +21,7 @@ from torch import Tensor
 from lit_unlearn import objectives
 from lit_unlearn.data.collation import collate
 from lit_unlearn.objectives import BidirectionalDistillation, Objective
-from lit_unlearn.schema import EncodedExample, Tokens
+from lit_unlearn.types import EncodedExample, Tokens
 
 ROWS = 4
 LOSSES: dict[str, Callable[[], Objective]] = {

@@ -11,9 +11,9 @@ from statistics import fmean
 import matplotlib
 from matplotlib.figure import Figure
 
-from lit_unlearn.jobs import EVALUATION
 from lit_unlearn.report.style import COLOURS, INK, STYLE, bare, canvas
-from lit_unlearn.sweep_table import BALANCE
+from lit_unlearn.sweeping.jobs import EVALUATION
+from lit_unlearn.sweeping.table import BALANCE
 
 TABLE = {
     "balance": BALANCE,

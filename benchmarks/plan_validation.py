@@ -30,8 +30,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lit_unlearn.cli_config import read_configs
-from lit_unlearn.cli_plan import parse
+from lit_unlearn.cli.config import read_configs
+from lit_unlearn.cli.plan import parse
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.tiny import tiny_model
 from lit_unlearn.objectives import Objective

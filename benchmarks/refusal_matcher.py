@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lit_unlearn.evaluation.judge import Judge, declines
-from lit_unlearn.metrics.refusals import is_refusal
-from lit_unlearn.metrics.statistics import clopper_pearson
+from lit_unlearn.metrics.functional.refusals import is_refusal
+from lit_unlearn.metrics.functional.statistics import clopper_pearson
 
 
 class Labelled(NamedTuple):

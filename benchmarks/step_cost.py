@@ -34,11 +34,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lit_unlearn.callbacks import GradientMonitor
 from lit_unlearn.data.contexts import Demonstrations
 from lit_unlearn.models.loading import LoRA, ModelSource, load_base
-from lit_unlearn.models.teacher import AdapterOffTeacher, FrozenTeacher, Teacher
-from lit_unlearn.module import UnlearnModule
 from lit_unlearn.objectives import Adversarial, BidirectionalDistillation
-from lit_unlearn.preparation.gate import Gate
-from lit_unlearn.schema import TokenBatch
+from lit_unlearn.teachers.teacher import AdapterOffTeacher, FrozenTeacher, Teacher
+from lit_unlearn.training.module import UnlearnModule
+from lit_unlearn.training.setup.teacher_gate import Gate
+from lit_unlearn.types import TokenBatch
 
 PROJECT = Path(__file__).resolve().parents[1]
 TIMED = ("losses", "sketch", "exact")
@@ -188,7 +188,7 @@ def batches_of(args: argparse.Namespace) -> list[TokenBatch]:
     """The rows of a step, without a trainer."""
     from lit_unlearn.data.encoding import Encoder
     from lit_unlearn.models.loading import load_tokenizer
-    from lit_unlearn.preparation.prepare import prepare
+    from lit_unlearn.training.setup.prepare import prepare
 
     data = four_objectives(args.rows, Demonstrations(args.context), args.data)
     data.setup("fit")

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
+from lit_unlearn.errors import InputError
+
 PROGRAM = "lit-unlearn"
 
 
@@ -27,35 +29,35 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "fit": Command("train: make a model forget, as a config says", "lit_unlearn.cli:main"),
+    "fit": Command("train: make a model forget, as a config says", "lit_unlearn.cli.fit:main"),
     "sweep": Command(
-        "train over seeds and grids, each run by itself", "lit_unlearn.cli_sweep:main"
+        "train over seeds and grids, each run by itself", "lit_unlearn.cli.sweep:main"
     ),
-    "test": Command("evaluate a run's model, as its config says", "lit_unlearn.cli:main"),
-    "evaluate": Command("put benchmarks and attacks to any model", "lit_unlearn.cli_evaluate:main"),
-    "compare": Command("compare evaluations, row by row", "lit_unlearn.cli_compare:main"),
+    "test": Command("evaluate a run's model, as its config says", "lit_unlearn.cli.fit:main"),
+    "evaluate": Command("put benchmarks and attacks to any model", "lit_unlearn.cli.evaluate:main"),
+    "compare": Command("compare evaluations, row by row", "lit_unlearn.cli.compare:main"),
     "rewrite": Command(
         "turn rows of any domain into questions and answers, and make anchors",
-        "lit_unlearn.cli_rewrite:main",
+        "lit_unlearn.cli.rewrite:main",
     ),
     "interference": Command(
         "measure how objectives fight on a model, without training",
-        "lit_unlearn.cli_interference:main",
+        "lit_unlearn.cli.interference:main",
     ),
     "plan": Command(
-        "say what a run will need, before a GPU is rented", "lit_unlearn.cli_plan:main"
+        "say what a run will need, before a GPU is rented", "lit_unlearn.cli.plan:main"
     ),
     "task-vector": Command(
         "forget without training: subtract a task vector", "lit_unlearn.models.task_vector:main"
     ),
     "consolidate": Command(
-        "one checkpoint file out of a folder of slices", "lit_unlearn.parallel.consolidate:main"
+        "one checkpoint file out of a folder of slices", "lit_unlearn.distributed.consolidate:main"
     ),
     "cache": Command(
-        "check the teacher caches on disk, and list them", "lit_unlearn.cli_cache:main"
+        "check the teacher caches on disk, and list them", "lit_unlearn.cli.cache:main"
     ),
     "methods": Command(
-        "list objectives and weightings, or explain some", "lit_unlearn.cli_methods:main"
+        "list objectives and weightings, or explain some", "lit_unlearn.cli.methods:main"
     ),
     "fetch": Command(
         "bring a small real model where the hub cannot be reached", "lit_unlearn.models.fetch:main"
@@ -136,14 +138,8 @@ def _run(command: Command, args: list[str]) -> int:
 
 
 def _input_error(error: BaseException | None) -> BaseException | None:
-    """The `lit_unlearn.schema.InputError` that an error is, or that the parser wrapped into it.
-
-    Without importing torch to find out.
-    """
-    schema = sys.modules.get("lit_unlearn.schema")
-    if schema is None:
-        return None
-    while error is not None and not isinstance(error, schema.InputError):
+    """The `lit_unlearn.errors.InputError` that an error is, or that the parser wrapped into it."""
+    while error is not None and not isinstance(error, InputError):
         error = error.__cause__
     return error
 

@@ -24,8 +24,8 @@ from lit_unlearn.attacks.inputs import (
     target_nll,
     virtual_tokens,
 )
-from lit_unlearn.models.reading import evaluating
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.forward import evaluating
 
 Survives = Callable[[Sequence[int]], bool]
 """Whether a suffix, written out as text, is tokenised to the same ids again."""

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.data.encoding import Encoder
-from lit_unlearn.metrics.scores import mean_nll_per_row
-from lit_unlearn.models.reading import answer_logits
+from lit_unlearn.errors import InputError
+from lit_unlearn.metrics.functional.scores import mean_nll_per_row
+from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.objectives.losses import cross_entropy
-from lit_unlearn.schema import InputError, Turn
+from lit_unlearn.types import Turn
 
 _FILLER = " !"
 

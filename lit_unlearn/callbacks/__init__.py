@@ -1,11 +1,11 @@
 """Lightning callbacks: what is measured, shown and written around the training steps."""
 
-from lit_unlearn.callbacks.answers import AnswerEvaluation
-from lit_unlearn.callbacks.bounds import LossBounds
-from lit_unlearn.callbacks.export import HuggingFaceExport
+from lit_unlearn.callbacks.answer_evaluation import AnswerEvaluation
 from lit_unlearn.callbacks.gradient_monitor import GradientMonitor
+from lit_unlearn.callbacks.huggingface_export import HuggingFaceExport
+from lit_unlearn.callbacks.loss_bounds import LossBounds
 from lit_unlearn.callbacks.resumable import Resumable
-from lit_unlearn.callbacks.suites import SuiteEvaluation
+from lit_unlearn.callbacks.suite_evaluation import SuiteEvaluation
 from lit_unlearn.callbacks.throughput import Throughput
 
 __all__ = [

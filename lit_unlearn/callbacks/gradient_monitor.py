@@ -12,12 +12,13 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from lit_unlearn import schema
-from lit_unlearn.files import write_text
+from lit_unlearn import log_names
+from lit_unlearn.errors import check_number
 from lit_unlearn.gradients import diagnostics
 from lit_unlearn.report import heatmap_figure
-from lit_unlearn.schema import TokenBatch, check_number
-from lit_unlearn.step import StepRecord
+from lit_unlearn.training.step import StepRecord
+from lit_unlearn.types import TokenBatch
+from lit_unlearn.utils.files import write_text
 
 GRADIENT_FILE = "gradients.jsonl"
 Layout = dict[str, dict[str, list[Any]]]
@@ -162,14 +163,14 @@ def layout(names: list[str]) -> Layout:
     Args:
         names: The objectives.
     """
-    couples = [(names[i], names[j]) for i, j in schema.pairs(names)]
+    couples = [(names[i], names[j]) for i, j in log_names.pairs(names)]
     if not couples:
         return {}
     over_all = {
-        "cosine of each pair": [schema.cosine_name(*couple) for couple in couples],
-        "cosine with the update": [schema.update_cosine_name(name) for name in names],
-        "gradient norms": [schema.gradient_norm_name(name) for name in names],
-        "weights": [schema.weight_name(name) for name in names],
+        "cosine of each pair": [log_names.cosine_name(*couple) for couple in couples],
+        "cosine with the update": [log_names.update_cosine_name(name) for name in names],
+        "gradient norms": [log_names.gradient_norm_name(name) for name in names],
+        "weights": [log_names.weight_name(name) for name in names],
     }
     return {
         "objectives side by side": {
@@ -179,7 +180,7 @@ def layout(names: list[str]) -> Layout:
         "layer by layer": {
             f"{first} ~ {second}": [
                 "Multiline",
-                [f"{re.escape(schema.layer_cosine_name(first, second, ''))}.*"],
+                [f"{re.escape(log_names.layer_cosine_name(first, second, ''))}.*"],
             ]
             for first, second in couples
         },
@@ -192,22 +193,23 @@ def _stack(parts: list[Tensor]) -> Any:
 
 def _scalars(names: list[str], row: dict[str, Any]) -> dict[str, float]:
     scalars = {
-        schema.cosine_name(names[i], names[j]): row["cosines"][i][j] for i, j in schema.pairs(names)
+        log_names.cosine_name(names[i], names[j]): row["cosines"][i][j]
+        for i, j in log_names.pairs(names)
     }
     for index, name in enumerate(names):
-        scalars[schema.gradient_norm_name(name)] = row["norms"][index]
-        scalars[schema.update_cosine_name(name)] = row["update_cosines"][index]
-        scalars[schema.weight_name(name)] = row["weights"][index]
-    scalars[schema.CONFLICT_RATE] = row["conflict_rate"]
-    scalars[schema.GRADIENT_NORM_TOTAL] = row["update_norm"]
+        scalars[log_names.gradient_norm_name(name)] = row["norms"][index]
+        scalars[log_names.update_cosine_name(name)] = row["update_cosines"][index]
+        scalars[log_names.weight_name(name)] = row["weights"][index]
+    scalars[log_names.CONFLICT_RATE] = row["conflict_rate"]
+    scalars[log_names.GRADIENT_NORM_TOTAL] = row["update_norm"]
     return {key: float(value) for key, value in scalars.items()}
 
 
 def _layer_scalars(names: list[str], row: dict[str, Any]) -> dict[str, float]:
     return {
-        schema.layer_cosine_name(names[i], names[j], group): float(cosines[i][j])
+        log_names.layer_cosine_name(names[i], names[j], group): float(cosines[i][j])
         for group, cosines in zip(row["groups"], row["group_cosines"], strict=True)
-        for i, j in schema.pairs(names)
+        for i, j in log_names.pairs(names)
     }
 
 

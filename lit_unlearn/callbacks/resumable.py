@@ -18,9 +18,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from lit_unlearn.callbacks.saved import STATE, UNFINISHED, Saved, read_saved, seal
-from lit_unlearn.files import refusal, writing
-from lit_unlearn.parallel.ranks import gather
-from lit_unlearn.schema import InputError, check_number
+from lit_unlearn.distributed.ranks import gather
+from lit_unlearn.errors import InputError, check_number
+from lit_unlearn.utils.files import refusal, writing
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from lit_unlearn.files import write_text
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
+from lit_unlearn.utils.files import write_text
 
 UNFINISHED = "unfinished"
 """Folder in a run's folder; a run that has ended has none."""

@@ -10,11 +10,12 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.throughput import get_available_flops
 from torch import Tensor, nn
 
-from lit_unlearn import schema
+from lit_unlearn import log_names
+from lit_unlearn.distributed.ranks import base_model
+from lit_unlearn.errors import check_number
+from lit_unlearn.models.forward import output_head
 from lit_unlearn.models.packing import packable
-from lit_unlearn.models.reading import output_head
-from lit_unlearn.parallel.ranks import base_model
-from lit_unlearn.schema import TokenBatch, check_number
+from lit_unlearn.types import TokenBatch
 
 PHASES = ("data", "teacher", "forward", "backward", "gradients", "optimizer")
 
@@ -117,9 +118,9 @@ class Throughput(Callback):
         self._enter("data")
         seconds, self._seconds = self._seconds, dict.fromkeys(PHASES, 0.0)
         step = sum(seconds.values())
-        slowest = {schema.phase_name(phase): spent for phase, spent in seconds.items()}
-        slowest[schema.STEP_SECONDS] = step
-        slowest[schema.PEAK_MEMORY] = peak_memory_gib(pl_module.device)
+        slowest = {log_names.phase_name(phase): spent for phase, spent in seconds.items()}
+        slowest[log_names.STEP_SECONDS] = step
+        slowest[log_names.PEAK_MEMORY] = peak_memory_gib(pl_module.device)
         pl_module.log_dict(slowest, batch_size=1, sync_dist=True, reduce_fx="max")
         own = [(n, b) for n, parts in batch.items() for b in parts if not b.borrowed]
         asked = [tokens for name, part in own for tokens in pl_module.objectives[name].asks(part)]
@@ -127,16 +128,16 @@ class Throughput(Callback):
         real = sum(int(b.student.attention_mask.sum()) for b in batches)
         teacher = sum(int(tokens.attention_mask.sum()) for tokens in asked)
         rates = {
-            schema.STUDENT_TOKENS: real / step,
-            schema.TEACHER_TOKENS: teacher / step,
-            schema.MODEL_TFLOPS: model_operations(pl_module.student, batches) / step / 1e12,
+            log_names.STUDENT_TOKENS: real / step,
+            log_names.TEACHER_TOKENS: teacher / step,
+            log_names.MODEL_TFLOPS: model_operations(pl_module.student, batches) / step / 1e12,
         }
         pl_module.log_dict(rates, batch_size=1, sync_dist=True, reduce_fx="sum")
         computed = computed_positions(pl_module.student, batches)
-        shares = {schema.PADDING_SHARE: 1 - real / computed if computed else 0.0}
+        shares = {log_names.PADDING_SHARE: 1 - real / computed if computed else 0.0}
         peak = self.peak_tflops or _peak_tflops(pl_module.device)
         if peak is not None:
-            shares[schema.MFU] = rates[schema.MODEL_TFLOPS] / peak
+            shares[log_names.MFU] = rates[log_names.MODEL_TFLOPS] / peak
         pl_module.log_dict(shares, batch_size=1, sync_dist=True)
 
 

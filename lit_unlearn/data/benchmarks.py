@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from lit_unlearn.schema import Domain
+from lit_unlearn.types import Domain
 
 
 @dataclass(frozen=True)

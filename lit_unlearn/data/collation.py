@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lit_unlearn.schema import EncodedExample, TokenBatch, Tokens
+from lit_unlearn.types import EncodedExample, TokenBatch, Tokens
 
 
 def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

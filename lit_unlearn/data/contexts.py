@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from lit_unlearn.schema import Example, InputError, Turn
+from lit_unlearn.errors import InputError
+from lit_unlearn.types import Example, Turn
 
 _Item = TypeVar("_Item")
 

@@ -21,8 +21,8 @@ from lit_unlearn.data.fields import (
     wrong_type,
 )
 from lit_unlearn.data.passages import CONTINUE, ask_blank, clozes, continuation
-from lit_unlearn.data.rows import RawRow, bad_row
-from lit_unlearn.schema import Domain, Example, Representation, Role, Turn
+from lit_unlearn.data.readers import RawRow, bad_row
+from lit_unlearn.types import Domain, Example, Representation, Role, Turn
 
 _ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 _SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}

@@ -15,15 +15,9 @@ from lit_unlearn.data.mixing import Draw, Mixing, StepPlan, draw, rows_per_step
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.sources import OnBadRow, Source
 from lit_unlearn.data.unify import load_examples
-from lit_unlearn.parallel.ranks import rank
-from lit_unlearn.schema import (
-    EncodedExample,
-    Example,
-    InputError,
-    Representation,
-    TokenBatch,
-    check_number,
-)
+from lit_unlearn.distributed.ranks import rank
+from lit_unlearn.errors import InputError, check_number
+from lit_unlearn.types import EncodedExample, Example, Representation, TokenBatch
 
 log = logging.getLogger(__name__)
 

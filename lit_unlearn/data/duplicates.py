@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from lit_unlearn.schema import Example
+from lit_unlearn.types import Example
 
 _SHOWN = 3
 

@@ -14,8 +14,9 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from lit_unlearn.limits import computing_at_most
-from lit_unlearn.schema import EncodedExample, Example, InputError, Turn
+from lit_unlearn.errors import InputError
+from lit_unlearn.types import EncodedExample, Example, Turn
+from lit_unlearn.utils.time_limit import computing_at_most
 
 OnProblem = Literal["error", "warn"]
 

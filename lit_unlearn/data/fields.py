@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lit_unlearn.data.rows import RawRow, bad_row, did_you_mean
-from lit_unlearn.schema import Domain, InputError
+from lit_unlearn.data.readers import RawRow, bad_row, did_you_mean
+from lit_unlearn.errors import InputError
+from lit_unlearn.types import Domain
 
 EXPECTED_KEYS: dict[Domain, tuple[tuple[str, ...], ...]] = {
     "question_answer": (("question", "query", "prompt"), ("answer", "answers")),

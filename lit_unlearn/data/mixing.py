@@ -15,7 +15,7 @@ from functools import lru_cache
 from math import floor
 from typing import Literal
 
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
 
 Mixing = Literal["stratified", "proportional", "temperature"]
 

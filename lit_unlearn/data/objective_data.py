@@ -6,7 +6,7 @@ from typing import Literal
 from lit_unlearn.data.contexts import Context
 from lit_unlearn.data.prefills import Prefills
 from lit_unlearn.data.sources import Source
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
 
 Expectation = Literal["answer", "decline"]
 AnswerSource = Literal["gold", "teacher", "refusal", "alternate", "none"]

@@ -14,8 +14,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from lit_unlearn.data.benchmarks import Benchmark, find_benchmark
-from lit_unlearn.data.rows import SUFFIXES, did_you_mean, file_type
-from lit_unlearn.schema import Domain, InputError
+from lit_unlearn.data.readers import SUFFIXES, did_you_mean, file_type
+from lit_unlearn.errors import InputError
+from lit_unlearn.types import Domain
 
 ROOT_VARIABLE = "LIT_UNLEARN_DATA"
 """Environment variable that names the data root where the config does not."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
-from lit_unlearn.schema import Example, InputError
+from lit_unlearn.errors import InputError
+from lit_unlearn.types import Example
 
 
 @dataclass

@@ -12,9 +12,9 @@ from typing import Any
 
 from lit_unlearn.data.benchmarks import find_benchmark, known_names
 from lit_unlearn.data.places import ROOT_VARIABLE, Place, Source, resolve
-from lit_unlearn.data.rows import BadRows, OnBadRow, RawRow, bad_row, did_you_mean, parse_file
-from lit_unlearn.hub import hub_answers
-from lit_unlearn.schema import InputError
+from lit_unlearn.data.readers import BadRows, OnBadRow, RawRow, bad_row, did_you_mean, parse_file
+from lit_unlearn.errors import InputError
+from lit_unlearn.utils.hub import hub_answers
 
 __all__ = ["OnBadRow", "Place", "RawRow", "Source", "read_rows", "resolve", "rows_at"]
 

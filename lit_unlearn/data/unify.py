@@ -7,9 +7,10 @@ from pathlib import Path
 
 from lit_unlearn.data import converters
 from lit_unlearn.data.benchmarks import find_benchmark, known_names
-from lit_unlearn.data.rows import SUFFIXES, BadRows, OnBadRow, RawRow, did_you_mean
+from lit_unlearn.data.readers import SUFFIXES, BadRows, OnBadRow, RawRow, did_you_mean
 from lit_unlearn.data.sources import Place, Source, resolve, rows_at
-from lit_unlearn.schema import Domain, Example, InputError, Representation
+from lit_unlearn.errors import InputError
+from lit_unlearn.types import Domain, Example, Representation
 
 _CONVERTERS: dict[Domain, Callable[[RawRow, str, Representation], list[Example]]] = {
     "question_answer": converters.question_answer,

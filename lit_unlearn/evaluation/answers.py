@@ -8,13 +8,13 @@ from typing import Any
 from lit_unlearn.data.collation import collate
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.prefills import read_openers
-from lit_unlearn.metrics.scores import is_correct, is_refusal, rouge_l_recall
+from lit_unlearn.metrics.functional.scores import is_correct, is_refusal, rouge_l_recall
+from lit_unlearn.models.forward import FrozenReader
 from lit_unlearn.models.generation import generate_answers
-from lit_unlearn.models.reading import FrozenReader
 from lit_unlearn.objectives.losses import cross_entropy
 from lit_unlearn.objectives.objective import Terms
 from lit_unlearn.report import AnswerRecord
-from lit_unlearn.schema import Example
+from lit_unlearn.types import Example
 
 Asked = tuple[str, Example, str]
 """Objective, row, prefill."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lit_unlearn.evaluation.measure import force
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Generation, Outcome, Probe, Subject
+from lit_unlearn.evaluation.teacher_forced import force
 from lit_unlearn.models.generation import generate_replies
 from lit_unlearn.models.sampling import Sampling
-from lit_unlearn.schema import InputError
 
 
 def ask(subject: Subject, probes: Sequence[Probe], batch_size: int = 16) -> list[Outcome]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from lit_unlearn.evaluation.probes import Row
 from lit_unlearn.evaluation.suites.tofu import UTILITY_GROUPS, UTILITY_SCORES
-from lit_unlearn.metrics.resampling import Array, resampled_means
-from lit_unlearn.metrics.statistics import LEVEL, RESAMPLES, Interval
+from lit_unlearn.metrics.functional.resampling import Array, resampled_means
+from lit_unlearn.metrics.functional.statistics import LEVEL, RESAMPLES, Interval
 
 PARTS = ("forgetting", "utility", "boundary", "robustness")
 

@@ -28,9 +28,9 @@ from lit_unlearn.evaluation.balance_interval import Draws, intervals, share
 from lit_unlearn.evaluation.probes import Figure
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.evaluation.suites.recovery import UNATTACKED
-from lit_unlearn.metrics.balance import Measured, balance
-from lit_unlearn.metrics.resampling import Array
-from lit_unlearn.metrics.statistics import Interval
+from lit_unlearn.metrics.functional.balance import Measured, balance
+from lit_unlearn.metrics.functional.resampling import Array
+from lit_unlearn.metrics.functional.statistics import Interval
 
 _PART = "part/"
 _RELEARN = "Relearn"

@@ -12,8 +12,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from lit_unlearn.data.collation import pad
+from lit_unlearn.models.forward import output_head
 from lit_unlearn.models.generation import pad_left
-from lit_unlearn.models.reading import output_head
 
 
 def can_branch(model: nn.Module) -> bool:

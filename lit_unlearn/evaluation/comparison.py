@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
-from lit_unlearn.metrics.statistics import mcnemar_exact, mean, sign_flip_test
+from lit_unlearn.metrics.functional.statistics import mcnemar_exact, mean, sign_flip_test
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import transformers
 
 from lit_unlearn import __version__
 from lit_unlearn.evaluation.limited import Limited
+from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Row, Subject, Suite
 from lit_unlearn.evaluation.records import SuiteRecord, settings_of
-from lit_unlearn.evaluation.run import run_suite
-from lit_unlearn.evaluation.store import Store
+from lit_unlearn.evaluation.suite_run import run_suite
 
 Reference = Mapping[str, Mapping[str, Sequence[Row]]]
 """Suite -> group -> rows of a retain model."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lit_unlearn.evaluation.measure import force
 from lit_unlearn.evaluation.probes import Forced, Probe, Subject
 from lit_unlearn.evaluation.subjects import load_subject, named_model
-from lit_unlearn.metrics.choices import option_score
+from lit_unlearn.evaluation.teacher_forced import force
+from lit_unlearn.metrics.functional.choices import option_score
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.loading import DType
-from lit_unlearn.schema import Example, Turn
+from lit_unlearn.types import Example, Turn
 
 ASKED = (
     "A user asked an assistant:\n{question}\n\nThe assistant replied:\n{reply}\n\n"

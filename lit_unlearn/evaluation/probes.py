@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from lit_unlearn.data.encoding import Encoder
-from lit_unlearn.schema import Example, Turn
+from lit_unlearn.types import Example, Turn
 
 Better = Literal["higher", "lower", "neither"]
 """Which way a figure should move through unlearning."""

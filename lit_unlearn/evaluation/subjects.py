@@ -10,10 +10,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Subject
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.loading import DType, ModelSource, load_base, load_tokenizer
-from lit_unlearn.schema import InputError
 
 _DEFAULT_LENGTH = 2048
 

@@ -12,11 +12,11 @@ from typing import Literal
 
 from torch import Tensor
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.collect import Gradient, combine
 from lit_unlearn.gradients.elementwise import sign_agreement
 from lit_unlearn.gradients.weighting.base import Fixed, Named, Weighting
 from lit_unlearn.gradients.weighting.two_sided import check_sides
-from lit_unlearn.schema import InputError
 
 __all__ = ["SAGO", "Combination", "check_alone"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from lit_unlearn.schema import InputError, check_number
+from lit_unlearn.errors import InputError, check_number
 
 log = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from typing import NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from lit_unlearn.files import user_cache
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
+from lit_unlearn.utils.files import user_cache
 
 SOURCE_FILE = "lit_unlearn_source.json"
 """Written beside the model: where it came from. Its presence says that the folder is whole."""

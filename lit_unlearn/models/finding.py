@@ -9,10 +9,10 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
-from lit_unlearn.hub import hub_answers
+from lit_unlearn.errors import InputError
 from lit_unlearn.models.fetch import FETCHABLE, fetched_copy
 from lit_unlearn.models.tiny import TINY_NAME
-from lit_unlearn.schema import InputError
+from lit_unlearn.utils.hub import hub_answers
 
 log = logging.getLogger(__name__)
 

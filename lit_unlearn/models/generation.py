@@ -17,9 +17,9 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.models.sampling import Sampler, Sampling
 from lit_unlearn.models.stopping import StopTexts, check_stops, cut
-from lit_unlearn.schema import InputError
 
 _MARK = "0123456789"
 

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_unlearn.models.reading import ModelReader, answer_logits
-from lit_unlearn.schema import InputError, Tokens
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.forward import ModelReader, answer_logits
+from lit_unlearn.types import Tokens
 
 Change = Callable[[Tensor], Tensor]
 """Takes the hidden states ``[B, T, d]`` of a block and returns what goes on instead of them."""

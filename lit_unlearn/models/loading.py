@@ -14,11 +14,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lit_unlearn.distributed.slices import standing_in, without_weights
+from lit_unlearn.errors import InputError
 from lit_unlearn.models.compiling import compile_blocks
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
-from lit_unlearn.parallel.slices import standing_in, without_weights
-from lit_unlearn.schema import InputError
 
 log = logging.getLogger(__name__)
 

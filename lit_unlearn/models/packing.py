@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from lit_unlearn.parallel.ranks import base_model
-from lit_unlearn.schema import Tokens
+from lit_unlearn.distributed.ranks import base_model
+from lit_unlearn.types import Tokens
 
 LENGTHS = "packed_row_lengths"
 """Name of the option by which attention learns them."""

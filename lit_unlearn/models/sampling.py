@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
 
 
 def check_stops(stops: Sequence[str]) -> None:

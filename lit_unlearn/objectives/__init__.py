@@ -4,6 +4,7 @@ from lit_unlearn.objectives.adversarial import Adversarial
 from lit_unlearn.objectives.ascent import BST, TNPO, WGA, GradientAscent, SatImp
 from lit_unlearn.objectives.bild import BiLD
 from lit_unlearn.objectives.constrained import LogitFlattening
+from lit_unlearn.objectives.cross_entropy import CrossEntropy
 from lit_unlearn.objectives.distillation import (
     BidirectionalDistillation,
     ForwardKL,
@@ -12,7 +13,6 @@ from lit_unlearn.objectives.distillation import (
 )
 from lit_unlearn.objectives.flat import FLAT
 from lit_unlearn.objectives.latent import LatentAdversarial
-from lit_unlearn.objectives.likelihood import CrossEntropy
 from lit_unlearn.objectives.objective import LogitObjective, Objective
 from lit_unlearn.objectives.preference import DPO, NPO, AnswerPreservation, SimNPO
 from lit_unlearn.objectives.representation import (

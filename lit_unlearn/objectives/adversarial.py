@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import (
     LogitObjective,
@@ -15,7 +16,7 @@ from lit_unlearn.objectives.objective import (
     required,
 )
 from lit_unlearn.objectives.schedule import Schedule
-from lit_unlearn.schema import InputError, TokenBatch, Tokens
+from lit_unlearn.types import TokenBatch, Tokens
 
 
 class Adversarial(Objective):

@@ -7,11 +7,12 @@ descent step makes the token less likely, by as much as the weight says. Shapes 
 import torch
 from torch import Tensor
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Terms, targets
-from lit_unlearn.objectives.rows import log_likelihood, present
+from lit_unlearn.objectives.row_values import log_likelihood, present
 from lit_unlearn.objectives.schedule import Schedule
-from lit_unlearn.schema import InputError, TokenBatch
+from lit_unlearn.types import TokenBatch
 
 
 def gradient_ascent(nll: Tensor, nll_limit: float | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lit_unlearn.objectives.objective import LogitObjective, Terms
-from lit_unlearn.schema import TokenBatch
+from lit_unlearn.types import TokenBatch
 
 
 def logit_flatness(student_logits: Tensor) -> Tensor:

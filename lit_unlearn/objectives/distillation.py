@@ -2,11 +2,12 @@
 
 from torch import Tensor
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Terms
-from lit_unlearn.objectives.rows import present
+from lit_unlearn.objectives.row_values import present
 from lit_unlearn.objectives.schedule import Schedule
-from lit_unlearn.schema import InputError, TokenBatch
+from lit_unlearn.types import TokenBatch
 
 
 class BidirectionalDistillation(LogitObjective):

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from lit_unlearn.objectives.objective import LogitObjective, Terms, targets
-from lit_unlearn.objectives.rows import answer_pairs, log_likelihood, row_means
+from lit_unlearn.objectives.row_values import answer_pairs, log_likelihood, row_means
 from lit_unlearn.objectives.schedule import Schedule
-from lit_unlearn.schema import TokenBatch
+from lit_unlearn.types import TokenBatch
 
 Divergence = Literal["total_variation", "kl", "pearson", "jensen_shannon"]
 

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.objectives.objective import (
     LogitObjective,
     Objective,
@@ -14,7 +15,7 @@ from lit_unlearn.objectives.objective import (
     reference_logits,
 )
 from lit_unlearn.objectives.schedule import Schedule
-from lit_unlearn.schema import InputError, TokenBatch, Tokens
+from lit_unlearn.types import TokenBatch, Tokens
 
 
 @runtime_checkable

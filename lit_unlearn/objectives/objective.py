@@ -13,8 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.objectives.schedule import Constant, Schedule
-from lit_unlearn.schema import InputError, TokenBatch, Tokens
+from lit_unlearn.types import TokenBatch, Tokens
 
 
 class Reader(Protocol):

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.objectives.objective import LogitObjective, Terms, targets
-from lit_unlearn.objectives.rows import (
+from lit_unlearn.objectives.row_values import (
     answer_pairs,
     log_likelihood,
     present,
@@ -17,7 +18,7 @@ from lit_unlearn.objectives.rows import (
     row_sums,
 )
 from lit_unlearn.objectives.schedule import Schedule
-from lit_unlearn.schema import InputError, TokenBatch
+from lit_unlearn.types import TokenBatch
 
 
 def preference(margin: Tensor, beta: float) -> Tensor:

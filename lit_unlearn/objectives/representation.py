@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.objectives.objective import Objective, Reader, Terms, required
 from lit_unlearn.objectives.schedule import Schedule
-from lit_unlearn.schema import InputError, TokenBatch, Tokens, check_number
+from lit_unlearn.types import TokenBatch, Tokens
 
 Distance = Literal["squared", "norm"]
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
 
 
 class Schedule(ABC):

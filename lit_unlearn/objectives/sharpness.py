@@ -1,8 +1,9 @@
 """Sharpness-aware minimisation: forget in a whole neighbourhood of the weights."""
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.objectives.objective import Objective, Reader, Terms
 from lit_unlearn.objectives.schedule import Schedule
-from lit_unlearn.schema import InputError, TokenBatch, Tokens
+from lit_unlearn.types import TokenBatch, Tokens
 
 
 class SharpnessAware(Objective):

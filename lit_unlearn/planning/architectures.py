@@ -9,10 +9,10 @@ from typing import Any
 
 from transformers import AutoConfig, LlamaConfig, PretrainedConfig
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model
-from lit_unlearn.schema import InputError
 
 _LLAMA_3: dict[str, Any] = {"vocab_size": 128256, "num_key_value_heads": 8, "rope_theta": 500000.0}
 

@@ -12,9 +12,8 @@ from rich.console import Console
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.encoding import Encoder
-from lit_unlearn.files import write_text
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.models.loading import load_tokenizer
-from lit_unlearn.module import UnlearnModule
 from lit_unlearn.objectives import Objective
 from lit_unlearn.objectives.objective import check_teacher
 from lit_unlearn.planning.architectures import model_config
@@ -24,9 +23,10 @@ from lit_unlearn.planning.rows import Lengths, Rows, assumed_rows, read_rows
 from lit_unlearn.planning.run import Strategy
 from lit_unlearn.planning.setting import Gathered, Setting, number_formats, state_bytes
 from lit_unlearn.planning.show import as_json, show
-from lit_unlearn.preparation.checks import check_names
-from lit_unlearn.report.plain_json import json_text
-from lit_unlearn.schema import InputError, check_number
+from lit_unlearn.training.module import UnlearnModule
+from lit_unlearn.training.setup.checks import check_names
+from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.plain_json import json_text
 
 _WIDTH = 140
 """Characters of a line where the output goes to a file."""

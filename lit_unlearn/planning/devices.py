@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
 
 
 @dataclass(frozen=True)

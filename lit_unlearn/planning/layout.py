@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.models.loading import ModelSource, train_only, with_adapters
-from lit_unlearn.schema import InputError
 
 Role = Literal["attention_in", "attention_out", "mlp_in", "mlp_out", "head"]
 

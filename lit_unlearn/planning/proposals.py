@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from lit_unlearn.models.loading import LoRA
-from lit_unlearn.models.teacher import AdapterOffTeacher, EMATeacher, FrozenTeacher
 from lit_unlearn.planning.setting import Setting
+from lit_unlearn.teachers.teacher import AdapterOffTeacher, EMATeacher, FrozenTeacher
 
 _MOST_DEVICES = 64
 

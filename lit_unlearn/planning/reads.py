@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_unlearn.models.hidden import Change
 from lit_unlearn.objectives import Objective
-from lit_unlearn.schema import TokenBatch, Tokens
+from lit_unlearn.types import TokenBatch, Tokens
 
 _VOCABULARY = 61
 _WIDTH = 7

@@ -18,11 +18,12 @@ from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.mixing import StepPlan, rows_per_step
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.prefills import read_refusals
+from lit_unlearn.errors import InputError
 from lit_unlearn.objectives import Objective
 from lit_unlearn.planning.reads import Work, observe
 from lit_unlearn.planning.run import Steps
-from lit_unlearn.preparation.views import Material, views
-from lit_unlearn.schema import EncodedExample, Example, InputError, TokenBatch
+from lit_unlearn.training.setup.views import Material, views
+from lit_unlearn.types import EncodedExample, Example, TokenBatch
 
 _MOST_ROWS = 32
 """Rows of each objective that are encoded, evenly spread."""

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.combination import SAGO, Combination
-from lit_unlearn.models.contrast import ContrastTeacher
 from lit_unlearn.models.loading import ModelSource
-from lit_unlearn.models.teacher import AdapterOffTeacher, EMATeacher, FrozenTeacher, Teacher
 from lit_unlearn.planning.architectures import model_config
 from lit_unlearn.planning.layout import Layout, student_layout, teacher_layout
 from lit_unlearn.planning.run import Run, Strategy, Teaching
-from lit_unlearn.schema import InputError
+from lit_unlearn.teachers.contrast import ContrastTeacher
+from lit_unlearn.teachers.teacher import AdapterOffTeacher, EMATeacher, FrozenTeacher, Teacher
 
 Gathered = Literal["kept", "exact diagnostics", "sketch", "added up"]
 """What becomes of the objectives' gradients: kept in every step, or on diagnosed steps, or not."""

@@ -5,22 +5,22 @@ matplotlib figures (also for TensorBoard and notebooks), `page` the self-contain
 Nothing here knows about training.
 """
 
-from lit_unlearn.report.page import ReportTable, write_report
-from lit_unlearn.report.pictures import (
+from lit_unlearn.report.run_page import ReportTable, write_report
+from lit_unlearn.report.run_pictures import (
     cosine_figure,
     heatmap_figure,
     loss_figure,
     norm_figure,
     rates_figure,
 )
-from lit_unlearn.report.records import (
+from lit_unlearn.report.run_records import (
     AnswerRecord,
     ObjectiveSummary,
     RunFacts,
     read_gradients,
     summarise,
 )
-from lit_unlearn.report.summary import SCHEMA_VERSION, summary_table, write_summary
+from lit_unlearn.report.run_summary import SCHEMA_VERSION, summary_table, write_summary
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -9,7 +9,6 @@ from pathlib import Path
 from matplotlib.figure import Figure as Picture
 
 from lit_unlearn.evaluation.probes import Row
-from lit_unlearn.files import write_text
 from lit_unlearn.report.evaluation_gallery import gallery
 from lit_unlearn.report.evaluation_table import (
     BALANCE,
@@ -24,8 +23,9 @@ from lit_unlearn.report.evaluation_table import (
     side_by_side,
 )
 from lit_unlearn.report.html import fold, page, picture, table
-from lit_unlearn.report.plain_json import json_text
-from lit_unlearn.report.summary import ABSENT
+from lit_unlearn.report.run_summary import ABSENT
+from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.plain_json import json_text
 
 SAMPLES = 6
 """Most rows shown per group of a suite."""

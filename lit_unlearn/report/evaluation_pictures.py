@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import MaxNLocator
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Figure
 from lit_unlearn.report.evaluation_table import DIRECTIONS, Line, number
 from lit_unlearn.report.style import COLOURS, GRID, INK, STYLE, STYLES, bare, canvas
-from lit_unlearn.schema import InputError
 
 _HATCHES = ("", "////", "....", "xxxx")
 """Tell bars of columns beyond the last colour apart."""

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lit_unlearn.evaluation.probes import Figure
 from lit_unlearn.evaluation.records import EvaluationRecord
-from lit_unlearn.report.summary import ABSENT
+from lit_unlearn.report.run_summary import ABSENT
 
 BALANCE = "balance"
 """Stands in place of a suite's name for the balanced score and its parts."""

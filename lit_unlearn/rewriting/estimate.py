@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lit_unlearn.rewriting import prompts
-from lit_unlearn.rewriting.asking import Asker
-from lit_unlearn.rewriting.candidates import Settings
+from lit_unlearn.rewriting.drafts import Settings
 from lit_unlearn.rewriting.material import QA, Material
 from lit_unlearn.rewriting.prompts import Ask
+from lit_unlearn.rewriting.questioner import Asker
 
 _LETTERS_PER_TOKEN = 4.0
 _USUAL = QA("q" * 60, "a" * 60)

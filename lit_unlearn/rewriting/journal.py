@@ -16,9 +16,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
-from lit_unlearn.files import lock_alone, writing
+from lit_unlearn.errors import InputError
 from lit_unlearn.rewriting.prompts import Ask
-from lit_unlearn.schema import InputError
+from lit_unlearn.utils.files import lock_alone, writing
 
 FILE_NAME = "journal.jsonl"
 

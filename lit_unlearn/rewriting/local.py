@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.probes import Subject
 from lit_unlearn.evaluation.subjects import load_subject, named_model
 from lit_unlearn.models.finding import fingerprint
@@ -17,7 +18,6 @@ from lit_unlearn.models.sampling import Sampling
 from lit_unlearn.rewriting.backends import RETRY_TEMPERATURE, Backend
 from lit_unlearn.rewriting.journal import Reply
 from lit_unlearn.rewriting.prompts import Ask
-from lit_unlearn.schema import InputError, check_number
 
 _STOPS = ('"', "\n")
 _MARGIN = 8

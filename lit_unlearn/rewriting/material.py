@@ -11,10 +11,11 @@ from pathlib import Path
 
 from lit_unlearn.data.fields import EXPECTED_KEYS, find_key, text_of
 from lit_unlearn.data.passages import clozes, sentences
-from lit_unlearn.data.rows import BadRows, OnBadRow, RawRow, bad_row
+from lit_unlearn.data.readers import BadRows, OnBadRow, RawRow, bad_row
 from lit_unlearn.data.sources import Source, resolve, rows_at
 from lit_unlearn.data.unify import domain_of, short_names, to_example
-from lit_unlearn.schema import Domain, Example, InputError
+from lit_unlearn.errors import InputError
+from lit_unlearn.types import Domain, Example
 
 _WRONG = "\nWrong answer: "
 SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}

@@ -12,10 +12,10 @@ from typing import Any, get_args
 
 from rich.table import Table
 
-from lit_unlearn.files import write_text
 from lit_unlearn.report.html import fold, page, table
-from lit_unlearn.report.plain_json import json_text
-from lit_unlearn.rewriting.candidates import Candidate, Maker, Part, Result
+from lit_unlearn.rewriting.drafts import Candidate, Maker, Part, Result
+from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.plain_json import json_text
 
 REJECTED, REPORT, SUMMARY = "rejected.jsonl", "report.html", "report.json"
 SAMPLES = 12

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from lit_unlearn.rewriting import prompts
-from lit_unlearn.rewriting.asking import Asker
-from lit_unlearn.rewriting.candidates import Candidate, Lost, Made, Part, Result, Settings
-from lit_unlearn.rewriting.checks import form_problem, standalone_problem, support_problem
+from lit_unlearn.rewriting.drafts import Candidate, Lost, Made, Part, Result, Settings
 from lit_unlearn.rewriting.leaks import Forgotten
 from lit_unlearn.rewriting.material import QA, Material
 from lit_unlearn.rewriting.prompts import Ask
+from lit_unlearn.rewriting.questioner import Asker
+from lit_unlearn.rewriting.rules import form_problem, standalone_problem, support_problem
 from lit_unlearn.rewriting.similar import Seen, form, nearest, same_form_problem
 
 FORM, ALONE, SUPPORT = "form", "stand-alone", "grounded"

@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from lit_unlearn.rewriting.material import QA, Material
-from lit_unlearn.schema import Turn
+from lit_unlearn.types import Turn
 
 Schema = Mapping[str, Any]
 

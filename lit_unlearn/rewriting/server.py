@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import requests
 
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.rewriting.backends import RETRY_TEMPERATURE, Backend
 from lit_unlearn.rewriting.journal import Reply
 from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.protocol import Bearer, NoAnswerError, Pace, request
-from lit_unlearn.schema import InputError, check_number
 
 _LONGEST_WAIT = 60.0
 _SPARED = 9

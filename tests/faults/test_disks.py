@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from lit_unlearn.__main__ import main
-from lit_unlearn.callbacks.export import save_folder
+from lit_unlearn.callbacks.huggingface_export import save_folder
 from lit_unlearn.callbacks.saved import UNFINISHED, check_checkpoint, find_saved, read_saved, seal
-from lit_unlearn.evaluation.store import FILE_NAME
-from lit_unlearn.files import whole_folder, write_text
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.outcome_store import FILE_NAME
 from lit_unlearn.models.loading import ModelSource, load_base
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
-from lit_unlearn.schema import InputError
+from lit_unlearn.utils.files import whole_folder, write_text
 from tests.faults.runs import forked, kick, kill_runs, small, without_override
 
 OFTEN = {"class_path": "Resumable", "init_args": {"every_n_steps": 2}}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lit_unlearn.cli_config import read_config
-from lit_unlearn.data.rows import BadRows, parse_file
-from lit_unlearn.schema import InputError
+from lit_unlearn.cli.config import read_config
+from lit_unlearn.data.readers import BadRows, parse_file
+from lit_unlearn.errors import InputError
 from tests.faults.runs import benchmark
 
 COUNTS = {

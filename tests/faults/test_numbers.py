@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from lit_unlearn.callbacks import LossBounds
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.finite import Guard, NotFiniteError, check_weights, gradient_trouble
 from lit_unlearn.objectives import CrossEntropy, GradientAscent
-from lit_unlearn.preparation.checks import check_trainer
-from lit_unlearn.schema import InputError
-from tests.unit.test_module import data_module, fit, module, weights
+from lit_unlearn.training.setup.checks import check_trainer
+from tests.unit.training.test_module import data_module, fit, module, weights
 
 
 class Harmed(CrossEntropy):

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from lit_unlearn.__main__ import main
-from lit_unlearn.preparation.checks import check_objectives
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
+from lit_unlearn.training.setup.checks import check_objectives
 from tests.faults.runs import small
 
 

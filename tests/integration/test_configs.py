@@ -13,9 +13,9 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from lit_unlearn.__main__ import main
-from lit_unlearn.cli_config import read_configs
+from lit_unlearn.cli.config import read_configs
 from lit_unlearn.data.benchmarks import find_benchmark
-from lit_unlearn.report.evaluation_files import read_evaluation
+from lit_unlearn.evaluation.files import read_evaluation
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))

@@ -37,8 +37,8 @@ from lit_unlearn.evaluation.suites.common import (
     target_of,
 )
 from lit_unlearn.evaluation.suites.recovery import UNATTACKED
-from lit_unlearn.metrics.refusals import is_refusal
-from lit_unlearn.schema import Example
+from lit_unlearn.metrics.functional.refusals import is_refusal
+from lit_unlearn.types import Example
 
 _PLAIN = "plain"
 """Last part of the id of a probe that asks a row of a group without the attack."""

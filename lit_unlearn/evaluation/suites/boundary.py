@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.asking import replies
 from lit_unlearn.evaluation.judge import Judge, declines
 from lit_unlearn.evaluation.probes import (
@@ -23,19 +24,17 @@ from lit_unlearn.evaluation.probes import (
     SuiteResult,
 )
 from lit_unlearn.evaluation.suites.common import ask, mean_figure, recall, subject_outcomes
-from lit_unlearn.metrics.refusals import is_refusal
-from lit_unlearn.schema import InputError
+from lit_unlearn.metrics.functional.refusals import is_refusal
 
 
 @dataclass
 class Boundary(Suite):
     """Refusal rates where a model must answer, and how often it answers correctly.
 
-    Refusals are found by `lit_unlearn.metrics.refusals.is_refusal`, whose error rates its docstring
-    states; a `judge` gives a second opinion: `refused_judge`, and `judge_agrees`, the share of
-    replies on which the two are of one mind. A reply counts as correct where an accepted answer of
-    the row stands in it; rows without accepted answers (TOFU's, XSTest's prompts) have a refusal
-    rate only.
+    Refusals are found by `is_refusal`, whose error rates its docstring states; a `judge` gives a
+    second opinion: `refused_judge`, and `judge_agrees`, the share of replies on which both agree. A
+    reply counts as correct where an accepted answer of the row stands in it; rows without accepted
+    answers (TOFU's, XSTest's prompts) have a refusal rate only.
 
     Args:
         neighbor: Questions near the forgotten topic.

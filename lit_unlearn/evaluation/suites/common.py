@@ -11,10 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Better, Figure, Generation, Outcome, Probe
-from lit_unlearn.metrics.scores import is_correct, rouge_l_recall
-from lit_unlearn.metrics.statistics import bootstrap_mean, clopper_pearson, mean
-from lit_unlearn.schema import Example, InputError, Turn
+from lit_unlearn.metrics.functional.scores import is_correct, rouge_l_recall
+from lit_unlearn.metrics.functional.statistics import bootstrap_mean, clopper_pearson, mean
+from lit_unlearn.types import Example, Turn
 
 SHARE = "share of rows, 0 to 1"
 RECALLED = "share recalled, 0 to 1"

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import (
     Better,
     Figure,
@@ -21,7 +22,7 @@ from lit_unlearn.evaluation.probes import (
     SuiteResult,
 )
 from lit_unlearn.evaluation.suites.common import subject_outcomes
-from lit_unlearn.schema import Example, InputError, Turn
+from lit_unlearn.types import Example, Turn
 
 _NORMAL_95 = 1.959964  # standard errors on either side of a 95 % interval
 _KEPT = ("results", "higher_is_better", "n-samples")

@@ -10,17 +10,18 @@ from typing import ClassVar
 
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Figure, Forced, Outcome, Probe, Row, Suite, SuiteResult
 from lit_unlearn.evaluation.suites.common import subject_outcomes
-from lit_unlearn.metrics.membership import (
+from lit_unlearn.metrics.functional.membership import (
     loss,
     min_k,
     min_k_plus_plus,
     reference_difference,
     zlib_ratio,
 )
-from lit_unlearn.metrics.statistics import auc, bootstrap_auc
-from lit_unlearn.schema import Example, InputError, Representation
+from lit_unlearn.metrics.functional.statistics import auc, bootstrap_auc
+from lit_unlearn.types import Example, Representation
 
 _MEMBER, _NONMEMBER, _TEXT = "member", "nonmember", "answer"
 

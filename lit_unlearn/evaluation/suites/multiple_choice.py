@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.data.unify import to_example
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import (
     Better,
     Figure,
@@ -23,10 +24,10 @@ from lit_unlearn.evaluation.probes import (
 from lit_unlearn.evaluation.suites.common import mean_figure, subject_outcomes
 from lit_unlearn.evaluation.suites.options import Question, is_right, placed, question_of
 from lit_unlearn.evaluation.suites.selection import Selection
-from lit_unlearn.metrics.choices import Normalisation, chosen_option, option_score
-from lit_unlearn.metrics.likelihood import softmax
-from lit_unlearn.metrics.statistics import mean
-from lit_unlearn.schema import InputError, Turn
+from lit_unlearn.metrics.functional.choices import Normalisation, chosen_option, option_score
+from lit_unlearn.metrics.functional.likelihood import softmax
+from lit_unlearn.metrics.functional.statistics import mean
+from lit_unlearn.types import Turn
 
 BenchmarkName = Literal[
     "wmdp_bio",

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import (
     Better,
     Figure,
@@ -20,11 +21,11 @@ from lit_unlearn.evaluation.probes import (
     Suite,
     SuiteResult,
 )
-from lit_unlearn.evaluation.suites import leakage, reciting
+from lit_unlearn.evaluation.suites import privacy_leakage, reciting
 from lit_unlearn.evaluation.suites.common import mean_figure, subject_outcomes
 from lit_unlearn.evaluation.suites.selection import Selection
-from lit_unlearn.metrics.scores import rouge_l_f1
-from lit_unlearn.schema import Example, InputError, Turn
+from lit_unlearn.metrics.functional.scores import rouge_l_f1
+from lit_unlearn.types import Example, Turn
 
 _STOPS = ("\n\n", "\nQuestion", "Question:")
 _UNIT = "harmonic mean of two shares of words (F1), 0 to 1"
@@ -100,7 +101,7 @@ class Muse(Suite):
         if self.verbatim is not None:
             found += reciting.probes(self.verbatim, data_root, self.verbatim_tokens, self.tokenizer)
         if self.members is not None and self.holdout is not None:
-            found += leakage.probes(self.members, self.holdout, data_root)
+            found += privacy_leakage.probes(self.members, self.holdout, data_root)
         return found
 
     def _examples(self, split: str, data_root: Path | None) -> list[Example]:
@@ -128,16 +129,16 @@ class Muse(Suite):
         """
         rows = [self._row(*pair) for pair in subject_outcomes(probes, outcomes)]
         figures = [self._recall(rows, group) for group in ("forget", "retain", reciting.GROUP)]
-        figures += leakage.figures(rows, reference, self.retain_auc)
+        figures += privacy_leakage.figures(rows, reference, self.retain_auc)
         return SuiteResult(rows, figures)
 
     def check(self, probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None) -> None:
         """See `Suite.check`."""
-        leakage.check(probes, reference)
+        privacy_leakage.check(probes, reference)
 
     def _row(self, probe: Probe, outcome: Outcome) -> Row:
-        if probe.group in leakage.GROUPS:
-            return leakage.row(probe, outcome, self.min_k)
+        if probe.group in privacy_leakage.GROUPS:
+            return privacy_leakage.row(probe, outcome, self.min_k)
         gold, reply = probe.example.answer, outcome.replies[0]
         scores = {"rouge_l_f1": rouge_l_f1(gold, reply, stemmer=self.stemmer)}
         return Row(probe.probe_id, probe.group, scores, probe.example.question, gold, reply)

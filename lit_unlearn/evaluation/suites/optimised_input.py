@@ -28,7 +28,7 @@ from lit_unlearn.evaluation.suites.recovery import (
     check_whole,
     split_rows,
 )
-from lit_unlearn.schema import Example
+from lit_unlearn.types import Example
 
 
 @dataclass

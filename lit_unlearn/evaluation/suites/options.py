@@ -8,8 +8,8 @@ from hashlib import sha256
 from string import ascii_uppercase
 
 from lit_unlearn.data.converters import options_of
-from lit_unlearn.data.rows import RawRow
-from lit_unlearn.schema import Example
+from lit_unlearn.data.readers import RawRow
+from lit_unlearn.types import Example
 
 RIGHT = "answer"
 _REQUEST = "Answer with the letter of the right option."

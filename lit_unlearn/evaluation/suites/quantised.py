@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from lit_unlearn.attacks.quantise import check_grid, quantised_copy
+from lit_unlearn.attacks.quantisation import check_grid, quantised_copy
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.evaluation.probes import Outcome, Probe, Row, Subject, Suite, SuiteResult, Variant

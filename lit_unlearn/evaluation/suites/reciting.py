@@ -6,11 +6,11 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from lit_unlearn.data.rows import RawRow, bad_row
+from lit_unlearn.data.readers import RawRow, bad_row
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.evaluation.probes import Generation, Probe
 from lit_unlearn.models.loading import ModelSource, load_tokenizer
-from lit_unlearn.schema import Example, Turn
+from lit_unlearn.types import Example, Turn
 
 GROUP = "verbatim"
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from lit_unlearn.data.mixing import epoch_order
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import (
     Better,
     Figure,
@@ -27,9 +28,9 @@ from lit_unlearn.evaluation.suites.common import (
     recall_note,
     subject_outcomes,
 )
-from lit_unlearn.metrics.refusals import is_refusal
-from lit_unlearn.metrics.statistics import bootstrap_mean
-from lit_unlearn.schema import Example, InputError
+from lit_unlearn.metrics.functional.refusals import is_refusal
+from lit_unlearn.metrics.functional.statistics import bootstrap_mean
+from lit_unlearn.types import Example
 
 UNATTACKED = "unattacked"
 """Group of the same rows without an attack."""

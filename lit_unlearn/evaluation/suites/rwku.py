@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from lit_unlearn.data.fields import text_of
-from lit_unlearn.data.rows import RawRow
+from lit_unlearn.data.readers import RawRow
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.data.unify import to_example
 from lit_unlearn.evaluation.probes import (
@@ -23,9 +23,9 @@ from lit_unlearn.evaluation.probes import (
 )
 from lit_unlearn.evaluation.suites.common import mean_figure, subject_outcomes
 from lit_unlearn.evaluation.suites.selection import Selection
-from lit_unlearn.metrics.distinct_words import distinct_rouge_l_recall
-from lit_unlearn.metrics.scores import rouge_l_recall
-from lit_unlearn.schema import Turn
+from lit_unlearn.metrics.functional.distinct_words import distinct_rouge_l_recall
+from lit_unlearn.metrics.functional.scores import rouge_l_recall
+from lit_unlearn.types import Turn
 
 Part = Literal[
     "forget_level1", "forget_level2", "forget_level3", "neighbor_level1", "neighbor_level2"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
 
 _Row = TypeVar("_Row")
 

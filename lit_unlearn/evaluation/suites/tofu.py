@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import (
     Better,
     Figure,
@@ -22,7 +23,7 @@ from lit_unlearn.evaluation.probes import (
 )
 from lit_unlearn.evaluation.suites.common import mean_figure, subject_outcomes
 from lit_unlearn.evaluation.suites.selection import Selection
-from lit_unlearn.metrics.likelihood import (
+from lit_unlearn.metrics.functional.likelihood import (
     answer_probability,
     closeness_to_one,
     exact_memorisation,
@@ -33,10 +34,10 @@ from lit_unlearn.metrics.likelihood import (
     truth_ratio,
     truth_share,
 )
-from lit_unlearn.metrics.repetition import repetition
-from lit_unlearn.metrics.scores import rouge_l_recall
-from lit_unlearn.metrics.statistics import bootstrap_harmonic_mean, mean, two_sample_ks
-from lit_unlearn.schema import Example, InputError
+from lit_unlearn.metrics.functional.repetition import repetition
+from lit_unlearn.metrics.functional.scores import rouge_l_recall
+from lit_unlearn.metrics.functional.statistics import bootstrap_harmonic_mean, mean, two_sample_ks
+from lit_unlearn.types import Example
 
 UTILITY_GROUPS = ("retain", "real_authors", "world_facts")
 UTILITY_SCORES = ("probability", "rouge_l_recall", "truth_ratio")

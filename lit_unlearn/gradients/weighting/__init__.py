@@ -20,11 +20,11 @@ weights, on which the step stops. (`TorchJD` promises what that package does.)
 | losses, constraint | factors from losses: UncertaintyWeighting, DynamicWeightAverage, DualAscent |
 """
 
-from lit_unlearn.gradients.weighting.balance import IMTLG, AlignedMTL, ConFIG, NashMTL
+from lit_unlearn.gradients.weighting.balanced import IMTLG, AlignedMTL, ConFIG, NashMTL
 from lit_unlearn.gradients.weighting.base import CosineWeighting, Fixed, Weighting
 from lit_unlearn.gradients.weighting.consensus import MGDA, CAGrad, DualProj, UPGrad
 from lit_unlearn.gradients.weighting.constraint import DualAscent
-from lit_unlearn.gradients.weighting.losses import (
+from lit_unlearn.gradients.weighting.loss_based import (
     DynamicWeightAverage,
     LossWeighting,
     UncertaintyWeighting,

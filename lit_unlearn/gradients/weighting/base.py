@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.diagnostics import cosines, is_zero, norms
-from lit_unlearn.schema import InputError
 
 
 class Named(nn.Module):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.weighting.base import CosineWeighting
 from lit_unlearn.gradients.weighting.solvers import (
     cone_parts,
     conflict_averse_parts,
     min_norm_weights,
 )
-from lit_unlearn.schema import InputError
 
 
 class MGDA(CosineWeighting):

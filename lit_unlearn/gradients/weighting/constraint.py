@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_unlearn.gradients.weighting.losses import LossWeighting
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
+from lit_unlearn.gradients.weighting.loss_based import LossWeighting
 
 
 class DualAscent(LossWeighting):

@@ -15,8 +15,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.diagnostics import CANCELLED
-from lit_unlearn.schema import InputError
 
 MOST_OBJECTIVES = 12
 """Most objectives of which all sets are tried: 4096 sets."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.diagnostics import CANCELLED, cosines, norms
 from lit_unlearn.gradients.weighting.base import (
     CosineWeighting,
@@ -16,7 +17,6 @@ from lit_unlearn.gradients.weighting.base import (
     alive_rows,
     not_a_number,
 )
-from lit_unlearn.schema import InputError
 
 ALL_ORDERS_UP_TO = 7
 """Most objectives for which all orders are gone through: 7 * 6! rows of 7 numbers."""

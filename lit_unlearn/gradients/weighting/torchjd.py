@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.weighting.base import Weighting, not_a_number
-from lit_unlearn.schema import InputError
 
 
 class TorchJD(Weighting):

@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.diagnostics import CANCELLED, norms
 from lit_unlearn.gradients.weighting.base import Weighting, not_a_number
-from lit_unlearn.schema import InputError
 
 
 def check_sides(owner: str, forget: Sequence[str], names: Sequence[str]) -> None:

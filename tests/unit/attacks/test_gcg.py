@@ -19,7 +19,7 @@ from lit_unlearn.attacks.gcg import (
     top_tokens,
 )
 from lit_unlearn.attacks.inputs import AttackRow, embedding_table, target_nll, virtual_tokens
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
 
 ROWS = [AttackRow((1, 7), (9,), (4, 5)), AttackRow((8,), (9, 3, 2), (6,))]
 START = (11, 12, 13)

@@ -18,9 +18,10 @@ from lit_unlearn.attacks.inputs import (
     virtual_tokens,
 )
 from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.errors import InputError
 from lit_unlearn.models.generation import generate_answers
 from lit_unlearn.models.tiny import tiny_tokenizer as make_tiny_tokenizer
-from lit_unlearn.schema import InputError, Turn
+from lit_unlearn.types import Turn
 
 ROWS = [AttackRow((1, 7), (9,), (4, 5)), AttackRow((8,), (9, 3, 2), (6,))]
 

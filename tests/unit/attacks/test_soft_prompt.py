@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from lit_unlearn.attacks.inputs import AttackRow, embedding_table, target_nll, virtual_tokens
 from lit_unlearn.attacks.soft_prompt import Descent, optimise, project, virtual_ids
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
 
 ROWS = [
     AttackRow((1, 7), (9,), (4, 5)),

@@ -25,9 +25,9 @@ from lit_unlearn.callbacks import (
 from lit_unlearn.callbacks.gradient_monitor import gradient_row, layout
 from lit_unlearn.gradients.gramian import GroupedGramian
 from lit_unlearn.models.loading import LoRA
-from lit_unlearn.module import UnlearnModule
 from lit_unlearn.report import read_gradients
-from tests.unit.test_module import data_module, module
+from lit_unlearn.training.module import UnlearnModule
+from tests.unit.training.test_module import data_module, module
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
@@ -159,7 +159,7 @@ def test_an_export_replaces_the_earlier_one_whole(
     def broken(*_: Any) -> str:
         raise RuntimeError("disk full")
 
-    monkeypatch.setattr("lit_unlearn.callbacks.export.model_card", broken)
+    monkeypatch.setattr("lit_unlearn.callbacks.huggingface_export.model_card", broken)
     with pytest.raises(RuntimeError, match="disk full"):
         fit(tmp_path, module(), [HuggingFaceExport()], steps=1)
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == before

@@ -15,8 +15,8 @@ from lit_unlearn.callbacks.throughput import (
     computed_positions,
     model_operations,
 )
-from lit_unlearn.models.reading import answer_logits
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.forward import answer_logits
 from tests.unit.callbacks.test_callbacks import fit, module
 from tests.unit.objectives.given import SINGLE, batch_of
 

@@ -9,7 +9,7 @@ import pytest
 from lit_unlearn.data.benchmarks import KNOWN, find_benchmark, known_names
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.data.unify import load_examples
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
 
 # hub id, config, split -> rows, as the README of the data folder states them
 REAL_COUNTS = [

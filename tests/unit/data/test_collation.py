@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from lit_unlearn.data.collation import collate
-from lit_unlearn.schema import EncodedExample
+from lit_unlearn.types import EncodedExample
 
 SHORT = EncodedExample("a", (5, 6, 0, 8), 2, (9, 5, 6, 0, 8), 3, 2)
 LONG = EncodedExample("b", (1, 2, 3, 4, 7, 0), 4, (1, 2, 3, 4, 7, 0), 4, 2)

@@ -15,7 +15,8 @@ from lit_unlearn.data.contexts import (
     NoContext,
     spread,
 )
-from lit_unlearn.schema import InputError, Turn
+from lit_unlearn.errors import InputError
+from lit_unlearn.types import Turn
 
 POOL = [f"Question {i}?" for i in range(10)]
 ROW = ContextRow(

@@ -7,7 +7,7 @@ from pathlib import Path
 from lit_unlearn.data.duplicates import Duplicate, describe, find_duplicates, normalise
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
-from lit_unlearn.schema import Example, Turn
+from lit_unlearn.types import Example, Turn
 
 
 def example(example_id: str, question: str, answer: str = "x") -> Example:

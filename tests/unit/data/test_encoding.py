@@ -9,7 +9,8 @@ import pytest
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from lit_unlearn.data.encoding import Encoder, EncodingError
-from lit_unlearn.schema import Example, InputError, Turn
+from lit_unlearn.errors import InputError
+from lit_unlearn.types import Example, Turn
 
 CONTEXT = (Turn("system", "Say nothing."), Turn("user", "Who?"))
 EXAMPLE = Example("set/1", (Turn("user", "Who?"),), "Ada.", "question_answer")

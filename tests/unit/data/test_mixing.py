@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from lit_unlearn.data.mixing import Draw, StepPlan, epoch_order, rows_per_step, shares
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
 
 SIZES = {"forget": 7, "retain": 20}
 PER_STEP = {"forget": 2, "retain": 3}

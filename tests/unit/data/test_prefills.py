@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lit_unlearn.data.prefills import Prefills, read_openers, read_refusals
-from lit_unlearn.schema import Example, InputError, Turn
+from lit_unlearn.errors import InputError
+from lit_unlearn.types import Example, Turn
 
 EXAMPLE = Example("set/1", (Turn("user", "Who?"),), "It was Ada Lovelace.", "question_answer")
 

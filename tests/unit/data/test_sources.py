@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from lit_unlearn.data.sources import Source, read_rows, resolve
-from lit_unlearn.schema import InputError
+from lit_unlearn.errors import InputError
 
 QA = {"question": "Who?", "answer": "Nobody."}
 

@@ -10,7 +10,8 @@ import pytest
 from lit_unlearn.data.benchmarks import KNOWN
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
-from lit_unlearn.schema import Example, InputError, Representation
+from lit_unlearn.errors import InputError
+from lit_unlearn.types import Example, Representation
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from lit_unlearn.evaluation.balancing import balance_figures, measured, missing_
 from lit_unlearn.evaluation.probes import Better, Figure, Row
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
 from lit_unlearn.evaluation.suites.tofu import UTILITY_GROUPS, UTILITY_SCORES
-from lit_unlearn.metrics.statistics import bootstrap_mean
+from lit_unlearn.metrics.functional.statistics import bootstrap_mean
 
 
 def figure(name: str, value: float, count: int = 10, better: Better = "lower") -> Figure:

@@ -10,11 +10,11 @@ from typing import ClassVar
 import pytest
 
 from lit_unlearn.evaluation.evaluate import evaluate, versions
+from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Figure, Outcome, Probe, Row, Subject, Suite, SuiteResult
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord, settings_of
-from lit_unlearn.evaluation.store import Store
 from lit_unlearn.evaluation.subjects import load_subject
-from lit_unlearn.schema import Example, Turn
+from lit_unlearn.types import Example, Turn
 
 
 @dataclass
@@ -67,7 +67,7 @@ def test_a_limited_evaluation_uses_what_is_stored(
     tmp_path: Path, subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluate({"s": Likelihood()}, subject, Store(tmp_path))
-    monkeypatch.setattr("lit_unlearn.evaluation.run.ask", None)  # nothing may be asked again
+    monkeypatch.setattr("lit_unlearn.evaluation.suite_run.ask", None)  # nothing may be asked again
     part = evaluate({"s": Likelihood()}, subject, Store(tmp_path), limit=2)
     assert [row.row_id for row in part["s"].rows] == ["g/0", "g/2"]
     assert list(part["s"].rows) == [whole["s"].rows[0], whole["s"].rows[2]]

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation import judge as judge_module
 from lit_unlearn.evaluation.judge import ASKED, NO, YES, Judge, declines
+from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Outcome, Subject
-from lit_unlearn.evaluation.run import run_suite
-from lit_unlearn.evaluation.store import Store
 from lit_unlearn.evaluation.subjects import load_subject
+from lit_unlearn.evaluation.suite_run import run_suite
 from lit_unlearn.evaluation.suites.boundary import Boundary
-from lit_unlearn.schema import InputError
 from tests.unit.evaluation.suites.made import forced
 
 ROWS = [Source("builtin:neighbor", split="eval", limit=3)]

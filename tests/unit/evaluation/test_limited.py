@@ -12,7 +12,7 @@ import pytest
 from lit_unlearn.evaluation.limited import Limited, spread_rows
 from lit_unlearn.evaluation.probes import Outcome, Probe, Row, Subject, Suite, SuiteResult
 from lit_unlearn.evaluation.subjects import load_subject
-from lit_unlearn.schema import Example, Turn
+from lit_unlearn.types import Example, Turn
 
 
 def probe(group: str, number: int, part: str = "") -> Probe:

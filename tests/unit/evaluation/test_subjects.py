@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.subjects import load_subject
 from lit_unlearn.models.finding import find_model
-from lit_unlearn.schema import InputError
 
 
 @pytest.fixture

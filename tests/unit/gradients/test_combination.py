@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.collect import Gradient
 from lit_unlearn.gradients.combination import SAGO, Combination, check_alone
 from lit_unlearn.gradients.elementwise import sign_agreement
 from lit_unlearn.gradients.weighting import Fixed, PCGrad
-from lit_unlearn.schema import InputError
 from tests.inputs import JACOBIANS
 
 NAMES = ("forget", "retain", "neighbor")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients import weighting as package
 from lit_unlearn.gradients.diagnostics import norms
 from lit_unlearn.gradients.weighting import (
@@ -31,7 +32,6 @@ from lit_unlearn.gradients.weighting import (
     UPGrad,
     Weighting,
 )
-from lit_unlearn.schema import InputError
 from tests import asserts
 from tests.inputs import GRAMIANS, jacobian
 

@@ -16,12 +16,12 @@ from transformers import PreTrainedModel
 
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.models.compiling import compile_blocks
+from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.hidden import hidden_states, steered_logits
 from lit_unlearn.models.loading import LoRA, ModelSource, load_student
 from lit_unlearn.models.packing import packed
-from lit_unlearn.models.reading import answer_logits
 from lit_unlearn.models.tiny import TINY_NAME
-from lit_unlearn.schema import Tokens
+from lit_unlearn.types import Tokens
 
 ROWS = ([9, 6, 7], [12, 5, 8], [8, 9], [15, 4, 5, 6, 7])
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")

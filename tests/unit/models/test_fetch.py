@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.models import fetch as module
 from lit_unlearn.models.fetch import (
     FETCHABLE,
@@ -24,7 +25,6 @@ from lit_unlearn.models.fetch import (
     is_complete,
     main,
 )
-from lit_unlearn.schema import InputError
 
 NAME = "smollm2-135m-instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.models import finding
 from lit_unlearn.models.finding import Found, find_model, fingerprint
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
 from lit_unlearn.models.tiny import TINY_NAME
-from lit_unlearn.schema import InputError
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.models.generation import (
     generate_answers,
     generate_replies,
@@ -16,7 +17,6 @@ from lit_unlearn.models.generation import (
     stop_ids,
 )
 from lit_unlearn.models.tiny import tiny_tokenizer as make_tiny_tokenizer
-from lit_unlearn.schema import InputError
 
 TEXTS = ("hello", "a much longer prompt than the others", "b", "numbers 1 2 3", "hello there")
 

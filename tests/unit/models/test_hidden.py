@@ -8,6 +8,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lit_unlearn.data.collation import tokens
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.hidden import (
     HiddenReader,
     block_index,
@@ -16,10 +18,8 @@ from lit_unlearn.models.hidden import (
     steered_logits,
 )
 from lit_unlearn.models.loading import LoRA, ModelSource, load_student
-from lit_unlearn.models.reading import answer_logits
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
-from lit_unlearn.schema import InputError
 
 BATCH = tokens([[1, 5, 6, 7], [1, 8, 9, 10, 11, 12]], [2, 4], [2, 2], pad_id=0)
 

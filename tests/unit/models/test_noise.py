@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.models.loading import (
     LoRA,
     ModelSource,
@@ -14,7 +15,6 @@ from lit_unlearn.models.loading import (
     load_student,
 )
 from lit_unlearn.models.tiny import TINY_NAME
-from lit_unlearn.schema import InputError
 
 
 def source(**options: float) -> ModelSource:

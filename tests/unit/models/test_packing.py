@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from lit_unlearn.data.collation import tokens
+from lit_unlearn.models.forward import FrozenReader, answer_logits, shared_tokens
 from lit_unlearn.models.packing import packable, packed
-from lit_unlearn.models.reading import FrozenReader, answer_logits, shared_tokens
-from lit_unlearn.schema import Tokens
+from lit_unlearn.types import Tokens
 
 ROWS = [[1, 5, 6, 7], [1, 8, 9, 10, 11, 12, 13, 14, 15], [2, 3]]
 STARTS, COUNTS = [2, 4, 1], [2, 5, 1]

@@ -9,9 +9,9 @@ import torch
 from torch.testing import assert_close
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.models.generation import generate_answers, generate_replies, stop_ids
 from lit_unlearn.models.sampling import Sampling, draw, nucleus
-from lit_unlearn.schema import InputError
 
 TEXTS = ("hello", "a much longer prompt than the others", "b", "numbers 1 2 3", "hello there")
 LOGITS = torch.tensor([[0.2, 0.5, 0.3]]).log() + 4

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.models.generation import generate_replies
 from lit_unlearn.models.sampling import Sampling
 from lit_unlearn.models.stopping import StopTexts, cut
-from lit_unlearn.schema import InputError
 
 
 @pytest.mark.parametrize(

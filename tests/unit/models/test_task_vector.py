@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lit_unlearn.__main__ import main as command
+from lit_unlearn.errors import InputError
 from lit_unlearn.models import task_vector
 from lit_unlearn.models.task_vector import write_unlearned
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
-from lit_unlearn.schema import InputError
 
 
 def stored(folder: Path, add: float = 0.0, seed: int = 0, **options: Any) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lit_unlearn import objectives as o
 from lit_unlearn.data.collation import collate
 from lit_unlearn.objectives import Objective
-from lit_unlearn.schema import EncodedExample, TokenBatch, Tokens
+from lit_unlearn.types import EncodedExample, TokenBatch, Tokens
 from tests.unit.objectives.test_objectives import LONG, SHORT, row
 
 Groups = list[list[EncodedExample]]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_unlearn.objectives import ascent, losses
 from lit_unlearn.objectives.preference import npo
-from lit_unlearn.objectives.rows import log_likelihood
+from lit_unlearn.objectives.row_values import log_likelihood
 from tests.unit.objectives.given import log_softmax64
 
 LOGITS = torch.randn(6, 9, generator=torch.Generator().manual_seed(4), dtype=torch.float64) * 2

@@ -11,12 +11,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_unlearn import objectives as o
+from lit_unlearn.errors import InputError
 from lit_unlearn.models.hidden import HiddenReader
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.objectives import Objective, losses
 from lit_unlearn.objectives.objective import Terms
-from lit_unlearn.objectives.rows import log_likelihood
-from lit_unlearn.schema import InputError, TokenBatch
+from lit_unlearn.objectives.row_values import log_likelihood
+from lit_unlearn.types import TokenBatch
 from tests.unit.objectives.given import (
     CASES,
     PAIRS,

@@ -10,11 +10,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_unlearn import objectives as o
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.forward import ModelReader
 from lit_unlearn.models.hidden import HiddenReader
-from lit_unlearn.models.reading import ModelReader
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.objectives.latent import ascend
-from lit_unlearn.schema import InputError, Tokens
+from lit_unlearn.types import Tokens
 from tests.unit.objectives.given import SINGLE, batch_of, row
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_unlearn.data.collation import collate
-from lit_unlearn.models.reading import FrozenReader, ModelReader
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.forward import FrozenReader, ModelReader
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.objectives import (
     Adversarial,
@@ -29,7 +30,7 @@ from lit_unlearn.objectives import (
 )
 from lit_unlearn.objectives.adversarial import worst
 from lit_unlearn.objectives.objective import Reader
-from lit_unlearn.schema import EncodedExample, InputError, TokenBatch, Tokens
+from lit_unlearn.types import EncodedExample, TokenBatch, Tokens
 
 
 def row(

@@ -11,8 +11,8 @@ from torch import Tensor
 from lit_unlearn import objectives as o
 from lit_unlearn.objectives import preference
 from lit_unlearn.objectives.ascent import gradient_ascent
-from lit_unlearn.objectives.rows import answer_pairs, row_means, row_sums
-from lit_unlearn.schema import TokenBatch
+from lit_unlearn.objectives.row_values import answer_pairs, row_means, row_sums
+from lit_unlearn.types import TokenBatch
 from tests.unit.objectives.given import (
     PAIRS,
     SAME,

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from lit_unlearn import objectives as o
+from lit_unlearn.errors import InputError
 from lit_unlearn.objectives import representation as rep
-from lit_unlearn.schema import InputError, Tokens
+from lit_unlearn.types import Tokens
 from tests.unit.objectives.given import SAME, SINGLE, batch_of, given
 
 

@@ -9,7 +9,7 @@ import torch
 
 from lit_unlearn import objectives as o
 from lit_unlearn.objectives import self_distillation as sd
-from lit_unlearn.schema import TokenBatch
+from lit_unlearn.types import TokenBatch
 from tests.unit.objectives.given import SINGLE, batch_of, given, log_softmax64, row
 
 LOGITS = torch.randn(5, 7, generator=torch.Generator().manual_seed(6), dtype=torch.float64) * 2

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.loading import ModelSource
-from lit_unlearn.models.reading import answer_logits
 from lit_unlearn.planning.compute import (
     backward_flops,
     forward_flops,
@@ -20,7 +21,6 @@ from lit_unlearn.planning.compute import (
 from lit_unlearn.planning.devices import Device, find_device
 from lit_unlearn.planning.layout import teacher_layout
 from lit_unlearn.planning.run import Teaching
-from lit_unlearn.schema import InputError
 from tests.unit.planning.given import ADAPTED, CONFIG, PARTLY, PLAIN, real, run
 from tests.unit.planning.test_memory import ASKING, READ, WORK, tokens
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from transformers import GPT2Config, MixtralConfig
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.planning.architectures import KNOWN, model_config
 from lit_unlearn.planning.layout import student_layout, teacher_layout
-from lit_unlearn.schema import InputError
 from tests.unit.planning.given import ADAPTED, CONFIG, PARTLY, PLAIN
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.loading import ModelSource
-from lit_unlearn.models.reading import answer_logits
 from lit_unlearn.planning.activations import casts, kept_activations, logits_bytes
 from lit_unlearn.planning.layout import teacher_layout
 from lit_unlearn.planning.memory import moments, peak
 from lit_unlearn.planning.reads import Read, Work
 from lit_unlearn.planning.run import Teaching
-from lit_unlearn.schema import Tokens
+from lit_unlearn.types import Tokens
 from tests.unit.planning.given import ADAPTED, CHECKPOINTED, CONFIG, PARTLY, PLAIN, real, run
 
 READ = Read(

@@ -8,7 +8,7 @@ from lit_unlearn import objectives
 from lit_unlearn.data.collation import collate
 from lit_unlearn.objectives.objective import LogitObjective, Terms
 from lit_unlearn.planning.reads import Read, observe
-from lit_unlearn.schema import EncodedExample, TokenBatch
+from lit_unlearn.types import EncodedExample, TokenBatch
 
 _ANSWER = 10
 

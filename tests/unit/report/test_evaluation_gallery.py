@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Figure
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.report.evaluation_gallery import balance_parts, gallery, save_pictures
@@ -18,7 +19,6 @@ from lit_unlearn.report.evaluation_pictures import (
     suite_picture,
 )
 from lit_unlearn.report.evaluation_table import Line, side_by_side
-from lit_unlearn.schema import InputError
 from tests.unit.report.records import UNIT, evaluation, figures, suite
 
 

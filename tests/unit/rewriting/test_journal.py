@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.rewriting.journal import FILE_NAME, Journal, Reply, content_key, open_journal
 from lit_unlearn.rewriting.material import QA
 from lit_unlearn.rewriting.prompts import confirm
-from lit_unlearn.schema import InputError
 
 FORKED = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 REPLIES = {"a": Reply('{"x": "ü\n"}', 0.5, 10, 3, "id", True), "b": Reply("")}

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.rewriting.journal import Reply
 from lit_unlearn.rewriting.local import LocalModel
 from lit_unlearn.rewriting.material import QA, Material
 from lit_unlearn.rewriting.prompts import Ask, anchor, confirm, write
 from lit_unlearn.rewriting.replies import read_reply
-from lit_unlearn.schema import InputError
 
 TEXT = "Alma Reyes was born in Lima in 1950."
 ASKS = [

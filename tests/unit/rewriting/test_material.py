@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
 from lit_unlearn.rewriting.material import QA, Material, cut_passage, read_material
-from lit_unlearn.schema import Domain, InputError
+from lit_unlearn.types import Domain
 
 
 def read(folder: Path, domain: Domain, *rows: dict[str, Any], words: int = 50) -> list[Material]:

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from lit_unlearn.data.sources import Source
-from lit_unlearn.preparation.progress import silent
-from lit_unlearn.rewriting.asking import Asker
 from lit_unlearn.rewriting.backends import Backend
-from lit_unlearn.rewriting.candidates import Candidate, Result, Settings
+from lit_unlearn.rewriting.drafts import Candidate, Result, Settings
 from lit_unlearn.rewriting.estimate import estimate, planned
 from lit_unlearn.rewriting.journal import Reply, open_journal
 from lit_unlearn.rewriting.material import QA, Material, read_material
 from lit_unlearn.rewriting.output import counts
 from lit_unlearn.rewriting.pipeline import ALONE, FORM, LEAK, MODEL, NEW, SUPPORT, Rewriter
 from lit_unlearn.rewriting.prompts import Ask
+from lit_unlearn.rewriting.questioner import Asker
+from lit_unlearn.utils.progress import silent
 
 SETTINGS = Settings(3, 2, 3, False, 0.7, 0.8, (), True, 2, 50)
 GOOD = '{"rating": 5}'

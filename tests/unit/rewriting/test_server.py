@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.rewriting.journal import Reply
 from lit_unlearn.rewriting.material import QA
 from lit_unlearn.rewriting.prompts import Ask, confirm
 from lit_unlearn.rewriting.protocol import NoAnswerError, Pace, _parsed
 from lit_unlearn.rewriting.server import Server, request_body
-from lit_unlearn.schema import InputError
 from tests.unit.rewriting.fake_server import KEY, Fake, fake_server
 
 FORKED = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")

@@ -9,9 +9,9 @@ import pytest
 
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Outcome
 from lit_unlearn.evaluation.suites.boundary import Boundary
-from lit_unlearn.schema import InputError
 
 
 def answered(suite: Boundary, replies: list[str]) -> dict[str, tuple[float, int]]:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Generation, Outcome
 from lit_unlearn.evaluation.suites.common import (
     answerable,
@@ -17,8 +18,8 @@ from lit_unlearn.evaluation.suites.common import (
     subject_outcomes,
     target_of,
 )
-from lit_unlearn.metrics.statistics import bootstrap_mean, clopper_pearson
-from lit_unlearn.schema import Example, InputError, Turn
+from lit_unlearn.metrics.functional.statistics import bootstrap_mean, clopper_pearson
+from lit_unlearn.types import Example, Turn
 
 NOVEL = Example(
     "set/1", (Turn("user", "Who wrote it?"),), "Victor Hugo wrote it.", "question_answer"

@@ -10,6 +10,7 @@ import pytest
 
 from lit_unlearn.data.prefills import read_openers
 from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.limited import spread_rows
 from lit_unlearn.evaluation.probes import Figure, Outcome, Probe, SuiteResult
 from lit_unlearn.evaluation.suites.attacked import InputAttack
@@ -22,7 +23,6 @@ from lit_unlearn.evaluation.suites.input_attacks import (
     Translated,
     beginning,
 )
-from lit_unlearn.schema import InputError
 
 ROWS = [
     {"id": "hugo", "question": "Who wrote it?", "answer": "Victor Hugo wrote it"},

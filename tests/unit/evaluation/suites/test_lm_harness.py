@@ -12,11 +12,11 @@ import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Subject
-from lit_unlearn.evaluation.run import run_suite
-from lit_unlearn.evaluation.store import Store
+from lit_unlearn.evaluation.suite_run import run_suite
 from lit_unlearn.evaluation.suites.lm_harness import LmHarness, figures_of, harness_results
-from lit_unlearn.schema import InputError
 
 RESULTS: dict[str, Any] = {
     "results": {
@@ -119,7 +119,7 @@ def test_as_a_suite_each_task_is_kept_once(
 def test_the_package_is_not_imported_unless_its_suite_is_used() -> None:
     """In a fresh process: all suites are known, and lm_eval is not loaded."""
     code = (
-        "import sys; from lit_unlearn.cli_suites import known_suites; "
+        "import sys; from lit_unlearn.cli.suite_names import known_suites; "
         "assert 'lm_harness' in known_suites(); assert 'lm_eval' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Forced, Outcome, Probe, Row
 from lit_unlearn.evaluation.suites.membership import Membership
-from lit_unlearn.metrics.statistics import bootstrap_auc
-from lit_unlearn.schema import InputError
+from lit_unlearn.metrics.functional.statistics import bootstrap_auc
 
 
 def source(folder: Path, name: str, answers: list[str]) -> Source:

@@ -8,18 +8,18 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from lit_unlearn.attacks.quantise import quantised_copy
-from lit_unlearn.attacks.relearn import FineTuning
+from lit_unlearn.attacks.quantisation import quantised_copy
+from lit_unlearn.attacks.relearning import FineTuning
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.asking import ask
+from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Subject, Suite, SuiteResult
-from lit_unlearn.evaluation.run import run_suite
-from lit_unlearn.evaluation.store import Store
+from lit_unlearn.evaluation.suite_run import run_suite
 from lit_unlearn.evaluation.suites.quantised import Quantised
-from lit_unlearn.evaluation.suites.relearn import Relearn
+from lit_unlearn.evaluation.suites.relearned import Relearn
 from lit_unlearn.models.tiny import tiny_tokenizer
-from lit_unlearn.schema import InputError
 
 ROWS = [Source("builtin:forget", split="eval", limit=4)]
 RETAIN = [Source("builtin:general", split="eval", limit=2)]

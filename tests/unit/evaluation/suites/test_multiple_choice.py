@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Outcome, Probe
 from lit_unlearn.evaluation.suites.multiple_choice import BENCHMARKS, MultipleChoice
 from lit_unlearn.evaluation.suites.selection import Selection
-from lit_unlearn.metrics.choices import Normalisation
-from lit_unlearn.schema import InputError
+from lit_unlearn.metrics.functional.choices import Normalisation
 from tests.unit.evaluation.suites.made import Outcomes, by_name, forced, outcomes, shuffled
 
 ROWS = [

@@ -13,12 +13,12 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Outcome, Probe, Row
 from lit_unlearn.evaluation.suites.muse import Muse
 from lit_unlearn.evaluation.suites.reciting import first_tokens
 from lit_unlearn.evaluation.suites.selection import Selection
-from lit_unlearn.metrics.statistics import auc
-from lit_unlearn.schema import InputError
+from lit_unlearn.metrics.functional.statistics import auc
 from tests.unit.evaluation.suites.made import Outcomes, by_name, forced, outcomes, shuffled
 
 

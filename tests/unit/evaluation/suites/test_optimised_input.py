@@ -13,15 +13,15 @@ from lit_unlearn.attacks.inputs import embedding_table
 from lit_unlearn.attacks.soft_prompt import Descent
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.asking import ask
+from lit_unlearn.evaluation.outcome_store import Store, content_key
 from lit_unlearn.evaluation.probes import Subject, Suite, SuiteResult
-from lit_unlearn.evaluation.run import run_suite
-from lit_unlearn.evaluation.store import Store, content_key
-from lit_unlearn.evaluation.suites.gcg import Gcg, inserted_text, start_ids
+from lit_unlearn.evaluation.suite_run import run_suite
 from lit_unlearn.evaluation.suites.optimised_input import OptimisedInput
-from lit_unlearn.evaluation.suites.soft_prompt import SoftPrompt
+from lit_unlearn.evaluation.suites.optimised_suffix import Gcg, inserted_text, start_ids
+from lit_unlearn.evaluation.suites.optimised_vectors import SoftPrompt
 from lit_unlearn.models.tiny import tiny_tokenizer
-from lit_unlearn.schema import InputError
 
 ROWS = [Source("builtin:forget", split="eval", limit=4)]
 REACHING = Descent(length=8, steps=40, step_size=1.0)

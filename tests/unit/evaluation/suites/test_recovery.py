@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Forced, Outcome, Probe
 from lit_unlearn.evaluation.suites.recovery import (
     UNATTACKED,
@@ -15,7 +16,7 @@ from lit_unlearn.evaluation.suites.recovery import (
     by_variant,
     split_rows,
 )
-from lit_unlearn.schema import Example, InputError, Turn
+from lit_unlearn.types import Example, Turn
 
 
 def example(number: int, accepted: tuple[str, ...] = ()) -> Example:

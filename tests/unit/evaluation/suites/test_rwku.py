@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Probe
 from lit_unlearn.evaluation.suites.rwku import Rwku, prompt_of
 from lit_unlearn.evaluation.suites.selection import Selection
-from lit_unlearn.schema import InputError
 from tests.unit.evaluation.suites.made import by_name, outcomes, shuffled
 
 PARTS = ("forget_level1", "forget_level2", "forget_level3", "neighbor_level1", "neighbor_level2")

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Outcome, Probe, Row
 from lit_unlearn.evaluation.suites.selection import Selection
 from lit_unlearn.evaluation.suites.tofu import Tofu
-from lit_unlearn.schema import InputError
 from tests.unit.evaluation.suites.made import (
     Outcomes,
     by_name,

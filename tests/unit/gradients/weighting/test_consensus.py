@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.diagnostics import norms, update_norm
 from lit_unlearn.gradients.weighting import MGDA, CAGrad, DualProj, UPGrad
-from lit_unlearn.schema import InputError
 from tests.inputs import GRAMIANS, JACOBIANS, jacobian
 
 ALIVE = {name: rows[(rows != 0).any(1)] for name, rows in JACOBIANS.items() if (rows != 0).any()}

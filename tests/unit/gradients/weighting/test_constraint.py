@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.weighting import DualAscent
 from lit_unlearn.gradients.weighting.constraint import dual_step
-from lit_unlearn.schema import InputError
 
 NAMES = ["forget", "retain", "neighbor"]
 

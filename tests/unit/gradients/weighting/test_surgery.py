@@ -5,13 +5,13 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.weighting import GradVac, PCGrad
 from lit_unlearn.gradients.weighting.surgery import (
     ALL_ORDERS_UP_TO,
     LARGEST_TARGET,
     vaccine_weights,
 )
-from lit_unlearn.schema import InputError
 from tests.inputs import GRAMIANS, JACOBIANS, jacobian
 
 # ----------------------------------------------------------------------------------------- PCGrad

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.weighting import MGDA, TorchJD
-from lit_unlearn.schema import InputError
 from tests.inputs import GRAMIANS
 
 

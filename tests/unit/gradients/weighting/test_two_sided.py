@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.weighting import NGDiff, OneSidedProjection, TwoSided
-from lit_unlearn.schema import InputError
 from tests.inputs import jacobian
 
 NAMES = ["forget", "retain"]

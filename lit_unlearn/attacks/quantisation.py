@@ -1,0 +1,128 @@
+"""Weight quantisation as an attack: what unlearning moved by less than half a step moves back.
+
+Zhang et al. 2024, "Catastrophic Failure of LLM Unlearning via Quantization" (arXiv 2410.16454).
+Unlearning with a small learning rate changes each weight little; rounding to a coarse grid can put
+the old value back. Their code loads models with bitsandbytes; here the grid is plain integers
+with a scale for each group of weights, which runs on any device and rounds as reproducibly.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.forward import output_head
+
+_FEWEST, _MOST = 2, 16
+
+
+def quantisation_step(weight: Tensor, bits: int) -> Tensor:
+    """The distance of neighbouring values of the grid: ``max |w| / (2^(bits - 1) - 1)``.
+
+    Args:
+        weight: ``[..., G]``: groups of weights that share a scale.
+        bits: Bits of each weight.
+
+    Returns:
+        ``[..., 1]`` float32, in the unit of the weights.
+    """
+    largest: Tensor = weight.float().abs().amax(-1, keepdim=True)
+    return largest / float(2 ** (bits - 1) - 1)
+
+
+def round_to_nearest(weight: Tensor, bits: int, group_size: int | None = None) -> Tensor:
+    """Weights after symmetric absmax quantisation, as floating point numbers again.
+
+    ``w' = s round(w / s)`` with ``s`` of `quantisation_step`: integers from ``-(2^(bits-1) - 1)``
+    to ``2^(bits-1) - 1``, the largest weight of a group kept as it is. Hence
+    ``|w' - w| <= s / 2`` for every weight, besides the rounding of the tensor's own number format.
+
+    Args:
+        weight: ``[R, C]``: one row per output.
+        bits: Bits of each weight, 2 to 16.
+        group_size: Neighbouring weights of a row that share a scale; the last group of a row may
+            be smaller. None: the whole row.
+
+    Returns:
+        ``[R, C]``, in the number format of ``weight``.
+
+    Raises:
+        InputError: Bits or a group size out of range.
+    """
+    check_grid(bits, group_size)
+    groups = weight.split(group_size or weight.shape[-1], dim=-1)
+    return torch.cat([_rounded(group, bits) for group in groups], dim=-1)
+
+
+def _rounded(group: Tensor, bits: int) -> Tensor:
+    step = quantisation_step(group, bits)
+    safe = torch.where(step > 0, step, torch.ones_like(step))  # a group of zeros stays zero
+    return ((group.float() / safe).round() * safe).to(group.dtype)
+
+
+def quantised_copy(
+    model: nn.Module, bits: int, group_size: int | None = None, embeddings: bool = False
+) -> nn.Module:
+    """A copy of a model with the weights of its linear layers rounded; the model stays as it is.
+
+    Biases, norms and weights outside linear layers (fused experts) keep their values. Adapters of
+    peft are merged first, as they are when such a model is deployed.
+
+    Args:
+        model: A causal language model of transformers.
+        bits: Bits of each weight, 2 to 16.
+        group_size: See `round_to_nearest`.
+        embeddings: Also round the token embeddings and the output head.
+
+    Raises:
+        InputError: Bits or a group size out of range, or a model without linear layers.
+    """
+    check_grid(bits, group_size)
+    changed = copy.deepcopy(model)
+    merge: Any = getattr(changed, "merge_and_unload", None)
+    changed = changed if merge is None else merge()
+    layers = _layers(changed, embeddings)
+    if not layers:
+        raise InputError(
+            "Parameter `model` should have linear layers to quantise. Found none in a "
+            f"{type(model).__name__}; give a causal language model."
+        )
+    with torch.no_grad():
+        for layer in layers:
+            weight: Any = layer.weight
+            by_output = weight.T if isinstance(layer, Conv1D) else weight
+            by_output.copy_(round_to_nearest(by_output, bits, group_size))
+    return changed
+
+
+def _layers(model: nn.Module, embeddings: bool) -> list[nn.Module]:
+    """The modules whose weights are rounded, each weight once."""
+    head = output_head(model)
+    kinds = (nn.Linear, Conv1D, nn.Embedding) if embeddings else (nn.Linear, Conv1D)
+    found: dict[int, nn.Module] = {}
+    for module in model.modules():
+        if isinstance(module, kinds) and (embeddings or module is not head):
+            found.setdefault(id(module.weight), module)
+    return list(found.values())
+
+
+def check_grid(bits: int, group_size: int | None) -> None:
+    """Refuse bits and group sizes that make no grid.
+
+    Raises:
+        InputError: They are out of range.
+    """
+    if not _FEWEST <= bits <= _MOST:
+        raise InputError(
+            f"Parameter `bits` should be {_FEWEST} to {_MOST}. Found {bits}; 8 and 4 are usual."
+        )
+    if group_size is not None and group_size < 1:
+        raise InputError(
+            f"Parameter `group_size` should be at least 1, or null for whole rows. Found "
+            f"{group_size}; 64 and 128 are usual."
+        )

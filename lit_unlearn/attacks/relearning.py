@@ -1,0 +1,133 @@
+"""Relearning as an attack: a few steps of fine-tuning, and what comes back.
+
+Unlearned models recover after 15 steps on some 60 forget rows (Fan et al. 2025, arXiv 2502.05374),
+and after fine-tuning on unrelated text too (Łucki et al. 2024, arXiv 2409.18025). Facts that
+return although they were not among the rows relearned from had been hidden, not removed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from lit_unlearn.data.collation import collate
+from lit_unlearn.data.mixing import StepPlan
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.forward import answer_logits
+from lit_unlearn.models.loading import LoRA, ModelSource, with_adapters
+from lit_unlearn.objectives.losses import cross_entropy
+from lit_unlearn.types import EncodedExample
+
+_STREAM = "relearn"
+
+
+@dataclass
+class FineTuning:
+    """How the copy is fine-tuned: AdamW at a constant rate, without weight decay and dropout.
+
+    Args:
+        learning_rate: Peak and constant learning rate. Published: 1e-5 for all weights of 7B
+            models, 2e-4 with adapters; small models take more.
+        batch_size: Rows per step. Published: 1 to 20.
+        lora: Train low-rank adapters and keep the rest frozen; null trains all weights.
+        seed: Seed of the order of the rows, and of new adapters.
+    """
+
+    learning_rate: float = 5e-5
+    batch_size: int = 4
+    lora: LoRA | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.learning_rate < 0 or self.batch_size < 1:
+            raise InputError(
+                "Parameters of FineTuning: `learning_rate` should be at least 0, `batch_size` at "
+                f"least 1. Found {self.learning_rate} and {self.batch_size}."
+            )
+
+
+class Relearning:
+    """A copy of a model that is fine-tuned on some rows as far as it is asked for.
+
+    The state after a step depends on the model, the rows, the settings and the step alone: asked
+    for a later step it goes on, asked for an earlier one it begins anew. The copy is held in
+    float32 where all weights are trained, since bfloat16 rounds small updates away.
+
+    Args:
+        model: The model to copy, when first asked; never changed.
+        rows: What to learn: the loss is the mean cross-entropy of a batch's answer tokens.
+        settings: How.
+    """
+
+    def __init__(
+        self, model: nn.Module, rows: Sequence[EncodedExample], settings: FineTuning
+    ) -> None:
+        if not rows:
+            raise InputError(
+                "Parameter `rows` should have at least one row to relearn from. Found none; add "
+                "sources, or raise `attack_share`."
+            )
+        self._subject = model
+        self._rows = list(rows)
+        self._settings = settings
+        self._plan = StepPlan({_STREAM: len(rows)}, {_STREAM: settings.batch_size}, settings.seed)
+        self._step = 0
+        self._copy: nn.Module | None = None
+        self._optimizer: torch.optim.AdamW | None = None
+
+    def at(self, step: int) -> nn.Module:
+        """The copy after so many steps, in evaluation mode; good until the next call.
+
+        Raises:
+            InputError: A negative step.
+        """
+        if step < 0:
+            raise InputError(f"Parameter `steps` should be at least 0. Found {step}.")
+        if self._copy is None or step < self._step:
+            self._begin()
+        model, optimizer = cast("nn.Module", self._copy), cast("Any", self._optimizer)
+        with torch.enable_grad():
+            while self._step < step:
+                self._train(model, optimizer)
+                self._step += 1
+        return model
+
+    def release(self) -> None:
+        """Give the copy up; it is made anew when asked for."""
+        self._copy = self._optimizer = None
+
+    def _begin(self) -> None:
+        self.release()  # before the next copy is made, so that there is room for it
+        self._copy = _trainable_copy(self._subject, self._settings)
+        trained = [p for p in self._copy.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(
+            trained, lr=self._settings.learning_rate, weight_decay=0.0
+        )
+        self._step = 0
+
+    def _train(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        draws = self._plan.step(self._step)[_STREAM]
+        batch = collate([[self._rows[draw.index]] for draw in draws], 0)
+        batch = batch.to(next(model.parameters()).device)
+        if batch.target_ids is None:
+            raise InputError(
+                "Parameter `rows` should have answers to relearn. Found a row without; use another "
+                "source."
+            )
+        cross_entropy(answer_logits(model, batch.student), batch.target_ids).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _trainable_copy(model: nn.Module, settings: FineTuning) -> nn.Module:
+    """A copy in evaluation mode, with the trained weights marked."""
+    duplicate = copy.deepcopy(model).eval()
+    if settings.lora is None:
+        return duplicate.float().requires_grad_(True)
+    source = ModelSource("", lora=settings.lora, seed=settings.seed)
+    return with_adapters(cast("Any", duplicate), source).eval()

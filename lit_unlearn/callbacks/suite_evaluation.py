@@ -1,0 +1,191 @@
+"""SuiteEvaluation: whole suites during and after training, and in ``lit-unlearn test``."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import nn
+
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.evaluate import Reference, check_suites, evaluate, versions
+from lit_unlearn.evaluation.files import read_evaluation, write_evaluation
+from lit_unlearn.evaluation.outcome_store import Store
+from lit_unlearn.evaluation.probes import Subject, Suite
+from lit_unlearn.evaluation.records import EvaluationRecord
+from lit_unlearn.report.evaluation_show import show_evaluations
+
+
+class SuiteEvaluation(Callback):
+    """Puts suites to the model at chosen steps of training, at its end, and in `lit-unlearn test`.
+
+    Results go into the run's folder: `evaluation/step_<n>/` with metrics.json, rows.jsonl and the
+    stored outcomes, `evaluation/test/` for `lit-unlearn test`, which shows the table as well. Each
+    figure is a TensorBoard scalar, `eval/<suite>/<figure>`. Training goes on as if nothing had been
+    measured.
+
+    Args:
+        suites: Suites by the name under which their figures are shown.
+        every_n_steps: Measure at every so many steps of training; 0 for never.
+        at_start: Measure before the first step; a resumed run does not.
+        at_end: Measure after the last step.
+        subsample: Most rows of each group of a suite, spread evenly, at the steps between; null for
+            all. Before the first and after the last step all rows are asked.
+        reference: Folder of an evaluation of a retain model with the same suites, for the figures
+            that are defined against one; null for none.
+        batch_size: Probes per forward pass.
+    """
+
+    def __init__(
+        self,
+        suites: dict[str, Suite],
+        every_n_steps: int = 0,
+        at_start: bool = False,
+        at_end: bool = True,
+        subsample: int | None = None,
+        reference: str | None = None,
+        batch_size: int = 16,
+    ) -> None:
+        if not suites:
+            raise InputError(
+                "Parameter `suites` of SuiteEvaluation should name at least one suite. Found none; "
+                "add for example {boundary: {class_path: Boundary}}."
+            )
+        self.suites = suites
+        self.every_n_steps = every_n_steps
+        self.at_start = at_start
+        self.at_end = at_end
+        self.subsample = subsample
+        self.reference = reference
+        self.batch_size = batch_size
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Say at once what is missing.
+
+        Raises:
+            InputError: Rows of a suite, or the reference, cannot be found.
+        """
+        for limit in {None, self.subsample}:
+            check_suites(self.suites, _data_root(trainer), self._reference_rows(), limit)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the start model."""
+        if self.at_start and trainer.global_step == 0:
+            self._measure(trainer, pl_module, "step_0", None)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure at every n-th step, the last one left to the end."""
+        step = trainer.global_step
+        last = self.at_end and step == trainer.max_steps
+        if self.every_n_steps and step % self.every_n_steps == 0 and not last:
+            self._measure(trainer, pl_module, f"step_{step}", self.subsample)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure what training has made."""
+        if self.at_end:
+            self._measure(trainer, pl_module, f"step_{trainer.global_step}", None)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the model, and show the table."""
+        folder, record = self._measure(trainer, pl_module, "test", None)
+        if trainer.is_global_zero:
+            show_evaluations(
+                folder / "evaluation.html",
+                {"model": record},
+                title=f"Evaluation of {record.model}",
+                places={"results": folder},
+            )
+
+    def _measure(
+        self, trainer: Trainer, module: Any, name: str, limit: int | None
+    ) -> tuple[Path, EvaluationRecord]:
+        """Put all suites to the student; write and log what comes out."""
+        folder = Path(trainer.default_root_dir) / "evaluation" / name
+        with undisturbed(module.student):
+            subject = _subject(trainer, module)
+            found = evaluate(
+                self.suites,
+                subject,
+                Store(folder / "store"),
+                _data_root(trainer),
+                reference=self._reference_rows(),
+                batch_size=self.batch_size,
+                limit=limit,
+            )
+        settings = {
+            "step": trainer.global_step,
+            "checkpoint": trainer.ckpt_path,
+            "limit": limit,
+            "reference": self.reference,
+        }
+        record = EvaluationRecord(subject.name, subject.fingerprint, found, settings, versions())
+        if trainer.is_global_zero:
+            write_evaluation(folder, record)
+            figures = scalars(record)
+            for logger in trainer.loggers:
+                logger.log_metrics(figures, trainer.global_step)
+        return folder, record
+
+    def _reference_rows(self) -> Reference | None:
+        return read_evaluation(Path(self.reference)).rows_by_group() if self.reference else None
+
+
+def scalars(record: EvaluationRecord) -> dict[str, float]:
+    """Name of the logged scalar -> value; figures without one are left out."""
+    return {
+        f"eval/{name}/{figure.name}": figure.value
+        for name, suite in record.suites.items()
+        for figure in suite.figures
+        if math.isfinite(figure.value)
+    }
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode with gradients possible; afterwards modes and random state are as before."""
+    modes = {module: module.training for module in model.modules()}
+    # `lit-unlearn test` runs under inference mode, in which nothing can be relearned or optimised
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """64 hexadecimal digits that change when a weight does, made of the weights of this process."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        local = value.to_local() if hasattr(value, "to_local") else value
+        raw = local.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+def _subject(trainer: Trainer, module: Any) -> Subject:
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    return Subject(
+        name=module.source.path,
+        model=module.student,
+        tokenizer=module.tokenizer,
+        encoder=Encoder(module.tokenizer, data.max_length, "warn"),
+        fingerprint=weights_fingerprint(module.student),
+    )
+
+
+def _data_root(trainer: Trainer) -> Path | None:
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    root: Path | None = data.data_root
+    return root

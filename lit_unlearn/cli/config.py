@@ -1,0 +1,297 @@
+"""Config files: read with line numbers, and merged key by key when there are several.
+
+jsonargparse would replace a ``dict[str, Objective]`` as a whole when a second file sets one entry
+of it, so that the other objectives vanish without a word. Here files are merged before the parser
+sees them, and each key remembers the file and line from which it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from lit_unlearn.errors import InputError
+
+KeyPath = tuple[str, ...]
+"""The keys that lead to a value, from the outermost to the innermost."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a key stands."""
+
+    file: Path
+    line: int
+    """Counted from 1."""
+
+    def __str__(self) -> str:
+        """``file:line``, as editors and compilers write it."""
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Values of one or several config files, and where each of them stands."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: Mapping[KeyPath, Origin] = field(default_factory=dict)
+
+    def origin(self, path: KeyPath) -> Origin | None:
+        """Where ``path`` stands, or the nearest key around it; None for a key of no file."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.origins:
+                return self.origins[path[:length]]
+        return None
+
+
+def merge_configs(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one config over another, key by key; neither is changed.
+
+    Mappings are merged. Scalars and lists are replaced; a key ``name+`` with a list appends to the
+    list ``name``. A ``class_path`` that differs replaces its whole mapping, as the old arguments
+    belong to another class. ``null`` over a mapping removes it, be it an objective or a part that
+    then takes its default; ``null`` over anything else stays ``null``.
+
+    Args:
+        base: What is set first.
+        over: What wins.
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        if key.endswith("+") and isinstance(value, list):
+            target = key[:-1] if isinstance(merged.get(key[:-1]), list) else key
+            merged[target] = [*merged.get(target, []), *value]
+        elif value is None and isinstance(merged.get(key), Mapping):
+            del merged[key]
+        else:
+            merged[key] = _merge_values(merged.get(key), value)
+    return merged
+
+
+def _merge_values(base: object, over: object) -> object:
+    """The value of one key that stands in both."""
+    if not isinstance(over, Mapping):
+        return over
+    if isinstance(base, str) and "init_args" in over:  # `forget: Distillation` in the first file
+        base = {"class_path": base}
+    if not isinstance(base, Mapping):
+        return merge_configs({}, over)
+    old, new = base.get("class_path"), over.get("class_path")
+    if new is not None and not _same_class(old, new):
+        return merge_configs({}, over)
+    return merge_configs(base, over)
+
+
+def _same_class(first: object, second: object) -> bool:
+    """Whether two class paths name one class; a bare name equals a path that ends in it."""
+    if first == second:
+        return True
+    short, long = sorted((str(first), str(second)), key=len)
+    return "." not in short and long.endswith("." + short)
+
+
+# ---------------------------------------------------------------------------------------- reading
+
+
+def take_config_args(args: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Split the names of config files off the other arguments.
+
+    Args:
+        args: What follows the subcommand on the command line.
+
+    Returns:
+        The files of all ``--config FILE``, ``--config=FILE`` and ``-c FILE`` in their order, and
+        the other arguments in theirs.
+
+    Raises:
+        InputError: ``--config`` stands last.
+    """
+    files: list[Path] = []
+    others: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        if arg in ("--config", "-c"):
+            name = next(rest, None)
+            if name is None:
+                raise InputError(f"{arg}: expected the name of a config file after it")
+            files.append(Path(name))
+        elif arg.startswith(("--config=", "-c=")):
+            files.append(Path(arg.partition("=")[2]))
+        else:
+            others.append(arg)
+    return files, others
+
+
+def remove_by_null(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
+    """Let ``null`` on the command line remove what it removes in a second file.
+
+    Args:
+        config: The merged files.
+        args: The other arguments, such as ``--data.objectives.neighbor=null``.
+
+    Returns:
+        The config without the mappings that are set to ``null``, and the arguments without those
+        that did it.
+    """
+    values: dict[str, Any] = config.values
+    others: list[str] = []
+    rest = list(args)
+    while rest:
+        arg = rest.pop(0)
+        name, equals, value = arg.partition("=")
+        apart = not equals and rest[:1] == ["null"]
+        path = tuple(name[2:].split("."))
+        if (apart or value == "null") and arg.startswith("--") and _is_mapping(values, path):
+            values = merge_configs(values, _nested(path, None))
+            rest = rest[1:] if apart else rest
+        else:
+            others.append(arg)
+    return Config(values, config.origins), others
+
+
+def _is_mapping(values: object, path: KeyPath) -> bool:
+    for key in path:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return isinstance(values, Mapping)
+
+
+def _nested(path: KeyPath, value: object) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    return cast("dict[str, Any]", value)
+
+
+def read_configs(files: Sequence[Path]) -> Config:
+    """Read and merge config files; a later one is laid over the earlier ones.
+
+    Raises:
+        InputError: See `read_config`.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[KeyPath, Origin] = {}
+    for file in files:
+        config = read_config(file)
+        values = merge_configs(values, config.values)
+        origins |= config.origins
+    return Config(values, origins)
+
+
+def read_config(file: Path) -> Config:
+    """Read one YAML (or JSON) file.
+
+    Raises:
+        InputError: The file is missing or not text, has a syntax error, gives a key twice, or does
+            not hold a mapping; the message names file and line.
+    """
+    text = _read_text(file)
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node:
+            _check_size(node, file, {})
+        origins = dict(_origins(node, file)) if node else {}
+        values = loader.construct_document(node) if node else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise InputError(f"{file}:{line}: not valid YAML: {error.problem}") from None
+    except InputError:
+        raise
+    except Exception as error:  # what stands behind a tag fails with errors of every kind
+        raise InputError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        found = "an empty file" if values is None else f"a {type(values).__name__}"
+        raise InputError(f"{file}: expected keys such as model, data and trainer, found {found}")
+    return Config(values, origins)
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(_missing(file)) from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{file}: expected UTF-8 text, found byte {error.start} not to be"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _missing(file: Path) -> str:
+    """What to say about a config that does not exist."""
+    if not file.parent.is_dir():
+        return f"--config {file}: there is no folder {file.parent}"
+    names = sorted(p.name for p in file.parent.iterdir() if p.suffix in (".yaml", ".yml", ".json"))
+    close = get_close_matches(file.name, names, n=3) or [n for n in names if file.stem in n][:3]
+    if close:
+        return f"--config {file}: no such file; did you mean {', '.join(close)}?"
+    return f"--config {file}: no such file; {file.parent} holds {', '.join(names) or 'no config'}"
+
+
+def _check_size(node: yaml.Node, file: Path, seen: dict[int, int]) -> int:
+    """See that aliases do not blow a small file up; gives its number of nodes, aliases spelt out.
+
+    Raises:
+        InputError: They do, or one stands inside itself.
+    """
+    if seen.setdefault(id(node), 0) > 0:
+        return seen[id(node)]
+    seen[id(node)] = _MOST_NODES  # of what is not counted yet: an alias inside of itself
+    parts = node.value if isinstance(node, yaml.CollectionNode) else []
+    flat = [p for pair in parts for p in pair] if isinstance(node, yaml.MappingNode) else parts
+    size = 1 + sum(_check_size(part, file, seen) for part in flat)
+    if size > _MOST_NODES:
+        line = node.start_mark.line + 1
+        raise InputError(f"{file}:{line}: expected at most {_MOST_NODES} values, aliases spelt out")
+    seen[id(node)] = size
+    return size
+
+
+def _origins(node: yaml.Node, file: Path, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Origin]]:
+    """File and line of each key under a YAML node."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _origins(item, file, (*path, str(index)))
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode) or key.tag not in _TAGS_OF_NAMES:
+            raise InputError(f"{file}:{line}: expected a name before the colon, found {key.value}")
+        name = str(key.value)
+        if name in seen and name != "<<":
+            raise InputError(f"{file}:{line}: key {name} stands already in line {seen[name]}")
+        seen[name] = line
+        yield (*path, name), Origin(file, line)
+        yield from _origins(value, file, (*path, name))
+
+
+_MOST_NODES = 100_000
+_TAGS_OF_NAMES = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads ``1e-5`` as a number and ``2026-01-01`` as a string, unlike plain PyYAML."""
+
+
+_FLOAT = re.compile(
+    r"""^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
+    |[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+
+    |[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?
+    |[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$""",
+    re.VERBOSE,
+)
+_REPLACED = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, regexp) for tag, regexp in resolvers if tag not in _REPLACED]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))

@@ -1,0 +1,285 @@
+"""`lit-unlearn fit` and `test`: a config and the command line become a run.
+
+The only file that knows Lightning's command line. The parser is made from the constructors of
+`UnlearnModule`, `UnlearnDataModule` and `Trainer`: their annotations are the types, and their
+docstrings the help.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from argparse import ArgumentError
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
+from lightning.pytorch.strategies import StrategyRegistry
+
+from lit_unlearn.callbacks.saved import Saved
+from lit_unlearn.cli.config import Config, read_configs, remove_by_null, take_config_args
+from lit_unlearn.cli.explain import explain, overlooked
+from lit_unlearn.cli.resume import check_given, make_resumable, run_logger, run_settings
+from lit_unlearn.cli.signatures import load_classes
+from lit_unlearn.cli.suite_names import known_suites
+from lit_unlearn.distributed.strategy import by_alias, check_strategy
+from lit_unlearn.errors import InputError
+from lit_unlearn.training.setup.checks import check_trainer
+from lit_unlearn.utils.files import write_text
+
+STAGES = ("fit", "test")
+"""Lightning's stages that the module knows."""
+
+
+def main(args: list[str]) -> None:
+    """Run one stage.
+
+    Args:
+        args: The stage (``fit`` or ``test``), then its options.
+
+    Raises:
+        InputError: The config or the command line cannot be used.
+    """
+    load_classes("lit_unlearn.callbacks", "lit_unlearn.distributed.strategy")
+    known_suites()
+    from lit_unlearn.data.datamodule import UnlearnDataModule
+    from lit_unlearn.training.module import UnlearnModule
+
+    run(UnlearnModule, UnlearnDataModule, args)
+
+
+def run(
+    model_class: type[LightningModule], data_class: type[LightningDataModule], args: list[str]
+) -> None:
+    """Run one stage with the given classes.
+
+    Args:
+        model_class: What ``model`` in a config sets.
+        data_class: What ``data`` in a config sets; must take a ``seed``.
+        args: The stage, then its options.
+
+    Raises:
+        InputError: The config or the command line cannot be used.
+    """
+    stage, *options = args
+    files, overrides = take_config_args(options)
+    config, overrides = remove_by_null(read_configs(files), overrides)
+    _silence()
+    try:
+        UnlearnCLI(model_class, data_class, stage, config, overrides)
+    except MisconfigurationException as error:
+        raise InputError(_one_line(error)) from error
+
+
+class UnlearnCLI(LightningCLI):
+    """Lightning's command line with merged config files, short errors and two fixed classes.
+
+    Args:
+        model_class: What ``model`` sets.
+        data_class: What ``data`` sets.
+        stage: One of `STAGES`.
+        given: The merged config files.
+        overrides: Options of the command line; they win over the files, wherever they stand.
+    """
+
+    def __init__(
+        self,
+        model_class: type[LightningModule],
+        data_class: type[LightningDataModule],
+        stage: str,
+        given: Config,
+        overrides: list[str],
+    ) -> None:
+        self.stage = stage
+        self.given = given
+        self.overrides = overrides
+        files = ["--config", json.dumps(given.values, default=str)] if given.values else []
+        super().__init__(
+            model_class,
+            data_class,
+            args=[stage, *files, *overrides],
+            seed_everything_default=0,
+            auto_configure_optimizers=False,  # it would run before sharded parameters exist
+            save_config_callback=RunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            # an epoch is the whole run: steps count, and the step plan knows ranks by itself
+            trainer_defaults={"max_epochs": 1, "use_distributed_sampler": False},
+            parser_kwargs={"prog": "lit-unlearn", "exit_on_error": False, "allow_abbrev": False},
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The stages, each with the arguments of the trainer's method that are not options."""
+        known = LightningCLI.subcommands()
+        return {stage: known[stage] for stage in STAGES}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """One seed for everything: the order of the data takes it as well."""
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and say in one line what cannot be parsed.
+
+        Raises:
+            InputError: An option, key or value is not known or has the wrong type.
+        """
+        try:
+            self.config = _plain(parser.parse_args(args))  # type: ignore[arg-type]
+        except ArgumentError as error:
+            message = explain(str(error), self.given, self.overrides, self._roots())
+            raise InputError(message) from None
+        missed = overlooked(self.given, self._roots())
+        if missed is not None:
+            raise InputError(missed)
+
+    def _roots(self) -> dict[str, Any]:
+        """Every outermost key of the stage, with the class that it sets."""
+        actions = self._subcommand_parsers[self.stage]._actions
+        keys = {action.dest.split(".")[0]: Any for action in actions if action.dest != "help"}
+        classes = {"trainer": Trainer, "model": self._model_class, "data": self._datamodule_class}
+        return {**keys, **classes}
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the command line alone; Lightning lays a checkpoint's settings over it.
+
+        Raises:
+            InputError: The checkpoint does not exist, or cannot be loaded safely.
+        """
+        check_given(self.config[self.stage])
+
+    def before_fit(self) -> None:
+        """Say at once all that is missing: rows and model.
+
+        Raises:
+            InputError: The trainer's settings cannot be used; rows or the model cannot be found.
+        """
+        check_strategy(self.trainer)
+        if self.stage == "fit":
+            check_trainer(str(self.trainer.precision), self.trainer.max_steps)
+        missing = []
+        for check in (self.datamodule.prepare_data, self.model.prepare_data):
+            try:
+                check()
+            except InputError as error:
+                missing.append(str(error))
+        if missing:
+            hint = "A run that needs no hub: lit-unlearn fit --config configs/quickstart.yaml"
+            raise InputError("\n".join([*missing, hint] if "hub" in missing[-1] else missing))
+
+    def before_test(self) -> None:
+        """Say at once all that is missing: something to measure, rows and model.
+
+        Raises:
+            InputError: No callback evaluates, or rows or the model cannot be found.
+        """
+        from lit_unlearn.callbacks import SuiteEvaluation
+
+        trainer: Any = self.trainer
+        if not any(isinstance(callback, SuiteEvaluation) for callback in trainer.callbacks):
+            raise InputError(
+                "trainer.callbacks: `lit-unlearn test` needs a SuiteEvaluation, found none; add "
+                "{class_path: SuiteEvaluation, init_args: {suites: {boundary: Boundary}}}"
+            )
+        self.before_fit()
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
+        """The trainer, with a TensorBoard logger unless the config says otherwise.
+
+        Raises:
+            InputError: Lightning refuses the combination.
+        """
+        config["strategy"] = by_alias(config.get("strategy"))
+        saved = self._saved(config) if self.stage == "fit" else None
+        if config.get("logger") in (None, True):
+            config["logger"] = run_logger(config.get("default_root_dir"), saved)
+        try:
+            return super()._instantiate_trainer(config, callbacks)
+        except (ValueError, MisconfigurationException) as error:
+            raise InputError(_unknown_strategy(config) or f"trainer: {_one_line(error)}") from error
+
+    def _saved(self, config: dict[str, Any]) -> Saved | None:
+        """The checkpoint from which an unfinished run goes on; it becomes `--ckpt_path`."""
+        options = self.config_init["fit"]
+        text = self._parser("fit").dump(self.config["fit"], skip_none=False)
+        saved = make_resumable(config, run_settings(text), options.get("ckpt_path"))
+        if saved is not None:
+            options["ckpt_path"] = str(saved.state)
+        return saved
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes ``config.yaml``, the record of the run, beside everything else that the run makes."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the whole config, as it was parsed; ``test`` leaves that of the training alone."""
+        if stage != "fit":
+            return
+        text = self.parser.dump(self.config, skip_none=False)
+        write_text(Path(trainer.default_root_dir) / "config.yaml", text)
+
+
+def _plain(value: Any) -> Any:
+    """Settings in place of default data classes, which could not be written to a file."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return Namespace(
+            **{field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        )
+    if isinstance(value, Namespace):
+        return Namespace(**{name: _plain(item) for name, item in vars(value).items()})
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _seed(value: bool | int) -> int:
+    """The seed of the data: Lightning takes 0 where it is told true, or none at all."""
+    return 0 if isinstance(value, bool) else value
+
+
+def _unknown_strategy(config: Mapping[str, Any]) -> str | None:
+    """What to say about a strategy that does not exist; None where it is not the trouble."""
+    name = config.get("strategy")
+    known = ["auto", *StrategyRegistry.available_strategies()]
+    if not isinstance(name, str) or name in known:
+        return None
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    return f"--trainer.strategy: unknown strategy {name}; {hint}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+class _NoTips(logging.Filter):
+    """Drops Lightning's advertisements."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Tip:" not in record.getMessage()
+
+
+def _silence() -> None:
+    """Hold back what users can do nothing about."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(_NO_TIPS)
+    # Lightning 2.6 uses a name that torch 2.13 deprecated.
+    warnings.filterwarnings("ignore", message=r".isinstance.treespec, LeafSpec")
+    # peft asks transformers 5 by the name that transformers 4 had.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+    # Lightning's table of the model's parts states sizes for whole precisions only.
+    warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
+
+
+_NO_TIPS = _NoTips()

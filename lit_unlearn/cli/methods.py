@@ -1,0 +1,152 @@
+"""`lit-unlearn methods`: a list of objectives, weightings and combinations, or cards of some."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from difflib import get_close_matches
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from lit_unlearn.errors import InputError
+from lit_unlearn.training.methods import (
+    RECIPES,
+    Card,
+    Recipe,
+    combination_cards,
+    loss_weighting_cards,
+    markdown,
+    objective_cards,
+    weighting_cards,
+)
+
+_RECIPES = "Published methods as objectives side by side"
+_KINDS = {
+    "objective": ("model.objectives.NAME", objective_cards),
+    "weighting": ("model.weighting", weighting_cards),
+    "weighting of losses": ("model.loss_weighting", loss_weighting_cards),
+    "combination, instead of a weighting": ("model.combination", combination_cards),
+}
+"""What it is, where it stands in a config, and its cards."""
+
+
+def main(args: list[str]) -> None:
+    """The command ``lit-unlearn methods``.
+
+    Args:
+        args: The word ``methods``, then names and options.
+
+    Raises:
+        InputError: There is nothing of a name.
+    """
+    parser = argparse.ArgumentParser(
+        prog="lit-unlearn methods",
+        description="Every objective, weighting and combination in a line; with names, the whole "
+        "of those: loss, needs, cost, defaults, paper.",
+        epilog="Example: lit-unlearn methods NPO PCGrad",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="show the cards of these")
+    parser.add_argument("--markdown", action="store_true", help="print docs/methods.md")
+    given = parser.parse_args(args[1:])
+    console = Console(highlight=False)
+    if given.markdown:
+        print(markdown(), end="")
+    elif given.names:
+        for shown in [each for name in given.names for each in _find(name)]:
+            console.print(shown)
+    else:
+        _list(console)
+
+
+def _list(console: Console) -> None:
+    """A line for each."""
+    for kind, (place, cards) in _KINDS.items():
+        title = f"{kind[0].upper()}{kind[1:]} ({place})"
+        _print(console, title, {card.name: card.summary for card in cards()})
+    _print(console, _RECIPES, {each.name: _parts(each) for each in RECIPES})
+    console.print("lit-unlearn methods NAME shows loss, needs, cost, defaults and paper of one.")
+
+
+def _print(console: Console, title: str, lines: dict[str, str]) -> None:
+    console.print(Text(title, style="bold"))
+    console.print(Padding(_grid(lines), (0, 0, 1, 2)))
+
+
+def _grid(lines: dict[str, str]) -> Table:
+    """Names, and beside them texts that wrap within their column."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="cyan")
+    grid.add_column()
+    for name, text in lines.items():
+        grid.add_row(name, Text(text))
+    return grid
+
+
+def _parts(recipe: Recipe) -> str:
+    """Its objectives and settings in a sentence."""
+    sides = [f"{name} on {side} rows" for side, name in _sides(recipe).items()]
+    return "; ".join([" and ".join(sides), recipe.note] if sides else [recipe.note])
+
+
+def _sides(recipe: Recipe) -> dict[str, str]:
+    sides = {"forget": recipe.forget, "retain": recipe.retain}
+    return {side: name for side, name in sides.items() if name != "-"}
+
+
+def _find(name: str) -> list[Padding]:
+    """What bears a name, whatever its case: a class, a published method, or both.
+
+    Where nothing does, the classes whose docstrings name it.
+
+    Raises:
+        InputError: Nothing bears it or names it.
+    """
+    cards = [(card, kind) for kind, (_, each) in _KINDS.items() for card in each()]
+    wanted = name.lower()
+    found = [_card(card, kind) for card, kind in cards if card.name.lower() == wanted]
+    found += [_recipe(recipe) for recipe in RECIPES if recipe.name.lower() == wanted]
+    if not found:
+        word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
+        found = [_card(card, kind) for card, kind in cards if word.search(card.documentation)]
+    if not found:
+        names = [card.name for card, _ in cards] + [recipe.name for recipe in RECIPES]
+        known = {each.lower(): each for each in names}
+        close = [known[each] for each in get_close_matches(wanted, known, n=3)]
+        repair = f"did you mean {' or '.join(close)}?" if close else "lit-unlearn methods lists all"
+        raise InputError(f"methods: should be the name of a method. Found {name!r}; {repair}")
+    return found
+
+
+def _card(card: Card, kind: str) -> Padding:
+    place = _KINDS[kind][0]
+    facts = {
+        "loss": card.formula,
+        "needs": card.needs,
+        "reads per row": card.cost,
+        "defaults": card.defaults,
+        "source": card.source,
+        "stands in": f"{place}, as class_path: {card.name}",
+        "more": f"lit-unlearn fit --{place.removesuffix('.NAME')}.help {card.name}",
+    }
+    given = {label: text for label, text in facts.items() if text != "-"}
+    return _titled(f"{card.name} ({kind})", card.summary, given)
+
+
+def _recipe(recipe: Recipe) -> Padding:
+    facts = {**_sides(recipe), "settings": recipe.note.replace("`", "")}
+    if recipe.config:
+        facts["config"] = f"configs/tofu/{recipe.config}, over configs/tofu/base.yaml"
+    return _titled(f"{recipe.name} (published method)", "", facts)
+
+
+def _titled(title: str, summary: str, facts: dict[str, str]) -> Padding:
+    """A card: its name, what it does, and its facts."""
+    grid = Table.grid()
+    grid.add_row(Text(title, style="bold"))
+    if summary:
+        grid.add_row(Text(summary))
+    grid.add_row(Padding(_grid(facts), (0, 0, 0, 2)))
+    return Padding(grid, (0, 0, 1, 0))

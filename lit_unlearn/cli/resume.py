@@ -1,0 +1,104 @@
+"""The same command goes on where a run was killed or stopped."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+
+from lit_unlearn.callbacks import Resumable
+from lit_unlearn.callbacks.saved import Saved, check_checkpoint, find_saved
+from lit_unlearn.errors import InputError
+
+_OF_A_RUN = ("max_steps", "precision")
+"""Settings of the trainer that decide what a run computes."""
+
+
+def check_given(options: Any) -> None:
+    """See that the checkpoint that the user named can be loaded; loading may run no code.
+
+    Args:
+        options: Of ``fit`` or ``test``; `weights_only` is set where the user did not.
+
+    Raises:
+        InputError: It does not exist, is damaged, or is none.
+    """
+    name = str(options.get("ckpt_path") or "best")
+    if options.get("weights_only") is None:
+        options["weights_only"] = True
+    if name in ("best", "last", "hpc") or name.startswith("registry") or "://" in name:
+        return
+    if not Path(name).exists():
+        raise InputError(f"--ckpt_path {name}: no such file or folder")
+    if options["weights_only"]:
+        check_checkpoint(Path(name))
+
+
+def make_resumable(trainer: dict[str, Any], settings: str, given: str | None) -> Saved | None:
+    """Let a run save itself, and find the checkpoint from which it goes on.
+
+    Args:
+        trainer: Its arguments; gets a `Resumable` and, unless the config has a logger, one that
+            goes on with the run's curves.
+        settings: From `run_settings`.
+        given: The checkpoint that the user named; then nothing is looked for.
+
+    Raises:
+        InputError: The run was not finished and its checkpoint is damaged, or another one is at
+            work in its folder, or nothing can be written there.
+    """
+    callbacks = trainer["callbacks"] = _listed(trainer.get("callbacks"))
+    if not any(isinstance(callback, Resumable) for callback in callbacks):
+        callbacks.append(Resumable())
+    root, first = Path(trainer.get("default_root_dir") or Path.cwd()), _is_first()
+    for callback in callbacks:
+        if isinstance(callback, Resumable):
+            callback.settings = settings
+            if first:
+                callback.claim(root)
+    # the others do what they do after a step, and at the end, before this one counts it as done
+    callbacks.sort(key=lambda callback: isinstance(callback, Resumable))
+    saved = None if given is not None else find_saved(root, settings)
+    if saved is not None and first:
+        Console(stderr=True).print(
+            f"Going on after step {saved.step} of {trainer.get('max_steps')}, from {saved.folder}; "
+            "to begin anew, delete that folder",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return saved
+
+
+def run_logger(root: str | Path | None, saved: Saved | None) -> TensorBoardLogger:
+    """TensorBoard's logger; that of a run that goes on hides what came after the checkpoint."""
+    place = str(root or Path.cwd())
+    if saved is None or saved.log_version is None:
+        return TensorBoardLogger(place, default_hp_metric=False)
+    # what was measured after the checkpoint's last step has that step's number
+    return TensorBoardLogger(
+        place, version=saved.log_version, default_hp_metric=False, purge_step=saved.step + 1
+    )
+
+
+def run_settings(text: str) -> str:
+    """What decides the course of a run, as a digest of the settings in YAML."""
+    values: dict[str, Any] = yaml.safe_load(text)
+    trainer = values.get("trainer", {})
+    kept = {key: values.get(key) for key in ("model", "data", "seed_everything")}
+    kept |= {key: trainer.get(key) for key in _OF_A_RUN}
+    return hashlib.sha256(repr(kept).encode()).hexdigest()
+
+
+def _is_first() -> bool:
+    return getattr(rank_zero_only, "rank", 0) in (None, 0)
+
+
+def _listed(callbacks: Any) -> list[Any]:
+    if callbacks is None:
+        return []
+    return callbacks if isinstance(callbacks, list) else [callbacks]

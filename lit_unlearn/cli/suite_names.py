@@ -1,0 +1,78 @@
+"""The suites that can be named on the command line, and what is said about them."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from lit_unlearn.cli.config import Config
+from lit_unlearn.cli.signatures import family
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation import suites
+from lit_unlearn.evaluation.probes import Suite
+
+
+def known_suites() -> dict[str, type[Suite]]:
+    """Name -> class, of every suite in `lit_unlearn.evaluation.suites`, in alphabetical order."""
+    for module in pkgutil.iter_modules(suites.__path__, f"{suites.__name__}."):
+        import_module(module.name)
+    classes: list[type[Suite]] = list(family(Suite))
+    own = [cls for cls in classes if cls.__module__.startswith(f"{suites.__name__}.")]
+    return {cls.name: cls for cls in sorted(own, key=lambda cls: cls.name)}
+
+
+def find_suite(name: str) -> type[Suite]:
+    """The class of a suite.
+
+    Raises:
+        InputError: There is none of that name; the message suggests one, or lists all.
+    """
+    known = known_suites()
+    if name in known:
+        return known[name]
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"the suites are {', '.join(known)}"
+    raise InputError(f"--suite {name}: unknown suite; {hint}")
+
+
+def choose_suites(config: Config, names: Sequence[str]) -> Config:
+    """A config that holds the named suites only, and those with their defaults that it lacked.
+
+    Args:
+        config: What the config files say under ``suites``.
+        names: Of ``--suite``; empty for all suites of the config.
+
+    Raises:
+        InputError: A name that neither the config nor the package has, or no suite at all.
+    """
+    configured = config.values.get("suites") or {}
+    if not names and not configured:
+        raise InputError(
+            "--suite: expected at least one suite, found none; name one (--suite tofu), or give a "
+            f"config with suites (--config FILE). The suites are {', '.join(known_suites())}"
+        )
+    if not names:
+        return config
+    chosen: dict[str, Any] = {
+        name: configured[name] if name in configured else {"class_path": _path(find_suite(name))}
+        for name in names
+    }
+    return Config({**config.values, "suites": chosen}, config.origins)
+
+
+def suite_lines(classes: Mapping[str, type[Suite]]) -> str:
+    """Name and first sentence of each suite, one per line."""
+    width = max(map(len, classes), default=0)
+    return "\n".join(f"  {name:{width}}  {_first_line(cls)}" for name, cls in classes.items())
+
+
+def _path(cls: type[Suite]) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _first_line(cls: type[Suite]) -> str:
+    return (inspect.getdoc(cls) or "").split("\n", 1)[0]

@@ -1,0 +1,59 @@
+"""`lit-unlearn consolidate`: one checkpoint file out of a folder of slices."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import auto_cli
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+from lit_unlearn.errors import InputError
+from lit_unlearn.utils.files import writing
+
+_REST = "meta.pt"
+"""Lightning's file for all that is neither weights nor optimizer."""
+
+
+def main(args: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        args: ``consolidate``, then its options.
+
+    Raises:
+        InputError: The folder is no such checkpoint, or the file cannot be written.
+    """
+    auto_cli(consolidate, args=args[1:], as_positional=True, prog="lit-unlearn consolidate")
+
+
+def consolidate(folder: Path, file: Path) -> None:
+    """Make one file, which any strategy and a single process can load.
+
+    All of it must fit into the CPU's memory.
+
+    Args:
+        folder: A checkpoint that was written with `save_distributed_checkpoint`.
+        file: Where the file goes.
+    """
+    if not (folder / _REST).is_file():
+        raise InputError(
+            f"{folder}: expected the folder of a checkpoint in slices, with a {_REST} in it, found "
+            "none; give the folder that `save_distributed_checkpoint: true` has written"
+        )
+    checkpoint: dict[str, Any] = torch.load(folder / _REST, map_location="cpu", weights_only=True)
+    part = file.with_name(f".{file.name}.part")
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            dcp_to_torch_save(folder, part)
+            whole = torch.load(part, map_location="cpu", weights_only=True)
+            checkpoint["state_dict"] = whole["state_dict"]
+            names = sorted(key for key in whole if re.fullmatch(r"optimizer_\d+", key))
+            checkpoint["optimizer_states"] = [whole[name] for name in names]
+            torch.save(checkpoint, part)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)

@@ -1,0 +1,77 @@
+"""Gradients and figures of several processes become those of one batch.
+
+A process backpropagates sums over its own rows. Here they are added up over the processes, so that
+one division by the number of terms in all processes gives the mean over the global batch, however
+unevenly its terms are spread; a mean of the processes' means would not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from lit_unlearn.distributed.ranks import gather, world_size
+
+
+@torch.no_grad()
+def summed(gradient: list[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """The sum over processes of what backward left in each.
+
+    Sharded gradients (DTensor) have been averaged by then, and are multiplied by the number of
+    processes. Others are added up here, for which all processes must call this; a None counts as
+    zero where another process has a gradient.
+
+    Args:
+        gradient: One tensor or None per trainable parameter; used up.
+        parameters: The parameters.
+    """
+    world = world_size()
+    if world == 1:
+        return gradient
+    sharded: list[Tensor] = [part for part in gradient if isinstance(part, DTensor)]
+    if sharded:
+        torch._foreach_mul_(sharded, float(world))
+        return gradient
+    touched = [any(parts) for parts in zip(*gather([p is not None for p in gradient]), strict=True)]
+    whole = [
+        torch.zeros_like(parameter) if part is None and wanted else part
+        for part, parameter, wanted in zip(gradient, parameters, touched, strict=True)
+    ]
+    pending = [dist.all_reduce(part, async_op=True) for part in whole if part is not None]
+    for work in pending:
+        work.wait()
+    return whole
+
+
+def first(values: Tensor) -> Tensor:
+    """The first process's values, in all; for what may depend on each process's random state."""
+    found: Tensor = gather(values)[0]
+    return found
+
+
+Totals = dict[str, tuple[float, int]]
+"""Sum and count by name."""
+
+
+def totals(parts: Sequence[dict[str, Tensor]]) -> Totals:
+    """Sums and counts of named values, each ``[n]``, over all parts."""
+    found: Totals = {}
+    for part in parts:
+        for name, values in part.items():
+            total, count = found.get(name, (0.0, 0))
+            found[name] = (total + float(values.double().sum()), count + values.numel())
+    return found
+
+
+def merged(every: Sequence[Totals]) -> Totals:
+    """Totals of several processes, added up."""
+    found: Totals = {}
+    for one in every:
+        for name, (total, count) in one.items():
+            before, counted = found.get(name, (0.0, 0))
+            found[name] = (before + total, counted + count)
+    return found

@@ -1,0 +1,232 @@
+"""Models of which each process reads only its own slices from safetensors files.
+
+A model is built without weights, on the meta device, and it is noted in which file each weight is.
+Once the model is sharded, `fill` makes the slices and reads them, so that no process ever holds the
+whole model.
+
+torch's `HuggingFaceStorageReader` reads slices as well, but of every safetensors file in a folder,
+whatever its index says, and only by the model's own names; that of transformers, new and private,
+shards by a plan of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils.hub import cached_file, get_checkpoint_shard_files
+
+from lit_unlearn.distributed.ranks import gather_or_raise, rank
+from lit_unlearn.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """Where a weight is."""
+
+    file: str
+    key: str
+
+
+_PLACES: WeakKeyDictionary[nn.Module, dict[str, Place]] = WeakKeyDictionary()
+"""By module and name within it: adapters and sharding change the names of modules."""
+
+
+def without_weights(
+    name: str, options: dict[str, Any], dtype: torch.dtype, attention: str
+) -> nn.Module | None:
+    """What ``from_pretrained`` gives, on the meta device until it is sharded and filled.
+
+    None, with a line that says why, where a process has to read all: the files are no safetensors,
+    or transformers has something to convert or to complain about.
+
+    Args:
+        name: Local folder or hub id.
+        options: Of ``from_pretrained``.
+        dtype: Number format of the weights.
+        attention: Attention implementation of transformers.
+    """
+    try:
+        files = _files(name, options)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
+        for special in ("quantization_config", "transformers_weights"):
+            if getattr(config, special, None) is not None:
+                raise ValueError(f"its config has {special}")
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(
+                config, dtype=dtype, attn_implementation=attention
+            )
+        if dtype != torch.float32 and model._get_dtype_plan(dtype):
+            raise ValueError(f"some of its weights stay float32 where others are {dtype}")
+        _note_places(model, files)
+        _make_buffers(model)
+        with suppress(OSError):  # it has none, and keeps what follows from the model's config
+            if model.can_generate():
+                model.generation_config = GenerationConfig.from_pretrained(name, **options)
+    except Exception as error:  # damaged files raise errors of every kind; reading all names them
+        if rank() == 0:
+            reason = str(error).split("\n")[0]
+            log.warning("Each process reads all weights of %s: %s", name, reason)
+        return None
+    made: nn.Module = model.eval()
+    return made
+
+
+def fill(model: nn.Module, device: torch.device | str) -> None:
+    """Make the slices of a sharded model, and read them; others are left alone.
+
+    Args:
+        model: From `without_weights`, sharded, with adapters or not.
+        device: Where slices are kept.
+
+    Raises:
+        InputError: A file cannot be read any more, in any process.
+    """
+    places = {part: _PLACES.pop(part) for part in model.modules() if part in _PLACES}
+    if not places:
+        return
+    _replace(model, lambda old: torch.empty_like(old, device=device) if old.is_meta else old)
+    model._apply(lambda tensor: tensor)  # sharded modules look which tensors they have
+    wanted: dict[str, list[tuple[str, Tensor]]] = {}
+    for part, named in places.items():
+        for name, (file, key) in named.items():
+            wanted.setdefault(file, []).append((key, getattr(part, name)))
+    trouble: list[InputError] = []
+    try:
+        for file, weights in wanted.items():
+            with safe_open(file, framework="pt") as opened:
+                for key, weight in weights:
+                    _read(opened.get_slice(key), weight.detach())
+    except (OSError, SafetensorError) as error:
+        trouble.append(
+            InputError(
+                f"File {file} should stay readable until its weights are loaded. Found: {error}; "
+                "start again, and copy or export the model again if that does not help."
+            )
+        )
+    gather_or_raise(None, trouble)
+
+
+@contextmanager
+def standing_in(model: nn.Module) -> Iterator[None]:
+    """Inside, zeros on the CPU that take no memory stand in for weights on the meta device.
+
+    peft makes adapters where a layer's weights are, and on the meta device their values are lost.
+    """
+    _replace(
+        model,
+        lambda old: (
+            torch.zeros((), dtype=old.dtype, device="cpu").expand(old.shape) if old.is_meta else old
+        ),
+    )
+    stand_ins = {id(weight) for weight in model.parameters() if not any(weight.stride())}
+    yield
+    _replace(
+        model,
+        lambda old: (
+            torch.empty(old.shape, dtype=old.dtype, device="meta") if id(old) in stand_ins else old
+        ),
+    )
+
+
+def _files(name: str, options: dict[str, Any]) -> list[str]:
+    """The safetensors files that ``from_pretrained`` would read."""
+
+    def find(file: str) -> str | None:
+        missing = {"_raise_exceptions_for_missing_entries": False}
+        found: str | None = cached_file(name, file, **options, **missing)
+        return found
+
+    if "gguf_file" in options:
+        raise ValueError("it is a .gguf file")
+    if find("adapter_config.json") is not None:
+        raise ValueError("it has adapters of its own")
+    single = find(SAFE_WEIGHTS_NAME)
+    if single is not None:
+        return [single]
+    index = find(SAFE_WEIGHTS_INDEX_NAME)
+    if index is None:
+        raise ValueError("it has no safetensors files")
+    files: list[str] = get_checkpoint_shard_files(name, index, **options)[0]
+    return files
+
+
+def _note_places(model: Any, files: list[str]) -> None:
+    """Note where a model's weights are.
+
+    Raises:
+        ValueError: Some are missing, have another shape, or are stored in another form.
+    """
+    prefix, wanted = model.base_model_prefix, model.state_dict(keep_vars=True)
+    conversions = get_model_conversion_mapping(model)
+    found: dict[int, str] = {}
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            for key in opened.keys():  # noqa: SIM118 (it is no dictionary)
+                if any(conversion.rename_source_key(key)[1] for conversion in conversions):
+                    raise ValueError(f"{key} has to be converted")
+                name = key if key in wanted else f"{prefix}.{key}"
+                if name not in wanted:
+                    continue  # transformers leaves it out as well
+                weight = wanted[name]
+                shape = opened.get_slice(key).get_shape()
+                if found.setdefault(id(weight), key) != key or shape != list(weight.shape):
+                    raise ValueError(f"{key} is there twice, or does not fit")
+                part, _, own = name.rpartition(".")
+                _PLACES.setdefault(model.get_submodule(part), {})[own] = Place(file, key)
+    missing = sorted(name for name, weight in wanted.items() if id(weight) not in found)
+    if missing:
+        raise ValueError(f"its files lack {missing[0]}")
+
+
+def _make_buffers(model: Any) -> None:
+    """Buffers with their values, such as rotary frequencies, which are in no file.
+
+    They are made as in ``from_pretrained``, which starts on the meta device as well.
+    """
+    for part in model.modules():
+        empty = {n: b for n, b in part._buffers.items() if b is not None and b.is_meta}
+        for name, buffer in empty.items():
+            part._buffers[name] = torch.empty_like(buffer, device="cpu")
+        if empty:
+            part._is_hf_initialized = False
+    model.initialize_weights()
+
+
+def _replace(model: nn.Module, make: Callable[[Tensor], Tensor]) -> None:
+    """Put other tensors in place of a model's parameters; tied ones stay tied."""
+    made: dict[int, nn.Parameter] = {}
+    kept = []  # until the end, so that no number is given twice
+    for part in model.modules():
+        for name, old in part._parameters.items():
+            if old is None:
+                continue
+            if id(old) not in made:
+                new = make(old)
+                made[id(old)] = old if new is old else nn.Parameter(new, old.requires_grad)
+                kept.append(old)
+            part._parameters[name] = made[id(old)]
+
+
+def _read(stored: Any, weight: Tensor) -> None:
+    """Copy a weight, or this process's rows of it, from a file."""
+    if not isinstance(weight, DTensor):
+        weight.copy_(stored[...])
+        return
+    own = weight.to_local()
+    (dim,) = (d for d, placement in enumerate(weight.placements) if placement.is_shard())
+    rows = -(-len(weight) // weight.device_mesh.size(dim))  # the last processes have fewer, or none
+    first = rows * weight.device_mesh.get_local_rank(dim)
+    if len(own):
+        own.copy_(stored[first : first + len(own)])

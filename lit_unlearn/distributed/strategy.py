@@ -1,0 +1,174 @@
+"""The strategies of `--trainer.strategy`: `fsdp2`, and what is refused."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import Any, Literal
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+    StrategyRegistry,
+)
+from lightning.pytorch.utilities import rank_zero_info
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from lit_unlearn.distributed.sharding import Sharding
+from lit_unlearn.errors import InputError
+
+NAME, ALIAS = "fsdp2", "fsdp"
+
+
+class FSDP2Strategy(ModelParallelStrategy):
+    """Shards student and teacher over all processes (`fully_shard` of torch).
+
+    Args:
+        replicas: Copies of the model, each sharded over an equal part of the processes (HSDP);
+            1 shards over all of them. On several nodes, one replica per node gathers weights
+            inside nodes only.
+        gather_dtype: Number format in which weights are gathered and read, `bfloat16` for half the
+            traffic; null for the weights' own. Under `bf16-mixed` it spares every process the
+            bfloat16 copy of all weights that autocast keeps until the backward pass, and rounds
+            what autocast leaves in float32: embeddings, norms and the sums between blocks.
+            Gradients are averaged in float32.
+        cpu_offload: Keep weights, gradients and optimizer in the CPU's memory.
+        save_distributed_checkpoint: A checkpoint is a folder of every process's slices; false
+            assembles one file in the first process.
+        timeout_minutes: How long a process waits for the others before the run fails.
+    """
+
+    def __init__(
+        self,
+        replicas: int = 1,
+        gather_dtype: Literal["bfloat16"] | None = None,
+        cpu_offload: bool = False,
+        save_distributed_checkpoint: bool = False,
+        timeout_minutes: float = 30.0,
+    ) -> None:
+        super().__init__(
+            save_distributed_checkpoint=save_distributed_checkpoint,
+            timeout=timedelta(minutes=timeout_minutes),
+        )
+        self.replicas = replicas
+        self.gather_dtype = gather_dtype
+        self.cpu_offload = cpu_offload
+
+    def setup_environment(self) -> None:
+        """Start the process group, and tell the module how to shard.
+
+        Raises:
+            InputError: The processes cannot be shared out over the replicas.
+        """
+        world = self.num_nodes * self.num_processes
+        self.check_replicas(world)
+        self._data_parallel_size, self._tensor_parallel_size = world, 1
+        super().setup_environment()
+        mesh = self.device_mesh["data_parallel"]
+        if self.replicas > 1:
+            shape, names = (self.replicas, world // self.replicas), ("replicate", "shard")
+            mesh = init_device_mesh(self.root_device.type, shape, mesh_dim_names=names)
+        dtype = None if self.gather_dtype is None else getattr(torch, self.gather_dtype)
+        module: Any = self.lightning_module
+        module.sharding = Sharding(mesh, dtype, self.cpu_offload)
+
+    def check_replicas(self, world: int) -> None:
+        """See that so many processes can be shared out over the replicas.
+
+        Raises:
+            InputError: They cannot.
+        """
+        if self.replicas < 1 or world % self.replicas:
+            raise InputError(
+                "Parameter `trainer.strategy.init_args.replicas` should divide the number of "
+                f"processes, {world}. Found {self.replicas}."
+            )
+
+    def _get_process_group_backend(self) -> str:
+        """Offloaded slices are added up on the CPU, the others where they are."""
+        accelerated = self.cpu_offload and self.root_device.type == "cuda"
+        return "cpu:gloo,cuda:nccl" if accelerated else super()._get_process_group_backend()
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """By the names of parameters; Lightning's numbers count frozen ones as well.
+
+        A single process takes the names too, by their order.
+        """
+        options = StateDictOptions(
+            full_state_dict=not self._save_distributed_checkpoint, cpu_offload=True
+        )
+        inner = getattr(optimizer, "_optimizer", optimizer)
+        module: Any = self.model
+        return get_optimizer_state_dict(module, inner, options=options)
+
+    def model_to_device(self) -> None:
+        """Move what is not sharded, such as buffers; offloaded slices stay where they are."""
+        if not self.cpu_offload:
+            super().model_to_device()
+            return
+        module: Any = self.lightning_module
+        for part in (part for model in module.models_read() for part in model.modules()):
+            for name, buffer in part._buffers.items():
+                part._buffers[name] = None if buffer is None else buffer.to(self.root_device)
+
+
+def by_alias(strategy: Any) -> Any:
+    """`fsdp2` for `fsdp`, with a line that says so; anything else as it is."""
+    if strategy != ALIAS:
+        return strategy
+    rank_zero_info(
+        f"--trainer.strategy {ALIAS} means {NAME} here: torch's fully_shard, with one unit per "
+        "decoder block. Lightning's own is the older FSDP."
+    )
+    return NAME
+
+
+def check_strategy(trainer: Trainer, *, adapters: bool = False) -> None:
+    """See that the processes of a run can train together.
+
+    Args:
+        trainer: The run's.
+        adapters: Whether adapters are trained, not the model.
+
+    Raises:
+        InputError: They cannot.
+    """
+    strategy: Any = trainer.strategy
+    if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy | FSDP2Strategy):
+        raise InputError(
+            f"Parameter `trainer.strategy` should be auto, ddp or {NAME}. Found a "
+            f"{type(strategy).__name__}, under which gradients of single objectives cannot be had."
+        )
+    if isinstance(strategy, FSDP2Strategy):
+        strategy.check_replicas(trainer.world_size)
+    if adapters and getattr(strategy, "_save_distributed_checkpoint", False):
+        raise InputError(
+            "Parameter `trainer.strategy.init_args.save_distributed_checkpoint` should be false "
+            "with `model.student.lora`: a checkpoint holds the adapters alone. Found true."
+        )
+    if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
+        raise InputError(
+            "Parameter `trainer.use_distributed_sampler` should be false: the data module shares "
+            f"out the rows of each step. Found true, with {trainer.world_size} processes."
+        )
+
+
+def local_gradients(trainer: Trainer) -> AbstractContextManager[None]:
+    """Backward leaves each process's own gradients, where a wrapper would average them.
+
+    An objective may have rows in some processes only, or leave out weights; DDP's own averaging can
+    handle neither, and the step adds gradients up itself.
+    """
+    model = trainer.strategy.model
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+
+
+StrategyRegistry.register(
+    NAME, FSDP2Strategy, description="student and teacher sharded over all processes"
+)

@@ -1,0 +1,39 @@
+"""Errors that a user can repair, and the checks that raise them. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message names it, what was expected, and the repair.
+
+    The command line prints the message alone, without a traceback, and exits with status 2.
+    """
+
+
+def check_number(
+    parameter: str,
+    value: float | None,
+    least: float,
+    most: float = math.inf,
+    *,
+    above: bool = False,
+) -> None:
+    """See that a number lies where it makes sense; None, for "unset", always does.
+
+    Args:
+        parameter: Its name in a config.
+        value: What it was set to.
+        least: Smallest sensible value.
+        most: Largest sensible value.
+        above: ``least`` itself is too small.
+
+    Raises:
+        InputError: It does not, or is NaN.
+    """
+    if value is None or (least <= value <= most and not (above and value == least)):
+        return
+    expected = f"{'above' if above else 'at least'} {least}"
+    expected += f" and at most {most}" if most < math.inf else ""
+    raise InputError(f"Parameter `{parameter}` should be {expected}. Found {value}; change it.")

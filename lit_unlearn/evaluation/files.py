@@ -1,0 +1,190 @@
+"""``metrics.json`` and ``rows.jsonl``: an evaluation on disk, written whole and read back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.probes import Figure, Row
+from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
+from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.plain_json import json_text
+
+METRICS = "metrics.json"
+ROWS = "rows.jsonl"
+EVALUATION_SCHEMA = 1
+"""Of both files; raised when a key changes its name or meaning."""
+
+
+def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
+    """Write both files; ``metrics.json`` comes last, so that it stands for a whole evaluation.
+
+    Keys of ``metrics.json``: ``schema_version``, ``model``, ``fingerprint``, ``settings``,
+    ``versions``, ``balance`` (a list of figures) and ``suites``, a list of ``suite``, ``settings``,
+    ``seconds``, ``cpu_seconds``, ``rows`` (their number) and ``figures`` with the fields of
+    `Figure`. ``rows.jsonl`` has one line per row: ``suite`` and the fields of `Row`. What is not a
+    finite number is ``null``.
+
+    Args:
+        folder: Made where it is missing.
+        record: What was measured.
+    """
+    lines = [
+        json_text({"suite": name, **asdict(row)}) + "\n"
+        for name, suite in record.suites.items()
+        for row in suite.rows
+    ]
+    write_text(folder / ROWS, "".join(lines))
+    content = {
+        "schema_version": EVALUATION_SCHEMA,
+        "model": record.model,
+        "fingerprint": record.fingerprint,
+        "settings": dict(record.settings),
+        "versions": dict(record.versions),
+        "balance": [asdict(figure) for figure in record.balance],
+        "suites": [_suite_entry(suite) for suite in record.suites.values()],
+    }
+    write_text(folder / METRICS, json_text(content, indent=2) + "\n")
+
+
+def _suite_entry(record: SuiteRecord) -> dict[str, Any]:
+    return {
+        "suite": record.suite,
+        "settings": dict(record.settings),
+        "seconds": record.seconds,
+        "cpu_seconds": record.cpu_seconds,
+        "rows": len(record.rows),
+        "figures": [asdict(figure) for figure in record.figures],
+    }
+
+
+# ---------------------------------------------------------------------------------------- reading
+
+
+def is_evaluation(folder: Path) -> bool:
+    """Whether `write_evaluation` has written there."""
+    return (folder / METRICS).is_file()
+
+
+def model_of(folder: Path) -> str | None:
+    """The model of an evaluation; None where there is none, or its file is damaged."""
+    try:
+        content = json.loads((folder / METRICS).read_text("utf-8"))
+        return str(content["model"])
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return None
+
+
+def read_evaluation(folder: Path) -> EvaluationRecord:
+    """Read what `write_evaluation` wrote.
+
+    Raises:
+        InputError: A file is missing, of another schema version, damaged, or of another evaluation
+            than the other file; the message names it.
+    """
+    content = _read_metrics(folder)
+    rows = _read_rows(folder)
+    try:
+        suites = {e["suite"]: _suite_record(e, rows.get(e["suite"], [])) for e in content["suites"]}
+        record = EvaluationRecord(
+            content["model"],
+            content["fingerprint"],
+            suites,
+            content["settings"],
+            content["versions"],
+            [_figure(entry) for entry in content["balance"]],
+        )
+        _check_counts(folder, content, rows)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{folder / METRICS}: expected the keys that `lit-unlearn evaluate` writes, found a "
+            f"file without or with another {error}; evaluate again"
+        ) from None
+    return record
+
+
+def _read_metrics(folder: Path) -> dict[str, Any]:
+    file = folder / METRICS
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except OSError:
+        raise InputError(
+            f"{folder}: expected the folder of an evaluation, found no {METRICS} in it; "
+            "`lit-unlearn evaluate MODEL --output FOLDER` makes one"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: expected JSON, found: {error}; evaluate again") from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != EVALUATION_SCHEMA:
+        raise InputError(
+            f"{file}: expected schema_version {EVALUATION_SCHEMA}, found {version}; evaluate again "
+            "with this version of lit-unlearn (stored outcomes are used again)"
+        )
+    return dict(content)
+
+
+def _read_rows(folder: Path) -> dict[str, list[Row]]:
+    """The rows of each suite, in the order of the file."""
+    file = folder / ROWS
+    try:
+        lines = file.read_text("utf-8", errors="replace").split("\n")
+    except OSError:
+        raise InputError(
+            f"{folder}: expected {ROWS} beside {METRICS}, found none; evaluate again"
+        ) from None
+    found: dict[str, list[Row]] = {}
+    for number, line in enumerate(lines, start=1):
+        if line:
+            suite, row = _row(f"{file}, line {number}", line)
+            found.setdefault(suite, []).append(row)
+    return found
+
+
+def _row(where: str, line: str) -> tuple[str, Row]:
+    try:
+        content = json.loads(line)
+        suite = content.pop("suite")
+        scores = {name: _number(value) for name, value in content.pop("scores").items()}
+        return suite, Row(scores=scores, **content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{where}: expected a row of an evaluation, found {line[:60]!r} "
+            f"({type(error).__name__}: {error}); evaluate again"
+        ) from None
+
+
+def _check_counts(folder: Path, content: Mapping[str, Any], rows: Mapping[str, list[Row]]) -> None:
+    """The two files belong together: as many rows of each suite as the first one says."""
+    said = {entry["suite"]: entry["rows"] for entry in content["suites"]}
+    found = Counter({name: len(members) for name, members in rows.items()})
+    for name in {**said, **found}:
+        if said.get(name, 0) != found[name]:
+            raise InputError(
+                f"{folder / ROWS}: expected {said.get(name, 0)} rows of suite {name}, as {METRICS} "
+                f"says, found {found[name]}; the two are not of one evaluation, evaluate again"
+            )
+
+
+def _suite_record(entry: Mapping[str, Any], rows: list[Row]) -> SuiteRecord:
+    return SuiteRecord(
+        entry["suite"],
+        entry["settings"],
+        entry["seconds"],
+        entry["cpu_seconds"],
+        rows,
+        [_figure(figure) for figure in entry["figures"]],
+    )
+
+
+def _figure(entry: Mapping[str, Any]) -> Figure:
+    return Figure(**{**entry, "value": _number(entry["value"])})
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

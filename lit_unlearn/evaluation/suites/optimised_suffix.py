@@ -1,0 +1,124 @@
+"""Gcg: does an optimised text after the question bring the forgotten back?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from lit_unlearn.attacks.gcg import Search, printable_tokens, search_suffix
+from lit_unlearn.attacks.inputs import AttackRow, embeddings_of, extended
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.probes import Probe, Subject
+from lit_unlearn.evaluation.suites.optimised_input import OptimisedInput
+from lit_unlearn.models.generation import generate_answers
+from lit_unlearn.types import Example
+
+_GROUP = "gcg"
+
+
+@dataclass
+class Gcg(OptimisedInput):
+    """Recall of the forgotten with an optimised suffix of ordinary text, which anybody could type.
+
+    One suffix is searched on some of the rows by Greedy Coordinate Gradient (Zou et al. 2023, arXiv
+    2307.15043) until the model opens its answers with `opener`, and is tested on the others, as
+    text. The budget given here is for a CPU and small; a low recall shows no more than that this
+    budget did not suffice.
+
+    Args:
+        sources: Rows whose answers should be gone.
+        attack_share: Share of them that the attack is optimised on, above 0 and below 1; the
+            others are probed. Each of its rows costs `search.width` forward passes per step.
+        opener: The target: how a model that complies begins, without anything of the answer. It
+            is taken off a reply before the reply is scored.
+        seed: Seed of the split.
+        max_new_tokens: Longest reply in tokens.
+        batch_size: Rows in one forward pass.
+        start: The suffix to start from; the number of its tokens is that of the suffix found.
+        search: How the suffix is searched.
+    """
+
+    name: ClassVar[str] = "gcg"
+
+    start: str = " !" * 20
+    search: Search = field(default_factory=Search)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._suffixes: dict[str, str] = {}
+
+    def attacks(self) -> dict[str, str]:
+        """See `OptimisedInput.attacks`."""
+        return {_GROUP: f"{self.search.steps} steps of {self.search.width} candidates"}
+
+    def attacked(self, subject: Subject, group: str, probes: Sequence[Probe]) -> list[str]:
+        """See `OptimisedInput.attacked`."""
+        suffix = self.suffix(subject)
+        model: Any = subject.model
+        return generate_answers(
+            model,
+            subject.tokenizer,
+            [
+                subject.encoder.prompt_ids(extended(probe.turns, suffix), plain=probe.plain)
+                for probe in probes
+            ],
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+        )
+
+    def suffix(self, subject: Subject) -> str:
+        """The text found for a model; searched once. `probes` must have been called before."""
+        if subject.fingerprint not in self._suffixes:
+            self._suffixes = {subject.fingerprint: self._search(subject)}
+        return self._suffixes[subject.fingerprint]
+
+    def _search(self, subject: Subject) -> str:
+        encoder, rows = subject.encoder, self.rows_to_fit(subject)
+
+        def survives(ids: Sequence[int]) -> bool:
+            text = inserted_text(encoder, rows[0], ids)
+            return all(
+                encoder.prompt_ids(extended(example.turns, text), plain=example.plain)
+                == row.prompt(ids)
+                for example, row in zip(self._mine, rows, strict=True)
+            )
+
+        size = embeddings_of(subject.model).num_embeddings
+        found = search_suffix(
+            subject.model,
+            rows,
+            start_ids(encoder, self._mine[0], rows[0], self.start),
+            printable_tokens(subject.tokenizer, size),
+            survives,
+            self.search,
+            batch_size=self.batch_size,
+        )
+        return inserted_text(encoder, rows[0], found.ids)
+
+
+def start_ids(encoder: Encoder, example: Example, row: AttackRow, text: str) -> list[int]:
+    """Token ids of a text that stands right after a question.
+
+    Raises:
+        InputError: The text is one token with what stands around it.
+    """
+    whole = encoder.prompt_ids(extended(example.turns, text), plain=example.plain)
+    ids = whole[len(row.before) : len(whole) - len(row.after)]
+    if not ids or whole != row.prompt(ids):
+        raise InputError(
+            "Parameter `start` should be a text whose tokens stand apart from the question's. "
+            f"Found {text!r}; begin it with a space and end it with a letter or sign."
+        )
+    return ids
+
+
+def inserted_text(encoder: Encoder, row: AttackRow, ids: Sequence[int]) -> str:
+    """What token ids read after a question, spaces included."""
+    tokenizer: Any = encoder.tokenizer
+    before, whole = (
+        tokenizer.decode(part, clean_up_tokenization_spaces=False)
+        for part in (list(row.before), [*row.before, *ids])
+    )
+    return str(whole[len(before) :])

@@ -1,0 +1,136 @@
+"""Relearn: how much of the forgotten comes back within a few steps of fine-tuning?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from torch import nn
+
+from lit_unlearn.attacks.relearning import FineTuning, Relearning
+from lit_unlearn.data.sources import Source
+from lit_unlearn.data.unify import load_examples
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.probes import Outcome, Probe, Row, Subject, Suite, SuiteResult, Variant
+from lit_unlearn.evaluation.suites.common import answerable
+from lit_unlearn.evaluation.suites.recovery import (
+    UNATTACKED,
+    attack_probe,
+    attack_result,
+    by_variant,
+    check_whole,
+    split_rows,
+)
+from lit_unlearn.types import EncodedExample, Example, Representation
+
+_FORGET = "forget"
+
+
+@dataclass
+class Relearn(Suite):
+    """The recovery curve: recall of forgotten answers that the relearning rows do not hold.
+
+    A copy of the model is fine-tuned on some of the forget rows; the others are probed after each
+    number of steps. What they recall was hidden, not removed. Rows about the same person or text
+    lie on both sides of the split, as an attacker's would. Step 0, the model itself, is the group
+    `unattacked`; the curve of a set of rows is `<rows>/<step>/recall`. Protocols after Łucki et
+    al. 2024 (arXiv 2409.18025) and Fan et al. 2025 (arXiv 2502.05374).
+
+    Args:
+        sources: Rows whose answers should be gone.
+        attack_share: Share of them that is relearned from, above 0 and below 1; the others are
+            probed.
+        others: Further sets of rows to relearn from, by name, each from the model as it was; they
+            hold nothing of the forgotten, such as `{retain: [...], text: [...]}`.
+        representation: Surface form of `others`: `raw` takes passages as plain text.
+        steps: Numbers of steps after which is probed.
+        fine_tuning: How the copy is fine-tuned.
+        seed: Seed of the split.
+        max_new_tokens: Longest reply in tokens.
+    """
+
+    name: ClassVar[str] = "relearn"
+
+    sources: list[Source] = field(default_factory=lambda: [Source("builtin:forget", split="eval")])
+    attack_share: float = 0.5
+    others: dict[str, list[Source]] = field(default_factory=dict)
+    representation: Representation = "unified"
+    steps: list[int] = field(default_factory=lambda: [5, 10, 20])
+    fine_tuning: FineTuning = field(default_factory=FineTuning)
+    seed: int = 0
+    max_new_tokens: int = 48
+
+    def __post_init__(self) -> None:
+        if not self.steps or min(self.steps) < 1 or _FORGET in self.others:
+            raise InputError(
+                "Parameters of the suite relearn: `steps` should be numbers of at least 1 (step 0 "
+                f"is always probed), `others` without the name {_FORGET!r}. Found {self.steps} and "
+                f"{list(self.others)}."
+            )
+
+    def probes(self, data_root: Path | None) -> list[Probe]:
+        """See `Suite.probes`."""
+        _, held_out = self._split(data_root)
+        return [attack_probe(row, UNATTACKED, self.max_new_tokens) for row in held_out]
+
+    def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:
+        """The subject, and a copy after each number of steps on each set of rows.
+
+        One copy is held at a time; a later step goes on from an earlier one.
+        """
+        check_whole(self.name, subject.model)
+        mine, _ = self._split(data_root)
+        sets = {_FORGET: mine} | {
+            name: load_examples(sources, data_root, self.representation)
+            for name, sources in self.others.items()
+        }
+        running: dict[str, Relearning] = {
+            name: Relearning(subject.model, _encoded(rows, subject), self.fine_tuning)
+            for name, rows in sets.items()
+        }
+        return [
+            Variant("", "", lambda: subject.model),
+            *(
+                Variant(
+                    f"{self.name}/{name}/{step}",
+                    f"{self.fine_tuning} {rows}",
+                    partial(_continued, running, name, step),
+                )
+                for name, rows in sets.items()
+                for step in sorted(self.steps)
+            ),
+        ]
+
+    def score(
+        self,
+        probes: Sequence[Probe],
+        outcomes: Mapping[str, Sequence[Outcome]],
+        reference: Mapping[str, Sequence[Row]] | None = None,
+    ) -> SuiteResult:
+        """See `Suite.score`; the reference is not read."""
+        prefix = f"{self.name}/"
+        named = {name.removeprefix(prefix): found for name, found in outcomes.items()}
+        return attack_result(by_variant(probes, named), {})
+
+    def _split(self, data_root: Path | None) -> tuple[list[Example], list[Example]]:
+        return split_rows(
+            answerable(load_examples(self.sources, data_root), self.name),
+            self.attack_share,
+            self.seed,
+        )
+
+
+def _encoded(rows: Sequence[Example], subject: Subject) -> list[EncodedExample]:
+    encoded = [subject.encoder.encode(row, row.answer) for row in rows]
+    return [row for row in encoded if row is not None]
+
+
+def _continued(running: Mapping[str, Relearning], name: str, step: int) -> nn.Module:
+    """The copy that relearns from one set of rows; those of the others are given up."""
+    for other, relearning in running.items():
+        if other != name:
+            relearning.release()
+    return running[name].at(step)

@@ -1,0 +1,208 @@
+"""Everything teacher-forced about a probe, out of one pass of a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from lit_unlearn.data.collation import tokens
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.branching import branch_logits, can_branch
+from lit_unlearn.evaluation.probes import Forced, Probe
+from lit_unlearn.models.forward import answer_logits, evaluating
+
+_AT_ONCE = 2**24
+"""Logits that are looked at together: 64 MiB in float32."""
+
+
+def token_statistics(logits: Tensor, targets: Tensor) -> Tensor:
+    """What a distribution over the vocabulary says of one token.
+
+    Mean and deviation are those by which Min-K++ normalises a log-probability (Zhang et al. 2024,
+    arXiv 2404.02936, Eq. 3); a token of probability 0 adds nothing to either.
+
+    Args:
+        logits: ``[N, V]``, any number format; the work is done in float32, a part at a time.
+        targets: ``[N]`` int64 token ids.
+
+    Returns:
+        ``[4, N]`` float32: log-probability of the target; 1 where it is the most probable token;
+        expectation of the log-probability under the distribution; its standard deviation. In nats.
+    """
+    size = max(1, _AT_ONCE // logits.shape[-1])
+    parts = zip(logits.split(size), targets.split(size), strict=True)
+    return torch.cat([_statistics(part, wanted) for part, wanted in parts], dim=1)
+
+
+def _statistics(logits: Tensor, targets: Tensor) -> Tensor:
+    log_probs = logits.float().log_softmax(-1)
+    probs = log_probs.exp()
+    finite = log_probs.masked_fill(probs == 0, 0.0)
+    means = torch.linalg.vecdot(probs, finite)
+    variances = torch.linalg.vecdot(probs, (finite - means[:, None]).square_())
+    own = log_probs.gather(1, targets[:, None])[:, 0]
+    hits = log_probs.argmax(-1) == targets
+    return torch.stack([own, hits.float(), means, variances.sqrt()])
+
+
+# ------------------------------------------------------------------------------------------ forcing
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Candidates of one probe that are forced together."""
+
+    probe: int
+    names: tuple[str, ...]
+    prompt: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+
+    def length(self) -> int:
+        """Tokens of the longest sequence."""
+        return len(self.prompt) + max(len(answer) for answer in self.answers)
+
+
+def force(
+    model: nn.Module,
+    encoder: Encoder,
+    probes: Sequence[Probe],
+    batch_size: int = 16,
+    hidden_id: int | None = None,
+) -> list[dict[str, Forced]]:
+    """What a model thinks of every candidate of every probe.
+
+    A prompt with several candidates is computed once and its cache repeated for them. Where the
+    model's cache does not allow it (sliding windows, states), or there is one candidate only, each
+    candidate is run together with its prompt. Token ids are those of `Encoder.encode`, end of turn
+    included. The model is read in evaluation mode and keeps the mode in which it was.
+
+    Args:
+        model: A causal language model.
+        encoder: Encoder with the model's tokenizer; its `on_problem` decides about a prompt that is
+            tokenised differently once an answer follows.
+        probes: Those without candidates get an empty mapping.
+        batch_size: Most candidates in one forward pass; it changes nothing but rounding.
+        hidden_id: As `Subject.hidden_id`; each candidate is run together with its prompt then.
+
+    Returns:
+        For each probe, what was found by the names of its candidates.
+
+    Raises:
+        InputError: An empty candidate, one that is longer than the encoder's `max_length`, or
+            logits that are not numbers. The message names the row.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size: expected at least 1, found {batch_size}")
+    # cutting an answer off would change its figures, so lengths are checked here instead
+    uncut = replace(encoder, max_length=sys.maxsize)
+    shared = hidden_id is None and can_branch(model)
+    pieces = [
+        piece
+        for index, probe in enumerate(probes)
+        for piece in _pieces(index, probe, uncut, encoder.max_length, batch_size if shared else 1)
+    ]
+    found: list[dict[str, Forced]] = [{} for _ in probes]
+    with torch.no_grad(), evaluating(model):
+        for batch in _batches(pieces, batch_size):
+            statistics = _read(model, batch, hidden_id).cpu()
+            for piece, name, part in _parts(batch, statistics):
+                found[piece.probe][name] = _forced(part, probes[piece.probe], name)
+    return [
+        {name: forced[name] for name in probe.candidates}
+        for probe, forced in zip(probes, found, strict=True)
+    ]
+
+
+def _pieces(
+    index: int, probe: Probe, encoder: Encoder, max_length: int, size: int
+) -> Iterator[_Piece]:
+    """The candidates of one probe, at most `size` in a piece."""
+    row = replace(probe.example, turns=probe.turns, plain=probe.plain)
+    prompt: tuple[int, ...] = ()
+    answers: list[tuple[int, ...]] = []
+    for name, text in probe.candidates.items():
+        where = f"Row {probe.probe_id!r}, candidate {name!r}"
+        if not text.strip():
+            raise InputError(f"{where}: expected a text, found {text!r}; leave the candidate out")
+        encoded = encoder.encode(row, text, prefill=probe.prefill)
+        if encoded is None:
+            raise InputError(
+                f"{where}: expected a prompt of at least one token, found none, and the tokenizer "
+                "has no token to begin a text with; give the row a question"
+            )
+        if len(encoded.student_ids) > max_length:
+            raise InputError(
+                f"{where}: expected at most `max_length` = {max_length} tokens, found "
+                f"{len(encoded.student_ids)} ({encoded.student_start} of them prompt); raise it as "
+                "far as the model goes, or leave the row out"
+            )
+        prompt = encoded.student_ids[: encoded.student_start]
+        answers.append(encoded.student_ids[encoded.student_start :])
+    names = tuple(probe.candidates)
+    for start in range(0, len(names), size):
+        part = slice(start, start + size)
+        yield _Piece(index, names[part], prompt, tuple(answers[part]))
+
+
+def _batches(pieces: Sequence[_Piece], batch_size: int) -> Iterator[list[_Piece]]:
+    """Pieces of one kind and of similar length, the longest first."""
+    for alone in (False, True):
+        batch: list[_Piece] = []
+        kind = [piece for piece in pieces if (len(piece.answers) == 1) == alone]
+        for piece in sorted(kind, key=_Piece.length, reverse=True):
+            if sum(len(p.answers) for p in [*batch, piece]) > batch_size:
+                yield batch
+                batch = []
+            batch.append(piece)
+        if batch:
+            yield batch
+
+
+def _read(model: nn.Module, batch: Sequence[_Piece], hidden_id: int | None) -> Tensor:
+    """``[4, N]`` statistics of the tokens of all answers, one after the other."""
+    device = next(model.parameters()).device
+    answers = [answer for piece in batch for answer in piece.answers]
+    targets = torch.tensor([token for answer in answers for token in answer], device=device)
+    if len(answers) == len(batch):
+        sequences = [(*piece.prompt, *piece.answers[0]) for piece in batch]
+        starts = [len(piece.prompt) for piece in batch]
+        read = tokens(sequences, starts, [len(answer) for answer in answers], pad_id=0)
+        if hidden_id is not None:
+            seen = read.attention_mask * (read.input_ids != hidden_id)
+            read = replace(read, attention_mask=seen)
+        return token_statistics(answer_logits(model, read.to(device)), targets)
+    first, rest = branch_logits(
+        model, [piece.prompt for piece in batch], [piece.answers for piece in batch]
+    )
+    is_first = torch.tensor([k == 0 for answer in answers for k in range(len(answer))]).to(device)
+    owner = [row for row, piece in enumerate(batch) for _ in piece.answers]
+    statistics = torch.empty(4, len(targets), device=device)
+    statistics[:, is_first] = token_statistics(first[owner], targets[is_first])
+    if len(rest):
+        statistics[:, ~is_first] = token_statistics(rest, targets[~is_first])
+    return statistics
+
+
+def _parts(batch: Sequence[_Piece], statistics: Tensor) -> Iterator[tuple[_Piece, str, Tensor]]:
+    """The statistics of each candidate."""
+    start = 0
+    for piece in batch:
+        for name, answer in zip(piece.names, piece.answers, strict=True):
+            yield piece, name, statistics[:, start : start + len(answer)]
+            start += len(answer)
+
+
+def _forced(statistics: Tensor, probe: Probe, name: str) -> Forced:
+    if statistics.isnan().any():
+        raise InputError(
+            f"Row {probe.probe_id!r}, candidate {name!r}: expected logits that are numbers, found "
+            "NaN or infinity; the weights are broken, or float16 is too narrow for them (evaluate "
+            "in float32 or bfloat16)"
+        )
+    log_probs, hits, means, deviations = statistics.tolist()
+    return Forced(tuple(log_probs), tuple(hit > 0 for hit in hits), tuple(means), tuple(deviations))

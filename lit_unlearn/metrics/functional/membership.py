@@ -1,0 +1,107 @@
+"""Was a text in the training data? Membership statistics, and MUSE's privacy leakage.
+
+Every statistic is lower for a text that the model knows. With the forget texts as ``lower`` and
+texts never seen as ``higher``, `statistics.auc` of a statistic is 1 where the model still tells
+them apart, and 0.5 where it does not. Log-probabilities are in nats, without the end-of-turn token.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+
+from lit_unlearn.errors import InputError
+from lit_unlearn.metrics.functional.statistics import mean
+
+_LEAST_DEVIATION = 1e-3
+
+
+def loss(log_probs: Sequence[float]) -> float:
+    """Mean negative log-probability (Yeom et al. 2018, arXiv 1709.01604); NaN without tokens."""
+    return -mean(log_probs)
+
+
+def zlib_ratio(log_probs: Sequence[float], text: str) -> float:
+    """Loss / bytes of the text after zlib compression (Carlini et al. 2021, arXiv 2012.07805)."""
+    return loss(log_probs) / len(zlib.compress(text.encode("utf-8")))
+
+
+def min_k(log_probs: Sequence[float], share: float = 0.4) -> float:
+    """Min-K %: mean negative log-probability of the least likely tokens.
+
+    Shi et al. 2023 (arXiv 2310.16789), eq. 1, with the sign turned. MUSE takes 40 %.
+
+    Args:
+        log_probs: Of each token of the text.
+        share: Of the tokens that are averaged, above 0 and at most 1; never less than one token.
+
+    Returns:
+        Nats per token; NaN for a text without tokens.
+
+    Raises:
+        InputError: ``share`` is out of range.
+    """
+    _check_share(share)
+    count = max(1, int(len(log_probs) * share))
+    return -mean(sorted(log_probs)[:count])
+
+
+def min_k_plus_plus(
+    log_probs: Sequence[float],
+    means: Sequence[float],
+    deviations: Sequence[float],
+    share: float = 0.4,
+) -> float:
+    """Min-K %++: `min_k` of log-probabilities that are standardised over the vocabulary.
+
+    Zhang et al. 2024 (arXiv 2404.02936), eq. 2, with the sign turned: ``(log p - m) / s`` with mean
+    and standard deviation of log p under the model's own distribution. Deviations below 0.001
+    count as 0.001.
+
+    Args:
+        log_probs: Of each token of the text.
+        means: Of each position.
+        deviations: Likewise.
+        share: As in `min_k`.
+
+    Raises:
+        InputError: ``share`` is out of range, or the three differ in length.
+    """
+    if not len(log_probs) == len(means) == len(deviations):
+        raise InputError(
+            "Parameters `log_probs`, `means` and `deviations` should have one number per token. "
+            f"Found {len(log_probs)}, {len(means)} and {len(deviations)}."
+        )
+    standardised = [
+        (value - centre) / max(deviation, _LEAST_DEVIATION)
+        for value, centre, deviation in zip(log_probs, means, deviations, strict=True)
+    ]
+    return min_k(standardised, share)
+
+
+def reference_difference(own_loss: float, reference_loss: float) -> float:
+    """Loss minus that of a model which has not seen the text (Carlini et al. 2021)."""
+    return own_loss - reference_loss
+
+
+def priv_leak(auc: float, retain_auc: float) -> float:
+    """MUSE's privacy leakage in percent (Shi et al. 2024, arXiv 2407.06460, section 3.1).
+
+    ``100 * ((1 - auc) - (1 - retain_auc)) / (1 - retain_auc)``. 0 is best; near -100 the forget
+    texts are still told from unseen ones, above 0 they stand out by being too unlikely.
+
+    Args:
+        auc: Of the model; 1 where the forget texts look like training data. MUSE's own code counts
+            the other way, which is why 1 - auc stands in the formula.
+        retain_auc: The same of a model that never saw the forget texts.
+
+    Returns:
+        Percent; NaN where ``retain_auc`` is 1.
+    """
+    return 100 * (retain_auc - auc) / (1 - retain_auc) if retain_auc != 1 else math.nan
+
+
+def _check_share(share: float) -> None:
+    if not 0 < share <= 1:
+        raise InputError(f"Parameter `share` should be above 0 and at most 1. Found {share}.")

@@ -1,0 +1,296 @@
+"""Uncertainty and significance of figures: pure functions of sequences of numbers.
+
+Whatever is drawn at random is drawn from the seed alone, and from the sorted values, so that the
+order of the rows changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from lit_unlearn.errors import InputError
+from lit_unlearn.metrics.functional.resampling import (
+    Array,
+    portions,
+    resampled_counts,
+    resampled_means,
+)
+
+LEVEL = 0.95
+RESAMPLES = 2000
+
+_EXACT_UP_TO = 12  # pairs that differ: 2 ** 12 sign patterns
+
+
+class Interval(NamedTuple):
+    """Both ends of a confidence interval."""
+
+    low: float
+    high: float
+
+
+class KolmogorovSmirnov(NamedTuple):
+    """Outcome of a two-sample Kolmogorov-Smirnov test."""
+
+    distance: float
+    """Largest gap between the two distribution functions, 0 to 1."""
+    p_value: float
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean, exactly rounded (the order changes nothing); NaN without values."""
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def harmonic_mean(values: Sequence[float]) -> float:
+    """Harmonic mean of numbers of at least 0; 0 where one of them is 0, NaN where one is NaN.
+
+    Raises:
+        InputError: No value, or one below 0.
+    """
+    _check_some("values", values)
+    if any(value < 0 for value in values):
+        raise InputError(
+            f"Parameter `values` should hold numbers of at least 0. Found {min(values)}; a "
+            "harmonic mean is defined for shares and rates."
+        )
+    if any(math.isnan(value) for value in values):
+        return math.nan
+    return float(_harmonic(np.asarray(values, dtype=np.float64)[:, None])[0])
+
+
+# ------------------------------------------------------------------------------------- intervals
+
+
+def bootstrap_mean(
+    values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
+) -> Interval:
+    """Percentile bootstrap interval of a mean (Efron and Tibshirani 1993, section 13.3).
+
+    Args:
+        values: One score per row, at least one row. Of rows that are all alike the interval is a
+            point; for shares of yes and no see `clopper_pearson`.
+        seed: Of the resampling.
+        resamples: How often the rows are drawn anew.
+        level: Share of resampled means inside the interval.
+
+    Raises:
+        InputError: No value.
+    """
+    _check_some("values", values)
+    rng = np.random.default_rng(seed)
+    means = resampled_means(np.asarray([sorted(values)], dtype=np.float64), rng, resamples)[0]
+    return _percentiles(means, level)
+
+
+def bootstrap_harmonic_mean(
+    groups: Sequence[Sequence[Sequence[float]]],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> Interval:
+    """Percentile bootstrap interval of the harmonic mean of several groups' mean scores.
+
+    Rows are drawn anew within each group, and all scores of a row are drawn together, since they
+    come from one question (TOFU's model utility: three groups of three scores).
+
+    Args:
+        groups: For each group its rows, for each row its scores; all rows of a group have the same
+            number of scores.
+        seed: Of the resampling.
+        resamples: How often the rows are drawn anew.
+        level: Share of resampled values inside the interval.
+
+    Raises:
+        InputError: No group, or a group without rows.
+    """
+    _check_some("groups", groups)
+    rng = np.random.default_rng(seed)
+    means: list[Array] = []
+    for rows in groups:
+        _check_some("groups", rows)
+        scores = np.asarray(sorted(map(tuple, rows)), dtype=np.float64).T
+        means.append(resampled_means(scores, rng, resamples))
+    return _percentiles(_harmonic(np.concatenate(means)), level)
+
+
+def clopper_pearson(successes: int, count: int, *, level: float = LEVEL) -> Interval:
+    """Exact interval of a share (Clopper and Pearson 1934).
+
+    It does not shrink to a point at 0 of n or n of n: there its ends are ``(a / 2) ** (1 / n)``
+    away from n of n, with a = 1 - level.
+
+    Raises:
+        InputError: ``count`` is below 1, or ``successes`` lies outside 0 to ``count``.
+    """
+    if not 0 <= successes <= count or count < 1:
+        raise InputError(
+            "Parameters `successes` and `count` should be 0 to `count`, and at least 1. Found "
+            f"{successes} of {count}."
+        )
+    found = stats.binomtest(successes, count).proportion_ci(level, method="exact")
+    return Interval(float(found.low), float(found.high))
+
+
+def clopper_pearson_upper(successes: int, count: int, *, level: float = LEVEL) -> float:
+    """One-sided upper bound of a share: the true one is below it with confidence ``level``.
+
+    With 0 of n it is ``1 - (1 - level) ** (1 / n)``. Raises as `clopper_pearson`.
+    """
+    return clopper_pearson(successes, count, level=2 * level - 1).high
+
+
+# ------------------------------------------------------------------------------- AUC and KS
+
+
+def auc(lower: Sequence[float], higher: Sequence[float]) -> float:
+    """Chance that a value of ``higher`` exceeds one of ``lower``, ties counting half.
+
+    The area under the ROC curve, which is the Mann-Whitney statistic / (n * m).
+
+    Raises:
+        InputError: One side has no value.
+    """
+    _check_some("lower", lower)
+    _check_some("higher", higher)
+    ranks = stats.rankdata([*higher, *lower])[: len(higher)]
+    smallest = len(higher) * (len(higher) + 1) / 2
+    return (math.fsum(ranks) - smallest) / (len(lower) * len(higher))
+
+
+def bootstrap_auc(
+    lower: Sequence[float],
+    higher: Sequence[float],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> Interval:
+    """Percentile bootstrap interval of `auc`; both sides are drawn anew, each by itself.
+
+    Raises:
+        InputError: One side has no value.
+    """
+    _check_some("lower", lower)
+    _check_some("higher", higher)
+    rng = np.random.default_rng(seed)
+    distinct, codes = np.unique(
+        np.asarray([*sorted(lower), *sorted(higher)], dtype=np.float64), return_inverse=True
+    )
+    sides = codes[: len(lower)], codes[len(lower) :]
+    found: list[Array] = []
+    for count in portions(resamples, len(codes) + 2 * len(distinct)):
+        below, above = (resampled_counts(side, len(distinct), rng, count) for side in sides)
+        beaten = np.cumsum(below, axis=1) - below / 2
+        found.append((above * beaten).sum(axis=1) / (len(lower) * len(higher)))
+    return _percentiles(np.concatenate(found), level)
+
+
+def two_sample_ks(first: Sequence[float], second: Sequence[float]) -> KolmogorovSmirnov:
+    """Two-sided Kolmogorov-Smirnov test (scipy): do two samples come from one distribution?
+
+    Raises:
+        InputError: A sample has no value.
+    """
+    _check_some("first", first)
+    _check_some("second", second)
+    result = stats.ks_2samp(first, second)
+    return KolmogorovSmirnov(float(result.statistic), float(result.pvalue))
+
+
+# ------------------------------------------------------------------------------- paired tests
+
+
+def sign_flip_test(
+    first: Sequence[float], second: Sequence[float], *, seed: int = 0, resamples: int = 10_000
+) -> float:
+    """Paired permutation test: p-value of the mean difference under exchanged labels, two-sided.
+
+    Under the null hypothesis every row's difference is as likely with the other sign. With up to
+    12 rows that differ all sign patterns are tried and p is exact; with more, ``resamples`` random
+    ones, and p = (1 + those at least as extreme) / (1 + resamples) (Phipson and Smyth 2010).
+
+    Args:
+        first: One score per row.
+        second: The same rows, of the other model.
+        seed: Of the random signs.
+        resamples: Number of random sign patterns.
+
+    Raises:
+        InputError: The two differ in length, are empty, or differ by no finite number.
+    """
+    _check_paired(first, second)
+    differences = np.sort([a - b for a, b in zip(first, second, strict=True) if a != b])
+    if not np.isfinite(differences).all():
+        raise InputError(
+            "Parameters `first` and `second` should hold finite scores. Found "
+            f"{np.sum(~np.isfinite(differences))} differences that are not; leave those rows out."
+        )
+    if not len(differences):
+        return 1.0
+    observed = abs(math.fsum(differences)) * (1 - 1e-12)
+    if len(differences) <= _EXACT_UP_TO:
+        patterns = np.indices((2,) * len(differences)).reshape(len(differences), -1).T
+        return float(np.mean(_flipped(differences, patterns) >= observed))
+    rng = np.random.default_rng(seed)
+    extreme = 0
+    for count in portions(resamples, len(differences)):
+        patterns = rng.integers(0, 2, (count, len(differences)))
+        extreme += int(np.sum(_flipped(differences, patterns) >= observed))
+    return (1 + extreme) / (1 + resamples)
+
+
+def mcnemar_exact(first: Sequence[bool], second: Sequence[bool]) -> float:
+    """Exact McNemar test on paired yes-no scores: two-sided p-value (McNemar 1947).
+
+    Of the rows on which the two differ, half should favour either under the null hypothesis:
+    a binomial test. 1 where they never differ.
+
+    Raises:
+        InputError: The two differ in length, or are empty.
+    """
+    _check_paired(first, second)
+    pairs = list(zip(first, second, strict=True))
+    only_first = sum(a and not b for a, b in pairs)
+    only_second = sum(b and not a for a, b in pairs)
+    if only_first + only_second == 0:
+        return 1.0
+    return float(stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
+
+
+# ---------------------------------------------------------------------------------------- parts
+
+
+def _check_some(name: str, values: Sequence[object]) -> None:
+    if len(values) == 0:
+        raise InputError(f"Parameter `{name}` should hold at least one row. Found none.")
+
+
+def _check_paired(first: Sequence[object], second: Sequence[object]) -> None:
+    if len(first) != len(second) or not first:
+        raise InputError(
+            "Parameters `first` and `second` should be scores of the same rows. Found "
+            f"{len(first)} and {len(second)} of them."
+        )
+
+
+def _harmonic(means: Array) -> Array:
+    """``[R]`` harmonic means over the first axis of ``[S, R]``; 0 where one mean is 0."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(len(means) / np.sum(1 / means, axis=0), dtype=np.float64)
+
+
+def _flipped(differences: Array, patterns: NDArray[np.int64]) -> Array:
+    return np.asarray(np.abs((1 - 2 * patterns) @ differences), dtype=np.float64)
+
+
+def _percentiles(values: Array, level: float) -> Interval:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))

@@ -1,0 +1,1 @@
+"""Runs over seeds and grids, each in a process and a folder of its own."""

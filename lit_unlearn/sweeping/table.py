@@ -1,0 +1,150 @@
+"""The runs of a sweep in one table: settings, and the figures that each run has written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lit_unlearn.sweeping.jobs import EVALUATION, Failure, Job
+from lit_unlearn.utils.files import write_text
+
+SUMMARY = "summary.json"
+METRICS = "metrics.json"
+SWEEP_SCHEMA = 1
+"""Of ``sweep.json``; raised when a key changes its name or meaning."""
+BALANCE = f"{EVALUATION}/balance"
+_SHOWN = "rouge_l"
+"""The figure of each objective on the terminal; the files have all."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one run."""
+
+    name: str
+    folder: Path
+    settings: Mapping[str, str]
+    """Key -> value, as it was given."""
+    figures: Mapping[str, float | None]
+    """``objective/figure`` after training, ``objective/prefilled/figure``, ``seconds``; of an
+    evaluation ``evaluation/suite/figure``, and ``evaluation/balance`` with its parts."""
+    error: str = ""
+
+
+def outcomes(
+    jobs: Sequence[Job], settings: Mapping[str, Mapping[str, str]], failures: Sequence[Failure]
+) -> list[Outcome]:
+    """Read what the runs have written; a failed one has no figures."""
+    reasons = {failure.job.name: failure.reason for failure in failures}
+    return [
+        Outcome(
+            job.name,
+            job.folder,
+            settings[job.name],
+            {} if job.name in reasons else figures(job.folder),
+            reasons.get(job.name, ""),
+        )
+        for job in jobs
+    ]
+
+
+def figures(folder: Path) -> dict[str, float | None]:
+    """The figures of a run: of its ``summary.json``, and of an evaluation where there is one."""
+    found = dict(_summary_figures(_read(folder / SUMMARY)))
+    return found | evaluation_figures(folder / EVALUATION)
+
+
+def evaluation_figures(folder: Path) -> dict[str, float | None]:
+    """The figures of an evaluation by suite; empty where the folder holds none."""
+    content = _read(folder / METRICS)
+    found = {f"{EVALUATION}/{figure['name']}": figure["value"] for figure in content["balance"]}
+    for suite in content["suites"]:
+        for figure in suite["figures"]:
+            found[f"{EVALUATION}/{suite['suite']}/{figure['name']}"] = figure["value"]
+    return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {"run": {}, "objectives": [], "balance": [], "suites": []}
+    try:
+        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        from lit_unlearn.errors import InputError
+
+        raise InputError(
+            f"{file}: expected JSON, found: {error}; remove the file and start the command again"
+        ) from None
+    return content
+
+
+def _summary_figures(content: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
+    for entry in content["objectives"]:
+        prefix = entry["objective"] + ("/prefilled" if entry["prefilled"] else "")
+        for key, value in (entry["after"] or {}).items():
+            if isinstance(value, int | float | None):
+                yield f"{prefix}/{key}", value
+    if "seconds" in content["run"]:
+        yield "seconds", content["run"]["seconds"]
+
+
+# ----------------------------------------------------------------------------------------- writing
+
+
+def write_outcomes(folder: Path, found: Sequence[Outcome]) -> None:
+    """Write ``sweep.json`` and ``sweep.csv``, the latter with a line for each run."""
+    entries = [
+        {
+            "name": outcome.name,
+            "folder": str(outcome.folder),
+            "settings": dict(outcome.settings),
+            "error": outcome.error or None,
+            "figures": dict(outcome.figures),
+        }
+        for outcome in found
+    ]
+    content = {"schema_version": SWEEP_SCHEMA, "runs": entries}
+    write_text(folder / "sweep.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    keys = list(dict.fromkeys(key for outcome in found for key in outcome.settings))
+    names = list(dict.fromkeys(name for outcome in found for name in outcome.figures))
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(["name", *keys, "error", *names])
+    for outcome in found:
+        values = [outcome.settings.get(key, "") for key in keys]
+        measured = [outcome.figures.get(name) for name in names]
+        writer.writerow([outcome.name, *values, outcome.error, *measured])
+    write_text(folder / "sweep.csv", lines.getvalue())
+
+
+def show(console: Console, found: Sequence[Outcome], folder: Path) -> None:
+    """Print a table with a few figures, and where all of them are."""
+    names = list(dict.fromkeys(name for outcome in found for name in outcome.figures))
+    chosen = [name for name in names if name == BALANCE or _is_shown(name)]
+    table = Table(title="ROUGE-L after training", title_justify="left")
+    table.add_column("run", no_wrap=True)
+    for name in chosen:
+        table.add_column(name.removeprefix(f"{EVALUATION}/").removesuffix(f"/{_SHOWN}"))
+    for outcome in found:
+        cells = [_cell(outcome.figures.get(name)) for name in chosen]
+        table.add_row(outcome.name, *(["failed"] if outcome.error else cells))
+    console.print(table, markup=False)
+    text = f"All figures: {folder / 'sweep.csv'}, {folder / 'sweep.json'}"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _is_shown(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) == 2 and parts[0] != EVALUATION and parts[1] == _SHOWN
+
+
+def _cell(value: float | None) -> str:
+    return "\u2013" if value is None else f"{value:.3f}"

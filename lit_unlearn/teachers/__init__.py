@@ -1,0 +1,1 @@
+"""Teachers: where target logits come from."""

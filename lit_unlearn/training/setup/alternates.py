@@ -1,0 +1,128 @@
+"""Alternate answers: for each row a wrong answer that sounds right, made up by the start model.
+
+For alternate preference optimisation (AltPO, Mekala et al. 2024, arXiv 2409.13474): the made-up
+answer is preferred to the gold one. The model is shown question and gold answer and asked to change
+the facts. It is asked greedily first, then with sampling wherever its answer will not do.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.distributed.ranks import share, world_size
+from lit_unlearn.errors import InputError
+from lit_unlearn.metrics.functional.scores import is_correct, is_refusal
+from lit_unlearn.models.generation import generate_replies
+from lit_unlearn.models.sampling import Sampling
+from lit_unlearn.types import Example, Turn
+from lit_unlearn.utils.progress import Stage
+
+log = logging.getLogger(__name__)
+
+SAMPLED = 8
+"""Attempts with sampling after the greedy one."""
+_REQUEST = (
+    "Question: {question}\nTrue answer: {answer}\n\n"
+    "Make up a false answer to this question. It must sound as believable as the true answer and "
+    "be about as long, but every name, place, date, number and fact that the true answer gives "
+    "must be replaced by another one. Reply with the false answer only."
+)
+_STOPS = ("\n\n", "\nQuestion:", "\nTrue answer:")
+_LABEL = re.compile(r"^\s*(?:\w+\s+)?answer\s*:\s*", re.IGNORECASE)
+_WORD = re.compile(r"\w+")
+
+
+def request(example: Example) -> str:
+    """What the model is asked for a row."""
+    return _REQUEST.format(question=example.question, answer=example.answer)
+
+
+def is_alternate(text: str, example: Example) -> bool:
+    """Whether a text answers a row otherwise than the gold answer does.
+
+    It must have a word that the gold answer has not (a part of the gold answer will not do), must
+    not contain the gold answer or an accepted spelling of it, and must not decline. Whether it is
+    plausible, or a paraphrase, is not checked.
+    """
+    new = set(_WORD.findall(text.casefold())) - set(_WORD.findall(example.answer.casefold()))
+    gold = [answer for answer in (example.answer, *example.accepted) if answer.strip()]
+    return bool(new) and not (gold and is_correct(text, gold)) and not is_refusal(text)
+
+
+def alternate_answers(
+    name: str,
+    examples: Sequence[Example],
+    refusals: Sequence[str],
+    model: Any,
+    encoder: Encoder,
+    max_new_tokens: int,
+    stage: Stage,
+) -> list[str]:
+    """An alternate answer for every row.
+
+    A row for which no attempt gives one gets a refusal, and a warning counts such rows.
+
+    Args:
+        name: The objective, for messages.
+        examples: Its rows.
+        refusals: Taken in turn, by the number of the row.
+        model: The start model.
+        encoder: Encoder with its tokenizer.
+        max_new_tokens: Longest answer, in tokens.
+        stage: Takes the rows as they are asked.
+
+    Raises:
+        InputError: A row without question or answer.
+    """
+    for example in examples:
+        _check(name, example)
+    prompts = [encoder.prompt_ids([Turn("user", request(example))]) for example in examples]
+    found: dict[int, str] = {}
+    for attempt in range(1 + SAMPLED):
+        open_rows = [index for index in range(len(examples)) if index not in found]
+        if not open_rows:
+            break
+        if attempt:
+            stage.more(len(open_rows))
+        replies = share(
+            [prompts[index] for index in open_rows],
+            partial(
+                generate_replies,
+                model,
+                encoder.tokenizer,
+                max_new_tokens=max_new_tokens,
+                sampling=Sampling(seed=attempt) if attempt else None,
+                stops=_STOPS,
+                progress=stage.counter(len(open_rows), world_size()),
+            ),
+            model,
+        )
+        for index, (reply,) in zip(open_rows, replies, strict=True):
+            text = _LABEL.sub("", reply).strip()
+            if is_alternate(text, examples[index]):
+                found[index] = text
+    missing = [index for index in range(len(examples)) if index not in found]
+    if missing:
+        log.warning(
+            "data.objectives.%s.answer: alternate: %d of %d rows got a refusal, since none of %d "
+            "attempts gave another answer than the gold one: %s.",
+            *(name, len(missing), len(examples), 1 + SAMPLED),
+            ", ".join(examples[index].example_id for index in missing[:5])
+            + (", ..." if len(missing) > 5 else ""),
+        )
+    return [found.get(i, refusals[i % len(refusals)]) for i in range(len(examples))]
+
+
+def _check(name: str, example: Example) -> None:
+    if example.plain or not example.answer.strip():
+        raise InputError(
+            f"Parameter `data.objectives.{name}.answer` is `alternate`, which needs questions with "
+            f"gold answers. Found row {example.example_id!r}, which is "
+            + ("a plain passage" if example.plain else "without an answer")
+            + "; use `data.representation: unified`, other rows, or another `answer`."
+        )

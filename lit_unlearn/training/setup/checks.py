@@ -1,0 +1,86 @@
+"""What is checked before anything costs time: names of objectives, and the trainer's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from lit_unlearn.errors import InputError
+
+
+def check_objectives(names: Iterable[str]) -> None:
+    """See that there are objectives, under names that parts of a model can have.
+
+    Raises:
+        InputError: There is none, or a name that none can have.
+    """
+    found = list(names)
+    if not found:
+        raise InputError(
+            "Parameter `model.objectives` should name at least one objective. Found none."
+        )
+    for name in found:
+        if not name or "." in name or hasattr(nn.ModuleDict, name):
+            raise InputError(
+                "Parameter `model.objectives` should have names without a dot that no part of a "
+                f"model has already. Found {name!r}; give the objective another name."
+            )
+
+
+def check_names(objectives: Iterable[str], data: Iterable[str]) -> None:
+    """Compare the names of `model.objectives` and `data.objectives`.
+
+    Raises:
+        InputError: One side has a name that the other has not.
+    """
+    losses, rows = set(objectives), set(data)
+    if losses == rows:
+        return
+    missing = [
+        f"`model.objectives.{n}` has no `data.objectives.{n}`" for n in sorted(losses - rows)
+    ]
+    missing += [
+        f"`data.objectives.{n}` has no `model.objectives.{n}`" for n in sorted(rows - losses)
+    ]
+    raise InputError(
+        "Every objective should have both data and a loss of the same name. Found: "
+        + "; ".join(missing)
+        + ". Add what is missing, or remove an objective with null."
+    )
+
+
+def check_trainer(precision: str, max_steps: int, dtype: str = "float32") -> None:
+    """See that training can run as the trainer is set.
+
+    Args:
+        precision: `trainer.precision`, as Lightning took it.
+        max_steps: Optimizer steps.
+        dtype: `model.student.dtype`.
+
+    Raises:
+        InputError: It cannot.
+    """
+    if precision == "16-mixed":
+        raise InputError(
+            "Parameter `trainer.precision` should not be 16-mixed: gradients of objectives "
+            "would be compared and clipped before they are unscaled. Use bf16-mixed."
+        )
+    if precision in ("16-true", "transformer-engine-float16") or dtype == "float16":
+        name = "model.student.dtype" if dtype == "float16" else "trainer.precision"
+        raise InputError(
+            f"Parameter `{name}` should not train in float16, found "
+            f"{dtype if dtype == 'float16' else precision}: without a loss scale, gradients below "
+            "6e-8 become zero. Use bfloat16."
+        )
+    if precision in ("16-true", "bf16-true"):
+        raise InputError(
+            f"Parameter `trainer.precision` should not be {precision}: the number format of the "
+            "weights is `model.student.dtype`. Set that to bfloat16, or use bf16-mixed."
+        )
+    if max_steps < 1:
+        raise InputError(
+            "Parameter `trainer.max_steps` should be the number of optimizer steps. Found "
+            f"{max_steps}; set for example --trainer.max_steps 60 (epochs differ between "
+            "objectives, so steps count)."
+        )

@@ -1,0 +1,219 @@
+"""The teacher gate: does the teacher do what it shall teach? Measured before training.
+
+The method is only as good as its teacher. On a sample of every objective the teacher, under its
+context, must decline what is to be forgotten, answer what is to be kept, and decline also after
+prefills. A teacher that declines half the time teaches nothing visible.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from rich.table import Table
+
+from lit_unlearn.data.collation import collate
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.data.objective_data import ObjectiveData
+from lit_unlearn.distributed.ranks import device_of, share
+from lit_unlearn.errors import InputError, check_number
+from lit_unlearn.metrics.functional.scores import is_refusal
+from lit_unlearn.teachers.teacher import Teacher
+from lit_unlearn.training.setup.teacher_replies import teacher_replies
+from lit_unlearn.training.setup.views import RowView
+from lit_unlearn.types import EncodedExample, Example
+from lit_unlearn.utils.progress import Stage
+
+Duty = Literal["declines", "answers", "recovers"]
+
+PASSES = 2
+"""How often `measure` reads each row: it lets the teacher speak, and looks at the first token."""
+
+
+@dataclass
+class Gate:
+    """What the teacher must achieve before training starts.
+
+    Args:
+        action: `error` stops the run below a threshold, `warn` only says so, `off` measures
+            nothing (an adaptive context then takes its strongest step).
+        sample: Rows of each objective that are tried, evenly spread.
+        declines: Least share of forgotten rows that the teacher declines.
+        answers: Least share of the other rows that it does not decline.
+        recovers: Least share of prefilled rows that it declines after the prefill. Where it
+            complies, training falls back to the teacher without the prefill.
+        first_token: Least mean probability that the teacher gives to the first token of a refusal
+            that it is to teach. A teacher that just declines when it speaks greedily still teaches
+            a first token that is hardly likelier than an answer's.
+        max_new_tokens: Longest generation of the teacher in this test.
+    """
+
+    action: Literal["error", "warn", "off"] = "error"
+    sample: int = 12
+    declines: float = 0.9
+    answers: float = 0.9
+    recovers: float = 0.7
+    first_token: float = 0.85
+    max_new_tokens: int = 24
+
+    def __post_init__(self) -> None:
+        for name in ("declines", "answers", "recovers", "first_token"):
+            check_number(f"model.gate.{name}", getattr(self, name), 0, 1)
+        check_number("model.gate.sample", self.sample, 1)
+        check_number("model.gate.max_new_tokens", self.max_new_tokens, 1)
+
+    def threshold(self, duty: Duty) -> float:
+        """The least share for a duty."""
+        return {"declines": self.declines, "answers": self.answers, "recovers": self.recovers}[duty]
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """One measurement of the teacher."""
+
+    objective: str
+    context: str
+    duty: Duty
+    rows: int
+    share: float
+    """Share of rows in which the duty was fulfilled, 0 to 1."""
+    threshold: float
+    first_token_mean: float | None
+    """Mean probability of the first token of the row's target answer; None without one."""
+    first_token_lowest: float | None
+    first_token_threshold: float = 0.0
+    """Least mean; 0 where there is no refusal to teach, and after prefills (see `recovers`)."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the share, and the mean probability where it counts, reach their thresholds."""
+        mean = self.first_token_mean
+        likely = mean is None or mean >= self.first_token_threshold
+        return likely and self.share >= self.threshold
+
+    def as_dict(self) -> dict[str, Any]:
+        """For summary files."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def measure(
+    name: str,
+    views: Sequence[RowView],
+    data: ObjectiveData,
+    teacher: Teacher,
+    encoder: Encoder,
+    gate: Gate,
+    described: str,
+    stage: Stage,
+) -> GateRow:
+    """Try the teacher on some rows of an objective under one context.
+
+    Args:
+        name: The objective.
+        views: Rows as the teacher sees them; with prefills where the objective has some.
+        data: The objective's data settings.
+        teacher: The attached teacher.
+        encoder: Encoder of the run.
+        gate: Sample size and thresholds.
+        described: The context in a few words.
+        stage: Takes `PASSES` times the number of rows, as they are done.
+    """
+    duty: Duty = "answers" if data.expect == "answer" else "declines"
+    if data.expect == "decline" and data.prefills is not None:
+        duty = "recovers"
+    prompts = [
+        encoder.prompt_ids(v.teacher_turns, plain=v.example.plain, prefill=v.prefill) for v in views
+    ]
+    replies = teacher_replies(teacher, prompts, encoder, gate.max_new_tokens, stage)
+    refused = [is_refusal(reply) for reply in replies]
+    fulfilled = [not r for r in refused] if duty == "answers" else refused
+    first = _first_token_probabilities(views, teacher, encoder)
+    stage.add(len(views))
+    teaches_refusal = duty == "declines" and data.answer == "refusal"
+    return GateRow(
+        objective=name,
+        context=described,
+        duty=duty,
+        rows=len(views),
+        share=sum(fulfilled) / len(fulfilled),
+        threshold=gate.threshold(duty),
+        first_token_mean=sum(first) / len(first) if first else None,
+        first_token_lowest=min(first) if first else None,
+        first_token_threshold=gate.first_token if teaches_refusal else 0.0,
+    )
+
+
+def _first_token_probabilities(
+    views: Sequence[RowView], teacher: Teacher, encoder: Encoder
+) -> list[float]:
+    rows = [view.encode(encoder) for view in views if view.answer]
+    encoded = [row for row in rows if row is not None and row.target_count]
+
+    def read(own: Sequence[EncodedExample]) -> list[float]:
+        probabilities: list[float] = []
+        for start in range(0, len(own), 8):
+            batch = collate([[row] for row in own[start : start + 8]], 0).first_positions(1)
+            if batch.target_ids is None:
+                raise ValueError("A row that is read for its first answer token should have one.")
+            logits = teacher.logits(batch.teacher.to(device_of(teacher.model()))).cpu()
+            chosen = torch.softmax(logits, -1).gather(-1, batch.target_ids[:, None])
+            probabilities += chosen.squeeze(-1).tolist()
+        return probabilities
+
+    return share(encoded, read, *teacher.models())
+
+
+def gate_table(rows: Sequence[GateRow]) -> Table:
+    """The gate's findings for the terminal."""
+    table = Table(
+        title="Teacher gate",
+        title_justify="left",
+        caption="first token: mean and lowest probability of the first token of the answer",
+        caption_justify="left",
+    )
+    table.add_column("objective", no_wrap=True)
+    table.add_column("context")
+    for heading in ("teacher", "at least", "first token", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        first = "-"
+        if row.first_token_mean is not None and row.first_token_lowest is not None:
+            first = f"{row.first_token_mean:.2f} / {row.first_token_lowest:.2f}"
+        table.add_row(
+            row.objective,
+            row.context,
+            f"{row.duty} {row.share:.0%} of {row.rows}",
+            f"{row.threshold:.0%}"
+            + (f", {row.first_token_threshold:.2f}" if row.first_token_threshold else ""),
+            first,
+            "[green]pass[/]" if row.passed else "[red]fail[/]",
+        )
+    return table
+
+
+def gate_error(rows: Sequence[GateRow]) -> InputError | None:
+    """The error that stops the run, or None where all thresholds are reached."""
+    failed = [row for row in rows if not row.passed]
+    if not failed:
+        return None
+    listed = "; ".join(
+        f"{r.objective}: {r.duty} {r.share:.0%} of {r.rows} rows (at least {r.threshold:.0%}, "
+        f"`model.gate.{r.duty}`), first token of the answer {_mean(r)} likely (at least "
+        f"{r.first_token_threshold:.0%}, `model.gate.first_token`), under context {r.context}"
+        for r in failed
+    )
+    return InputError(
+        f"The teacher does not do what it shall teach. Found {listed}. Give it a stronger context "
+        "(`data.objectives.NAME.context: Adaptive`, more demonstrations, or Echo), lower the "
+        "threshold, or set `model.gate.action` to warn."
+    )
+
+
+def _mean(row: GateRow) -> str:
+    return "-" if row.first_token_mean is None else f"{row.first_token_mean:.0%}"
+
+
+def sample(examples: Sequence[Example], count: int) -> list[int]:
+    """Indices of up to ``count`` rows, evenly spread."""
+    count = min(count, len(examples))
+    return [index * len(examples) // count for index in range(count)]

@@ -1,0 +1,125 @@
+"""One row as teacher and student will see it, before it becomes token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lit_unlearn.data.contexts import Context, ContextRow, NoContext, declined_questions
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.data.objective_data import ObjectiveData
+from lit_unlearn.data.prefills import read_refusals
+from lit_unlearn.errors import InputError
+from lit_unlearn.types import EncodedExample, Example, Turn
+
+
+@dataclass(frozen=True)
+class RowView:
+    """A row with its answer, its prefill and the teacher's conversation."""
+
+    example: Example
+    answer: str | None
+    prefill: str
+    teacher_turns: tuple[Turn, ...]
+    unprefilled_turns: tuple[Turn, ...]
+    """The teacher's conversation for the version of the row without the prefill."""
+
+    def encode(self, encoder: Encoder) -> EncodedExample | None:
+        """Token ids; None for a row that the encoder left out and counted."""
+        return encoder.encode(
+            self.example,
+            self.answer,
+            teacher_turns=self.teacher_turns,
+            prefill=self.prefill,
+            unprefilled_turns=self.unprefilled_turns,
+        )
+
+
+@dataclass(frozen=True)
+class Material:
+    """What contexts may draw from: all objectives' rows, with what is expected of them."""
+
+    objectives: Mapping[str, ObjectiveData]
+    examples: Mapping[str, Sequence[Example]]
+
+    def declined(self) -> list[str]:
+        """Questions of all forgotten rows."""
+        return declined_questions(
+            [
+                e
+                for n, d in self.objectives.items()
+                if d.expect == "decline"
+                for e in self.examples[n]
+            ]
+        )
+
+    def answered(self, name: str | None) -> list[tuple[str, str]]:
+        """Questions and gold answers of an objective that expects answers.
+
+        Raises:
+            InputError: No such objective, or one whose rows are to be forgotten.
+        """
+        if name is None:
+            return []
+        data = self.objectives.get(name)
+        if data is None or data.expect != "answer":
+            usable = [n for n, d in self.objectives.items() if d.expect == "answer"]
+            raise InputError(
+                f"Parameter `answered_from` of a context should name an objective that expects "
+                f"answers ({', '.join(usable) or 'there is none'}). Found {name!r}."
+            )
+        rows = self.examples[name]
+        return [(e.question, e.answer) for e in rows if e.answer and e.question.strip()]
+
+
+def views(
+    name: str,
+    indices: Sequence[int],
+    context: Context | None,
+    material: Material,
+    answers: Sequence[str | None],
+    *,
+    all_prefills: bool,
+) -> list[list[RowView]]:
+    """Rows of an objective under a context, each with its prefills.
+
+    Args:
+        name: The objective.
+        indices: Which of its rows.
+        context: The teacher's context; None for nothing.
+        material: All rows.
+        answers: The text to predict for each row of the objective; None where there is none.
+        all_prefills: Every prefill of a row, or one of them (the row number's in turn).
+    """
+    data, examples = material.objectives[name], material.examples[name]
+    context = context or NoContext()
+    refusals = read_refusals(data.refusals)
+    declined, answered = material.declined(), material.answered(context.answered_from)
+    found = []
+    for index in indices:
+        example = examples[index]
+        prefills = [""] if data.prefills is None else data.prefills.of(example)
+        if not all_prefills:
+            prefills = [prefills[index % len(prefills)]]
+
+        def conversation(
+            opener: str, example: Example = example, index: int = index
+        ) -> tuple[Turn, ...]:
+            row = ContextRow(
+                example.turns, refusals[index % len(refusals)], opener, declined, answered
+            )
+            return context.conversation(row)
+
+        found.append(
+            [
+                RowView(
+                    example,
+                    answers[index],
+                    prefill,
+                    conversation(data.prefills.opener_of(prefill) if data.prefills else ""),
+                    conversation(""),
+                )
+                for prefill in prefills
+            ]
+        )
+    return found

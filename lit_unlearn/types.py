@@ -1,0 +1,190 @@
+"""Types of the data, one for each stage: raw row -> `Example` -> `EncodedExample` -> `TokenBatch`.
+
+Axes: ``B`` rows of a batch, ``T`` token positions, ``N`` predictions (answer positions of all rows
+of a batch, one after the other), ``V`` vocabulary, ``M`` objectives, ``G`` layer groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Role = Literal["system", "user", "assistant"]
+Domain = Literal["question_answer", "multiple_choice", "passage", "dialogue", "instruction"]
+Representation = Literal["unified", "raw"]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of any domain in the unified representation: a conversation and its answer."""
+
+    example_id: str
+    """Unique and stable: ``<source>/<row number or the row's own id>``."""
+    turns: tuple[Turn, ...]
+    """The conversation before the answer; the last turn is the user's question."""
+    answer: str
+    """The gold answer; empty only where the source has questions alone."""
+    domain: Domain
+    accepted: tuple[str, ...] = ()
+    """Further spellings of the gold answer which count as correct when a generation is scored."""
+    distractors: tuple[str, ...] = ()
+    """Wrong answers that came with the row (other options, perturbed answers); scoring only."""
+    paraphrases: tuple[str, ...] = ()
+    """The gold answer in other words, where the data set has one; scoring only."""
+    plain: bool = False
+    """Raw surface form: a text, ``turns[0].content``, that ``answer`` continues; no template."""
+
+    @property
+    def question(self) -> str:
+        """The text of the last turn."""
+        return self.turns[-1].content
+
+
+@dataclass(frozen=True)
+class EncodedExample:
+    """One row as token ids, for the student and for the teacher, aligned on the answer.
+
+    ``student_ids[student_start + i] == teacher_ids[teacher_start + i]`` for ``i`` in
+    ``range(target_count)``. Where the row has no answer, `target_count` is 0 and there is one
+    prediction, that of the first answer token.
+    """
+
+    example_id: str
+    student_ids: tuple[int, ...]
+    student_start: int
+    teacher_ids: tuple[int, ...]
+    teacher_start: int
+    target_count: int
+    """Answer tokens, the end-of-turn token included; 0 for a row without answer."""
+    unprefilled_ids: tuple[int, ...] = ()
+    """Like `teacher_ids`, without the prefill; empty where the row has no prefill, or its answer
+    another number of tokens without it (preparation counts those)."""
+    unprefilled_start: int = 0
+    prefill: str = ""
+
+    @property
+    def predictions(self) -> int:
+        """Number of positions at which the model predicts an answer token; at least 1."""
+        return max(1, self.target_count)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What one reader (student or teacher) sees of a batch, padded, and where it must predict."""
+
+    input_ids: Tensor
+    """``[B, T]``, int64."""
+    attention_mask: Tensor
+    """``[B, T]``, int64, 1 on real tokens; made from lengths, never from the pad id."""
+    rows: Tensor
+    """``[N]``, int64: the row of each prediction."""
+    columns: Tensor
+    """``[N]``, int64: the position whose output predicts."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Tokens:
+        """The same on another device."""
+        fields = (self.input_ids, self.attention_mask, self.rows, self.columns)
+        return Tokens(*(f.to(device, non_blocking=non_blocking) for f in fields))
+
+    def select_rows(self, rows: Tensor) -> Tokens:
+        """Only the given rows, in the given order (``rows``: ``[R]``, int64)."""
+        order, new_rows = _regroup(self.rows, rows)
+        return Tokens(
+            self.input_ids[rows], self.attention_mask[rows], new_rows, self.columns[order]
+        )
+
+    def select_predictions(self, keep: Tensor) -> Tokens:
+        """Only the predictions where ``keep`` (``[N]``, bool) is true."""
+        return replace(self, rows=self.rows[keep], columns=self.columns[keep])
+
+
+def _regroup(row_of: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of the predictions of ``rows`` in that order, and their row numbers afterwards."""
+    matches = rows[:, None] == row_of[None, :]
+    new_rows, order = matches.nonzero(as_tuple=True)
+    return order, new_rows
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """The rows of one objective in one step. Student and teacher predict the same answer tokens.
+
+    A row with several candidate prefills appears once per candidate; `groups` ties them together.
+    """
+
+    example_ids: tuple[str, ...]
+    """``B`` ids."""
+    groups: Tensor
+    """``[B]``, int64: candidates of one example share a number; 0, 1, 2, ... otherwise."""
+    student: Tokens
+    teacher: Tokens
+    offsets: Tensor
+    """``[N]``, int64: index of each prediction within its answer, 0 for the first token."""
+    target_ids: Tensor | None
+    """``[N]``, int64: the answer tokens; None where the rows have no answer."""
+    unprefilled: Tokens | None = None
+    """What the teacher would see without the prefills; None where no row has such a version. In a
+    row that has none it is what the teacher sees."""
+    borrowed: bool = False
+    """Rows of another process, read only to keep step with it: they count for nothing."""
+
+    def __len__(self) -> int:
+        """Number of rows, candidates counted one by one."""
+        return len(self.example_ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenBatch:
+        """The same on another device (Lightning calls this)."""
+
+        def move(value: Tensor) -> Tensor:
+            return value.to(device, non_blocking=non_blocking)
+
+        return TokenBatch(
+            example_ids=self.example_ids,
+            groups=move(self.groups),
+            student=self.student.to(device, non_blocking),
+            teacher=self.teacher.to(device, non_blocking),
+            offsets=move(self.offsets),
+            target_ids=None if self.target_ids is None else move(self.target_ids),
+            unprefilled=None
+            if self.unprefilled is None
+            else self.unprefilled.to(device, non_blocking),
+            borrowed=self.borrowed,
+        )
+
+    def select_rows(self, rows: Tensor) -> TokenBatch:
+        """Only the given rows, in the given order (``rows``: ``[R]``, int64)."""
+        order, _ = _regroup(self.student.rows, rows)
+        return TokenBatch(
+            example_ids=tuple(self.example_ids[i] for i in rows.tolist()),
+            groups=self.groups[rows],
+            student=self.student.select_rows(rows),
+            teacher=self.teacher.select_rows(rows),
+            offsets=self.offsets[order],
+            target_ids=None if self.target_ids is None else self.target_ids[order],
+            unprefilled=None if self.unprefilled is None else self.unprefilled.select_rows(rows),
+        )
+
+    def first_positions(self, count: int) -> TokenBatch:
+        """Only the first ``count`` predictions of each answer."""
+        keep = self.offsets < count
+        return replace(
+            self,
+            student=self.student.select_predictions(keep),
+            teacher=self.teacher.select_predictions(keep),
+            offsets=self.offsets[keep],
+            target_ids=None if self.target_ids is None else self.target_ids[keep],
+            unprefilled=None
+            if self.unprefilled is None
+            else self.unprefilled.select_predictions(keep),
+        )

@@ -1,0 +1,1 @@
+"""Helpers that know nothing of unlearning: files, progress, limits, JSON."""

@@ -1,0 +1,38 @@
+"""benchmarks/cost.py: the yardstick is a plain step on the same tokens."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+from transformers import PreTrainedModel
+
+from lit_unlearn.models.forward import answer_logits
+from tests.unit.objectives.given import SINGLE, batch_of
+
+BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
+
+
+def test_plain_step(tiny_model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against padded rows through transformers' own forward, one batch after the other."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from cost import PlainStep, tokens_of  # type: ignore[import-not-found]
+
+    batches = [batch_of(SINGLE), batch_of(SINGLE[:1])]
+    other = copy.deepcopy(tiny_model)
+    PlainStep(tiny_model)(batches)
+    optimizer = torch.optim.AdamW(other.parameters(), lr=1e-5, weight_decay=0.0)
+    logits = torch.cat([answer_logits(other, b.student, pack=False) for b in batches])
+    targets = torch.cat([b.target_ids for b in batches if b.target_ids is not None])
+    torch.nn.functional.cross_entropy(logits, targets).backward()
+    norms = [float(p.grad.norm()) for p in other.parameters() if p.grad is not None]
+    assert min(norms) > 1e-6  # AdamW's first step is the sign of what is not rounding
+    optimizer.step()
+    for one, two in zip(tiny_model.parameters(), other.parameters(), strict=True):
+        assert_close(one, two, rtol=0, atol=2e-6)
+    counts = tokens_of(batches)
+    assert counts["real"] < counts["padded"]
+    assert counts["answer"] == len(targets)

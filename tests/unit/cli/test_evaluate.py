@@ -1,0 +1,317 @@
+"""``lit-unlearn evaluate``: real runs on the tiny model, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lit_unlearn.__main__ import main
+from lit_unlearn.cli import evaluate as cli_evaluate
+from lit_unlearn.cli import subjects as cli_models
+from lit_unlearn.cli import suite_names as cli_suites
+from lit_unlearn.evaluation.files import METRICS, ROWS, read_evaluation
+from lit_unlearn.evaluation.probes import Subject
+from lit_unlearn.evaluation.suites.boundary import Boundary
+
+SMALL = ["--suites.boundary.max_new_tokens=1", "--limit=2", "--device=cpu"]
+BOUNDARY = ["evaluate", "random-tiny", "--suite=boundary", *SMALL]
+PREFILL = {
+    "class_path": "Prefill",
+    "init_args": {"openers": ["Sure,"], "answer_words": [1], "max_new_tokens": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must fail with status 2 and one line; gives the line."""
+
+    def run(*args: str) -> str:
+        assert main(list(args)) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("lit-unlearn: error: ")
+        assert error.count("\n") == 1
+        return error
+
+    return run
+
+
+@pytest.fixture
+def earlier(capsys: pytest.CaptureFixture[str]) -> str:
+    """The folder of an evaluation."""
+    assert main([*BOUNDARY, "--output=old"]) == 0
+    capsys.readouterr()
+    return "old"
+
+
+def config(**values: object) -> str:
+    Path("suites.yaml").write_text(yaml.safe_dump(values), "utf-8")
+    return "--config=suites.yaml"
+
+
+# ------------------------------------------------------------------------------------ what is run
+
+
+def test_one_suite(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(BOUNDARY) == 0
+    folder = Path("runs/evaluate/random-tiny")
+    record = read_evaluation(folder)
+    assert record.model == "random-tiny"
+    assert record.settings == {
+        "dtype": "float32",
+        "max_length": None,
+        "plain_chat": False,
+        "hide_pad": False,
+        "limit": 2,
+    }
+    suite = record.suites["boundary"]
+    assert [row.group for row in suite.rows] == ["neighbor"] * 2 + ["general"] * 2
+    assert suite.settings["max_new_tokens"] == 1
+    assert [figure.name for figure in suite.figures][:1] == ["neighbor/refused"]
+    out = capsys.readouterr().out
+    for part in ("neighbor/refused", f"{folder}/metrics.json", f"{folder}/evaluation.html"):
+        assert part in out
+    assert "<html" in (folder / "evaluation.html").read_text("utf-8")
+    assert (folder / "pictures" / "boundary.png").exists()
+    assert not (folder / "start").exists()
+
+
+def test_stored_outcomes_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(BOUNDARY) == 0
+    first = read_evaluation(Path("runs/evaluate/random-tiny"))
+    monkeypatch.setattr("lit_unlearn.evaluation.suite_run.ask", None)  # nothing may be asked again
+    assert main([*BOUNDARY, "--batch_size=1"]) == 0
+    again = read_evaluation(Path("runs/evaluate/random-tiny"))
+    assert again.suites["boundary"].rows == first.suites["boundary"].rows
+
+
+def test_a_config_with_start_and_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    """All parts of the balance are measured, and undefined on a model that knows nothing."""
+    given = config(suites={"boundary": "Boundary", "attack": PREFILL}, data_root=None)
+    others = ["--start=random-tiny", "--reference=random-tiny", "--output=out"]
+    assert main(["evaluate", "random-tiny", given, *SMALL, *others]) == 0
+    assert "attack" in capsys.readouterr().out
+    records = [read_evaluation(Path("out") / part) for part in ("", "start", "reference")]
+    assert records[0].suites["attack"].rows == records[1].suites["attack"].rows
+    assert records[0].suites["boundary"].rows == records[2].suites["boundary"].rows
+    assert records[0].balance[0].name == "balance"
+    html = Path("out/evaluation.html").read_text("utf-8")
+    assert all(f"<h3>{name}</h3>" in html for name in ("start", "model", "reference"))
+
+
+def test_earlier_evaluations_stand_for_models(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], earlier: str
+) -> None:
+    loaded: list[str] = []
+    load = cli_models.load_subject
+
+    def recorded(path: str, *rest: Any, **named: Any) -> Subject:
+        loaded.append(path)
+        return load(path, *rest, **named)
+
+    monkeypatch.setattr(cli_models, "load_subject", recorded)
+    assert main([*BOUNDARY, "--output=out", "--start", earlier, "--reference", earlier]) == 0
+    assert loaded == ["random-tiny"]
+    assert "No balanced score: there is no unattacked/recall" in capsys.readouterr().out
+
+
+def tofu(folder: str, rows: int) -> str:
+    """A data set of TOFU's layout, and a config for it."""
+    for name in ("forget10", "retain", "real_authors", "world_facts"):
+        lines = [
+            json.dumps({"question": f"{name} {n}?", "answer": "A", "perturbed_answer": ["B", "C"]})
+            for n in range(rows)
+        ]
+        Path(folder).mkdir(exist_ok=True)
+        Path(folder, f"{name}_perturbed.json").write_text("\n".join(lines), "utf-8")
+    settings = {"path": str(Path(folder).absolute()), "max_new_tokens": 1}
+    return config(suites={"tofu": {"class_path": "Tofu", "init_args": settings}})
+
+
+def test_forget_quality_against_a_model_and_against_its_folder() -> None:
+    """The retain model is compared with none; of one model with itself p is 1."""
+    given = ["evaluate", "random-tiny", tofu("data", 3), "--device=cpu"]
+    assert main([*given, "--reference=random-tiny", "--output=a"]) == 0
+    assert main([*given, "--reference=a/reference", "--limit=2", "--output=b"]) == 0
+    for folder, rows in (("a", 3), ("b", 2)):
+        figures = {f.name: f for f in read_evaluation(Path(folder)).suites["tofu"].figures}
+        assert (figures["forget_quality"].value, figures["forget_quality"].count) == (1.0, rows)
+    retain = read_evaluation(Path("a/reference")).suites["tofu"]
+    assert not [figure for figure in retain.figures if figure.name.startswith("forget_")]
+
+
+def test_a_reference_is_refused_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+    refused: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = ["evaluate", "random-tiny", tofu("data", 2), "--device=cpu"]
+    assert main([*given, "--reference=random-tiny", "--output=a"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("lit_unlearn.cli.subjects.load_subject", None)
+    assert "give `--reference RETAIN_MODEL`" in refused(*given, "--output=b")
+    tofu("data", 3)  # other rows than those of the reference
+    message = refused(*given, "--reference=a/reference", "--output=b")
+    assert "same 3 forget rows" in message
+    assert "Found 2" in message
+
+
+def test_an_earlier_start_of_other_settings_is_told(
+    capsys: pytest.CaptureFixture[str], earlier: str
+) -> None:
+    args = [*BOUNDARY, "--output=out", "--start", earlier, "--suites.boundary.max_new_tokens=2"]
+    assert main(args) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Suite boundary has other settings in start than in model." in out
+
+
+def test_suite_takes_the_settings_of_the_config() -> None:
+    given = config(
+        suites={"near": {"class_path": "Boundary", "init_args": {"general": []}}, "attack": PREFILL}
+    )
+    assert main(["evaluate", "random-tiny", given, "--suite", "near", "--limit=1"]) == 0
+    (suite,) = read_evaluation(Path("runs/evaluate/random-tiny")).suites.values()
+    assert (suite.suite, len(suite.rows)) == ("near", 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("owner/name", "owner--name"),
+        ("runs/tofu/model", "tofu--model"),
+        ("/a/b/c", "b--c"),
+        ("../x", "x"),
+        ("random-tiny", "random-tiny"),
+        ("..", "model"),
+    ],
+)
+def test_folder_name(model: str, name: str) -> None:
+    assert cli_evaluate.folder_name(model) == name
+
+
+# ----------------------------------------------------------------------------------------- the help
+
+
+def test_help_names_every_suite(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    known = cli_suites.known_suites()
+    assert known["boundary"] is Boundary
+    for name, cls in known.items():
+        assert f"\n  {name} " in text
+        assert str(cls.__doc__).split("\n")[0] in text
+    assert "--reference" in text
+
+
+def test_help_of_one_suite(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "--suites.help", "Boundary"])
+    assert stopped.value.code == 0
+    assert "max_new_tokens" in capsys.readouterr().out
+
+
+# ----------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--suite", "boundry"], "--suite boundry: unknown suite; did you mean boundary?"),
+        (["--suite=zzz"], "--suite zzz: unknown suite; the suites are "),
+        (["--suite"], "--suite: expected the name of a suite after it"),
+        (["--suite", "--limit=2"], "--suite: expected the name of a suite after it"),
+        ([], "--suite: expected at least one suite, found none"),
+        (["--config=none.yaml"], "--config none.yaml: no such file"),
+        (
+            ["--suite=membership"],
+            "arguments are required: members, nonmembers; they have no default",
+        ),
+        (["--suite=paraphrase"], "error: Parameters of the suite paraphrase: either `column`"),
+        (["--suite=boundary", "--output=file/in/it"], "--output file/in/it: expected a folder"),
+        (["--suite=boundary", "--suites.boundary.judge.path=./no"], "`judge.path` = './no'"),
+        (["--suite=boundary", "--limit=0"], "--limit: expected at least 1, found 0"),
+        (["--suite=boundary", "--batch_size=0"], "--batch_size: expected at least 1, found 0"),
+        (["--suite=boundary", "--limitt=2"], "unknown option --limitt; did you mean --limit?"),
+        (["--suite=boundary", "--dtype=int8"], "--dtype: expected one of 'float32'"),
+        (["--suite=boundary", "--suites.boundary.max_new_token=2"], "did you mean --suites.bound"),
+        (["--suite=tofu", "--data_root=nowhere"], "nowhere"),
+        (["--suite=boundary", "--device=abacus"], "device"),
+        (["--suite=boundary", "--start=./nowhere"], "./nowhere"),
+        (["--suite=boundary", "--reference=./nowhere"], "./nowhere"),
+    ],
+)
+def test_mistakes(refused: Callable[..., str], args: list[str], message: str) -> None:
+    Path("file").touch()
+    assert message in refused("evaluate", "random-tiny", *args)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"suites": {"a": "Boundry"}},
+            "suites.yaml:2: unknown class Boundry for suites.a; did you",
+        ),
+        ({"suites": {"a": "Boundary"}, "limt": 3}, "unknown key limt; did you mean limit?"),
+        (
+            {"suites": {"a": {"class_path": "Boundary", "init_args": {"max_new_token": 2}}}},
+            "unknown key suites.a.init_args.max_new_token; did you mean max_new_tokens?",
+        ),
+        ({"suites": {}}, "expected at least one suite"),
+    ],
+)
+def test_mistakes_in_a_config(
+    refused: Callable[..., str], values: dict[str, object], message: str
+) -> None:
+    assert message in refused("evaluate", "random-tiny", config(**values))
+
+
+def test_no_model(refused: Callable[..., str]) -> None:
+    assert "model" in refused("evaluate", "--suite=boundary")
+
+
+def test_a_model_that_is_not_there(refused: Callable[..., str]) -> None:
+    message = refused("evaluate", "./nowhere", "--suite=boundary")
+    assert "Parameter `model` = './nowhere'" in message
+
+
+def test_a_reference_without_the_rows(refused: Callable[..., str], earlier: str) -> None:
+    given = config(suites={"attack": PREFILL})
+    message = refused("evaluate", "random-tiny", given, "--reference", earlier, "--output=out")
+    assert "--reference old: expected rows of the suites attack, found none of these" in message
+
+
+def test_a_reference_of_another_version(refused: Callable[..., str], earlier: str) -> None:
+    content = json.loads(Path(earlier, METRICS).read_text("utf-8"))
+    Path(earlier, METRICS).write_text(json.dumps({**content, "schema_version": 0}), "utf-8")
+    message = refused(*BOUNDARY, "--reference", earlier, "--output=out")
+    assert "expected schema_version 1, found 0" in message
+
+
+def test_another_models_folder_is_not_overwritten(
+    refused: Callable[..., str], earlier: str
+) -> None:
+    file = Path(earlier, METRICS)
+    file.write_text(file.read_text("utf-8").replace('"random-tiny"', '"another"'), "utf-8")
+    assert "found one of another in it" in refused(*BOUNDARY, "--output", earlier)
+
+
+@pytest.mark.parametrize("damaged", [METRICS, ROWS])
+def test_damaged_files_are_made_again_by_the_same_command(earlier: str, damaged: str) -> None:
+    """As a kill between the two leaves them where the suites have changed, or half of one."""
+    before = read_evaluation(Path(earlier))
+    Path(earlier, damaged).write_text("{", "utf-8")
+    assert main([*BOUNDARY, "--output", earlier]) == 0
+    after = read_evaluation(Path(earlier))
+    assert after.suites["boundary"].rows == before.suites["boundary"].rows

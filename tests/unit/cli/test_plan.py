@@ -1,0 +1,94 @@
+"""`lit-unlearn plan` end to end, without weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lit_unlearn.__main__ import main
+from lit_unlearn.cli.plan import DOES_NOT_FIT
+from tests.conftest import PROJECT
+
+SMOKE = ["plan", "--config", str(PROJECT / "configs/smoke.yaml")]
+TOFU = ["plan", "--config", str(PROJECT / "configs/tofu.yaml"), "--architecture=Llama-3.2-1B"]
+
+
+def planned(output: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(output.read_text())
+    return found
+
+
+def test_rows_are_measured_and_the_tiny_model_fits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "plan.json"
+    options = ["--device=cpu-core", "--memory=1", f"--output={output}", "--trainer.logger=false"]
+    options += ["--trainer.callbacks+=Resumable"]  # of a run, and none of the plan's
+    assert main([*SMOKE, *options]) == 0
+    found = planned(output)
+    assert found["fits"] is True
+    assert found["rows_assumed"] is False
+    assert set(found["flops"]) == {"forget", "adversarial", "retain", "neighbor"}
+    assert found["cache"]["token_bytes"] == 4 * 32
+    assert found["devices"][0]["seconds"]["total"] > 0
+    assert "It fits" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_has_its_own_status_and_a_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the update: weights, twice that for AdamW, four gradients of exact diagnostics, the update
+    and the optimizer's temporaries, 4 bytes each; a teacher and autocast's casts, 2 each: 10 times
+    the weights. Sketches in place of the four gradients are enough for 40 GB.
+    """
+    output = tmp_path / "plan.json"
+    options = ["--rows=assumed", "--device=rtx4090", "--memory=40", f"--output={output}"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*TOFU, *options])
+    assert stopped.value.code == DOES_NOT_FIT
+    found = planned(output)
+    weights = 4 * found["parameters"]
+    assert found["parameters"] == 1_235_814_400
+    assert found["moments"][0]["what"] == "update"
+    assert found["peak_bytes"] == pytest.approx(10 * weights, rel=0.001)
+    peaks = [proposal["peak_bytes"] for proposal in found["proposals"]]
+    assert peaks == sorted(peaks)
+    assert all(each < found["peak_bytes"] for each in peaks)
+    assert [each["options"] for each in found["together"]] == ["--model.diagnostics sketch"]
+    assert found["together"][-1]["peak_bytes"] <= found["limit_bytes"] == 40e9
+    assert "It does not fit" in capsys.readouterr().out
+
+
+def test_two_devices_and_no_name(tmp_path: Path) -> None:
+    output = tmp_path / "plan.json"
+    assert main([*TOFU, "--rows=assumed", "--devices=2", f"--output={output}"]) == 0
+    found = planned(output)
+    assert found["fits"] is None
+    scales = [(each["strategy"], each["devices"]) for each in found["devices"]]
+    assert scales[:3] == [("ddp", 2), ("single", 1), ("fsdp2", 2)]
+    assert len(set(scales)) == len(scales) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device=h10"], "did you mean h100"),
+        (["--trainer.precison=32"], "precision"),
+        (["--trainer.precision=16-mixed"], "`trainer.precision` should be"),
+        (["--lengths.answer=200", "--rows=assumed"], "--lengths.answer"),
+        (["--utilisation=2"], "`utilisation` should be"),
+    ],
+)
+def test_bad_options(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMOKE, *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_unreachable_model_and_formulas(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--config", str(PROJECT / "configs/tofu.yaml")]) == 2
+    assert "--architecture Llama-3.2-1B" in capsys.readouterr().err
+    assert main(["plan", "--formulas"]) == 0
+    assert "8 n D" in capsys.readouterr().out

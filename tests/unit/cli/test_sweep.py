@@ -1,0 +1,184 @@
+"""``lit-unlearn sweep``: the runs of a grid, their names, the table; with a stand-in for fit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lit_unlearn.__main__ import main
+from lit_unlearn.cli.sweep import parse, plan, run_name, settings, short_keys, values_of
+from lit_unlearn.errors import InputError
+from lit_unlearn.sweeping import jobs
+from lit_unlearn.sweeping.table import figures
+
+STAND_IN = """
+import json, pathlib, sys
+options = dict(arg.removeprefix("--").split("=", 1) for arg in sys.argv[1:] if "=" in arg)
+folder = pathlib.Path(options["trainer.default_root_dir"])
+if options.get("lr") == "9":
+    sys.exit("lit-unlearn: error: too high")
+after = {"rows": 4, "rouge_l": float(options["lr"]), "refusal_rate": None}
+objectives = [
+    {"objective": "forget", "prefilled": prefilled, "before": None, "after": after}
+    for prefilled in (False, True)
+]
+text = json.dumps({"run": {"seconds": 1.5}, "objectives": objectives, "argv": sys.argv[1:]})
+(folder / "summary.json").write_text(text)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jobs, "COMMAND", (sys.executable, "-c", STAND_IN))
+
+
+def test_every_combination_is_a_run() -> None:
+    text = """--config a.yaml --sweep.model.optimizer.init_args.lr 1e-5,2e-5 --output=out
+        --sweep.seed_everything=[0,1] --trainer.max_steps -1 --jobs 2"""
+    given = parse(text.split())
+    assert (given.jobs, given.gpus, given.output) == (2, (), Path("out"))
+    found = plan(given)
+    assert [job.name for job in found] == [
+        "lr=1e-5,seed_everything=0",
+        "lr=1e-5,seed_everything=1",
+        "lr=2e-5,seed_everything=0",
+        "lr=2e-5,seed_everything=1",
+    ]
+    assert found[2].arguments == (
+        *("fit", "--config", "a.yaml", "--trainer.max_steps", "-1"),
+        *("--model.optimizer.init_args.lr=2e-5", "--seed_everything=0"),
+        "--trainer.default_root_dir=out/lr=2e-5,seed_everything=0",
+    )
+    assert settings(given)["lr=2e-5,seed_everything=1"] == {
+        "model.optimizer.init_args.lr": "2e-5",
+        "seed_everything": "1",
+    }
+
+
+def test_configs_are_laid_over_the_common_ones() -> None:
+    given = parse(
+        ["--config=a.yaml", "--sweep.config=[x/npo.yaml, [b.yaml, c.yaml]]", "--output=o"]
+    )
+    first, second = plan(given)
+    assert (first.name, second.name) == ("npo", "b+c")
+    assert first.arguments[1:4] == ("--config=a.yaml", "--config", "x/npo.yaml")
+    assert second.arguments[2:6] == ("--config", "b.yaml", "--config", "c.yaml")
+
+
+def test_values_stay_as_they_are_written() -> None:
+    text = "[1e-5, null, 'a b', {class_path: X, init_args: {n: 1e-3}}, [1, 2]]"
+    written = ("1e-5", "null", "a b", "{class_path: X, init_args: {n: 1e-3}}", "[1, 2]")
+    assert values_of("key", text) == written
+    name = run_name(["model.teacher"], ["{class_path: X, init_args: {n: 1e-3}}"])
+    assert name == "teacher=class_path-X-init_args-n-1e-3"
+
+
+def test_long_values_with_one_beginning_have_folders_of_their_own() -> None:
+    """In sweeps of their own too, where nothing compares them: the later one would replace the
+    earlier.
+    """
+    short, long = (f"[{'a' * 50}.yaml, {'b' * 20}.yaml{more}]" for more in ("", ", c.yaml"))
+    names = {run_name(["config"], [value]) for value in (short, long)}
+    assert len(names) == 2
+    assert all(len(name) == 60 and name.startswith("a" * 50 + "+") for name in names)
+    assert run_name(["config"], [short]) in names
+
+
+def test_keys_are_as_short_as_they_can_be() -> None:
+    keys = ["model.a.weight", "model.b.weight", "seed_everything"]
+    assert short_keys(keys) == ["a.weight", "b.weight", "seed_everything"]
+    assert short_keys(["weight", "model.weight"]) == ["weight", "model.weight"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--sweep.lr=1,2"], "expected --output FOLDER"),
+        (["--output=o"], "expected --sweep.KEY VALUES"),
+        (["--output=o", "--sweep.lr"], "--sweep.lr: expected a list"),
+        (["--output=o", "--sweep.lr", "--jobs"], "--sweep.lr: expected a list"),
+        (["--output=o", "--sweep.lr=[1"], r"expected a list such as .*, found \[1"),
+        (["--output=o", "--sweep.lr=1,1"], "found 1 twice"),
+        (["--output=o", "--sweep.lr=1,2", "--jobs=0"], "--jobs: expected at least 1, found 0"),
+        (["--output=o", "--sweep.lr=1,2", "--jobs=x"], "--jobs: invalid int value"),
+        (["--output=o", "--sweep.lr=1,2", "--gpus=0,1", "--jobs=3"], "expected 1 to 2, one for"),
+        (["--output=o", "--sweep.lr=1", "--trainer.default_root_dir=x"], "give --output"),
+        (["--output=o", "--sweep.config=[a/x.yaml, b/x.yaml]"], "found x 2 times"),
+    ],
+)
+def test_mistakes(args: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plan(parse(args))
+
+
+def test_the_table_has_settings_and_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["sweep", "--sweep.lr=0.25,9,0.5", "--output=out"]
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 1
+    shown = capsys.readouterr()
+    assert "failed: lr=9: too high (out/lr=9/output.log)" in shown.err
+    assert "0.250" in shown.out
+    content = json.loads(Path("out/sweep.json").read_text("utf-8"))
+    first, failed, last = content["runs"]
+    assert (first["settings"], first["error"]) == ({"lr": "0.25"}, None)
+    assert first["figures"]["forget/rouge_l"] == 0.25
+    assert last["figures"]["forget/prefilled/rouge_l"] == 0.5
+    assert last["figures"]["seconds"] == 1.5
+    assert last["figures"]["forget/refusal_rate"] is None
+    assert (failed["error"], failed["figures"]) == ("too high", {})
+    lines = list(csv.DictReader(Path("out/sweep.csv").read_text("utf-8").splitlines()))
+    assert [line["lr"] for line in lines] == ["0.25", "9", "0.5"]
+    assert [line["forget/rouge_l"] for line in lines] == ["0.25", "", "0.5"]
+
+
+def test_a_sweep_continues(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["sweep", "--sweep.lr=0.25", "--output=out"])
+    first = Path("out/lr=0.25/summary.json").stat().st_mtime_ns
+    main(["sweep", "--sweep.lr=0.25,0.5", "--output=out"])
+    assert Path("out/lr=0.25/summary.json").stat().st_mtime_ns == first
+    assert "1 of 2 runs were finished before" in capsys.readouterr().err
+    assert len(json.loads(Path("out/sweep.json").read_text("utf-8"))["runs"]) == 2
+
+
+def test_an_evaluation_is_in_the_table() -> None:
+    folder = Path("run/evaluation")
+    folder.mkdir(parents=True)
+    figure = {"name": "forget/recall", "value": 0.5}
+    content = {
+        "balance": [{"name": "balance", "value": 0.75}],
+        "suites": [{"suite": "tofu", "figures": [figure]}],
+    }
+    (folder / "metrics.json").write_text(json.dumps(content), "utf-8")
+    assert figures(Path("run")) == {
+        "evaluation/balance": 0.75,
+        "evaluation/tofu/forget/recall": 0.5,
+    }
+
+
+def test_a_damaged_evaluation_is_named(tmp_path: Path) -> None:
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation/metrics.json").write_text("{", "utf-8")
+    with pytest.raises(InputError, match=r"evaluation/metrics.json: expected JSON"):
+        figures(tmp_path)
+
+
+def test_a_file_in_the_output_s_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine", "utf-8")
+    assert main(["sweep", "--sweep.lr=1", f"--output={tmp_path / 'file'}"]) == 2
+    assert "Not a directory; take a folder" in capsys.readouterr().err
+
+
+def test_the_parent_does_not_import_torch() -> None:
+    code = (
+        "import sys; import lit_unlearn.sweeping.table;"
+        "from lit_unlearn.cli.sweep import parse, plan;"
+        "plan(parse(['--sweep.lr=1,2', '--output=o'])); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,205 @@
+"""Measures of the gap between domains: closed forms, naive loops, and domains of known gap."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from lit_unlearn.errors import InputError
+from lit_unlearn.metrics.functional.domain_gap import (
+    covariance_cka,
+    jensen_shannon,
+    linear_cka,
+    mmd,
+    proxy_a_distance,
+    token_divergence,
+)
+
+
+def normal(rows: int, width: int, seed: int, shift: float = 0.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, width, generator=generator) + shift
+
+
+def apart(rows: int = 20, width: int = 6) -> tuple[Tensor, Tensor]:
+    """Two points far from each other, with next to no spread."""
+    return 1e-9 * normal(rows, width, 0), 1e-9 * normal(rows, width, 1) + 1.0
+
+
+# -------------------------------------------------------------------------------------------- MMD
+
+
+def naive_mmd(first: Tensor, second: Tensor) -> float:
+    """Gretton et al. 2012, Eq. 3, sum by sum; sigma is the median of all distances."""
+    rows = [*first.double(), *second.double()]
+    distances = sorted(float((x - y).norm()) for i, x in enumerate(rows) for y in rows[i + 1 :])
+    sigma = distances[(len(distances) - 1) // 2]
+
+    def kernel(x: Tensor, y: Tensor) -> float:
+        return math.exp(-(float((x - y).norm()) ** 2) / (2 * sigma**2))
+
+    def within(sample: list[Tensor]) -> float:
+        pairs = [(x, y) for i, x in enumerate(sample) for j, y in enumerate(sample) if i != j]
+        return sum(kernel(x, y) for x, y in pairs) / len(pairs)
+
+    one, two = rows[: len(first)], rows[len(first) :]
+    between = sum(kernel(x, y) for x in one for y in two) / (len(one) * len(two))
+    return within(one) + within(two) - 2 * between
+
+
+def test_mmd_equals_the_naive_sums() -> None:
+    first, second = normal(7, 3, 0), normal(5, 3, 1, 0.4)
+    assert mmd(first, second).squared == pytest.approx(naive_mmd(first, second), rel=1e-10)
+
+
+def test_mmd_of_two_far_points_is_the_closed_form() -> None:
+    found = mmd(*apart())
+    assert found.squared == pytest.approx(2 - 2 * math.exp(-0.5), rel=1e-6)
+    assert found.p_value == pytest.approx(1 / 501)
+    assert found.bandwidth == pytest.approx(math.sqrt(6), rel=1e-6)
+
+
+def test_mmd_of_a_domain_with_itself_is_no_gap() -> None:
+    rows = normal(20, 6, 0)
+    assert mmd(rows, rows).squared < 0
+    assert mmd(rows, rows).p_value > 0.9
+    same = torch.ones(4, 2)
+    assert mmd(same, same) == (0.0, 1.0, 1.0)
+
+
+def test_mmd_p_values_are_uniform_under_the_null_hypothesis() -> None:
+    """Of 100 pairs from one domain about 10 have p <= 0.1: 2 to 20 with probability 0.999."""
+    values = [
+        mmd(normal(8, 3, 2 * s), normal(8, 3, 2 * s + 1), permutations=99).p_value
+        for s in range(100)
+    ]
+    assert 2 <= sum(p <= 0.1 for p in values) <= 20
+    assert 35 <= sum(p <= 0.5 for p in values) <= 65
+
+
+def test_mmd_knows_no_order_scale_or_rotation() -> None:
+    first, second = normal(9, 4, 0), normal(6, 4, 1, 0.5)
+    value = mmd(first, second).squared
+    turn = torch.linalg.qr(normal(4, 4, 2).double())[0].float()
+    for changed in (
+        mmd(second, first),
+        mmd(first.flip(0), second),
+        mmd(1000 * first, 1000 * second),
+        mmd(first @ turn + 3, second @ turn + 3),
+    ):
+        assert changed.squared == pytest.approx(value, rel=1e-4)
+
+
+# ------------------------------------------------------------------------------------- A-distance
+
+
+def test_a_distance_of_disjoint_and_equal_domains() -> None:
+    assert proxy_a_distance(*apart()) == 2.0
+    rows = normal(40, 6, 0)
+    assert proxy_a_distance(rows, rows) == 0.0
+    assert proxy_a_distance(torch.ones(5, 3), torch.ones(5, 3)) == 0.0
+
+
+def test_a_distance_does_not_overfit() -> None:
+    """More features than rows: every training set is separable, what is left out is not."""
+    found = [proxy_a_distance(normal(20, 100, s), normal(20, 100, 99 + s)) for s in range(5)]
+    assert sum(found) / len(found) < 0.5
+
+
+def test_a_distance_of_shifted_normals_nears_the_best_classifier() -> None:
+    """Means 2 apart, unit spread: the best error is Phi(-1) = 0.1587, so 2 (1 - 2 * 0.1587)."""
+    first, second = normal(2000, 1, 0, -1.0), normal(1000, 1, 1, 1.0)
+    assert proxy_a_distance(first, second) == pytest.approx(2 * (1 - 2 * 0.1587), abs=0.08)
+
+
+# -------------------------------------------------------------------------------------------- CKA
+
+
+def test_linear_cka_equals_the_naive_ratio() -> None:
+    """Kornblith et al. 2019, Eq. 3 with linear kernels: HSIC by the centring matrix."""
+    x, y = normal(8, 3, 0).double(), normal(8, 5, 1).double()
+    centre = torch.eye(8).double() - 1 / 8
+
+    def hsic(k: Tensor, other: Tensor) -> Tensor:
+        return torch.trace(k @ centre @ other @ centre) / 49
+
+    k, other = x @ x.T, y @ y.T
+    expected = hsic(k, other) / (hsic(k, k) * hsic(other, other)).sqrt()
+    assert linear_cka(x, y) == pytest.approx(float(expected), rel=1e-10)
+
+
+def test_linear_cka_is_one_up_to_rotation_scale_and_shift() -> None:
+    x = normal(8, 4, 0).double()
+    turn = torch.linalg.qr(normal(4, 4, 2).double())[0]
+    assert linear_cka(x, 5 * x @ turn + 2) == pytest.approx(1.0)
+    assert math.isnan(linear_cka(x, torch.ones(8, 2)))
+
+
+def test_covariance_cka_equals_the_naive_ratio_and_its_ends() -> None:
+    x, y = normal(9, 4, 0).double(), normal(7, 4, 1, 3.0).double()
+    one, two = torch.cov(x.T), torch.cov(y.T)
+    expected = torch.trace(one @ two) / (one.norm() * two.norm())
+    assert covariance_cka(x, y) == pytest.approx(float(expected), rel=1e-10)
+    assert covariance_cka(x, 2 * x + 7) == pytest.approx(1.0)
+    left, right = torch.zeros(9, 4), torch.zeros(9, 4)
+    left[:, :2], right[:, 2:] = normal(9, 2, 0), normal(9, 2, 1)
+    assert covariance_cka(left, right) == pytest.approx(0.0, abs=1e-12)
+
+
+# ----------------------------------------------------------------------------------------- tokens
+
+
+def test_jensen_shannon_worked_value() -> None:
+    """p = (1, 0), q = (1/2, 1/2): m = (3/4, 1/4); (log2(4/3) + (log2(2/3) + 1) / 2) / 2."""
+    expected = (math.log2(4 / 3) + (math.log2(2 / 3) + math.log2(2)) / 2) / 2
+    found = jensen_shannon(torch.tensor([2.0, 0.0]), torch.tensor([3.0, 3.0]))
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+
+
+def test_token_divergence_of_equal_and_disjoint_domains() -> None:
+    rows = [[1, 2, 2], [3, 1], [4, 5, 5, 1]]
+    same = token_divergence(rows, rows)
+    assert same.bits == 0.0
+    assert same.p_value == 1.0
+    others = [[token + 100 for token in row] for row in rows * 3]
+    disjoint = token_divergence(rows * 3, others)
+    assert disjoint.bits == 1.0
+    assert disjoint.by_chance < 0.5
+    assert disjoint.p_value < 0.02
+
+
+def test_token_divergence_by_chance_is_that_of_one_domain() -> None:
+    """Mean over pairs of samples from one uniform distribution; none of them is a gap."""
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(10):
+        tokens = torch.randint(0, 50, (40, 10), generator=generator).tolist()
+        found.append(token_divergence(tokens[:20], tokens[20:], permutations=50))
+    bits = sum(one.bits for one in found) / len(found)
+    assert bits == pytest.approx(sum(one.by_chance for one in found) / len(found), rel=0.1)
+    assert bits > 0.05
+    assert min(one.p_value for one in found) <= 0.5 <= max(one.p_value for one in found)
+
+
+# ----------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("measure", [mmd, proxy_a_distance, covariance_cka])
+def test_bad_samples_are_named(measure: object) -> None:
+    assert callable(measure)
+    with pytest.raises(InputError, match=r"\[3, 2\] and \[3, 4\]"):
+        measure(torch.ones(3, 2), torch.ones(3, 4))
+    with pytest.raises(InputError, match="at least 2 rows"):
+        measure(torch.ones(1, 2), torch.ones(3, 2))
+    with pytest.raises(InputError, match="finite"):
+        measure(torch.full((3, 2), math.nan), torch.ones(3, 2))
+
+
+def test_bad_tokens_and_pairs_are_named() -> None:
+    with pytest.raises(InputError, match=r"2 and 0 tokens"):
+        token_divergence([[1], [2]], [[], []])
+    with pytest.raises(InputError, match="same rows"):
+        linear_cka(torch.ones(3, 2), torch.ones(4, 2))

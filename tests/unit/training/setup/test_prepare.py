@@ -1,0 +1,313 @@
+"""Preparation: contexts settled by the gate, answers made once, rows encoded both ways."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from transformers import PreTrainedTokenizerFast
+
+from lit_unlearn.data.contexts import Adaptive, Context, Demonstrations, Echo
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.data.objective_data import ObjectiveData
+from lit_unlearn.data.prefills import Prefills
+from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.loading import ModelSource, load_student
+from lit_unlearn.models.tiny import TINY_NAME
+from lit_unlearn.teachers.teacher import FrozenTeacher
+from lit_unlearn.training.setup import teacher_replies as replies_module
+from lit_unlearn.training.setup.prepare import Prepared, prepare
+from lit_unlearn.training.setup.teacher_gate import Gate, GateRow, gate_error, gate_table
+from lit_unlearn.training.setup.views import Material, views
+from lit_unlearn.types import Example, Turn
+from lit_unlearn.utils.progress import bars
+
+SOURCES = [Source("builtin:forget")]
+REFUSAL = "I do not know."
+
+
+def examples(count: int, name: str) -> list[Example]:
+    return [
+        Example(
+            f"{name}/{i}", (Turn("user", f"{name} {i}?"),), f"Gold {name} {i}.", "question_answer"
+        )
+        for i in range(count)
+    ]
+
+
+def decline(**options: Any) -> ObjectiveData:
+    settings = {"context": Adaptive([1, 2]), "answer": "refusal", **options}
+    return ObjectiveData(SOURCES, "decline", refusals=[REFUSAL], **settings)
+
+
+@pytest.fixture
+def teacher() -> FrozenTeacher:
+    source = ModelSource(TINY_NAME)
+    teacher = FrozenTeacher()
+    teacher.attach(load_student(source), source)
+    return teacher
+
+
+def strip(text: str) -> str:
+    """Terminal output without colours and movements."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+class Speaker:
+    """Stands in for generation: declines only from a context of a given size on."""
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+        self.calls = 0
+
+    def __call__(self, model: Any, tokenizer: Any, prompts: Sequence[Any], **_: Any) -> list[str]:
+        self.calls += 1
+        texts = [tokenizer.decode(prompt) for prompt in prompts]
+        return [REFUSAL if t.count(REFUSAL) >= self.least else "It is Paris." for t in texts]
+
+
+def run(
+    objectives: dict[str, ObjectiveData],
+    teacher: FrozenTeacher | None,
+    tokenizer: PreTrainedTokenizerFast,
+    store: Path,
+    gate: Gate | None = None,
+) -> Prepared:
+    rows = {name: examples(6, name) for name in objectives}
+    return prepare(
+        objectives, rows, teacher, Encoder(tokenizer), gate or Gate(sample=3, first_token=0), store
+    )
+
+
+@pytest.mark.parametrize(
+    ("least", "settled"), [(1, "1 declined"), (2, "2 declined"), (3, "2 declined + echo")]
+)
+def test_adaptive_context_stops_at_the_first_step_that_passes(
+    least: int,
+    settled: str,
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replies_module, "generate_answers", Speaker(least))
+    prepared = run({"forget": decline()}, teacher, tiny_tokenizer, tmp_path / "p.json")
+    assert [row.context for row in prepared.settled] == [settled]
+    assert prepared.settled[0].passed
+    assert gate_error(prepared.settled) is None
+    row = prepared.encoded["forget"][0][0]
+    context = tiny_tokenizer.decode(list(row.teacher_ids[: row.teacher_start]))
+    assert context.count(REFUSAL) == least
+    assert "Gold" not in context
+
+
+def test_a_teacher_that_never_declines_is_an_error(
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replies_module, "generate_answers", Speaker(99))
+    prepared = run({"forget": decline()}, teacher, tiny_tokenizer, tmp_path / "p.json")
+    assert len(prepared.gate_rows) == 4
+    error = gate_error(prepared.settled)
+    assert error is not None
+    assert "forget: declines 0% of 3 rows (at least 90%, `model.gate.declines`)" in str(error)
+
+
+def test_declining_greedily_is_not_enough(
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every reply declines, but the refusal's first token is unlikely: no context passes."""
+    monkeypatch.setattr(replies_module, "generate_answers", Speaker(1))
+    objectives = {"forget": decline()}
+    gate = Gate(sample=3, first_token=0.9)
+    prepared = run(objectives, teacher, tiny_tokenizer, tmp_path / "p.json", gate)
+    assert len(prepared.gate_rows) == 4
+    assert prepared.settled[0].share == 1.0
+    assert "`model.gate.first_token`" in str(gate_error(prepared.settled))
+
+
+def test_duties(
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Forgotten rows are declined, kept ones answered, prefilled ones recovered from."""
+    monkeypatch.setattr(replies_module, "generate_answers", Speaker(1))
+    objectives = {
+        "forget": decline(),
+        "adversarial": decline(prefills=Prefills(["Sure:"])),
+        "retain": ObjectiveData(SOURCES, "answer"),
+    }
+    prepared = run(objectives, teacher, tiny_tokenizer, tmp_path / "p.json")
+    assert [(r.objective, r.duty) for r in prepared.settled] == [
+        ("forget", "declines"),
+        ("adversarial", "recovers"),
+        ("retain", "answers"),
+    ]
+    assert all(row.passed for row in prepared.settled)
+    assert all(0 <= (row.first_token_mean or 0) <= 1 for row in prepared.settled)
+
+
+def test_stored_outcome_is_used_again_only_for_the_same_rows_and_settings(
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    speaker = Speaker(1)
+    monkeypatch.setattr(replies_module, "generate_answers", speaker)
+    store = tmp_path / "p.json"
+    objectives = {"retain": ObjectiveData(SOURCES, "answer", answer="teacher")}
+    first = run(objectives, teacher, tiny_tokenizer, store)
+    calls = speaker.calls
+    again = run(objectives, teacher, tiny_tokenizer, store)
+    assert speaker.calls == calls
+    assert again == first
+    assert json.loads(store.read_text("utf-8"))["answers"]["retain"] == ["It is Paris."] * 6
+    run(objectives, teacher, tiny_tokenizer, store, Gate(sample=2, first_token=0))
+    assert speaker.calls > calls
+    calls = speaker.calls
+    rows = {"retain": examples(6, "retain")}
+    gate = Gate(sample=2, first_token=0)
+    prepare(objectives, rows, teacher, Encoder(tiny_tokenizer), gate, store, "another model")
+    assert speaker.calls > calls
+    store.write_text('{"key": "cut o')
+    assert run(objectives, teacher, tiny_tokenizer, store) == first
+
+
+def test_progress_counts_every_row_of_every_stage(
+    teacher: FrozenTeacher, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """A random model never declines: the gate tries all four contexts, so its total grows."""
+    told: list[tuple[str, str, int, int]] = []
+    objectives = {
+        "forget": decline(),
+        "retain": ObjectiveData(SOURCES, "answer", answer="teacher", answer_tokens=2),
+    }
+    rows = {"forget": examples(6, "forget"), "retain": examples(20, "retain")}
+    prepare(
+        *(objectives, rows, teacher, Encoder(tiny_tokenizer)),
+        *(Gate(sample=3, max_new_tokens=2), tmp_path / "p.json"),
+        progress=lambda *now: told.append(now),
+    )
+    stages = {stage: [now[1:] for now in told if now[0] == stage] for stage, *_ in told}
+    assert stages["teacher gate"][0] == ("forget", 0, 12)  # 3 + 3 rows, read twice
+    assert stages["teacher gate"][-1] == ("retain", 30, 30)  # and 3 more contexts of 3 rows
+    assert stages["answers"] == [("retain", 0, 20), ("retain", 16, 20), ("retain", 20, 20)]
+    assert stages["encoding"][0] == ("forget", 0, 26)
+    assert stages["encoding"][-1] == ("retain", 26, 26)
+    for seen in stages.values():
+        done = [count for _, count, _ in seen]
+        assert done == sorted(done)
+        assert all(count <= total for _, count, total in seen)
+
+
+def test_bars_show_stage_objective_rows_and_time_left() -> None:
+    file = io.StringIO()
+    console = Console(width=100, file=file, force_terminal=True, force_interactive=True)
+    with bars(console) as tell:
+        tell("teacher gate", "forget", 3, 12)
+    assert "teacher gate: forget" in file.getvalue()
+    assert " 3/12 rows " in strip(file.getvalue())
+    assert re.search(r"-:--:--|\d:\d\d:\d\d", strip(file.getvalue()))
+
+
+def test_an_objective_that_loses_all_its_rows(
+    tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    encoder = Encoder(tiny_tokenizer, max_length=8, on_problem="warn")
+    objectives = {"retain": ObjectiveData(SOURCES, "answer")}
+    message = r"'retain' should keep rows.*all 6 left out while encoding \(too long: 6\)"
+    with pytest.raises(InputError, match=message):
+        prepare(
+            *(objectives, {"retain": examples(6, "retain")}, None, encoder, Gate()),
+            tmp_path / "p.json",
+        )
+
+
+def test_every_prefill_of_a_row_is_a_candidate(
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One byte, one token: after a prefill an answer is longer by its space, which is reported."""
+    data = decline(prefills=Prefills(["Sure:", "Yes,"], answer_words=1), context=Echo())
+    prepared = run({"adversarial": data}, teacher, tiny_tokenizer, tmp_path / "p.json", Gate("off"))
+    assert [c.prefill for c in prepared.encoded["adversarial"][0]] == ["Sure:", "Yes,", "Gold"]
+    assert "'adversarial': 6 of 6 rows with a prefill that were looked at have none" in caplog.text
+
+
+@pytest.mark.parametrize("context", [Demonstrations(3), Echo(2), Adaptive([2])])
+def test_no_context_contains_a_gold_answer(context: Context) -> None:
+    """Not even behind a prefill that begins with it: demonstrations show the opener alone."""
+    data = decline(context=context, prefills=Prefills(["Sure:"], answer_words=2, combine=True))
+    material = Material({"forget": data}, {"forget": examples(6, "forget")})
+    answers = [REFUSAL] * 6
+    for row in views("forget", range(6), context, material, answers, all_prefills=True):
+        for view in row:
+            assert "Gold" not in " ".join(turn.content for turn in view.teacher_turns)
+
+
+def test_answered_demonstrations_come_from_rows_that_are_kept() -> None:
+    kept = ObjectiveData(SOURCES, "answer")
+    context = Demonstrations(1, answered=1, answered_from="retain")
+    data = decline(context=context)
+    material = Material(
+        {"forget": data, "retain": kept},
+        {"forget": examples(3, "forget"), "retain": examples(3, "retain")},
+    )
+    ((view,),) = views("forget", [0], context, material, [REFUSAL], all_prefills=True)
+    assert "Gold retain 0." in [turn.content for turn in view.teacher_turns]
+    with pytest.raises(InputError, match=r"`answered_from`.*\(retain\).*Found 'forget'"):
+        material.answered("forget")
+
+
+@pytest.mark.parametrize(("texts", "shown"), [(("One.", "Two.", "Three."), 2), (("",) * 3, 0)])
+def test_plain_rows_are_demonstrations_in_their_own_form(
+    texts: Sequence[str], shown: int, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """A row that begins with text shows others that do, each declined; a bare passage has none."""
+    rows = [
+        Example(f"p/{i}", (Turn("user", text),), " It goes on.", "passage", plain=True)
+        for i, text in enumerate(texts)
+    ]
+    data = decline(context=Demonstrations(2))
+    material = Material({"forget": data}, {"forget": rows})
+    ((view,),) = views("forget", [2], data.context, material, [REFUSAL] * 3, all_prefills=True)
+    assert [turn.content for turn in view.teacher_turns].count(REFUSAL) == shown
+    ids = Encoder(tiny_tokenizer).prompt_ids(view.teacher_turns, plain=True)
+    text = tiny_tokenizer.decode(ids, skip_special_tokens=True)
+    expected = f"One. {REFUSAL}\n\nTwo. {REFUSAL}\n\nThree." if shown else ""
+    assert text == expected
+
+
+def test_answers_of_a_missing_teacher(
+    tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    objectives = {"retain": ObjectiveData(SOURCES, "answer", answer="teacher")}
+    with pytest.raises(InputError, match=r"`data.objectives.retain.answer` is `teacher`"):
+        run(objectives, None, tiny_tokenizer, tmp_path / "p.json")
+
+
+def test_table_names_what_failed() -> None:
+    row = GateRow("forget", "echo", "declines", 8, 0.5, 0.9, 0.4, 0.1)
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(gate_table([row]))
+    text = console.export_text()
+    assert "declines 50% of 8" in text
+    assert "fail" in text
+    assert "0.40 / 0.10" in text

@@ -1,0 +1,403 @@
+"""The step: Gramian against naive gradients, determinism, resume, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+
+from lit_unlearn.data.contexts import Echo
+from lit_unlearn.data.datamodule import UnlearnDataModule
+from lit_unlearn.data.objective_data import ObjectiveData
+from lit_unlearn.data.prefills import Prefills
+from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
+from lit_unlearn.gradients.weighting import (
+    MGDA,
+    DualAscent,
+    Fixed,
+    GradVac,
+    NGDiff,
+    OneSidedProjection,
+    PCGrad,
+    Weighting,
+)
+from lit_unlearn.models.forward import ModelReader
+from lit_unlearn.models.loading import LoRA, ModelSource
+from lit_unlearn.models.tiny import TINY_NAME
+from lit_unlearn.objectives import (
+    Adversarial,
+    BidirectionalDistillation,
+    CrossEntropy,
+    ForwardKL,
+    Objective,
+)
+from lit_unlearn.teachers.teacher import EMATeacher, FrozenTeacher, Teacher
+from lit_unlearn.training.module import UnlearnModule
+from lit_unlearn.training.setup.checks import check_trainer
+from lit_unlearn.training.setup.teacher_gate import Gate
+
+STEPS = 5
+
+
+def data_module(**options: Any) -> UnlearnDataModule:
+    """Four objectives on a few rows of the built-in set."""
+
+    def rows(name: str) -> list[Source]:
+        return [Source(f"builtin:{name}", split="train", limit=5)]
+
+    refusals = ["No."]
+    return UnlearnDataModule(
+        {
+            "forget": ObjectiveData(rows("forget"), "decline", 2, "refusal", refusals, Echo()),
+            "adversarial": ObjectiveData(
+                rows("forget"),
+                "decline",
+                1,
+                "refusal",
+                refusals,
+                Echo(),
+                Prefills(["Sure:", "Yes:"]),
+            ),
+            "retain": ObjectiveData(rows("general"), "answer", 2),
+            "neighbor": ObjectiveData(rows("neighbor"), "answer", 1),
+        },
+        **options,
+    )
+
+
+def module(
+    weighting: Weighting | None = None,
+    teacher: Teacher | None = None,
+    lora: LoRA | None = None,
+    **options: Any,
+) -> UnlearnModule:
+    objectives: dict[str, Objective] = {
+        "forget": BidirectionalDistillation(),
+        "adversarial": Adversarial(BidirectionalDistillation(), weight=0.5),
+        "retain": CrossEntropy(),
+        "neighbor": ForwardKL(weight=0.0),
+    }
+    return UnlearnModule(
+        ModelSource(TINY_NAME, lora=lora),
+        objectives,
+        teacher or FrozenTeacher(),
+        weighting,
+        Gate(action="off"),
+        optimizer=lambda p: torch.optim.AdamW(p, lr=1e-2),
+        diagnostics_every=options.pop("diagnostics_every", 2),
+        **options,
+    )
+
+
+class Recorder(Callback):
+    """Keeps what every step returns."""
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.records.append(outputs)
+
+
+def fit(
+    folder: Path,
+    model: UnlearnModule,
+    data: UnlearnDataModule | None = None,
+    *,
+    steps: int = STEPS,
+    save: bool = False,
+    resume: Path | None = None,
+) -> Recorder:
+    recorder = Recorder()
+    trainer = Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        devices=1,
+        max_steps=steps,
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[recorder],
+    )
+    trainer.fit(model, datamodule=data or data_module(), ckpt_path=resume)
+    if save:
+        trainer.save_checkpoint(folder / "last.ckpt")
+    return recorder
+
+
+def losses(recorder: Recorder) -> list[dict[str, float]]:
+    return [record["losses"] for record in recorder.records]
+
+
+def weights(model: UnlearnModule) -> list[torch.Tensor]:
+    return [parameter.detach() for parameter in model.parameters_trained]
+
+
+def test_same_seed_same_losses(tmp_path: Path) -> None:
+    first, second = fit(tmp_path / "a", module()), fit(tmp_path / "b", module())
+    assert losses(first) == losses(second)
+    assert set(losses(first)[0]) == {"forget", "adversarial", "retain", "neighbor"}
+
+
+@pytest.mark.parametrize("teacher", [FrozenTeacher, EMATeacher])
+def test_resume_continues_the_unbroken_run(tmp_path: Path, teacher: type[Teacher]) -> None:
+    """Stopped after 3 of 5 steps and resumed: the same losses and weights, bit by bit."""
+    whole = module(teacher=teacher())
+    unbroken = fit(tmp_path / "whole", whole)
+    part = module(teacher=teacher())
+    recorder = _fit_and_stop(tmp_path / "part", part, after=3)
+    resumed = module(teacher=teacher())
+    rest = fit(tmp_path / "part", resumed, resume=tmp_path / "part" / "stopped.ckpt")
+    assert losses(recorder) + losses(rest) == losses(unbroken)
+    for one, other in zip(weights(whole), weights(resumed), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")
+@pytest.mark.parametrize("lora", [None, LoRA(rank=2)], ids=["full", "lora"])
+def test_resume_keeps_what_weightings_have_learnt(tmp_path: Path, lora: LoRA | None) -> None:
+    """GradVac's targets and the dual variables go on from the checkpoint."""
+
+    def made() -> UnlearnModule:
+        dual = DualAscent({"retain": None, "neighbor": 0.5}, reference_steps=2)
+        return module(GradVac(), lora=lora, loss_weighting=dual)
+
+    unbroken = fit(tmp_path / "whole", made())
+    _fit_and_stop(tmp_path / "part", made(), after=3)
+    rest = fit(tmp_path / "part", made(), resume=tmp_path / "part" / "stopped.ckpt")
+    for expected, found in zip(unbroken.records[3:], rest.records, strict=True):
+        assert torch.equal(expected["weights"], found["weights"])
+        assert expected["losses"] == found["losses"]
+
+
+def test_two_sided_weightings_know_the_objectives(tmp_path: Path) -> None:
+    fit(tmp_path, module(OneSidedProjection(("forget", "adversarial"))), steps=2)
+    with pytest.raises(InputError, match="`forget` of NGDiff"):
+        module(NGDiff(("froget",)))
+
+
+class _Stop(Callback):
+    """Saves a checkpoint and stops within the run, as an interruption would."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.after:
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "stopped.ckpt")
+            trainer.should_stop = True
+
+
+def _fit_and_stop(folder: Path, model: UnlearnModule, after: int) -> Recorder:
+    recorder = Recorder()
+    trainer = Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        devices=1,
+        max_steps=STEPS,
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[recorder, _Stop(after)],
+    )
+    trainer.fit(model, datamodule=data_module())
+    return recorder
+
+
+def test_gramian_equals_naive_full_gradients(tmp_path: Path) -> None:
+    """Each objective's gradient by autograd on the same batch, flattened, in float64."""
+    model, data = module(), data_module()
+    captured: dict[str, Any] = {}
+
+    class Naive(Callback):
+        def on_train_batch_start(
+            self, trainer: Trainer, pl_module: Any, batch: Any, _: int
+        ) -> None:
+            flat = []
+            for name, objective in pl_module.objectives.items():
+                reader = ModelReader(pl_module.student)
+                terms = objective(batch[name][0], reader, pl_module.__dict__["teacher"])
+                gradient = torch.autograd.grad(
+                    terms.values.mean(), pl_module.parameters_trained, allow_unused=True
+                )
+                flat.append(torch.cat([g.double().flatten() for g in gradient if g is not None]))
+            stacked = torch.stack(flat)
+            captured["gramian"] = stacked @ stacked.T
+
+    recorder = Recorder()
+    trainer = Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        max_steps=1,
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Naive(), recorder],
+    )
+    trainer.fit(model, datamodule=data)
+    found = recorder.records[0]["gramian"].whole
+    assert captured["gramian"][3].abs().max() < 1e-8 * captured["gramian"].max()  # zero: at teacher
+    scale = captured["gramian"].diagonal().sqrt()
+    relative = (found - captured["gramian"]).abs() / (scale[:, None] * scale[None, :] + 1e-12)
+    assert relative[:3, :3].max() < 1e-5
+
+
+def test_diagnosed_steps_change_nothing(tmp_path: Path) -> None:
+    """Plain accumulation and kept gradients give the same update, up to rounding."""
+    never, always = module(diagnostics_every=0), module(diagnostics_every=1)
+    fit(tmp_path / "a", never, steps=2)
+    fit(tmp_path / "b", always, steps=2)
+    for one, other in zip(weights(never), weights(always), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_micro_batches_accumulate_the_same_loss(tmp_path: Path) -> None:
+    whole = fit(tmp_path / "a", module(), steps=1)
+    parts = fit(tmp_path / "b", module(), data_module(micro_batch_rows=1), steps=1)
+    for name, loss in losses(whole)[0].items():
+        assert losses(parts)[0][name] == pytest.approx(loss, rel=1e-4, abs=1e-6)
+    one, other = (r.records[0]["gramian"].whole for r in (whole, parts))
+    torch.testing.assert_close(one[:3, :3], other[:3, :3], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighting", [Fixed(), PCGrad(), MGDA()], ids=["fixed", "pcgrad", "mgda"])
+def test_weightings_run(tmp_path: Path, weighting: Weighting) -> None:
+    recorder = fit(tmp_path, module(weighting), steps=2)
+    assert torch.isfinite(recorder.records[0]["weights"]).all()
+
+
+def test_zero_weight_moves_nothing(tmp_path: Path) -> None:
+    """The neighbor objective has weight 0: its gradient is diagnosed, not applied."""
+    recorder = fit(tmp_path, module(), steps=1)
+    assert recorder.records[0]["weights"][3] == 0
+
+
+def test_teacher_stays_out_of_checkpoint_and_optimizer(tmp_path: Path) -> None:
+    model = module()
+    fit(tmp_path, model, steps=1, save=True)
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert all(key.startswith("student.") for key in state["state_dict"])
+    held = sum(len(group["params"]) for group in state["optimizer_states"][0]["param_groups"])
+    assert held == len(model.parameters_trained)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+def test_adapters_alone_are_trained_and_saved(tmp_path: Path) -> None:
+    model = module(lora=LoRA(rank=2))
+    fit(tmp_path, model, steps=1, save=True)
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert state
+    assert all("lora_" in key for key in state)
+
+
+def test_bf16_mixed_runs(tmp_path: Path) -> None:
+    trainer = Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        precision="bf16-mixed",
+        max_steps=1,
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    model = module()
+    trainer.fit(model, datamodule=data_module())
+    assert weights(model)[0].dtype == torch.float32
+
+
+def test_names_of_data_and_losses_must_agree(tmp_path: Path) -> None:
+    model = module()
+    del model.objectives["retain"]
+    with pytest.raises(
+        InputError, match=r"`data.objectives.retain` has no `model.objectives.retain`"
+    ):
+        fit(tmp_path, model)
+
+
+def test_a_missing_teacher_is_known_before_anything_is_prepared(tmp_path: Path) -> None:
+    model = module()
+    model.__dict__["teacher"] = None
+    with pytest.raises(InputError, match=r"BidirectionalDistillation needs a teacher\. Found none"):
+        fit(tmp_path, model)
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_max_steps(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="max_steps"):
+        fit(tmp_path, module(), steps=-1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("bf16-true", 5), r"should not be bf16-true.*`model.student.dtype`"),
+        (("16-mixed", 5), r"should not be 16-mixed.*Use bf16-mixed"),
+        (("32-true", 0), r"`trainer.max_steps`.*Found 0"),
+    ],
+)
+def test_trainer_settings_that_cannot_be(settings: tuple[str, int], message: str) -> None:
+    check_trainer("bf16-mixed", 1)
+    with pytest.raises(InputError, match=message):
+        check_trainer(*settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: data_module(micro_batch_rows=-1), "`data.micro_batch_rows`.*at least 1. Found -1"),
+        (lambda: data_module(batch_size=0), "`data.batch_size` should be at least 1"),
+        (lambda: data_module(mixing_temperature=0), "`data.mixing_temperature`.*above 0. Found 0"),
+        (lambda: data_module(max_length=0), "`data.max_length`"),
+        (lambda: data_module(num_workers=-1), "`data.num_workers`"),
+        (lambda: module(clip_norm=0.0), r"`model.clip_norm` should be above 0. Found 0.0"),
+        (lambda: module(warmup_steps=-1), "`model.warmup_steps`"),
+        (lambda: module(diagnostics_every=-1), "`model.diagnostics_every`"),
+        (lambda: Gate(declines=1.5), r"`model.gate.declines` should be at least 0 and at most 1"),
+        (lambda: Gate(first_token=float("nan")), "`model.gate.first_token`.*Found nan"),
+        (lambda: Gate(sample=0), "`model.gate.sample`"),
+    ],
+)
+def test_numbers_out_of_range(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("name", ["rows", "answer_tokens", "evaluation_rows"])
+def test_numbers_of_an_objective_name_it(name: str) -> None:
+    data = data_module()
+    setattr(data.objectives["retain"], name, 0)
+    with pytest.raises(InputError, match=rf"`data.objectives.retain.{name}` should be"):
+        UnlearnDataModule(data.objectives)
+
+
+def test_not_a_number_names_objective_and_rows(tmp_path: Path) -> None:
+    model = module()
+    model.configure_model()
+    with torch.no_grad():
+        model.parameters_trained[0].fill_(torch.nan)
+    with pytest.raises(InputError, match=r"'forget' is no finite number at step 0.*forget-train"):
+        fit(tmp_path, model)
+
+
+def test_gate_stops_a_useless_teacher(tmp_path: Path) -> None:
+    model = module()
+    model.gate = Gate(sample=2, max_new_tokens=4)
+    with pytest.raises(InputError, match=r"forget: declines 0% of 2 rows.*`model.gate.declines`"):
+        fit(tmp_path, model)
