@@ -64,7 +64,6 @@ class Resumable(Callback):
     # ------------------------------------------------------------------------------ one at a time
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """See `claim`."""
         if stage == "fit" and trainer.is_global_zero:
             self.claim(Path(trainer.default_root_dir))
 

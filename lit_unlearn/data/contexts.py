@@ -66,11 +66,9 @@ class NoContext(Context):
     """The teacher sees what the student sees."""
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
-        """See `Context.conversation`."""
         return row.turns
 
     def describe(self) -> str:
-        """See `Context.describe`."""
         return "none"
 
 
@@ -85,7 +83,6 @@ class Instruction(Context):
     text: str = DEFAULT_INSTRUCTION
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
-        """See `Context.conversation`."""
         return with_system(row.turns, _fill(self.text, "text", refusal=row.refusal))
 
 
@@ -102,7 +99,6 @@ class Intent(Context):
     text: str = DEFAULT_INTENT
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
-        """See `Context.conversation`."""
         text = _fill(self.text, "text", topic=self.topic, refusal=row.refusal)
         return with_system(row.turns, text)
 
@@ -133,7 +129,6 @@ class Demonstrations(Context):
             )
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
-        """See `Context.conversation`."""
         question = row.turns[-1].content
         declined = spread([q for q in row.declined if q != question], self.declined)
         answered = spread([p for p in row.answered if p[0] != question], self.answered)
@@ -154,7 +149,6 @@ class Demonstrations(Context):
         return turns
 
     def describe(self) -> str:
-        """See `Context.describe`."""
         parts = [f"{self.declined} declined"] if self.declined else []
         parts += [f"{self.answered} answered"] if self.answered else []
         parts += ["echo"] if self.echo else []

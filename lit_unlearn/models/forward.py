@@ -116,7 +116,7 @@ class ModelReader:
         self.model = model
 
     def logits(self, tokens: Tokens) -> Tensor:
-        """See `answer_logits`."""
+        """Return ``[N, V]`` float32 logits with gradient; see `answer_logits`."""
         return answer_logits(self.model, tokens)
 
 
@@ -127,7 +127,7 @@ class FrozenReader:
         self.model = model
 
     def logits(self, tokens: Tokens) -> Tensor:
-        """See `answer_logits`."""
+        """Return ``[N, V]`` float32 logits without gradient; see `answer_logits`."""
         with torch.no_grad(), evaluating(self.model):
             return prefixed_logits(self.model, tokens)
 

@@ -132,9 +132,9 @@ class HiddenReader(ModelReader):
     """Reads a model that is being trained: logits, hidden states, and logits of a steered pass."""
 
     def hidden(self, tokens: Tokens, depths: Sequence[float] | None = None) -> Tensor:
-        """See `hidden_states`."""
+        """Return ``[D, N, d]`` hidden states with gradient; see `hidden_states`."""
         return hidden_states(self.model, tokens, depths)
 
     def steered_logits(self, tokens: Tokens, depth: float, change: Change) -> Tensor:
-        """See `steered_logits`."""
+        """Return ``[N, V]`` logits with gradient of a steered pass; see `steered_logits`."""
         return steered_logits(self.model, tokens, depth, change)

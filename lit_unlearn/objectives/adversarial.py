@@ -72,7 +72,6 @@ class Adversarial(Objective):
         return [*super().asks(batch), *bare]
 
     def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
-        """See `Objective.forward`."""
         batch = self.objective.limit(batch)
         several = len(batch.groups.unique()) < len(batch)
         if several and self.criterion == "answer_nll":

@@ -95,7 +95,6 @@ class GradientAscent(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         nll = losses.cross_entropy(student_logits, targets(batch, self))
         values = gradient_ascent(nll, self.nll_limit)
         return Terms(values, batch.student.rows, {"nll": nll.detach()})
@@ -132,7 +131,6 @@ class WGA(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         log_p = log_likelihood(student_logits, targets(batch, self))
         return _ascend(log_p, confidence_weights(log_p, self.beta), batch)
 
@@ -171,7 +169,6 @@ class SatImp(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         log_p = log_likelihood(student_logits, targets(batch, self))
         return _ascend(log_p, saturation_weights(log_p, self.beta1, self.beta2), batch)
 
@@ -210,7 +207,6 @@ class TNPO(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         target_ids = targets(batch, self)
         log_p = log_likelihood(student_logits, target_ids)
         reference = log_likelihood(present(teacher_logits), target_ids)
@@ -257,7 +253,6 @@ class BST(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         target_ids = targets(batch, self)
         log_p = student_logits.log_softmax(-1)
         target = soft_belief(student_logits, target_ids, self.top_k, self.mix)

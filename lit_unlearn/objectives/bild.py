@@ -95,6 +95,5 @@ class BiLD(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         values = bild(student_logits, present(teacher_logits), self.top_k, self.temperature)
         return Terms(values, batch.student.rows)

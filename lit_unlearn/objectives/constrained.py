@@ -38,5 +38,4 @@ class LogitFlattening(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         return Terms(logit_flatness(student_logits), batch.student.rows)

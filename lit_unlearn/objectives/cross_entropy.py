@@ -27,6 +27,5 @@ class CrossEntropy(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         values = losses.cross_entropy(student_logits, targets(batch, self))
         return Terms(values, batch.student.rows)

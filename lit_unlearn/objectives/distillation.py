@@ -90,7 +90,6 @@ class BidirectionalDistillation(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         parts = losses.bidirectional(
             student_logits,
             present(teacher_logits),
@@ -133,7 +132,6 @@ class ForwardKL(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         return Terms(losses.forward_kl(student_logits, present(teacher_logits)), batch.student.rows)
 
 
@@ -156,7 +154,6 @@ class ReverseKL(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         return Terms(losses.reverse_kl(student_logits, present(teacher_logits)), batch.student.rows)
 
 
@@ -195,6 +192,5 @@ class GeneralizedJSD(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         values = losses.generalized_jsd(student_logits, present(teacher_logits), self.beta)
         return Terms(values, batch.student.rows)

@@ -81,7 +81,6 @@ class FLAT(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         preferred, rejected = answer_pairs(batch.groups)
         p = log_likelihood(student_logits, targets(batch, self)).exp()
         means = row_means(p, batch.student.rows, len(batch))

@@ -95,7 +95,6 @@ class LatentAdversarial(Objective):
         self.needs_teacher = objective.needs_teacher
 
     def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
-        """See `Objective.forward`."""
         if not isinstance(student, Steered):
             raise InputError(
                 "Objective LatentAdversarial needs a student whose hidden states can be changed. "

@@ -121,7 +121,6 @@ class LogitObjective(Objective):
         return batch if self.positions is None else batch.first_positions(self.positions)
 
     def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
-        """See `Objective.forward`."""
         batch = self.limit(batch)
         teacher_logits = reference_logits(batch.teacher, teacher, self)
         return self.terms(student.logits(batch.student), teacher_logits, batch)

@@ -104,7 +104,6 @@ class NPO(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         log_p = _answers(student_logits, batch, self)
         reference = _answers(present(teacher_logits), batch, self)
         rows = torch.arange(len(batch), device=log_p.device)
@@ -147,7 +146,6 @@ class SimNPO(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         log_p = log_likelihood(student_logits, targets(batch, self))
         nll = row_means(-log_p, batch.student.rows, len(batch))
         rows = torch.arange(len(batch), device=nll.device)
@@ -190,7 +188,6 @@ class DPO(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         preferred, rejected = answer_pairs(batch.groups)
         ratio = _answers(student_logits, batch, self)
         ratio = ratio - _answers(present(teacher_logits), batch, self)
@@ -230,7 +227,6 @@ class AnswerPreservation(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         preferred, rejected = answer_pairs(batch.groups)
         log_p = _answers(student_logits, batch, self)
         margin = log_p[preferred] - log_p[rejected]

@@ -138,7 +138,6 @@ class RMU(HiddenObjective):
         self.coefficient, self.seed = coefficient, seed
 
     def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
-        """See `Objective.forward`."""
         hidden = self._hidden(student, batch.student)[0]
         direction = control_vector(hidden.shape[-1], self.seed).to(hidden)
         values = misdirection(hidden, direction, self.coefficient)
@@ -179,7 +178,6 @@ class AdaptiveRMU(HiddenObjective):
         self.scale, self.seed = scale, seed
 
     def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
-        """See `Objective.forward`."""
         hidden = self._hidden(student, batch.student)[0]
         length = self.scale * self._reference(batch, teacher)[0].norm(dim=-1, keepdim=True)
         direction = control_vector(hidden.shape[-1], self.seed).to(hidden)
@@ -216,7 +214,6 @@ class RepresentationRerouting(HiddenObjective):
         super().__init__(weight, schedule, depths or [10 / 32, 20 / 32])
 
     def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
-        """See `Objective.forward`."""
         hidden = self._hidden(student, batch.student)
         return Terms(rerouting(hidden, self._reference(batch, teacher)), batch.student.rows)
 
@@ -252,7 +249,6 @@ class HiddenRetain(HiddenObjective):
         self.distance: Distance = distance
 
     def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
-        """See `Objective.forward`."""
         hidden = self._hidden(student, batch.student)
         values = matching(hidden, self._reference(batch, teacher), self.distance)
         return Terms(values, batch.student.rows)

@@ -18,7 +18,6 @@ class Constant(Schedule):
     """The weight stays as it is."""
 
     def factor(self, step: int) -> float:
-        """See `Schedule.factor`."""
         return 1.0
 
 
@@ -36,7 +35,6 @@ class LinearWarmup(Schedule):
         _check_steps("LinearWarmup", self.steps)
 
     def factor(self, step: int) -> float:
-        """See `Schedule.factor`."""
         return min(1.0, (step + 1) / self.steps)
 
 
@@ -56,7 +54,6 @@ class LinearDecay(Schedule):
         _check_steps("LinearDecay", self.steps)
 
     def factor(self, step: int) -> float:
-        """See `Schedule.factor`."""
         return 1.0 - min(1.0, max(0, step - self.start) / self.steps)
 
 

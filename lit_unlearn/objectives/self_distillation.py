@@ -103,7 +103,6 @@ class UNDIAL(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         target = lowered(present(teacher_logits), targets(batch, self), self.beta)
         return Terms(soft_cross_entropy(student_logits, target), batch.student.rows)
 
@@ -144,7 +143,6 @@ class CEU(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         keep = batch.offsets >= self.skip
         logits, target_ids = student_logits[keep], targets(batch, self)[keep]
         values = soft_cross_entropy(logits, without(logits, target_ids))
@@ -170,7 +168,6 @@ class Unilogit(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         target = at_chance(student_logits.detach(), targets(batch, self))
         return Terms(losses.reverse_kl(student_logits, target), batch.student.rows)
 
@@ -206,6 +203,5 @@ class MaximumEntropy(LogitObjective):
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """See `LogitObjective.terms`."""
         values = divergence_from_uniform(student_logits, self.direction)
         return Terms(values, batch.student.rows)

@@ -51,7 +51,6 @@ class SharpnessAware(Objective):
         self.needs_teacher = objective.needs_teacher
 
     def asks(self, batch: TokenBatch) -> list[Tokens]:
-        """See `Objective.asks`."""
         return self.objective.asks(batch)
 
     def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:

@@ -88,13 +88,11 @@ class Server(Backend):
         return f"{self.model} {self.structured} {sorted(self.body.items())}"
 
     def cost(self, prompt_tokens: float, reply_tokens: float) -> float | None:
-        """See `Backend.cost`."""
         if self.price_prompt is None or self.price_reply is None:
             return None
         return (prompt_tokens * self.price_prompt + reply_tokens * self.price_reply) / 1e6
 
     def least_seconds(self, calls: int) -> float:
-        """See `Backend.least_seconds`."""
         return 60 * calls / self.requests_per_minute if self.requests_per_minute else 0.0
 
     def ask(self, asks: Sequence[Ask], attempt: int) -> Iterator[dict[int, Reply]]:

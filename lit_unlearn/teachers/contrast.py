@@ -63,7 +63,6 @@ class ContrastTeacher(Teacher):
         self._reinforced: nn.Module | None = None
 
     def attach(self, student: nn.Module, source: ModelSource) -> None:
-        """See `Teacher.attach`."""
         other = ModelSource(self.path, dtype=source.dtype, attention=source.attention)
         sliced = is_sharded(student)
         reinforced = load_base(other, self.dtype, sliced=sliced)
@@ -77,15 +76,12 @@ class ContrastTeacher(Teacher):
         return attached(self._base, self)
 
     def models(self) -> list[nn.Module]:
-        """See `Teacher.models`."""
         return [self.model(), attached(self._reinforced, self)]
 
     def speaking(self) -> Any:
-        """See `Teacher.speaking`."""
         return _Contrasting(self.model(), attached(self._reinforced, self), self.scale)
 
     def logits(self, tokens: Tokens) -> Tensor:
-        """See `Teacher.logits`."""
         base = FrozenReader(self.model()).logits(tokens)
         reinforced = FrozenReader(attached(self._reinforced, self)).logits(tokens)
         return contrast(base, reinforced, self.scale)
@@ -102,7 +98,6 @@ class ContrastTeacher(Teacher):
         )
 
     def identity(self) -> str:
-        """See `Teacher.identity`."""
         return f"ContrastTeacher {self.dtype} {self.scale} {fingerprint(self.path)}"
 
     def unsaved_module(self) -> nn.Module | None:

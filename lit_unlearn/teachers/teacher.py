@@ -107,7 +107,6 @@ class FrozenTeacher(Teacher):
         self._source: ModelSource | None = None
 
     def attach(self, student: nn.Module, source: ModelSource) -> None:
-        """See `Teacher.attach`."""
         own = source if self.path is None else ModelSource(self.path, dtype=source.dtype)
         model = load_base(own, self.dtype, sliced=is_sharded(student))
         check_vocabulary(model, student, self)
@@ -115,7 +114,6 @@ class FrozenTeacher(Teacher):
         self._source = own
 
     def model(self) -> nn.Module:
-        """See `Teacher.model`."""
         if self._cached is not None:
             raise InputError(
                 "Parameter `model.teacher.init_args.cache` should be false where the teacher "
@@ -128,7 +126,6 @@ class FrozenTeacher(Teacher):
         return [] if self._cached is not None else super().models()
 
     def logits(self, tokens: Tokens) -> Tensor:
-        """See `Teacher.logits`."""
         if self._cached is not None:
             return self._cached.logits(tokens)
         return FrozenReader(self.model()).logits(tokens)
@@ -142,7 +139,6 @@ class FrozenTeacher(Teacher):
         self._model = None
 
     def identity(self) -> str:
-        """See `Teacher.identity`."""
         other = "" if self.path is None else fingerprint(self.path)
         return f"FrozenTeacher {self.dtype} {other}"
 
@@ -172,7 +168,6 @@ class EMATeacher(Teacher):
         self._model: nn.Module | None = None
 
     def attach(self, student: nn.Module, source: ModelSource) -> None:
-        """See `Teacher.attach`."""
         if source.lora is not None:
             raise InputError(
                 "Parameter `model.teacher` is EMATeacher, which averages all weights, but "
@@ -183,11 +178,9 @@ class EMATeacher(Teacher):
         self._model = load_base(source, sliced=is_sharded(student)).requires_grad_(False).train()
 
     def model(self) -> nn.Module:
-        """See `Teacher.model`."""
         return attached(self._model, self)
 
     def logits(self, tokens: Tokens) -> Tensor:
-        """See `Teacher.logits`."""
         return FrozenReader(self.model()).logits(tokens)
 
     def saved_module(self) -> nn.Module | None:
@@ -219,7 +212,6 @@ class AdapterOffTeacher(Teacher):
         self._source: ModelSource | None = None
 
     def attach(self, student: nn.Module, source: ModelSource) -> None:
-        """See `Teacher.attach`."""
         if source.lora is None or not hasattr(student, "disable_adapter"):
             raise InputError(
                 "Parameter `model.teacher` is AdapterOffTeacher, which needs adapters. Found "
@@ -233,11 +225,9 @@ class AdapterOffTeacher(Teacher):
         return attached(self._student, self)
 
     def speaking(self) -> Any:
-        """See `Teacher.speaking`."""
         return _adapter_off(self.model())
 
     def logits(self, tokens: Tokens) -> Tensor:
-        """See `Teacher.logits`."""
         with torch.no_grad(), self.speaking():
             if self._cached is not None:
                 return self._cached.logits(tokens)

@@ -59,7 +59,6 @@ class Boundary(Suite):
     judge: Judge | None = None
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`."""
         groups = {
             "neighbor": self.neighbor,
             "general": self.general,
@@ -91,7 +90,6 @@ class Boundary(Suite):
         ]
 
     def answer_key(self) -> str:
-        """See `Suite.answer_key`."""
         return "" if self.judge is None else self.judge.key()
 
     def score(

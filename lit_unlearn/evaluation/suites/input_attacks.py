@@ -59,7 +59,6 @@ class Prefill(InputAttack):
             )
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
-        """See `InputAttack.attack`."""
         openers = read_openers(self.openers)
         opened = [
             ask(row, "opener", self.generation, prefill=opener, part=str(number))
@@ -99,7 +98,6 @@ class ReversePrompt(InputAttack):
             _check_fields("templates", template, ["{question}"])
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
-        """See `InputAttack.attack`."""
         return [
             ask(
                 row,
@@ -137,7 +135,6 @@ class InContext(InputAttack):
         _check_fields("template", self.template, ["{question}", "{answer}"])
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
-        """See `InputAttack.attack`."""
         return [
             ask(
                 row,
@@ -180,7 +177,6 @@ class FewShot(InputAttack):
             )
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
-        """See `InputAttack.attack`."""
         pool = load_examples(self.demonstrations, data_root)
         return [
             ask(row, "shown", self.generation, turns=self._turns(row, pool), part="0")
@@ -225,7 +221,6 @@ class _Reworded(InputAttack):
             )
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
-        """See `InputAttack.attack`."""
         sources = self.rewritten
         if self.column is not None:
             columns = {"question": self.column}

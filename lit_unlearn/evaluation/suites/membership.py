@@ -60,7 +60,6 @@ class Membership(Suite):
             )
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`."""
         groups = {
             group: load_examples(sources, data_root, self.representation)
             for group, sources in ((_MEMBER, self.members), (_NONMEMBER, self.nonmembers))
@@ -85,7 +84,6 @@ class Membership(Suite):
         outcomes: Mapping[str, Sequence[Outcome]],
         reference: Mapping[str, Sequence[Row]] | None = None,
     ) -> SuiteResult:
-        """See `Suite.score`."""
         self.check(probes, reference)
         losses = _losses(reference)
         rows = [
@@ -96,7 +94,6 @@ class Membership(Suite):
         return SuiteResult(rows, [_figure(name, rows) for name in names])
 
     def check(self, probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None) -> None:
-        """See `Suite.check`."""
         losses = _losses(reference)
         absent = sum(probe.probe_id not in losses for probe in probes)
         if reference is not None and absent:

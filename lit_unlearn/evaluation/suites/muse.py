@@ -92,7 +92,6 @@ class Muse(Suite):
             )
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`."""
         found: list[Probe] = []
         for group, selection in (("forget", self.forget), ("retain", self.retain)):
             shots = self._examples(f"{group}_qa_icl", data_root)[: self.shots] if self.shots else []
@@ -133,7 +132,6 @@ class Muse(Suite):
         return SuiteResult(rows, figures)
 
     def check(self, probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None) -> None:
-        """See `Suite.check`."""
         privacy_leakage.check(probes, reference)
 
     def _row(self, probe: Probe, outcome: Outcome) -> Row:

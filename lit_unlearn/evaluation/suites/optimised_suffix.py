@@ -50,11 +50,9 @@ class Gcg(OptimisedInput):
         self._suffixes: dict[str, str] = {}
 
     def attacks(self) -> dict[str, str]:
-        """See `OptimisedInput.attacks`."""
         return {_GROUP: f"{self.search.steps} steps of {self.search.width} candidates"}
 
     def attacked(self, subject: Subject, group: str, probes: Sequence[Probe]) -> list[str]:
-        """See `OptimisedInput.attacked`."""
         suffix = self.suffix(subject)
         model: Any = subject.model
         return generate_answers(

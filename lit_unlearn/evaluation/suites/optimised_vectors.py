@@ -53,16 +53,13 @@ class SoftPrompt(OptimisedInput):
         self._shared: dict[str, Tensor] = {}
 
     def attacks(self) -> dict[str, str]:
-        """See `OptimisedInput.attacks`."""
         bound = "upper bound: the target is the gold answer itself"
         return {_AFFIRMATIVE: ""} | ({_GOLD: bound} if self.upper_bound else {})
 
     def target(self, group: str, row: Example) -> str:
-        """See `OptimisedInput.target`."""
         return row.answer if group == _GOLD else self.opener
 
     def attacked(self, subject: Subject, group: str, probes: Sequence[Probe]) -> list[str]:
-        """See `OptimisedInput.attacked`."""
         parts = [split_prompt(subject.encoder, p.turns, plain=p.plain) for p in probes]
         if group == _AFFIRMATIVE:
             return self._replies(subject, parts, self._shared_vectors(subject))

@@ -53,7 +53,6 @@ class Quantised(Suite):
             check_grid(bits, self.group_size)
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`."""
         rows = answerable(load_examples(self.sources, data_root), self.name)
         return [attack_probe(row, UNATTACKED, self.max_new_tokens) for row in rows]
 

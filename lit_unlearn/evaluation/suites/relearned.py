@@ -72,7 +72,6 @@ class Relearn(Suite):
             )
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`."""
         _, held_out = self._split(data_root)
         return [attack_probe(row, UNATTACKED, self.max_new_tokens) for row in held_out]
 

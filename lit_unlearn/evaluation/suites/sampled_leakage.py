@@ -74,7 +74,6 @@ class SampledLeakage(Suite):
             )
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`."""
         generation = Generation(
             max_new_tokens=self.max_new_tokens,
             samples=self.samples,

@@ -91,7 +91,6 @@ class Tofu(Suite):
     world_facts: Selection = field(default_factory=Selection)
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`."""
         groups = {
             "forget": (f"{self.forget_split}_perturbed", self.forget),
             "retain": (self.retain_split, self.retain),
@@ -149,12 +148,10 @@ class Tofu(Suite):
         return SuiteResult(rows, figures)
 
     def check(self, probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None) -> None:
-        """See `Suite.check`."""
         if self.forget_quality:
             _checked_reference([p.probe_id for p in probes if p.group == "forget"], reference)
 
     def without_reference(self) -> Tofu:
-        """See `Suite.without_reference`."""
         return replace(self, forget_quality=False)
 
     def _row(self, probe: Probe, outcome: Outcome) -> Row:

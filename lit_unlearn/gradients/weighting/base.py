@@ -90,7 +90,6 @@ class CosineWeighting(Weighting, ABC):
         """
 
     def forward(self, gramian: Tensor) -> Tensor:
-        """See `Weighting.forward`."""
         if not gramian.isfinite().all():
             return not_a_number(gramian)
         weights = torch.full((len(gramian),), self.zero_weight, dtype=torch.float64)

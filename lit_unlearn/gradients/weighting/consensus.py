@@ -43,7 +43,6 @@ class MGDA(CosineWeighting):
         self.normalize = normalize
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        """See `min_norm_weights`."""
         if not self.normalize:
             return min_norm_weights(cosine, lengths)
         weights = min_norm_weights(cosine, torch.ones_like(lengths))
@@ -77,7 +76,6 @@ class CAGrad(CosineWeighting):
         self.c = c
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        """See `conflict_averse_parts`."""
         return conflict_averse_parts(cosine, lengths, self.c) / lengths
 
 
@@ -110,5 +108,4 @@ class DualProj(CosineWeighting):
     """
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        """See `cone_parts`."""
         return cone_parts(cosine, lengths[None] / len(lengths))[0] / lengths

@@ -75,11 +75,9 @@ class DualAscent(LossWeighting):
         super().bind(names)
 
     def factors(self) -> Tensor:
-        """See `LossWeighting.factors`."""
         return torch.tensor([self._factor(name) for name in self.names], dtype=torch.float64)
 
     def update(self, losses: Tensor) -> None:
-        """See `LossWeighting.update`."""
         for name, loss in zip(self.names, losses.tolist(), strict=True):
             if name in self.limits and loss == loss:  # NaN: no rows in this step
                 self._update_one(name, loss)
@@ -99,11 +97,9 @@ class DualAscent(LossWeighting):
         self.duals[name] = min(ascended, self.largest)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """See `LossWeighting.get_extra_state`."""
         return deepcopy({"duals": self.duals, "references": self.references})
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """See `LossWeighting.set_extra_state`."""
         self.duals, self.references = deepcopy(state["duals"]), deepcopy(state["references"])
 
 

@@ -74,7 +74,6 @@ class UncertaintyWeighting(LossWeighting):
         return self.log_variances
 
     def factors(self) -> Tensor:
-        """See `LossWeighting.factors`."""
         return (-self._current()).exp()
 
     def update(self, losses: Tensor) -> None:
@@ -89,11 +88,9 @@ class UncertaintyWeighting(LossWeighting):
         self.log_variances = moved.clamp(-limit, limit)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """See `LossWeighting.get_extra_state`."""
         return {"names": self.names, "log_variances": self.log_variances}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """See `LossWeighting.set_extra_state`."""
         self.check_saved(state["names"])
         self.log_variances = state["log_variances"]
 
@@ -137,7 +134,6 @@ class DynamicWeightAverage(LossWeighting):
         self.means: list[list[float]] = []
 
     def factors(self) -> Tensor:
-        """See `LossWeighting.factors`."""
         if len(self.means) < 2:
             return torch.ones(len(self.names), dtype=torch.float64)
         before, latest = torch.tensor(self.means, dtype=torch.float64)
@@ -157,11 +153,9 @@ class DynamicWeightAverage(LossWeighting):
             self.recent = []
 
     def get_extra_state(self) -> dict[str, Any]:
-        """See `LossWeighting.get_extra_state`."""
         return {"names": self.names, "recent": list(self.recent), "means": list(self.means)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """See `LossWeighting.set_extra_state`."""
         self.check_saved(state["names"])
         self.recent, self.means = list(state["recent"]), list(state["means"])
 

@@ -41,7 +41,6 @@ class PCGrad(CosineWeighting):
     zero_weight = 1.0
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        """See `projection_weights`."""
         return projection_weights(cosine, lengths)
 
 

@@ -34,7 +34,6 @@ class TorchJD(Weighting):
         self.__dict__["weighting"] = _weighting_of(name, made)
 
     def forward(self, gramian: Tensor) -> Tensor:
-        """See `Weighting.forward`."""
         if not gramian.isfinite().all():
             return not_a_number(gramian)
         weighting: nn.Module = self.__dict__["weighting"]

@@ -51,7 +51,6 @@ class Place:
     line: int
     """Of its first hidden state, in the shard."""
     first: int
-    """See `Entry.first`."""
     count: int
     checksum: int
 
