@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, did_you_mean
 
 PROGRAM = "lit-unlearn"
 
@@ -150,10 +150,7 @@ def _fail(message: str) -> int:
 
 
 def _unknown(name: str) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, COMMANDS, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
+    hint = did_you_mean(name, COMMANDS, otherwise=f"the commands are {', '.join(COMMANDS)}")
     what = "option" if name.startswith("-") else "command"
     return f"unknown {what} {name}; {hint}"
 

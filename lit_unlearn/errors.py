@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -10,6 +11,26 @@ class InputError(ValueError):
 
     The command line prints the message alone, without a traceback, and exits with status 2.
     """
+
+
+def did_you_mean(
+    name: str, known: Iterable[str], *, prefix: str = "", most: int = 1, otherwise: str = ""
+) -> str:
+    """Return ``did you mean X?`` for a name that does not exist.
+
+    Args:
+        name: The name that was given. Its case does not count.
+        known: All names that exist.
+        prefix: Text before each suggestion, such as ``--``.
+        most: Largest number of suggestions.
+        otherwise: Text that is returned when no known name is similar.
+    """
+    from difflib import get_close_matches
+
+    names = {each.lower(): each for each in known}
+    close = get_close_matches(name.lower(), names, n=most)
+    suggestions = " or ".join(prefix + names[each] for each in close)
+    return f"did you mean {suggestions}?" if close else otherwise
 
 
 def check_number(

@@ -10,13 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, did_you_mean
 
 KeyPath = tuple[str, ...]
 """The keys that lead to a value, from the outermost to the innermost."""
@@ -229,10 +228,11 @@ def _missing(file: Path) -> str:
     if not file.parent.is_dir():
         return f"--config {file}: there is no folder {file.parent}"
     names = sorted(p.name for p in file.parent.iterdir() if p.suffix in (".yaml", ".yml", ".json"))
-    close = get_close_matches(file.name, names, n=3) or [n for n in names if file.stem in n][:3]
-    if close:
-        return f"--config {file}: no such file; did you mean {', '.join(close)}?"
-    return f"--config {file}: no such file; {file.parent} holds {', '.join(names) or 'no config'}"
+    held = f"{file.parent} holds {', '.join(names) or 'no config'}"
+    longer = " or ".join([name for name in names if file.stem in name][:3])
+    otherwise = f"did you mean {longer}?" if longer else held
+    hint = did_you_mean(file.name, names, most=3, otherwise=otherwise)
+    return f"--config {file}: no such file; {hint}"
 
 
 def _check_size(node: yaml.Node, file: Path, seen: dict[int, int]) -> int:

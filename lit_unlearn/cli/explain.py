@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import yaml
 
 from lit_unlearn.cli.config import Config, KeyPath, merge_configs
 from lit_unlearn.cli.mistakes import Mistake, find_empty_key, find_mistake
+from lit_unlearn.errors import did_you_mean
 
 
 def explain(
@@ -69,8 +69,8 @@ def _neighbor_hint(path: KeyPath, tree: Mapping[str, Any], prefix: str = "") -> 
     for key in path[:-1]:
         beside = beside[int(key)] if isinstance(beside, list) else beside.get(key, {})
     names = [str(name) for name in beside if name != path[-1]]
-    close = get_close_matches(path[-1], names, n=1)
-    return f"; did you mean {prefix}{'.'.join((*path[:-1], *close))}?" if close else ""
+    hint = did_you_mean(path[-1], names, prefix=prefix + "".join(f"{key}." for key in path[:-1]))
+    return f"; {hint}" if hint else ""
 
 
 # ------------------------------------------------------------------------------- the command line

@@ -13,7 +13,6 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from lit_unlearn.cli.resume import check_given, make_resumable, run_logger, run_
 from lit_unlearn.cli.signatures import load_classes
 from lit_unlearn.cli.suite_names import known_suites
 from lit_unlearn.distributed.strategy import by_alias, check_strategy
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.training.setup.checks import check_trainer
 from lit_unlearn.utils.files import write_text
 
@@ -254,8 +253,7 @@ def _unknown_strategy(config: Mapping[str, Any]) -> str | None:
     known = ["auto", *StrategyRegistry.available_strategies()]
     if not isinstance(name, str) or name in known:
         return None
-    close = get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    hint = did_you_mean(name, known, otherwise=f"known: {', '.join(known)}")
     return f"--trainer.strategy: unknown strategy {name}; {hint}"
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from difflib import get_close_matches
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.training.methods import (
     RECIPES,
     Card,
@@ -113,9 +112,7 @@ def _find(name: str) -> list[Padding]:
         found = [_card(card, kind) for card, kind in cards if word.search(card.documentation)]
     if not found:
         names = [card.name for card, _ in cards] + [recipe.name for recipe in RECIPES]
-        known = {each.lower(): each for each in names}
-        close = [known[each] for each in get_close_matches(wanted, known, n=3)]
-        repair = f"did you mean {' or '.join(close)}?" if close else "lit-unlearn methods lists all"
+        repair = did_you_mean(name, names, most=3, otherwise="lit-unlearn methods lists all")
         raise InputError(f"methods: should be the name of a method. Found {name!r}; {repair}")
     return found
 

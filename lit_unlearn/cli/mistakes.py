@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from inspect import isabstract
 from typing import Any
 
@@ -21,6 +20,7 @@ from lit_unlearn.cli.signatures import (
     parameters,
     takes_class_names,
 )
+from lit_unlearn.errors import did_you_mean
 
 _OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
 _LISTED = 12
@@ -44,11 +44,9 @@ class Mistake:
         """How to repair it; ``prefix`` is put before each suggested name."""
         if self.note:
             return self.note
-        for name in get_close_matches(self.name, self.known, n=1):
-            return f"did you mean {prefix}{name}?"
-        if 0 < len(self.known) <= _LISTED:
-            return f"known here: {', '.join(self.known)}"
-        return "see --help"
+        few = 0 < len(self.known) <= _LISTED
+        otherwise = f"known here: {', '.join(self.known)}" if few else "see --help"
+        return did_you_mean(self.name, self.known, prefix=prefix, otherwise=otherwise)
 
 
 def find_mistake(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 from lit_unlearn.cli.config import Config
 from lit_unlearn.cli.signatures import family
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.evaluation import suites
 from lit_unlearn.evaluation.probes import Suite
 
@@ -34,8 +33,7 @@ def find_suite(name: str) -> type[Suite]:
     known = known_suites()
     if name in known:
         return known[name]
-    close = get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"the suites are {', '.join(known)}"
+    hint = did_you_mean(name, known, otherwise=f"the suites are {', '.join(known)}")
     raise InputError(f"--suite {name}: unknown suite; {hint}")
 
 

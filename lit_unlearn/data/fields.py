@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lit_unlearn.data.readers import RawRow, bad_row, did_you_mean
+from lit_unlearn.data.readers import RawRow, bad_row, suggestion
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain
 
@@ -37,7 +37,7 @@ def find_key(row: RawRow, names: tuple[str, ...], domain: Domain) -> str:
     if key is not None:
         return key
     found = list(row.values)
-    close = next((guess for name in names if (guess := did_you_mean(name, found))), "")
+    close = next((guess for name in names if (guess := suggestion(name, found))), "")
     repair = f"rename the column, or set `columns: {{{names[0]}: <its name here>}}` of the source"
     if names[0] in ANSWER_KEYS:
         repair += f"; where it has questions alone, `columns: {{{ANSWER_KEYS[0]}: ''}}`"

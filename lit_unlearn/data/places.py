@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from lit_unlearn.data.benchmarks import Benchmark, find_benchmark
-from lit_unlearn.data.readers import SUFFIXES, did_you_mean, file_type
+from lit_unlearn.data.readers import SUFFIXES, file_type, suggestion
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain
 
@@ -157,7 +157,7 @@ def _builtin(source: Source) -> Place:
         known = ", ".join(sorted(_BUILTIN + stem for stem in stems))
         raise InputError(
             f"Parameter `path` of a source should be one of the built-in sets {known}. Found "
-            f"{source.path!r}{did_you_mean(source.path, known.split(', '))}."
+            f"{source.path!r}{suggestion(source.path, known.split(', '))}."
         )
     return Place(
         file,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import gzip
 import io
 import json
@@ -13,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, did_you_mean
 
 OnBadRow = Literal["error", "skip"]
 
@@ -90,10 +89,10 @@ def bad_row(location: str, reason: str) -> InputError:
     return InputError(f"Bad row at {location}: {reason}")
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the known name that is close to ``word``, or an empty text."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean x?)`` for the known name that is close to ``word``, or no text."""
+    hint = did_you_mean(word, known)
+    return f" ({hint})" if hint else ""
 
 
 def file_type(name: str) -> str | None:

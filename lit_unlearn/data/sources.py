@@ -12,7 +12,7 @@ from typing import Any
 
 from lit_unlearn.data.benchmarks import find_benchmark, known_names
 from lit_unlearn.data.places import ROOT_VARIABLE, Place, Source, resolve
-from lit_unlearn.data.readers import BadRows, OnBadRow, RawRow, bad_row, did_you_mean, parse_file
+from lit_unlearn.data.readers import BadRows, OnBadRow, RawRow, bad_row, parse_file, suggestion
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.hub import hub_answers
 
@@ -171,7 +171,7 @@ def _filtered(
         some = ", ".join(repr(value) for value in list(seen)[:5])
         raise InputError(
             f"Source {source.name!r} should have rows whose {column!r} is {absent[0]!r}. Found "
-            f"none{did_you_mean(absent[0], list(seen))}; it has {len(seen)} values such as {some}."
+            f"none{suggestion(absent[0], list(seen))}; it has {len(seen)} values such as {some}."
         )
     return kept
 
@@ -191,6 +191,6 @@ def _renamed(rows: list[RawRow], columns: Mapping[str, str], bad: BadRows) -> It
 
 def _missing_column(row: RawRow, column: str, parameter: str) -> InputError:
     found = ", ".join(repr(key) for key in row.values)
-    guess = did_you_mean(column, list(row.values))
+    guess = suggestion(column, list(row.values))
     reason = f"`{parameter}` names the column {column!r}. Found only {found}{guess}."
     return bad_row(row.location, reason)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lit_unlearn.data import converters
 from lit_unlearn.data.benchmarks import find_benchmark, known_names
-from lit_unlearn.data.readers import SUFFIXES, BadRows, OnBadRow, RawRow, did_you_mean
+from lit_unlearn.data.readers import SUFFIXES, BadRows, OnBadRow, RawRow, suggestion
 from lit_unlearn.data.sources import Place, Source, resolve, rows_at
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain, Example, Representation
@@ -108,7 +108,7 @@ def domain_of(source: Source, place: Place) -> Domain:
             wanted = f"config={source.config} split={source.split}"
             raise InputError(
                 f"Source {source.name!r} should be a known part of {source.path}, or have a "
-                f"`domain`. Found {wanted}{did_you_mean(wanted, known)}; known: "
+                f"`domain`. Found {wanted}{suggestion(wanted, known)}; known: "
                 f"{'; '.join(known)}."
             )
         raise InputError(

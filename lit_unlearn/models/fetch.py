@@ -18,14 +18,13 @@ import tempfile
 import time
 import zipfile
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.utils.files import user_cache
 
 SOURCE_FILE = "lit_unlearn_source.json"
@@ -283,9 +282,10 @@ def _progress(console: Console) -> Progress:
 
 
 def _unknown(name: str) -> str:
-    close = get_close_matches(name.lower(), WHEELS, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"fetch: unknown model {name}; {hint}It brings: {', '.join(WHEELS)}"
+    hint = did_you_mean(name, WHEELS)
+    return (
+        f"fetch: unknown model {name}; {f'{hint} ' if hint else ''}It brings: {', '.join(WHEELS)}"
+    )
 
 
 class _Parser(argparse.ArgumentParser):

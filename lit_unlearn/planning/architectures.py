@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, LlamaConfig, PretrainedConfig
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model
@@ -88,8 +87,7 @@ def _named(architecture: str) -> PretrainedConfig:
     place = Path(architecture).expanduser()
     file = place / "config.json" if place.is_dir() else place
     if not file.is_file():
-        close = get_close_matches(architecture, KNOWN, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known names: {', '.join(KNOWN)}"
+        hint = did_you_mean(architecture, KNOWN, otherwise=f"known names: {', '.join(KNOWN)}")
         raise InputError(
             f"--architecture {architecture}: expected a known name, a config.json or a folder with "
             f"one, found none of these; {hint}"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,6 @@ def find_device(name: str) -> Device:
         InputError: There is none of that name.
     """
     if name not in DEVICES:
-        close = get_close_matches(name.lower(), DEVICES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(DEVICES)}"
+        hint = did_you_mean(name, DEVICES, otherwise=f"known: {', '.join(DEVICES)}")
         raise InputError(f"--device: expected the name of a device, found {name}; {hint}")
     return DEVICES[name]

@@ -320,9 +320,9 @@ def test_instruction_alone() -> None:
             {"qestion": "Who?", "answer": "x"},
             r"rows\.jsonl:4: a row of domain question_answer should have question \(or query, "
             r"prompt\) and answer \(or answers\)\. Found the keys 'qestion', 'answer', without "
-            r"question.*did you mean 'qestion'.*`columns: \{question: <its name here>\}`",
+            r"question.*did you mean qestion.*`columns: \{question: <its name here>\}`",
         ),
-        ("question_answer", {"question": "Who?", "anser": "x"}, r"did you mean 'anser'"),
+        ("question_answer", {"question": "Who?", "anser": "x"}, r"did you mean anser"),
         ("question_answer", {"question": 5, "answer": "x"}, r"'question' should be text.*int 5"),
         ("question_answer", {"question": " ", "answer": "x"}, r"'question'.*Found an empty text"),
         ("question_answer", {"question": "q", "answer": ""}, r"'answer'.*Found an empty text"),
@@ -341,9 +341,9 @@ def test_instruction_alone() -> None:
         ),
         ("multiple_choice", {"question": "q", "answer": 0}, r"without choices \(or option1\)"),
         ("multiple_choice", CHOICES, r"without answer"),
-        ("passage", {"txt": "x"}, r"without text \(or passage\).*did you mean 'txt'"),
+        ("passage", {"txt": "x"}, r"without text \(or passage\).*did you mean txt"),
         ("passage", {}, r"Found the keys none"),
-        ("dialogue", {"message": []}, r"did you mean 'message'"),
+        ("dialogue", {"message": []}, r"did you mean message"),
         ("instruction", {"instruction": "x"}, r"without output \(or response, answer\)"),
         ("instruction", {"instruction": "x", "input": 3, "output": "y"}, r"'input' should be text"),
     ],

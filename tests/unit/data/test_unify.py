@@ -52,7 +52,7 @@ def test_a_source_without_domain(tmp_path: Path) -> None:
 
 
 def test_an_unknown_part_of_a_known_data_set(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"did you mean 'config=forget10 split=train'.*known: "):
+    with pytest.raises(InputError, match=r"did you mean config=forget10 split=train.*known: "):
         load_examples([Source("locuslab/TOFU", "forget11")], tmp_path)
 
 
