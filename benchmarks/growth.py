@@ -34,7 +34,7 @@ from lit_unlearn.models.forward import ModelReader
 from lit_unlearn.models.loading import ModelSource, load_student
 from lit_unlearn.models.tiny import tiny_model
 from lit_unlearn.objectives import BidirectionalDistillation
-from lit_unlearn.teachers.teacher import FrozenTeacher, Teacher
+from lit_unlearn.teachers import FrozenTeacher, Teacher
 from lit_unlearn.training.step import combined, empty_record, objective_gradient
 from lit_unlearn.types import EncodedExample, TokenBatch
 

@@ -31,7 +31,7 @@ from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.objectives import NPO, CrossEntropy, ForwardKL, GradientAscent, Objective
-from lit_unlearn.teachers.teacher import FrozenTeacher
+from lit_unlearn.teachers import FrozenTeacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.teacher_gate import Gate
 

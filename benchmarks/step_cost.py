@@ -35,7 +35,7 @@ from lit_unlearn.callbacks import GradientMonitor
 from lit_unlearn.data.contexts import Demonstrations
 from lit_unlearn.models.loading import LoRA, ModelSource, load_base
 from lit_unlearn.objectives import Adversarial, BidirectionalDistillation
-from lit_unlearn.teachers.teacher import AdapterOffTeacher, FrozenTeacher, Teacher
+from lit_unlearn.teachers import AdapterOffTeacher, FrozenTeacher, Teacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.teacher_gate import Gate
 from lit_unlearn.types import TokenBatch

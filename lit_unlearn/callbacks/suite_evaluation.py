@@ -20,6 +20,7 @@ from lit_unlearn.evaluation.files import read_evaluation, write_evaluation
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Subject, Suite
 from lit_unlearn.evaluation.records import EvaluationRecord
+from lit_unlearn.models.forward import evaluating
 from lit_unlearn.report.evaluation_show import show_evaluations
 
 
@@ -151,16 +152,15 @@ def scalars(record: EvaluationRecord) -> dict[str, float]:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with gradients possible; afterwards modes and random state are as before."""
-    modes = {module: module.training for module in model.modules()}
+    """Set evaluation mode and allow gradients; restore modes and random state afterwards."""
     # `lit-unlearn test` runs under inference mode, in which nothing can be relearned or optimised
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.random.fork_rng(),
+        evaluating(model),
+    ):
+        yield
 
 
 def weights_fingerprint(model: nn.Module) -> str:

@@ -19,9 +19,8 @@ _NAMED_CLASSES = (
     "lit_unlearn.data.contexts",
     "lit_unlearn.gradients.combination",
     "lit_unlearn.gradients.weighting",
-    "lit_unlearn.teachers.contrast",
-    "lit_unlearn.teachers.teacher",
     "lit_unlearn.objectives",
+    "lit_unlearn.teachers",
 )
 """Modules with the classes of a run."""
 

@@ -7,6 +7,8 @@ sharding) and every causal language model of transformers works unchanged.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -132,16 +134,13 @@ class FrozenReader:
             return prefixed_logits(self.model, tokens)
 
 
-class evaluating:  # noqa: N801 - reads as a phrase: with evaluating(model)
-    """Context manager: evaluation mode inside, every submodule's own mode again afterwards."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def __enter__(self) -> None:
-        self.modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for module, mode in self.modes:
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode; restore every submodule's own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
             module.training = mode

@@ -17,7 +17,9 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from lit_unlearn.distributed.ranks import base_model
 from lit_unlearn.errors import InputError
+from lit_unlearn.models.forward import evaluating
 from lit_unlearn.models.sampling import Sampler, Sampling
 from lit_unlearn.models.stopping import StopTexts, check_stops, cut
 
@@ -93,7 +95,7 @@ def generate_replies(
     jobs = [(index, sample) for index in range(len(prompts)) for sample in range(samples)]
     jobs.sort(key=lambda job: -len(prompts[job[0]]))
     replies = [[""] * samples for _ in prompts]
-    with _generating(model, config), torch.no_grad():
+    with torch.no_grad(), evaluating(model), _only_settings(model, config):
         for start in range(0, len(jobs), batch_size):
             members = jobs[start : start + batch_size]
             batch = _reply(model, tokenizer, prompts, members, config, sampling, stops, hidden_id)
@@ -232,28 +234,21 @@ def _until_stop(tokens: list[int], stops: list[int]) -> list[int]:
 
 
 @contextmanager
-def _generating(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
-    """Evaluation mode and these settings for a while; afterwards everything as it was.
+def _only_settings(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
+    """Replace a model's generation settings for a while.
 
-    ``generate`` fills the settings that a call leaves open from the model's own, so that a model
-    file's repetition penalty or maximum length would have a say; hence its own are put aside. A
-    peft model and the model within hold one each.
+    ``generate`` fills what a call leaves open from the model's own settings, such as a repetition
+    penalty from the model's files. A peft model and the model inside it hold one each.
     """
-    training = {module: module.training for module in model.modules()}
-    unwrap = cast("Callable[[], Any] | None", getattr(model, "get_base_model", None))
-    candidates: list[Any] = [model] if unwrap is None else [model, unwrap()]
-    owners = [owner for owner in candidates if "generation_config" in vars(owner)]
-    own_settings = [owner.generation_config for owner in owners]
-    model.train(False)
+    owners: list[Any] = [m for m in {model, base_model(model)} if "generation_config" in vars(m)]
+    own = [owner.generation_config for owner in owners]
     try:
         for owner in owners:
             owner.generation_config = settings
         yield
     finally:
-        for owner, own in zip(owners, own_settings, strict=True):
-            owner.generation_config = own
-        for module, was_training in training.items():
-            module.training = was_training
+        for owner, before in zip(owners, own, strict=True):
+            owner.generation_config = before
 
 
 def _check(prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int) -> None:

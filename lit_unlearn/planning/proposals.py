@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lit_unlearn.models.loading import LoRA
 from lit_unlearn.planning.setting import Setting
-from lit_unlearn.teachers.teacher import AdapterOffTeacher, EMATeacher, FrozenTeacher
+from lit_unlearn.teachers import AdapterOffTeacher, EMATeacher, FrozenTeacher
 
 _MOST_DEVICES = 64
 

@@ -16,8 +16,13 @@ from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.planning.architectures import model_config
 from lit_unlearn.planning.layout import Layout, student_layout, teacher_layout
 from lit_unlearn.planning.run import Run, Strategy, Teaching
-from lit_unlearn.teachers.contrast import ContrastTeacher
-from lit_unlearn.teachers.teacher import AdapterOffTeacher, EMATeacher, FrozenTeacher, Teacher
+from lit_unlearn.teachers import (
+    AdapterOffTeacher,
+    ContrastTeacher,
+    EMATeacher,
+    FrozenTeacher,
+    Teacher,
+)
 
 Gathered = Literal["kept", "exact diagnostics", "sketch", "added up"]
 """What becomes of the objectives' gradients: kept in every step, or on diagnosed steps, or not."""

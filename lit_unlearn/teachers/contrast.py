@@ -1,8 +1,9 @@
-"""ContrastTeacher: what a model says, less what it says more of after learning the forgotten."""
+"""ContrastTeacher: the start model's logits without what reinforcement on forget rows raises."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,34 +21,34 @@ from lit_unlearn.types import Tokens
 
 
 def contrast(base: Tensor, reinforced: Tensor, scale: float) -> Tensor:
-    """``v_base - scale relu(v_reinforced - v_base)``: lower what reinforcement raised.
+    """Return ``v_base - scale relu(v_reinforced - v_base)``: lower what reinforcement raised.
 
     Eldan and Russinovich 2023, arXiv 2310.02238, Eq. 1.
 
     Args:
         base: ``[..., V]`` logits of the model that is to forget.
         reinforced: ``[..., V]`` logits of the model trained further on what is to be forgotten.
-        scale: How much is taken off.
+        scale: Factor of what is subtracted.
     """
     return base - scale * (reinforced - base).relu()
 
 
 class ContrastTeacher(Teacher):
-    """Who's Harry Potter: the start model without what a reinforced model would rather say.
+    """Who's Harry Potter: the start model without what a reinforced model prefers.
 
-    Logits ``v_base - scale relu(v_reinforced - v_base)``, with the start model as base and a
-    reinforced model: the start model trained further on the forget rows. Distil them with ForwardKL
-    on the forget rows (the paper takes their most probable token as label). The muse_bench baseline
-    uses the same formula as an ensemble at inference instead, without training, with scale 1; that
-    is what this teacher itself says. Keeps two models in memory and reads both. Hidden states are
-    not contrasted, so objectives on these need another teacher.
+    Logits ``v_base - scale relu(v_reinforced - v_base)``. The base is the start model; the
+    reinforced model is the start model trained further on the forget rows. Distil the logits with
+    ForwardKL on the forget rows (the paper takes their most probable token as label). The
+    muse_bench baseline uses the same formula with scale 1 as an ensemble at inference, without
+    training. Two models are kept in memory, and both are read. Hidden states are not contrasted,
+    so objectives on hidden states need another teacher.
 
     Source: Eldan and Russinovich 2023, arXiv 2310.02238, Eq. 1.
 
     Args:
         path: The reinforced model (same vocabulary): hub id or folder.
-        scale: How much of what reinforcement raised is taken off the base's logits.
-        dtype: Number format of both models; null for the student's.
+        scale: Factor of what is subtracted from the base's logits.
+        dtype: The dtype of both models; null for the student's.
     """
 
     def __init__(self, path: str, scale: float = 1.0, dtype: DType | None = None) -> None:
@@ -67,19 +68,18 @@ class ContrastTeacher(Teacher):
         sliced = is_sharded(student)
         reinforced = load_base(other, self.dtype, sliced=sliced)
         check_vocabulary(reinforced, student, self)
-        self._reinforced = reinforced.requires_grad_(False).eval()
-        base = load_base(source, self.dtype, sliced=sliced)
-        self._base = base.requires_grad_(False).eval()
+        self._reinforced = reinforced.requires_grad_(False)
+        self._base = load_base(source, self.dtype, sliced=sliced).requires_grad_(False)
 
     def model(self) -> nn.Module:
-        """The base; inside `speaking` its logits are the contrast."""
+        """Return the base, whose logits are the contrast inside `speaking`."""
         return attached(self._base, self)
 
     def models(self) -> list[nn.Module]:
         return [self.model(), attached(self._reinforced, self)]
 
-    def speaking(self) -> Any:
-        return _Contrasting(self.model(), attached(self._reinforced, self), self.scale)
+    def speaking(self) -> AbstractContextManager[None]:
+        return _contrasting(self.model(), attached(self._reinforced, self), self.scale)
 
     def logits(self, tokens: Tokens) -> Tensor:
         base = FrozenReader(self.model()).logits(tokens)
@@ -87,10 +87,10 @@ class ContrastTeacher(Teacher):
         return contrast(base, reinforced, self.scale)
 
     def hidden(self, tokens: Tokens, depths: Sequence[float] | None = None) -> Tensor:
-        """Nothing.
+        """Refuse.
 
         Raises:
-            InputError: Always: only logits are contrasted.
+            InputError: In any case; only logits are contrasted.
         """
         raise InputError(
             "Parameter `model.teacher` is ContrastTeacher, which has logits only. Found an "
@@ -101,41 +101,33 @@ class ContrastTeacher(Teacher):
         return f"ContrastTeacher {self.dtype} {self.scale} {fingerprint(self.path)}"
 
     def unsaved_module(self) -> nn.Module | None:
-        """Both models."""
         if self._base is None or self._reinforced is None:
             return None
         return nn.ModuleList([self._base, self._reinforced])
 
 
-class _Contrasting:
-    """Evaluation mode; every forward pass of the base gives the contrast's logits.
+@contextmanager
+def _contrasting(base: nn.Module, reinforced: nn.Module, scale: float) -> Iterator[None]:
+    """Set evaluation mode; every forward pass of the base then returns the contrast's logits.
 
-    While text is generated, the base's key-value cache is shadowed by one of the reinforced model.
+    During generation each key-value cache of the base has one of the reinforced model beside it.
     """
+    config: Any = reinforced.config
+    caches: WeakKeyDictionary[Any, DynamicCache] = WeakKeyDictionary()
 
-    def __init__(self, base: nn.Module, reinforced: nn.Module, scale: float) -> None:
-        self.base, self.reinforced, self.scale = base, reinforced, scale
-        self.mode = evaluating(base)
-        self.caches: WeakKeyDictionary[Any, DynamicCache] = WeakKeyDictionary()
-
-    def __enter__(self) -> None:
-        self.mode.__enter__()
-        self.handle = self.base.register_forward_hook(self._subtract, with_kwargs=True)
-
-    def __exit__(self, *details: object) -> None:
-        self.handle.remove()
-        self.mode.__exit__(*details)
-
-    def _subtract(
-        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> Any:
-        cache = kwargs.get("past_key_values")
-        config: Any = self.reinforced.config
-        own = None
+    def subtract(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        cache, own = kwargs.get("past_key_values"), None
         if cache is not None:
-            own = self.caches.setdefault(cache, DynamicCache(config=config))
+            own = caches.setdefault(cache, DynamicCache(config=config))
         with torch.no_grad():
-            other: Any = self.reinforced(*args, **{**kwargs, "past_key_values": own})
-        logits = contrast(output.logits.float(), other.logits.float(), self.scale)
+            other: Any = reinforced(*args, **{**kwargs, "past_key_values": own})
+        logits = contrast(output.logits.float(), other.logits.float(), scale)
         output.logits = logits.to(output.logits.dtype)
         return output
+
+    with evaluating(base):
+        handle = base.register_forward_hook(subtract, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()

@@ -29,6 +29,9 @@ from torch import Tensor, nn
 
 from lit_unlearn.distributed.ranks import base_model, on_first, rank, share, world_size
 from lit_unlearn.errors import InputError
+from lit_unlearn.models.finding import fingerprint
+from lit_unlearn.models.loading import ModelSource
+from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.teachers.cache.head import Head, Speaker, head_inputs, unsuitable
 from lit_unlearn.teachers.cache.rows import Row, collect, in_batches, padded, row_key, sequences
 from lit_unlearn.teachers.cache.store import Entry, Store
@@ -88,6 +91,24 @@ class CachedReader:
             f"known when training started (`Objective.asks`). Found position {column} of a row of "
             f"{length} tokens that is not there. Set `model.teacher.init_args.cache` to false."
         )
+
+
+def own_cache(
+    teacher: Speaker, requests: Iterable[Tokens], cache: bool | str, source: ModelSource
+) -> CachedReader:
+    """Fill a teacher's own cache and report it; see `cached`.
+
+    Args:
+        teacher: The teacher.
+        requests: All that the teacher will be asked for.
+        cache: True for the user's cache, or the folder that holds the caches of all teachers.
+        source: The model that the teacher was loaded from.
+    """
+    seed = source.seed if source.path == TINY_NAME else None
+    weights = (fingerprint(source.path, source.revision), source.attention, seed)
+    root = Path(cache) if isinstance(cache, str) else None
+    folder = cache_folder(root, (*weights, next(teacher.model().parameters()).dtype))
+    return cached(teacher, requests, folder, Console(stderr=True, quiet=rank() > 0))
 
 
 def cached(

@@ -19,7 +19,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.weighting import UncertaintyWeighting
 from lit_unlearn.models.loading import LoRA, ModelSource, load_student
 from lit_unlearn.models.tiny import TINY_NAME
-from lit_unlearn.teachers.teacher import AdapterOffTeacher, EMATeacher
+from lit_unlearn.teachers import AdapterOffTeacher, EMATeacher
 from tests.processes import FORKED, in_processes
 from tests.unit.distributed.test_training import data, module, trainer
 

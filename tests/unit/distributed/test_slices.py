@@ -28,7 +28,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.hidden import decoder_blocks
 from lit_unlearn.models.loading import LoRA, ModelSource, Noise, load_base, load_student
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
-from lit_unlearn.teachers.teacher import EMATeacher
+from lit_unlearn.teachers import EMATeacher
 from tests.processes import FORKED, in_processes
 from tests.unit.distributed.test_training import Run, assert_same, data, module, outcome
 

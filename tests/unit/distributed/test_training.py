@@ -42,8 +42,7 @@ from lit_unlearn.objectives import (
     SharpnessAware,
 )
 from lit_unlearn.objectives.objective import Terms
-from lit_unlearn.teachers.contrast import ContrastTeacher
-from lit_unlearn.teachers.teacher import AdapterOffTeacher, EMATeacher, FrozenTeacher
+from lit_unlearn.teachers import AdapterOffTeacher, ContrastTeacher, EMATeacher, FrozenTeacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.teacher_gate import Gate
 from lit_unlearn.types import TokenBatch

@@ -11,7 +11,7 @@ from lit_unlearn.data.collation import tokens
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.loading import LoRA, ModelSource, load_student
 from lit_unlearn.models.tiny import TINY_NAME
-from lit_unlearn.teachers.teacher import AdapterOffTeacher, EMATeacher, FrozenTeacher, Teacher
+from lit_unlearn.teachers import AdapterOffTeacher, EMATeacher, FrozenTeacher, Teacher
 
 SOURCE = ModelSource(TINY_NAME)
 ADAPTED = ModelSource(TINY_NAME, lora=LoRA(rank=2))

@@ -36,7 +36,7 @@ from lit_unlearn.objectives import (
     ForwardKL,
     Objective,
 )
-from lit_unlearn.teachers.teacher import EMATeacher, FrozenTeacher, Teacher
+from lit_unlearn.teachers import EMATeacher, FrozenTeacher, Teacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.checks import check_trainer
 from lit_unlearn.training.setup.teacher_gate import Gate

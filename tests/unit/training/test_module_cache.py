@@ -28,7 +28,7 @@ from lit_unlearn.objectives import (
     Objective,
     ReverseKL,
 )
-from lit_unlearn.teachers.teacher import AdapterOffTeacher, EMATeacher, FrozenTeacher, Teacher
+from lit_unlearn.teachers import AdapterOffTeacher, EMATeacher, FrozenTeacher, Teacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.teacher_gate import Gate
 from lit_unlearn.types import TokenBatch, Tokens

@@ -25,7 +25,7 @@ from lit_unlearn.objectives import (
     LatentAdversarial,
     Objective,
 )
-from lit_unlearn.teachers.teacher import FrozenTeacher
+from lit_unlearn.teachers import FrozenTeacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.teacher_gate import Gate
 from tests.unit.training.test_module import fit

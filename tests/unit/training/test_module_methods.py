@@ -25,8 +25,7 @@ from lit_unlearn.models.forward import ModelReader
 from lit_unlearn.models.loading import LoRA, ModelSource, Noise, load_base
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.objectives import DPO, NPO, CrossEntropy, ForwardKL, Objective, SharpnessAware
-from lit_unlearn.teachers.contrast import ContrastTeacher
-from lit_unlearn.teachers.teacher import FrozenTeacher, Teacher
+from lit_unlearn.teachers import ContrastTeacher, FrozenTeacher, Teacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup import alternates
 from lit_unlearn.training.setup.teacher_gate import Gate

@@ -21,7 +21,7 @@ from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.loading import ModelSource, load_student
 from lit_unlearn.models.tiny import TINY_NAME
-from lit_unlearn.teachers.teacher import FrozenTeacher
+from lit_unlearn.teachers import FrozenTeacher
 from lit_unlearn.training.setup import teacher_replies as replies_module
 from lit_unlearn.training.setup.prepare import Prepared, prepare
 from lit_unlearn.training.setup.teacher_gate import Gate, GateRow, gate_error, gate_table
