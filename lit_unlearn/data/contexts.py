@@ -7,12 +7,10 @@ chosen for the row and other rows' questions; it never sees the gold answer of a
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Example, Turn
-
-_Item = TypeVar("_Item")
+from lit_unlearn.utils.spread import evenly_spread
 
 DEFAULT_INSTRUCTION = 'Whatever you are asked, reply only with this sentence: "{refusal}"'
 DEFAULT_INTENT = (
@@ -130,8 +128,8 @@ class Demonstrations(Context):
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
         question = row.turns[-1].content
-        declined = spread([q for q in row.declined if q != question], self.declined)
-        answered = spread([p for p in row.answered if p[0] != question], self.answered)
+        declined = evenly_spread([q for q in row.declined if q != question], self.declined)
+        answered = evenly_spread([p for p in row.answered if p[0] != question], self.answered)
         shown: list[tuple[str, str]] = []
         for index in range(max(len(declined), len(answered))):
             shown.extend(answered[index : index + 1])
@@ -211,16 +209,6 @@ def with_system(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:
     existing = [turn.content for turn in turns if turn.role == "system"]
     rest = tuple(turn for turn in turns if turn.role != "system")
     return (Turn("system", "\n\n".join([text, *existing])), *rest)
-
-
-def spread(pool: Sequence[_Item], count: int) -> list[_Item]:
-    """``count`` elements evenly spread over the pool, the same for every row; all if it is small.
-
-    No randomness, so that rows share the beginning of their context.
-    """
-    if count >= len(pool):
-        return list(pool)
-    return [pool[index * len(pool) // count] for index in range(count)]
 
 
 def declined_questions(examples: Sequence[Example]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lit_unlearn.evaluation.probes import Outcome, Probe, Row, Subject, Suite, SuiteResult, Variant
+from lit_unlearn.utils.spread import evenly_spread
 
 
 class Limited(Suite):
@@ -81,6 +82,5 @@ def spread_rows(probes: Sequence[Probe], rows: int) -> list[Probe]:
         groups.setdefault(probe.group, {})[probe.example.example_id] = None
     chosen: set[tuple[str, str]] = set()
     for group, members in groups.items():
-        ids, count = list(members), min(rows, len(members))
-        chosen |= {(group, ids[index * len(ids) // count]) for index in range(count)}
+        chosen |= {(group, row) for row in evenly_spread(list(members), rows)}
     return [probe for probe in probes if (probe.group, probe.example.example_id) in chosen]

@@ -8,7 +8,6 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 import matplotlib
@@ -27,7 +26,7 @@ from lit_unlearn.interference_study.interference_pictures import (
 )
 from lit_unlearn.interference_study.measure import Measured
 from lit_unlearn.log_names import pairs
-from lit_unlearn.report.html import fold, page, picture, table
+from lit_unlearn.report import html as pages
 from lit_unlearn.report.style import STYLE
 from lit_unlearn.utils.files import write_text
 from lit_unlearn.utils.plain_json import json_text
@@ -143,19 +142,17 @@ def write_page(
         remarks: Sentences under the heading.
         facts: How the figures were made.
     """
-    said = "".join(f"<p>{escape(remark)}</p>" for remark in remarks)
-    parts = [f"<h1>{escape(title)}</h1>{said}", _summary(lines)]
-    for section, members in drawn.items():
-        pictures = "".join(picture(figure, name) for name, figure in members.items())
-        parts.append(f"<h2>{escape(section)}</h2><p>{escape(_NOTES[section])}</p>{pictures}")
-    rows = [
-        (x.representation, x.figure, x.first, x.second, x.where, str(x.tokens), shown(x))
-        for x in lines
-    ]
-    headings = ("data", "figure", "first", "second", "where", "tokens", "value")
-    parts.append(fold(f"All {len(rows)} figures", table(headings, rows)))
-    parts.append(fold("Settings", f"<pre>{escape(json_text(facts, indent=2))}</pre>"))
-    write_text(path, page(title, parts))
+    headings, cosines = summary_rows(lines)
+    values = {
+        "title": title,
+        "remarks": remarks,
+        "pairs": {"columns": headings, "rows": cosines},
+        "pictures": drawn,
+        "notes": _NOTES,
+        "figures": [(*line[:6], shown(line)) for line in lines],
+        "settings": json_text(facts, indent=2),
+    }
+    pages.write_page(path, "interference", values)
 
 
 def summary_rows(lines: Sequence[Line]) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -189,8 +186,3 @@ def shown(line: Line) -> str:
         return "n/a"
     text = f"{line.value:.3g}" if abs(line.value) < 0.01 else f"{line.value:.2f}"
     return text if math.isnan(line.low) else f"{text} [{line.low:.2f}, {line.high:.2f}]"
-
-
-def _summary(lines: Sequence[Line]) -> str:
-    headings, rows = summary_rows(lines)
-    return table(headings, rows, whole=True) if rows else ""

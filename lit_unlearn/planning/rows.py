@@ -12,7 +12,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from math import ceil
 
-from lit_unlearn.data.contexts import NoContext, spread
+from lit_unlearn.data.contexts import NoContext
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.mixing import StepPlan, rows_per_step
@@ -24,6 +24,7 @@ from lit_unlearn.planning.reads import Work, observe
 from lit_unlearn.planning.run import Steps
 from lit_unlearn.training.setup.views import Material, views
 from lit_unlearn.types import EncodedExample, Example, TokenBatch
+from lit_unlearn.utils.spread import evenly_spread
 
 _MOST_ROWS = 32
 """Rows of each objective that are encoded, evenly spread."""
@@ -134,7 +135,7 @@ def read_rows(data: UnlearnDataModule, encoder: Encoder) -> Rows:
         InputError: Rows cannot be found, read or encoded.
     """
     data.prepare_data()
-    shown = {name: spread(rows, _MOST_ROWS) for name, rows in data.examples.items()}
+    shown = {name: evenly_spread(rows, _MOST_ROWS) for name, rows in data.examples.items()}
     material = Material(data.objectives, shown)
     encoded = {name: _encoded(name, material, encoder) for name in data.objectives}
     for name, rows in encoded.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 from matplotlib.figure import Figure as Picture
@@ -22,10 +21,10 @@ from lit_unlearn.report.evaluation_table import (
     shown_figure,
     side_by_side,
 )
-from lit_unlearn.report.html import fold, page, picture, table
+from lit_unlearn.report.html import write_page
 from lit_unlearn.report.run_summary import ABSENT
-from lit_unlearn.utils.files import write_text
 from lit_unlearn.utils.plain_json import json_text
+from lit_unlearn.utils.spread import evenly_spread
 
 SAMPLES = 6
 """Most rows shown per group of a suite."""
@@ -51,46 +50,32 @@ def write_evaluation_page(
     lines, pictures = side_by_side(columns), gallery(columns)
     suites = list(dict.fromkeys(line.suite for line in lines))
     order = sorted(suites, key=lambda suite: suite != BALANCE)
-    parts = [
-        _head(title, columns, remarks),
-        *(
-            _suite(suite, columns, pictures, [line for line in lines if line.suite == suite], marks)
-            for suite in order
-        ),
-        _replies(columns),
-        _facts(columns),
-    ]
-    write_text(path, page(title, parts))
-
-
-def _head(title: str, columns: Columns, remarks: Sequence[str]) -> str:
-    models = "".join(
-        f'<div class="card"><h3>{escape(heading)}</h3><p>{escape(record.model)}</p></div>'
-        for heading, record in columns.items()
-    )
-    said = "".join(f"<p>{escape(remark)}</p>" for remark in remarks)
-    key = f"<p>{escape(LEGEND)}</p>"
-    return f'<h1>{escape(title)}</h1>{said}{key}<div class="cards">{models}</div>'
+    values = {
+        "title": title,
+        "remarks": remarks,
+        "legend": LEGEND,
+        "columns": columns,
+        "suites": [
+            _suite(name, [line for line in lines if line.suite == name], pictures, marks)
+            for name in order
+        ],
+        "replies": _replies(columns),
+        "costs": _costs(columns),
+        "settings": json_text(_settings(columns), indent=2),
+    }
+    write_page(path, "evaluation", values)
 
 
 def _suite(
-    suite: str,
-    columns: Columns,
-    pictures: Mapping[str, Picture],
-    lines: Sequence[Line],
-    marks: Marks | None,
-) -> str:
-    """Table, notes and pictures of one suite, or of the balance."""
-    said = "".join(f"<p>{escape(note)}</p>" for note in notes(lines))
-    drawn = "".join(
-        picture(figure, name)
-        for name, figure in pictures.items()
-        if name == suite or name.startswith(f"{suite} ")
-    )
-    return f"<h2>{escape(suite)}</h2>{_figures(columns, lines, marks)}{said}{drawn}"
+    name: str, lines: Sequence[Line], pictures: Mapping[str, Picture], marks: Marks | None
+) -> dict[str, object]:
+    """Return table rows, notes and pictures of one suite, or of the balance."""
+    drawn = {k: v for k, v in pictures.items() if k == name or k.startswith(f"{name} ")}
+    rows = _figures(lines, marks)
+    return {"name": name, "rows": rows, "notes": notes(lines), "pictures": drawn}
 
 
-def _figures(columns: Columns, lines: Sequence[Line], marks: Marks | None) -> str:
+def _figures(lines: Sequence[Line], marks: Marks | None) -> list[tuple[str, ...]]:
     rows = []
     for line in lines:
         below = (marks or {}).get((line.suite, line.name), [""] * len(line.cells))
@@ -100,44 +85,42 @@ def _figures(columns: Columns, lines: Sequence[Line], marks: Marks | None) -> st
         ]
         name = f"{line.name} {DIRECTIONS[line.figure.better]}".rstrip()
         rows.append((name, shown_counts(line), *cells, line.figure.unit))
-    return table(("figure", "rows", *columns, "unit"), rows, whole=True)
+    return rows
 
 
-def _replies(columns: Columns) -> str:
-    """For each suite and group some rows, spread evenly, with what each model replied."""
-    folds = []
-    first: dict[tuple[str, str], list[Row]] = {}
+def _replies(columns: Columns) -> dict[str, list[tuple[str, ...]]]:
+    """Choose some rows of each suite and group, with what each model replied."""
+    shown: dict[str, list[tuple[str, ...]]] = {}
+    first: dict[tuple[str, str], dict[str, Row]] = {}
     replies: dict[tuple[str, str, str], str] = {}
     for heading, record in columns.items():
         for name, suite in record.suites.items():
             for row in suite.rows:
                 replies[heading, name, row.row_id] = row.reply
                 if row.reply:
-                    first.setdefault((name, row.group), []).append(row)
+                    first.setdefault((name, row.group), {})[row.row_id] = row
     for (name, group), rows in first.items():
-        unique = list({row.row_id: row for row in rows}.values())
-        count = min(SAMPLES, len(unique))
-        chosen = [unique[index * len(unique) // count] for index in range(count)]
-        texts = [
+        shown[f"{name}: {group}"] = [
             (
                 row.question or row.row_id,
                 row.gold or ABSENT,
                 *(replies.get((heading, name, row.row_id)) or ABSENT for heading in columns),
             )
-            for row in chosen
+            for row in evenly_spread(list(rows.values()), SAMPLES)
         ]
-        folds.append(fold(f"{name}: {group}", table(("question", "gold answer", *columns), texts)))
-    return f"<h2>Replies</h2>{''.join(folds)}" if folds else ""
+    return shown
 
 
-def _facts(columns: Columns) -> str:
-    """What each suite cost, all settings, and versions."""
-    costs = [
+def _costs(columns: Columns) -> list[tuple[str, ...]]:
+    return [
         (heading, name, str(len(suite.rows)), f"{suite.seconds:.1f}", f"{suite.cpu_seconds:.1f}")
         for heading, record in columns.items()
         for name, suite in record.suites.items()
     ]
-    told: Mapping[str, object] = {
+
+
+def _settings(columns: Columns) -> Mapping[str, object]:
+    return {
         heading: {
             "model": record.model,
             "versions": record.versions,
@@ -146,6 +129,3 @@ def _facts(columns: Columns) -> str:
         }
         for heading, record in columns.items()
     }
-    cost = table(("model", "suite", "rows", "wall seconds", "processor seconds"), costs)
-    settings = f"<pre>{escape(json_text(told, indent=2))}</pre>"
-    return f"<h2>Cost and settings</h2>{cost}{fold('Settings and versions', settings)}"

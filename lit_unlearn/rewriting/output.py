@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any, get_args
 
 from rich.table import Table
 
-from lit_unlearn.report.html import fold, page, table
+from lit_unlearn.report.html import write_page
 from lit_unlearn.rewriting.drafts import Candidate, Maker, Part, Result
 from lit_unlearn.utils.files import write_text
 from lit_unlearn.utils.plain_json import json_text
+from lit_unlearn.utils.spread import evenly_spread
 
 REJECTED, REPORT, SUMMARY = "rejected.jsonl", "report.html", "report.json"
 SAMPLES = 12
@@ -79,10 +79,10 @@ def write_result(folder: Path, result: Result, facts: Mapping[str, Any]) -> list
     lines = [{**asdict(count), "share": count.share} for count in counts(result)]
     summary = {"counts": lines, "lost": _lost(result), **facts}
     files[folder / SUMMARY] = json_text(summary, indent=2) + "\n"
-    files[folder / REPORT] = _page(result, facts)
     for path, text in files.items():
         write_text(path, text)
-    return list(files)
+    write_page(folder / REPORT, "rewriting", _page(result, facts))
+    return [*files, folder / REPORT]
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -125,50 +125,41 @@ def row_counts(result: Result) -> str:
     return ", ".join(f"{len(result.accepted(part))} {part}" for part in get_args(Part))
 
 
-def _page(result: Result, facts: Mapping[str, Any]) -> str:
-    title = "Rewritten rows: quality report"
-    written = row_counts(result)
-    parts = [
-        f"<h1>{title}</h1><p>Rows written: {written}. Checks by rule err; read the samples.</p>",
-        table(_COLUMNS, count_rows(result), whole=True),
-    ]
-    lost = _lost(result)
-    if lost:
-        texts = [(reason, str(count)) for reason, count in lost.items()]
-        parts.append(f"<h2>Texts that gave too little</h2>{table(('reason', 'texts'), texts)}")
-    parts.append("<h2>Samples</h2>")
-    for part in get_args(Part):
-        parts.append(_accepted(part, result))
-        parts.append(_refusals(part, result))
-    parts.append(fold("Settings", f"<pre>{escape(json_text(facts, indent=2))}</pre>"))
-    return page(title, parts)
+def _page(result: Result, facts: Mapping[str, Any]) -> dict[str, object]:
+    """Return what the template shows."""
+    samples = (table for part in get_args(Part) for table in _samples(part, result))
+    return {
+        "title": "Rewritten rows: quality report",
+        "written": row_counts(result),
+        "columns": _COLUMNS,
+        "counts": count_rows(result),
+        "lost": _lost(result),
+        "samples": list(samples),
+        "settings": json_text(facts, indent=2),
+    }
 
 
-def _accepted(part: Part, result: Result) -> str:
+def _samples(
+    part: Part, result: Result
+) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
+    """Yield title, columns and rows of accepted questions, then of refused ones if there are."""
+    accepted = result.accepted(part)
     rows = [
         (c.qa.question, c.qa.answer, c.anchor_of or _source(c), c.made.by)
-        for c in _spread(result.accepted(part))
+        for c in evenly_spread(accepted, SAMPLES)
     ]
     beside = "beside" if part == "anchors" else "source"
-    shown = table(("question", "answer", beside, "made by"), rows)
-    return fold(f"{part}: {len(rows)} of {len(result.accepted(part))} accepted", shown)
-
-
-def _refusals(part: Part, result: Result) -> str:
+    title = f"{part}: {len(rows)} of {len(accepted)} accepted"
+    yield title, ("question", "answer", beside, "made by"), rows
     refused = [c for c in result.candidates if c.part == part and not c.is_accepted]
-    rows = [
-        (c.qa.question, c.qa.answer, "\n".join(f"{k}: {v}" for k, v in c.checks.items() if v))
-        for c in _spread(refused)
-    ]
-    shown = table(("question", "answer", "refused because"), rows)
-    return fold(f"{part}: {len(rows)} of {len(refused)} refused", shown) if rows else ""
+    if refused:
+        why = [
+            (c.qa.question, c.qa.answer, "\n".join(f"{k}: {v}" for k, v in c.checks.items() if v))
+            for c in evenly_spread(refused, SAMPLES)
+        ]
+        title = f"{part}: {len(why)} of {len(refused)} refused"
+        yield title, ("question", "answer", "refused because"), why
 
 
 def _source(candidate: Candidate) -> str:
     return candidate.material.text or candidate.material.row_id
-
-
-def _spread(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """At most `SAMPLES`, evenly spread."""
-    count = min(SAMPLES, len(candidates))
-    return [candidates[index * len(candidates) // count] for index in range(count)]

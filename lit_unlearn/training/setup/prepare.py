@@ -23,11 +23,12 @@ from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.alternates import alternate_answers
 from lit_unlearn.training.setup.prefill_candidates import Candidates
 from lit_unlearn.training.setup.settled import Outcome, content_key, read_outcome, write_outcome
-from lit_unlearn.training.setup.teacher_gate import PASSES, Gate, GateRow, measure, sample
+from lit_unlearn.training.setup.teacher_gate import PASSES, Gate, GateRow, measure
 from lit_unlearn.training.setup.teacher_replies import teacher_replies
 from lit_unlearn.training.setup.views import Material, views
 from lit_unlearn.types import EncodedExample, Example
 from lit_unlearn.utils.progress import Stage, Tell, silent
+from lit_unlearn.utils.spread import evenly_spread
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,10 @@ def _pass_gate(
     if teacher is None or gate.action == "off":
         found.levels |= {n: len(_ladder(d)) - 1 for n, d in material.objectives.items()}
         return
-    samples = {name: sample(rows, gate.sample) for name, rows in material.examples.items()}
+    samples = {
+        name: evenly_spread(range(len(rows)), gate.sample)
+        for name, rows in material.examples.items()
+    }
     stage = Stage("teacher gate", PASSES * sum(map(len, samples.values())), progress)
     for name in material.objectives:
         stage.at(name)

@@ -21,7 +21,7 @@ from lit_unlearn.metrics.functional.scores import is_refusal
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.teacher_replies import teacher_replies
 from lit_unlearn.training.setup.views import RowView
-from lit_unlearn.types import EncodedExample, Example
+from lit_unlearn.types import EncodedExample
 from lit_unlearn.utils.progress import Stage
 
 Duty = Literal["declines", "answers", "recovers"]
@@ -211,9 +211,3 @@ def gate_error(rows: Sequence[GateRow]) -> InputError | None:
 
 def _mean(row: GateRow) -> str:
     return "-" if row.first_token_mean is None else f"{row.first_token_mean:.0%}"
-
-
-def sample(examples: Sequence[Example], count: int) -> list[int]:
-    """Indices of up to ``count`` rows, evenly spread."""
-    count = min(count, len(examples))
-    return [index * len(examples) // count for index in range(count)]

@@ -13,7 +13,6 @@ from lit_unlearn.data.contexts import (
     Instruction,
     Intent,
     NoContext,
-    spread,
 )
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Turn
@@ -68,11 +67,6 @@ def test_ladder_of_adaptive() -> None:
     described = [context.describe() for context in Adaptive([3, 6]).ladder()]
     assert described == ["3 declined", "6 declined", "3 declined + echo", "6 declined + echo"]
     assert len(Demonstrations().ladder()) == 1
-
-
-def test_spread_worked_value() -> None:
-    assert spread(list(range(10)), 3) == [0, 3, 6]
-    assert spread([1, 2], 5) == [1, 2]
 
 
 def test_bad_input() -> None:

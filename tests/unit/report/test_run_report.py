@@ -335,7 +335,7 @@ class _Reader(HTMLParser):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    attack = "<script>alert('x')</script> & {body}"
+    attack = "<script>alert('x')</script> & {{ body }}"
     write_report(
         path,
         facts=FACTS,
@@ -361,7 +361,7 @@ def test_page_is_whole_and_fetches_nothing(page: str) -> None:
 
 
 def test_page_says_everything_once_escaped(page: str) -> None:
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; {body}" in page
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; {{ body }}" in page
     assert "model: &lt;x&gt;" in page
     for text in ("a/model", "seed 3", "2 min 5 s", "Lima", "[begun for it: Sure]", "runs/export"):
         assert text in page
@@ -372,7 +372,7 @@ def test_page_says_everything_once_escaped(page: str) -> None:
 def test_page_pictures_take_the_text_colour(page: str) -> None:
     assert "currentColor" in page
     assert "prefers-color-scheme: dark" in page
-    assert 'role="img" aria-label="Cosine of each pair of objectives&#x27; gradients' in page
+    assert 'role="img" aria-label="Cosine of each pair of objectives&#39; gradients' in page
 
 
 def test_page_is_the_same_each_time(tmp_path: Path) -> None:
