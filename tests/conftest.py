@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: a tiny model and tokenizer, and the folder of real data."""
+"""Fixtures shared by all tests: a tiny model and tokenizer, and folders of real data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.models.tiny import tiny_tokenizer as make_tiny_tokenizer
 
 PROJECT = Path(__file__).resolve().parents[1]
-SHARED = PROJECT.parent / "shared"
+EXCERPTS = PROJECT / "tests" / "data" / "benchmarks"
+FULL = PROJECT.parent / "shared" / "data"
+DATA_ROOTS = {"excerpts": EXCERPTS} | ({"full": FULL} if FULL.is_dir() else {})
+"""Data roots of real rows: the excerpts, and the full files where they stand beside the project."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,19 +41,13 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return make_tiny_tokenizer()
 
 
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real benchmark data beside the project; the test skips where it is absent."""
-    folder = SHARED / "data"
-    if not folder.is_dir():
-        pytest.skip(f"real benchmark data not found at {folder}")
-    return folder
+@pytest.fixture(scope="session", params=list(DATA_ROOTS.values()), ids=list(DATA_ROOTS))
+def benchmark_data(request: pytest.FixtureRequest) -> Path:
+    """Each folder of real benchmark rows; tests/data/README.md has sources and licences."""
+    return request.param
 
 
 @pytest.fixture(scope="session")
-def golden() -> Path:
-    """The folder of published logs beside the project; the test skips where it is absent."""
-    folder = SHARED / "golden"
-    if not folder.is_dir():
-        pytest.skip(f"published logs not found at {folder}")
-    return folder
+def published_logs() -> Path:
+    """The folder of published evaluation logs: all rows, the columns that the figures need."""
+    return PROJECT / "tests" / "data" / "published"

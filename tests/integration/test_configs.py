@@ -16,6 +16,7 @@ from lit_unlearn.__main__ import main
 from lit_unlearn.cli.config import read_configs
 from lit_unlearn.data.benchmarks import find_benchmark
 from lit_unlearn.evaluation.files import read_evaluation
+from tests.conftest import EXCERPTS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
@@ -67,6 +68,10 @@ def smoke_arguments(name: str, folder: Path) -> list[str]:
             f"--data.objectives.{objective}.evaluation_rows=2",
             f"--data.objectives.{objective}.rows=1",
         ]
+        held_out = data.get("evaluation", [])
+        if any(source.get("offset", 0) > 1000 for source in held_out):  # beyond the excerpt
+            near = [{**source, "offset": 300} for source in held_out]
+            arguments.append(f"--data.objectives.{objective}.evaluation={json.dumps(near)}")
         if "prefills" in data:  # each row is encoded with each of them
             arguments.append(f"--data.objectives.{objective}.prefills.openers=['Sure:']")
             arguments.append(f"--data.objectives.{objective}.prefills.unprefilled=1")
@@ -74,11 +79,8 @@ def smoke_arguments(name: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_config_runs(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    if "tofu" in name:
-        monkeypatch.setenv("LIT_UNLEARN_DATA", str(request.getfixturevalue("shared_data")))
+def test_config_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_UNLEARN_DATA", str(EXCERPTS))
     assert main(smoke_arguments(name, tmp_path)) == 0
     summary = json.loads((tmp_path / "summary.json").read_text("utf-8"))
     config = read_configs(files_of(name)).values
@@ -183,12 +185,9 @@ def test_methods_run_on_smollm2_too(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVALUATED)
-def test_suites_run(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+def test_suites_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One row of each group, one token of each reply, one step of relearning."""
-    if "tofu" in name:
-        monkeypatch.setenv("LIT_UNLEARN_DATA", str(request.getfixturevalue("shared_data")))
+    monkeypatch.setenv("LIT_UNLEARN_DATA", str(EXCERPTS))
     suites = yaml.safe_load((CONFIGS / name).read_text("utf-8"))["suites"]
     arguments = ["--limit=1", "--device=cpu", f"--output={tmp_path}"]
     arguments += ["--suites.relearn.steps=[1]"] if "relearn" in suites else []

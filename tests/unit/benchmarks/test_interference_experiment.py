@@ -265,7 +265,7 @@ def test_a_page_without_marks(script: ModuleType, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("subject", ["france", "tofu"])
 def test_kept_rows_are_evaluated_unseen(
-    subject: str, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    subject: str, benchmark_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No question that must be answered in training is asked by the config's suites."""
     monkeypatch.chdir(tmp_path)
@@ -280,12 +280,12 @@ def test_kept_rows_are_evaluated_unseen(
     parser.add_argument("--suites", type=dict[str, Suite])
     given = config["trainer"]["callbacks"][-1]["init_args"]
     suites = parser.instantiate_classes(parser.parse_object(given)).suites
-    probes = [probe for suite in suites.values() for probe in suite.probes(shared_data)]
+    probes = [probe for suite in suites.values() for probe in suite.probes(benchmark_data)]
     asked = {probe.turns[-1].content for probe in probes}
     assert len(asked) > 40
     kept = [config["data"]["objectives"][name]["sources"] for name in ("neighbor", "retain")]
     sources = [Source(**source) for own in kept for source in own]
-    assert not asked & {e.question for e in load_examples(sources, shared_data)}
+    assert not asked & {e.question for e in load_examples(sources, benchmark_data)}
 
 
 # -------------------------------------------------------------------------------------- the rows

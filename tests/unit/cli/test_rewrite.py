@@ -234,10 +234,10 @@ def wait_for(
 
 
 def test_the_config_by_rule(
-    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    benchmark_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = PROJECT / "configs/rewrite.yaml"
-    given = [f"--config={config}", f"--data_root={shared_data}", f"--output={tmp_path}"]
+    given = [f"--config={config}", f"--data_root={benchmark_data}", f"--output={tmp_path}"]
     assert main(["rewrite", *given, "--backend=Rules", "--dry_run=true"]) == 0
     assert not list(tmp_path.iterdir())
     told = capsys.readouterr().err
@@ -250,10 +250,10 @@ def test_the_config_by_rule(
     assert not (tmp_path / FILE_NAME).exists()
 
 
-def test_the_config_on_the_tiny_model(shared_data: Path, tmp_path: Path) -> None:
+def test_the_config_on_the_tiny_model(benchmark_data: Path, tmp_path: Path) -> None:
     """It writes nonsense, which the checks refuse; so that the rows are those by rule."""
     config = PROJECT / "configs/rewrite.yaml"
-    given = [f"--config={config}", f"--data_root={shared_data}", f"--output={tmp_path}"]
+    given = [f"--config={config}", f"--data_root={benchmark_data}", f"--output={tmp_path}"]
     small = ["--backend.init_args.path=random-tiny", "--attempts=1", "--questions=1", "--anchors=1"]
     few = [
         "--keep=[]",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from lit_unlearn.data.benchmarks import KNOWN, find_benchmark, known_names
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.errors import InputError
+from tests.conftest import DATA_ROOTS, EXCERPTS, FULL
 
 # hub id, config, split -> rows, as the README of the data folder states them
 REAL_COUNTS = [
@@ -58,19 +61,65 @@ REAL_COUNTS = [
 ]
 
 
-@pytest.mark.parametrize(("hub_id", "config", "split", "count"), REAL_COUNTS)
-def test_real_benchmarks_have_the_documented_number_of_rows(
-    shared_data: Path, hub_id: str, config: str | None, split: str, count: int
+FURTHER_COUNTS = [
+    ("utility/wikitext2_test.txt.gz", 2891),
+    ("utility/wikitext2_valid.txt.gz", 2461),
+    ("utility/truthfulqa.csv", 790),
+    ("mmlu/zero_shot_mmlu_val.json.gz", 1531),
+    ("wmdp/corpus_filyp/deebs_corpus.jsonl.gz", 2355),
+    ("over_refusal/coconot_eval.jsonl", 1001),
+]
+"""Files that are no known benchmark, named by their path in the data root."""
+
+
+def documented_excerpts() -> dict[str, tuple[int, int]]:
+    """Rows of the excerpt and of the full file, by file, from the table of the README."""
+    text = (EXCERPTS.parent / "README.md").read_text("utf-8")
+    found = re.findall(r"^\| `benchmarks/(\S+)` \| (\d+) of (\d+) \|", text, re.MULTILINE)
+    return {file: (int(rows), int(full)) for file, rows, full in found}
+
+
+def counted_files() -> list[ParameterSet]:
+    """Data root, source and its number of rows, for each file that is there."""
+    sources = [(Source(*row[:3]), find_benchmark(*row[:3]).file, row[3]) for row in REAL_COUNTS]
+    sources += [(Source(file), file, count) for file, count in FURTHER_COUNTS]
+    documented = documented_excerpts()
+    cases = []
+    for name, root in DATA_ROOTS.items():
+        for source, file, count in sources:
+            if (root / file).is_file():
+                expected = documented[file][0] if root == EXCERPTS else count
+                cases.append(pytest.param(root, source, expected, id=f"{name}-{source.name}"))
+    return cases
+
+
+@pytest.mark.parametrize(("root", "source", "count"), counted_files())
+def test_real_files_have_the_documented_number_of_rows(
+    root: Path, source: Source, count: int
 ) -> None:
-    rows = read_rows(Source(hub_id, config, split), shared_data)
-    assert len(rows) == count
-    assert len({row.row_id for row in rows}) == count
+    rows = read_rows(source, root)
+    assert len(rows) == len({row.row_id for row in rows}) == count
 
 
-def test_every_known_benchmark_with_a_file_is_counted_above(shared_data: Path) -> None:
+def test_every_excerpt_is_documented() -> None:
+    documented = documented_excerpts()
+    files = {str(p.relative_to(EXCERPTS)) for p in EXCERPTS.rglob("*") if p.is_file()}
+    assert documented.keys() == files
+    counts = {find_benchmark(*row[:3]).file: row[3] for row in REAL_COUNTS} | dict(FURTHER_COUNTS)
+    assert all(counts.get(file, full) == full for file, (_, full) in documented.items())
+
+
+def test_every_known_benchmark_with_a_file_is_counted_above() -> None:
     counted = {row[:3] for row in REAL_COUNTS}
-    present = {(k.hub_id, k.config, k.split) for k in KNOWN if (shared_data / k.file).is_file()}
-    assert present == counted
+    present = {
+        root: {(k.hub_id, k.config, k.split) for k in KNOWN if (root / k.file).is_file()}
+        for root in DATA_ROOTS.values()
+    }
+    assert present[EXCERPTS] == counted - {
+        ("jinzhuoran/RWKU", "utility_fluency", "test"),  # its licence excludes commercial use
+        ("locuslab/TOFU", "retain99", "train"),  # retain90 and 360 rows more
+    }
+    assert present.get(FULL, counted) == counted
 
 
 @pytest.mark.parametrize(
@@ -82,56 +131,38 @@ def test_every_known_benchmark_with_a_file_is_counted_above(shared_data: Path) -
         Source("truthfulqa/truthful_qa", "multiple_choice", "validation"),
     ],
 )
-def test_every_row_of_general_multiple_choice_is_usable(shared_data: Path, source: Source) -> None:
-    examples = load_examples([source], shared_data)
-    assert len(examples) == len(read_rows(source, shared_data))
+def test_every_row_of_general_multiple_choice_is_usable(
+    benchmark_data: Path, source: Source
+) -> None:
+    examples = load_examples([source], benchmark_data)
+    assert len(examples) == len(read_rows(source, benchmark_data))
     assert all(example.answer and example.distractors for example in examples)
 
 
-@pytest.mark.parametrize(
-    ("file", "count"),
-    [
-        ("utility/wikitext2_test.txt.gz", 2891),
-        ("utility/wikitext2_valid.txt.gz", 2461),
-        ("utility/truthfulqa.csv", 790),
-        ("utility/truthfulqa_mc_task.json.gz", 790),
-        ("utility/arc_easy_test.jsonl.gz", 2376),
-        ("utility/commonsenseqa_dev.jsonl", 1221),
-        ("mmlu/zero_shot_mmlu_val.json.gz", 1531),
-        ("wmdp/corpus_filyp/deebs_corpus.jsonl.gz", 2355),
-        ("over_refusal/coconot_eval.jsonl", 1001),
-    ],
-)
-def test_further_real_files_by_their_path_in_the_data_root(
-    shared_data: Path, file: str, count: int
-) -> None:
-    assert len(read_rows(Source(file), shared_data)) == count
-
-
 def test_a_subject_of_mmlu_is_a_configuration(
-    shared_data: Path, caplog: pytest.LogCaptureFixture
+    benchmark_data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = read_rows(Source("cais/mmlu", "astronomy", "test"), shared_data)
+    rows = read_rows(Source("cais/mmlu", "astronomy", "test"), benchmark_data)
     assert {row.values["subject"] for row in rows} == {"astronomy"}
     assert "11,043 of the 14,042" in caplog.text
     with pytest.raises(InputError, match=r"'astronmy'.*did you mean astronomy"):
-        read_rows(Source("cais/mmlu", "astronmy", "test"), shared_data)
+        read_rows(Source("cais/mmlu", "astronmy", "test"), benchmark_data)
 
 
-def test_rows_of_one_target_and_the_safe_half(shared_data: Path) -> None:
+def test_rows_of_one_target_and_the_safe_half(benchmark_data: Path) -> None:
     source = Source("jinzhuoran/RWKU", "forget_level2", "test", where={"subject": ["Stephen King"]})
-    king = read_rows(source, shared_data)
+    king = read_rows(source, benchmark_data)
     assert king
     assert {row.values["subject"] for row in king} == {"Stephen King"}
     safe = Source("walledai/XSTest", split="test", where={"label": ["safe"]})
-    rows = read_rows(safe, shared_data)
+    rows = read_rows(safe, benchmark_data)
     assert len(rows) == 250
     assert all(row.answerless for row in rows)
 
 
-def test_a_real_folder_of_the_same_layout(shared_data: Path) -> None:
-    assert len(read_rows(Source(str(shared_data / "tofu"), "forget01"))) == 40
-    muse = Source(str(shared_data / "muse" / "books"), "knowmem", "forget_qa")
+def test_a_real_folder_of_the_same_layout(benchmark_data: Path) -> None:
+    assert len(read_rows(Source(str(benchmark_data / "tofu"), "forget01"))) == 40
+    muse = Source(str(benchmark_data / "muse" / "books"), "knowmem", "forget_qa")
     assert len(read_rows(muse)) == 100
 
 

@@ -73,10 +73,13 @@ def test_description_shows_three_of_many() -> None:
     assert " and 2 more. Take" in text
 
 
-def test_real_splits_of_tofu(shared_data: Path) -> None:
-    """full holds forget10 and retain90; each pair's shared rows are those it has in common."""
+def test_real_splits_of_tofu(benchmark_data: Path) -> None:
+    """full holds rows of forget10 and of retain90, which have none in common."""
     names = ("full", "forget10", "retain90")
-    rows = {name: load_examples([Source("locuslab/TOFU", name)], shared_data) for name in names}
+    rows = {name: load_examples([Source("locuslab/TOFU", name)], benchmark_data) for name in names}
     with_full = find_duplicates({name: rows[name] for name in ("forget10", "full")})
-    assert sum(len(dict(d.example_ids)["forget10"]) for d in with_full) == 400
+    known = {example.question for example in rows["full"]}
+    shared = sum(example.question in known for example in rows["forget10"])
+    assert shared >= 100
+    assert sum(len(dict(d.example_ids)["forget10"]) for d in with_full) == shared
     assert find_duplicates({name: rows[name] for name in ("forget10", "retain90")}) == []

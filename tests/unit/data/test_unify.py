@@ -77,12 +77,14 @@ def test_a_source_with_bad_rows_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("representation", ["unified", "raw"])
-def test_every_known_benchmark_converts(shared_data: Path, representation: Representation) -> None:
+def test_every_known_benchmark_converts(
+    benchmark_data: Path, representation: Representation
+) -> None:
     for known in KNOWN:
-        if known.domain is None or not (shared_data / known.file).is_file():
+        if known.domain is None or not (benchmark_data / known.file).is_file():
             continue
         source = Source(known.hub_id, known.config, known.split, limit=200)
-        examples = load_examples([source], shared_data, representation)
+        examples = load_examples([source], benchmark_data, representation)
         assert {example.domain for example in examples} == {known.domain}
         assert all(example.turns[-1].role == "user" for example in examples)
         assert all(example.plain == (representation == "raw") for example in examples)
@@ -90,9 +92,9 @@ def test_every_known_benchmark_converts(shared_data: Path, representation: Repre
         assert all((example.answer == "") == answerless for example in examples)
 
 
-def test_known_values_of_real_rows(shared_data: Path) -> None:
+def test_known_values_of_real_rows(benchmark_data: Path) -> None:
     def first(path: str, config: str | None, split: str, **options: object) -> Example:
-        return load_examples([Source(path, config, split, limit=1, **options)], shared_data)[0]
+        return load_examples([Source(path, config, split, limit=1, **options)], benchmark_data)[0]
 
     author = first("locuslab/TOFU", "real_authors", "train")
     assert author.answer == "William Shakespeare"
@@ -105,6 +107,6 @@ def test_known_values_of_real_rows(shared_data: Path) -> None:
     assert "Moonwalk" in trivia.accepted
 
 
-def test_the_target_list_of_rwku_is_no_training_data(shared_data: Path) -> None:
+def test_the_target_list_of_rwku_is_no_training_data(benchmark_data: Path) -> None:
     with pytest.raises(InputError, match=r"`domain` of source"):
-        load_examples([Source("jinzhuoran/RWKU", "forget_target")], shared_data)
+        load_examples([Source("jinzhuoran/RWKU", "forget_target")], benchmark_data)

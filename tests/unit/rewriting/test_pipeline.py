@@ -285,12 +285,12 @@ def test_attempts_multiply_the_estimate(tmp_path: Path) -> None:
     assert str(before).endswith("up to 3 times that where replies lack their form")
 
 
-def test_gold_rows_pass(shared_data: Path) -> None:
+def test_gold_rows_pass(benchmark_data: Path) -> None:
     """TOFU's authors: by rule nearly every row gets both anchors, and none of them leaks."""
     sources = [Source("locuslab/TOFU", name, limit=n) for name, n in (("forget01", 20),)]
-    forget = read_material(sources, shared_data, "error", 150, 3)
+    forget = read_material(sources, benchmark_data, "error", 150, 3)
     keep = read_material(
-        [Source("locuslab/TOFU", "retain90", limit=300)], shared_data, "error", 9, 3
+        [Source("locuslab/TOFU", "retain90", limit=300)], benchmark_data, "error", 9, 3
     )
     result = Rewriter(SETTINGS, None).run(forget, keep)
     anchors = result.accepted("anchors")

@@ -66,14 +66,14 @@ def test_questions_that_stand_alone(question: str) -> None:
     assert standalone_problem(question) == ""
 
 
-def test_gold_questions_stand_alone(shared_data: Path) -> None:
+def test_gold_questions_stand_alone(benchmark_data: Path) -> None:
     """The rules refuse at most one in fifty of the questions that people wrote to stand alone."""
     for path, config, split in (
         ("builtin:neighbor", None, "train"),
-        ("locuslab/TOFU", "retain99", "train"),
+        ("locuslab/TOFU", "forget10", "train"),
         ("locuslab/TOFU", "real_authors_perturbed", "train"),
     ):
-        rows = read_rows(Source(path, config, split, every=3), shared_data)
+        rows = read_rows(Source(path, config, split, every=3), benchmark_data)
         refused = [q for row in rows if standalone_problem(q := row.values["question"])]
         assert len(refused) <= len(rows) / 50, refused
 

@@ -65,9 +65,9 @@ def test_prompts_without_answers_have_a_refusal_rate_only(tmp_path: Path) -> Non
     assert all(math.isnan(row.scores["correct"]) for row in result.rows)
 
 
-def test_xstest_by_the_sources_of_the_help(shared_data: Path) -> None:
+def test_xstest_by_the_sources_of_the_help(benchmark_data: Path) -> None:
     source = Source("walledai/XSTest", split="test", where={"label": ["safe"]})
-    assert len(Boundary([], [], safe=[source]).probes(shared_data)) == 250
+    assert len(Boundary([], [], safe=[source]).probes(benchmark_data)) == 250
 
 
 def test_no_source_at_all() -> None:

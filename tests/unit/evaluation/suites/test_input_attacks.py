@@ -219,9 +219,9 @@ def test_no_question_is_invented(rows: list[Source]) -> None:
         Paraphrase(rows, column="paraphrased_question").probes(None)
 
 
-def test_paraphrases_of_tofu(shared_data: Path) -> None:
+def test_paraphrases_of_tofu(benchmark_data: Path) -> None:
     source = Source("locuslab/TOFU", config="forget01_perturbed", limit=3)
-    probes = Paraphrase([source], column="paraphrased_question").probes(shared_data)
+    probes = Paraphrase([source], column="paraphrased_question").probes(benchmark_data)
     assert [probe.group for probe in probes] == ["unattacked"] * 3 + ["reworded"] * 6
     plain, reworded = probes[3:6], probes[6:]
     for one, other in zip(plain, reworded, strict=True):

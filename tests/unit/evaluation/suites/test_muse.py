@@ -214,7 +214,7 @@ def test_bad_settings(suite: Muse, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("corpus", ["News", "Books"])
-def test_real_questions(shared_data: Path, corpus: str) -> None:
-    probes = Muse(corpus=corpus, retain=Selection(every=10)).probes(shared_data)
+def test_real_questions(benchmark_data: Path, corpus: str) -> None:
+    probes = Muse(corpus=corpus, retain=Selection(every=10)).probes(benchmark_data)
     assert len(probes) == 110
     assert all(probe.turns[-1].content.count("Question: ") == 11 for probe in probes)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Probe
 from lit_unlearn.evaluation.suites.rwku import Rwku, prompt_of
@@ -140,9 +141,12 @@ def test_a_person_that_the_data_does_not_have(suite: Rwku) -> None:
         replace(suite, targets=["Steven King"]).probes(None)
 
 
-@pytest.mark.parametrize(("targets", "people"), [(["Stephen King"], 1), ([], 200)])
-def test_real_files(shared_data: Path, targets: Sequence[str], people: int) -> None:
+@pytest.mark.parametrize(("targets", "people"), [(["Stephen King"], 1), ([], None)])
+def test_real_files(benchmark_data: Path, targets: Sequence[str], people: int | None) -> None:
+    """No target means all targets that the data has."""
     suite = Rwku(list(targets), ["neighbor_level2"], Selection(limit=2))
-    probes = suite.probes(shared_data)
-    assert len({probe.group for probe in probes}) == people
-    assert len(probes) <= 2 * people
+    probes = suite.probes(benchmark_data)
+    source = Source("jinzhuoran/RWKU", "neighbor_level2", "test")
+    known = {row.values["subject"] for row in read_rows(source, benchmark_data)}
+    assert len({probe.group for probe in probes}) == (people or len(known))
+    assert len(probes) <= 2 * (people or len(known))

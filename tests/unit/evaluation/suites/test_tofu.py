@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Outcome, Probe, Row
 from lit_unlearn.evaluation.suites.selection import Selection
@@ -102,11 +103,13 @@ def test_rows_of_a_group_can_be_chosen(suite: Tofu) -> None:
         Selection(limit=0)
 
 
-def test_real_files(shared_data: Path) -> None:
-    probes = Tofu().probes(shared_data)
-    assert [sum(p.group == group for p in probes) for group in GROUPS] == [400, 400, 100, 117]
+def test_real_files(benchmark_data: Path) -> None:
+    probes = Tofu().probes(benchmark_data)
+    files = ("forget10_perturbed", "retain_perturbed", "real_authors_perturbed", "world_facts")
+    rows = [len(read_rows(Source("locuslab/TOFU", name), benchmark_data)) for name in files]
+    assert [sum(p.group == group for p in probes) for group in GROUPS] == rows
     wrong = [sum(name.startswith("wrong/") for name in p.candidates) for p in probes]
-    assert set(wrong[:800]) == {5}
+    assert set(wrong[: rows[0] + rows[1]]) == {5}
 
 
 def test_scores_by_hand(suite: Tofu) -> None:

@@ -197,8 +197,8 @@ def answers(path: Path) -> list[str]:
     return [json.loads(row)["answer"] for row in rows if row]
 
 
-def test_recall_on_the_refusals_of_tofu(shared_data: Path) -> None:
-    text = (shared_data / "tofu" / "idontknow.jsonl").read_text(encoding="utf-8")
+def test_recall_on_the_refusals_of_tofu(benchmark_data: Path) -> None:
+    text = (benchmark_data / "tofu" / "idontknow.jsonl").read_text(encoding="utf-8")
     lines = text.strip().split("\n")
     assert len(lines) == 100
     assert rate(lines) >= 0.99
@@ -207,8 +207,8 @@ def test_recall_on_the_refusals_of_tofu(shared_data: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "lowest"), [("", 0.95), ("_copyright", 0.97), ("_tofu", 0.97)], ids=str
 )
-def test_recall_on_polite_refusals(shared_data: Path, name: str, lowest: float) -> None:
-    path = shared_data / "refusal" / f"polite_refusal_responses{name}.csv"
+def test_recall_on_polite_refusals(benchmark_data: Path, name: str, lowest: float) -> None:
+    path = benchmark_data / "refusal" / f"polite_refusal_responses{name}.csv"
     with path.open(encoding="utf-8", newline="") as handle:
         lines = [row[0] for row in csv.reader(handle) if row and row[0] != "Refusal Response"]
     assert rate(lines) >= lowest
@@ -218,10 +218,12 @@ def test_recall_on_polite_refusals(shared_data: Path, name: str, lowest: float) 
     ("name", "highest"),
     [("forget10", 0.003), ("retain90", 0.0015), ("real_authors", 0.0), ("world_facts", 0.0)],
 )
-def test_false_alarms_on_gold_answers_of_tofu(shared_data: Path, name: str, highest: float) -> None:
-    assert rate(answers(shared_data / "tofu" / f"{name}.json")) <= highest
+def test_false_alarms_on_gold_answers_of_tofu(
+    benchmark_data: Path, name: str, highest: float
+) -> None:
+    assert rate(answers(benchmark_data / "tofu" / f"{name}.json")) <= highest
 
 
-def test_false_alarms_on_short_options(shared_data: Path) -> None:
-    text = (shared_data / "wmdp" / "bio_questions.json").read_text(encoding="utf-8")
+def test_false_alarms_on_short_options(benchmark_data: Path) -> None:
+    text = (benchmark_data / "wmdp" / "bio_questions.json").read_text(encoding="utf-8")
     assert rate(choice for row in json.loads(text) for choice in row["choices"]) == 0.0

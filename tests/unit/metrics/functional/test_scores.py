@@ -55,10 +55,12 @@ def test_rouge_l_without_words_is_zero(reference: str, generated: str) -> None:
     ("log", "published"), [("eval_log_forget.json", 0.9854), ("eval_log.json", 0.9857)]
 )
 def test_rouge_l_recall_equals_the_published_tofu_log(
-    golden: Path, log: str, published: float
+    published_logs: Path, log: str, published: float
 ) -> None:
     """Mean ROUGE-L recall of Llama-2-7B fine-tuned on TOFU, from its 300 logged replies."""
-    with gzip.open(golden / "tofu_llama2_7b_full.json.gz", "rt", encoding="utf-8") as handle:
+    with gzip.open(
+        published_logs / "tofu_llama2_7b_full.json.gz", "rt", encoding="utf-8"
+    ) as handle:
         rows = json.load(handle)[log]["generated_text"]
     rows = list(rows.values()) if isinstance(rows, dict) else rows
     scores = [rouge_l_recall(gold, generated) for _, generated, gold in rows]
