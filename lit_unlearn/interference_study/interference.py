@@ -36,6 +36,7 @@ from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.forward import evaluating
 from lit_unlearn.models.loading import load_base, load_student, load_tokenizer
 from lit_unlearn.objectives import Objective
+from lit_unlearn.report.drawing import save_pictures
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.checks import check_names
@@ -273,7 +274,8 @@ def _write(
     facts = {"model": model, "settings": asdict(options), "rows": rows, "remarks": list(remarks)}
     drawn = page.gallery(lines, names, measured)
     page.write_figures(folder, lines, facts)
-    page.save_pictures(folder / page.PICTURES, drawn)
+    for figures in drawn.values():
+        save_pictures(folder / page.PICTURES, figures)
     title = f"Interference of objectives on {model}"
     page.write_page(folder / page.PAGE, title, lines, drawn, remarks, facts)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)

@@ -6,11 +6,9 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 from rich.table import Table
 
@@ -27,7 +25,6 @@ from lit_unlearn.interference_study.interference_pictures import (
 from lit_unlearn.interference_study.measure import Measured
 from lit_unlearn.log_names import pairs
 from lit_unlearn.report import html as pages
-from lit_unlearn.report.style import STYLE
 from lit_unlearn.utils.files import write_text
 from lit_unlearn.utils.plain_json import json_text
 
@@ -112,16 +109,6 @@ def gallery(
     if not any(line.figure == "shared gain" for line in lines):
         del found[transfer]
     return found
-
-
-def save_pictures(folder: Path, drawn: Mapping[str, Mapping[str, Figure]]) -> None:
-    """Write each picture as a PNG file on white ground."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for members in drawn.values():
-        for name, figure in members.items():
-            file = folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}.png"
-            with matplotlib.rc_context(STYLE):
-                figure.savefig(file, dpi=150, facecolor="white")
 
 
 def write_page(

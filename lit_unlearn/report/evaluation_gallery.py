@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure as Picture
 
 from lit_unlearn.evaluation.probes import Figure
@@ -15,11 +13,11 @@ from lit_unlearn.evaluation.suites.common import SHARE
 from lit_unlearn.evaluation.suites.recovery import UNATTACKED
 from lit_unlearn.report.evaluation_pictures import (
     balance_picture,
+    has_value,
     recovery_picture,
     suite_picture,
 )
 from lit_unlearn.report.evaluation_table import BALANCE, Columns, Line, side_by_side
-from lit_unlearn.report.style import STYLE
 
 _RELEARNED = re.compile(r"(?P<rows>.+)/(?P<steps>\d+)/recall")
 """A figure of the suite Relearn: relearned from which rows, and for how many steps."""
@@ -35,7 +33,7 @@ def gallery(columns: Columns) -> dict[str, Picture]:
     found: dict[str, Picture] = {}
     for suite in dict.fromkeys(line.suite for line in lines):
         members = [line for line in lines if line.suite == suite]
-        if suite != BALANCE and any(_drawn(cell) for line in members for cell in line.cells):
+        if suite != BALANCE and any(has_value(cell) for line in members for cell in line.cells):
             found[suite] = suite_picture(list(columns), members)
             found |= _curves(columns, suite, members)
     parts = balance_parts(columns)
@@ -43,22 +41,6 @@ def gallery(columns: Columns) -> dict[str, Picture]:
     if len(known) >= 3:
         found[BALANCE] = balance_picture(parts)
     return found
-
-
-def save_pictures(folder: Path, columns: Columns) -> list[Path]:
-    """Write each picture of `gallery` as a PNG file on white ground.
-
-    Args:
-        folder: Made where it is missing.
-        columns: The evaluations to show.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, picture in gallery(columns).items():
-        files.append(folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}.png")
-        with matplotlib.rc_context(STYLE):
-            picture.savefig(files[-1], dpi=150, facecolor="white")
-    return files
 
 
 def balance_parts(columns: Columns) -> dict[str, dict[str, float]]:
@@ -94,7 +76,3 @@ def _curves(columns: Columns, suite: str, lines: Sequence[Line]) -> dict[str, Pi
         f"{suite} {label}": recovery_picture(curves, label, SHARE)
         for label, curves in points.items()
     }
-
-
-def _drawn(figure: Figure | None) -> bool:
-    return figure is not None and math.isfinite(figure.value)

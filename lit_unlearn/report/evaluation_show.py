@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lit_unlearn.report.evaluation_gallery import save_pictures
+from lit_unlearn.report.drawing import save_pictures
+from lit_unlearn.report.evaluation_gallery import gallery
 from lit_unlearn.report.evaluation_page import write_evaluation_page
 from lit_unlearn.report.evaluation_table import Columns, Marks, evaluation_table
 
@@ -36,7 +37,7 @@ def show_evaluations(
         places: What else was written: a word -> its path.
     """
     write_evaluation_page(page, columns, title=title, marks=marks, remarks=remarks)
-    pictures = save_pictures(page.parent / "pictures", columns)
+    pictures = save_pictures(page.parent / "pictures", gallery(columns))
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     console.print(evaluation_table(columns, marks))
     for remark in remarks:

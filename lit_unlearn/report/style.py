@@ -1,4 +1,4 @@
-"""How every picture looks: colours, line styles, ink, and the bare frame.
+"""The look of every picture: colours, line styles, ink, and bare panels.
 
 Colours are Okabe and Ito's, which the colour-blind can tell apart; text and axes use `INK`, which
 the HTML page replaces by the colour of its text, so that one picture reads well on light and on
@@ -7,8 +7,10 @@ dark ground.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -30,18 +32,39 @@ STYLE: dict[Any, Any] = {  # the keys are typed as a union of 300 literals
     "ytick.color": INK,
     "legend.frameon": False,
 }
+styled = matplotlib.rc_context(STYLE)
+"""Decorator of every function that draws."""
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure with one panel; sizes in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    bare(axes)
+    """Return a figure with one bare panel; sizes in inches."""
+    figure, (axes,) = panels(1, 1, width, height)
     return figure, axes
 
 
+def panels(
+    count: int, columns: int, width: float, height: float, **shared: Any
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with several bare panels, row by row; what is left of the grid stays empty.
+
+    Args:
+        count: Number of panels.
+        columns: Most panels side by side.
+        width: Inches of the figure.
+        height: Inches of the figure.
+        shared: Options of matplotlib's ``Figure.subplots``, such as ``sharex``.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    grid = figure.subplots(math.ceil(count / columns), columns, squeeze=False, **shared).flatten()
+    for axes in grid[:count]:
+        bare(axes)
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    return figure, list(grid[:count])
+
+
 def bare(axes: Axes) -> None:
-    """A light frame: no box, faint grid, the figure's own ground."""
+    """Draw a light frame: no box, faint grid, the figure's own ground."""
     axes.set_facecolor("none")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=GRID, alpha=0.25, linewidth=0.8)

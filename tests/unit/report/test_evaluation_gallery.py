@@ -12,7 +12,8 @@ from matplotlib.image import imread
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Figure
 from lit_unlearn.evaluation.records import EvaluationRecord
-from lit_unlearn.report.evaluation_gallery import balance_parts, gallery, save_pictures
+from lit_unlearn.report.drawing import save_pictures
+from lit_unlearn.report.evaluation_gallery import balance_parts, gallery
 from lit_unlearn.report.evaluation_pictures import (
     balance_picture,
     recovery_picture,
@@ -101,7 +102,7 @@ def test_nothing_is_drawn_of_a_suite_without_values() -> None:
 
 def test_pictures_are_files_on_white_ground(tmp_path: Path) -> None:
     record = evaluation(suite("a suite/1", figures()), balance=parts(0.1, 0.2, 0.3, 0.4))
-    files = save_pictures(tmp_path / "made", {"this": record})
+    files = save_pictures(tmp_path / "made", gallery({"this": record}))
     assert [file.name for file in files] == ["a_suite_1.png", "balance.png"]
     for file in files:
         pixels = imread(file)

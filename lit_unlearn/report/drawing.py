@@ -1,0 +1,153 @@
+"""Parts of pictures: curves, bands, bars, heat maps, legends, and PNG files."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import ArrayLike, NDArray
+
+from lit_unlearn.report.style import BEFORE_COLOUR, COLOURS, INK, STYLES, styled
+
+
+def curve(axes: Axes, xs: ArrayLike, ys: ArrayLike, index: int, label: str, **look: Any) -> None:
+    """Draw a line whose colour is that of ``index``, and whose dashes begin after the last colour.
+
+    Args:
+        axes: The panel.
+        xs: ``[n]`` places.
+        ys: ``[n]`` values; NaN is a gap.
+        index: Number of the line in its panel.
+        label: Its name in the legend.
+        look: Options of matplotlib's ``Axes.plot`` that replace the usual ones.
+    """
+    usual: dict[str, Any] = {
+        "color": COLOURS[index % len(COLOURS)],
+        "linestyle": STYLES[index // len(COLOURS) % len(STYLES)],
+        "linewidth": 1.8,
+        "marker": "o",
+        "markersize": 3,
+    }
+    axes.plot(xs, ys, label=label, **{**usual, **look})
+
+
+def band(axes: Axes, xs: ArrayLike, low: ArrayLike, high: ArrayLike, index: int) -> None:
+    """Draw the intervals of the curve of that index."""
+    axes.fill_between(xs, low, high, color=COLOURS[index % len(COLOURS)], alpha=0.15, linewidth=0)
+
+
+def bars(
+    axes: Axes,
+    labels: Sequence[str],
+    columns: Sequence[Sequence[float]],
+    looks: Sequence[Mapping[str, Any]],
+) -> list[list[float]]:
+    """Draw horizontal bars, those of one label below each other, the first label on top.
+
+    Args:
+        axes: The panel.
+        labels: ``[R]`` names of the rows.
+        columns: ``[C][R]`` lengths; there is no bar where one is NaN.
+        looks: ``[C]`` options of matplotlib's ``Axes.barh``.
+
+    Returns:
+        ``[C][R]`` vertical places of the bars, for `note`.
+    """
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    height = 0.8 / len(columns)
+    places = []
+    for index, (values, look) in enumerate(zip(columns, looks, strict=True)):
+        offset = (index - (len(columns) - 1) / 2) * height
+        places.append([row + offset for row in range(len(labels))])
+        axes.barh(places[-1], np.nan_to_num(values), height=0.9 * height, **look)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.yaxis.set_inverted(True)  # unlike invert_yaxis right for panels that share the axis
+    return places
+
+
+def note(axes: Axes, x: float, y: float, text: str) -> None:
+    """Write a small text to the right of a bar's end."""
+    axes.text(x, y, text, va="center", color=INK, fontsize=8)
+
+
+def heat_map(
+    axes: Axes,
+    table: NDArray[np.float64],
+    limit: float = 1.0,
+    *,
+    numbers: bool = True,
+    aspect: Literal["equal", "auto"] = "equal",
+) -> AxesImage:
+    """Draw cosines: blue agrees, red conflicts, grey is undefined.
+
+    Args:
+        axes: A panel without frame.
+        table: ``[R, C]``.
+        limit: Value of the darkest blue; its negative is the darkest red.
+        numbers: Write every value into its cell.
+        aspect: Shape of the cells, as for matplotlib's ``Axes.imshow``.
+    """
+    axes.set_facecolor(BEFORE_COLOUR)  # shows where nothing is known
+    image = axes.imshow(table, cmap="RdBu", vmin=-limit, vmax=limit, aspect=aspect)
+    axes.tick_params(length=0)
+    for (row, column), value in np.ndenumerate(table) if numbers else ():
+        ink = "white" if abs(value) > 0.6 * limit else "black"
+        text = "n/a" if math.isnan(value) else f"{value:z.2f}"
+        axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
+    return image
+
+
+def scale(figure: Figure, image: AxesImage, panels: Sequence[Axes], **look: Any) -> None:
+    """Draw the colour bar of heat maps.
+
+    Args:
+        figure: The picture.
+        image: What `heat_map` returned.
+        panels: The heat maps that it stands beside.
+        look: Options of matplotlib's ``Figure.colorbar``.
+    """
+    limit = image.get_clim()[1]
+    bar = figure.colorbar(image, ax=panels, ticks=(-limit, 0.0, limit), **look)
+    bar.ax.set_yticklabels([f"\u2212{limit:g} conflict", "0", f"+{limit:g} agree"])
+    bar.outline.set_visible(False)
+
+
+def legend(figure: Figure, panel: Axes, title: str | None = None, columns: int = 0) -> None:
+    """Write the names of a panel's curves or bars, which all panels share.
+
+    Args:
+        figure: The picture.
+        panel: One of its panels.
+        title: Heading of the names.
+        columns: Most names side by side below the panels; 0 puts them to the right.
+    """
+    handles, labels = panel.get_legend_handles_labels()
+    if columns:
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=title)
+    else:
+        figure.legend(handles, labels, loc="outside right upper", title=title)
+
+
+@styled
+def save_pictures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
+    """Write each picture as a PNG file on white ground; return the files.
+
+    Args:
+        folder: Made where it is missing.
+        figures: Title -> picture; a file's name is the title with ``_`` for all but letters and
+            digits.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for title, figure in figures.items():
+        files.append(folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', title)}.png")
+        figure.savefig(files[-1], dpi=150, facecolor="white")
+    return files
