@@ -48,13 +48,11 @@ from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.data.unify import to_example
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.files import METRICS, ROWS, read_evaluation
-from lit_unlearn.evaluation.outcome_store import FILE_NAME
-from lit_unlearn.evaluation.outcome_store import Store as Outcomes
+from lit_unlearn.evaluation.outcome_store import FILE_NAME, Store
 from lit_unlearn.evaluation.probes import Outcome
 from lit_unlearn.models.tiny import tiny_tokenizer
-from lit_unlearn.teachers.cache.store import INDEX_FILE, Entry, Store
-from lit_unlearn.training.setup.settled import Outcome as Prepared
-from lit_unlearn.training.setup.settled import read_outcome, write_outcome
+from lit_unlearn.teachers.cache.store import INDEX_FILE, Entry, Shards
+from lit_unlearn.training.setup.settled import Settled, read_settled, write_settled
 from lit_unlearn.types import Domain, Example, Turn
 
 MOST_SECONDS, MOST_BYTES = 5.0, 2**30
@@ -258,7 +256,7 @@ def config_reader(folder: Path, mark: Path) -> Reader:
 def cache_reader(folder: Path, mark: Path) -> Reader:
     """A teacher cache: its index and its shards, with and without the right digest."""
     place = folder / "cache"
-    store = Store(place)
+    store = Shards(place)
     with store.locked():
         store.append(
             [Entry(bytes(16), 2, torch.ones(3, 4)), Entry(bytes([1] * 16), 0, torch.ones(1, 4))]
@@ -277,8 +275,8 @@ def cache_reader(folder: Path, mark: Path) -> Reader:
             digest = hashlib.sha256(data).hexdigest()
             made = json.dumps({"shards": {shard.name: digest}})
             (place / INDEX_FILE).write_text(made, "utf-8")
-        opened = Store(place)
-        for key in opened.places:
+        opened = Shards(place)
+        for key in opened.entries:
             opened.read(key)
 
     return Reader("cache", [index, whole, whole], read)
@@ -322,7 +320,7 @@ def checkpoint_reader(folder: Path, mark: Path) -> Reader:
 
 def result_reader(folder: Path, mark: Path) -> Reader:
     """What evaluations and preparations have stored."""
-    store = Outcomes(folder / "store")
+    store = Store(folder / "store")
     with store:
         store.append({"0" * 64: Outcome("p", {}, ("yes", "no"))})
     stored = (folder / "store" / FILE_NAME).read_bytes()
@@ -333,7 +331,7 @@ def result_reader(folder: Path, mark: Path) -> Reader:
     }).encode()  # fmt: skip
     row = b'{"suite": "s", "row_id": "r", "group": "g", "scores": {"a": 1.0}}\n'
     prepared = folder / "preparation.json"
-    write_outcome(prepared, "key", Prepared({"forget": 0}, {"forget": ["a", None]}))
+    write_settled(prepared, "key", Settled({"forget": 0}, {"forget": ["a", None]}))
     whole = prepared.read_bytes()
     files = ((folder / METRICS, metrics), (folder / ROWS, row), (prepared, whole))
 
@@ -346,7 +344,7 @@ def result_reader(folder: Path, mark: Path) -> Reader:
             with store:
                 store.read(["0" * 64])
         elif chosen == 2:
-            read_outcome(prepared, "key")
+            read_settled(prepared, "key")
         else:
             read_evaluation(folder)
 

@@ -22,7 +22,7 @@ from lit_unlearn.data.passages import sentences
 from lit_unlearn.data.sources import ROOT_VARIABLE, Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.types import Example
-from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.atomic import write_text
 
 ROWS = Path("runs/interference_rows")
 PASSAGES, PROMPTS = "wikitext.jsonl", "xstest.jsonl"

@@ -44,7 +44,7 @@ from lit_unlearn import __main__
 from lit_unlearn.callbacks.huggingface_export import save_folder
 from lit_unlearn.callbacks.saved import UNFINISHED, read_saved
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
-from lit_unlearn.utils.files import whole_folder
+from lit_unlearn.utils.atomic import whole_folder
 
 STEPS = 6
 _BUFFER = 4096

@@ -32,7 +32,7 @@ from lit_unlearn.report import (
     write_summary,
 )
 from lit_unlearn.training.setup.teacher_gate import GateRow
-from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.atomic import write_text
 
 CHUNK = 32
 

@@ -18,7 +18,7 @@ from lit_unlearn.gradients import diagnostics
 from lit_unlearn.report import heatmap_figure
 from lit_unlearn.training.step import StepRecord
 from lit_unlearn.types import TokenBatch
-from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.atomic import write_text
 
 GRADIENT_FILE = "gradients.jsonl"
 Layout = dict[str, dict[str, list[Any]]]

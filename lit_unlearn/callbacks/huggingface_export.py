@@ -16,7 +16,7 @@ from lit_unlearn.models.loading import ModelSource, empty_student
 from lit_unlearn.report import ObjectiveSummary
 from lit_unlearn.report.run_records import changes
 from lit_unlearn.report.run_summary import COLUMNS, cell
-from lit_unlearn.utils.files import whole_folder
+from lit_unlearn.utils.atomic import whole_folder
 
 EXPORT_FOLDER = "model"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
@@ -14,13 +13,15 @@ from types import FrameType
 from typing import Any
 
 import torch
+from filelock import BaseFileLock
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from lit_unlearn.callbacks.saved import STATE, UNFINISHED, Saved, read_saved, seal
 from lit_unlearn.distributed.ranks import gather
-from lit_unlearn.errors import InputError, check_number
-from lit_unlearn.utils.files import refusal, writing
+from lit_unlearn.errors import check_number
+from lit_unlearn.utils.disk import refusal
+from lit_unlearn.utils.locks import take_lock
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Resumable(Callback):
         self.keep = keep
         self.settings = ""
         """What the run is set to: a checkpoint of other settings is not used."""
-        self._lock: int | None = None
+        self._lock: BaseFileLock | None = None
         self._signal: int | None = None
         self._random: list[torch.Tensor] = []
         self._since = 0.0
@@ -73,18 +74,8 @@ class Resumable(Callback):
         Raises:
             InputError: Another run is at work there, or nothing can be written there.
         """
-        with writing(root):
-            root.mkdir(parents=True, exist_ok=True)
-            if self._lock is None:
-                self._lock = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._release()
-            raise InputError(
-                f"{root}: expected to be the only run that writes there, found another process at "
-                "work in it; wait for it, or give another --trainer.default_root_dir"
-            ) from None
+        if self._lock is None:
+            self._lock = take_lock(root / LOCK, "run", again=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let other runs in."""
@@ -98,7 +89,7 @@ class Resumable(Callback):
 
     def _release(self) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     # ------------------------------------------------------------------------------------- saving

@@ -10,8 +10,8 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.teachers.cache.store import INDEX_FILE, Store
-from lit_unlearn.utils.files import user_cache
+from lit_unlearn.teachers.cache.store import INDEX_FILE, Shards
+from lit_unlearn.utils.disk import user_cache
 
 
 def main(args: list[str]) -> None:
@@ -46,14 +46,14 @@ def verify(folder: Path | None = None) -> None:
     damaged: list[str] = []
     for place in stores:
         try:
-            store = Store(place)
+            store = Shards(place)
             store.verify()
         except InputError as error:
             damaged.append(str(error))
             table.add_row(place.name, "damaged")
             continue
-        tokens = sum(entry.count for entry in store.places.values())
-        figures = (f"{len(store.places):,}", f"{tokens:,}", decimal(store.size()))
+        tokens = sum(entry.count for entry in store.entries.values())
+        figures = (f"{len(store.entries):,}", f"{tokens:,}", decimal(store.size()))
         table.add_row(place.name, store.teacher or "not recorded", *figures)
     Console(soft_wrap=True).print(table)
     if damaged:

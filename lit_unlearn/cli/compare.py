@@ -15,7 +15,7 @@ from lit_unlearn.evaluation.files import read_evaluation
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.report.evaluation_show import show_evaluations
 from lit_unlearn.report.evaluation_table import Marks, number
-from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 
 COMPARE_SCHEMA = 1

@@ -36,7 +36,7 @@ from lit_unlearn.cli.suite_names import known_suites
 from lit_unlearn.distributed.strategy import by_alias, check_strategy
 from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.training.setup.checks import check_trainer
-from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.atomic import write_text
 
 STAGES = ("fit", "test")
 """Lightning's stages that the module knows."""

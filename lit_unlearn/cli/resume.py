@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from rich.console import Console
 from lit_unlearn.callbacks import Resumable
 from lit_unlearn.callbacks.saved import Saved, check_checkpoint, find_saved
 from lit_unlearn.errors import InputError
+from lit_unlearn.utils.digests import text_digest
 
 _OF_A_RUN = ("max_steps", "precision")
 """Settings of the trainer that decide what a run computes."""
@@ -91,7 +91,7 @@ def run_settings(text: str) -> str:
     trainer = values.get("trainer", {})
     kept = {key: values.get(key) for key in ("model", "data", "seed_everything")}
     kept |= {key: trainer.get(key) for key in _OF_A_RUN}
-    return hashlib.sha256(repr(kept).encode()).hexdigest()
+    return text_digest(repr(kept))
 
 
 def _is_first() -> bool:

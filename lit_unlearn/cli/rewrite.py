@@ -23,7 +23,7 @@ from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.rewriting.backends import Backend, Rules
 from lit_unlearn.rewriting.drafts import Result, Settings
 from lit_unlearn.rewriting.estimate import estimate, first_asks, planned
-from lit_unlearn.rewriting.journal import open_journal
+from lit_unlearn.rewriting.journal import Journal
 from lit_unlearn.rewriting.material import Material, read_material
 from lit_unlearn.rewriting.output import count_table, row_counts, write_result
 from lit_unlearn.rewriting.pipeline import Rewriter
@@ -180,7 +180,7 @@ def _with_model(
 ) -> Result | None:
     """Say what will be asked, and ask it; of a new run the first questions are timed before."""
     first = first_asks([*forget, *keep], settings)[: backend.parallel]
-    with open_journal(folder) as journal, bars(console) as tell:
+    with Journal(folder) as journal, bars(console) as tell:
         asker = Asker(backend, journal, settings.attempts, tell)
         if first and not asker.known() and not dry_run:
             asker.answers("first replies", first)

@@ -6,7 +6,6 @@ Nothing here imports torch: the runs do.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from rich.console import Console
 
 from lit_unlearn.sweeping.jobs import LOG, Failure, Job, run_jobs
 from lit_unlearn.sweeping.table import SUMMARY, Outcome, outcomes, show, write_outcomes
+from lit_unlearn.utils.digests import text_digest
 
 _SWEPT = "--sweep."
 _FOLDER_OPTION = "--trainer.default_root_dir"
@@ -272,7 +272,7 @@ def _plain(text: str) -> str:
     plain = re.sub(r"[^\w.+-]+", "-", text).strip("-") or "-"
     if len(plain) <= _LONGEST:
         return plain
-    checksum = hashlib.sha256(text.encode()).hexdigest()[:8]
+    checksum = text_digest(text)[:8]
     return f"{plain[: _LONGEST - 9]}~{checksum}"
 
 

@@ -11,7 +11,7 @@ from jsonargparse import auto_cli
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.utils.files import writing
+from lit_unlearn.utils.disk import writing
 
 _REST = "meta.pt"
 """Lightning's file for all that is neither weights nor optimizer."""

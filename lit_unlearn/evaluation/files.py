@@ -13,7 +13,7 @@ from typing import Any
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Figure, Row
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
-from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 
 METRICS = "metrics.json"

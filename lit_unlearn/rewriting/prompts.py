@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from string import Template
 from typing import Any
 
 from lit_unlearn.rewriting.material import QA, Material
 from lit_unlearn.types import Turn
+from lit_unlearn.utils.digests import json_digest
 
 Schema = Mapping[str, Any]
 
@@ -140,7 +139,6 @@ def _ask(
     max_tokens: int,
     **fields: str,
 ) -> Ask:
-    content = json.dumps([SYSTEM, template, _ALONE, schema, frame[:1]], sort_keys=True)
-    version = f"{task}-{sha256(content.encode()).hexdigest()[:8]}"
+    version = f"{task}-{json_digest([SYSTEM, template, _ALONE, schema, frame[:1]])[:8]}"
     prompt = Template(template).substitute(fields)
     return Ask(task, prompt, schema, frame, max_tokens, version)

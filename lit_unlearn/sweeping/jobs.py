@@ -5,7 +5,6 @@ Nothing here imports torch: the processes do.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,7 +22,9 @@ from typing import IO, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lit_unlearn.utils.files import write_text, writing
+from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.digests import file_digest
+from lit_unlearn.utils.disk import writing
 
 COMMAND = (sys.executable, "-m", "lit_unlearn")
 STAMP, LOG, EVALUATION = "job.json", "output.log", "evaluation"
@@ -58,7 +59,7 @@ class Failure(NamedTuple):
 def stamp(job: Job) -> str:
     """What a job depends on, as JSON: its arguments, and the content of its configs and inputs."""
     files = [*_configs(job.arguments), *job.inputs]
-    content = {str(file): _digest(file) for file in files}
+    content = {str(file): file_digest(file) if file.is_file() else None for file in files}
     return json.dumps({"arguments": list(job.arguments), "files": content}, indent=1)
 
 
@@ -69,10 +70,6 @@ def _configs(arguments: Sequence[str]) -> Iterator[Path]:
             yield Path(value)
         elif option.startswith(("--config=", "-c=")):
             yield Path(option.partition("=")[2])
-
-
-def _digest(file: Path) -> str | None:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def is_finished(job: Job) -> bool:

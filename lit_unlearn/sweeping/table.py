@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lit_unlearn.sweeping.jobs import EVALUATION, Failure, Job
-from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.atomic import write_text
 
 SUMMARY = "summary.json"
 METRICS = "metrics.json"

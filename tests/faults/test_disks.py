@@ -20,7 +20,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.outcome_store import FILE_NAME
 from lit_unlearn.models.loading import ModelSource, load_base
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
-from lit_unlearn.utils.files import whole_folder, write_text
+from lit_unlearn.utils.atomic import whole_folder, write_text
 from tests.faults.runs import forked, kick, kill_runs, small, without_override
 
 OFTEN = {"class_path": "Resumable", "init_args": {"every_n_steps": 2}}
@@ -46,7 +46,7 @@ def test_a_full_disk(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert limited(100_000, lambda: main(arguments)) == 2
     said = capfd.readouterr().err
     assert "no checkpoint after step 2: File too large; make room" in said
-    assert f"{tmp_path / 'run' / 'model'}: expected to be written, found: File too large" in said
+    assert f"{tmp_path / 'run' / 'model'}: cannot be written: File too large" in said
     assert not (tmp_path / "run" / "model").exists()
     assert not list((tmp_path / "run").glob(".model*"))
     assert find_saved(tmp_path / "run") is None
@@ -59,7 +59,7 @@ def test_a_full_disk_while_the_cache_is_built(
 ) -> None:
     monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
     assert limited(20_000, lambda: main(small(tmp_path, logger=False))) == 2
-    assert "00000.safetensors.part: expected to be written, found: File" in capfd.readouterr().err
+    assert "00000.safetensors: cannot be written: File" in capfd.readouterr().err
     assert main(small(tmp_path, logger=False)) == 0
 
 
@@ -69,7 +69,7 @@ def test_a_full_disk_while_outcomes_are_stored(
     """What was stored before is whole, and is not asked again."""
     arguments = kill_runs.evaluating(tmp_path)
     assert limited(2_000, lambda: main(arguments)) == 2
-    assert f"{FILE_NAME}: expected to be written, found: File too large" in capfd.readouterr().err
+    assert f"{FILE_NAME}: cannot be written: File too large" in capfd.readouterr().err
     assert main(arguments) == 0
 
 
@@ -86,7 +86,7 @@ def test_a_folder_that_may_not_be_written_to(
 
     assert forked(run) == 2
     said = capfd.readouterr().err
-    assert "expected to be written, found: Permission denied; take a folder that can be" in said
+    assert "cannot be written: Permission denied; take a folder that can be" in said
 
 
 def test_temporary_files_of_the_dead_are_removed(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_flipped_bits_of_a_checkpoint_are_found(tmp_path: Path) -> None:
             assert read_saved(saved.folder) is None
         file.write_bytes(whole)
     saved.state.write_bytes(b"Weights")
-    with pytest.raises(InputError, match="found it damaged; delete the folder"):
+    with pytest.raises(InputError, match="Found it damaged; delete the folder"):
         find_saved(tmp_path, "settings")
 
 
@@ -146,9 +146,9 @@ def test_a_damaged_checkpoint_stops_the_command(
     whole = state.read_bytes()
     state.write_bytes(whole[:5000] + bytes([whole[5000] ^ 4]) + whole[5001:])
     assert main(small(tmp_path)) == 2
-    assert "found it damaged; delete the folder" in capsys.readouterr().err
+    assert "Found it damaged; delete the folder" in capsys.readouterr().err
     state.write_bytes(whole[:-100])
-    with pytest.raises(InputError, match="found a damaged file"):
+    with pytest.raises(InputError, match="Found a damaged file"):
         check_checkpoint(state)
     state.write_bytes(whole)
     check_checkpoint(state)
@@ -187,4 +187,4 @@ def test_a_flipped_bit_in_stored_outcomes_is_found(
     store.write_bytes(b"\n".join(lines))
     capsys.readouterr()
     assert main(arguments) == 2
-    assert "found one that begins" in capsys.readouterr().err
+    assert "Found a line that begins" in capsys.readouterr().err

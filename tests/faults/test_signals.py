@@ -97,12 +97,12 @@ def test_one_run_at_a_time_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFix
     other = os.fork()
     if other == 0:
         file = (root / ".lock").open("w")
-        fcntl.lockf(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
         os.write(told, b".")
         signal.pause()
     os.read(ready, 1)
     assert main(small(tmp_path)) == 2
-    assert "expected to be the only run that writes there" in capsys.readouterr().err
+    assert "should be used by one run at a time. Found another process" in capsys.readouterr().err
     os.kill(other, signal.SIGKILL)
     os.waitpid(other, 0)
     assert main(small(tmp_path, max_steps=1)) == 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from string import ascii_uppercase
 
 from lit_unlearn.data.converters import options_of
 from lit_unlearn.data.readers import RawRow
 from lit_unlearn.types import Example
+from lit_unlearn.utils.digests import text_digest
 
 RIGHT = "answer"
 _REQUEST = "Answer with the letter of the right option."
@@ -52,7 +52,7 @@ def question_of(row: RawRow, *, shuffle: bool) -> Question:
     order = list(range(len(options)))
     if shuffle:
         joined = "\n".join(options)
-        order.sort(key=lambda i: sha256(f"{joined}\n{i}".encode()).digest())
+        order.sort(key=lambda i: text_digest(f"{joined}\n{i}"))
     return Question(row, tuple(options[i] for i in order), order.index(right))
 
 

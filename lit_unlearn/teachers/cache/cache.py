@@ -12,7 +12,6 @@ so that a change of any of these is another row.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,9 +33,10 @@ from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.teachers.cache.head import Head, Speaker, head_inputs, unsuitable
 from lit_unlearn.teachers.cache.rows import Row, collect, in_batches, padded, row_key, sequences
-from lit_unlearn.teachers.cache.store import Entry, Store
+from lit_unlearn.teachers.cache.store import Entry, Shards
 from lit_unlearn.types import Tokens
-from lit_unlearn.utils.files import user_cache
+from lit_unlearn.utils.digests import text_digest
+from lit_unlearn.utils.disk import user_cache
 
 _FORM = "with checksums"
 """Of the shards; caches of another form are not looked at."""
@@ -54,7 +54,7 @@ class CachedReader:
         head: The output head of the model that they come from.
     """
 
-    def __init__(self, store: Store, head: Head) -> None:
+    def __init__(self, store: Shards, head: Head) -> None:
         self.store = store
         self.head = head
 
@@ -74,7 +74,7 @@ class CachedReader:
         lines: list[int] = []
         total = 0
         for row, column in zip(tokens.rows.tolist(), tokens.columns.tolist(), strict=True):
-            place = self.store.places.get(keys[row])
+            place = self.store.entries.get(keys[row])
             if place is None or not place.first <= column <= place.last:
                 raise self._miss(tokens, row, column)
             if row not in starts:
@@ -133,11 +133,11 @@ def cached(
     """
     with console.status("teacher cache: collecting rows"):
         rows = collect(requests)
-    store, head = Store(folder, _name(teacher.model())), Head(teacher.model())
+    store, head = Shards(folder, _name(teacher.model())), Head(teacher.model())
     with _locked(store):
         missing = []
         for key, row in rows.items():
-            place = store.places.get(key)
+            place = store.entries.get(key)
             wide = row if place is None else row.widened(place.first, place.last)
             if place is None or wide.count > place.count:
                 missing.append(wide)
@@ -145,7 +145,7 @@ def cached(
         if missing:
             _fill(teacher, missing, sharing, store, console)
     store.refresh()
-    if any(key not in store.places for key in rows):
+    if any(key not in store.entries for key in rows):
         raise InputError(
             f"Teacher cache {folder}: the folder should be on a disk that all processes share. "
             "Found rows missing that the first process has written. Name another folder with "
@@ -173,7 +173,7 @@ def cache_folder(root: Path | None, content: Sequence[object]) -> Path:
         if torch.is_autocast_enabled(device)
     ]
     described = repr((*content, autocast, transformers.__version__, _FORM))
-    name = hashlib.sha256(described.encode()).hexdigest()[:16]
+    name = text_digest(described)[:16]
     return (user_cache() / "teacher" if root is None else root.expanduser()) / name
 
 
@@ -187,7 +187,7 @@ def _name(model: nn.Module) -> str:
 
 
 @contextmanager
-def _locked(store: Store) -> Iterator[None]:
+def _locked(store: Shards) -> Iterator[None]:
     """Only the processes of one run are inside, and all of them have seen what is there."""
     if rank() == 0:
         with store.locked():
@@ -199,17 +199,17 @@ def _locked(store: Store) -> Iterator[None]:
     yield
 
 
-def _check(teacher: Speaker, rows: dict[bytes, Row], store: Store, head: Head) -> bool:
+def _check(teacher: Speaker, rows: dict[bytes, Row], store: Shards, head: Head) -> bool:
     """One row, of those stored if there is one: the teacher, its head alone and the store agree.
 
     Returns:
         Whether tokens that rows share can be run once.
     """
-    known = [key for key in rows if key in store.places] or list(rows)
+    known = [key for key in rows if key in store.entries] or list(rows)
     if not known:
         return False
     key = min(known, key=lambda key: len(rows[key].ids))
-    place = store.places.get(key)
+    place = store.entries.get(key)
     row = rows[key] if place is None else Row(rows[key].ids, place.first, place.last)
     tokens = padded([row])
     model = teacher.model()
@@ -234,7 +234,7 @@ def _shares(teacher: Speaker, row: Row, head: Head, logits: Tensor) -> bool:
 
 
 def _fill(
-    teacher: Speaker, rows: Sequence[Row], sharing: bool, store: Store, console: Console
+    teacher: Speaker, rows: Sequence[Row], sharing: bool, store: Shards, console: Console
 ) -> None:
     """Read rows and store them, shard by shard."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

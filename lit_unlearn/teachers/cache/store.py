@@ -1,19 +1,16 @@
-"""Rows of hidden states on disk, found by key: safetensors shards and a small index.
+"""Hidden states of rows on disk, by key: safetensors shards and an index.
 
-A shard that the index does not name does not exist: it is written whole, and only then named. The
-checksum of an entry is compared whenever it is read.
+A shard is written whole, and counts from the moment when the index names it. The checksum of an
+entry is compared whenever the entry is read.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,51 +21,54 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.utils.files import write_text, writing
+from lit_unlearn.utils.atomic import whole_file, write_text
+from lit_unlearn.utils.digests import file_digest
+from lit_unlearn.utils.locks import locked
 
 INDEX_FILE = "index.json"
 _CHECKED_ON_OPENING = 2**28
-"""Bytes up to which the digests of all shards are compared whenever a store is opened."""
+"""Bytes of all shards up to which their digests are compared whenever a cache is opened."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The hidden states of one row, at neighbouring positions."""
+    """Hidden states of one row at consecutive positions."""
 
     key: bytes
-    """16 bytes; says which row it is."""
+    """Key of the row, 16 bytes."""
     first: int
-    """The position of the first hidden state."""
+    """Position of the first hidden state."""
     hidden: Tensor
-    """``[n, D]``."""
+    """``[n, D]`` hidden states."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an entry lies."""
+class Stored:
+    """Location of an entry on the disk."""
 
     shard: str
     line: int
-    """Of its first hidden state, in the shard."""
+    """Index of the first hidden state in the shard."""
     first: int
+    """Position of the first hidden state in the row."""
     count: int
     checksum: int
 
     @property
     def last(self) -> int:
-        """The position of the last hidden state."""
+        """Position of the last hidden state in the row."""
         return self.first + self.count - 1
 
 
-class Store:
-    """Entries in a folder. Reading maps the files into memory and needs no lock.
+class Shards:
+    """Entries in one folder. Reading maps the files into memory and needs no lock.
 
     Args:
-        folder: Where the shards are; made if it is missing.
-        teacher: Whose hidden states they are, for people to read; what the index says wins.
+        folder: Folder of the shards; made if it is missing.
+        teacher: Name of the model, for people. The name in an existing index wins.
 
     Raises:
-        InputError: The folder cannot be made, or what is in it is damaged.
+        InputError: The folder cannot be made, or its content is damaged.
     """
 
     def __init__(self, folder: Path, teacher: str = "") -> None:
@@ -81,60 +81,60 @@ class Store:
                 f"Teacher cache {folder}: the folder cannot be made ({error.strerror}). Name "
                 "another one with `model.teacher.init_args.cache`, or set LIT_UNLEARN_CACHE."
             ) from None
-        self.places: dict[bytes, Place] = {}
-        self._shards: dict[str, str] = {}
+        self.entries: dict[bytes, Stored] = {}
+        self._digests: dict[str, str] = {}
         self._open: dict[str, Any] = {}
         self.refresh()
 
     # ------------------------------------------------------------------------------- reading
 
     def refresh(self) -> None:
-        """Take up the shards that were added since, by this process or another.
+        """Read the index again, for shards that this process or another has added.
 
         Raises:
             InputError: The index or a shard is damaged.
         """
         listed = self._read_index()
-        fresh = [name for name in listed if name not in self._shards]
+        fresh = {name: digest for name, digest in listed.items() if name not in self._digests}
         if self.size() <= _CHECKED_ON_OPENING:
-            self._check({name: listed[name] for name in fresh})
-        for name in fresh:
-            self._shards[name] = listed[name]
-            self._learn(name)
+            self._check(fresh)
+        for name, digest in fresh.items():
+            self._digests[name] = digest
+            self._add_entries(name)
 
     def size(self) -> int:
-        """Bytes of all shards in the folder."""
+        """Return the bytes of all shards in the folder."""
         return sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
 
     def read(self, key: bytes) -> Tensor:
-        """``[n, D]``: the hidden states of an entry.
+        """Return the hidden states of an entry, ``[n, D]``.
 
         Raises:
             KeyError: There is no such entry.
-            InputError: It is damaged.
+            InputError: The entry is damaged.
         """
-        place = self.places[key]
+        stored = self.entries[key]
         try:
-            lines = self._file(place.shard).get_slice("hidden")
-            found: Tensor = lines[place.line : place.line + place.count]
+            lines = self._file(stored.shard).get_slice("hidden")
+            found: Tensor = lines[stored.line : stored.line + stored.count]
         except (SafetensorError, IndexError, TypeError, ValueError):
-            raise self._damaged(place.shard) from None
-        if _checksum(Entry(key, place.first, found)) != place.checksum:
-            raise self._damaged(place.shard)
+            raise self._damaged(stored.shard) from None
+        if _checksum(Entry(key, stored.first, found)) != stored.checksum:
+            raise self._damaged(stored.shard)
         return found
 
     def verify(self) -> None:
-        """Compare every shard with its digest, however large the store is.
+        """Compare every shard with its digest, however large the cache is.
 
         Raises:
-            InputError: A shard is not what was written.
+            InputError: A shard is damaged.
         """
-        self._check(self._shards)
+        self._check(self._digests)
 
-    def _check(self, shards: dict[str, str]) -> None:
-        for name, digest in shards.items():
+    def _check(self, digests: dict[str, str]) -> None:
+        for name, digest in digests.items():
             file = self.folder / name
-            if not file.is_file() or _digest(file) != digest:
+            if not file.is_file() or file_digest(file) != digest:
                 raise self._damaged(name)
 
     def _damaged(self, name: str) -> InputError:
@@ -145,15 +145,16 @@ class Store:
         )
 
     def _read_index(self) -> dict[str, str]:
+        """Return the digest of each shard by its name."""
         file = self.folder / INDEX_FILE
         if not file.exists():
             return {}
         try:
             index: dict[str, Any] = json.loads(file.read_text("utf-8"))
-            shards: dict[str, str] = index["shards"]
-            if all(re.fullmatch(r"\d{5,20}[.]safetensors", name) for name in shards):
+            digests: dict[str, str] = dict(index["shards"].items())
+            if all(re.fullmatch(r"\d{5,20}[.]safetensors", name) for name in digests):
                 self.teacher = str(index.get("teacher", self.teacher))
-                return dict(shards.items())
+                return digests
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
         raise self._damaged(INDEX_FILE)
@@ -166,14 +167,14 @@ class Store:
                 raise self._damaged(name) from None
         return self._open[name]
 
-    def _learn(self, name: str) -> None:
-        """Take up a shard's entries; a later entry of the same row replaces an earlier one."""
+    def _add_entries(self, name: str) -> None:
+        """Add the entries of a shard; a later entry of a row replaces an earlier one."""
         file, line = self._file(name), 0
         try:
             keys, spans = file.get_tensor("keys"), file.get_tensor("spans")
             sums = file.get_tensor("checksums").tolist()
             for key, (first, count), checksum in zip(keys, spans.tolist(), sums, strict=True):
-                self.places[bytes(key.tolist())] = Place(name, line, first, count, checksum)
+                self.entries[bytes(key.tolist())] = Stored(name, line, first, count, checksum)
                 line += count
         except (SafetensorError, ValueError, TypeError):
             raise self._damaged(name) from None
@@ -182,55 +183,43 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Only one process at a time is inside; others wait. What others added is taken up."""
-        with ExitStack() as opened:
-            with writing(self.folder):
-                lock = opened.enter_context((self.folder / ".lock").open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            self.refresh()
-            self._sweep()
-            yield
-
-    def _sweep(self) -> None:
-        """Remove what a killed process has left."""
-        for file in self.folder.glob("*.safetensors*"):
-            if file.name not in self._shards:
-                file.unlink()
-
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Write a shard and name it in the index. Call it inside `locked`.
+        """Wait for the lock of the folder, read what others have added, and hold the lock.
 
         Raises:
-            InputError: It cannot be written; the index is as it was.
+            InputError: The folder cannot be written to, or its content is damaged.
         """
-        name = f"{len(self._shards):05}.safetensors"
-        temporary = self.folder / f"{name}.part"
+        with locked(self.folder / ".lock"):
+            self.refresh()
+            for file in self.folder.glob("*.safetensors*"):
+                if file.name not in self._digests:  # left behind by a killed process
+                    file.unlink()
+            yield
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Write a shard and name it in the index; call it inside `locked`.
+
+        Raises:
+            InputError: The disk refuses it; the index is as it was.
+        """
+        name = f"{len(self._digests):05}.safetensors"
         tensors = {
             "hidden": torch.cat([entry.hidden for entry in entries]).cpu().contiguous(),
             "keys": torch.tensor([list(entry.key) for entry in entries], dtype=torch.uint8),
             "spans": torch.tensor([[entry.first, len(entry.hidden)] for entry in entries]),
             "checksums": torch.tensor([_checksum(entry) for entry in entries]),
         }
-        with writing(temporary):
+        with whole_file(self.folder / name) as temporary:
             save_file(tensors, temporary)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        digest = _digest(temporary)
-        temporary.replace(self.folder / name)
-        shards = {**self._shards, name: digest}
-        index = {"teacher": self.teacher, "shards": shards}
+            digest = file_digest(temporary)
+        digests = {**self._digests, name: digest}
+        index = {"teacher": self.teacher, "shards": digests}
         write_text(self.folder / INDEX_FILE, json.dumps(index, indent=1))
-        self._shards = shards
-        self._learn(name)
+        self._digests = digests
+        self._add_entries(name)
 
 
 def _checksum(entry: Entry) -> int:
-    """CRC-32 of all that an entry is: whose row, where in it, and the numbers."""
+    """Return the CRC-32 of an entry: key, position and hidden states."""
     hidden = entry.hidden.detach().cpu().contiguous().view(torch.uint8).numpy().data
     about = entry.key + entry.first.to_bytes(8, "big", signed=True)
     return zlib.crc32(hidden, zlib.crc32(about))
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -22,7 +22,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.alternates import alternate_answers
 from lit_unlearn.training.setup.prefill_candidates import Candidates
-from lit_unlearn.training.setup.settled import Outcome, content_key, read_outcome, write_outcome
+from lit_unlearn.training.setup.settled import Settled, content_key, read_settled, write_settled
 from lit_unlearn.training.setup.teacher_gate import PASSES, Gate, GateRow, measure
 from lit_unlearn.training.setup.teacher_replies import teacher_replies
 from lit_unlearn.training.setup.views import Material, views
@@ -83,12 +83,12 @@ def prepare(
     material = Material(objectives, examples)
     models = f"{student} {teacher.identity() if teacher is not None else None}"
     key = content_key(objectives, examples, gate, models)
-    found = on_first(lambda: read_outcome(store, key))
+    found = on_first(lambda: read_settled(store, key))
     if found is None:
-        found = Outcome()
+        found = Settled()
         _pass_gate(found, material, teacher, encoder, gate, progress)
         _make_answers(found, material, teacher, encoder, start, progress)
-        on_first(partial(write_outcome, store, key, found))
+        on_first(partial(write_settled, store, key, found))
     stage = Stage("encoding", sum(map(len, examples.values())), progress)
     encoded = {
         name: _encode(name, material, found.levels[name], found.answers[name], encoder, stage)
@@ -138,7 +138,7 @@ def _report_without_bare(encoded: EncodedRows, objectives: Mapping[str, Objectiv
 
 
 def _pass_gate(
-    found: Outcome,
+    found: Settled,
     material: Material,
     teacher: Teacher | None,
     encoder: Encoder,
@@ -163,7 +163,7 @@ def _pass_gate(
 
 
 def _make_answers(
-    found: Outcome,
+    found: Settled,
     material: Material,
     teacher: Teacher | None,
     encoder: Encoder,

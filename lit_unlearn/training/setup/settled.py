@@ -1,29 +1,29 @@
-"""What a preparation has settled, on disk: used again by the same rows and settings."""
+"""Results of the preparation that cost time, on disk for the next run with the same rows."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.training.setup.teacher_gate import Gate, GateRow
 from lit_unlearn.types import Example
-from lit_unlearn.utils.files import write_text
+from lit_unlearn.utils.digests import read_checked_json, text_digest, write_checked_json
 
 
 @dataclass
-class Outcome:
-    """What costs time, by objective."""
+class Settled:
+    """Results of the preparation, by objective."""
 
     levels: dict[str, int] = field(default_factory=dict)
-    """The chosen step of the context's ladder."""
+    """Chosen step of the context's ladder."""
     answers: dict[str, list[str | None]] = field(default_factory=dict)
+    """Answer of each row; None for the row's own."""
     gate: list[GateRow] = field(default_factory=list)
+    """Measurements of every context that was tried."""
     settled: list[GateRow] = field(default_factory=list)
+    """Measurements of the chosen contexts."""
 
 
 def content_key(
@@ -32,33 +32,27 @@ def content_key(
     gate: Gate,
     models: str,
 ) -> str:
-    """Changes whenever a row or a setting does that the stored outcome depends on."""
+    """Return a digest of every row and setting on which the results depend."""
     content = [
         (name, repr(data), [repr(example) for example in examples[name]])
         for name, data in objectives.items()
     ]
-    return hashlib.sha256(repr((content, repr(gate), models)).encode()).hexdigest()
+    return text_digest(repr((content, repr(gate), models)))
 
 
-def read_outcome(file: Path, key: str) -> Outcome | None:
-    """The stored outcome, if there is one of these rows and settings, as it was written."""
+def read_settled(file: Path, key: str) -> Settled | None:
+    """Return the stored results, or None where they are damaged or of other rows or settings."""
+    stored = read_checked_json(file)
     try:
-        stored: dict[str, Any] = json.loads(file.read_bytes())
-        if stored.pop("key") != key or stored.pop("sha256") != _digest(stored):
+        if stored.pop("key") != key:
             return None
         for name in ("gate", "settled"):
             stored[name] = [GateRow(**row) for row in stored[name]]
-        return Outcome(**stored)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return Settled(**stored)
+    except (LookupError, TypeError, AttributeError):
         return None
 
 
-def write_outcome(file: Path, key: str, outcome: Outcome) -> None:
-    """Write it, with a digest."""
-    content = asdict(outcome)
-    marks = {"key": key, "sha256": _digest(content)}
-    write_text(file, json.dumps(marks | content, ensure_ascii=False, indent=1))
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def write_settled(file: Path, key: str, found: Settled) -> None:
+    """Write the results with their key and a digest."""
+    write_checked_json(file, {"key": key, **asdict(found)})

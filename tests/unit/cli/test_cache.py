@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from lit_unlearn import __main__ as dispatcher
 from lit_unlearn.errors import InputError
 from lit_unlearn.teachers.cache import store as cache_store
-from lit_unlearn.teachers.cache.store import Entry, Store
+from lit_unlearn.teachers.cache.store import Entry, Shards
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return Entry(bytes([key] * 16), 0, torch.randn(count, 8))
 
     for name, shards in {"a": [[(1, 3), (2, 4)], [(1, 5)]], "b": [[(1, 2)]]}.items():
-        store = Store(tmp_path / name, teacher=f"org/{name}")
+        store = Shards(tmp_path / name, teacher=f"org/{name}")
         with store.locked():
             for rows in shards:
                 store.append([entry(*row) for row in rows])
@@ -51,7 +51,7 @@ def test_damage_that_opening_does_not_see(
     content = bytearray(shard.read_bytes())
     content[-17] ^= 1  # the 16 bytes of the key come last
     shard.write_bytes(content)
-    store = Store(root / "a")
+    store = Shards(root / "a")
     assert len(store.read(bytes([2] * 16))) == 4
     with pytest.raises(InputError, match=r"00001[.]safetensors should be as it was written"):
         store.read(bytes([1] * 16))
@@ -74,7 +74,7 @@ def test_damaged_positions_are_seen_when_they_are_read(
     tensors["spans"][0, 0] += 1
     save_file(tensors, shard)
     with pytest.raises(InputError, match=r"should be as it was written.*Delete the folder"):
-        Store(root / "b").read(bytes([1] * 16))
+        Shards(root / "b").read(bytes([1] * 16))
 
 
 def test_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from lit_unlearn.data.sources import Source
 from lit_unlearn.rewriting.backends import Backend
 from lit_unlearn.rewriting.drafts import Candidate, Result, Settings
 from lit_unlearn.rewriting.estimate import estimate, planned
-from lit_unlearn.rewriting.journal import Reply, open_journal
+from lit_unlearn.rewriting.journal import Journal, Reply
 from lit_unlearn.rewriting.material import QA, Material, read_material
 from lit_unlearn.rewriting.output import counts
 from lit_unlearn.rewriting.pipeline import ALONE, FORM, LEAK, MODEL, NEW, SUPPORT, Rewriter
@@ -71,7 +71,7 @@ def run(
 ) -> Result:
     if backend is None:
         return Rewriter(settings, None).run(forget, keep)
-    with open_journal(folder) as journal:
+    with Journal(folder) as journal:
         asker = Asker(backend, journal, settings.attempts, silent)
         return Rewriter(settings, asker).run(forget, keep)
 
@@ -142,7 +142,7 @@ def test_what_a_model_has_said_before(tmp_path: Path) -> None:
     run(tmp_path, backend, [passage(0, TEXT)])
     other = Scripted()
     other.identity = lambda: "another"  # type: ignore[method-assign]
-    with open_journal(tmp_path) as journal:
+    with Journal(tmp_path) as journal:
         assert len(Asker(backend, journal, 1, silent).known()) == 2
         asker = Asker(other, journal, 1, silent)
         assert asker.known() == []
@@ -260,7 +260,7 @@ def test_estimate(tmp_path: Path) -> None:
     reply = pairs(("Where was Alma Reyes born?", "In Lima."))
     yes = '{"clear": true, "supported": true, "true": true}'
     backend = Scripted(rate=GOOD, write=reply, anchor=reply, judge=yes, confirm=yes)
-    with open_journal(tmp_path) as journal:
+    with Journal(tmp_path) as journal:
         asker = Asker(backend, journal, 1, silent)
         before = estimate(planned(forget, keep, settings), asker)
         # writing and rating 2 each, judging 2 x 3, anchors for 3 + 1 rows, 2 checks of each
@@ -277,7 +277,7 @@ def test_estimate(tmp_path: Path) -> None:
 
 def test_attempts_multiply_the_estimate(tmp_path: Path) -> None:
     settings, backend = replace(SETTINGS, lowest_rating=1), Scripted(write="no JSON")
-    with open_journal(tmp_path) as journal:
+    with Journal(tmp_path) as journal:
         asker = Asker(backend, journal, 3, silent)
         before = estimate(planned([], [passage(0, TEXT)], settings), asker)
         Rewriter(settings, asker).run([], [passage(0, TEXT)])

@@ -1,0 +1,151 @@
+"""Values by key in a JSON Lines file that only grows, safe against kills and damage."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, ClassVar, Generic, Self, TypeVar
+
+from lit_unlearn.errors import InputError
+from lit_unlearn.utils.disk import writing
+from lit_unlearn.utils.locks import take_lock
+
+T = TypeVar("T")
+_LINE = re.compile(rb'(\{"key": "([^"\\]*)".*), "crc32": (\d+)\}\n', re.DOTALL)
+
+
+class AppendLog(ABC, Generic[T]):
+    """Values of one kind in one file, by key; a context manager.
+
+    Each line is a JSON object: the key, the fields of the value, and the CRC-32 of what stands
+    before it. A last line without line break was cut off by a kill and is removed. Any other line
+    that is not as it was written is an error. Of two lines with one key the later counts.
+
+    Args:
+        folder: Folder of the file. It is made, and locked for other processes, by ``with``.
+    """
+
+    file_name: ClassVar[str]
+    user: ClassVar[str]
+    """What opens the file, for messages."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / self.file_name
+        self._starts: dict[str, int] = {}
+        self._file: IO[bytes] | None = None
+        self._open = ExitStack()
+
+    @abstractmethod
+    def encode(self, value: T) -> dict[str, Any]:
+        """Return the JSON fields of a value."""
+
+    @abstractmethod
+    def decode(self, fields: dict[str, Any]) -> T:
+        """Return the value of JSON fields."""
+
+    def __enter__(self) -> Self:
+        """Open the file, check every line, and remove a last line that was cut off.
+
+        Raises:
+            InputError: Another process has the file open, the disk refuses it, or a line is
+                damaged; the message names the line and the repair.
+        """
+        with ExitStack() as opening:
+            opening.callback(take_lock(self.path.with_suffix(".lock"), self.user).release)
+            with writing(self.path):
+                file = opening.enter_context(self.path.open("a+b"))
+            self._starts = self._index(file)
+            self._file = file
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file = None
+        self._open.close()
+
+    def read(self, keys: Iterable[str] | None = None) -> dict[str, T]:
+        """Return the stored values among some keys, or all values.
+
+        Raises:
+            InputError: A line is damaged, or of another version.
+        """
+        file, found = self._opened(), {}
+        for key in self._starts if keys is None else keys:
+            if key not in self._starts:
+                continue
+            file.seek(self._starts[key])
+            line = file.readline()
+            try:
+                fields = json.loads(line)
+                del fields["key"], fields["crc32"]
+                found[key] = self.decode(fields)
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                raise self._damaged(str(self.path), line) from error
+        return found
+
+    def append(self, values: Mapping[str, T]) -> None:
+        """Add values by their keys; afterwards they are on the disk.
+
+        Raises:
+            InputError: The disk refuses them; then none is added.
+        """
+        file = self._opened()
+        end = file.seek(0, os.SEEK_END)
+        lines = [_line({"key": key, **self.encode(value)}) for key, value in values.items()]
+        try:
+            with writing(self.path):
+                rest = memoryview(b"".join(lines))
+                while rest:  # past the buffer, which would be written once more on closing
+                    rest = rest[os.write(file.fileno(), rest) :]
+                os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(end)
+            raise
+        for key, line in zip(values, lines, strict=True):
+            self._starts[key] = end
+            end += len(line)
+
+    def _index(self, file: IO[bytes]) -> dict[str, int]:
+        """Return where the line of each key begins."""
+        starts: dict[str, int] = {}
+        start = 0
+        file.seek(0)
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            parts = _LINE.fullmatch(line)
+            if parts is None or zlib.crc32(parts[1] + b"}") != int(parts[3]):
+                raise self._damaged(f"{self.path}:{number}", line)
+            starts[parts[2].decode(errors="replace")] = start
+            start += len(line)
+        file.truncate(start)
+        return starts
+
+    def _damaged(self, place: str, line: bytes) -> InputError:
+        return InputError(
+            f"File {place} should be as it was written, by its CRC-32. Found a line that begins "
+            f"with {line[:60]!r}; delete that line, or give another folder."
+        )
+
+    def _opened(self) -> IO[bytes]:
+        if self._file is None:
+            raise RuntimeError(f"{type(self).__name__} is used inside `with`")
+        return self._file
+
+
+def _line(fields: Mapping[str, Any]) -> bytes:
+    """Return one line; floats have all digits, NaN and infinities are written as Python does."""
+    text = json.dumps(fields).encode()
+    return text[:-1] + b', "crc32": %d}\n' % zlib.crc32(text)

@@ -1,0 +1,123 @@
+"""Files and folders that appear under their name whole or not at all."""
+
+from __future__ import annotations
+
+import glob
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lit_unlearn.utils.disk import writing
+from lit_unlearn.utils.locks import lock_open
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as UTF-8; a reader sees the old content or the new, never a part.
+
+    Args:
+        path: Target. Missing folders are made.
+        text: Content.
+
+    Raises:
+        InputError: The disk refuses it; the old content stays.
+    """
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Give the path of a temporary file, which takes the target's place at the end.
+
+    After an error the temporary file is gone and the target is as it was.
+
+    Args:
+        target: Final path. Missing folders are made.
+
+    Raises:
+        InputError: The disk refuses it.
+    """
+    with writing(target), _temporary(target, Path.touch) as temporary:
+        yield temporary
+        sync(temporary)
+        temporary.replace(target)
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Give the path of a temporary folder, which takes the target's place at the end.
+
+    After an error the temporary folder is gone and the target is as it was.
+
+    Args:
+        target: Final path. Missing parents are made; an existing folder is replaced.
+
+    Raises:
+        InputError: The disk refuses it.
+    """
+    with writing(target), _temporary(target, Path.mkdir) as temporary:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                sync(file)
+        replaced = temporary.with_name(f"{temporary.name}.old")
+        if target.exists():  # moved as a whole, so that no part of it is ever in the target's place
+            target.replace(replaced)
+        temporary.replace(target)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextmanager
+def _temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Make a temporary file or folder beside the target, and remove it after an error.
+
+    It is locked as long as this process uses it. A lock ends with its process, so that one without
+    a lock was left behind by a killed process, and is removed. The parent folder is locked for a
+    moment, so that no other process finds the new one before it is locked.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{target.name}.part."
+    temporary = target.with_name(prefix + secrets.token_hex(8))
+    parent = os.open(target.parent, os.O_RDONLY)
+    try:
+        if lock_open(parent, wait=True):
+            _remove_abandoned(target.parent, prefix)
+        make(temporary)
+        descriptor = os.open(temporary, os.O_RDONLY)
+        lock_open(descriptor, wait=True)
+    finally:
+        os.close(parent)
+    try:
+        yield temporary
+    except BaseException:
+        _remove(temporary)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(folder: Path, prefix: str) -> None:
+    for path in folder.glob(f"{glob.escape(prefix)}*"):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                if lock_open(descriptor, wait=False):
+                    _remove(path)
+            finally:
+                os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync(file: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with file.open("rb") as content:
+        os.fsync(content.fileno())

@@ -1,0 +1,44 @@
+"""SHA-256 digests of files, texts and JSON values, and JSON files that carry their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from lit_unlearn.utils.atomic import write_text
+
+
+def file_digest(file: Path) -> str:
+    """Return the SHA-256 of a file's content, in 64 hexadecimal digits."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """Return the SHA-256 of a text, in 64 hexadecimal digits; lone surrogates may be in it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def json_digest(content: object) -> str:
+    """Return the SHA-256 of a JSON value, in 64 hexadecimal digits.
+
+    The order of keys does not matter. What JSON has no type for counts as its text.
+    """
+    return text_digest(json.dumps(content, sort_keys=True, default=str))
+
+
+def write_checked_json(file: Path, content: object) -> None:
+    """Write a JSON value with its digest, whole or not at all; see `read_checked_json`."""
+    marked = {"content": content, "sha256": json_digest(content)}
+    write_text(file, json.dumps(marked, indent=1))
+
+
+def read_checked_json(file: Path) -> Any:
+    """Return the value of a JSON file, or None where the file is missing, damaged or of others."""
+    try:
+        marked = json.loads(file.read_bytes())
+        return marked["content"] if marked["sha256"] == json_digest(marked["content"]) else None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None

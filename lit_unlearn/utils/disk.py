@@ -1,0 +1,58 @@
+"""The user's cache folder, and errors of the disk as messages with a repair."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lit_unlearn.errors import InputError
+
+_NAMES = "EACCES EDQUOT EEXIST EFBIG EIO ENOSPC ENOTDIR EPERM EROFS"
+_REFUSALS = {getattr(errno, name) for name in _NAMES.split()}
+"""Numbers of the errors with which a disk refuses a file."""
+
+
+def user_cache() -> Path:
+    """Return the user's cache folder.
+
+    It is LIT_UNLEARN_CACHE where that is set, else ``lit_unlearn`` in XDG_CACHE_HOME or ~/.cache.
+    """
+    own = os.environ.get("LIT_UNLEARN_CACHE")
+    shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return (Path(own) if own else Path(shared, "lit_unlearn")).expanduser()
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn an error of the disk into one message that names the target and the repair.
+
+    Raises:
+        InputError: The disk refused to write; see `refusal`.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = refusal(error)
+        if reason is None:
+            raise
+        raise InputError(f"{target}: cannot be written: {reason}") from error
+
+
+def refusal(error: Exception) -> str | None:
+    """Return why a disk refused a file, with the repair, or None for an error of another kind.
+
+    Libraries in Rust write the number of the system's error into their message. torch raises
+    another error while it closes a file that could not be written.
+    """
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    if number is None or number not in _REFUSALS:
+        before = error.__context__
+        return refusal(before) if isinstance(before, Exception) else None
+    full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    repair = "make room, or take another folder" if full else "take a folder that can be written to"
+    return f"{os.strerror(number)}; {repair}"

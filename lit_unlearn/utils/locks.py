@@ -1,0 +1,75 @@
+"""Locks between processes. A lock ends with its process, so that a killed one blocks nobody.
+
+Lock files stay where they are: a lock file that is removed can be locked twice, once under its old
+inode and once under its new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout, lock_descriptor
+
+from lit_unlearn.errors import InputError
+from lit_unlearn.utils.disk import writing
+
+
+def take_lock(file: Path, user: str, *, again: bool = False) -> BaseFileLock:
+    """Lock a file; whoever calls releases the lock.
+
+    Args:
+        file: Lock file. Missing folders are made.
+        user: What takes the lock, for the message.
+        again: Let this process take the lock although it has it.
+
+    Raises:
+        InputError: Another process has the lock, or the disk refuses the file.
+    """
+    lock = FileLock(file, thread_local=False, is_singleton=again)
+    with writing(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(
+                f"Folder {file.parent} should be used by one {user} at a time. Found another "
+                "process that writes there; wait until it has ended, or give another folder."
+            ) from error
+    return lock
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Wait until no other process has the lock, and hold it.
+
+    Args:
+        file: Lock file in an existing folder.
+
+    Raises:
+        InputError: The disk refuses the file.
+    """
+    lock = FileLock(file)
+    with writing(file.parent):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def lock_open(descriptor: int, *, wait: bool) -> bool:
+    """Lock an open file or folder until it is closed.
+
+    Args:
+        descriptor: Of the open file or folder.
+        wait: Wait for a process that has the lock.
+
+    Returns:
+        Whether it is locked. Some network disks lock no folders.
+    """
+    try:
+        return lock_descriptor(descriptor, blocking=wait)
+    except OSError:
+        return False
