@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help demo test lint
+.PHONY: help demo docs test lint
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +38,11 @@ lint: $(STAMP)  ## style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(STAMP)  ## the documentation site, in docs/_build/html; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
 # In two processes, for two cores; what the second one says is printed after the first has ended.
-test: lint  ## lint, then every test that needs neither network nor GPU (five to seven minutes on two cores)
+test: lint docs  ## lint, the site, then every test that needs neither network nor GPU (five to seven minutes on two cores)
 	@log=$$(mktemp); export OMP_NUM_THREADS=1; \
 	$(BIN)/pytest -p no:cacheprovider tests/integration tests/faults >$$log 2>&1 & second=$$!; \
 	$(BIN)/pytest tests/unit; failed=$$?; \
