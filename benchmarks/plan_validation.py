@@ -8,7 +8,7 @@ Random Llamas of 10 and 60 million parameters, which are made here, and SmolLM2-
 case in a process of its own. Memory is the highest resident set in the steps behind the first one,
 less the resident set before the model was loaded; glibc is told to give freed blocks back at once,
 so that this is what tensors hold. Time is the process's CPU time of these steps, on one thread. The
-rates of the processor are measured first: matrix products, and one addition of large vectors.
+seconds that are predicted are FLOPs by the rate of a large matrix product.
 Writes results.json, in which earlier cases stay, and prints the table of docs/planning.md.
 """
 
@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -35,11 +36,11 @@ from lit_unlearn.cli.plan import parse
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.tiny import tiny_model
 from lit_unlearn.objectives import Objective
-from lit_unlearn.planning.command import Options, rows_of, setting_of
-from lit_unlearn.planning.compute import seconds, step_flops
-from lit_unlearn.planning.devices import DEVICES, Device
+from lit_unlearn.planning.devices import measured_rate
+from lit_unlearn.planning.flops import step_flops
 from lit_unlearn.planning.memory import peak
-from lit_unlearn.planning.setting import run_of
+from lit_unlearn.planning.planned_rows import rows_of
+from lit_unlearn.planning.scenario import scenario_of
 
 CALLBACK = "plan_validation.Meter"
 SIZES = {"10M": (160, 6, 480, 5), "60M": (512, 12, 1365, 8), "135M": None}
@@ -207,44 +208,26 @@ def measured(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     return found
 
 
-def predicted(file: Path, device: Device) -> dict[str, float]:
+def predicted(file: Path) -> dict[str, Any]:
     """What the plan says of a config: bytes, FLOPs, and seconds of the steps behind the first."""
     config = read_configs([file])
     config.values["trainer"].pop("callbacks")
-    module, data, trainer, options = parse(config, ["--rows=read"])
-    setting = setting_of(module, data, trainer, options, device)
-    rows, _ = rows_of(module, data, Options(rows="read"))
+    given = parse(config, ["--rows=read"])
+    module, data = given["model"], given["data"]
+    precision = str(given["trainer"].precision)
+    scenario = replace(scenario_of(module, data, precision=precision), accelerator="cpu")
+    rows, _ = rows_of(module, data, "read")
     objectives = {n: o for n, o in module.objectives.items() if isinstance(o, Objective)}
-    run, steps = run_of(setting), rows.steps(objectives, None, 1)[1:]
-    moment = peak(run, steps)
+    steps = rows.steps(objectives, None, 1)[1:]
+    moment = peak(scenario, steps)
+    flops = sum(sum(own.values()) for own in step_flops(scenario, steps).values())
     return {
         "bytes": moment.total,
         "moment": moment.what,
         "parts": moment.parts,
-        "flops": sum(flops.total for flops in step_flops(run, steps).values()),
-        "seconds": seconds(run, steps, device).total,
+        "flops": flops,
+        "seconds": flops / 1e12 / measured_rate(scenario.compute_bytes, "cpu"),
     }
-
-
-def rates() -> tuple[float, float, float]:
-    """TFLOP/s in bfloat16 and float32, and GB/s, of this process on one thread."""
-    torch.set_num_threads(1)
-    found = []
-    for dtype in (torch.bfloat16, torch.float32):
-        one, other = (torch.randn(1024, 1024).to(dtype) for _ in range(2))
-        found.append(2 * 1024**3 / 1e12 / _best(lambda a=one, b=other: torch.mm(a, b)))
-    one, other = torch.randn(50_000_000), torch.randn(50_000_000)
-    return found[0], found[1], 12 * 50e6 / 1e9 / _best(lambda: one.add_(other))
-
-
-def _best(work: Any) -> float:
-    """The shortest of some runs, in CPU seconds."""
-    times = []
-    for _ in range(9):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times[1:])
 
 
 def table(cases: list[dict[str, Any]]) -> str:
@@ -284,9 +267,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     options = parser.parse_args()
     real = Path(find_model(options.model).name)
-    bf16, fp32, bandwidth = rates()
-    known = DEVICES["cpu-core"]
-    device = Device(None, bf16, fp32, bandwidth, known.link, "here", known.utilisation, "cpu")
+    torch.set_num_threads(1)
     cases = []
     for size in options.sizes.split(","):
         shape = SIZES[size]
@@ -301,7 +282,7 @@ def main() -> None:
                 {
                     "model": size,
                     "setup": setup,
-                    "predicted": predicted(place / "config.json", device),
+                    "predicted": predicted(place / "config.json"),
                     "measured": {
                         "bytes": found["peak"] - found["before"],
                         "seconds": mean(found["steps"][1:]),
@@ -312,8 +293,7 @@ def main() -> None:
     machine = {
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,
-        "tflops": {"bf16": bf16, "fp32": fp32},
-        "gigabytes_per_second": bandwidth,
+        "tflops": {"bf16": measured_rate(2, "cpu"), "fp32": measured_rate(4, "cpu")},
     }
     results = options.folder / "results.json"
     cases = merged(json.loads(results.read_text())["cases"] if results.exists() else [], cases)

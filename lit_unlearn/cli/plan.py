@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from inspect import signature
-from typing import get_type_hints
+from pathlib import Path
+from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
+from rich.console import Console
 
 from lit_unlearn.cli.config import Config, read_configs, remove_by_null, take_config_args
 from lit_unlearn.cli.explain import explain
 from lit_unlearn.cli.signatures import load_classes
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.errors import InputError
-from lit_unlearn.planning import compute, memory
-from lit_unlearn.planning.command import Options, RunSettings, plan
+from lit_unlearn.planning import flops, memory
+from lit_unlearn.planning.plan import plan
+from lit_unlearn.planning.plan_table import as_json, show
+from lit_unlearn.planning.scenario import TrainerSettings
 from lit_unlearn.training.module import UnlearnModule
+from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.plain_json import json_text
 
 DOES_NOT_FIT = 3
 """Exit status where the run does not fit the device that was named."""
 
 _OF_A_RUN = ("seed_everything", "ckpt_path", "weights_only")
 """Keys of a config for `fit` that play no part here."""
+_WIDTH = 140
+"""Characters of a line where the output goes to a file."""
 
 
 def main(args: list[str]) -> None:
@@ -39,19 +48,25 @@ def main(args: list[str]) -> None:
         SystemExit: With status 3 where the run does not fit the device that was named.
     """
     if "--formulas" in args:
-        print(f"{memory.__doc__}\n{compute.__doc__}")
+        print(f"{memory.__doc__}\n{flops.__doc__}")
         return
     files, rest = take_config_args(args[1:])
     config, rest = remove_by_null(read_configs(files), _without_idle(rest))
     if any(option.startswith(("-h", "--help")) for option in rest):
         plan_parser().parse_args(rest)
-    if not plan(*parse(config, rest)):
+    given = parse(config, rest)
+    output = given.pop("output")
+    made = plan(given.pop("model"), given.pop("data"), **given)
+    show(made, Console(width=None if sys.stdout.isatty() else _WIDTH))
+    if output is not None:
+        write_text(output, json_text(as_json(made), indent=1))
+    if made.fits is False:
         raise SystemExit(DOES_NOT_FIT)
 
 
 def _without_idle(args: Sequence[str]) -> list[str]:
     """The options without those of the trainer that play no part here."""
-    used = {each.name for each in fields(RunSettings)}
+    used = {each.name for each in fields(TrainerSettings)}
     known = set(signature(Trainer).parameters) - used
     others: list[str] = []
     rest = list(args)
@@ -78,33 +93,27 @@ def plan_parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="YAML file, as for `fit`.")
-    parser.add_class_arguments(Options)
-    parser.add_class_arguments(RunSettings, "trainer")
+    parser.add_argument("--output", type=Path | None, help="JSON file for all figures.")
+    parser.add_argument("--formulas", action="store_true", help="Print the formulas and leave.")
+    parser.add_function_arguments(plan, skip={"module", "data"})
     parser.add_class_arguments(UnlearnModule, "model")
     parser.add_class_arguments(UnlearnDataModule, "data")
     return parser
 
 
-def parse(
-    config: Config, options: Sequence[str]
-) -> tuple[UnlearnModule, UnlearnDataModule, RunSettings, Options]:
-    """Module, data module, the trainer's settings and the options.
+def parse(config: Config, options: Sequence[str]) -> dict[str, Any]:
+    """The arguments of `plan`.
 
     Raises:
         InputError: A key or value is not known or has the wrong type.
     """
     values = {key: value for key, value in config.values.items() if key not in _OF_A_RUN}
-    used = {each.name for each in fields(RunSettings)}
+    used = {each.name for each in fields(TrainerSettings)}
     idle = set(signature(Trainer).parameters) - used
     trainer = values.get("trainer")
     if isinstance(trainer, Mapping):
         values["trainer"] = {k: v for k, v in trainer.items() if k not in idle}
-    roots = {
-        **get_type_hints(Options),
-        "trainer": RunSettings,
-        "model": UnlearnModule,
-        "data": UnlearnDataModule,
-    }
+    roots = {**get_type_hints(plan), "model": UnlearnModule, "data": UnlearnDataModule}
     parser = plan_parser()
     given = ["--config", json.dumps(values, default=str)] if values else []
     try:
@@ -112,5 +121,5 @@ def parse(
     except ArgumentError as error:
         known = Config(values, config.origins)
         raise InputError(explain(str(error), known, options, roots)) from None
-    own = Options(**{each.name: made[each.name] for each in fields(Options)})
-    return made.model, made.data, made.trainer, own
+    names = {*signature(plan).parameters, "model", "output"} - {"module"}
+    return {name: made[name] for name in names}

@@ -1,5 +1,5 @@
-"""What a run will need, before anything is loaded: bytes, FLOPs and seconds from shapes alone.
+"""Say what a run will need before anything is loaded: memory, FLOPs and disk, from shapes alone.
 
-Pure functions of a model's `layout`, of what its objectives read (`reads`) and of a `Run`;
-`lit-unlearn plan` puts them together.
+A `Scenario` holds the switches of a run, `forward_passes` what its objectives compute, `memory` and
+`flops` the formulas, and `plan` puts them together.
 """

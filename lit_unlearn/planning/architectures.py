@@ -1,10 +1,9 @@
-"""Where the shape of a model comes from, if not from its weights: a config of transformers."""
+"""The shape of a model from its config; no weights are read."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from transformers import AutoConfig, LlamaConfig, PretrainedConfig
 
@@ -13,45 +12,21 @@ from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model
 
-_LLAMA_3: dict[str, Any] = {"vocab_size": 128256, "num_key_value_heads": 8, "rope_theta": 500000.0}
-
-KNOWN: dict[str, dict[str, Any]] = {
-    "Llama-3.2-1B": {
-        **_LLAMA_3,
-        "hidden_size": 2048,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 32,
-        "head_dim": 64,
-        "tie_word_embeddings": True,
-    },
-    "Llama-3.1-8B": {
-        **_LLAMA_3,
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "head_dim": 128,
-    },
-    "Llama-3.1-70B": {
-        **_LLAMA_3,
-        "hidden_size": 8192,
-        "intermediate_size": 28672,
-        "num_hidden_layers": 80,
-        "num_attention_heads": 64,
-        "head_dim": 128,
-    },
+KNOWN = {
+    "Llama-3.2-1B": (2048, 8192, 16, 32, 64, True),
+    "Llama-3.1-8B": (4096, 14336, 32, 32, 128, False),
+    "Llama-3.1-70B": (8192, 28672, 80, 64, 128, False),
 }
-"""Settings of `LlamaConfig` of models whose config.json needs a login; the instruction-tuned ones
-are of the same shape."""
+"""Width, width of the MLP, blocks, heads, width of a head, and whether embedding and head are tied,
+of models whose config.json needs a login. Instruction-tuned models have the same shape."""
 
 
 def model_config(source: ModelSource, architecture: str | None = None) -> PretrainedConfig:
-    """The config of a model; no weights are read.
+    """Return the config of a model.
 
     Args:
-        source: The model that a run trains.
-        architecture: Taken in its place: a name in `KNOWN`, a config.json, or a folder with one.
+        source: Model that a run trains.
+        architecture: Replaces its config: a name in `KNOWN`, a config.json, or a folder with one.
 
     Raises:
         InputError: There is no such config, or it cannot be reached.
@@ -83,7 +58,17 @@ def _offer(path: str) -> str:
 
 def _named(architecture: str) -> PretrainedConfig:
     if architecture in KNOWN:
-        return LlamaConfig(**KNOWN[architecture])
+        width, inner, blocks, heads, head_width, tied = KNOWN[architecture]
+        return LlamaConfig(
+            vocab_size=128256,
+            hidden_size=width,
+            intermediate_size=inner,
+            num_hidden_layers=blocks,
+            num_attention_heads=heads,
+            num_key_value_heads=8,
+            head_dim=head_width,
+            tie_word_embeddings=tied,
+        )
     place = Path(architecture).expanduser()
     file = place / "config.json" if place.is_dir() else place
     if not file.is_file():

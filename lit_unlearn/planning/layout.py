@@ -1,4 +1,4 @@
-"""What a model is made of, counted on the meta device, where tensors have shapes but no content."""
+"""The sizes of a model, counted on the meta device, where tensors have shapes but no content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORDER: dict[Role, int] = {
     "mlp_out": 4,
     "head": 5,
 }
-"""In which order a forward pass comes through a block; 0 is its first norm."""
+"""Order of the parts in a forward pass through a block; 0 is the first norm."""
 _BLOCK = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.(.*)")
 
 
@@ -34,12 +34,12 @@ class Matrix:
 
     role: Role
     block: int
-    """Number of the decoder block; that of the blocks for the output head."""
+    """Index of the decoder block; the number of blocks for the output head."""
     inputs: int
     outputs: int
     trained: bool
     rank: int = 0
-    """Of the adapter beside it; 0 for none."""
+    """Rank of the adapter beside it; 0 for none."""
 
     @property
     def keeps_input(self) -> bool:
@@ -49,59 +49,63 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Layout:
-    """The sizes of a model; everything that is planned is a function of these."""
+    """The sizes of a model."""
 
     width: int
-    """D, of the hidden states."""
+    """D in the formulas: width of the hidden states."""
     blocks: int
-    """L, decoder blocks."""
+    """Number of decoder blocks."""
     heads: int
-    """Attention heads for queries."""
+    """Number of attention heads for queries."""
     key_width: int
-    """A', of the keys of all their heads."""
+    """A' in the formulas: width of the keys of all heads."""
     vocabulary: int
     matrices: tuple[Matrix, ...]
     norms_trained: tuple[bool, ...]
-    """For each block whether its norms are trained; last, that behind all blocks."""
+    """Whether the norms of each block are trained; last, the norm behind all blocks."""
     lowest: int
-    """The first block that a gradient reaches; 0 if the embedding is trained."""
+    """Index of the first block that a gradient reaches; 0 if the embedding is trained."""
     reach: int
-    """The first part of that block that is trained, in `ORDER`; -1 if the embedding is."""
+    """First part of that block that is trained, in `ORDER`; -1 if the embedding is trained."""
     embedding_trained: bool
     tied: bool
     """Whether embedding and output head are one."""
     parameters: int
-    """Tied ones count once."""
+    """Number of parameters; tied ones count once."""
     trained: int
     weight_bytes: int
     trained_bytes: int
     block_bytes: tuple[int, int]
-    """Of the largest block: its weights, and those of them that are trained."""
+    """Bytes of the largest block: all weights, and the trained ones."""
     outside_bytes: tuple[int, int]
-    """Of embedding, head and what else is in no block: all, and trained."""
+    """Bytes outside of blocks (embedding, head, last norm): all weights, and the trained ones."""
     element_bytes: int
-    """Of a frozen or fully trained weight; adapters may be wider."""
+    """Bytes of a frozen or fully trained weight; adapters may be wider."""
 
     def of_block(self, block: int) -> list[Matrix]:
-        """The linear layers of a block."""
+        """Return the linear layers of a block."""
         return [matrix for matrix in self.matrices if matrix.block == block]
+
+    def is_above(self, matrix: Matrix) -> bool:
+        """Return whether a linear layer lies behind the first trained part in a forward pass."""
+        return (matrix.block, ORDER[matrix.role]) > (self.lowest, self.reach)
 
     @property
     def head(self) -> Matrix:
-        """The output head."""
+        """Output head."""
         return next(matrix for matrix in self.matrices if matrix.role == "head")
 
 
 def student_layout(source: ModelSource, config: PretrainedConfig, element_bytes: int) -> Layout:
-    """The layout of a model that is trained as its source says.
+    """Return the layout of a model that is trained as its source says.
 
     Args:
-        source: Its adapters and its choice of trained parameters.
-        config: Its shape.
-        element_bytes: Of a weight.
+        source: Adapters and choice of trained parameters.
+        config: Shape of the model.
+        element_bytes: Bytes of a weight.
 
     Raises:
-        InputError: Adapters or patterns that do not fit the model, or an architecture whose weights
+        InputError: Adapters or patterns do not fit the model, or the weights of the architecture
             are no linear layers.
     """
     model: Any = _empty(config, element_bytes)
@@ -111,13 +115,13 @@ def student_layout(source: ModelSource, config: PretrainedConfig, element_bytes:
             model = with_adapters(model, source)
     if source.trainable is not None:
         train_only(model, source.trainable)
-    return layout_of(model, config, element_bytes)
+    return _layout_of(model, config, element_bytes)
 
 
 def teacher_layout(config: PretrainedConfig, element_bytes: int) -> Layout:
-    """The layout of a frozen model."""
+    """Return the layout of a frozen model."""
     model = _empty(config, element_bytes).requires_grad_(False)
-    return layout_of(model, config, element_bytes)
+    return _layout_of(model, config, element_bytes)
 
 
 def _empty(config: PretrainedConfig, element_bytes: int) -> nn.Module:
@@ -127,13 +131,8 @@ def _empty(config: PretrainedConfig, element_bytes: int) -> nn.Module:
     return model
 
 
-def layout_of(model: Any, config: PretrainedConfig, element_bytes: int) -> Layout:
-    """Count a model; only the shapes and ``requires_grad`` of its parameters are looked at.
-
-    Raises:
-        InputError: More than a hundredth of the parameters is neither in a linear layer, nor in an
-            embedding, nor in a vector (experts of a mixture, for example).
-    """
+def _layout_of(model: Any, config: PretrainedConfig, element_bytes: int) -> Layout:
+    """Count a model from the shapes and ``requires_grad`` of its parameters."""
     text: Any = config.get_text_config()
     blocks = int(text.num_hidden_layers)
     head = model.get_output_embeddings()
@@ -180,7 +179,7 @@ def _key_width(text: Any) -> int:
 
 
 def _matrices(model: Any, head: Any, blocks: int) -> Iterator[Matrix]:
-    """The linear layers; the last of a block's attention or MLP leads out of it."""
+    """Yield the linear layers; the last one of a block's attention or MLP leads out of it."""
     found: dict[tuple[int, str], list[tuple[nn.Module, nn.Module]]] = {}
     for name, module in model.named_modules():
         place = _BLOCK.search(name)
@@ -211,13 +210,13 @@ def _matrix(role: Role, block: int, module: Any, outer: Any) -> Matrix:
 
 
 def _depth(name: str, blocks: int) -> int:
-    """Number of a parameter's block; that of the blocks where it is in none."""
+    """Return the index of a parameter's block; the number of blocks where it is in none."""
     place = _BLOCK.search(name)
     return blocks if place is None else int(place.group(1))
 
 
 def _norms(trained: dict[str, Any], blocks: int) -> Iterator[bool]:
-    """For each block, and for what is behind them, whether a vector named for a norm is trained."""
+    """Yield for each block, and for the rest, whether a vector named as a norm is trained."""
     found = {
         _depth(name, blocks)
         for name, parameter in trained.items()
@@ -235,6 +234,7 @@ def _reach(matrices: tuple[Matrix, ...], lowest: int, norm: bool) -> int:
 def _check_known(
     named: dict[str, Any], matrices: tuple[Matrix, ...], embedding: int, config: PretrainedConfig
 ) -> None:
+    """Raise an `InputError` if over 1 % of the weights is in no layer of a known kind."""
     vectors = sum(p.numel() for p in named.values() if p.dim() == 1)
     adapters = sum(p.numel() for name, p in named.items() if ".lora_" in name)
     known = vectors + adapters + embedding

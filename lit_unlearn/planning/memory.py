@@ -1,57 +1,58 @@
-"""Memory per device, from shapes.
+"""Memory of a device, from shapes.
 
-What lies there all the time:
+Persistent allocations:
 
     weights      bytes of all parameters (tied ones once)                                        W
     optimizer    bytes of its state for one trained element, times the trained elements
-    teacher      FrozenTeacher, EMATeacher: a copy; ContrastTeacher: two; AdapterOffTeacher: none;
-                 with a cache only the head, V D (FrozenTeacher) or nothing
+    teacher      FrozenTeacher, EMATeacher: one copy; ContrastTeacher: two; AdapterOffTeacher: none;
+                 with a cache only the output head, V D (FrozenTeacher), or nothing
 
-What the objectives' gradients add, G being the bytes of the trained parameters, M objectives:
+Gradients, with G the bytes of the trained parameters and M objectives:
 
-    kept         G for each objective read so far (a weighting that needs the Gramian, a
+    kept         G for each objective computed so far (a weighting that needs the Gramian, a
                  combination, or `diagnostics: exact`)
     added up     G from the second objective on (otherwise)
-    current      G for the objective that is read, from its first backward pass on
-    sketches     2^18 bytes per layer group and objective (`diagnostics: sketch`)
+    current      G for the objective at work, from its first backward pass on
+    sketches     2^18 bytes for each layer group and objective (`diagnostics: sketch`)
 
-What a forward pass of the student with B rows of at most T tokens keeps for its backward pass. With
-n the tokens of all rows (padding is left out), D the width, A that of the attention, F of the MLP;
-c bytes of the number format of matrix products, r of the residual stream (under bf16-mixed c = 2
-and r = 4), per decoder block:
+Activations that a forward pass of the student with B rows of at most T tokens keeps for its
+backward pass, for each decoder block. n is the number of tokens of all rows (without padding), D
+the width, A that of the attention, F of the MLP; c the bytes of a number in matrix products, r in
+the residual stream (under bf16-mixed c = 2 and r = 4):
 
     residual     8 n D       the inputs of both norms in float32, plus 2 n D r if norms are trained
     linear in    n D c       for each linear layer behind a norm that is trained or has an adapter
                              (autocast), or once behind each norm (else)
     attention    3 n A c     queries, output, and the outputs of all rows side by side; plus
-                             2 n A' c, keys and values, A' their width, and 4 n per head; with
-                             `attention: eager` plus B T^2 (5 + c) per head and B T^2 c
+                             2 n A' c for keys and values of width A', and 4 n for each head; with
+                             `attention: eager` plus B T^2 (5 + c) for each head and B T^2 c
     MLP          3 n F c     gate, its activation, up; plus n F c if the layer out of it is trained
 
-Below the lowest trained parameter nothing is kept. With activation checkpointing a block keeps
-its input, n D r, and one block at a time what stands above. Autocast casts weights, and keeps the
-casts: 2 bytes for every element of the linear layers that a gradient flows through.
+Nothing is kept below the lowest trained parameter. With activation checkpointing each block keeps
+its input, n D r, and one block at a time keeps the sizes above. Autocast casts weights and keeps
+the casts: 2 bytes for each element of the linear layers that a gradient flows through.
 
-Logits exist at the N answer positions only: 4 N V for each table `[N, V]`; how many tables an
-objective needs at once is found by letting it read random logits (`reads.observe`).
+Logits exist at the N answer positions only: 4 N V for each table `[N, V]`. The number of tables
+that an objective needs at once is found by letting it read random logits
+(`forward_passes.observe`).
 
-Peak: the largest of these moments, over all objectives and micro batches.
+The peak is the largest of these moments, over all objectives and micro batches:
 
-    teacher      what lies there + gathered gradients + a teacher's forward pass + its logits
-    loss         + gathered gradients (+ current, behind the first micro batch) + casts + what the
-                 forward pass keeps + logits
-    backward     + gathered gradients + current + casts + one block + the largest gradient of one
+    teacher      persistent allocations + gradients so far + a teacher's forward pass + its logits
+    loss         + gradients so far (+ current, after the first micro batch) + casts + activations
+                 + logits
+    backward     + gradients so far + current + casts + one block + the largest gradient of one
                  parameter in flight (two where embedding and head are tied)
     update       + kept gradients + the update, G, + temporaries of the optimizer (one G on a GPU)
 
-Several devices. `fsdp2`: weights, teacher, optimizer and gradients are divided by the number of
-devices; what is in no block, and two blocks at a time, are gathered, and so are their gradients.
-Autocast's casts are whole on every device, unless weights are gathered in bfloat16
-(`gather_dtype`), with which there are none, and r = 2. `ddp`: nothing is divided. Rows are shared
-out by both.
+Several devices. `fsdp2` divides weights, teacher, optimizer and gradients by the number of devices;
+it gathers what is outside of blocks, two blocks at a time, and their gradients. Autocast's casts
+are whole on every device, unless weights are gathered in bfloat16 (`gather_dtype`): then there are
+none, and r = 2. `ddp` divides nothing. Both share out the rows.
 
-Not counted: the allocator's fragmentation and the CUDA context (for which cards are taken as their
-data sheet's gigabytes of 10^9 bytes), the evaluation's key-value caches, and Python itself.
+Not counted: fragmentation of the allocator and the CUDA context (cards are taken as their data
+sheet's gigabytes of 10^9 bytes to leave room for them), the evaluation's key-value caches, and
+Python itself.
 """
 
 from __future__ import annotations
@@ -68,19 +69,19 @@ from lit_unlearn.planning.activations import (
     logits_bytes,
     passing,
 )
+from lit_unlearn.planning.forward_passes import ForwardPass, MicroBatch, Steps
 from lit_unlearn.planning.layout import Layout
-from lit_unlearn.planning.reads import Work
-from lit_unlearn.planning.run import Run, Steps
+from lit_unlearn.planning.scenario import Scenario
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What lies in memory at one time."""
+    """The contents of a device's memory at one time."""
 
     what: str
-    """For example ``loss of forget``."""
+    """Name, for example ``loss of forget``."""
     parts: dict[str, int]
-    """Bytes by what they are for."""
+    """Bytes by purpose."""
 
     @property
     def total(self) -> int:
@@ -88,101 +89,99 @@ class Moment:
         return sum(self.parts.values())
 
 
-def peak(run: Run, steps: Steps) -> Moment:
-    """The moment with most in memory."""
-    return max(moments(run, steps), key=lambda moment: moment.total)
+def peak(scenario: Scenario, steps: Steps) -> Moment:
+    """Return the moment with most in memory."""
+    return max(moments(scenario, steps), key=lambda moment: moment.total)
 
 
-def moments(run: Run, steps: Steps) -> Iterator[Moment]:
-    """The dearest moments of every objective, and that of the update."""
-    layout = run.student
+def moments(scenario: Scenario, steps: Steps) -> Iterator[Moment]:
+    """Yield the moments of every objective, and that of the update."""
+    layout = scenario.student
     always = {
-        "weights": run.shard(layout.weight_bytes),
-        "optimizer": run.shard(run.optimizer_bytes * layout.trained),
-        "teacher": _teacher(run),
+        "weights": scenario.shard(layout.weight_bytes),
+        "optimizer": scenario.shard(scenario.optimizer_bytes * layout.trained),
+        "teacher": _teacher(scenario),
     }
-    if run.sketched:
+    if scenario.gradients == "sketch":
         groups = layout.blocks - layout.lowest + 3
         always["sketches"] = len(steps[0]) * groups * SIZE * 4
-    gradient = run.shard(layout.trained_bytes)
+    gradient = scenario.shard(layout.trained_bytes)
     names = list(steps[0])
-    for place, name in enumerate(names):
-        gathered = gradient * (place if run.kept else min(place, 1))
-        works = [list(step.get(name, ())) for step in steps]
-        for moment in _of_objective(run, name, works):
-            yield Moment(moment.what, {**always, "gradients": gathered, **moment.parts})
-    kept = len(names) + run.further if run.kept else 0
-    temporary = gradient if run.accelerator == "gpu" else 0
+    for index, name in enumerate(names):
+        so_far = gradient * (index if scenario.keeps_gradients else min(index, 1))
+        own = [list(step.get(name, ())) for step in steps]
+        for moment in _of_objective(scenario, name, own):
+            yield Moment(moment.what, {**always, "gradients": so_far, **moment.parts})
+    kept = len(names) + scenario.further_gradients if scenario.keeps_gradients else 0
     update = {
         "gradients": gradient * (kept + 1),
-        "casts": casts(run),
-        "temporaries": temporary,
+        "casts": casts(scenario),
+        "temporaries": gradient if scenario.accelerator == "gpu" else 0,
     }
     yield Moment("update", {**always, **update})
 
 
-def _of_objective(run: Run, name: str, steps: Sequence[Sequence[Work]]) -> Iterator[Moment]:
-    """Moments of one objective, without what lies there before it is read."""
-    layout = run.student
-    gradient = run.shard(layout.trained_bytes)
-    for works in steps:
-        for number, work in enumerate(works):
-            again = number > 0 or work.repeats > 1  # a copy of the weights, or a gradient
-            current = {"current gradient": gradient * again}
-            logits = {"logits": logits_bytes(run, work)}
-            whole = {"gathered": gathered_weights(run)}
-            for read in work.reads:
-                if read.who == "teacher" and not run.teaching.cached:
-                    parts = {**current, **logits, "activations": passing(run, read)}
-                    yield Moment(f"teacher for {name}", {**parts, **whole})
-                if not read.gradient:
-                    continue
-                common = {"casts": casts(run)}
-                parts = {**current, **common, **logits, "activations": kept_activations(run, read)}
-                yield Moment(f"loss of {name}", {**parts, **whole})
-                parts = {
-                    "current gradient": gradient * (1 + (work.repeats > 1)),
-                    **common,
-                    "activations": block_activations(run, read, layout.lowest) + flying(run, read),
-                    "temporaries": _largest_gradient(layout),
-                    "gathered": gathered_weights(run) + gathered_gradients(run),
-                }
-                yield Moment(f"backward of {name}", parts)
+def _of_objective(
+    scenario: Scenario, name: str, steps: Sequence[Sequence[MicroBatch]]
+) -> Iterator[Moment]:
+    """Yield the moments of one objective, without what is in memory before it."""
+    gradient = scenario.shard(scenario.student.trained_bytes)
+    for batches in steps:
+        for number, batch in enumerate(batches):
+            again = number > 0 or batch.repeats > 1  # a copy of the weights, or a gradient
+            before = {
+                "current gradient": gradient * again,
+                "logits": logits_bytes(scenario, batch),
+                "gathered": gathered_weights(scenario),
+            }
+            for one in batch.passes:
+                if one.gradient:
+                    kept = {"activations": kept_activations(scenario, one)}
+                    yield Moment(f"loss of {name}", before | {"casts": casts(scenario)} | kept)
+                    current = {"current gradient": gradient * (1 + (batch.repeats > 1))}
+                    yield Moment(f"backward of {name}", current | _backward(scenario, one))
+                elif one.model == "teacher" and not scenario.teaching.cached:
+                    parts = before | {"activations": passing(scenario, one)}
+                    yield Moment(f"teacher for {name}", parts)
 
 
-# ------------------------------------------------------------------------------------------ parts
+def _backward(scenario: Scenario, one: ForwardPass) -> dict[str, int]:
+    layout = scenario.student
+    block = block_activations(scenario, one, layout.lowest)
+    return {
+        "casts": casts(scenario),
+        "activations": block + flying(scenario, one),
+        "temporaries": _largest_gradient(layout),
+        "gathered": gathered_weights(scenario) + _gathered_gradients(scenario),
+    }
 
 
-def _teacher(run: Run) -> int:
-    teaching = run.teaching
+def _teacher(scenario: Scenario) -> int:
+    teaching = scenario.teaching
     if teaching.layout is None or not teaching.copies:
         return 0
     if teaching.cached:
         head = teaching.layout.head
-        return run.shard(head.inputs * head.outputs * teaching.layout.element_bytes)
-    return run.shard(teaching.copies * teaching.layout.weight_bytes)
+        return scenario.shard(head.inputs * head.outputs * teaching.layout.element_bytes)
+    return scenario.shard(teaching.copies * teaching.layout.weight_bytes)
 
 
 def _largest_gradient(layout: Layout) -> int:
-    """The gradient of one parameter before it is added up; twice where it comes from two places."""
+    """Return the bytes of one parameter's gradient before it is added up; twice if it is tied."""
     sizes = [m.inputs * m.outputs for m in layout.matrices if m.trained]
     if layout.embedding_trained:
         sizes.append(layout.vocabulary * layout.width * (1 + layout.tied))
     return 4 * max(sizes, default=0)
 
 
-def gathered_weights(run: Run) -> int:
-    """Sharded weights that are whole at one time: those outside blocks, and two blocks."""
-    if run.strategy != "fsdp2" or run.devices == 1:
-        return 0
-    layout = run.student
+def gathered_weights(scenario: Scenario) -> int:
+    """Return the bytes of sharded weights that are whole at one time: outside, and two blocks."""
+    layout = scenario.student
     whole = layout.outside_bytes[0] + 2 * layout.block_bytes[0]
-    return whole * run.gathered_bytes // layout.element_bytes
+    return scenario.sharded * whole * scenario.gathered_bytes // layout.element_bytes
 
 
-def gathered_gradients(run: Run) -> int:
-    """Their gradients, before they are reduced and divided."""
-    if run.strategy != "fsdp2" or run.devices == 1:
-        return 0
-    layout = run.student
-    return layout.outside_bytes[1] + 2 * layout.block_bytes[1]
+def _gathered_gradients(scenario: Scenario) -> int:
+    """Return the bytes of their gradients before these are reduced and divided."""
+    layout = scenario.student
+    return scenario.sharded * (layout.outside_bytes[1] + 2 * layout.block_bytes[1])

@@ -1,172 +1,136 @@
-"""A whole plan: the figures of a setting on its rows, on one device and on several."""
+"""The plan of a run: memory, FLOPs, time and disk on its rows, on one device and on several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from typing import Literal
 
+import torch
+
+from lit_unlearn.data.datamodule import UnlearnDataModule
+from lit_unlearn.errors import check_number
 from lit_unlearn.objectives import Objective
-from lit_unlearn.planning.compute import Flops, Seconds, forward_flops, seconds, step_flops
-from lit_unlearn.planning.devices import Device
-from lit_unlearn.planning.memory import Moment, moments
-from lit_unlearn.planning.proposals import Proposal, enough, proposals
-from lit_unlearn.planning.rows import Rows
-from lit_unlearn.planning.run import Steps, Strategy
-from lit_unlearn.planning.setting import Setting, run_of
+from lit_unlearn.objectives.objective import check_teacher
+from lit_unlearn.planning.devices import UTILISATION, Device, find_device, measured_rate
+from lit_unlearn.planning.planned_rows import LENGTHS, Lengths, rows_of
+from lit_unlearn.planning.planner import Plan, Planner
+from lit_unlearn.planning.scenario import Scenario, Strategy, TrainerSettings, scenario_of
+from lit_unlearn.training.module import UnlearnModule
+from lit_unlearn.training.setup.checks import check_names
 
-_ENTRY_BYTES = 32
-"""Of a row in a teacher cache beside its hidden states: key and span."""
-
-
-@dataclass(frozen=True)
-class Cache:
-    """A teacher cache on disk."""
-
-    answer_tokens: float
-    token_bytes: int
-    bytes: int
-    flops: float
-    """Of reading all rows once; beginnings that rows share are counted in each."""
+_TRAINER = TrainerSettings()
 
 
-@dataclass(frozen=True)
-class Scale:
-    """One number of devices under one strategy."""
-
-    strategy: Strategy
-    devices: int
-    peak: Moment
-    seconds: Seconds | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All figures."""
-
-    setting: Setting
-    rows: Rows
-    moments: tuple[Moment, ...]
-    """The dearest one of each kind."""
-    flops: Mapping[str, Flops]
-    cache: Cache | None
-    scales: tuple[Scale, ...]
-    """The first is that of the setting."""
-    limit: float | None
-    """Bytes of the device; None where none was named."""
-    single: tuple[Proposal, ...]
-    together: tuple[Proposal, ...]
-
-    @property
-    def peak(self) -> Moment:
-        """The moment with most in memory."""
-        return self.scales[0].peak
-
-    @property
-    def fits(self) -> bool | None:
-        """Whether the peak fits the device; None where none was named."""
-        return None if self.limit is None else self.peak.total <= self.limit
-
-
-def make_plan(
-    setting: Setting,
-    objectives: Mapping[str, Objective],
-    rows: Rows,
-    steps: int,
-    device: Device | None,
+def plan(
+    module: UnlearnModule,
+    data: UnlearnDataModule,
+    trainer: TrainerSettings = _TRAINER,
     *,
+    device: str | None = None,
     memory: float | None = None,
     utilisation: float | None = None,
+    devices: int | None = None,
+    strategy: Strategy | None = None,
+    architecture: str | None = None,
+    tokenizer: str | None = None,
+    rows: Literal["auto", "read", "assumed"] = "auto",
+    lengths: Lengths = LENGTHS,
 ) -> Plan:
-    """Work everything out.
+    """Say what a run will need of memory, FLOPs, disk and time; no weights are loaded.
 
     Args:
-        setting: The run's switches.
-        objectives: By name.
-        rows: What they read.
-        steps: Optimizer steps of the run.
-        device: Where it is to run; None gives no times and no verdict.
-        memory: Gigabytes of 10^9 bytes, in place of the device's.
-        utilisation: In place of the device's.
+        module: The run's objectives, models and optimizer.
+        data: The run's rows.
+        trainer: Settings of the trainer that a plan depends on.
+        device: Device of the run by name (h100, h200, a100-80gb, a100-40gb, l40s, rtx4090); null
+            gives no verdict, and times on this machine.
+        memory: Gigabytes (10^9 bytes) of a device, in place of those of `device`.
+        utilisation: Share of the device's peak, or of the rate of this machine, that a step
+            reaches; null takes 0.2 to 0.5 of a peak, and the whole measured rate.
+        devices: Number of devices; null takes `trainer.devices` times `trainer.num_nodes`.
+        strategy: How devices share the work; null takes `trainer.strategy`, or ddp if that is
+            something else.
+        architecture: Shape of the model where its config.json cannot be reached: Llama-3.2-1B,
+            Llama-3.1-8B, Llama-3.1-70B, a config.json, or a folder with one.
+        tokenizer: Another model whose tokenizer measures the rows, where the model's own cannot be
+            reached.
+        rows: `read` measures the rows, `assumed` takes `lengths`, `auto` takes `lengths` where rows
+            cannot be read.
+        lengths: Tokens of a row where lengths are assumed.
+
+    Returns:
+        The plan.
+
+    Raises:
+        InputError: `fit` would refuse the settings, or the model's config cannot be reached.
     """
-    read: dict[tuple[int | None, int], Steps] = {}
-
-    def steps_of(at: Setting) -> Steps:
-        key = (at.micro_batch_rows, at.devices)
-        if key not in read:
-            read[key] = rows.steps(objectives, *key)
-        return read[key]
-
-    def scale_of(at: Setting) -> Scale:
-        run, own = run_of(at), steps_of(at)
-        found = max(moments(run, own), key=lambda moment: moment.total)
-        time = None if device is None else seconds(run, own, device, utilisation)
-        return Scale(run.strategy, run.devices, found, time)
-
-    def peak_of(at: Setting) -> int:
-        return scale_of(at).peak.total
-
-    size = memory or (None if device is None else device.memory)
-    limit = None if size is None else 1e9 * size
-    run, own = run_of(setting), steps_of(setting)
-    most = round(max(rows.per_step().values()))
-    cacheable = run.teaching.fixed and _logits_alone(own)
-    tight = limit is not None and peak_of(setting) > limit
-    return Plan(
-        setting=setting,
-        rows=rows,
-        moments=_dearest(moments(run, own)),
-        flops=step_flops(run, own),
-        cache=_cache(setting, steps_of(replace(setting, devices=1)), rows, steps),
-        scales=tuple(_scales(setting, scale_of)),
-        limit=limit,
-        single=tuple(proposals(setting, peak_of, most, cacheable)),
-        together=tuple(enough(setting, peak_of, most, cacheable, limit or 0)) if tight else (),
+    check_number("memory", memory, 0, above=True)
+    check_number("utilisation", utilisation, 0, 1, above=True)
+    check_number("devices", devices, 1)
+    check_names(module.objectives.keys(), data.objectives.keys())
+    objectives = {n: o for n, o in module.objectives.items() if isinstance(o, Objective)}
+    if module.__dict__["teacher"] is None:
+        check_teacher(objectives.values())
+    known = None if device is None else find_device(device)
+    sharing = str(trainer.strategy).lower()
+    scenario = scenario_of(
+        module,
+        data,
+        precision=str(trainer.precision),
+        strategy=strategy or ("fsdp2" if "fsdp" in sharing else "ddp"),
+        devices=devices or trainer.count(),
+        gather_half="fsdp" not in sharing or "bfloat16" in sharing,
+        architecture=architecture,
     )
+    planned, remarks = rows_of(module, data, rows, tokenizer, lengths)
+    remarks += _remarks(scenario, trainer, device, known, utilisation, devices)
+    size = memory or (None if known is None else known.memory)
+    return Planner(
+        objectives=objectives,
+        rows=planned,
+        rates=_rates(scenario, known, utilisation),
+        limit=None if size is None else 1e9 * size,
+    ).plan(scenario, max(trainer.max_steps, 1), tuple(remarks))
 
 
-def _scales(setting: Setting, scale_of: Callable[[Setting], Scale]) -> Iterator[Scale]:
-    """The setting itself; then 1, 2, 4, ... devices, at least to 8, under both strategies."""
-    yield scale_of(setting)
-    own = (setting.strategy, setting.devices)
-    if setting.devices > 1:
-        yield scale_of(replace(setting, devices=1))
-    devices = 2
-    while devices <= max(8, setting.devices):
-        for strategy in ("ddp", "fsdp2"):
-            if (strategy, devices) != own:
-                yield scale_of(replace(setting, strategy=strategy, devices=devices))
-        devices *= 2
+def _rates(
+    scenario: Scenario, device: Device | None, utilisation: float | None
+) -> tuple[float, float]:
+    """Return the least and the largest expected TFLOP/s of a device."""
+    if device is not None:
+        return device.rates(scenario.compute_bytes, utilisation)
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    rate = (utilisation or 1.0) * measured_rate(scenario.compute_bytes, here)
+    return rate, rate
 
 
-def _dearest(every: Iterator[Moment]) -> tuple[Moment, ...]:
-    """The largest moment of each name, the largest first."""
-    found: dict[str, Moment] = {}
-    for moment in every:
-        if moment.what not in found or moment.total > found[moment.what].total:
-            found[moment.what] = moment
-    return tuple(sorted(found.values(), key=lambda moment: -moment.total))
-
-
-def _logits_alone(steps: Steps) -> bool:
-    """Whether all that is read of the teacher can be asked for beforehand."""
-    works = [work for step in steps for own in step.values() for work in own]
-    reading = [work for work in works if any(read.who == "teacher" for read in work.reads)]
-    return bool(reading) and all(work.asked for work in reading)
-
-
-def _cache(setting: Setting, own: Steps, rows: Rows, steps: int) -> Cache | None:
-    """What a cache of all rows that the run reads would take; None where none can be had."""
-    teaching = run_of(setting).teaching
-    layout = teaching.layout
-    if layout is None or not teaching.fixed or not _logits_alone(own):
-        return None
-    tokens = flops = entries = 0.0
-    for name, per_step in rows.per_step().items():
-        works = [work for step in own for work in step.get(name, ())]
-        share = rows.distinct(name, steps) / (len(own) * per_step)
-        tokens += share * sum(work.asked for work in works)
-        reads = [r for work in works for r in work.reads if r.who == "teacher"]
-        flops += share * sum(forward_flops(layout, read) for read in reads)
-        entries += share * sum(read.rows for read in reads)
-    each = layout.width * layout.element_bytes
-    return Cache(tokens, each, round(tokens * each + entries * _ENTRY_BYTES), flops)
+def _remarks(
+    scenario: Scenario,
+    trainer: TrainerSettings,
+    name: str | None,
+    device: Device | None,
+    utilisation: float | None,
+    devices: int | None,
+) -> Iterator[str]:
+    if trainer.max_steps < 1:
+        yield "trainer.max_steps is not set; the size of a cache is that for one step."
+    if scenario.gather_half and scenario.precision == "bf16-mixed":
+        yield (
+            "fsdp2 is planned with `gather_dtype: bfloat16` of FSDP2Strategy; without it autocast "
+            "keeps a copy of all weights on every device."
+        )
+    if device is None:
+        share = "" if utilisation is None else f"{utilisation:.0%} of "
+        yield (
+            f"Seconds are the FLOPs of a step divided by {share}the rate of a large matrix product "
+            "on this machine, measured now; a step takes longer than that."
+        )
+    else:
+        low, high = UTILISATION if utilisation is None else (utilisation, utilisation)
+        share = f"{low:.0%}" if low == high else f"{low:.0%} to {high:.0%}"
+        yield (
+            f"{name}: {device.source}. Seconds are the FLOPs of a step at {share} of its peak "
+            "(not measured here; --utilisation sets one share)."
+        )
+    if trainer.count() > 1 or devices:
+        yield "Figures for several devices come from formulas; their link is not counted."

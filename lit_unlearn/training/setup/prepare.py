@@ -91,7 +91,7 @@ def prepare(
         on_first(partial(write_settled, store, key, found))
     stage = Stage("encoding", sum(map(len, examples.values())), progress)
     encoded = {
-        name: _encode(name, material, found.levels[name], found.answers[name], encoder, stage)
+        name: encode_rows(name, material, found.levels[name], found.answers[name], encoder, stage)
         for name in objectives
     }
     _report_problems(encoded, examples, encoder)
@@ -213,10 +213,11 @@ def _settle(
 
 def _given_answers(name: str, material: Material) -> list[str | None]:
     """The answers that need no model; None where there is none or a model gives it."""
-    return _texts(name, material, material.objectives[name].answer)
+    return answer_texts(name, material, material.objectives[name].answer)
 
 
-def _texts(name: str, material: Material, kind: AnswerSource) -> list[str | None]:
+def answer_texts(name: str, material: Material, kind: AnswerSource) -> list[str | None]:
+    """Return the answers of an objective that need no model; None for the others."""
     data, examples = material.objectives[name], material.examples[name]
     if kind == "gold":
         return [example.answer for example in examples]
@@ -256,7 +257,7 @@ def _answers(
     return [*teacher_replies(teacher, prompts, encoder, data.answer_tokens, stage)]
 
 
-def _encode(
+def encode_rows(
     name: str,
     material: Material,
     level: int,
@@ -264,11 +265,24 @@ def _encode(
     encoder: Encoder,
     stage: Stage,
 ) -> Sequence[Sequence[EncodedExample]]:
+    """Encode all rows of an objective.
+
+    Args:
+        name: Name of the objective.
+        material: Rows of all objectives.
+        level: Index of the settled step of the objective's context.
+        answers: Text to predict for each row.
+        encoder: Encoder with the run's tokenizer.
+        stage: Counts the rows.
+
+    Returns:
+        For each row its candidates.
+    """
     data, examples = material.objectives[name], material.examples[name]
     context = _ladder(data)[level]
     rows = views(name, range(len(examples)), context, material, answers, all_prefills=True)
     if data.rejected is not None:
-        texts = _texts(name, material, data.rejected)
+        texts = answer_texts(name, material, data.rejected)
         others = views(name, range(len(examples)), context, material, texts, all_prefills=True)
         rows = [[*row, *other] for row, other in zip(rows, others, strict=True)]
     encoded: list[Sequence[EncodedExample]] = []

@@ -25,7 +25,7 @@ def test_rows_are_measured_and_the_tiny_model_fits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "plan.json"
-    options = ["--device=cpu-core", "--memory=1", f"--output={output}", "--trainer.logger=false"]
+    options = ["--device=h100", "--memory=1", f"--output={output}", "--trainer.logger=false"]
     options += ["--trainer.callbacks+=Resumable"]  # of a run, and none of the plan's
     assert main([*SMOKE, *options]) == 0
     found = planned(output)
@@ -33,7 +33,10 @@ def test_rows_are_measured_and_the_tiny_model_fits(
     assert found["rows_assumed"] is False
     assert set(found["flops"]) == {"forget", "adversarial", "retain", "neighbor"}
     assert found["cache"]["token_bytes"] == 4 * 32
-    assert found["devices"][0]["seconds"]["total"] > 0
+    flops = sum(own["total"] for own in found["flops"].values())  # at 20 to 50 % of 66.9 TFLOP/s
+    assert found["devices"][0]["seconds"] == pytest.approx(
+        {"least": flops / 33.45e12, "most": flops / 13.38e12}
+    )
     assert "It fits" in capsys.readouterr().out
 
 
@@ -63,6 +66,7 @@ def test_what_does_not_fit_has_its_own_status_and_a_way_out(
 
 
 def test_two_devices_and_no_name(tmp_path: Path) -> None:
+    """Without a name there is no verdict, and times are those of this machine."""
     output = tmp_path / "plan.json"
     assert main([*TOFU, "--rows=assumed", "--devices=2", f"--output={output}"]) == 0
     found = planned(output)
@@ -70,6 +74,8 @@ def test_two_devices_and_no_name(tmp_path: Path) -> None:
     scales = [(each["strategy"], each["devices"]) for each in found["devices"]]
     assert scales[:3] == [("ddp", 2), ("single", 1), ("fsdp2", 2)]
     assert len(set(scales)) == len(scales) == 7
+    least, most = found["devices"][0]["seconds"].values()
+    assert least == most > 0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A small Llama, its layout, and runs on it."""
+"""A small Llama, and scenarios of runs on it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_unlearn.models.loading import LoRA, ModelSource, train_only, with_adapters
-from lit_unlearn.planning.layout import student_layout
-from lit_unlearn.planning.run import Run, Teaching
+from lit_unlearn.planning.scenario import Scenario
 
 CONFIG = LlamaConfig(
     vocab_size=512,
@@ -45,18 +44,14 @@ def real(source: ModelSource, **changes: Any) -> nn.Module:
     return trained
 
 
-def run(source: ModelSource = PLAIN, **changes: Any) -> Run:
+def scenario(source: ModelSource = PLAIN, **changes: Any) -> Scenario:
     """A run on one CPU in float32 with AdamW that adds gradients up, and changes to it."""
-    made = Run(
-        student=student_layout(source, CONFIG, 4),
-        teaching=Teaching(None),
-        compute_bytes=4,
-        mixed=False,
-        checkpointing=source.activation_checkpointing,
-        eager=False,
-        kept=False,
-        further=0,
-        sketched=False,
+    made = Scenario(
+        source=source,
+        config=CONFIG,
+        precision="32-true",
+        teacher=None,
+        gradients="added up",
         optimizer_bytes=8.0,
         accelerator="cpu",
     )

@@ -12,14 +12,13 @@ from torch import nn
 from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.planning.activations import casts, kept_activations, logits_bytes
-from lit_unlearn.planning.layout import teacher_layout
+from lit_unlearn.planning.forward_passes import ForwardPass, MicroBatch
 from lit_unlearn.planning.memory import moments, peak
-from lit_unlearn.planning.reads import Read, Work
-from lit_unlearn.planning.run import Teaching
+from lit_unlearn.teachers import AdapterOffTeacher, EMATeacher, FrozenTeacher
 from lit_unlearn.types import Tokens
-from tests.unit.planning.given import ADAPTED, CHECKPOINTED, CONFIG, PARTLY, PLAIN, real, run
+from tests.unit.planning.given import ADAPTED, CHECKPOINTED, CONFIG, PARTLY, PLAIN, real, scenario
 
-READ = Read(
+READ = ForwardPass(
     "student",
     rows=4,
     length=50,
@@ -28,8 +27,10 @@ READ = Read(
     predictions=20,
     gradient=True,
 )
-WORK = Work((READ,), logit_rows=60)
-ASKING = Work((replace(READ, who="teacher", gradient=False), READ), logit_rows=100, asked=20)
+WORK = MicroBatch((READ,), logit_rows=60)
+ASKING = MicroBatch(
+    (replace(READ, model="teacher", gradient=False), READ), logit_rows=100, asked=20
+)
 
 
 def tokens() -> Tokens:
@@ -69,7 +70,7 @@ def kept_by_autograd(model: nn.Module, mixed: bool) -> int:
     ids=["all weights", "adapters", "some weights", "checkpointing"],
 )
 def test_activations_are_those_that_autograd_keeps(source: ModelSource, mixed: bool) -> None:
-    planned = run(source, mixed=mixed, compute_bytes=2 if mixed else 4)
+    planned = scenario(source, precision="bf16-mixed" if mixed else "32-true")
     head = 2 * CONFIG.vocab_size * CONFIG.hidden_size * mixed  # what is left outside of blocks
     cast = head if source.activation_checkpointing else casts(planned)
     expected = kept_activations(planned, READ) + cast
@@ -79,46 +80,47 @@ def test_activations_are_those_that_autograd_keeps(source: ModelSource, mixed: b
 
 def test_logits_are_counted_at_answer_positions() -> None:
     """60 rows of 512 logits in float32; under bfloat16 one row of 2 bytes per prediction more."""
-    assert logits_bytes(run(), WORK) == 60 * 512 * 4
-    assert logits_bytes(run(mixed=True, compute_bytes=2), WORK) == 60 * 512 * 4 + 20 * 512 * 2
+    assert logits_bytes(scenario(), WORK) == 60 * 512 * 4
+    assert logits_bytes(scenario(precision="bf16-mixed"), WORK) == 60 * 512 * 4 + 20 * 512 * 2
 
 
 def test_gradients_are_kept_or_added_up() -> None:
     """The update comes last: all three gradients beside it, or it alone; AdamW has two states."""
-    size = 4 * run().student.trained
+    size = 4 * scenario().student.trained
     steps = [{"forget": [WORK], "retain": [WORK], "neighbor": [WORK]}]
-    for kept, expected in ((False, 1), (True, 4)):
-        last = list(moments(run(kept=kept), steps))[-1]
+    for gradients, expected in (("added up", 1), ("kept", 4), ("exact diagnostics", 4)):
+        last = list(moments(scenario(gradients=gradients), steps))[-1]
         assert last.what == "update"
         assert last.total == size + 2 * size + expected * size
-    losses = [m for m in moments(run(kept=True), steps) if m.what.startswith("loss")]
+    losses = [m for m in moments(scenario(gradients="kept"), steps) if m.what.startswith("loss")]
     assert [m.parts["gradients"] // size for m in losses] == [0, 1, 2]
     several = [{"forget": [WORK, WORK]}]
-    losses = [m for m in moments(run(), several) if m.what.startswith("loss")]
+    losses = [m for m in moments(scenario(), several) if m.what.startswith("loss")]
     assert [m.parts["current gradient"] // size for m in losses] == [0, 1]
-    sketched = peak(run(sketched=True), steps)
+    sketched = peak(scenario(gradients="sketch"), steps)
     assert sketched.parts["sketches"] == 3 * 6 * 2**16 * 4  # embedding, 3 blocks, head, the rest
 
 
 def test_a_cached_teacher_is_its_head() -> None:
-    layout = teacher_layout(CONFIG, 2)
     steps = [{"forget": [ASKING]}]
-    whole = run(teaching=Teaching(layout))
-    head = run(teaching=Teaching(layout, cached=True))
-    assert peak(whole, steps).parts["teacher"] == 2 * layout.parameters
+    whole = scenario(teacher=FrozenTeacher("bfloat16"))
+    head = scenario(teacher=FrozenTeacher("bfloat16", cache=True))
+    assert peak(whole, steps).parts["teacher"] == 2 * whole.student.parameters
     assert peak(head, steps).parts["teacher"] == 2 * 512 * 64
     assert any(m.what == "teacher for forget" for m in moments(whole, steps))
     assert not any(m.what == "teacher for forget" for m in moments(head, steps))
-    assert peak(run(ADAPTED, teaching=Teaching(layout, 0)), steps).parts["teacher"] == 0
+    assert peak(scenario(ADAPTED, teacher=AdapterOffTeacher()), steps).parts["teacher"] == 0
+    moving = scenario(teacher=EMATeacher(), precision="bf16-true")
+    assert peak(moving, steps).parts["teacher"] == 2 * whole.student.parameters
 
 
 def test_shards_are_divided_and_replicas_are_not() -> None:
     steps = [{"forget": [WORK]}]
-    one, four = run(), run(strategy="fsdp2", devices=4)
+    one, four = scenario(), scenario(strategy="fsdp2", devices=4)
     alone, shared = list(moments(one, steps))[-1], list(moments(four, steps))[-1]
     for part in ("weights", "optimizer", "gradients"):
         assert shared.parts[part] == pytest.approx(alone.parts[part] / 4, abs=1)
-    copied = list(moments(run(strategy="ddp", devices=4), steps))[-1]
+    copied = list(moments(scenario(strategy="ddp", devices=4), steps))[-1]
     assert copied.total == alone.total
     layout = one.student
     loss = next(m for m in moments(four, steps) if m.what == "loss of forget")

@@ -1,14 +1,14 @@
-"""What an objective reads of student and teacher: it is asked, with readers that only take notes.
+"""The forward passes of an objective, found by letting it read random logits.
 
-The readers answer with random logits over a small vocabulary, so that every objective, also one of
-the user's own, tells its forward passes, and how many tables of logits it holds at once. Where an
-objective reads more in some cases than in others (a teacher that complies after a prefill), random
-logits make it the dearer case.
+The readers record what they are asked and answer with random logits over a small vocabulary. So
+every objective, also one of the user's own, shows its forward passes and how many tables of logits
+it holds at once. Where an objective reads more in some cases than in others (a teacher that
+complies after a prefill), random logits lead to the dearer case.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 from weakref import ref
@@ -23,59 +23,63 @@ from lit_unlearn.types import TokenBatch, Tokens
 
 _VOCABULARY = 61
 _WIDTH = 7
-"""Odd sizes, which nothing else has, so that tables of logits are known by their last one."""
+"""Odd sizes that nothing else has, so that the last size of a tensor identifies logits."""
 
 
 @dataclass(frozen=True)
-class Read:
-    """One forward pass."""
+class ForwardPass:
+    """One forward pass of the student or of the teacher."""
 
-    who: Literal["student", "teacher"]
+    model: Literal["student", "teacher"]
     rows: int
-    """B, candidates counted one by one."""
+    """B in the formulas; each candidate counts."""
     length: int
-    """T, of the longest row."""
+    """T in the formulas: tokens of the longest row."""
     tokens: int
-    """n, of all rows; without padding where rows can be packed."""
+    """n in the formulas: tokens of all rows, without padding where rows can be packed."""
     squares: int
     """Sum over the rows of their squared lengths."""
     predictions: int
-    """N, positions at which logits are taken."""
+    """N in the formulas: positions with logits."""
     gradient: bool
     """Whether a backward pass follows."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What one micro batch of an objective asks for."""
+class MicroBatch:
+    """The work of an objective on one micro batch."""
 
-    reads: tuple[Read, ...]
+    passes: tuple[ForwardPass, ...]
     logit_rows: int
-    """Most rows of logits, ``[V]`` float32 each, that are held at once: the student's, the
-    teacher's, and what the loss makes of them forward and backward."""
+    """Largest number of rows of logits, ``[V]`` float32 each, that exist at once: the student's,
+    the teacher's, and what the loss computes from them forward and backward."""
     repeats: int = 1
-    """How often all of it is done: twice with sharpness-aware gradients."""
+    """Number of times that all of it is done; 2 with sharpness-aware gradients."""
     asked: int = 0
-    """Positions at which a teacher with a cache would be asked."""
+    """Positions whose teacher logits a cache would hold."""
 
 
-def observe(objective: Objective, batch: TokenBatch) -> Work:
-    """Let an objective read a micro batch, forward and backward.
+Steps = Sequence[Mapping[str, Sequence[MicroBatch]]]
+"""For each step the micro batches of each objective, on the device with most rows."""
+
+
+def observe(objective: Objective, batch: TokenBatch) -> MicroBatch:
+    """Return the forward passes of an objective on a micro batch, forward and backward.
 
     Args:
         objective: Any objective.
         batch: On the CPU.
     """
     small = _with_small_vocabulary(batch)
-    notes: list[Read] = []
+    passes: list[ForwardPass] = []
     held = _Held()
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
         with held:
-            terms = objective(small, _Reader("student", notes), _Reader("teacher", notes))
+            terms = objective(small, _Reader("student", passes), _Reader("teacher", passes))
             terms.values.sum().backward()
-    return Work(
-        reads=tuple(notes),
+    return MicroBatch(
+        passes=tuple(passes),
         logit_rows=-(-held.most // (4 * _VOCABULARY)),
         repeats=2 if objective.perturbation else 1,
         asked=sum(len(tokens.rows) for tokens in objective.asks(batch)),
@@ -96,52 +100,43 @@ def _with_small_vocabulary(batch: TokenBatch) -> TokenBatch:
 
 
 class _Reader:
-    """Reads nothing, and writes down what it was asked."""
+    """A model that records its forward passes and returns random numbers."""
 
-    def __init__(self, who: Literal["student", "teacher"], notes: list[Read]) -> None:
-        self.who: Literal["student", "teacher"] = who
-        self.notes = notes
+    def __init__(self, model: Literal["student", "teacher"], passes: list[ForwardPass]) -> None:
+        self.model: Literal["student", "teacher"] = model
+        self.passes = passes
 
     def logits(self, tokens: Tokens) -> Tensor:
-        self._note(tokens, packed=True)
+        self._record(tokens, packed=True)
         return self._random(len(tokens.rows), _VOCABULARY)
 
     def hidden(self, tokens: Tokens, depths: Sequence[float] | None = None) -> Tensor:
-        self._note(tokens)
+        self._record(tokens)
         return self._random(1 if depths is None else len(depths), len(tokens.rows), _WIDTH)
 
     def steered_logits(self, tokens: Tokens, depth: float, change: Change) -> Tensor:
-        self._note(tokens)
+        self._record(tokens)
         states = change(self._random(*tokens.input_ids.shape, _WIDTH))
         shift = states[tokens.rows, tokens.columns].sum(-1, keepdim=True)
         return self._random(len(tokens.rows), _VOCABULARY) + shift
 
-    def _note(self, tokens: Tokens, *, packed: bool = False) -> None:
+    def _record(self, tokens: Tokens, *, packed: bool = False) -> None:
         rows, length = tokens.input_ids.shape
         lengths = tokens.attention_mask.sum(1).tolist() if packed else [length] * rows
         squares = sum(each**2 for each in lengths)
-        self.notes.append(
-            Read(
-                self.who,
-                rows,
-                length,
-                sum(lengths),
-                squares,
-                len(tokens.rows),
-                self._learns(),
-            )
-        )
+        found = (sum(lengths), squares, len(tokens.rows), self._learns())
+        self.passes.append(ForwardPass(self.model, rows, length, *found))
 
     def _learns(self) -> bool:
-        return self.who == "student" and torch.is_grad_enabled()
+        return self.model == "student" and torch.is_grad_enabled()
 
     def _random(self, *shape: int) -> Tensor:
-        # no leaf: like a model's output it is freed once nothing needs it
+        # no leaf: like the output of a model it is freed once nothing needs it
         return torch.randn(shape) + torch.zeros(1, requires_grad=self._learns())
 
 
 class _Held(TorchDispatchMode):
-    """Adds up the bytes of all living tensors with the small vocabulary as last size."""
+    """Adds up the bytes of all living tensors whose last size is the small vocabulary."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -150,11 +145,7 @@ class _Held(TorchDispatchMode):
         self.most = 0
 
     def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         found = func(*args, **(kwargs or {}))
         for tensor in found if isinstance(found, tuple | list) else [found]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from lit_unlearn import objectives
 from lit_unlearn.data.collation import collate
 from lit_unlearn.objectives.objective import LogitObjective, Terms
-from lit_unlearn.planning.reads import Read, observe
+from lit_unlearn.planning.forward_passes import ForwardPass, observe
 from lit_unlearn.types import EncodedExample, TokenBatch
 
 _ANSWER = 10
@@ -31,16 +31,16 @@ def batch(rows: int = 4, forms: int = 1, prefilled: bool = False) -> TokenBatch:
 def test_plain_likelihood_reads_the_student_alone() -> None:
     """Log-probabilities, and twice a gradient of their size, are what a backward pass holds."""
     work = observe(objectives.CrossEntropy(), batch())
-    assert work.reads == (Read("student", 4, 30, 120, 4 * 900, 40, gradient=True),)
+    assert work.passes == (ForwardPass("student", 4, 30, 120, 4 * 900, 40, gradient=True),)
     assert work.logit_rows == 3 * 40
     assert (work.repeats, work.asked) == (1, 0)
 
 
 def test_distillation_reads_the_teacher_behind_its_context() -> None:
     work = observe(objectives.BidirectionalDistillation(positions=4), batch())
-    assert work.reads == (
-        Read("teacher", 4, 60, 240, 4 * 3600, 16, gradient=False),
-        Read("student", 4, 30, 120, 4 * 900, 16, gradient=True),
+    assert work.passes == (
+        ForwardPass("teacher", 4, 60, 240, 4 * 3600, 16, gradient=False),
+        ForwardPass("student", 4, 30, 120, 4 * 900, 16, gradient=True),
     )
     assert 3 * 16 <= work.logit_rows <= 8 * 16
     assert work.asked == 40  # a cache keeps all positions of a row
@@ -49,7 +49,7 @@ def test_distillation_reads_the_teacher_behind_its_context() -> None:
 def test_candidates_are_scored_without_gradient() -> None:
     inner = objectives.BidirectionalDistillation()
     work = observe(objectives.Adversarial(inner), batch(2, forms=3, prefilled=True))
-    assert [(r.who, r.rows, r.length, r.gradient) for r in work.reads] == [
+    assert [(r.model, r.rows, r.length, r.gradient) for r in work.passes] == [
         ("teacher", 6, 60, False),
         ("teacher", 6, 55, False),
         ("student", 6, 30, False),
@@ -59,11 +59,11 @@ def test_candidates_are_scored_without_gradient() -> None:
 
 def test_pairs_hidden_states_ascent_and_sharpness() -> None:
     pairs = observe(objectives.DPO(), batch(forms=2))
-    assert [r.rows for r in pairs.reads] == [8, 8]
+    assert [r.rows for r in pairs.passes] == [8, 8]
     hidden = observe(objectives.RMU(), batch())
-    assert (len(hidden.reads), hidden.logit_rows) == (1, 0)
+    assert (len(hidden.passes), hidden.logit_rows) == (1, 0)
     latent = observe(objectives.LatentAdversarial(objectives.CrossEntropy(), steps=4), batch())
-    assert len(latent.reads) == 5
+    assert len(latent.passes) == 5
     assert observe(objectives.SharpnessAware(objectives.NPO()), batch()).repeats == 2
 
 

@@ -1,0 +1,167 @@
+"""A plan as tables and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from lit_unlearn.planning.devices import DEVICES
+from lit_unlearn.planning.flops import KINDS
+from lit_unlearn.planning.planned_rows import mean_lengths
+from lit_unlearn.planning.planner import Plan, Scale
+from lit_unlearn.planning.savings import Saving
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print all tables and remarks."""
+    console.print(_heading(plan), highlight=False)
+    for table in (_row_table(plan), _memory_table(plan), _flop_table(plan), _scale_table(plan)):
+        console.print(table)
+    if plan.single:
+        console.print(_saving_table("Switches that save memory, each by itself", plan.single, plan))
+    if plan.together:
+        title = "Switches to set one after the other until it fits"
+        console.print(_saving_table(title, plan.together, plan))
+    for line in [*_sentences(plan), *plan.remarks]:
+        console.print(line, highlight=False, markup=False)
+
+
+def _gigabytes(size: float) -> str:
+    """Return bytes in units of 10^9, as in data sheets."""
+    return f"{size / 1e9:.3g}" if size < 1e11 else f"{size / 1e9:.0f}"
+
+
+def _heading(plan: Plan) -> str:
+    scenario = plan.scenario
+    layout, devices = scenario.student, scenario.devices
+    return (
+        f"[bold]{scenario.source.path}[/bold]: {layout.parameters / 1e6:,.1f} M parameters, "
+        f"{layout.trained / 1e6:,.1f} M of them trained; {scenario.precision}, "
+        f"{devices} device{'s' * (devices > 1)} ({scenario.sharing})"
+    )
+
+
+def _table(title: str, headings: Iterable[str], justify: Any = "right") -> Table:
+    table = Table(title=title, title_justify="left")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number == 0 else justify)
+    return table
+
+
+def _row_table(plan: Plan) -> Table:
+    kind = "assumed" if plan.rows.assumed else "means over a sample, without padding"
+    headings = ("objective", "rows a step", "tokens", "of the teacher", "answer")
+    table = _table(f"Rows ({kind})", headings)
+    for name, per_step in plan.rows.per_step().items():
+        student, teacher, answer = mean_lengths(plan.rows.data.encoded[name])
+        table.add_row(name, f"{per_step:g}", f"{student:.0f}", f"{teacher:.0f}", f"{answer:.1f}")
+    return table
+
+
+def _memory_table(plan: Plan) -> Table:
+    shown = plan.moments[:4]
+    title = "Memory of a device at the dearest moments (GB, 10^9 bytes)"
+    table = _table(title, ["", *(moment.what for moment in shown)])
+    for part in dict.fromkeys(part for moment in shown for part in moment.parts):
+        sizes = [moment.parts.get(part, 0) for moment in shown]
+        if any(sizes):
+            table.add_row(part, *map(_gigabytes, sizes))
+    table.add_row("all", *(_gigabytes(moment.total) for moment in shown), style="bold")
+    return table
+
+
+def _flop_table(plan: Plan) -> Table:
+    table = _table("TFLOP of a device in a step", ["objective", *KINDS, "all"])
+    for name, flops in plan.flops.items():
+        table.add_row(name, *(f"{x / 1e12:.3g}" for x in (*flops.values(), sum(flops.values()))))
+    total = sum(sum(flops.values()) for flops in plan.flops.values())
+    table.add_row("all", *[""] * len(KINDS), f"{total / 1e12:.3g}", style="bold")
+    return table
+
+
+def _scale_table(plan: Plan) -> Table:
+    headings = ("devices", "strategy", "peak GB", "fits", "seconds a step")
+    table = _table("By number of devices", headings)
+    for scale in sorted(plan.scales, key=lambda scale: scale.devices):
+        peak = _gigabytes(scale.peak.total)
+        table.add_row(str(scale.devices), scale.strategy, peak, _fits(plan, scale), _seconds(scale))
+    return table
+
+
+def _seconds(scale: Scale) -> str:
+    least, most = (f"{seconds:.3g}" for seconds in scale.seconds)
+    return least if least == most else f"{least} to {most}"
+
+
+def _fits(plan: Plan, scale: Scale) -> str:
+    """Return the verdict, or the devices that are large enough where none was named."""
+    if plan.limit is not None:
+        return "yes" if scale.peak.total <= plan.limit else "no"
+    names = [name for name, d in DEVICES.items() if scale.peak.total <= 1e9 * d.memory]
+    return ", ".join(names) or "none of those known"
+
+
+def _saving_table(title: str, found: Iterable[Saving], plan: Plan) -> Table:
+    table = _table(title, ("option", "peak GB", "fits", "other effects"), "left")
+    for saving in found:
+        fits = "" if plan.limit is None else ("yes" if saving.peak <= plan.limit else "no")
+        table.add_row(saving.options, _gigabytes(saving.peak), fits, saving.note)
+    return table
+
+
+def _sentences(plan: Plan) -> Iterator[str]:
+    if plan.cache is not None:
+        yield (
+            f"A teacher cache would take {decimal(plan.cache.bytes)} on disk: "
+            f"{plan.cache.answer_tokens:,.0f} answer tokens of {plan.cache.token_bytes} bytes; "
+            f"reading them once is {plan.cache.flops / 1e12:.3g} TFLOP."
+        )
+    if plan.limit is None:
+        yield "No device was named (--device), so that there is no verdict."
+        return
+    verdict = "fits" if plan.fits else "does not fit"
+    yield (
+        f"It {verdict}: {_gigabytes(plan.peak.total)} GB at the worst moment ({plan.peak.what}), "
+        f"of {_gigabytes(plan.limit)} GB."
+    )
+    if plan.together and plan.together[-1].peak > plan.limit:
+        yield "None of the known switches is enough."
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Return everything that `show` prints, in bytes, FLOPs and seconds."""
+    layout = plan.scenario.student
+    return {
+        "model": plan.scenario.source.path,
+        "parameters": layout.parameters,
+        "trained": layout.trained,
+        "precision": plan.scenario.precision,
+        "rows_assumed": plan.rows.assumed,
+        "fits": plan.fits,
+        "limit_bytes": plan.limit,
+        "peak_bytes": plan.peak.total,
+        "moments": [{"what": m.what, "bytes": m.total, "parts": m.parts} for m in plan.moments],
+        "flops": {name: {**own, "total": sum(own.values())} for name, own in plan.flops.items()},
+        "cache": None if plan.cache is None else vars(plan.cache),
+        "devices": [_scale_json(scale) for scale in plan.scales],
+        "proposals": [_saving_json(saving) for saving in plan.single],
+        "together": [_saving_json(saving) for saving in plan.together],
+        "remarks": plan.remarks,
+    }
+
+
+def _scale_json(scale: Scale) -> dict[str, Any]:
+    return {
+        "strategy": scale.strategy,
+        "devices": scale.devices,
+        "peak_bytes": scale.peak.total,
+        "seconds": dict(zip(("least", "most"), scale.seconds, strict=True)),
+    }
+
+
+def _saving_json(saving: Saving) -> dict[str, Any]:
+    return {"options": saving.options, "note": saving.note, "peak_bytes": saving.peak}

@@ -1,0 +1,231 @@
+"""The rows of the first steps and their lengths: read from the data, or assumed.
+
+Rows are encoded as in training, with two differences: an adaptive context is taken at its
+strongest, and an answer that a model would have to write has the length of the gold answer (or of
+`answer_tokens`, if that is shorter).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Literal
+
+from lit_unlearn.data.datamodule import UnlearnDataModule
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.data.mixing import StepPlan, rows_per_step
+from lit_unlearn.data.objective_data import ObjectiveData
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.loading import load_tokenizer
+from lit_unlearn.objectives import Objective
+from lit_unlearn.planning.forward_passes import MicroBatch, Steps, observe
+from lit_unlearn.training.module import UnlearnModule
+from lit_unlearn.training.setup.prepare import answer_texts, encode_rows
+from lit_unlearn.training.setup.views import Material
+from lit_unlearn.types import EncodedExample, TokenBatch
+from lit_unlearn.utils.progress import Stage, silent
+from lit_unlearn.utils.spread import evenly_spread
+
+_MOST_ROWS = 32
+"""Number of rows of each objective that are encoded, evenly spread."""
+_STEPS = 4
+"""Number of steps whose batches are observed, if each objective has a row in them."""
+
+EncodedRows = Sequence[Sequence[EncodedExample]]
+"""For each row of an objective its candidates."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Lengths that are assumed where rows cannot be read.
+
+    Args:
+        student: Tokens of question and answer.
+        teacher: Tokens of the same behind the teacher's context.
+        answer: Tokens of the answer.
+    """
+
+    student: int = 128
+    teacher: int = 512
+    answer: int = 48
+
+
+LENGTHS = Lengths()
+
+
+@dataclass(frozen=True)
+class PlannedRows:
+    """The rows that the steps of a run read."""
+
+    data: UnlearnDataModule
+    """Data module with a sample of the rows, encoded."""
+    sizes: Mapping[str, int]
+    """Number of all rows of each objective; 0 where it is not known."""
+    assumed: bool
+    """Whether the lengths are assumed."""
+
+    def steps(
+        self, objectives: Mapping[str, Objective], micro_batch_rows: int | None, devices: int
+    ) -> Steps:
+        """Return the micro batches of the first steps on the device with most rows.
+
+        Args:
+            objectives: Objectives by name.
+            micro_batch_rows: Largest number of rows in one forward pass; None for all.
+            devices: Number of devices that share the rows.
+        """
+        seen: dict[tuple[object, ...], MicroBatch] = {}
+
+        def observed(objective: Objective, batch: TokenBatch) -> MicroBatch:
+            shapes = (batch.student.input_ids.shape, batch.teacher.input_ids.shape)
+            key = (id(objective), *shapes, len(batch.offsets), batch.unprefilled is None)
+            if key not in seen:
+                seen[key] = observe(objective, batch)
+            return seen[key]
+
+        return [
+            {name: [observed(objectives[name], each) for each in own] for name, own in step.items()}
+            for step in self._batches(micro_batch_rows, devices)
+        ]
+
+    def _batches(
+        self, micro_batch_rows: int | None, devices: int
+    ) -> list[dict[str, list[TokenBatch]]]:
+        form = copy(self.data)
+        form.micro_batch_rows = micro_batch_rows
+        plan = StepPlan(
+            {name: len(rows) for name, rows in form.encoded.items()},
+            self.per_step(),
+            form.seed,
+            0,
+            devices,
+        )
+        first = ceil(1 / min(1.0, *self.per_step().values()))  # until each objective had a row
+        return [form.batch(plan.step(step)) for step in range(max(_STEPS, min(first, 32)))]
+
+    def per_step(self) -> dict[str, float]:
+        """Return the rows of each objective in a step, over all devices."""
+        data = self.data
+        wanted = {name: own.rows for name, own in data.objectives.items()}
+        sizes = {name: size or 1 for name, size in self.sizes.items()}
+        return rows_per_step(sizes, data.mixing, wanted, data.batch_size, data.mixing_temperature)
+
+    def distinct(self, name: str, steps: int) -> float:
+        """Return how many of the rows read in so many steps differ."""
+        drawn = steps * self.per_step()[name]
+        if not self.sizes[name]:
+            return drawn
+        prefills = self.data.objectives[name].prefills
+        forms = max(map(len, self.data.encoded[name]))
+        visits = 1 if prefills is None else ceil(forms / prefills.candidates)
+        return min(drawn, self.sizes[name] * visits)
+
+
+def rows_of(
+    module: UnlearnModule,
+    data: UnlearnDataModule,
+    rows: Literal["auto", "read", "assumed"] = "auto",
+    tokenizer: str | None = None,
+    lengths: Lengths = LENGTHS,
+) -> tuple[PlannedRows, list[str]]:
+    """Return the rows of a run and remarks about them; see `plan`.
+
+    Raises:
+        InputError: Rows cannot be read and must be, or assumed ones have no room for an answer.
+    """
+    if rows == "assumed":
+        return assumed_rows(data, lengths), []
+    source = module.source
+    if tokenizer is not None:
+        source = replace(source, path=tokenizer, revision=None)
+    try:
+        encoder = Encoder(load_tokenizer(source), data.max_length, data.on_problem)
+        return read_rows(data, encoder), []
+    except InputError as error:
+        if rows == "read":
+            raise
+        reason = str(error).splitlines()[0]
+    remark = f"Lengths are assumed (--lengths.*), since rows cannot be measured: {reason}"
+    return assumed_rows(data, lengths), [remark]
+
+
+def read_rows(data: UnlearnDataModule, encoder: Encoder) -> PlannedRows:
+    """Encode a sample of the rows.
+
+    Raises:
+        InputError: Rows cannot be found, read or encoded.
+    """
+    data.prepare_data()
+    sample = {name: evenly_spread(rows, _MOST_ROWS) for name, rows in data.examples.items()}
+    material = Material(data.objectives, sample)
+    encoded = {name: _encoded(name, material, encoder) for name in data.objectives}
+    for name, rows in encoded.items():
+        if not rows:
+            raise InputError(f"data.objectives.{name}: expected rows that can be encoded")
+    form = copy(data)
+    form.set_rows(encoded, pad_id=0)
+    sizes = {name: len(rows) for name, rows in data.examples.items()}
+    return PlannedRows(form, sizes, assumed=False)
+
+
+def _encoded(name: str, material: Material, encoder: Encoder) -> EncodedRows:
+    """Encode the rows of an objective under its strongest context."""
+    data, examples = material.objectives[name], material.examples[name]
+    answers = answer_texts(name, material, data.answer)
+    if data.answer in ("teacher", "alternate"):
+        gold = [example.answer or "word " * data.answer_tokens for example in examples]
+        answers = [" ".join(text.split()[: data.answer_tokens]) for text in gold]
+    return encode_rows(name, material, -1, answers, encoder, Stage("", 0, silent))
+
+
+def assumed_rows(data: UnlearnDataModule, lengths: Lengths) -> PlannedRows:
+    """Return rows of the given lengths, in the numbers that the config asks for.
+
+    Args:
+        data: Settings; nothing is read.
+        lengths: Lengths of every row; the teacher's only where an objective has a context.
+
+    Raises:
+        InputError: A row has no room for its answer.
+    """
+    if lengths.answer >= min(lengths.student, lengths.teacher):
+        raise InputError(
+            "--lengths.answer: expected fewer tokens than the whole row has "
+            f"(--lengths.student {lengths.student}, --lengths.teacher {lengths.teacher}), found "
+            f"{lengths.answer}"
+        )
+    form = copy(data)
+    form.set_rows({n: _made_up(own, lengths) for n, own in data.objectives.items()}, pad_id=0)
+    return PlannedRows(form, dict.fromkeys(data.objectives, 0), assumed=True)
+
+
+def _made_up(data: ObjectiveData, lengths: Lengths) -> EncodedRows:
+    teacher = lengths.student if data.context is None else lengths.teacher
+    start = lengths.student - lengths.answer
+    row = EncodedExample(
+        example_id="assumed",
+        student_ids=tuple(range(lengths.student)),
+        student_start=start,
+        teacher_ids=tuple(range(teacher)),
+        teacher_start=teacher - lengths.answer,
+        target_count=0 if data.answer == "none" else lengths.answer,
+    )
+    if data.answer == "none":
+        row = replace(row, student_ids=row.student_ids[:start])
+        row = replace(row, teacher_ids=row.teacher_ids[: row.teacher_start])
+    if data.prefills is None:
+        return [[row] * (1 if data.rejected is None else 2)]
+    bare = replace(row, unprefilled_ids=row.teacher_ids, unprefilled_start=row.teacher_start)
+    return [[bare] * data.prefills.candidates]
+
+
+def mean_lengths(rows: Sequence[Sequence[EncodedExample]]) -> tuple[float, float, float]:
+    """Return mean tokens of a row for the student, for the teacher, and of its answer."""
+    flat = [candidate for row in rows for candidate in row]
+    return (
+        sum(len(c.student_ids) for c in flat) / len(flat),
+        sum(len(c.teacher_ids) for c in flat) / len(flat),
+        sum(c.predictions for c in flat) / len(flat),
+    )

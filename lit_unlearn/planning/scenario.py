@@ -1,0 +1,286 @@
+"""The switches of a run that decide its memory and FLOPs, and the sizes that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig
+
+from lit_unlearn.data.datamodule import UnlearnDataModule
+from lit_unlearn.errors import InputError
+from lit_unlearn.gradients.combination import SAGO
+from lit_unlearn.models.loading import ModelSource
+from lit_unlearn.planning.architectures import model_config
+from lit_unlearn.planning.layout import Layout, student_layout, teacher_layout
+from lit_unlearn.teachers import (
+    AdapterOffTeacher,
+    ContrastTeacher,
+    EMATeacher,
+    FrozenTeacher,
+    Teacher,
+)
+from lit_unlearn.training.module import UnlearnModule
+
+Gradients = Literal["kept", "exact diagnostics", "sketch", "added up"]
+"""What becomes of the objectives' gradients: kept in every step, kept on diagnosed steps, sketched
+on diagnosed steps, or added up as they come."""
+Strategy = Literal["ddp", "fsdp2"]
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """The settings of the trainer that a plan depends on.
+
+    Args:
+        precision: Number format of training.
+        max_steps: Optimizer steps; -1 plans the teacher cache for one step.
+        devices: Devices of a node, or `auto` (1).
+        num_nodes: Nodes.
+        strategy: How devices share the work.
+    """
+
+    precision: str | int | None = "32-true"
+    max_steps: int = -1
+    devices: int | str | list[int] = 1
+    num_nodes: int = 1
+    strategy: Any = "auto"
+
+    def count(self) -> int:
+        """Return the number of devices of all nodes."""
+        given = self.devices
+        each = len(given) if isinstance(given, list) else given if isinstance(given, int) else 1
+        return max(each, 1) * self.num_nodes
+
+
+@dataclass(frozen=True)
+class TeacherModels:
+    """The models of a teacher."""
+
+    layout: Layout | None
+    """Shape of one of them; None without a teacher."""
+    copies: int = 1
+    """Number of models in memory; 0 where the teacher is the student itself."""
+    cached: bool = False
+    """Whether a cache leaves only the output head in memory."""
+    fixed: bool = True
+    """Whether its logits could be cached: it does not move and is no difference of two models."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A run as far as its memory and FLOPs depend on it, without the rows."""
+
+    source: ModelSource
+    config: PretrainedConfig
+    precision: str
+    teacher: Teacher | None
+    gradients: Gradients
+    optimizer_bytes: float
+    """State of one trained element."""
+    further_gradients: int = 0
+    """Gradients that a combination needs beside those of the objectives."""
+    micro_batch_rows: int | None = None
+    accelerator: Literal["cpu", "gpu"] = "gpu"
+    strategy: Strategy = "ddp"
+    devices: int = 1
+    gather_half: bool = True
+    """Whether `fsdp2` gathers weights in bfloat16 where matrices are multiplied in it."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of a weight of the student."""
+        return number_formats(self.precision, self.source.dtype)[0]
+
+    @property
+    def compute_bytes(self) -> int:
+        """Bytes of a number in matrix products, c in the formulas."""
+        return number_formats(self.precision, self.source.dtype)[1]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether autocast casts float32 weights for matrix products, and keeps the casts."""
+        return self._casts and not self._gathers_half
+
+    @property
+    def residual_bytes(self) -> int:
+        """Bytes of a number of the hidden states between blocks, r in the formulas."""
+        return 4 if self.mixed else self.compute_bytes
+
+    @property
+    def gathered_bytes(self) -> int:
+        """Bytes of a weight that `fsdp2` has gathered."""
+        return 2 if self._gathers_half else self.weight_bytes
+
+    @property
+    def sharded(self) -> bool:
+        """Whether weights, gradients and optimizer are divided among devices."""
+        return self.strategy == "fsdp2" and self.devices > 1
+
+    @property
+    def sharing(self) -> str:
+        """The strategy, or `single` for one device."""
+        return "single" if self.devices == 1 else self.strategy
+
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether the dearest step holds the gradients of all objectives side by side."""
+        return self.gradients in ("kept", "exact diagnostics")
+
+    @property
+    def _casts(self) -> bool:
+        return number_formats(self.precision, self.source.dtype)[2]
+
+    @property
+    def _gathers_half(self) -> bool:
+        return self._casts and self.gather_half and self.sharded
+
+    @cached_property
+    def student(self) -> Layout:
+        """Shape of the student.
+
+        Raises:
+            InputError: Adapters or patterns do not fit the model.
+        """
+        key = (self.source.lora, self.source.trainable)
+        return _counted(
+            key,
+            self.config,
+            self.weight_bytes,
+            lambda config, size: student_layout(self.source, config, size),
+        )
+
+    @cached_property
+    def teaching(self) -> TeacherModels:
+        """The teacher's models; they have the student's shape unless they have their own path."""
+        teacher, config, size = self.teacher, self.config, self.weight_bytes
+        if teacher is None:
+            return TeacherModels(None)
+        own: Any = getattr(teacher, "dtype", None)
+        if own is not None and not (self.precision.endswith("true") and size == 2):
+            size = {"float32": 4}.get(own, 2)
+        if isinstance(teacher, FrozenTeacher) and teacher.path is not None:
+            config = _config_or(teacher.path, config)
+        layout = _counted(None, config, size, teacher_layout)
+        match teacher:
+            case FrozenTeacher():
+                return TeacherModels(layout, 1, cached=teacher.cache is not False)
+            case AdapterOffTeacher():
+                return TeacherModels(layout, 0, cached=teacher.cache is not False)
+            case ContrastTeacher():
+                return TeacherModels(layout, 2, fixed=False)
+            case EMATeacher():
+                layout = _counted(None, config, self.weight_bytes, teacher_layout)
+        return TeacherModels(layout, 1, fixed=False)
+
+    def shard(self, size: float) -> int:
+        """Return the part of a size that one device holds of what is divided among devices."""
+        return round(size / self.devices if self.sharded else size)
+
+
+def scenario_of(
+    module: UnlearnModule,
+    data: UnlearnDataModule,
+    *,
+    precision: str = "32-true",
+    strategy: Strategy = "ddp",
+    devices: int = 1,
+    gather_half: bool = True,
+    architecture: str | None = None,
+) -> Scenario:
+    """Return the switches of a run.
+
+    Raises:
+        InputError: The shape of the model cannot be reached, or the precision is not supported.
+    """
+    source = module.source
+    weights, _, _ = number_formats(precision, source.dtype)
+    return Scenario(
+        source=source,
+        config=model_config(source, architecture),
+        precision=precision,
+        teacher=module.__dict__["teacher"],
+        gradients=_gradients(module),
+        # adapters are held in float32, whatever the model is
+        optimizer_bytes=state_bytes(module.make_optimizer, 4 if source.lora else weights),
+        further_gradients=2 * isinstance(module.combination, SAGO),
+        micro_batch_rows=data.micro_batch_rows,
+        strategy=strategy,
+        devices=devices,
+        gather_half=gather_half,
+    )
+
+
+def _gradients(module: UnlearnModule) -> Gradients:
+    if module.weighting.needs_gramian or module.combination is not None:
+        return "kept"
+    if module.diagnostics_every == 0:
+        return "added up"
+    return "sketch" if module.diagnostics == "sketch" else "exact diagnostics"
+
+
+def number_formats(precision: str, dtype: str) -> tuple[int, int, bool]:
+    """Return bytes of a weight, bytes in matrix products, and whether autocast casts weights.
+
+    Args:
+        precision: `trainer.precision`.
+        dtype: `model.student.dtype`.
+
+    Raises:
+        InputError: Training refuses the precision, or it is not known here.
+    """
+    held = 4 if dtype == "float32" else 2
+    if precision in ("32", "32-true", "None"):
+        return held, held, False
+    if precision == "bf16-mixed":
+        return held, 2, held == 4
+    if precision in ("bf16", "bf16-true", "16-true"):
+        return 2, 2, False
+    raise InputError(
+        "Parameter `trainer.precision` should be 32-true, bf16-mixed or bf16-true for a plan. "
+        f"Found {precision}."
+    )
+
+
+_LAYOUTS: dict[str, Layout] = {}
+
+
+def _counted(
+    key: object,
+    config: PretrainedConfig,
+    size: int,
+    count: Callable[[PretrainedConfig, int], Layout],
+) -> Layout:
+    """Count a model once for each shape and choice of trained parameters (``key``)."""
+    name = f"{key} {size} {config.to_json_string()}"
+    if name not in _LAYOUTS:
+        _LAYOUTS[name] = count(config, size)
+    return _LAYOUTS[name]
+
+
+def _config_or(path: str, config: PretrainedConfig) -> PretrainedConfig:
+    """Return the config of another model, or the given one where it cannot be reached."""
+    try:
+        return model_config(ModelSource(path))
+    except InputError:
+        return config
+
+
+def state_bytes(make: Callable[[Any], torch.optim.Optimizer], element_bytes: int) -> float:
+    """Return the bytes of optimizer state for one element, after a step with a small matrix.
+
+    Args:
+        make: Makes the optimizer of a list of parameters.
+        element_bytes: Bytes of a trained weight.
+    """
+    dtype = torch.bfloat16 if element_bytes == 2 else torch.float32
+    parameter = nn.Parameter(torch.zeros(64, 64, dtype=dtype))
+    parameter.grad = torch.ones_like(parameter)
+    optimizer = make([parameter])
+    optimizer.step()
+    held = [t for t in optimizer.state[parameter].values() if isinstance(t, torch.Tensor)]
+    return sum(t.numel() * t.element_size() for t in held if t.numel() > 1) / parameter.numel()
