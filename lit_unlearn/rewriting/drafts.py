@@ -3,29 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
+from lit_unlearn.errors import check_number
 from lit_unlearn.rewriting.material import QA, Material
 
 Part = Literal["forget", "keep", "anchors"]
 Maker = Literal["model", "rules", "source"]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides the rows, beside sources and model."""
+@dataclass(frozen=True, kw_only=True)
+class RowSettings:
+    """Settings that decide the rows, beside sources and model; each row's provenance names them.
 
-    questions: int
-    anchors: int
-    lowest_rating: int
-    model_checks: bool
-    support: float
-    similar: float
-    forgotten: tuple[str, ...]
-    fall_back: bool
-    attempts: int
-    passage_words: int
+    Args:
+        questions: Most questions about a passage or a conversation.
+        anchors: Anchors for each row to forget; 0 for none. Without a model they are the rows to
+            keep whose questions are nearest in form.
+        lowest_rating: Passages that the model rates lower, from 1 to 5, are left out; 1 rates none.
+        model_checks: Let the model check each question and answer as well (one call each).
+        support: Share of an answer's words, beside names and numbers, that its source must have.
+        similar: Share of common words from which on two questions with the same names are one.
+        forgotten: Further expressions that no anchor may contain, such as the topic's name.
+        fall_back: Make rows by rule where all rows that the model wrote were refused.
+        attempts: How often the model is asked for a reply of the right form.
+        passage_words: Longer passages are cut into parts at ends of sentences.
+
+    Raises:
+        InputError: A number is out of its range.
+    """
+
+    questions: int = 3
+    anchors: int = 2
+    lowest_rating: int = 3
+    model_checks: bool = False
+    support: float = 0.7
+    similar: float = 0.8
+    forgotten: list[str] = field(default_factory=list)
+    fall_back: bool = True
+    attempts: int = 3
+    passage_words: int = 150
+
+    def __post_init__(self) -> None:
+        check_number("questions", self.questions, 1, 20)
+        check_number("anchors", self.anchors, 0, 20)
+        check_number("lowest_rating", self.lowest_rating, 1, 5)
+        check_number("support", self.support, 0, 1)
+        check_number("similar", self.similar, 0, 1)
+        check_number("attempts", self.attempts, 1, 20)
+        check_number("passage_words", self.passage_words, 10, 100_000)
+
+    def row_settings(self) -> dict[str, Any]:
+        """Return these settings by name, without those of a derived class."""
+        return {each.name: getattr(self, each.name) for each in fields(RowSettings)}
 
 
 @dataclass(frozen=True)
@@ -66,7 +98,7 @@ class Candidate:
         """The same with one more check."""
         return replace(self, checks={**self.checks, name: reason})
 
-    def row(self, settings: Settings) -> dict[str, Any]:
+    def row(self, settings: RowSettings) -> dict[str, Any]:
         """The columns that `data.objectives.*.sources` reads, and the provenance."""
         columns: dict[str, Any] = {
             "id": self.row_id,
@@ -84,7 +116,7 @@ class Candidate:
             "row_sha256": self.material.digest,
         }
         how = {"made_by" if name == "by" else name: v for name, v in asdict(self.made).items()}
-        columns["provenance"] = {**source, **how, "settings": asdict(settings)}
+        columns["provenance"] = {**source, **how, "settings": settings.row_settings()}
         return columns
 
 
@@ -108,13 +140,15 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class Result:
-    """All that was made, the refused included, in the order of the sources."""
+class RewriteResult:
+    """Everything that was made, the refused included, in the order of the sources."""
 
     candidates: list[Candidate]
     lost: list[Lost]
-    settings: Settings
+    settings: RowSettings
+    files: list[Path] = field(default_factory=list)
+    """Files that were written, the rows' first; none after a dry run."""
 
     def accepted(self, part: Part) -> list[Candidate]:
-        """The rows of one part."""
+        """Return the rows of one part."""
         return [c for c in self.candidates if c.part == part and c.is_accepted]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lit_unlearn.rewriting import prompts
-from lit_unlearn.rewriting.drafts import Settings
+from lit_unlearn.rewriting.drafts import RowSettings
 from lit_unlearn.rewriting.material import QA, Material
 from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.questioner import Asker
@@ -48,7 +48,7 @@ class Estimate:
 
 
 def planned(
-    forget: Sequence[Material], keep: Sequence[Material], settings: Settings
+    forget: Sequence[Material], keep: Sequence[Material], settings: RowSettings
 ) -> list[tuple[Ask, int]]:
     """Every question that can be foreseen, and how often one like it is asked.
 
@@ -66,7 +66,7 @@ def planned(
     return asks
 
 
-def first_asks(materials: Sequence[Material], settings: Settings) -> list[Ask]:
+def first_asks(materials: Sequence[Material], settings: RowSettings) -> list[Ask]:
     """The questions that do not depend on replies: all of writing, and of rating."""
     unwritten = [material for material in materials if not material.is_ready]
     asks = [prompts.write(material, settings.questions) for material in unwritten]
@@ -75,7 +75,7 @@ def first_asks(materials: Sequence[Material], settings: Settings) -> list[Ask]:
     return asks
 
 
-def _most_questions(material: Material, settings: Settings) -> int:
+def _most_questions(material: Material, settings: RowSettings) -> int:
     return 1 if material.is_ready or material.domain == "multiple_choice" else settings.questions
 
 

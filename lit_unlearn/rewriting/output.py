@@ -12,7 +12,7 @@ from typing import Any, get_args
 from rich.table import Table
 
 from lit_unlearn.report.html import write_page
-from lit_unlearn.rewriting.drafts import Candidate, Maker, Part, Result
+from lit_unlearn.rewriting.drafts import Candidate, Maker, Part, RewriteResult
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.spread import evenly_spread
@@ -39,7 +39,7 @@ class Count:
         return self.passed / self.checked
 
 
-def counts(result: Result) -> list[Count]:
+def counts(result: RewriteResult) -> list[Count]:
     """One line for each part, maker and check, and "all checks" last.
 
     The checks by rule are made of every question; the model's, and that against earlier questions,
@@ -59,7 +59,7 @@ def counts(result: Result) -> list[Count]:
     return found
 
 
-def write_result(folder: Path, result: Result, facts: Mapping[str, Any]) -> list[Path]:
+def write_result(folder: Path, result: RewriteResult, facts: Mapping[str, Any]) -> list[Path]:
     """Write all files, each at once or not at all.
 
     Args:
@@ -89,12 +89,12 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _refused(candidate: Candidate, result: Result) -> dict[str, Any]:
+def _refused(candidate: Candidate, result: RewriteResult) -> dict[str, Any]:
     reasons = {name: reason for name, reason in candidate.checks.items() if reason}
     return {"part": candidate.part, "reasons": reasons, **candidate.row(result.settings)}
 
 
-def _lost(result: Result) -> dict[str, int]:
+def _lost(result: RewriteResult) -> dict[str, int]:
     """How many texts gave no question, by part and reason; details after a colon do not count."""
     return dict(Counter(f"{lost.part}: {lost.reason.split(':')[0]}" for lost in result.lost))
 
@@ -102,7 +102,7 @@ def _lost(result: Result) -> dict[str, int]:
 # ------------------------------------------------------------------------------------ the report
 
 
-def count_rows(result: Result) -> list[tuple[str, ...]]:
+def count_rows(result: RewriteResult) -> list[tuple[str, ...]]:
     """The counts as texts."""
     return [
         (c.part, c.made_by, c.check, str(c.checked), str(c.passed), f"{c.share:.0%}")
@@ -110,7 +110,7 @@ def count_rows(result: Result) -> list[tuple[str, ...]]:
     ]
 
 
-def count_table(result: Result) -> Table:
+def count_table(result: RewriteResult) -> Table:
     """The same for the terminal."""
     found = Table(title="questions that passed each check", title_justify="left")
     for index, heading in enumerate(_COLUMNS):
@@ -120,12 +120,12 @@ def count_table(result: Result) -> Table:
     return found
 
 
-def row_counts(result: Result) -> str:
+def row_counts(result: RewriteResult) -> str:
     """How many rows each part has."""
     return ", ".join(f"{len(result.accepted(part))} {part}" for part in get_args(Part))
 
 
-def _page(result: Result, facts: Mapping[str, Any]) -> dict[str, object]:
+def _page(result: RewriteResult, facts: Mapping[str, Any]) -> dict[str, object]:
     """Return what the template shows."""
     samples = (table for part in get_args(Part) for table in _samples(part, result))
     return {
@@ -140,7 +140,7 @@ def _page(result: Result, facts: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _samples(
-    part: Part, result: Result
+    part: Part, result: RewriteResult
 ) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
     """Yield title, columns and rows of accepted questions, then of refused ones if there are."""
     accepted = result.accepted(part)

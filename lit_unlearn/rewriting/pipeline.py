@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from lit_unlearn.rewriting import prompts
-from lit_unlearn.rewriting.drafts import Candidate, Lost, Made, Part, Result, Settings
+from lit_unlearn.rewriting.drafts import Candidate, Lost, Made, Part, RewriteResult, RowSettings
 from lit_unlearn.rewriting.leaks import Forgotten
 from lit_unlearn.rewriting.material import QA, Material
 from lit_unlearn.rewriting.prompts import Ask
@@ -31,12 +31,12 @@ class Rewriter:
         asker: Asks the model; None to make all by rule.
     """
 
-    def __init__(self, settings: Settings, asker: Asker | None) -> None:
+    def __init__(self, settings: RowSettings, asker: Asker | None) -> None:
         self.settings = settings
         self.asker = asker
         self.lost: list[Lost] = []
 
-    def run(self, forget: Sequence[Material], keep: Sequence[Material]) -> Result:
+    def run(self, forget: Sequence[Material], keep: Sequence[Material]) -> RewriteResult:
         """Rows to forget, rows to keep, and anchors beside the rows to forget.
 
         A row to keep that repeats one to forget is refused; so is an anchor that does.
@@ -47,7 +47,7 @@ class Rewriter:
         seen = Seen(self.settings.similar)
         first = _only_new(self._questions("forget", forget), seen)
         second = _only_new(self._questions("keep", keep), seen)
-        result = Result([*first, *second], self.lost, self.settings)
+        result = RewriteResult([*first, *second], self.lost, self.settings)
         if self.settings.anchors:
             result.candidates.extend(self._anchors(result))
         return result
@@ -134,7 +134,7 @@ class Rewriter:
 
     # ----------------------------------------------------------------------------------- anchors
 
-    def _anchors(self, result: Result) -> list[Candidate]:
+    def _anchors(self, result: RewriteResult) -> list[Candidate]:
         """Anchors of the accepted rows to forget, in their order."""
         rows, pool = result.accepted("forget"), result.accepted("keep")
         forgotten = Forgotten((row.qa for row in rows), self.settings.forgotten)

@@ -11,7 +11,7 @@ import pytest
 
 from lit_unlearn.data.sources import Source
 from lit_unlearn.rewriting.backends import Backend
-from lit_unlearn.rewriting.drafts import Candidate, Result, Settings
+from lit_unlearn.rewriting.drafts import Candidate, RewriteResult, RowSettings
 from lit_unlearn.rewriting.estimate import estimate, planned
 from lit_unlearn.rewriting.journal import Journal, Reply
 from lit_unlearn.rewriting.material import QA, Material, read_material
@@ -21,7 +21,7 @@ from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.questioner import Asker
 from lit_unlearn.utils.progress import silent
 
-SETTINGS = Settings(3, 2, 3, False, 0.7, 0.8, (), True, 2, 50)
+SETTINGS = RowSettings(attempts=2, passage_words=50)
 GOOD = '{"rating": 5}'
 
 
@@ -67,8 +67,8 @@ def run(
     backend: Backend | None,
     forget: Sequence[Material],
     keep: Sequence[Material] = (),
-    settings: Settings = SETTINGS,
-) -> Result:
+    settings: RowSettings = SETTINGS,
+) -> RewriteResult:
     if backend is None:
         return Rewriter(settings, None).run(forget, keep)
     with Journal(folder) as journal:

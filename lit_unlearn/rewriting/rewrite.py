@@ -1,0 +1,126 @@
+"""Rows of any domain become stand-alone questions and answers, with anchors beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from lit_unlearn.data.readers import OnBadRow
+from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
+from lit_unlearn.rewriting.backends import Backend, Rules
+from lit_unlearn.rewriting.drafts import RewriteResult, RowSettings
+from lit_unlearn.rewriting.estimate import estimate, first_asks, planned
+from lit_unlearn.rewriting.journal import Journal
+from lit_unlearn.rewriting.material import Material, read_material
+from lit_unlearn.rewriting.output import row_counts, write_result
+from lit_unlearn.rewriting.pipeline import Rewriter
+from lit_unlearn.rewriting.questioner import Asker
+from lit_unlearn.utils.progress import bars
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewriteSettings(RowSettings):
+    """Sources, model and output of `rewrite`, and the settings that decide the rows.
+
+    Args:
+        backend: `Rules` needs no model; `LocalModel` is a chat model on this machine, `Server` any
+            server with OpenAI's protocol (settings: --backend.help CLASS).
+        forget: Rows to forget; anchors are made beside them.
+        keep: Rows to keep.
+        output: Folder of everything that is written.
+        data_root: Folder that stands in for the hub; null reads the environment variable
+            LIT_UNLEARN_DATA.
+        on_bad_row: Stop at the first row that cannot be used, or skip such rows with a warning.
+        dry_run: Show what would be asked, or made by rule, and stop.
+
+    Raises:
+        InputError: There are no sources, or a number is out of its range.
+    """
+
+    backend: Backend
+    forget: list[Source] = field(default_factory=list)
+    keep: list[Source] = field(default_factory=list)
+    output: Path = Path("runs/rewrite")
+    data_root: Path | None = None
+    on_bad_row: OnBadRow = "error"
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.forget and not self.keep:
+            raise InputError(
+                "Parameters `forget` and `keep` should name sources of rows to forget or to keep. "
+                "Found neither; give one of them."
+            )
+
+
+def rewrite(settings: RewriteSettings, console: Console | None = None) -> RewriteResult:
+    """Turn rows of any domain into stand-alone questions and answers, and make anchors.
+
+    Writes forget.jsonl, keep.jsonl and anchors.jsonl, which `data.objectives.*.sources` of `fit`
+    reads with `domain: question_answer`; rejected.jsonl with reasons; report.html and report.json.
+    Every reply of the model is stored in journal.jsonl, so that a run that was stopped resumes when
+    it is started again.
+
+    Args:
+        settings: All settings.
+        console: Where progress and the estimate of the calls are shown; None shows nothing.
+
+    Returns:
+        All rows and the files. After a dry run there are no files, and rows by rule only.
+
+    Raises:
+        InputError: Rows or a model that cannot be used.
+    """
+    console = console or Console(quiet=True)
+    forget, keep = (
+        read_material(
+            sources,
+            settings.data_root,
+            settings.on_bad_row,
+            settings.passage_words,
+            settings.questions,
+        )
+        for sources in (settings.forget, settings.keep)
+    )
+    if isinstance(settings.backend, Rules):
+        result = Rewriter(settings, None).run(forget, keep)
+        if settings.dry_run:
+            console.print(f"rules: no calls; rows: {row_counts(result)}", highlight=False)
+    else:
+        result = _by_model(settings, forget, keep, console)
+    if settings.dry_run:
+        return result
+    facts = {
+        "backend": settings.backend.name,
+        "sources": {
+            "forget": [asdict(source) for source in settings.forget],
+            "keep": [asdict(source) for source in settings.keep],
+        },
+        "settings": settings.row_settings(),
+    }
+    return replace(result, files=write_result(settings.output, result, facts))
+
+
+def _by_model(
+    settings: RewriteSettings,
+    forget: Sequence[Material],
+    keep: Sequence[Material],
+    console: Console,
+) -> RewriteResult:
+    """Show an estimate and ask the model; a few first questions show its speed in a new run."""
+    backend = settings.backend
+    first = first_asks([*forget, *keep], settings)[: backend.parallel]
+    with Journal(settings.output) as journal, bars(console) as tell:
+        asker = Asker(backend, journal, settings.attempts, tell)
+        if first and not asker.known() and not settings.dry_run:
+            asker.answers("first replies", first)
+        told = f"{backend.name}: {estimate(planned(forget, keep, settings), asker)}"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
+        if settings.dry_run:
+            return RewriteResult([], [], settings)
+        return Rewriter(settings, asker).run(forget, keep)
