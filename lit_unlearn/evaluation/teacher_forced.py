@@ -9,12 +9,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lit_unlearn.data.collation import tokens
+from lit_unlearn.data.collation import pad, tokens
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.branching import branch_logits, can_branch
 from lit_unlearn.evaluation.probes import Forced, Probe
-from lit_unlearn.models.forward import answer_logits, evaluating
+from lit_unlearn.models.forward import (
+    answer_logits,
+    can_share,
+    continued,
+    evaluating,
+    logits_at,
+    read_prefix,
+)
+from lit_unlearn.models.generation import pad_left
+from lit_unlearn.types import Tokens
 
 _AT_ONCE = 2**24
 """Logits that are looked at together: 64 MiB in float32."""
@@ -100,7 +108,7 @@ def force(
         raise InputError(f"batch_size: expected at least 1, found {batch_size}")
     # cutting an answer off would change its figures, so lengths are checked here instead
     uncut = replace(encoder, max_length=sys.maxsize)
-    shared = hidden_id is None and can_branch(model)
+    shared = hidden_id is None and can_share(model)
     pieces = [
         piece
         for index, probe in enumerate(probes)
@@ -164,27 +172,37 @@ def _batches(pieces: Sequence[_Piece], batch_size: int) -> Iterator[list[_Piece]
 
 
 def _read(model: nn.Module, batch: Sequence[_Piece], hidden_id: int | None) -> Tensor:
-    """``[4, N]`` statistics of the tokens of all answers, one after the other."""
+    """Return ``[4, N]`` statistics of the tokens of all answers, one after the other."""
     device = next(model.parameters()).device
     answers = [answer for piece in batch for answer in piece.answers]
     targets = torch.tensor([token for answer in answers for token in answer], device=device)
-    if len(answers) == len(batch):
-        sequences = [(*piece.prompt, *piece.answers[0]) for piece in batch]
-        starts = [len(piece.prompt) for piece in batch]
-        read = tokens(sequences, starts, [len(answer) for answer in answers], pad_id=0)
-        if hidden_id is not None:
-            seen = read.attention_mask * (read.input_ids != hidden_id)
-            read = replace(read, attention_mask=seen)
-        return token_statistics(answer_logits(model, read.to(device)), targets)
-    first, rest = branch_logits(
-        model, [piece.prompt for piece in batch], [piece.answers for piece in batch]
-    )
-    is_first = torch.tensor([k == 0 for answer in answers for k in range(len(answer))]).to(device)
-    owner = [row for row, piece in enumerate(batch) for _ in piece.answers]
-    statistics = torch.empty(4, len(targets), device=device)
+    if len(answers) > len(batch):
+        return _read_branches(model, batch, targets)
+    sequences = [(*piece.prompt, *piece.answers[0]) for piece in batch]
+    starts = [len(piece.prompt) for piece in batch]
+    read = tokens(sequences, starts, [len(answer) for answer in answers], pad_id=0)
+    if hidden_id is not None:
+        seen = read.attention_mask * (read.input_ids != hidden_id)
+        read = replace(read, attention_mask=seen)
+    return token_statistics(answer_logits(model, read.to(device)), targets)
+
+
+def _read_branches(model: nn.Module, batch: Sequence[_Piece], targets: Tensor) -> Tensor:
+    """Return what `_read` returns; each prompt is read once and continued by its answers."""
+    answers = [answer for piece in batch for answer in piece.answers]
+    ids, mask = (t.to(targets.device) for t in pad_left([piece.prompt for piece in batch], 0))
+    first, prefix = read_prefix(model, ids, mask)
+    numbers = [row for row, piece in enumerate(batch) for _ in piece.answers]
+    owner = torch.tensor(numbers, device=targets.device)
+    is_first = torch.tensor([k == 0 for answer in answers for k in range(len(answer))])
+    is_first = is_first.to(targets.device)
+    statistics = torch.empty(4, len(targets), device=targets.device)
     statistics[:, is_first] = token_statistics(first[owner], targets[is_first])
-    if len(rest):
-        statistics[:, ~is_first] = token_statistics(rest, targets[~is_first])
+    if not bool(is_first.all()):
+        ids, mask = (t.to(targets.device) for t in pad([a[:-1] for a in answers], 0))
+        rest = Tokens(ids, mask, *mask.nonzero(as_tuple=True))
+        logits = logits_at(model, continued(prefix, owner, rest))
+        statistics[:, ~is_first] = token_statistics(logits, targets[~is_first])
     return statistics
 
 

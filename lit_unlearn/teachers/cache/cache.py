@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from lit_unlearn.distributed.ranks import base_model, on_first, rank, share, world_size
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.finding import fingerprint
+from lit_unlearn.models.forward import can_share
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.teachers.cache.head import Head, Speaker, head_inputs, unsuitable
@@ -221,16 +222,10 @@ def _check(teacher: Speaker, rows: dict[bytes, Row], store: Shards, head: Head) 
             f"Teacher cache {store.folder}: what is there should come from the teacher. Found the "
             "hidden states of another model, which had the same name. Delete the folder."
         )
-    return row.first > 0 and _shares(teacher, row, head, logits)
-
-
-def _shares(teacher: Speaker, row: Row, head: Head, logits: Tensor) -> bool:
-    """Whether a row's first tokens can be run before the others, up to rounding."""
-    try:
-        hidden = head_inputs(teacher, padded([row]), shared=row.first)
-    except Exception:  # what a model without such a memory raises is not known beforehand
+    longest = max(len(row.ids) for row in rows.values())
+    if row.first == 0 or not can_share(model, longest):
         return False
-    return head.agrees(hidden, logits)
+    return head.agrees(head_inputs(teacher, padded([row]), shared=row.first), logits)
 
 
 def _fill(

@@ -7,13 +7,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from lit_unlearn.distributed.ranks import is_sharded
+from lit_unlearn.distributed.ranks import base_model, is_sharded
 from lit_unlearn.distributed.sharding import whole_tensors, without_sharding
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.forward import output_head
+from lit_unlearn.models.forward import arranged, behind_prefix, head_inputs_at
 from lit_unlearn.types import Tokens
 
 
@@ -31,38 +30,19 @@ class Speaker(Protocol):
 
 
 def head_inputs(teacher: Speaker, tokens: Tokens, shared: int = 0) -> Tensor:
-    """What goes into the output head at the given positions: ``[N, D]``, without gradient.
+    """Return what enters the teacher's output head: ``[N, D]``, without gradient.
 
     Args:
-        teacher: Whose model is read.
-        tokens: ``B`` sequences and ``N`` positions in them; on any device.
-        shared: The first so many tokens are the same in all rows, and no position is among them;
-            they are run once, for all rows together.
+        teacher: Its model is read.
+        tokens: ``B`` sequences and ``N`` positions in them, on any device.
+        shared: Number of first tokens that are read once, see `behind_prefix`.
     """
-    model: Any = teacher.model()
+    model = teacher.model()
     tokens = tokens.to(next(model.parameters()).device)
-    caught: list[Tensor] = []
-
-    def select(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden: Tensor = inputs[0][tokens.rows, tokens.columns - shared]
-        caught.append(hidden)
-        return (hidden[None, :1], *inputs[1:])
-
     with torch.no_grad(), teacher.speaking():
-        options: dict[str, Any] = {"use_cache": False}
         if shared:
-            past = DynamicCache(config=model.config)
-            first = tokens.input_ids[:1, :shared]
-            model(input_ids=first, past_key_values=past, use_cache=True, logits_to_keep=1)
-            past.batch_repeat_interleave(len(tokens.input_ids))
-            options = {"use_cache": True, "past_key_values": past}
-        handle = output_head(model).register_forward_pre_hook(select)
-        try:
-            rest = tokens.input_ids[:, shared:]
-            model(input_ids=rest, attention_mask=tokens.attention_mask, **options)
-        finally:
-            handle.remove()
-    return caught[0]
+            return head_inputs_at(model, behind_prefix(model, tokens, shared))
+        return head_inputs_at(model, arranged(model, tokens, pack=False))
 
 
 _ROUNDING = 0.2
@@ -87,8 +67,7 @@ class Head:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        adapted: Any = model
-        whole = adapted.get_base_model() if hasattr(adapted, "get_base_model") else adapted
+        whole: Any = base_model(model)
         body = getattr(whole, "base_model_prefix", "")
         if body not in whole._modules:
             raise unsuitable(whole)

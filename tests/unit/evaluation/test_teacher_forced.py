@@ -24,9 +24,9 @@ from transformers import (
 from lit_unlearn.data.encoding import Encoder, EncodingError
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation import teacher_forced as measure
-from lit_unlearn.evaluation.branching import can_branch
 from lit_unlearn.evaluation.probes import Forced, Probe
 from lit_unlearn.evaluation.teacher_forced import force, token_statistics
+from lit_unlearn.models.forward import can_share
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.types import Example, Turn
 
@@ -154,7 +154,7 @@ HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size"
 def test_other_architectures(encoder: Encoder, config: PreTrainedConfig, branches: bool) -> None:
     """Their caches are shared where they may be; the figures are right in any case."""
     model = make(config)
-    assert can_branch(model) == branches
+    assert can_share(model) == branches
     assert_equals_naive(model, encoder, PROBES, 8)
 
 
@@ -165,7 +165,7 @@ def test_a_peft_model_branches(tiny_model: PreTrainedModel, encoder: Encoder) ->
     peft = pytest.importorskip("peft")
     wanted = force(tiny_model, encoder, PROBES)
     wrapped = peft.get_peft_model(tiny_model, peft.LoraConfig(target_modules=["q_proj"]))
-    assert can_branch(wrapped)
+    assert can_share(wrapped)
     for found, other in zip(force(wrapped, encoder, PROBES), wanted, strict=True):
         assert_same(found, other)
 
