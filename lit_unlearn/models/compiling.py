@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from lit_unlearn.models import packing
-from lit_unlearn.models.hidden import decoder_blocks
+from lit_unlearn.models.blocks import decoder_blocks
 
 
 def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:

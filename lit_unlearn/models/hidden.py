@@ -1,8 +1,7 @@
 """Hidden states at answer positions, and forward passes with hidden states changed on the way.
 
-A layer is named by its relative depth, so that a setting means the same for every model: depth d of
-a model with L decoder blocks is the output of block round(d L), at least the first; 1 is the last.
-Hooks leave the model's own forward in charge, as in `reading`.
+A block is named by its relative depth, see `lit_unlearn.models.blocks`. Hooks read and change the
+blocks' outputs, so that the model's own forward stays in charge.
 """
 
 from __future__ import annotations
@@ -13,54 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.models.blocks import block_index, decoder_blocks
 from lit_unlearn.models.forward import ModelReader, answer_logits
 from lit_unlearn.types import Tokens
 
 Change = Callable[[Tensor], Tensor]
-"""Takes the hidden states ``[B, T, d]`` of a block and returns what goes on instead of them."""
-
-
-def decoder_blocks(model: nn.Module) -> list[nn.Module]:
-    """The decoder blocks in order, found by their number, below any adapters.
-
-    Raises:
-        InputError: No list of modules has as many entries as the model's config has layers.
-    """
-    config: Any = getattr(model, "config", None)
-    count = getattr(config.get_text_config(), "num_hidden_layers", 0) if config is not None else 0
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return list(module)
-    raise InputError(
-        f"Parameter `model.student.path` should name a model with a list of its {count} decoder "
-        f"blocks, for objectives on hidden states. Found a {type(model).__name__} without one; "
-        "use an objective on logits."
-    )
-
-
-def block_index(depth: float, count: int) -> int:
-    """Index of the block whose output lies at a relative depth.
-
-    Args:
-        depth: In (0, 1].
-        count: Number of blocks.
-
-    Raises:
-        InputError: A depth outside (0, 1].
-    """
-    if not 0 < depth <= 1:
-        raise InputError(
-            "Parameter `depth` should lie above 0 and be at most 1, the last decoder block. "
-            f"Found {depth}; divide the block's number by the number of blocks."
-        )
-    return max(1, round(depth * count)) - 1
+"""Takes the hidden states ``[B, T, d]`` of a block and returns their replacement."""
 
 
 def hidden_states(
     model: nn.Module, tokens: Tokens, depths: Sequence[float] | None = None
 ) -> Tensor:
-    """Outputs of decoder blocks at the given positions.
+    """Return outputs of decoder blocks at the given positions.
 
     Args:
         model: A causal language model of transformers, possibly with adapters or sharded.
@@ -85,17 +48,12 @@ def hidden_states(
 
         return hook
 
-    handles = [blocks[index].register_forward_hook(keep(index)) for index in set(wanted)]
-    try:
-        answer_logits(model, tokens, pack=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+    _hooked(model, tokens, {index: keep(index) for index in wanted})
     return torch.stack([caught[index][tokens.rows, tokens.columns].float() for index in wanted])
 
 
 def steered_logits(model: nn.Module, tokens: Tokens, depth: float, change: Change) -> Tensor:
-    """Logits at the given positions, with the output of one decoder block changed on the way.
+    """Return logits at the given positions; the output of one decoder block is changed before.
 
     Args:
         model: A causal language model of transformers.
@@ -114,16 +72,22 @@ def steered_logits(model: nn.Module, tokens: Tokens, depth: float, change: Chang
         changed = change(_states(output))
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
+    return _hooked(model, tokens, {block_index(depth, len(decoder_blocks(model))): hook})
+
+
+def _hooked(model: nn.Module, tokens: Tokens, hooks: dict[int, Callable[..., Any]]) -> Tensor:
+    """Return the logits of a pass with hooks behind the blocks of these numbers."""
     blocks = decoder_blocks(model)
-    handle = blocks[block_index(depth, len(blocks))].register_forward_hook(hook)
+    handles = [blocks[index].register_forward_hook(hook) for index, hook in hooks.items()]
     try:
         return answer_logits(model, tokens, pack=False)
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def _states(output: Any) -> Tensor:
-    """A block's hidden states: its output, or the first entry where that is a tuple."""
+    """Return a block's hidden states: its output, or the first entry where that is a tuple."""
     states: Tensor = output[0] if isinstance(output, tuple) else output
     return states
 

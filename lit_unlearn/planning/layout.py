@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from lit_unlearn.errors import InputError
+from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.loading import ModelSource, train_only, with_adapters
 
 Role = Literal["attention_in", "attention_out", "mlp_in", "mlp_out", "head"]
@@ -25,7 +26,6 @@ ORDER: dict[Role, int] = {
     "head": 5,
 }
 """Order of the parts in a forward pass through a block; 0 is the first norm."""
-_BLOCK = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.(.*)")
 
 
 @dataclass(frozen=True)
@@ -134,21 +134,25 @@ def _empty(config: PretrainedConfig, element_bytes: int) -> nn.Module:
 def _layout_of(model: Any, config: PretrainedConfig, element_bytes: int) -> Layout:
     """Count a model from the shapes and ``requires_grad`` of its parameters."""
     text: Any = config.get_text_config()
-    blocks = int(text.num_hidden_layers)
-    head = model.get_output_embeddings()
+    parts = decoder_blocks(model)
+    blocks = len(parts)
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     named = dict(model.named_parameters())
-    matrices = tuple(_matrices(model, head, blocks))
-    trained = {n: p for n, p in named.items() if p.requires_grad}
-    depths = [_depth(name, blocks) for name in trained]
-    embedding = model.get_input_embeddings()
-    embeds = any(p.requires_grad for p in embedding.parameters())
+    matrices = (*_matrices(parts), _matrix("head", blocks, getattr(head, "base_layer", head), head))
+    block_of = {id(p): number for number, part in enumerate(parts) for p in part.parameters()}
     sizes = [[0, 0] for _ in range(blocks + 1)]
+    normed = [False] * (blocks + 1)
+    lowest = blocks
     for name, parameter in named.items():
+        block = block_of.get(id(parameter), blocks)
         size = parameter.numel() * parameter.element_size()
-        sizes[_depth(name, blocks)][0] += size
-        sizes[_depth(name, blocks)][1] += size * parameter.requires_grad
-    lowest = 0 if embeds else min(depths, default=blocks)
-    norms = tuple(_norms(trained, blocks))
+        sizes[block][0] += size
+        if parameter.requires_grad:
+            sizes[block][1] += size
+            lowest = min(lowest, block)
+            normed[block] |= parameter.dim() == 1 and bool(re.search(r"norm|ln_", name))
+    embeds = any(p.requires_grad for p in embedding.parameters())
+    lowest = 0 if embeds else lowest
     _check_known(named, matrices, sum(p.numel() for p in embedding.parameters()), config)
     return Layout(
         width=int(text.hidden_size),
@@ -157,13 +161,13 @@ def _layout_of(model: Any, config: PretrainedConfig, element_bytes: int) -> Layo
         key_width=_key_width(text),
         vocabulary=int(text.vocab_size),
         matrices=matrices,
-        norms_trained=norms,
+        norms_trained=tuple(normed),
         lowest=lowest,
-        reach=-1 if embeds else _reach(matrices, lowest, norms[lowest]),
+        reach=-1 if embeds else _reach(matrices, lowest, normed[lowest]),
         embedding_trained=embeds,
         tied=head.weight is embedding.weight,
         parameters=sum(p.numel() for p in named.values()),
-        trained=sum(p.numel() for p in trained.values()),
+        trained=sum(p.numel() for p in named.values() if p.requires_grad),
         weight_bytes=sum(size[0] for size in sizes),
         trained_bytes=sum(size[1] for size in sizes),
         block_bytes=max((size[0], size[1]) for size in sizes[:-1]),
@@ -178,22 +182,19 @@ def _key_width(text: Any) -> int:
     return int(getattr(text, "num_key_value_heads", None) or heads) * int(each)
 
 
-def _matrices(model: Any, head: Any, blocks: int) -> Iterator[Matrix]:
+def _matrices(blocks: Sequence[nn.Module]) -> Iterator[Matrix]:
     """Yield the linear layers; the last one of a block's attention or MLP leads out of it."""
-    found: dict[tuple[int, str], list[tuple[nn.Module, nn.Module]]] = {}
-    for name, module in model.named_modules():
-        place = _BLOCK.search(name)
-        if place is None or not _is_linear(module) or ".lora_" in name:
-            continue
-        path = place.group(2)
-        part = "attention" if re.search(r"att(n|ention)", path) else "mlp"
-        outer = model.get_submodule(name.removesuffix(".base_layer"))
-        found.setdefault((int(place.group(1)), part), []).append((module, outer))
-    for (block, part), layers in found.items():
-        for index, (module, outer) in enumerate(layers):
-            role: Any = f"{part}_{'out' if index == len(layers) - 1 else 'in'}"
-            yield _matrix(role, block, module, outer)
-    yield _matrix("head", blocks, getattr(head, "base_layer", head), head)
+    for number, block in enumerate(blocks):
+        parts: dict[str, list[str]] = {}
+        for path, module in block.named_modules():
+            if _is_linear(module) and ".lora_" not in path:
+                part = "attention" if re.search(r"att(n|ention)", path) else "mlp"
+                parts.setdefault(part, []).append(path)
+        for part, paths in parts.items():
+            for path in paths:
+                role: Any = f"{part}_{'out' if path == paths[-1] else 'in'}"
+                outer = block.get_submodule(path.removesuffix(".base_layer"))
+                yield _matrix(role, number, block.get_submodule(path), outer)
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -207,23 +208,6 @@ def _matrix(role: Role, block: int, module: Any, outer: Any) -> Matrix:
     ranks = getattr(outer, "r", None)
     rank = max(ranks.values(), default=0) if isinstance(ranks, dict) else 0
     return Matrix(role, block, inputs, outputs, bool(module.weight.requires_grad), rank)
-
-
-def _depth(name: str, blocks: int) -> int:
-    """Return the index of a parameter's block; the number of blocks where it is in none."""
-    place = _BLOCK.search(name)
-    return blocks if place is None else int(place.group(1))
-
-
-def _norms(trained: dict[str, Any], blocks: int) -> Iterator[bool]:
-    """Yield for each block, and for the rest, whether a vector named as a norm is trained."""
-    found = {
-        _depth(name, blocks)
-        for name, parameter in trained.items()
-        if parameter.dim() == 1 and re.search(r"norm|ln_", name)
-    }
-    for block in range(blocks + 1):
-        yield block in found
 
 
 def _reach(matrices: tuple[Matrix, ...], lowest: int, norm: bool) -> int:

@@ -29,8 +29,9 @@ from lit_unlearn.gradients.finite import Guard, NotFiniteError
 from lit_unlearn.gradients.gathering import Diagnostics, Gathering
 from lit_unlearn.gradients.weighting import Fixed, LossWeighting, Weighting
 from lit_unlearn.gradients.weighting.base import Named
+from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.finding import find_model
-from lit_unlearn.models.hidden import HiddenReader, decoder_blocks
+from lit_unlearn.models.hidden import HiddenReader
 from lit_unlearn.models.loading import ModelSource, load_base, load_student, load_tokenizer
 from lit_unlearn.objectives import Objective
 from lit_unlearn.teachers.teacher import Teacher

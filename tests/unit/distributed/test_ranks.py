@@ -25,8 +25,8 @@ from lit_unlearn.distributed.ranks import (
 from lit_unlearn.distributed.reduction import first, merged, summed, totals
 from lit_unlearn.distributed.sharding import Sharding, whole, whole_state
 from lit_unlearn.errors import InputError
+from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.forward import answer_logits
-from lit_unlearn.models.hidden import decoder_blocks
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from tests.processes import FORKED, in_processes
 from tests.unit.objectives.given import SINGLE, batch_of

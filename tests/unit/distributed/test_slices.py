@@ -25,7 +25,7 @@ from lit_unlearn.distributed import slices
 from lit_unlearn.distributed.ranks import base_model
 from lit_unlearn.distributed.sharding import Sharding, whole
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.hidden import decoder_blocks
+from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.loading import LoRA, ModelSource, Noise, load_base, load_student
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 from lit_unlearn.teachers import EMATeacher

@@ -9,11 +9,10 @@ from transformers import PreTrainedModel
 
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.errors import InputError
+from lit_unlearn.models.blocks import block_index, decoder_blocks
 from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.hidden import (
     HiddenReader,
-    block_index,
-    decoder_blocks,
     hidden_states,
     steered_logits,
 )
@@ -103,5 +102,5 @@ def test_hooks_are_removed_after_an_error(tiny_model: PreTrainedModel) -> None:
 def test_bad_input(tiny_model: PreTrainedModel) -> None:
     with pytest.raises(InputError, match=r"`depth`.*Found 7"):
         hidden_states(tiny_model, BATCH, [7])
-    with pytest.raises(InputError, match="use an objective on logits"):
+    with pytest.raises(InputError, match="objectives on logits"):
         hidden_states(nn.Linear(2, 2), BATCH)
