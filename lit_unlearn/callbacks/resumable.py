@@ -21,6 +21,7 @@ from lit_unlearn.callbacks.saved import STATE, UNFINISHED, Saved, read_saved, se
 from lit_unlearn.distributed.ranks import gather
 from lit_unlearn.errors import check_number
 from lit_unlearn.utils.disk import refusal
+from lit_unlearn.utils.library_internals import uncount_batch
 from lit_unlearn.utils.locks import take_lock
 
 log = logging.getLogger(__name__)
@@ -97,13 +98,10 @@ class Resumable(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """All processes' random states, for dropout, beside what a run without this reads as well.
-
-        Lightning counts as if checkpoints were made before a step's figures are logged.
-        """
+        """Add the random states of all processes, for dropout."""
         checkpoint["random_states"] = gather(torch.get_rng_state())
         if self._saving:
-            checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+            uncount_batch(checkpoint)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]

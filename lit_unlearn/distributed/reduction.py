@@ -1,8 +1,8 @@
-"""Gradients and figures of several processes become those of one batch.
+"""Sums over processes: the gradients and figures of one global batch.
 
-A process backpropagates sums over its own rows. Here they are added up over the processes, so that
-one division by the number of terms in all processes gives the mean over the global batch, however
-unevenly its terms are spread; a mean of the processes' means would not.
+Each process backpropagates the sum over its own rows. The sums are added up over the processes and
+divided once, by the number of terms in all processes. That is the mean over the global batch
+however unevenly its terms are spread; the mean of the processes' means is not.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from lit_unlearn.distributed.ranks import gather, world_size
+from lit_unlearn.utils.library_internals import scale_
 
 
 @torch.no_grad()
 def summed(gradient: list[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    """The sum over processes of what backward left in each.
+    """Return the sum of a gradient over all processes, which must all call this.
 
-    Sharded gradients (DTensor) have been averaged by then, and are multiplied by the number of
-    processes. Others are added up here, for which all processes must call this; a None counts as
-    zero where another process has a gradient.
+    Sharded gradients (DTensor) are averages already, and are multiplied by the number of processes.
+    Others are added up here; a None counts as zero where another process has a gradient.
 
     Args:
         gradient: One tensor or None per trainable parameter; used up.
@@ -34,7 +34,7 @@ def summed(gradient: list[Tensor | None], parameters: Sequence[Tensor]) -> list[
         return gradient
     sharded: list[Tensor] = [part for part in gradient if isinstance(part, DTensor)]
     if sharded:
-        torch._foreach_mul_(sharded, float(world))
+        scale_(sharded, float(world))
         return gradient
     touched = [any(parts) for parts in zip(*gather([p is not None for p in gradient]), strict=True)]
     whole = [
@@ -48,7 +48,7 @@ def summed(gradient: list[Tensor | None], parameters: Sequence[Tensor]) -> list[
 
 
 def first(values: Tensor) -> Tensor:
-    """The first process's values, in all; for what may depend on each process's random state."""
+    """Return the first process's values in all processes; others may differ by random state."""
     found: Tensor = gather(values)[0]
     return found
 
@@ -58,7 +58,7 @@ Totals = dict[str, tuple[float, int]]
 
 
 def totals(parts: Sequence[dict[str, Tensor]]) -> Totals:
-    """Sums and counts of named values, each ``[n]``, over all parts."""
+    """Return sums and counts of named values (``[n]`` each) over all parts."""
     found: Totals = {}
     for part in parts:
         for name, values in part.items():
@@ -68,7 +68,7 @@ def totals(parts: Sequence[dict[str, Tensor]]) -> Totals:
 
 
 def merged(every: Sequence[Totals]) -> Totals:
-    """Totals of several processes, added up."""
+    """Add up the totals of several processes."""
     found: Totals = {}
     for one in every:
         for name, (total, count) in one.items():

@@ -1,14 +1,12 @@
 """Fully sharded models (FSDP2): each process holds a slice of every weight.
 
-Each decoder block gathers its weights before its forward and backward pass and lets them go again;
-what lies outside the blocks (embedding, last norm, output head) is one more such unit. Gradients
-arrive as slices, averaged over processes.
+Each decoder block gathers its weights before its forward and backward pass and frees them
+afterwards; everything outside the blocks (embedding, last norm, output head) is one more such unit.
+Gradients arrive as slices, averaged over processes.
 """
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,23 +25,24 @@ from torch.distributed.tensor import DTensor
 
 from lit_unlearn.distributed.ranks import base_model, is_sharded
 from lit_unlearn.distributed.slices import fill
+from lit_unlearn.utils.library_internals import copied_module
 
 
 @dataclass(frozen=True)
 class Sharding:
-    """How models are sharded."""
+    """Settings of sharding."""
 
     mesh: DeviceMesh
     """Processes in one dimension; or in two: replicas, and processes of a replica."""
     gather_dtype: torch.dtype | None = None
-    """Number format in which weights are gathered and read; None for their own."""
+    """The dtype in which weights are gathered and used; None for their own."""
     offload: bool = False
-    """Keep the slices in the CPU's memory."""
+    """Whether the slices are kept in the CPU's memory."""
 
     def apply(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:
         """Shard a model in place, and read its slices if it has no weights yet.
 
-        One that is sharded already stays as it is.
+        A model that is sharded already stays as it is.
 
         Args:
             model: A causal language model, with or without adapters.
@@ -62,21 +61,21 @@ class Sharding:
         for block in blocks:
             fully_shard(block, **options)
         inner: Any = base_model(model)
-        # also after a pass without gradient, or an average over it would move stale weights
+        # free the weights after a pass without gradient too: EMATeacher moves the slices
         fully_shard(inner, reshard_after_forward=True, **options)
         fill(inner, "cpu" if self.offload else self.mesh.device_type)
-        if inner is not model:  # peft calls `forward` alone, past the hooks that gather weights
+        if inner is not model:  # peft calls `forward` alone, without the hooks that gather weights
             adapted: Any = model
             adapted.base_model.forward = inner.__call__
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor with all its slices, in every process; for sharded ones all must call this."""
+    """Return the whole of a tensor in every process; all must call this for a sharded one."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def whole_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state of a sharded model, on the CPU: whole in the first process, empty in the others.
+    """Return a sharded model's state on the CPU: whole in the first process, empty in the others.
 
     All processes must call this.
     """
@@ -85,27 +84,15 @@ def whole_state(model: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def without_sharding(model: Any) -> Any:
-    """A shallow copy of a sharded model, of its own class, which does not gather weights."""
-    original: Any = type(model).__bases__[1]  # fully_shard puts a class of its own in front
-    copied = original.__new__(original)
-    copied.__dict__.update(model.__dict__)
-    copied._forward_pre_hooks, copied._forward_hooks = OrderedDict(), OrderedDict()
-    return copied
-
-
 def whole_tensors(module: nn.Module) -> nn.Module:
-    """A copy of a small module, such as an output head, with whole tensors, in every process.
+    """Return a copy of a small module, such as an output head, with whole tensors.
 
-    All processes must call this.
+    All processes must call this, and each gets one.
     """
-    made = copy.copy(module)
-    made._parameters = {
-        name: None if value is None else nn.Parameter(whole(value.detach()), requires_grad=False)
-        for name, value in module._parameters.items()
+    parameters = {
+        name: nn.Parameter(whole(value.detach()), requires_grad=False)
+        for name, value in module.named_parameters(recurse=False, remove_duplicate=False)
     }
-    made._modules = {
-        name: None if part is None else whole_tensors(part)
-        for name, part in module._modules.items()
-    }
+    children = {name: whole_tensors(part) for name, part in module.named_children()}
+    made: nn.Module = copied_module(module, children, parameters)
     return made

@@ -1,12 +1,12 @@
 """Models of which each process reads only its own slices from safetensors files.
 
-A model is built without weights, on the meta device, and it is noted in which file each weight is.
-Once the model is sharded, `fill` makes the slices and reads them, so that no process ever holds the
+A model is built without weights, on the meta device, and the file of each weight is noted. After
+the model is sharded, `fill` allocates the slices and reads them, so that no process ever holds the
 whole model.
 
-torch's `HuggingFaceStorageReader` reads slices as well, but of every safetensors file in a folder,
-whatever its index says, and only by the model's own names; that of transformers, new and private,
-shards by a plan of its own.
+torch's `HuggingFaceStorageReader` reads slices as well, but from every safetensors file in a
+folder, whatever its index says, and only by the model's own names. That of transformers is private
+and shards by a plan of its own.
 """
 
 from __future__ import annotations
@@ -28,33 +28,38 @@ from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
 from lit_unlearn.distributed.ranks import gather_or_raise, rank
 from lit_unlearn.errors import InputError
+from lit_unlearn.utils.library_internals import (
+    initialize_buffers,
+    keeps_float32,
+    refresh_slices,
+)
 
 log = logging.getLogger(__name__)
 
 
-class Place(NamedTuple):
-    """Where a weight is."""
+class StoredWeight(NamedTuple):
+    """The file of a weight, and its key there."""
 
     file: str
     key: str
 
 
-_PLACES: WeakKeyDictionary[nn.Module, dict[str, Place]] = WeakKeyDictionary()
-"""By module and name within it: adapters and sharding change the names of modules."""
+_STORED: WeakKeyDictionary[nn.Module, dict[str, StoredWeight]] = WeakKeyDictionary()
+"""Stored weights by module and name in the module: sharding and adapters change modules' names."""
 
 
 def without_weights(
     name: str, options: dict[str, Any], dtype: torch.dtype, attention: str
 ) -> nn.Module | None:
-    """What ``from_pretrained`` gives, on the meta device until it is sharded and filled.
+    """Return what ``from_pretrained`` returns, on the meta device until it is sharded and filled.
 
-    None, with a line that says why, where a process has to read all: the files are no safetensors,
-    or transformers has something to convert or to complain about.
+    None, with a logged reason, where each process has to read everything: the files are no
+    safetensors, or transformers would convert weights or report a problem.
 
     Args:
         name: Local folder or hub id.
-        options: Of ``from_pretrained``.
-        dtype: Number format of the weights.
+        options: Options of ``from_pretrained``.
+        dtype: The weights' dtype.
         attention: Attention implementation of transformers.
     """
     try:
@@ -67,14 +72,14 @@ def without_weights(
             model: Any = AutoModelForCausalLM.from_config(
                 config, dtype=dtype, attn_implementation=attention
             )
-        if dtype != torch.float32 and model._get_dtype_plan(dtype):
+        if keeps_float32(model, dtype):
             raise ValueError(f"some of its weights stay float32 where others are {dtype}")
-        _note_places(model, files)
+        _note_files(model, files)
         _make_buffers(model)
-        with suppress(OSError):  # it has none, and keeps what follows from the model's config
+        with suppress(OSError):  # without such a file, the model's config decides
             if model.can_generate():
                 model.generation_config = GenerationConfig.from_pretrained(name, **options)
-    except Exception as error:  # damaged files raise errors of every kind; reading all names them
+    except Exception as error:  # of every kind; reading everything will report damaged files
         if rank() == 0:
             reason = str(error).split("\n")[0]
             log.warning("Each process reads all weights of %s: %s", name, reason)
@@ -84,22 +89,22 @@ def without_weights(
 
 
 def fill(model: nn.Module, device: torch.device | str) -> None:
-    """Make the slices of a sharded model, and read them; others are left alone.
+    """Allocate and read the slices of a sharded model; do nothing for a model that has weights.
 
     Args:
-        model: From `without_weights`, sharded, with adapters or not.
-        device: Where slices are kept.
+        model: From `without_weights`, sharded, with or without adapters.
+        device: The device of the slices.
 
     Raises:
         InputError: A file cannot be read any more, in any process.
     """
-    places = {part: _PLACES.pop(part) for part in model.modules() if part in _PLACES}
-    if not places:
+    stored = {part: _STORED.pop(part) for part in model.modules() if part in _STORED}
+    if not stored:
         return
     _replace(model, lambda old: torch.empty_like(old, device=device) if old.is_meta else old)
-    model._apply(lambda tensor: tensor)  # sharded modules look which tensors they have
+    refresh_slices(model)
     wanted: dict[str, list[tuple[str, Tensor]]] = {}
-    for part, named in places.items():
+    for part, named in stored.items():
         for name, (file, key) in named.items():
             wanted.setdefault(file, []).append((key, getattr(part, name)))
     trouble: list[InputError] = []
@@ -120,9 +125,10 @@ def fill(model: nn.Module, device: torch.device | str) -> None:
 
 @contextmanager
 def standing_in(model: nn.Module) -> Iterator[None]:
-    """Inside, zeros on the CPU that take no memory stand in for weights on the meta device.
+    """Replace weights on the meta device by zeros on the CPU that take no memory, for a while.
 
-    peft makes adapters where a layer's weights are, and on the meta device their values are lost.
+    peft puts adapters on the device of a layer's weights, and on the meta device they would have no
+    values.
     """
     _replace(
         model,
@@ -141,12 +147,13 @@ def standing_in(model: nn.Module) -> Iterator[None]:
 
 
 def _files(name: str, options: dict[str, Any]) -> list[str]:
-    """The safetensors files that ``from_pretrained`` would read."""
+    """Return the safetensors files that ``from_pretrained`` would read."""
 
     def find(file: str) -> str | None:
-        missing = {"_raise_exceptions_for_missing_entries": False}
-        found: str | None = cached_file(name, file, **options, **missing)
-        return found
+        with suppress(OSError):  # there is none
+            found: str | None = cached_file(name, file, **options)
+            return found
+        return None
 
     if "gguf_file" in options:
         raise ValueError("it is a .gguf file")
@@ -162,8 +169,8 @@ def _files(name: str, options: dict[str, Any]) -> list[str]:
     return files
 
 
-def _note_places(model: Any, files: list[str]) -> None:
-    """Note where a model's weights are.
+def _note_files(model: Any, files: list[str]) -> None:
+    """Note the file of each of a model's weights.
 
     Raises:
         ValueError: Some are missing, have another shape, or are stored in another form.
@@ -184,43 +191,36 @@ def _note_places(model: Any, files: list[str]) -> None:
                 if found.setdefault(id(weight), key) != key or shape != list(weight.shape):
                     raise ValueError(f"{key} is there twice, or does not fit")
                 part, _, own = name.rpartition(".")
-                _PLACES.setdefault(model.get_submodule(part), {})[own] = Place(file, key)
+                _STORED.setdefault(model.get_submodule(part), {})[own] = StoredWeight(file, key)
     missing = sorted(name for name, weight in wanted.items() if id(weight) not in found)
     if missing:
         raise ValueError(f"its files lack {missing[0]}")
 
 
 def _make_buffers(model: Any) -> None:
-    """Buffers with their values, such as rotary frequencies, which are in no file.
-
-    They are made as in ``from_pretrained``, which starts on the meta device as well.
-    """
+    """Compute buffers that are in no file, such as rotary frequencies."""
+    changed: list[nn.Module] = []
     for part in model.modules():
-        empty = {n: b for n, b in part._buffers.items() if b is not None and b.is_meta}
-        for name, buffer in empty.items():
-            part._buffers[name] = torch.empty_like(buffer, device="cpu")
-        if empty:
-            part._is_hf_initialized = False
-    model.initialize_weights()
+        empty = [(name, b) for name, b in part.named_buffers(recurse=False) if b.is_meta]
+        for name, buffer in empty:
+            setattr(part, name, torch.empty_like(buffer, device="cpu"))
+        changed += [part] if empty else []
+    initialize_buffers(model, changed)
 
 
 def _replace(model: nn.Module, make: Callable[[Tensor], Tensor]) -> None:
-    """Put other tensors in place of a model's parameters; tied ones stay tied."""
-    made: dict[int, nn.Parameter] = {}
-    kept = []  # until the end, so that no number is given twice
+    """Exchange a model's parameters; tied ones stay tied."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
     for part in model.modules():
-        for name, old in part._parameters.items():
-            if old is None:
-                continue
-            if id(old) not in made:
+        for name, old in list(part.named_parameters(recurse=False, remove_duplicate=False)):
+            if old not in made:
                 new = make(old)
-                made[id(old)] = old if new is old else nn.Parameter(new, old.requires_grad)
-                kept.append(old)
-            part._parameters[name] = made[id(old)]
+                made[old] = old if new is old else nn.Parameter(new, old.requires_grad)
+            setattr(part, name, made[old])
 
 
 def _read(stored: Any, weight: Tensor) -> None:
-    """Copy a weight, or this process's rows of it, from a file."""
+    """Copy a weight from a file; of a sharded one, the rows of this process."""
     if not isinstance(weight, DTensor):
         weight.copy_(stored[...])
         return

@@ -1,4 +1,4 @@
-"""The strategies of `--trainer.strategy`: `fsdp2`, and what is refused."""
+"""The strategy `fsdp2` of `--trainer.strategy`, and a check of the strategies that can be used."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import (
     DDPStrategy,
     ModelParallelStrategy,
@@ -22,6 +23,7 @@ from torch.optim import Optimizer
 
 from lit_unlearn.distributed.sharding import Sharding
 from lit_unlearn.errors import InputError
+from lit_unlearn.utils.library_internals import set_process_layout, uses_distributed_sampler
 
 NAME, ALIAS = "fsdp2", "fsdp"
 
@@ -33,15 +35,15 @@ class FSDP2Strategy(ModelParallelStrategy):
         replicas: Copies of the model, each sharded over an equal part of the processes (HSDP);
             1 shards over all of them. On several nodes, one replica per node gathers weights
             inside nodes only.
-        gather_dtype: Number format in which weights are gathered and read, `bfloat16` for half the
-            traffic; null for the weights' own. Under `bf16-mixed` it spares every process the
+        gather_dtype: The dtype in which weights are gathered and used: `bfloat16` for half the
+            traffic; null for the weights' own. Under `bf16-mixed` it saves every process the
             bfloat16 copy of all weights that autocast keeps until the backward pass, and rounds
             what autocast leaves in float32: embeddings, norms and the sums between blocks.
             Gradients are averaged in float32.
-        cpu_offload: Keep weights, gradients and optimizer in the CPU's memory.
-        save_distributed_checkpoint: A checkpoint is a folder of every process's slices; false
-            assembles one file in the first process.
-        timeout_minutes: How long a process waits for the others before the run fails.
+        cpu_offload: Keep weights, gradients and optimizer states in the CPU's memory.
+        save_distributed_checkpoint: Write a checkpoint as a folder of every process's slices;
+            false assembles one file in the first process.
+        timeout_minutes: Minutes that a process waits for the others before the run fails.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         self.replicas = replicas
         self.gather_dtype = gather_dtype
         self.cpu_offload = cpu_offload
+        self.save_distributed_checkpoint = save_distributed_checkpoint
 
     def setup_environment(self) -> None:
         """Start the process group, and tell the module how to shard.
@@ -68,7 +71,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         """
         world = self.num_nodes * self.num_processes
         self.check_replicas(world)
-        self._data_parallel_size, self._tensor_parallel_size = world, 1
+        set_process_layout(self, world)
         super().setup_environment()
         mesh = self.device_mesh["data_parallel"]
         if self.replicas > 1:
@@ -79,10 +82,10 @@ class FSDP2Strategy(ModelParallelStrategy):
         module.sharding = Sharding(mesh, dtype, self.cpu_offload)
 
     def check_replicas(self, world: int) -> None:
-        """See that so many processes can be shared out over the replicas.
+        """Check that the number of processes is a multiple of the number of replicas.
 
         Raises:
-            InputError: They cannot.
+            InputError: It is not.
         """
         if self.replicas < 1 or world % self.replicas:
             raise InputError(
@@ -91,19 +94,16 @@ class FSDP2Strategy(ModelParallelStrategy):
             )
 
     def _get_process_group_backend(self) -> str:
-        """Offloaded slices are added up on the CPU, the others where they are."""
+        # offloaded slices are added up on the CPU, all others on their own device
         accelerated = self.cpu_offload and self.root_device.type == "cuda"
         return "cpu:gloo,cuda:nccl" if accelerated else super()._get_process_group_backend()
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """By the names of parameters; Lightning's numbers count frozen ones as well.
-
-        A single process takes the names too, by their order.
-        """
+        """Return the state by names of parameters; Lightning's numbers count frozen ones too."""
         options = StateDictOptions(
-            full_state_dict=not self._save_distributed_checkpoint, cpu_offload=True
+            full_state_dict=not self.save_distributed_checkpoint, cpu_offload=True
         )
-        inner = getattr(optimizer, "_optimizer", optimizer)
+        inner = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         module: Any = self.model
         return get_optimizer_state_dict(module, inner, options=options)
 
@@ -114,12 +114,12 @@ class FSDP2Strategy(ModelParallelStrategy):
             return
         module: Any = self.lightning_module
         for part in (part for model in module.models_read() for part in model.modules()):
-            for name, buffer in part._buffers.items():
-                part._buffers[name] = None if buffer is None else buffer.to(self.root_device)
+            for name, buffer in part.named_buffers(recurse=False):
+                setattr(part, name, buffer.to(self.root_device))
 
 
 def by_alias(strategy: Any) -> Any:
-    """`fsdp2` for `fsdp`, with a line that says so; anything else as it is."""
+    """Return `fsdp2` for `fsdp`, and log it; return anything else as it is."""
     if strategy != ALIAS:
         return strategy
     rank_zero_info(
@@ -130,29 +130,29 @@ def by_alias(strategy: Any) -> Any:
 
 
 def check_strategy(trainer: Trainer, *, adapters: bool = False) -> None:
-    """See that the processes of a run can train together.
+    """Check that the strategy of a run can be used.
 
     Args:
-        trainer: The run's.
+        trainer: The run's trainer.
         adapters: Whether adapters are trained, not the model.
 
     Raises:
-        InputError: They cannot.
+        InputError: It cannot.
     """
     strategy: Any = trainer.strategy
     if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy | FSDP2Strategy):
         raise InputError(
             f"Parameter `trainer.strategy` should be auto, ddp or {NAME}. Found a "
-            f"{type(strategy).__name__}, under which gradients of single objectives cannot be had."
+            f"{type(strategy).__name__}, which gives no gradients of single objectives."
         )
     if isinstance(strategy, FSDP2Strategy):
         strategy.check_replicas(trainer.world_size)
-    if adapters and getattr(strategy, "_save_distributed_checkpoint", False):
+    if adapters and getattr(strategy, "save_distributed_checkpoint", False):
         raise InputError(
             "Parameter `trainer.strategy.init_args.save_distributed_checkpoint` should be false "
             "with `model.student.lora`: a checkpoint holds the adapters alone. Found true."
         )
-    if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
+    if trainer.world_size > 1 and uses_distributed_sampler(trainer):
         raise InputError(
             "Parameter `trainer.use_distributed_sampler` should be false: the data module shares "
             f"out the rows of each step. Found true, with {trainer.world_size} processes."
@@ -160,10 +160,10 @@ def check_strategy(trainer: Trainer, *, adapters: bool = False) -> None:
 
 
 def local_gradients(trainer: Trainer) -> AbstractContextManager[None]:
-    """Backward leaves each process's own gradients, where a wrapper would average them.
+    """Return a context manager inside which backward leaves each process its own gradients.
 
-    An objective may have rows in some processes only, or leave out weights; DDP's own averaging can
-    handle neither, and the step adds gradients up itself.
+    An objective may have rows in some processes only, or leave out weights. DDP's averaging handles
+    neither, so the step adds gradients up itself.
     """
     model = trainer.strategy.model
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lit_unlearn.utils.library_internals import scale_
+
 Gradient = list[Tensor | None]
 """One tensor per trainable parameter; None is zero everywhere (the loss does not touch it)."""
 
@@ -25,6 +27,7 @@ class Sum(NamedTuple):
     factor: float
 
 
+# By names, since gradients know parameters and no model (compare models.blocks.decoder_blocks).
 _BLOCK = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")
 _OUTSIDE = (
     (re.compile(r"(?:^|\.)(?:lm_head|embed_out|output(?:_layer)?)\."), "head"),
@@ -93,7 +96,7 @@ def scale(gradient: Gradient, factor: float) -> Gradient:
     """Multiplies a gradient by a factor, in place, and returns it; None stays None."""
     present = [part for part in gradient if part is not None]
     if present:  # torch refuses an empty list
-        torch._foreach_mul_(present, factor)
+        scale_(present, factor)
     return gradient
 
 

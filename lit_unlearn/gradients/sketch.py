@@ -35,10 +35,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from lit_unlearn.gradients.collect import Gradient
 from lit_unlearn.gradients.gramian import GroupedGramian, layout, slots_of
+from lit_unlearn.utils.library_internals import local_extent
 
 SIZE = 1 << 16
 """Sums per layer group."""
@@ -132,9 +132,7 @@ def _runs(tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
     if not isinstance(tensor, DTensor):
         yield 0, tensor.reshape(-1)
         return
-    shape, offset = compute_local_shape_and_global_offset(
-        tensor.shape, tensor.device_mesh, tensor.placements
-    )
+    shape, offset = local_extent(tensor)
     local = tensor.to_local()
     if not local.numel():
         return

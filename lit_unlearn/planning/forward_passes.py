@@ -15,11 +15,11 @@ from weakref import ref
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_unlearn.models.hidden import Change
 from lit_unlearn.objectives import Objective
 from lit_unlearn.types import TokenBatch, Tokens
+from lit_unlearn.utils.library_internals import TorchDispatchMode, storage_key
 
 _VOCABULARY = 61
 _WIDTH = 7
@@ -155,7 +155,7 @@ class _Held(TorchDispatchMode):
 
     def _hold(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        key = storage_key(tensor)
         if key in self.living:
             return
         self.living[key] = storage.nbytes()

@@ -8,6 +8,7 @@ from lit_unlearn.distributed.ranks import is_sharded
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.loading import ModelSource, load_base
 from lit_unlearn.teachers.teacher import Teacher, attached
+from lit_unlearn.utils.library_internals import interpolate_
 
 
 class EMATeacher(Teacher):
@@ -49,7 +50,7 @@ class EMATeacher(Teacher):
     @torch.no_grad()
     def after_step(self, student: nn.Module) -> None:
         """Move the average; slices of sharded weights move in place, without communication."""
-        torch._foreach_lerp_(_local(self.model()), _local(student), 1 - self.decay)
+        interpolate_(_local(self.model()), _local(student), 1 - self.decay)
 
 
 def _local(model: nn.Module) -> list[Tensor]:

@@ -32,9 +32,10 @@ from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.forward import can_share
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import TINY_NAME
-from lit_unlearn.teachers.cache.head import Head, Speaker, head_inputs, unsuitable
+from lit_unlearn.teachers.cache.head import Head, head_inputs, unsuitable
 from lit_unlearn.teachers.cache.rows import Row, collect, in_batches, padded, row_key, sequences
 from lit_unlearn.teachers.cache.store import Entry, Shards
+from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.types import Tokens
 from lit_unlearn.utils.digests import text_digest
 from lit_unlearn.utils.disk import user_cache
@@ -95,7 +96,7 @@ class CachedReader:
 
 
 def own_cache(
-    teacher: Speaker, requests: Iterable[Tokens], cache: bool | str, source: ModelSource
+    teacher: Teacher, requests: Iterable[Tokens], cache: bool | str, source: ModelSource
 ) -> CachedReader:
     """Fill a teacher's own cache and report it; see `cached`.
 
@@ -113,7 +114,7 @@ def own_cache(
 
 
 def cached(
-    teacher: Speaker, requests: Iterable[Tokens], folder: Path, console: Console
+    teacher: Teacher, requests: Iterable[Tokens], folder: Path, console: Console
 ) -> CachedReader:
     """Let a teacher read what is not in its cache yet.
 
@@ -200,7 +201,7 @@ def _locked(store: Shards) -> Iterator[None]:
     yield
 
 
-def _check(teacher: Speaker, rows: dict[bytes, Row], store: Shards, head: Head) -> bool:
+def _check(teacher: Teacher, rows: dict[bytes, Row], store: Shards, head: Head) -> bool:
     """One row, of those stored if there is one: the teacher, its head alone and the store agree.
 
     Returns:
@@ -229,7 +230,7 @@ def _check(teacher: Speaker, rows: dict[bytes, Row], store: Shards, head: Head) 
 
 
 def _fill(
-    teacher: Speaker, rows: Sequence[Row], sharing: bool, store: Shards, console: Console
+    teacher: Teacher, rows: Sequence[Row], sharing: bool, store: Shards, console: Console
 ) -> None:
     """Read rows and store them, shard by shard."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

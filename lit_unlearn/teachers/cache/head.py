@@ -1,35 +1,29 @@
-"""A model's output head alone: what goes into it, and the logits that come out again."""
+"""A model's output head alone: what enters it, and the logits that it returns."""
 
 from __future__ import annotations
 
-import copy
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from lit_unlearn.distributed.ranks import base_model, is_sharded
-from lit_unlearn.distributed.sharding import whole_tensors, without_sharding
+from lit_unlearn.distributed.sharding import whole_tensors
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.forward import arranged, behind_prefix, head_inputs_at
+from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.types import Tokens
+from lit_unlearn.utils.library_internals import copied_module, plain_module
+
+_ROUNDING = 0.2
+"""Largest difference that counts as rounding: root mean square of the differences, relative to that
+of the logits around their mean. In bfloat16 another batch shape gave 0.05 on a fine-tuned
+SmolLM2-135M; the model before fine-tuning gave 0.7. The largest single difference is no measure:
+over a large vocabulary it was nine times the mean one."""
 
 
-class Speaker(Protocol):
-    """What the cache needs of a teacher; see `lit_unlearn.teachers.teacher.Teacher`."""
-
-    def model(self) -> nn.Module:
-        """The teacher's model."""
-
-    def speaking(self) -> Any:
-        """Context manager inside which the model speaks as the teacher."""
-
-    def logits(self, tokens: Tokens) -> Tensor:
-        """``[N, V]`` float32, read from the model."""
-
-
-def head_inputs(teacher: Speaker, tokens: Tokens, shared: int = 0) -> Tensor:
+def head_inputs(teacher: Teacher, tokens: Tokens, shared: int = 0) -> Tensor:
     """Return what enters the teacher's output head: ``[N, D]``, without gradient.
 
     Args:
@@ -45,19 +39,11 @@ def head_inputs(teacher: Speaker, tokens: Tokens, shared: int = 0) -> Tensor:
         return head_inputs_at(model, arranged(model, tokens, pack=False))
 
 
-_ROUNDING = 0.2
-"""Largest root mean square of differences, relative to that of the logits around their mean, that
-counts as rounding. In bfloat16 another shape of the batch gave 0.05 on a fine-tuned SmolLM2-135M;
-the model that it was fine-tuned from gave 0.7. The largest difference is no measure: among the
-entries of a large vocabulary it was nine times the mean one."""
-
-
 class Head:
-    """The output head of a model, without the model's body; it shares its weights with the model.
+    """The output head of a model without the model's body; it shares its weights with the model.
 
-    Of a sharded model it has whole copies, in every process; all must make one.
-
-    The forward pass is the model's own, so that what follows the head (scaling, soft caps) is done.
+    The forward pass is the model's own, so that logit scaling and soft caps are included. The head
+    of a sharded model is copied whole into every process; all must make one.
 
     Args:
         model: A causal language model of transformers, possibly with adapters.
@@ -68,21 +54,20 @@ class Head:
 
     def __init__(self, model: nn.Module) -> None:
         whole: Any = base_model(model)
+        children = dict(whole.named_children())
         body = getattr(whole, "base_model_prefix", "")
-        if body not in whole._modules:
+        if body not in children:
             raise unsuitable(whole)
-        self._body = _NoBody()
-        outside = {name: part for name, part in whole._modules.items() if name != body}
-        if not is_sharded(whole):
-            self.module: Any = copy.copy(whole)
-        else:
-            self.module = without_sharding(whole)
-            outside = {name: whole_tensors(part) for name, part in outside.items()}
-        self.module._modules = {**outside, body: self._body}
+        self._body = _StoredStates()
+        exchanged: dict[str, nn.Module] = {body: self._body}
+        if is_sharded(whole):
+            exchanged |= {n: whole_tensors(part) for n, part in children.items() if n != body}
+            whole = plain_module(whole)
+        self.module: Any = copied_module(whole, exchanged)
 
     @torch.no_grad()
     def logits(self, hidden: Tensor) -> Tensor:
-        """``[N, V]`` float32 logits from `head_inputs` (``[N, D]``, on any device)."""
+        """Return ``[N, V]`` float32 logits of `head_inputs` (``[N, D]``, on any device)."""
         device = next(self.module.parameters()).device
         self._body.hidden = hidden.to(device)[None]
         ids = torch.zeros(1, len(hidden), dtype=torch.long, device=device)
@@ -91,10 +76,10 @@ class Head:
         return logits[0].float()
 
     def agrees(self, hidden: Tensor, logits: Tensor) -> bool:
-        """Whether the head makes these logits of these inputs, up to rounding."""
+        """Return whether the head turns these inputs into these logits, up to rounding."""
         try:
             found = self.logits(hidden)
-        except Exception:  # what a strange architecture raises is not known beforehand
+        except Exception:  # the errors of unknown architectures are of every kind
             return False
         if found.shape != logits.shape:
             return False
@@ -102,8 +87,8 @@ class Head:
         return bool((found - logits).square().mean() <= _ROUNDING**2 * spread)
 
 
-class _NoBody(nn.Module):
-    """Stands where a model has its body, and gives its head what was kept."""
+class _StoredStates(nn.Module):
+    """Takes the place of a model's body and returns stored hidden states."""
 
     hidden: Tensor | None = None
 
@@ -112,7 +97,7 @@ class _NoBody(nn.Module):
 
 
 def unsuitable(model: nn.Module) -> InputError:
-    """What to say about a model whose head cannot be used alone."""
+    """Return the error for a model whose head cannot be used alone."""
     return InputError(
         f"Parameter `model.teacher.init_args.cache` should be false for a {type(model).__name__}: "
         "its output head cannot be used without the rest of the model."

@@ -1,4 +1,4 @@
-"""The rows that a teacher will be asked for: each once, and in batches that begin alike."""
+"""Rows that a teacher will be asked for: each once, in batches that share their first tokens."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch.nn.utils.rnn import pad_sequence
 from lit_unlearn.types import Tokens
 
 _PASS_TOKENS = 64
-"""What a forward pass costs beside its tokens, in tokens; a guess."""
+"""Fixed cost of a forward pass, in tokens; a guess."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row, and the positions at which the teacher is asked for its prediction."""
+    """One row, and the positions at which the teacher must predict."""
 
     ids: Tensor
     """``[T]``, int64, on the CPU, without padding."""
     first: int
-    """The first position; all from here to `last` are kept."""
+    """The first position; all from here to `last` are stored."""
     last: int
 
     @property
     def key(self) -> bytes:
-        """16 bytes; says which row it is."""
+        """The 16 bytes under which the row is stored."""
         return row_key(self.ids)
 
     @property
@@ -37,23 +37,23 @@ class Row:
         return self.last - self.first + 1
 
     def widened(self, first: int, last: int) -> Row:
-        """The same row with these positions too."""
+        """Return the row with these positions added."""
         return replace(self, first=min(self.first, first), last=max(self.last, last))
 
 
 def row_key(ids: Tensor) -> bytes:
-    """16 bytes that stand for a row's token ids (``[T]``, int64, on the CPU)."""
+    """Return a digest of 16 bytes of a row's token ids (``[T]``, int64, on the CPU)."""
     return hashlib.blake2b(ids.numpy().tobytes(), digest_size=16).digest()
 
 
 def sequences(tokens: Tokens) -> list[Tensor]:
-    """``B`` times ``[T]``: each row's ids on the CPU, without padding (which is on the right)."""
+    """Return each row's ids (``[T]``) on the CPU, without the padding on the right."""
     lengths = tokens.attention_mask.sum(-1).tolist()
     return [i[:n].contiguous() for i, n in zip(tokens.input_ids.cpu(), lengths, strict=True)]
 
 
 def collect(requests: Iterable[Tokens]) -> dict[bytes, Row]:
-    """Every row of the requests once, by its key, with all positions at which it is asked for."""
+    """Return every row of the requests once, by its key, with all its positions."""
     rows: dict[bytes, Row] = {}
     for tokens in requests:
         for index, ids in enumerate(sequences(tokens)):
@@ -66,16 +66,16 @@ def collect(requests: Iterable[Tokens]) -> dict[bytes, Row]:
 
 
 def in_batches(rows: Iterable[Row], most_tokens: int) -> Iterator[tuple[list[Row], int]]:
-    """Batches of rows that begin alike, and how many first tokens the rows of each share.
+    """Yield batches of rows, and the number of first tokens that the rows of each share.
 
     A batch costs its shared tokens once, the others with padding, and `_PASS_TOKENS`. Rows are
-    taken in the order of their ids; each joins the batch before it where that is no dearer than a
-    batch of its own.
+    taken in the order of their ids. Each joins the current batch unless a batch of its own is
+    cheaper.
 
     Args:
         rows: In any order.
-        most_tokens: Tokens of a batch with padding, the shared ones counted in every row; a longer
-            row is a batch of its own.
+        most_tokens: Most tokens of a batch, with padding and with the shared ones in every row; a
+            longer row is a batch of its own.
     """
     batch: list[Row] = []
     shared = longest = 0
@@ -97,14 +97,14 @@ def in_batches(rows: Iterable[Row], most_tokens: int) -> Iterator[tuple[list[Row
 
 
 def _common(one: Tensor, other: Tensor) -> int:
-    """How many first ids are the same."""
+    """Return how many first ids are the same."""
     length = min(len(one), len(other))
     different = (one[:length] != other[:length]).nonzero()
     return int(different[0]) if len(different) else length
 
 
 def padded(rows: Sequence[Row]) -> Tokens:
-    """The rows as a teacher is asked for them, one after the other."""
+    """Return the rows as one padded batch."""
     ids = [row.ids for row in rows]
     counts = torch.tensor([row.count for row in rows])
     return Tokens(

@@ -1,0 +1,142 @@
+"""Private names of Lightning, torch and transformers, each behind a function of its own.
+
+None has a public equivalent in the versions that pyproject admits. tests/unit/utils/
+test_library_internals.py tests each assumption, so that a new version that breaks one fails there.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = [
+    "TorchDispatchMode",
+    "attention_kind",
+    "copied_module",
+    "initialize_buffers",
+    "interpolate_",
+    "keeps_float32",
+    "local_extent",
+    "plain_module",
+    "refresh_slices",
+    "scale_",
+    "set_process_layout",
+    "storage_key",
+    "uncount_batch",
+    "uses_distributed_sampler",
+]
+
+# -------------------------------------------------------------------------------------- Lightning
+
+
+def uncount_batch(checkpoint: dict[str, Any]) -> None:
+    """Take one from a checkpoint's count of batches that stepped.
+
+    Lightning adds one on resume, as if every checkpoint were written in the middle of the step's
+    last hooks, before the batch is counted. A checkpoint between two steps would count it twice,
+    and loggers would skip a step.
+    """
+    checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+
+def uses_distributed_sampler(trainer: Any) -> bool:
+    """Return what was given as `use_distributed_sampler`; the Trainer keeps it nowhere else."""
+    return bool(trainer._accelerator_connector.use_distributed_sampler)
+
+
+def set_process_layout(strategy: Any, data_parallel: int) -> None:
+    """Let a `ModelParallelStrategy` use all processes for data parallelism.
+
+    Its "auto" means one data-parallel group a node, and the number of processes is not known when
+    the strategy is made.
+    """
+    strategy._data_parallel_size, strategy._tensor_parallel_size = data_parallel, 1
+
+
+# ------------------------------------------------------------------------------------------ torch
+
+
+def copied_module(
+    module: nn.Module,
+    children: Mapping[str, nn.Module],
+    parameters: Mapping[str, nn.Parameter] | None = None,
+) -> Any:
+    """Return a shallow copy of a module with some parts exchanged; the original stays as it is.
+
+    ``setattr`` on a shallow copy would change the original, with which it shares its dictionaries.
+    """
+    made = copy.copy(module)
+    made._modules = {**module._modules, **children}
+    made._parameters = {**module._parameters, **(parameters or {})}
+    return made
+
+
+def plain_module(sharded: Any) -> Any:
+    """Return a shallow copy of a module after `fully_shard`, of its first class and without hooks.
+
+    `fully_shard` exchanges the class for one that inherits from FSDPModule and the original, and
+    gathers weights in hooks.
+    """
+    original: Any = type(sharded).__bases__[1]
+    copied = original.__new__(original)
+    copied.__dict__.update(sharded.__dict__)
+    copied._forward_pre_hooks, copied._forward_hooks = OrderedDict(), OrderedDict()
+    return copied
+
+
+def refresh_slices(model: nn.Module) -> None:
+    """Let a sharded model take up parameters that were exchanged behind its back."""
+    model._apply(lambda tensor: tensor)
+
+
+def local_extent(tensor: DTensor) -> tuple[Sequence[int], Sequence[int]]:
+    """Return the shape of this process's part of a tensor, and the index of its first element."""
+    return compute_local_shape_and_global_offset(
+        tensor.shape, tensor.device_mesh, tensor.placements
+    )
+
+
+def scale_(tensors: list[Tensor], factor: float) -> None:
+    """Multiply tensors in place; one kernel for all of them."""
+    torch._foreach_mul_(tensors, factor)
+
+
+def interpolate_(tensors: list[Tensor], ends: list[Tensor], weight: float) -> None:
+    """Move tensors towards others in place, ``a <- a + weight (b - a)``; one kernel for all."""
+    torch._foreach_lerp_(tensors, ends, weight)
+
+
+def storage_key(tensor: Tensor) -> int:
+    """Return a number that views of one storage share as long as it lives."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+# ----------------------------------------------------------------------------------- transformers
+
+
+def attention_kind(model: Any) -> str | None:
+    """Return the attention implementation, such as `sdpa`; None where it cannot be exchanged."""
+    if not getattr(model, "_supports_attention_backend", False):
+        return None
+    found: str | None = model.config.get_text_config()._attn_implementation
+    return found
+
+
+def keeps_float32(model: Any, dtype: torch.dtype) -> bool:
+    """Return whether ``from_pretrained`` would load some weights in float32 all the same."""
+    return dtype != torch.float32 and bool(model._get_dtype_plan(dtype))
+
+
+def initialize_buffers(model: Any, parts: Iterable[nn.Module]) -> None:
+    """Let transformers compute the buffers of some modules again, such as rotary frequencies."""
+    for part in parts:
+        setattr(part, "_is_hf_initialized", False)  # noqa: B010 - no attribute of nn.Module
+    model.initialize_weights()

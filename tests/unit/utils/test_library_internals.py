@@ -1,0 +1,213 @@
+"""What we assume about private names of Lightning, torch and transformers, one test each."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from lightning import Trainer
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+from transformers import LlamaForCausalLM, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from lit_unlearn.models.packing import attention, register_sdpa
+from lit_unlearn.utils import library_internals as internals
+from tests.processes import FORKED, in_processes
+
+# -------------------------------------------------------------------------------------- Lightning
+
+
+class Logged(BoringModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[int] = []
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.counts.append(self.trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch")
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_checkpoint_between_steps_counts_its_last_batch_twice(
+    tmp_path: Path, corrected: bool
+) -> None:
+    """Written when the third step begins, two batches have stepped; resumed, it says three."""
+
+    class Saving(Logged):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            super().on_train_batch_start(batch, batch_idx)
+            if batch_idx == 2 and len(self.counts) == 3:
+                self.trainer.save_checkpoint(tmp_path / "two.ckpt")
+
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            if corrected:
+                internals.uncount_batch(checkpoint)
+
+    options: dict[str, Any] = {
+        "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "barebones": False,
+        "enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0,
+    }  # fmt: skip
+    model = Saving()
+    Trainer(max_steps=3, **options).fit(model)
+    assert model.counts == [0, 1, 2]
+    resumed = Logged()
+    Trainer(max_steps=4, **options).fit(resumed, ckpt_path=tmp_path / "two.ckpt")
+    assert resumed.counts[0] == (2 if corrected else 3)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_the_trainer_remembers_the_distributed_sampler(given: bool) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, use_distributed_sampler=given)
+    assert internals.uses_distributed_sampler(trainer) is given
+
+
+def test_sizes_of_a_model_parallel_strategy() -> None:
+    """The names that its constructor sets, and that `setup_environment` reads unless "auto"."""
+    strategy = ModelParallelStrategy()
+    assert strategy._data_parallel_size == strategy._tensor_parallel_size == "auto"
+    internals.set_process_layout(strategy, 4)
+    assert (strategy._data_parallel_size, strategy._tensor_parallel_size) == (4, 1)
+
+
+def test_methods_that_we_override_are_called() -> None:
+    """A renamed one would be ignored without a word."""
+    source = inspect.getsource(ModelParallelStrategy)
+    assert "self._get_process_group_backend()" in source
+    assert "self._instantiate_trainer(" in inspect.getsource(LightningCLI)
+    assert "self._apply(" in inspect.getsource(nn.Module.to)
+
+
+# ------------------------------------------------------------------------------------------ torch
+
+
+def test_a_copied_module_leaves_the_original_alone() -> None:
+    module = nn.Sequential(nn.Linear(2, 3, bias=False), nn.ReLU())
+    weight = nn.Parameter(torch.ones(3, 2))
+    linear = internals.copied_module(module[0], {}, {"weight": weight})
+    made = internals.copied_module(module, {"0": linear})
+    assert made[0].weight is weight
+    assert made[1] is module[1]
+    assert module[0].weight is not weight
+    assert torch.equal(made(torch.ones(2)), torch.full((3,), 2.0))
+
+
+def _sharded() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    expected = [p.detach().clone() for p in model.parameters()]
+    sharded: Any = fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+    assert type(sharded).__bases__ == (FSDPModule, nn.Sequential)
+
+    plain = internals.plain_module(sharded)
+    assert type(plain) is nn.Sequential
+    assert not plain._forward_pre_hooks
+    assert sharded._forward_pre_hooks
+    assert plain[0] is sharded[0]
+
+    for parameter, whole in zip(sharded.parameters(), expected, strict=True):
+        assert isinstance(parameter, DTensor)
+        shape, (first, *_) = internals.local_extent(parameter)
+        local = parameter.to_local()
+        assert local.shape == shape
+        assert torch.equal(local, whole[first : first + len(local)])
+
+    sharded[0].weight = nn.Parameter(torch.zeros_like(sharded[0].weight))
+    internals.refresh_slices(sharded)
+    assert torch.equal(sharded(torch.ones(2, 3)), sharded(torch.zeros(2, 3)))
+
+
+@FORKED
+def test_sharded_modules(tmp_path: Path) -> None:
+    """Class and hooks can be left out, slices located, and exchanged parameters taken up."""
+    in_processes(2, _sharded, tmp_path)
+
+
+def test_many_tensors_in_place() -> None:
+    tensors = [torch.ones(2), torch.full((1,), 3.0)]
+    internals.scale_(tensors, 2.0)
+    assert [t.tolist() for t in tensors] == [[2, 2], [6]]
+    internals.interpolate_(tensors, [torch.zeros(2), torch.full((1,), 10.0)], 0.25)
+    assert [t.tolist() for t in tensors] == [[1.5, 1.5], [7]]
+
+
+def test_storage_key() -> None:
+    whole, other = torch.ones(4), torch.ones(4)
+    assert internals.storage_key(whole) == internals.storage_key(whole[1:])
+    assert internals.storage_key(whole) != internals.storage_key(other)
+
+
+def test_dispatch_mode_sees_operations() -> None:
+    seen: list[str] = []
+
+    class Mode(internals.TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Mode():
+        torch.ones(2) + 1
+    assert "aten.add.Tensor" in seen
+
+
+# ----------------------------------------------------------------------------------- transformers
+
+
+def test_attention_kind(tiny_model: PreTrainedModel) -> None:
+    assert internals.attention_kind(tiny_model) == "sdpa"
+    tiny_model.set_attn_implementation("eager")
+    assert internals.attention_kind(tiny_model) == "eager"
+    assert internals.attention_kind(nn.Linear(1, 1)) is None
+
+
+def test_another_sdpa_is_run(tiny_model: PreTrainedModel) -> None:
+    """Options of a forward pass reach it, and masks are made as for the original."""
+    seen: list[Any] = []
+
+    def spy(*inputs: Any, **options: Any) -> Any:
+        seen.append(options.get("mine"))
+        return sdpa_attention_forward(*inputs, **options)
+
+    ids = torch.ones(1, 3, dtype=torch.long)
+    expected = tiny_model(input_ids=ids).logits
+    register_sdpa(spy)
+    try:
+        assert torch.equal(tiny_model(input_ids=ids, mine=5).logits, expected)
+    finally:
+        register_sdpa(attention)
+    assert seen == [5] * tiny_model.config.num_hidden_layers
+
+
+def test_weights_that_stay_float32(tiny_model: PreTrainedModel) -> None:
+    class Careful(LlamaForCausalLM):
+        _keep_in_fp32_modules_strict = ("down_proj",)
+
+    careful = Careful(tiny_model.config)
+    assert internals.keeps_float32(careful, torch.bfloat16)
+    assert not internals.keeps_float32(careful, torch.float32)
+    assert not internals.keeps_float32(tiny_model, torch.bfloat16)
+
+
+def test_buffers_are_computed_again(tiny_model: PreTrainedModel) -> None:
+    """Rotary frequencies as they were, and no weight changed."""
+    model: Any = tiny_model
+    rotary = model.model.rotary_emb
+    frequencies, state = rotary.inv_freq.clone(), copy.deepcopy(model.state_dict())
+    model.initialize_weights()  # all is marked as initialised from here on
+    rotary.inv_freq = torch.full_like(frequencies, 7.0)
+    for part in model.modules():
+        part._is_hf_initialized = True
+    internals.initialize_buffers(model, [rotary])
+    assert torch.equal(rotary.inv_freq, frequencies)
+    torch.testing.assert_close(model.state_dict(), state)
