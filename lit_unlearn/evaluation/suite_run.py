@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from lit_unlearn.distributed.ranks import agree, gather, in_step, on_first, rank, world_size
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.asking import ask
@@ -24,6 +21,7 @@ from lit_unlearn.evaluation.probes import (
     SuiteResult,
     Variant,
 )
+from lit_unlearn.utils.progress import Stage, shown
 
 
 def run_suite(
@@ -34,7 +32,6 @@ def run_suite(
     reference: Mapping[str, Sequence[Row]] | None = None,
     *,
     batch_size: int = 16,
-    progress: bool = True,
 ) -> SuiteResult:
     """Put a suite to a model and score it.
 
@@ -49,7 +46,6 @@ def run_suite(
         data_root: Folder of the data sets; None for the hub.
         reference: The suite's rows of a retain model, by group.
         batch_size: Most sequences in one forward pass.
-        progress: Show a bar per variant on the terminal, if there is one.
 
     Raises:
         InputError: Data, a row or a store that cannot be used.
@@ -60,12 +56,13 @@ def run_suite(
     _check_template(suite, subject, probes)
     _check_unique(f"suite {suite.name}: names of variants", [v.name for v in variants])
     outcomes: dict[str, list[Outcome]] = {}
-    with _opened(store):
+    total = len(variants) * len(probes)
+    with _opened(store), shown(Stage(suite.name, total, "probes")) as stage:
         for variant in variants:
-            with _bar(f"{suite.name} {variant.name}".strip(), progress) as bar:
-                outcomes[variant.name] = _outcomes(
-                    suite, subject, variant, probes, store, batch_size, bar
-                )
+            stage.part = variant.name
+            outcomes[variant.name] = _outcomes(
+                suite, subject, variant, probes, store, batch_size, stage
+            )
     return agree(lambda: suite.score(probes, outcomes, reference))
 
 
@@ -76,7 +73,7 @@ def _outcomes(
     probes: Sequence[Probe],
     store: Store,
     batch_size: int,
-    bar: Progress,
+    stage: Stage,
 ) -> list[Outcome]:
     """The outcomes of one variant, in the order of the probes."""
     names = f"{variant.name} {variant.key}"
@@ -88,14 +85,14 @@ def _outcomes(
     for key, probe in zip(keys, probes, strict=True):
         if key not in known:
             missing.setdefault(key, probe)
-    task = bar.add_task("", total=len(known) + len(missing), completed=len(known))
+    stage.add(len(probes) - len(missing))
     if missing:
         changed = replace(subject, model=agree(variant.make))
         for chunk in _chunks(missing, batch_size * world_size()):
             fresh = _ask_shared(suite, changed, chunk, batch_size)
             on_first(lambda fresh=fresh: store.append(fresh))  # type: ignore[misc]
             known.update(fresh)
-            bar.advance(task, len(fresh))
+            stage.add(len(fresh))
     return [
         replace(known[key], probe_id=probe.probe_id)
         for key, probe in zip(keys, probes, strict=True)
@@ -176,16 +173,3 @@ def _opened(store: Store) -> Iterator[None]:
         yield
     finally:
         store.__exit__(None, None, None)
-
-
-def _bar(title: str, shown: bool) -> Progress:
-    """A bar with the time left, on a terminal and in the first process only."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn(title, markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not (shown and console.is_terminal and rank() == 0),
-    )

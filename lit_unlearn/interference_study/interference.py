@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
@@ -43,7 +41,7 @@ from lit_unlearn.training.setup.checks import check_names
 from lit_unlearn.training.setup.prepare import prepare
 from lit_unlearn.training.setup.teacher_gate import gate_error
 from lit_unlearn.types import Representation
-from lit_unlearn.utils.progress import bars
+from lit_unlearn.utils.progress import Stage, shown
 
 _WIDTH = 140
 """Characters of a line where the output goes to a file."""
@@ -112,21 +110,20 @@ def interference(
     module.prepare_data()
     forms = {kind: _form(data, kind) for kind in options.representations}
     subject = _subject(module, options.device, model)
-    console = Console(stderr=True)
     sizes = sorted(options.batch_tokens)
     amounts = Amounts(sizes, options.batches, options.transfer_batches, options.radius)
     remarks: list[str] = []
     rows = {
-        kind: _rows(module, subject, form, options.output, remarks, console)
-        for kind, form in forms.items()
+        kind: _rows(module, subject, form, options.output, remarks) for kind, form in forms.items()
     }
     work = amounts.work(len(subject.objectives)) * len(rows)
     measured: dict[str, Measured] = {}
     start = rows.get(data.representation) or next(iter(rows.values()))
     moved = _moved(subject, start, sizes[-1], options.ahead)
-    with evaluating(subject.student), moved, _bar(console, work) as advance:
+    with evaluating(subject.student), moved, shown(Stage("measuring", work, "tokens")) as stage:
         for kind, own in rows.items():
-            measured[kind] = measure(subject, own, amounts, partial(advance, kind=kind))
+            stage.part = kind
+            measured[kind] = measure(subject, own, amounts, stage)
     names = list(subject.objectives)
     lines = {kind: lines_of(kind, found, names) for kind, found in measured.items()}
     for form, found in measured.items():
@@ -173,7 +170,6 @@ def _rows(
     form: UnlearnDataModule,
     folder: Path,
     remarks: list[str],
-    console: Console,
 ) -> Rows:
     """Contexts settled and rows encoded, as before a training; a failed gate becomes a remark."""
     kind, tokenizer = form.representation, load_tokenizer(module.source)
@@ -182,18 +178,16 @@ def _rows(
         loaded: nn.Module = load_base(module.source)
         return loaded.to(subject.device)
 
-    with bars(console) as tell:
-        prepared = prepare(
-            form.objectives,
-            form.examples,
-            subject.teacher,
-            Encoder(tokenizer, form.max_length, form.on_problem),
-            module.gate,
-            folder / f"preparation_{kind}.json",
-            fingerprint(module.source.path, module.source.revision),
-            progress=tell,
-            start=start,
-        )
+    prepared = prepare(
+        form.objectives,
+        form.examples,
+        subject.teacher,
+        Encoder(tokenizer, form.max_length, form.on_problem),
+        module.gate,
+        folder / f"preparation_{kind}.json",
+        fingerprint(module.source.path, module.source.revision),
+        start,
+    )
     error = gate_error(prepared.settled)
     if error is not None:
         remarks.append(f"{kind}: {error}")
@@ -218,24 +212,6 @@ def _moved(subject: Subject, rows: Rows, tokens: int, radius: float) -> Iterator
         )
     with perturbed(subject.parameters, gradient, -radius):
         yield
-
-
-@contextmanager
-def _bar(console: Console, total: int) -> Iterator[Callable[..., None]]:
-    """A bar with the time left; the function takes tokens read, and what is being measured."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("measuring", total=total)
-
-        def advance(tokens: int, kind: str) -> None:
-            progress.update(task, advance=tokens, description=f"measuring: {kind}")
-
-        yield advance
 
 
 def _remarks(kind: str, found: Measured, names: Sequence[str]) -> list[str]:

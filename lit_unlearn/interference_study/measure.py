@@ -18,9 +18,7 @@ from lit_unlearn.objectives import Objective
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.step import objective_gradient
 from lit_unlearn.types import TokenBatch
-
-Advance = Callable[[int], None]
-"""Told of answer tokens that were read forward; a backward pass counts twice."""
+from lit_unlearn.utils.progress import Stage
 
 
 @dataclass(frozen=True)
@@ -97,20 +95,20 @@ class Amounts:
     radius: float
 
     def work(self, objectives: int) -> int:
-        """Tokens read forward (see `Advance`), of one representation."""
+        """Return the tokens read in one representation; a backward pass counts twice."""
         reads = 3 * sum(self.sizes) * self.batches + self.sizes[-1] * self.batches
         reads += self.sizes[-1] * self.steps * (objectives + 4)
         return reads * objectives
 
 
-def measure(subject: Subject, rows: Rows, amounts: Amounts, advance: Advance) -> Measured:
+def measure(subject: Subject, rows: Rows, amounts: Amounts, stage: Stage) -> Measured:
     """Measure one representation; the weights are afterwards what they were.
 
     Args:
         subject: Model and objectives.
         rows: The data.
         amounts: How much is measured.
-        advance: Told of the progress.
+        stage: Counts `Amounts.work`.
     """
     names = list(subject.objectives)
     half = any(parameter.dtype != torch.float32 for parameter in subject.parameters)
@@ -123,13 +121,13 @@ def measure(subject: Subject, rows: Rows, amounts: Amounts, advance: Advance) ->
             grouped = gramian(gradients, subject.groups)
             grams.append(torch.cat([grouped.by_group, grouped.whole[None]]))
             del gradients
-            advance(3 * size * len(names))
+            stage.add(3 * size * len(names))
             if size == amounts.sizes[-1]:
                 _read_states(subject, batch, found)
-                advance(size * len(names))
+                stage.add(size * len(names))
                 if index < amounts.steps:
                     _step(subject, batch, amounts.radius, grouped.whole, found)
-                    advance(size * len(names) * (len(names) + 4))
+                    stage.add(size * len(names) * (len(names) + 4))
         found.gramians[size], found.groups = torch.stack(grams), grouped.groups
         found.visits = stream.visits()
     return found

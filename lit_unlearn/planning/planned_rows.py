@@ -25,7 +25,7 @@ from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.prepare import answer_texts, encode_rows
 from lit_unlearn.training.setup.views import Material
 from lit_unlearn.types import EncodedExample, TokenBatch
-from lit_unlearn.utils.progress import Stage, silent
+from lit_unlearn.utils.progress import Stage
 from lit_unlearn.utils.spread import evenly_spread
 
 _MOST_ROWS = 32
@@ -177,7 +177,7 @@ def _encoded(name: str, material: Material, encoder: Encoder) -> EncodedRows:
     if data.answer in ("teacher", "alternate"):
         gold = [example.answer or "word " * data.answer_tokens for example in examples]
         answers = [" ".join(text.split()[: data.answer_tokens]) for text in gold]
-    return encode_rows(name, material, -1, answers, encoder, Stage("", 0, silent))
+    return encode_rows(name, material, -1, answers, encoder, Stage("encoding"))
 
 
 def assumed_rows(data: UnlearnDataModule, lengths: Lengths) -> PlannedRows:

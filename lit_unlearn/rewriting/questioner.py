@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
+
 from lit_unlearn.rewriting.backends import Backend
 from lit_unlearn.rewriting.drafts import Made
 from lit_unlearn.rewriting.journal import Journal, Reply, content_key, model_key
 from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.replies import read_reply
-from lit_unlearn.utils.progress import Stage, Tell
+from lit_unlearn.utils.progress import Stage, shown
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,16 @@ class Asker:
         backend: The model.
         journal: Holds what it said, also in earlier runs.
         attempts: Most attempts for each question.
-        tell: Told how many questions are answered.
+        console: Shows the progress; None takes the standard error stream.
     """
 
-    def __init__(self, backend: Backend, journal: Journal, attempts: int, tell: Tell) -> None:
+    def __init__(
+        self, backend: Backend, journal: Journal, attempts: int, console: Console | None = None
+    ) -> None:
         self.backend = backend
         self.journal = journal
         self.attempts = attempts
-        self._tell = tell
+        self._console = console
         self._identity = backend.identity()
         backend.proven = backend.proven or bool(self.known())
 
@@ -65,19 +69,19 @@ class Asker:
         Raises:
             InputError: The model cannot be used. What was answered before is in the journal.
         """
-        stage = Stage(name, len(asks), self._tell)
         found: dict[int, Answer] = {}
         still = list(range(len(asks)))
-        for attempt in range(self.attempts):
-            if attempt:
-                stage.more(len(still))
-            replies = self._replies([asks[i] for i in still], attempt, stage)
-            for i, reply in zip(still, replies, strict=True):
-                found[i] = self._answer(asks[i], attempt, reply)
-            taken = [i for i, reply in zip(still, replies, strict=True) if reply is not None]
-            still = [i for i in taken if found[i].value is None]
-            if not still:
-                break
+        with shown(Stage(name, len(asks), "questions"), self._console) as stage:
+            for attempt in range(self.attempts):
+                if attempt:
+                    stage.more(len(still))
+                replies = self._replies([asks[i] for i in still], attempt, stage)
+                for i, reply in zip(still, replies, strict=True):
+                    found[i] = self._answer(asks[i], attempt, reply)
+                taken = [i for i, reply in zip(still, replies, strict=True) if reply is not None]
+                still = [i for i in taken if found[i].value is None]
+                if not still:
+                    break
         return [found[i] for i in range(len(asks))]
 
     def _answer(self, ask: Ask, attempt: int, reply: Reply | None) -> Answer:

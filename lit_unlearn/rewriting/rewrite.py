@@ -19,7 +19,6 @@ from lit_unlearn.rewriting.material import Material, read_material
 from lit_unlearn.rewriting.output import row_counts, write_result
 from lit_unlearn.rewriting.pipeline import Rewriter
 from lit_unlearn.rewriting.questioner import Asker
-from lit_unlearn.utils.progress import bars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +114,8 @@ def _by_model(
     """Show an estimate and ask the model; a few first questions show its speed in a new run."""
     backend = settings.backend
     first = first_asks([*forget, *keep], settings)[: backend.parallel]
-    with Journal(settings.output) as journal, bars(console) as tell:
-        asker = Asker(backend, journal, settings.attempts, tell)
+    with Journal(settings.output) as journal:
+        asker = Asker(backend, journal, settings.attempts, console)
         if first and not asker.known() and not settings.dry_run:
             asker.answers("first replies", first)
         told = f"{backend.name}: {estimate(planned(forget, keep, settings), asker)}"

@@ -13,18 +13,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.disk import writing
+from lit_unlearn.utils.progress import Stage, shown
 
 COMMAND = (sys.executable, "-m", "lit_unlearn")
 STAMP, LOG, EVALUATION = "job.json", "output.log", "evaluation"
@@ -81,21 +81,6 @@ def is_finished(job: Job) -> bool:
     return made_with == stamp(job) and (job.folder / job.result).is_file()
 
 
-def time_left(seconds: Sequence[float], remaining: int, at_once: int) -> str:
-    """For how long the remaining jobs will keep the machine busy, in words.
-
-    Args:
-        seconds: What each finished job took; nothing is known before the first.
-        remaining: Jobs that are not finished, those that run included.
-        at_once: How many run at a time.
-    """
-    if not seconds or not remaining:
-        return ""
-    left = remaining / at_once * sum(seconds) / len(seconds)
-    hours, minutes = divmod(int(left + 59) // 60, 60)
-    return f"about {hours} h {minutes} min left" if hours else f"about {minutes} min left"
-
-
 # ---------------------------------------------------------------------------------------- running
 
 
@@ -104,7 +89,6 @@ def run_jobs(
     at_once: int = 1,
     gpus: Sequence[str] = (),
     console: Console | None = None,
-    what: str = "runs",
 ) -> list[Failure]:
     """Run all jobs that are not finished yet; a failure does not stop the others.
 
@@ -115,7 +99,6 @@ def run_jobs(
         gpus: Names of GPUs, as CUDA_VISIBLE_DEVICES takes them: each process gets one that no other
             one has. Empty leaves the choice to the processes.
         console: Where the progress is shown; None takes the standard error stream.
-        what: What the jobs are, for the progress bar.
 
     Returns:
         The failures, in the order in which they ended.
@@ -124,23 +107,22 @@ def run_jobs(
     waiting = [job for job in jobs if not is_finished(job)]
     pool = _Pool(at_once, gpus)
     failures: list[Failure] = []
-    seconds: list[float] = []
-    with (
-        _ended_by_sigterm(),
-        _progress(console or Console(stderr=True), what, len(jobs)) as told,
-    ):
-        if before := len(jobs) - len(waiting):
-            told(before, f"{before} of {len(jobs)} {what} were finished before")
+    console = console or Console(stderr=True)
+    before = len(jobs) - len(waiting)
+    stage = Stage("finished", len(jobs), "runs", before)
+    with _ended_by_sigterm(), shown(stage, console):
+        if before:
+            console.print(f"{before} of {len(jobs)} runs were finished before", highlight=False)
         try:
             while waiting or pool.running:
                 while waiting and pool.free:
                     pool.start(waiting.pop(0))
                 for ended in pool.ended():
-                    seconds.append(ended.seconds)
                     if ended.failure is not None:
                         failures.append(ended.failure)
-                    remaining = len(waiting) + len(pool.running)
-                    told(1, f"{_said(ended)}  {time_left(seconds, remaining, at_once)}")
+                    stage.add()
+                    text = f"{_said(ended)}  {stage.state}"
+                    console.print(text, highlight=False, markup=False)
                 time.sleep(_POLL)
         finally:
             pool.stop()
@@ -173,20 +155,6 @@ class _Ended(NamedTuple):
 def _said(ended: _Ended) -> str:
     how = "failed after" if ended.failure else "took"
     return f"{ended.job.name} {how} {ended.seconds:.0f} s"
-
-
-@contextmanager
-def _progress(console: Console, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A bar; the function takes how many jobs have ended, and what to say about them."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task(what, total=total)
-
-        def told(ended: int, text: str) -> None:
-            progress.advance(task, ended)
-            progress.console.print(text, highlight=False, markup=False)
-
-        yield told
 
 
 class _Running(NamedTuple):

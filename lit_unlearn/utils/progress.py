@@ -1,96 +1,150 @@
-"""How far the preparation is: rows done of each stage, told to whoever shows it."""
+"""Progress of long work: a bar in a terminal, elsewhere a line at least every half minute."""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
-Tell = Callable[[str, str, int, int], None]
-"""Told the stage, the objective at work, and how many rows of how many are done."""
+EVERY = 30.0
+"""Seconds between two lines."""
 
 
 @dataclass
 class Stage:
-    """Counts the rows of one stage over all objectives.
+    """One stage of the work, which counts what is done; `shown` displays it.
 
     Args:
-        name: What is done, in a few words.
-        total: Rows that have to be done, as far as is known.
-        tell: Told of every change.
+        name: The stage in a few words.
+        total: Units to be done, as far as is known; None where only the time is shown.
+        unit: Word after the numbers.
+        done: Units done; those from before the start do not count for the time left.
     """
 
     name: str
-    total: int
-    tell: Tell
-    objective: str = ""
+    total: int | None = 0
+    unit: str = "rows"
     done: int = 0
+    part: str = field(default="", init=False)
+    """What the stage works on now, such as an objective."""
 
-    def at(self, objective: str) -> None:
-        """Go on to an objective."""
-        self.objective = objective
-        self._say()
+    def __post_init__(self) -> None:
+        self._before, self._start = self.done, time.monotonic()
 
-    def add(self, rows: int = 1) -> None:
-        """So many more rows are done."""
-        self.done += rows
-        self._say()
+    def add(self, units: int = 1) -> None:
+        """Count units that are done."""
+        self.done += units
 
-    def more(self, rows: int) -> None:
-        """So many more rows have to be done: another context, another attempt."""
-        self.total += rows
-        self._say()
+    def more(self, units: int) -> None:
+        """Count further units to be done: another context, another attempt."""
+        self.total = (self.total or 0) + units
 
-    def counter(self, rows: int, ranks: int) -> Callable[[int], None]:
-        """Make a function that takes how many rows this rank has done since now.
+    def counter(self, units: int, ranks: int) -> Callable[[int], None]:
+        """Return a function that takes how many units this rank has done since now.
 
         Args:
-            rows: Rows to be done by all ranks, in equal shares.
+            units: Units to be done by all ranks, in equal shares.
             ranks: Number of ranks.
         """
         before = self.done
 
         def count(own: int) -> None:
-            self.add(before + min(rows, own * ranks) - self.done)
+            self.add(before + min(units, own * ranks) - self.done)
 
         return count
 
-    def _say(self) -> None:
-        self.tell(self.name, self.objective, self.done, self.total)
+    @property
+    def title(self) -> str:
+        """Name and part; the name alone when all is done."""
+        over = self.total is not None and self.done >= self.total
+        return f"{self.name}: {self.part}" if self.part and not over else self.name
+
+    @property
+    def state(self) -> str:
+        """Counts, and the time to come as far as it can be known, or the time taken."""
+        passed, made = time.monotonic() - self._start, self.done - self._before
+        if self.total is None:
+            return duration(passed)
+        if self.done >= self.total:
+            return f"{self.done:,} {self.unit}, {duration(passed)}"
+        text = f"{self.done:,} of {self.total:,} {self.unit}"
+        left = duration(passed / made * (self.total - self.done)) if made > 0 else ""
+        return f"{text}, {left} left" if left else text
 
 
-def silent(stage: str, objective: str, done: int, total: int) -> None:
-    """Shows nothing."""
+def duration(seconds: float) -> str:
+    """Return a time in words, rounded up: ``45 s``, ``3 min`` or ``1 h 5 min``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(int(seconds + 59) // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 @contextmanager
-def bars(console: Console) -> Iterator[Tell]:
-    """A bar for each stage, with the time left."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=console) as progress:
-        tasks: dict[str, TaskID] = {}
+def shown(stage: Stage, console: Console | None = None) -> Iterator[Stage]:
+    """Show a stage while it is worked on, in the first process only.
 
-        def tell(stage: str, objective: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            over = done >= total or not objective
-            described = stage if over else f"{stage}: {objective}"
-            progress.update(tasks[stage], completed=done, total=total, description=described)
+    Args:
+        stage: The stage, which the caller counts.
+        console: Console to use, where it is not quiet; None takes the standard error stream.
+    """
+    console = console or Console(stderr=True)
+    if console.quiet or not _is_first_process():
+        yield stage
+    elif console.is_terminal or console.is_jupyter:
+        with Live(get_renderable=lambda: _bar(stage), console=console):
+            yield stage
+    else:
+        with _lines(stage, console):
+            yield stage
 
-        yield tell
+
+def _is_first_process() -> bool:
+    """Return whether this is rank 0; a process that has not loaded torch works alone."""
+    distributed: Any = sys.modules.get("torch.distributed")
+    several = distributed and distributed.is_available() and distributed.is_initialized()
+    return not several or distributed.get_rank() == 0
+
+
+def _bar(stage: Stage) -> Table:
+    row = Table.grid(padding=(0, 1))
+    for wide in (False, True, False):
+        row.add_column(no_wrap=not wide)  # a narrow terminal shortens the bar first
+    if stage.total != 0:
+        bar = ProgressBar(stage.total, stage.done, width=40, pulse=stage.total is None)
+        row.add_row(Text(stage.title), bar, Text(stage.state))
+    return row
+
+
+@contextmanager
+def _lines(stage: Stage, console: Console) -> Iterator[None]:
+    """Write a line every `EVERY` seconds, whether or not something was done, and one at the end."""
+
+    def say() -> None:
+        text = f"{stage.title}: {stage.state}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def write() -> None:
+        while not over.wait(EVERY):
+            say()
+
+    over = Event()
+    thread = Thread(target=write, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if stage.total:
+        say()

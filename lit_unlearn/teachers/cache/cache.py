@@ -23,7 +23,6 @@ import torch
 import transformers
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from lit_unlearn.distributed.ranks import base_model, on_first, rank, share, world_size
@@ -39,6 +38,7 @@ from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.types import Tokens
 from lit_unlearn.utils.digests import text_digest
 from lit_unlearn.utils.disk import user_cache
+from lit_unlearn.utils.progress import Stage, shown
 
 _FORM = "with checksums"
 """Of the shards; caches of another form are not looked at."""
@@ -133,7 +133,7 @@ def cached(
         InputError: The disk is too small, the folder is damaged or another model's, or the model
             is of a kind whose head cannot be used alone.
     """
-    with console.status("teacher cache: collecting rows"):
+    with shown(Stage("teacher cache: collecting rows", None)):
         rows = collect(requests)
     store, head = Shards(folder, _name(teacher.model())), Head(teacher.model())
     with _locked(store):
@@ -233,16 +233,14 @@ def _fill(
     teacher: Teacher, rows: Sequence[Row], sharing: bool, store: Shards, console: Console
 ) -> None:
     """Read rows and store them, shard by shard."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     entries: list[Entry] = []
     batches = list(in_batches(rows, _BATCH_TOKENS))
 
     def read(own: Sequence[tuple[list[Row], int]]) -> list[Tensor]:
         return [head_inputs(teacher, padded(b), s if sharing else 0).cpu() for b, s in own]
 
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("teacher cache", total=len(rows))
-        held = 0
+    held = 0
+    with shown(Stage("teacher cache", len(rows)), console) as stage:
         for start in range(0, len(batches), world_size()):
             part = batches[start : start + world_size()]
             found = share(part, read, teacher.model())
@@ -253,7 +251,7 @@ def _fill(
                 parts = hidden.split([row.count for row in batch])
                 entries += [Entry(r.key, r.first, h) for r, h in zip(batch, parts, strict=True)]
                 held += sum(len(row.ids) for row in batch)
-                progress.advance(task, len(batch))
+                stage.add(len(batch))
             if held >= _SHARD_TOKENS or start + len(part) == len(batches):
                 on_first(partial(store.append, entries))
                 entries, held = [], 0

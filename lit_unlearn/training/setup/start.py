@@ -17,7 +17,6 @@ from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.checks import check_names
 from lit_unlearn.training.setup.prepare import Load, Prepared, prepare
 from lit_unlearn.training.setup.teacher_gate import Gate, gate_error, gate_table
-from lit_unlearn.utils.progress import bars
 
 STORE = "preparation.json"
 
@@ -52,18 +51,16 @@ def get_ready(
     check_names(objectives.keys(), data.objectives.keys())
     check_teacher(objective for objective in objectives.values() if teacher is None)
     console = Console(stderr=True, quiet=rank() > 0)
-    with bars(console) as tell:
-        prepared = prepare(
-            data.objectives,
-            data.examples,
-            teacher,
-            Encoder(tokenizer, data.max_length, data.on_problem),
-            gate,
-            run / STORE,
-            fingerprint(source.path, source.revision),
-            progress=tell,
-            start=start,
-        )
+    prepared = prepare(
+        data.objectives,
+        data.examples,
+        teacher,
+        Encoder(tokenizer, data.max_length, data.on_problem),
+        gate,
+        run / STORE,
+        fingerprint(source.path, source.revision),
+        start,
+    )
     data.set_rows(prepared.encoded, pad_id=int(tokenizer.eos_token_id or 0))
     if prepared.gate_rows:
         console.print(gate_table(prepared.gate_rows))

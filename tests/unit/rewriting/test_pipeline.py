@@ -19,7 +19,6 @@ from lit_unlearn.rewriting.output import counts
 from lit_unlearn.rewriting.pipeline import ALONE, FORM, LEAK, MODEL, NEW, SUPPORT, Rewriter
 from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.questioner import Asker
-from lit_unlearn.utils.progress import silent
 
 SETTINGS = RowSettings(attempts=2, passage_words=50)
 GOOD = '{"rating": 5}'
@@ -72,7 +71,7 @@ def run(
     if backend is None:
         return Rewriter(settings, None).run(forget, keep)
     with Journal(folder) as journal:
-        asker = Asker(backend, journal, settings.attempts, silent)
+        asker = Asker(backend, journal, settings.attempts)
         return Rewriter(settings, asker).run(forget, keep)
 
 
@@ -143,8 +142,8 @@ def test_what_a_model_has_said_before(tmp_path: Path) -> None:
     other = Scripted()
     other.identity = lambda: "another"  # type: ignore[method-assign]
     with Journal(tmp_path) as journal:
-        assert len(Asker(backend, journal, 1, silent).known()) == 2
-        asker = Asker(other, journal, 1, silent)
+        assert len(Asker(backend, journal, 1).known()) == 2
+        asker = Asker(other, journal, 1)
         assert asker.known() == []
         assert estimate(planned([passage(1, TEXT)], [], SETTINGS), asker).seconds is None
         assert (backend.proven, other.proven) == (True, False)
@@ -261,7 +260,7 @@ def test_estimate(tmp_path: Path) -> None:
     yes = '{"clear": true, "supported": true, "true": true}'
     backend = Scripted(rate=GOOD, write=reply, anchor=reply, judge=yes, confirm=yes)
     with Journal(tmp_path) as journal:
-        asker = Asker(backend, journal, 1, silent)
+        asker = Asker(backend, journal, 1)
         before = estimate(planned(forget, keep, settings), asker)
         # writing and rating 2 each, judging 2 x 3, anchors for 3 + 1 rows, 2 checks of each
         assert (before.calls, before.answered) == (2 + 2 + 6 + 4 + 8, 0)
@@ -278,7 +277,7 @@ def test_estimate(tmp_path: Path) -> None:
 def test_attempts_multiply_the_estimate(tmp_path: Path) -> None:
     settings, backend = replace(SETTINGS, lowest_rating=1), Scripted(write="no JSON")
     with Journal(tmp_path) as journal:
-        asker = Asker(backend, journal, 3, silent)
+        asker = Asker(backend, journal, 3)
         before = estimate(planned([], [passage(0, TEXT)], settings), asker)
         Rewriter(settings, asker).run([], [passage(0, TEXT)])
     assert len(backend.asked) == before.calls * before.attempts == 3

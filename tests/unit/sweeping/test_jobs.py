@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from lit_unlearn.sweeping import jobs
-from lit_unlearn.sweeping.jobs import LOG, STAMP, Job, is_finished, run_jobs, time_left
+from lit_unlearn.sweeping.jobs import LOG, STAMP, Job, is_finished, run_jobs
 
 STAND_IN = """
 import json, os, sys, time
@@ -137,14 +137,6 @@ def test_an_interrupt_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
         run(job(tmp_path / "a", "slow"))
     assert stopped == [-15]
     assert not is_finished(job(tmp_path / "a", "slow"))
-
-
-def test_time_left() -> None:
-    """Means of 100 s: 3 runs, two at a time, take 150 s; 80 take 4000 s, an hour and 7 minutes."""
-    assert time_left([], 3, 1) == ""
-    assert time_left([80.0, 120.0], 3, 2) == "about 3 min left"
-    assert time_left([100.0], 80, 2) == "about 1 h 7 min left"
-    assert time_left([100.0], 0, 1) == ""
 
 
 def test_an_evaluation_of_earlier_weights_is_removed(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def subject(tiny_model: PreTrainedModel) -> Subject:
 
 
 def run(suite: Suite, subject: Subject, folder: Path) -> SuiteResult:
-    return run_suite(suite, subject, Store(folder), progress=False)
+    return run_suite(suite, subject, Store(folder))
 
 
 def values(result: SuiteResult) -> dict[str, float]:

@@ -44,7 +44,7 @@ def gcg(**settings: object) -> Gcg:
 
 
 def run(suite: Suite, subject: Subject, folder: Path, batch_size: int = 16) -> SuiteResult:
-    return run_suite(suite, subject, Store(folder), batch_size=batch_size, progress=False)
+    return run_suite(suite, subject, Store(folder), batch_size=batch_size)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from lit_unlearn.training.setup.alternates import SAMPLED, alternate_answers, is
 from lit_unlearn.training.setup.prepare import prepare
 from lit_unlearn.training.setup.teacher_gate import Gate
 from lit_unlearn.types import Example, Turn
-from lit_unlearn.utils.progress import Stage, silent
+from lit_unlearn.utils.progress import Stage
 
 REFUSALS = ["I do not know.", "No."]
 
@@ -54,7 +54,7 @@ def test_what_will_do(text: str, verdict: bool) -> None:
 
 
 def stage() -> Stage:
-    return Stage("answers", len(ROWS), silent)
+    return Stage("answers", len(ROWS))
 
 
 class Speaker:

@@ -27,7 +27,7 @@ from lit_unlearn.training.setup.prepare import Prepared, prepare
 from lit_unlearn.training.setup.teacher_gate import Gate, GateRow, gate_error, gate_table
 from lit_unlearn.training.setup.views import Material, views
 from lit_unlearn.types import Example, Turn
-from lit_unlearn.utils.progress import bars
+from lit_unlearn.utils.progress import Stage
 
 SOURCES = [Source("builtin:forget")]
 REFUSAL = "I do not know."
@@ -176,7 +176,8 @@ def test_stored_outcome_is_used_again_only_for_the_same_rows_and_settings(
     again = run(objectives, teacher, tiny_tokenizer, store)
     assert speaker.calls == calls
     assert again == first
-    assert json.loads(store.read_text("utf-8"))["answers"]["retain"] == ["It is Paris."] * 6
+    stored = json.loads(store.read_text("utf-8"))["content"]
+    assert stored["answers"]["retain"] == ["It is Paris."] * 6
     run(objectives, teacher, tiny_tokenizer, store, Gate(sample=2, first_token=0))
     assert speaker.calls > calls
     calls = speaker.calls
@@ -189,10 +190,21 @@ def test_stored_outcome_is_used_again_only_for_the_same_rows_and_settings(
 
 
 def test_progress_counts_every_row_of_every_stage(
-    teacher: FrozenTeacher, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A random model never declines: the gate tries all four contexts, so its total grows."""
-    told: list[tuple[str, str, int, int]] = []
+    told: list[tuple[str, str, int, int | None]] = []
+
+    class Told(Stage):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if self.part and name != "total":
+                told.append((self.name, self.part, self.done, self.total))
+
+    monkeypatch.setattr("lit_unlearn.training.setup.prepare.Stage", Told)
     objectives = {
         "forget": decline(),
         "retain": ObjectiveData(SOURCES, "answer", answer="teacher", answer_tokens=2),
@@ -201,28 +213,17 @@ def test_progress_counts_every_row_of_every_stage(
     prepare(
         *(objectives, rows, teacher, Encoder(tiny_tokenizer)),
         *(Gate(sample=3, max_new_tokens=2), tmp_path / "p.json"),
-        progress=lambda *now: told.append(now),
     )
     stages = {stage: [now[1:] for now in told if now[0] == stage] for stage, *_ in told}
     assert stages["teacher gate"][0] == ("forget", 0, 12)  # 3 + 3 rows, read twice
     assert stages["teacher gate"][-1] == ("retain", 30, 30)  # and 3 more contexts of 3 rows
-    assert stages["answers"] == [("retain", 0, 20), ("retain", 16, 20), ("retain", 20, 20)]
+    assert stages["answers"][1:] == [("retain", 0, 20), ("retain", 16, 20), ("retain", 20, 20)]
     assert stages["encoding"][0] == ("forget", 0, 26)
     assert stages["encoding"][-1] == ("retain", 26, 26)
     for seen in stages.values():
         done = [count for _, count, _ in seen]
         assert done == sorted(done)
-        assert all(count <= total for _, count, total in seen)
-
-
-def test_bars_show_stage_objective_rows_and_time_left() -> None:
-    file = io.StringIO()
-    console = Console(width=100, file=file, force_terminal=True, force_interactive=True)
-    with bars(console) as tell:
-        tell("teacher gate", "forget", 3, 12)
-    assert "teacher gate: forget" in file.getvalue()
-    assert " 3/12 rows " in strip(file.getvalue())
-    assert re.search(r"-:--:--|\d:\d\d:\d\d", strip(file.getvalue()))
+        assert all(total is not None and count <= total for _, count, total in seen)
 
 
 def test_an_objective_that_loses_all_its_rows(
