@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.forward import answer_logits, evaluating
 from lit_unlearn.models.loading import ModelSource
-from lit_unlearn.teachers.cache.cache import CachedReader, own_cache
+from lit_unlearn.teachers.cache.build import cached_reader
+from lit_unlearn.teachers.cache.reader import CachedReader
 from lit_unlearn.teachers.teacher import Teacher, attached
 from lit_unlearn.types import Tokens
 
@@ -54,7 +55,7 @@ class AdapterOffTeacher(Teacher):
 
     def foresee(self, requests: Iterable[Tokens]) -> None:
         if self.cache is not False and self._cached is None:
-            self._cached = own_cache(self, requests, self.cache, attached(self._source, self))
+            self._cached = cached_reader(self, requests, self.cache, attached(self._source, self))
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from lit_unlearn.distributed.ranks import is_sharded
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.loading import DType, ModelSource, load_base
-from lit_unlearn.teachers.cache.cache import CachedReader, own_cache
+from lit_unlearn.teachers.cache.build import cached_reader
+from lit_unlearn.teachers.cache.reader import CachedReader
 from lit_unlearn.teachers.teacher import Teacher, attached, check_vocabulary
 from lit_unlearn.types import Tokens
 
@@ -61,7 +62,7 @@ class FrozenTeacher(Teacher):
 
     def foresee(self, requests: Iterable[Tokens]) -> None:
         if self.cache is not False and self._cached is None:
-            self._cached = own_cache(self, requests, self.cache, attached(self._source, self))
+            self._cached = cached_reader(self, requests, self.cache, attached(self._source, self))
             self._model = None
 
     def identity(self) -> str:

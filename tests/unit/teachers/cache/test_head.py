@@ -13,7 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.forward import FrozenReader
 from lit_unlearn.teachers.cache.head import Head, head_inputs
-from tests.unit.teachers.cache.test_cache import SHORT, Speaker, build
+from tests.unit.teachers.cache.test_build import SHORT, Speaker, build
 
 
 def test_what_follows_the_head_is_done() -> None:

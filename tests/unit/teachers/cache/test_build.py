@@ -19,9 +19,10 @@ from lit_unlearn.data.collation import tokens
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.forward import FrozenReader, evaluating
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
-from lit_unlearn.teachers.cache import cache
-from lit_unlearn.teachers.cache.cache import CachedReader, cache_folder, cached
+from lit_unlearn.teachers.cache import build as build_module
+from lit_unlearn.teachers.cache.build import cache_folder, fill
 from lit_unlearn.teachers.cache.head import head_inputs
+from lit_unlearn.teachers.cache.reader import CachedReader
 from lit_unlearn.teachers.cache.rows import collect
 from lit_unlearn.types import Tokens
 
@@ -45,7 +46,7 @@ class Speaker:
 
 
 def build(model: nn.Module, folder: Path, *requests: Tokens) -> CachedReader:
-    return cached(Speaker(model), requests, folder, QUIET)
+    return fill(Speaker(model), requests, folder, QUIET)
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         found.append((len(asked.input_ids), shared))
         return head_inputs(teacher, asked, shared)
 
-    monkeypatch.setattr(cache, "head_inputs", spy)
+    monkeypatch.setattr(build_module, "head_inputs", spy)
     return found
 
 
@@ -78,7 +79,7 @@ def test_bfloat16_is_kept_as_it_is(tiny_model: PreTrainedModel, tmp_path: Path) 
     asked = tokens([[1, 5, 6, 7]], [1], [1], pad_id=0)
     reader = build(model, tmp_path, asked)
     assert torch.equal(reader.logits(asked), FrozenReader(model).logits(asked))
-    assert reader.store.read(next(iter(collect([asked])))).dtype == torch.bfloat16
+    assert reader.shards.read(next(iter(collect([asked])))).dtype == torch.bfloat16
 
 
 def test_shared_tokens_are_run_once(
@@ -175,28 +176,28 @@ def test_a_killed_build_goes_on_at_the_next_shard(
     """Five rows, a shard each; killed at the third (two passes are checks): two are kept. What a
     killed process left half-written is neither read nor kept.
     """
-    monkeypatch.setattr(cache, "_BATCH_TOKENS", 1)
-    monkeypatch.setattr(cache, "_SHARD_TOKENS", 1)
+    monkeypatch.setattr(build_module, "_BATCH_TOKENS", 1)
+    monkeypatch.setattr(build_module, "_SHARD_TOKENS", 1)
     asked = tokens([[1, 5, 6, i] for i in range(5)], [2] * 5, [2] * 5, pad_id=0)
-    spy = cache.head_inputs
+    spy = build_module.head_inputs
 
     def killed(*arguments: Any, **options: Any) -> Tensor:
         if len(passes) == 4:
             raise KeyboardInterrupt
         return spy(*arguments, **options)
 
-    monkeypatch.setattr(cache, "head_inputs", killed)
+    monkeypatch.setattr(build_module, "head_inputs", killed)
     with pytest.raises(KeyboardInterrupt):
         build(tiny_model, tmp_path, asked)
     (tmp_path / "00002.safetensors").write_bytes(b"half")
     (tmp_path / "00003.safetensors.part").write_bytes(b"half")
-    monkeypatch.setattr(cache, "head_inputs", spy)
+    monkeypatch.setattr(build_module, "head_inputs", spy)
     passes.clear()
     reader = build(tiny_model, tmp_path, asked)
     assert len(passes) == 2 + 3
     torch.testing.assert_close(reader.logits(asked), FrozenReader(tiny_model).logits(asked))
     assert not list(tmp_path.glob("*.part"))
-    reader.store.verify()
+    reader.shards.verify()
 
 
 def test_a_damaged_shard_is_refused(tiny_model: PreTrainedModel, tmp_path: Path) -> None:
@@ -205,7 +206,7 @@ def test_a_damaged_shard_is_refused(tiny_model: PreTrainedModel, tmp_path: Path)
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(content)
-    for look in (reader.store.verify, lambda: build(tiny_model, tmp_path, SHORT)):
+    for look in (reader.shards.verify, lambda: build(tiny_model, tmp_path, SHORT)):
         with pytest.raises(InputError, match=r"00000.safetensors should be as it was .*Delete"):
             look()
 
@@ -243,7 +244,7 @@ def test_a_folder_that_cannot_be_made(tiny_model: PreTrainedModel, tmp_path: Pat
 
 def test_only_one_process_writes(tiny_model: PreTrainedModel, tmp_path: Path) -> None:
     """While one is inside, another's attempt would block; afterwards it would not."""
-    store = build(tiny_model, tmp_path, SHORT).store
+    store = build(tiny_model, tmp_path, SHORT).shards
     with (tmp_path / ".lock").open("w") as other:
         with store.locked(), pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -255,7 +256,7 @@ def test_what_another_process_added_is_taken_up(
 ) -> None:
     mine = build(tiny_model, tmp_path, SHORT)
     build(tiny_model, tmp_path, LONG)
-    mine.store.refresh()
+    mine.shards.refresh()
     torch.testing.assert_close(mine.logits(LONG), FrozenReader(tiny_model).logits(LONG))
     assert len(json.loads((tmp_path / "index.json").read_text())["shards"]) == 2
 

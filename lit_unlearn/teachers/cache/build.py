@@ -1,0 +1,226 @@
+"""The teacher cache: a frozen teacher reads every row once, not at every step.
+
+The input of the output head is stored at the answer positions: one vector of the model's width D
+per position in the model's own dtype, ``2 D`` bytes per answer token under bfloat16 and ``4 D``
+under float32, whatever the vocabulary. The head turns it into the whole row of logits, so that
+every loss gets what the model itself would return, up to the rounding of matrix products in batches
+of another shape.
+
+A row is found by its token ids. They include its template, context, prefill and answer, so a change
+of any of these makes another row.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.filesize import decimal
+from torch import Tensor
+
+from lit_unlearn.distributed.ranks import base_model, on_first, rank, share, world_size
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.finding import fingerprint
+from lit_unlearn.models.forward import can_share
+from lit_unlearn.models.loading import ModelSource
+from lit_unlearn.models.tiny import TINY_NAME
+from lit_unlearn.teachers.cache.head import Head, head_inputs, unsuitable
+from lit_unlearn.teachers.cache.reader import CachedReader
+from lit_unlearn.teachers.cache.rows import Row, collect, in_batches, padded
+from lit_unlearn.teachers.cache.store import Entry, Shards
+from lit_unlearn.teachers.teacher import Teacher
+from lit_unlearn.types import Tokens
+from lit_unlearn.utils.digests import text_digest
+from lit_unlearn.utils.disk import user_cache
+from lit_unlearn.utils.progress import Stage, shown
+
+_FORMAT = "with checksums"
+"""Version of the shard format; caches of other versions are ignored."""
+_SHARD_TOKENS = 2**17
+"""Tokens of the rows of a shard; a build that is killed loses at most so many."""
+_BATCH_TOKENS = 2**13
+"""Tokens in one forward pass of a build, padding included."""
+
+
+def cached_reader(
+    teacher: Teacher, requests: Iterable[Tokens], cache: bool | str, source: ModelSource
+) -> CachedReader:
+    """Fill the cache that a teacher's settings name, and show what is done; see `fill`.
+
+    Args:
+        teacher: The teacher.
+        requests: All that the teacher will be asked for.
+        cache: True for the user's cache, or the folder that holds the caches of all teachers.
+        source: The model that the teacher was loaded from.
+    """
+    seed = source.seed if source.path == TINY_NAME else None
+    weights = (fingerprint(source.path, source.revision), source.attention, seed)
+    root = Path(cache) if isinstance(cache, str) else None
+    folder = cache_folder(root, (*weights, next(teacher.model().parameters()).dtype))
+    return fill(teacher, requests, folder, Console(stderr=True, quiet=rank() > 0))
+
+
+def cache_folder(root: Path | None, content: Sequence[object]) -> Path:
+    """Return the folder of one teacher's cache.
+
+    Args:
+        root: Folder for the caches of all teachers; None takes ``teacher`` in the user's cache.
+        content: Everything that the hidden states depend on beside the rows, such as the model's
+            fingerprint and dtype. Autocasting and the version of transformers are added.
+    """
+    autocast = [
+        (device, torch.get_autocast_dtype(device))
+        for device in ("cpu", "cuda")
+        if torch.is_autocast_enabled(device)
+    ]
+    name = text_digest(repr((*content, autocast, transformers.__version__, _FORMAT)))[:16]
+    return (user_cache() / "teacher" if root is None else root.expanduser()) / name
+
+
+def fill(
+    teacher: Teacher, requests: Iterable[Tokens], folder: Path, console: Console
+) -> CachedReader:
+    """Read the rows that are not in a cache yet, and store them.
+
+    All processes call this alike. They share out the reading, and the first one writes.
+
+    Args:
+        teacher: The teacher that reads.
+        requests: All that the teacher will be asked for; repeated rows are read once.
+        folder: The cache's folder, from `cache_folder`.
+        console: Shows sizes and progress.
+
+    Returns:
+        A reader that does not need the body of the teacher's model.
+
+    Raises:
+        InputError: The disk is too small, the folder is damaged or another model's, or the model's
+            head cannot be used alone.
+    """
+    with shown(Stage("teacher cache: collecting rows", None)):
+        rows = collect(requests)
+    model: Any = teacher.model()
+    config = getattr(base_model(model), "config", None)
+    name = getattr(config, "name_or_path", "") or type(model).__name__
+    shards, head = Shards(folder, name), Head(model)
+    with _locked(shards):
+        missing = _missing(rows, shards)
+        sharing = _check(teacher, rows, shards, head)
+        if missing:
+            _read(teacher, missing, sharing, shards, console)
+    shards.refresh()
+    if any(key not in shards.entries for key in rows):
+        raise InputError(
+            f"Teacher cache {folder}: the folder should be on a disk that all processes share. "
+            "Found rows missing that the first process has written. Name another folder with "
+            "`model.teacher.init_args.cache`."
+        )
+    console.print(
+        f"Teacher cache: {len(rows)} rows, of which {len(missing)} new, in {folder} "
+        f"({decimal(shards.size())})",
+        soft_wrap=True,
+    )
+    return CachedReader(shards, head)
+
+
+@contextmanager
+def _locked(shards: Shards) -> Iterator[None]:
+    """Keep the processes of other runs out; all processes of this run see the same entries."""
+    if rank() == 0:
+        with shards.locked():
+            on_first(lambda: None)
+            yield
+        return
+    on_first(lambda: None)
+    shards.refresh()
+    yield
+
+
+def _missing(rows: dict[bytes, Row], shards: Shards) -> list[Row]:
+    """Return the rows to be read, with the positions that are stored already."""
+    missing = []
+    for key, row in rows.items():
+        stored = shards.entries.get(key)
+        wide = row if stored is None else row.widened(stored.first, stored.last)
+        if stored is None or wide.count > stored.count:
+            missing.append(wide)
+    return missing
+
+
+def _check(teacher: Teacher, rows: dict[bytes, Row], shards: Shards, head: Head) -> bool:
+    """Check on one row, if possible a stored one, that teacher, head and cache agree.
+
+    Returns:
+        Whether tokens that rows share can be read once.
+    """
+    known = [key for key in rows if key in shards.entries] or list(rows)
+    if not known:
+        return False
+    key = min(known, key=lambda key: len(rows[key].ids))
+    stored = shards.entries.get(key)
+    row = rows[key] if stored is None else Row(rows[key].ids, stored.first, stored.last)
+    tokens = padded([row])
+    model = teacher.model()
+    logits = teacher.logits(tokens.to(next(model.parameters()).device))
+    if not head.agrees(head_inputs(teacher, tokens), logits):
+        raise unsuitable(model)
+    if stored is not None and not head.agrees(shards.read(key), logits):
+        raise InputError(
+            f"Teacher cache {shards.folder}: the hidden states should come from this teacher. "
+            "Found the hidden states of another model, which had the same name. Delete the folder."
+        )
+    longest = max(len(row.ids) for row in rows.values())
+    if row.first == 0 or not can_share(model, longest):
+        return False
+    return head.agrees(head_inputs(teacher, tokens, shared=row.first), logits)
+
+
+def _read(
+    teacher: Teacher, rows: Sequence[Row], sharing: bool, shards: Shards, console: Console
+) -> None:
+    """Read rows and store them, shard by shard."""
+    entries: list[Entry] = []
+    batches = list(in_batches(rows, _BATCH_TOKENS))
+
+    def read(own: Sequence[tuple[list[Row], int]]) -> list[Tensor]:
+        return [head_inputs(teacher, padded(b), s if sharing else 0).cpu() for b, s in own]
+
+    held = 0
+    with shown(Stage("teacher cache", len(rows)), console) as stage:
+        for start in range(0, len(batches), world_size()):
+            part = batches[start : start + world_size()]
+            found = share(part, read, teacher.model())
+            if start == 0:
+                needed = sum(row.count for row in rows)
+                on_first(partial(_check_space, shards.folder, needed, found[0][0], console))
+            for (batch, _), hidden in zip(part, found, strict=True):
+                parts = hidden.split([row.count for row in batch])
+                entries += [Entry(r.key, r.first, h) for r, h in zip(batch, parts, strict=True)]
+                held += sum(len(row.ids) for row in batch)
+                stage.add(len(batch))
+            if held >= _SHARD_TOKENS or start + len(part) == len(batches):
+                on_first(partial(shards.append, entries))
+                entries, held = [], 0
+
+
+def _check_space(folder: Path, count: int, vector: Tensor, console: Console) -> None:
+    """Print the size of ``count`` such vectors, and check that the disk has room for them."""
+    each = vector.numel() * vector.element_size()
+    needed, free = int(1.05 * each * count), shutil.disk_usage(folder).free
+    console.print(
+        f"Teacher cache: {count} answer tokens to be read, {each} bytes each: "
+        f"{decimal(each * count)}"
+    )
+    if free < needed:
+        raise InputError(
+            f"Teacher cache {folder}: the disk should have {decimal(needed)} free. Found "
+            f"{decimal(free)}. Name another folder with `model.teacher.init_args.cache`, or set "
+            "LIT_UNLEARN_CACHE."
+        )
