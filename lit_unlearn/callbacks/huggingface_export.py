@@ -13,9 +13,7 @@ from lit_unlearn.callbacks.answer_evaluation import AnswerEvaluation
 from lit_unlearn.distributed.ranks import base_model, is_sharded, rank
 from lit_unlearn.distributed.sharding import whole_state
 from lit_unlearn.models.loading import ModelSource, empty_student
-from lit_unlearn.report import ObjectiveSummary
-from lit_unlearn.report.run_records import changes
-from lit_unlearn.report.run_summary import COLUMNS, cell
+from lit_unlearn.report.run_summary import COLUMNS, Change, cell, changes
 from lit_unlearn.utils.atomic import whole_folder
 
 EXPORT_FOLDER = "model"
@@ -108,8 +106,10 @@ def model_card(trainer: Trainer, module: Any) -> str:
 def _figures(trainer: Trainer) -> list[str]:
     """The before/after table in Markdown, from the evaluation callback if there is one."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, AnswerEvaluation) and callback.after:
-            return ["## Figures (before → after)", "", *_markdown(callback.before, callback.after)]
+        if isinstance(callback, AnswerEvaluation) and callback.before and callback.after:
+            both = changes(callback.before, callback.after)
+            if both:
+                return ["## Figures (before → after)", "", *_markdown(both)]
     return ["No figures were measured in this run."]
 
 
@@ -121,13 +121,13 @@ def _config(trainer: Trainer) -> list[str]:
     return ["## Config", "", "```yaml", file.read_text("utf-8").rstrip(), "```", ""]
 
 
-def _markdown(before: list[ObjectiveSummary], after: list[ObjectiveSummary]) -> list[str]:
-    headings = [heading for *_, heading in COLUMNS]
+def _markdown(both: list[Change]) -> list[str]:
+    headings = [heading for *_, heading in COLUMNS.values()]
     lines = [
         "| objective | rows | " + " | ".join(headings) + " |",
         "| --- | ---: |" + " ---: |" * len(headings),
     ]
-    for change in changes(before, after):
-        cells = " | ".join(cell(change, key) for key, *_ in COLUMNS)
+    for change in both:
+        cells = " | ".join(cell(change, score) for score in COLUMNS)
         lines.append(f"| {change.label} | {change.rows} | {cells} |")
     return lines

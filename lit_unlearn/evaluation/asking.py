@@ -71,7 +71,7 @@ def _prompt(subject: Subject, probe: Probe, settings: Generation) -> list[int]:
             f"Row {probe.probe_id!r}: expected a prompt of at least one token, found none, and the "
             "tokenizer has no token to begin a text with; give the row a question"
         )
-    if len(ids) > most:
+    if len(ids) > most and not probe.cut:
         raise InputError(
             f"Row {probe.probe_id!r}: expected at most {most} tokens of prompt (`max_length` = "
             f"{subject.encoder.max_length}, less {settings.max_new_tokens} for the reply), found "

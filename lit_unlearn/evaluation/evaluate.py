@@ -24,7 +24,7 @@ Reference = Mapping[str, Mapping[str, Sequence[Row]]]
 def evaluate(
     suites: Mapping[str, Suite],
     subject: Subject,
-    store: Store,
+    store: Store | None = None,
     data_root: Path | None = None,
     *,
     reference: Reference | None = None,
@@ -37,7 +37,7 @@ def evaluate(
     Args:
         suites: By the name under which their figures are shown.
         subject: The model.
-        store: Keeps outcomes, so that a stopped evaluation continues.
+        store: Keeps outcomes, so that a stopped evaluation continues; None keeps none.
         data_root: Folder that stands in for the hub.
         reference: Rows of a retain model; a suite without rows in it gets none.
         batch_size: Probes per forward pass.

@@ -39,6 +39,7 @@ def content_key(fingerprint: str, variant: str, probe: Probe, answer_key: str = 
             None if probe.generation is None else asdict(probe.generation),
             answer_key,
             asdict(probe.example) if answer_key else None,
+            *(["cut"] if probe.cut else []),
         ]
     )
 

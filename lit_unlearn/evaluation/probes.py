@@ -58,6 +58,9 @@ class Probe:
     """Name -> text to be teacher-forced: ``answer``, ``paraphrase``, ``wrong/0``, ``option/2``."""
     generation: Generation | None = None
     """None where no reply is needed."""
+    cut: bool = False
+    """Cut a candidate off at the encoder's `max_length`, and drop one whose prompt reaches it;
+    otherwise rows that are too long are refused."""
 
 
 @dataclass(frozen=True)

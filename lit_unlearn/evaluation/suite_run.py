@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from lit_unlearn.distributed.ranks import agree, gather, in_step, on_first, rank, world_size
@@ -27,7 +28,7 @@ from lit_unlearn.utils.progress import Stage, shown
 def run_suite(
     suite: Suite,
     subject: Subject,
-    store: Store,
+    store: Store | None,
     data_root: Path | None = None,
     reference: Mapping[str, Sequence[Row]] | None = None,
     *,
@@ -42,7 +43,7 @@ def run_suite(
     Args:
         suite: What to ask, and how to score it.
         subject: The model; its mode and its weights stay as they are.
-        store: Where outcomes are kept, not opened yet.
+        store: Where outcomes are kept, not opened yet; None keeps none.
         data_root: Folder of the data sets; None for the hub.
         reference: The suite's rows of a retain model, by group.
         batch_size: Most sequences in one forward pass.
@@ -71,7 +72,7 @@ def _outcomes(
     subject: Subject,
     variant: Variant,
     probes: Sequence[Probe],
-    store: Store,
+    store: Store | None,
     batch_size: int,
     stage: Stage,
 ) -> list[Outcome]:
@@ -80,7 +81,7 @@ def _outcomes(
     keys = on_first(
         lambda: [content_key(subject.fingerprint, names, p, suite.answer_key()) for p in probes]
     )
-    known = on_first(lambda: store.read(keys))
+    known = on_first(lambda: store.read(keys) if store else {})
     missing: dict[str, Probe] = {}
     for key, probe in zip(keys, probes, strict=True):
         if key not in known:
@@ -90,7 +91,8 @@ def _outcomes(
         changed = replace(subject, model=agree(variant.make))
         for chunk in _chunks(missing, batch_size * world_size()):
             fresh = _ask_shared(suite, changed, chunk, batch_size)
-            on_first(lambda fresh=fresh: store.append(fresh))  # type: ignore[misc]
+            if store:
+                on_first(partial(store.append, fresh))
             known.update(fresh)
             stage.add(len(fresh))
     return [
@@ -162,9 +164,9 @@ def _check_template(suite: Suite, subject: Subject, probes: Sequence[Probe]) -> 
 
 
 @contextmanager
-def _opened(store: Store) -> Iterator[None]:
-    """The store is open in the first process."""
-    if rank() > 0:
+def _opened(store: Store | None) -> Iterator[None]:
+    """Keep the store open in the first process."""
+    if store is None or rank() > 0:
         agree(lambda: None)
         yield
         return

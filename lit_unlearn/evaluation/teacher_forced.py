@@ -121,7 +121,7 @@ def force(
             for piece, name, part in _parts(batch, statistics):
                 found[piece.probe][name] = _forced(part, probes[piece.probe], name)
     return [
-        {name: forced[name] for name in probe.candidates}
+        {name: forced[name] for name in probe.candidates if name in forced}
         for probe, forced in zip(probes, found, strict=True)
     ]
 
@@ -143,14 +143,17 @@ def _pieces(
                 f"{where}: expected a prompt of at least one token, found none, and the tokenizer "
                 "has no token to begin a text with; give the row a question"
             )
-        if len(encoded.student_ids) > max_length:
+        if probe.cut and encoded.student_start >= max_length:
+            return
+        ids = encoded.student_ids[:max_length] if probe.cut else encoded.student_ids
+        if len(ids) > max_length:
             raise InputError(
                 f"{where}: expected at most `max_length` = {max_length} tokens, found "
-                f"{len(encoded.student_ids)} ({encoded.student_start} of them prompt); raise it as "
-                "far as the model goes, or leave the row out"
+                f"{len(ids)} ({encoded.student_start} of them prompt); raise it as far as the "
+                "model goes, or leave the row out"
             )
-        prompt = encoded.student_ids[: encoded.student_start]
-        answers.append(encoded.student_ids[encoded.student_start :])
+        prompt, answer = ids[: encoded.student_start], ids[encoded.student_start :]
+        answers.append(answer)
     names = tuple(probe.candidates)
     for start in range(0, len(names), size):
         part = slice(start, start + size)

@@ -10,19 +10,17 @@ from matplotlib.figure import Figure as Picture
 from lit_unlearn.evaluation.probes import Row
 from lit_unlearn.report.evaluation_gallery import gallery
 from lit_unlearn.report.evaluation_table import (
+    ABSENT,
     BALANCE,
-    DIRECTIONS,
     LEGEND,
     Columns,
     Line,
     Marks,
     notes,
-    shown_counts,
-    shown_figure,
+    shown_line,
     side_by_side,
 )
 from lit_unlearn.report.html import write_page
-from lit_unlearn.report.run_summary import ABSENT
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.spread import evenly_spread
 
@@ -59,7 +57,10 @@ def write_evaluation_page(
             _suite(name, [line for line in lines if line.suite == name], pictures, marks)
             for name in order
         ],
-        "replies": _replies(columns),
+        "replies": {
+            f"{suite}: {group}": rows
+            for (suite, group), rows in sample_replies(columns, SAMPLES).items()
+        },
         "costs": _costs(columns),
         "settings": json_text(_settings(columns), indent=2),
     }
@@ -71,26 +72,22 @@ def _suite(
 ) -> dict[str, object]:
     """Return table rows, notes and pictures of one suite, or of the balance."""
     drawn = {k: v for k, v in pictures.items() if k == name or k.startswith(f"{name} ")}
-    rows = _figures(lines, marks)
+    rows = [shown_line(line, marks) for line in lines]
     return {"name": name, "rows": rows, "notes": notes(lines), "pictures": drawn}
 
 
-def _figures(lines: Sequence[Line], marks: Marks | None) -> list[tuple[str, ...]]:
-    rows = []
-    for line in lines:
-        below = (marks or {}).get((line.suite, line.name), [""] * len(line.cells))
-        cells = [
-            "\n".join(filter(None, (shown_figure(cell), mark)))
-            for cell, mark in zip(line.cells, below, strict=True)
-        ]
-        name = f"{line.name} {DIRECTIONS[line.figure.better]}".rstrip()
-        rows.append((name, shown_counts(line), *cells, line.figure.unit))
-    return rows
+def sample_replies(
+    columns: Columns, most: int
+) -> dict[tuple[str, str], list[tuple[str, ...]]]:
+    """Choose some rows of each suite and group, with what each model replied.
 
+    Args:
+        columns: The evaluations to show.
+        most: Most rows of a group; rows without any reply are left out.
 
-def _replies(columns: Columns) -> dict[str, list[tuple[str, ...]]]:
-    """Choose some rows of each suite and group, with what each model replied."""
-    shown: dict[str, list[tuple[str, ...]]] = {}
+    Returns:
+        Suite and group -> question, gold answer and the replies of each row, as texts.
+    """
     first: dict[tuple[str, str], dict[str, Row]] = {}
     replies: dict[tuple[str, str, str], str] = {}
     for heading, record in columns.items():
@@ -99,16 +96,17 @@ def _replies(columns: Columns) -> dict[str, list[tuple[str, ...]]]:
                 replies[heading, name, row.row_id] = row.reply
                 if row.reply:
                     first.setdefault((name, row.group), {})[row.row_id] = row
-    for (name, group), rows in first.items():
-        shown[f"{name}: {group}"] = [
+    return {
+        (name, group): [
             (
                 row.question or row.row_id,
                 row.gold or ABSENT,
                 *(replies.get((heading, name, row.row_id)) or ABSENT for heading in columns),
             )
-            for row in evenly_spread(list(rows.values()), SAMPLES)
+            for row in evenly_spread(list(rows.values()), most)
         ]
-    return shown
+        for (name, group), rows in first.items()
+    }
 
 
 def _costs(columns: Columns) -> list[tuple[str, ...]]:

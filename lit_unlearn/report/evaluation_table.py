@@ -11,10 +11,11 @@ from rich.table import Table
 
 from lit_unlearn.evaluation.probes import Figure
 from lit_unlearn.evaluation.records import EvaluationRecord
-from lit_unlearn.report.run_summary import ABSENT
 
 BALANCE = "balance"
 """Stands in place of a suite's name for the balanced score and its parts."""
+ABSENT = "\u2013"
+"""Stands in place of a value that there is not."""
 DIRECTIONS = {"higher": "\u2191", "lower": "\u2193", "neither": ""}
 
 LEGEND = "\u2191 should rise, \u2193 should fall; in brackets 95 % intervals"
@@ -84,14 +85,22 @@ def evaluation_table(columns: Columns, marks: Marks | None = None) -> Table:
             table.add_section()
             table.add_row(f"[bold]{escape(line.suite)}[/bold]")
             previous = line.suite
-        below = (marks or {}).get((line.suite, line.name), [""] * len(line.cells))
-        cells = [
-            "\n".join(filter(None, (shown_figure(cell), mark)))
-            for cell, mark in zip(line.cells, below, strict=True)
-        ]
-        name = f" {escape(line.name)} {DIRECTIONS[line.figure.better]}".rstrip()
-        table.add_row(name, shown_counts(line), *cells, escape(line.figure.unit))
+        name, *texts = map(escape, shown_line(line, marks))
+        table.add_row(f" {name}", *texts)
     return table
+
+
+def shown_line(line: Line, marks: Marks | None) -> tuple[str, ...]:
+    """Return the texts of a line: name, number of rows, one cell per column, unit."""
+    below = (marks or {}).get((line.suite, line.name), [""] * len(line.cells))
+    cells = [
+        "\n".join(filter(None, (shown_figure(cell), mark)))
+        for cell, mark in zip(line.cells, below, strict=True)
+    ]
+    name = f"{line.name} {DIRECTIONS[line.figure.better]}".rstrip()
+    # several numbers where the columns have different numbers of rows
+    counts = dict.fromkeys(str(cell.count) for cell in line.cells if cell is not None)
+    return name, " / ".join(counts), *cells, line.figure.unit
 
 
 def shown_figure(figure: Figure | None) -> str:
@@ -101,12 +110,6 @@ def shown_figure(figure: Figure | None) -> str:
     if figure.low is None or figure.high is None:
         return number(figure.value)
     return f"{number(figure.value)} [{number(figure.low)}, {number(figure.high)}]"
-
-
-def shown_counts(line: Line) -> str:
-    """Rows behind a line; several numbers where the columns differ."""
-    counts = dict.fromkeys(str(cell.count) for cell in line.cells if cell is not None)
-    return " / ".join(counts)
 
 
 def number(value: float) -> str:

@@ -9,17 +9,17 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from lit_unlearn.evaluation.records import EvaluationRecord
+from lit_unlearn.report.evaluation_page import sample_replies
+from lit_unlearn.report.evaluation_pictures import suite_picture
 from lit_unlearn.report.html import write_page
 from lit_unlearn.report.run_pictures import (
     cosine_figure,
     heatmap_figure,
     loss_figure,
     norm_figure,
-    rates_figure,
 )
-from lit_unlearn.report.run_records import AnswerRecord, Change, RunFacts, changes, summarise
-from lit_unlearn.report.run_summary import ABSENT, ARROW, COLUMNS, cell, shown
-from lit_unlearn.utils.spread import evenly_spread
+from lit_unlearn.report.run_summary import ARROW, COLUMNS, Change, RunFacts, cell, changes, shown
 
 SAMPLES = 8
 """Most replies shown per objective, and as many again with prefills."""
@@ -39,8 +39,8 @@ def write_report(
     path: Path | str,
     *,
     facts: RunFacts,
-    before: Sequence[AnswerRecord],
-    after: Sequence[AnswerRecord],
+    before: EvaluationRecord,
+    after: EvaluationRecord,
     gradients: Sequence[dict[str, Any]] = (),
     gate: ReportTable | None = None,
     config: str = "",
@@ -50,25 +50,27 @@ def write_report(
     Args:
         path: The HTML file.
         facts: What the run was.
-        before: Replies of the start model.
-        after: Replies of the trained model to the same questions.
+        before: The suite `Answers` on the start model.
+        after: The same on the trained model.
         gradients: Diagnosed steps as `read_gradients` gives them; may be empty.
         gate: The teacher gate's table; None where no objective has a teacher.
         config: The configuration as text (YAML).
     """
-    both = changes(summarise(before), summarise(after))
-    title = "Correct answers and refusals"
+    both = changes(before, after)
+    headings = ["before", "after"]
+    rates = [change.lines[score] for change in both for score in ("correct", "refused")]
+    replies = sample_replies({"before": before, "after": after}, SAMPLES)
     values = {
         "title": "lit-unlearn report",
         "run": _run(facts),
         "arrow": ARROW,
         "cards": [_card(change) for change in both],
-        "columns": ("objective", "rows", *(heading for *_, heading in COLUMNS)),
-        "results": [(c.label, c.rows, *(cell(c, key) for key, *_ in COLUMNS)) for c in both],
-        "rates": {title: rates_figure(summarise(before), summarise(after))} if both else {},
+        "columns": ("objective", "rows", *(heading for *_, heading in COLUMNS.values())),
+        "results": [(c.label, c.rows, *(cell(c, score) for score in COLUMNS)) for c in both],
+        "rates": {"Correct answers and refusals": suite_picture(headings, rates)} if both else {},
         "gradients": _gradients(gradients),
         "gate": gate,
-        "samples": _samples(both, before, after),
+        "samples": {Change(group, {}).label: rows for (_, group), rows in replies.items()},
         "files": [*facts.paths.items(), *facts.versions.items()],
         "config": config,
     }
@@ -85,15 +87,14 @@ def _run(facts: RunFacts) -> str:
 
 def _card(change: Change) -> dict[str, str]:
     """Return the objective's first measured figure and its refusals, as texts."""
-    measured = change.after or change.before
-    scored = measured is not None and measured.correct_rate is not None
-    key, name = ("correct_rate", "correct answers") if scored else ("rouge_l", "ROUGE-L")
+    score = "correct" if change.lines["correct"].figure.count else "rouge_l_recall"
+    before, after = (shown(figure) for figure in change.lines[score].cells)
     return {
         "title": change.label,
-        "figure": name,
-        "before": shown(change.before, key),
-        "after": shown(change.after, key),
-        "refusals": cell(change, "refusal_rate"),
+        "figure": COLUMNS[score][-1],
+        "before": before,
+        "after": after,
+        "refusals": cell(change, "refused"),
     }
 
 
@@ -111,22 +112,3 @@ def _gradients(records: Sequence[dict[str, Any]]) -> dict[str, Figure]:
         "Loss of each objective over the steps": loss_figure(records),
         "Gradient norm of each objective over the steps": norm_figure(records),
     }
-
-
-def _samples(
-    both: Sequence[Change], before: Sequence[AnswerRecord], after: Sequence[AnswerRecord]
-) -> dict[str, list[tuple[str, ...]]]:
-    """Choose some questions of each objective, with the replies before and after."""
-    earlier = {(r.objective, r.example_id, r.prefill): r.generated for r in before}
-    found: dict[str, list[tuple[str, ...]]] = {}
-    for change in both:
-        key = change.objective, change.prefilled
-        rows = [row for row in after if (row.objective, bool(row.prefill)) == key]
-        texts: list[tuple[str, ...]] = []
-        for row in evenly_spread(rows, SAMPLES):
-            begun = f"\n[begun for it: {row.prefill}]" if row.prefill else ""
-            reply = earlier.get((row.objective, row.example_id, row.prefill), ABSENT)
-            texts.append((row.question + begun, row.gold or ABSENT, reply, row.generated))
-        if texts:
-            found[change.label] = texts
-    return found

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,8 @@ from numpy.typing import NDArray
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.log_names import pairs
-from lit_unlearn.report.drawing import bars, curve, heat_map, legend, note, scale
-from lit_unlearn.report.run_records import ObjectiveSummary, changes
-from lit_unlearn.report.style import BEFORE_COLOUR, COLOURS, INK, canvas, panels, styled
+from lit_unlearn.report.drawing import curve, heat_map, legend, scale
+from lit_unlearn.report.style import COLOURS, INK, canvas, panels, styled
 
 _SMOOTHED_FROM = 40  # more points than this: faint raw curve, bold running mean
 _LABELLED_CELLS = 60  # a heat map with at most as many cells shows the numbers
@@ -124,38 +122,6 @@ def heatmap_figure(records: Sequence[Record], step: int | None = None) -> Figure
     return figure
 
 
-@styled
-def rates_figure(before: Sequence[ObjectiveSummary], after: Sequence[ObjectiveSummary]) -> Figure:
-    """Draw correct answers and refusals before (grey) and after (coloured), as shares of rows.
-
-    Raises:
-        InputError: There is no summary.
-    """
-    both = changes(before, after)
-    if not both:
-        raise InputError("before, after: expected at least one objective's summary, found none")
-    figure, grid = panels(2, 2, 8.0, 1.1 + 0.5 * len(both), sharey=True)
-    looks = [{"color": BEFORE_COLOUR, "label": "before"}, {"color": COLOURS[0], "label": "after"}]
-    for axes, key, title in zip(
-        grid, ("correct_rate", "refusal_rate"), ("correct answers", "refusals"), strict=True
-    ):
-        axes.set_xlim(0, 118)
-        axes.set_xticks((0, 50, 100), ("0 %", "50 %", "100 %"))
-        columns = [[_rate(s, key) for s in (c.before, c.after)] for c in both]
-        values = [list(column) for column in zip(*columns, strict=True)]
-        places = bars(axes, [change.label for change in both], values, looks)
-        for place, value in zip(chain(*places), chain(*values), strict=True):
-            text = "not scored" if math.isnan(value) else f"{value:.0f} %"
-            note(axes, np.nan_to_num(value) + 1.5, place, text)
-        axes.set_title(title)
-    legend(figure, grid[0], columns=2)
-    return figure
-
-
-def _rate(summary: ObjectiveSummary | None, key: str) -> float:
-    """Return a share in percent; NaN where it was not measured."""
-    value = None if summary is None else getattr(summary, key)
-    return math.nan if value is None else 100.0 * value
 
 
 def _no_pairs() -> Figure:

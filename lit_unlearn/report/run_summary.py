@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from lit_unlearn.report.run_records import Change, ObjectiveSummary, RunFacts, changes
+from lit_unlearn.evaluation.probes import Figure
+from lit_unlearn.evaluation.records import EvaluationRecord
+from lit_unlearn.evaluation.suites.answers import PREFILLED
+from lit_unlearn.report.evaluation_table import ABSENT, Line, side_by_side
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 
@@ -25,86 +29,139 @@ UNITS = {
     "answer_nll": "nats per token of the gold answer, teacher-forced, mean over rows",
     "seconds": "wall seconds of the whole command",
 }
-COLUMNS = (
-    ("correct_rate", "correct", "correct answers"),
-    ("refusal_rate", "refused", "refusals"),
-    ("repetition", "repeated", "repetition"),
-    ("rouge_l", "ROUGE-L", "ROUGE-L"),
-    ("answer_nll", "nats/token", "answer NLL (nats/token)"),
-)
-"""Figures of the table: attribute of `ObjectiveSummary`, heading on the terminal and on a page."""
-ABSENT = "\u2013"
+COLUMNS = {
+    "correct": ("correct_rate", "correct", "correct answers"),
+    "refused": ("refusal_rate", "refused", "refusals"),
+    "repetition": ("repetition", "repeated", "repetition"),
+    "rouge_l_recall": ("rouge_l", "ROUGE-L", "ROUGE-L"),
+    "answer_nll": ("answer_nll", "nats/token", "answer NLL (nats/token)"),
+}
+"""Score of the suite `Answers` -> its key in ``summary.json``, and its heading on the terminal and
+on a page."""
 ARROW = "\u2192"
 
 
-def summary_table(before: Sequence[ObjectiveSummary], after: Sequence[ObjectiveSummary]) -> Table:
-    """A table with one line per objective, its prefilled rows under it; cells "before->after".
+@dataclass(frozen=True)
+class RunFacts:
+    """A training run in a few words, for the head of the report and for ``summary.json``."""
+
+    model: str
+    seed: int
+    steps: int
+    seconds: float
+    """Wall seconds of the whole command."""
+    device: str
+    paths: Mapping[str, str] = field(default_factory=dict)
+    """A word such as ``export`` -> a path."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Package -> version."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """The figures of one objective, or of its prefilled rows, before and after a run."""
+
+    group: str
+    """As the suite `Answers` names it."""
+    lines: Mapping[str, Line]
+    """Score -> the figure before and after."""
+
+    @property
+    def prefilled(self) -> bool:
+        """Whether the rows have a prefill."""
+        return self.group.endswith(PREFILLED)
+
+    @property
+    def objective(self) -> str:
+        """Name of the objective."""
+        return self.group.removesuffix(PREFILLED)
+
+    @property
+    def label(self) -> str:
+        """Name in tables and pictures."""
+        return f"{self.objective} (prefilled)" if self.prefilled else self.objective
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, after the run where it was measured then."""
+        return next(figure.count for figure in self.lines["refused"].cells[::-1] if figure)
+
+
+def changes(before: EvaluationRecord, after: EvaluationRecord) -> list[Change]:
+    """Put the figures of both evaluations side by side, in order of appearance."""
+    groups: dict[str, dict[str, Line]] = {}
+    for line in side_by_side({"before": before, "after": after}):
+        group, _, score = line.name.rpartition("/")
+        groups.setdefault(group, {})[score] = line
+    return [Change(group, lines) for group, lines in groups.items()]
+
+
+def summary_table(before: EvaluationRecord, after: EvaluationRecord) -> Table:
+    """Make a table with one line per objective, its prefilled rows under it; cells "before->after".
 
     It fits into 80 columns where names have up to 16 letters.
     """
     table = Table(title="before \u2192 after", title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("objective", no_wrap=True)
     table.add_column("rows", justify="right")
-    for _, heading, _ in COLUMNS:
+    for _, heading, _ in COLUMNS.values():
         table.add_column(heading, justify="right", no_wrap=True)
-    narrow = f" {ARROW} ", ARROW
     previous = ""
     for change in changes(before, after):
         if previous and change.objective != previous:
             table.add_section()
         under = change.prefilled and change.objective == previous
         name = "  with prefill" if under else change.label
-        cells = [cell(change, key).replace(*narrow) for key, *_ in COLUMNS]
+        cells = [cell(change, score).replace(f" {ARROW} ", ARROW) for score in COLUMNS]
         table.add_row(name, str(change.rows), *cells)
         previous = change.objective
     return table
 
 
-def cell(change: Change, key: str) -> str:
-    """One figure before and after, as text."""
-    return f"{shown(change.before, key)} {ARROW} {shown(change.after, key)}"
+def cell(change: Change, score: str) -> str:
+    """Return one figure before and after, as text."""
+    return f" {ARROW} ".join(shown(figure) for figure in change.lines[score].cells)
 
 
-def shown(summary: ObjectiveSummary | None, key: str) -> str:
-    """One figure as text: rates in percent, the others with two decimals; a dash for none."""
-    value = None if summary is None else getattr(summary, key)
-    if value is None or math.isnan(value):
+def shown(figure: Figure | None) -> str:
+    """Return one figure as text: shares of rows in percent, others with two decimals."""
+    if figure is None or math.isnan(figure.value):
         return ABSENT
-    return f"{100 * value:.0f} %" if key.endswith("_rate") else f"{value:.2f}"
+    rate = figure.name.endswith(("/correct", "/refused"))
+    return f"{100 * figure.value:.0f} %" if rate else f"{figure.value:.2f}"
 
 
 def write_summary(
-    path: Path | str,
-    before: Sequence[ObjectiveSummary],
-    after: Sequence[ObjectiveSummary],
-    facts: RunFacts,
+    path: Path | str, before: EvaluationRecord, after: EvaluationRecord, facts: RunFacts
 ) -> None:
-    """Writes ``summary.json``, all at once or not at all.
+    """Write ``summary.json``, all at once or not at all.
 
     Its keys: ``schema_version``, ``units``, ``run`` (the fields of `RunFacts`) and ``objectives``,
-    a list of ``objective``, ``prefilled``, ``before`` and ``after`` with the fields of
-    `ObjectiveSummary`. What was not measured, or is not finite, is ``null``.
+    a list of ``objective``, ``prefilled``, ``before`` and ``after``; the last two hold ``rows`` and
+    the keys of `COLUMNS`. What was not measured, or is not finite, is ``null``.
     """
     content = {
         "schema_version": SCHEMA_VERSION,
         "units": UNITS,
         "run": {**vars(facts), "paths": dict(facts.paths), "versions": dict(facts.versions)},
-        "objectives": [_entry(change) for change in changes(before, after)],
+        "objectives": [
+            {
+                "objective": change.objective,
+                "prefilled": change.prefilled,
+                "before": _figures(change, 0),
+                "after": _figures(change, 1),
+            }
+            for change in changes(before, after)
+        ],
     }
     write_text(Path(path), json_text(content, indent=2) + "\n")
 
 
-def _entry(change: Change) -> dict[str, Any]:
-    shared = {"objective": change.objective, "prefilled": change.prefilled}
-    return {
-        **shared,
-        "before": _figures(change.before, shared),
-        "after": _figures(change.after, shared),
-    }
-
-
-def _figures(summary: ObjectiveSummary | None, shared: dict[str, Any]) -> dict[str, Any] | None:
-    """The fields that are not said one level above."""
-    if summary is None:
+def _figures(change: Change, column: int) -> dict[str, Any] | None:
+    figures: Sequence[tuple[str, Figure | None]] = [
+        (key, change.lines[score].cells[column]) for score, (key, *_) in COLUMNS.items()
+    ]
+    refused = change.lines["refused"].cells[column]
+    if refused is None:
         return None
-    return {key: value for key, value in vars(summary).items() if key not in shared}
+    return {"rows": refused.count} | {key: figure.value for key, figure in figures if figure}

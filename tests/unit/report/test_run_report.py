@@ -16,19 +16,19 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.probes import Row
+from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
+from lit_unlearn.evaluation.suites.answers import PREFILLED, answer_figures
+from lit_unlearn.metrics.functional.repetition import repetition
 from lit_unlearn.report import (
     SCHEMA_VERSION,
-    AnswerRecord,
-    ObjectiveSummary,
     ReportTable,
     RunFacts,
     cosine_figure,
     heatmap_figure,
     loss_figure,
     norm_figure,
-    rates_figure,
     read_gradients,
-    summarise,
     summary_table,
     write_report,
     write_summary,
@@ -48,19 +48,22 @@ def answer(
     refused: bool = False,
     nll: float = 1.0,
     generated: str = "reply",
-) -> AnswerRecord:
-    return AnswerRecord(
-        objective,
-        f"set/{number}",
-        prefill,
-        "What?",
-        gold,
-        generated,
-        1.0 if correct else 0.0,
-        correct,
-        refused,
-        nll,
-    )
+) -> Row:
+    group = f"{objective}{PREFILLED if prefill else ''}"
+    scores = {
+        "correct": math.nan if correct is None else float(correct),
+        "refused": float(refused),
+        "repetition": repetition(generated),
+        "rouge_l_recall": math.nan if not gold else float(bool(correct)),
+        "answer_nll": nll,
+    }
+    asked = f"What?{prefill and f' [begun for it: {prefill}]'}"
+    return Row(f"{group}/set/{number}", group, scores, asked, gold, generated)
+
+
+def record(*rows: Row) -> EvaluationRecord:
+    suite = SuiteRecord("answers", {}, 0, 0, rows, answer_figures(rows))
+    return EvaluationRecord("a/model", "", {"answers": suite})
 
 
 def gradient(step: int, groups: int = 3) -> dict[str, Any]:
@@ -80,60 +83,12 @@ def gradient(step: int, groups: int = 3) -> dict[str, Any]:
     }
 
 
-# -------------------------------------------------------------------------------------- averages
-
-
-def test_summarise_worked_by_hand() -> None:
-    """Two of three forget rows are right, one of three declines, NLL (1 + 2 + 6) / 3 = 3."""
-    records = [
-        answer(number=0, nll=1.0),
-        answer(number=1, nll=2.0),
-        answer(number=2, nll=6.0, correct=False, refused=True),
-        answer("retain", 0),
-        answer(number=0, prefill="Sure", correct=False),
-    ]
-    found = summarise(records)
-    assert [(s.objective, s.prefilled, s.rows) for s in found] == [
-        ("forget", False, 3),
-        ("forget", True, 1),
-        ("retain", False, 1),
-    ]
-    assert found[0].correct_rate == pytest.approx(2 / 3)
-    assert found[0].rouge_l == pytest.approx(2 / 3)
-    assert found[0].refusal_rate == pytest.approx(1 / 3)
-    assert found[0].answer_nll == pytest.approx(3.0)
-    assert found[1].correct_rate == 0.0
-
-
-def test_replies_that_repeat_themselves_show() -> None:
-    """Six words alike are three 4-grams, one of them distinct: 2/3; a usual reply has 0."""
-    rows = [answer(), answer(generated="sorry " * 6)]
-    assert summarise(rows)[0].repetition == pytest.approx(1 / 3)
-
-
-def test_rows_without_gold_answer_leave_only_the_refusal_rate() -> None:
-    (found,) = summarise([answer(gold="", correct=None, refused=True, nll=math.nan)])
-    assert found.correct_rate is None
-    assert math.isnan(found.rouge_l)
-    assert math.isnan(found.answer_nll)
-    assert found.refusal_rate == 1.0
-
-
-def test_mixed_rows_count_where_they_apply_and_nan_of_a_gold_answer_shows() -> None:
-    """One row without gold and accepted answers changes neither mean of the other, right one."""
-    (found,) = summarise([answer(nll=2.0), answer(gold="", correct=None, nll=math.nan)])
-    assert (found.correct_rate, found.rouge_l, found.answer_nll) == (1.0, 1.0, 2.0)
-    (diverged,) = summarise([answer(nll=2.0), answer(nll=math.nan)])
-    assert math.isnan(diverged.answer_nll)
-
-
-def test_summarise_nothing() -> None:
-    assert summarise([]) == []
+# ----------------------------------------------------------------------------------------- table
 
 
 def test_table_shows_before_and_after_with_prefilled_rows_beneath() -> None:
-    before = summarise([answer(), answer(prefill="Sure"), answer("everyday", correct=None)])
-    after = summarise([answer(correct=False, refused=True, nll=4.0), answer(prefill="Sure")])
+    before = record(answer(), answer(prefill="Sure"), answer("everyday", correct=None))
+    after = record(answer(correct=False, refused=True, nll=4.0), answer(prefill="Sure"))
     table = summary_table(before, after)
     columns = [list(column.cells) for column in table.columns]
     rows = {str(name).strip(): list(rest) for name, *rest in zip(*columns, strict=True)}
@@ -147,7 +102,7 @@ def test_table_shows_before_and_after_with_prefilled_rows_beneath() -> None:
 def test_table_fits_into_80_columns() -> None:
     """The longest cells, "100 %->100 %" and two-digit likelihoods, and a name of 16 letters."""
     name = "a" * 16
-    found = summarise([answer(name, nll=10.0), answer(name, prefill="Sure", nll=10.0)])
+    found = record(answer(name, nll=10.0), answer(name, prefill="Sure", nll=10.0))
     file = io.StringIO()
     Console(file=file, width=80).print(summary_table(found, found))
     text = file.getvalue()
@@ -163,8 +118,8 @@ def test_table_fits_into_80_columns() -> None:
 
 def test_summary_json(tmp_path: Path) -> None:
     path = tmp_path / "new" / "summary.json"
-    before = summarise([answer(), answer("ask", gold="", correct=None, nll=math.nan)])
-    write_summary(path, before, summarise([answer(correct=False)]), FACTS)
+    before = record(answer(), answer("ask", gold="", correct=None, nll=math.nan))
+    write_summary(path, before, record(answer(correct=False)), FACTS)
     found = json.loads(path.read_text(encoding="utf-8"))
     assert found["schema_version"] == SCHEMA_VERSION
     assert found["run"]["seed"] == 3
@@ -187,7 +142,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="disk full"):
-        write_summary(path, [], [], FACTS)
+        write_summary(path, record(), record(), FACTS)
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -279,22 +234,12 @@ def test_one_objective_and_zero_norms_draw() -> None:
         assert "no pair" in figure.axes[0].texts[0].get_text()
 
 
-def test_rates_figure_says_what_was_not_scored() -> None:
-    before = [ObjectiveSummary("everyday", False, 2, None, 0.5, 0.0, 0.0, 1.0)]
-    figure = rates_figure(before, [])
-    draw(figure)
-    assert [t.get_text() for t in figure.axes[0].texts] == ["not scored", "not scored"]
-    assert [t.get_text() for t in figure.axes[1].texts] == ["0 %", "not scored"]
-
-
 def test_figures_of_nothing_are_errors() -> None:
     for make in (cosine_figure, norm_figure, loss_figure, heatmap_figure):
         with pytest.raises(InputError, match="records: expected at least one diagnosed step"):
             make([])
     with pytest.raises(InputError, match=r"step: expected a diagnosed step \(0\), found 3"):
         heatmap_figure([gradient(0)], step=3)
-    with pytest.raises(InputError, match="before, after: expected at least one"):
-        rates_figure([], [])
 
 
 # ------------------------------------------------------------------------------------------ page
@@ -339,8 +284,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     write_report(
         path,
         facts=FACTS,
-        before=[answer(generated="Lima"), answer(prefill="Sure", generated="it is Lima")],
-        after=[answer(generated=attack, correct=False), answer(prefill="Sure", generated="no")],
+        before=record(answer(generated="Lima"), answer(prefill="Sure", generated="it is Lima")),
+        after=record(
+            answer(generated=attack, correct=False), answer(prefill="Sure", generated="no")
+        ),
         gradients=[gradient(0), gradient(5)],
         gate=ReportTable("Teacher gate", ("objective", "share"), [("forget", "95 %")], "a > b"),
         config="model: <x>\n",
@@ -379,7 +326,11 @@ def test_page_is_the_same_each_time(tmp_path: Path) -> None:
     texts = []
     for name in ("a.html", "b.html"):
         write_report(
-            tmp_path / name, facts=FACTS, before=[], after=[answer()], gradients=[gradient(0)]
+            tmp_path / name,
+            facts=FACTS,
+            before=record(),
+            after=record(answer()),
+            gradients=[gradient(0)],
         )
         texts.append((tmp_path / name).read_text(encoding="utf-8"))
     assert texts[0] == texts[1]
@@ -387,12 +338,12 @@ def test_page_is_the_same_each_time(tmp_path: Path) -> None:
 
 def test_page_of_an_empty_run(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(path, facts=RunFacts("m", 0, 0, 0.4, "cpu"), before=[], after=[])
+    write_report(path, facts=RunFacts("m", 0, 0, 0.4, "cpu"), before=record(), after=record())
     assert "No evaluation rows" in path.read_text(encoding="utf-8")
 
 
 def test_at_most_eight_replies_per_objective_spread_evenly(tmp_path: Path) -> None:
     rows = [answer(number=n, generated=f"reply {n:02d}.") for n in range(40)]
-    write_report(tmp_path / "r.html", facts=FACTS, before=[], after=rows)
+    write_report(tmp_path / "r.html", facts=FACTS, before=record(), after=record(*rows))
     shown = re.findall(r"reply (\d\d)\.", (tmp_path / "r.html").read_text(encoding="utf-8"))
     assert shown == ["00", "05", "10", "15", "20", "25", "30", "35"]

@@ -1,0 +1,199 @@
+"""Answers: each objective's evaluation rows, asked with and without a prefill."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from lit_unlearn.data.prefills import read_openers
+from lit_unlearn.evaluation.probes import (
+    Better,
+    Figure,
+    Generation,
+    Outcome,
+    Probe,
+    Row,
+    Suite,
+    SuiteResult,
+)
+from lit_unlearn.evaluation.suites.common import SHARE, ask, mean_figure, subject_outcomes
+from lit_unlearn.metrics.functional.repetition import repetition
+from lit_unlearn.metrics.functional.scores import (
+    is_correct,
+    is_refusal,
+    mean_nll_per_row,
+    rouge_l_recall,
+)
+from lit_unlearn.types import Example
+from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.plain_json import json_text
+
+PREFILLED = "/prefilled"
+"""End of the name of a group whose rows have a prefill."""
+
+_UNITS: dict[str, tuple[str, Better]] = {
+    "correct": (SHARE, "neither"),
+    "refused": (SHARE, "neither"),
+    "repetition": ("share of the reply's 4-grams, 0 to 1", "lower"),
+    "rouge_l_recall": ("share of the answer's words, 0 to 1", "neither"),
+    "answer_nll": ("nats per token", "neither"),
+}
+
+
+class Answers(Suite):
+    """Correct answers, refusals and likelihoods of the rows of a training run.
+
+    Each objective is a group of rows. Where it has openers, `<objective>/prefilled` holds the same
+    rows once more, behind one of them. The callback `AnswerEvaluation` makes this suite from the
+    rows of its run; a config does not name it.
+
+    Args:
+        rows: Objective -> rows.
+        prefills: Objective -> openers (see `read_openers`); None for none. Row i gets opener i, in
+            turn.
+        max_new_tokens: Longest reply in tokens.
+    """
+
+    name: ClassVar[str] = "answers"
+
+    def __init__(
+        self,
+        rows: Mapping[str, Sequence[Example]],
+        prefills: Mapping[str, Sequence[str] | str | None],
+        max_new_tokens: int = 32,
+    ) -> None:
+        self.max_new_tokens = max_new_tokens
+        self._rows = rows
+        self._openers = {name: read_openers(given) for name, given in prefills.items() if given}
+
+    def probes(self, data_root: Path | None) -> list[Probe]:
+        found = []
+        for objective, rows in self._rows.items():
+            found += [self._probe(row, objective) for row in rows]
+            if openers := self._openers.get(objective):
+                found += [
+                    self._probe(row, f"{objective}{PREFILLED}", openers[number % len(openers)])
+                    for number, row in enumerate(rows)
+                ]
+        return found
+
+    def _probe(self, row: Example, group: str, prefill: str = "") -> Probe:
+        """Rows that are too long for training are cut here as they are there."""
+        probe = ask(row, group, Generation(self.max_new_tokens), prefill=prefill)
+        candidates = {"answer": row.answer} if row.answer.strip() else {}
+        return replace(probe, candidates=candidates, cut=True)
+
+    def score(
+        self,
+        probes: Sequence[Probe],
+        outcomes: Mapping[str, Sequence[Outcome]],
+        reference: Mapping[str, Sequence[Row]] | None = None,
+    ) -> SuiteResult:
+        rows = [_row(probe, outcome) for probe, outcome in subject_outcomes(probes, outcomes)]
+        return SuiteResult(rows, answer_figures(rows))
+
+
+def answer_figures(rows: Sequence[Row]) -> list[Figure]:
+    """Return the five figures of each group; means are over the rows that have the score."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    return [
+        mean_figure(
+            f"{group}/{score}",
+            [row.scores[score] for row in members],
+            [row.row_id for row in members],
+            unit=unit,
+            better=better,
+        )
+        for group, members in groups.items()
+        for score, (unit, better) in _UNITS.items()
+    ]
+
+
+def _row(probe: Probe, outcome: Outcome) -> Row:
+    example, (reply,) = probe.example, outcome.replies
+    scores = {
+        "correct": float(is_correct(reply, example.accepted)) if example.accepted else math.nan,
+        "refused": float(is_refusal(reply)),
+        "repetition": repetition(reply),
+        "rouge_l_recall": rouge_l_recall(example.answer, reply) if example.answer else math.nan,
+        "answer_nll": math.nan,
+    }
+    if "answer" in outcome.forced:
+        log_probs = torch.tensor(outcome.forced["answer"].log_probs)
+        one_row = torch.zeros(len(log_probs), dtype=torch.int64)
+        scores["answer_nll"] = float(mean_nll_per_row(log_probs, one_row, 1))
+    asked = _shown(example.question, probe.prefill)
+    return Row(probe.probe_id, probe.group, scores, asked, example.answer, reply)
+
+
+def _shown(question: str, prefill: str) -> str:
+    return f"{question}\n[begun for it: {prefill}]" if prefill else question
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+def write_answers(path: Path, probes: Sequence[Probe], rows: Sequence[Row]) -> None:
+    """Write one JSON line per row.
+
+    Keys: ``objective``, ``example_id``, ``prefill`` (empty for none), ``question``, ``gold`` (empty
+    for none), ``generated`` (without the prefill), ``rouge_l``, ``correct``, ``refused`` and
+    ``answer_nll`` in nats per token; null where a score is not defined for a row.
+
+    Args:
+        path: The file.
+        probes: What was asked.
+        rows: The row of each probe, in their order.
+    """
+    lines = [json_text(_line(*pair)) + "\n" for pair in zip(probes, rows, strict=True)]
+    write_text(path, "".join(lines))
+
+
+def _line(probe: Probe, row: Row) -> dict[str, object]:
+    correct = row.scores["correct"]
+    return {
+        "objective": probe.group.removesuffix(PREFILLED),
+        "example_id": probe.example.example_id,
+        "prefill": probe.prefill,
+        "question": probe.example.question,
+        "gold": row.gold,
+        "generated": row.reply,
+        "rouge_l": row.scores["rouge_l_recall"],
+        "correct": None if math.isnan(correct) else bool(correct),
+        "refused": bool(row.scores["refused"]),
+        "answer_nll": row.scores["answer_nll"],
+    }
+
+
+def read_answers(path: Path) -> list[Row]:
+    """Read the rows of a file that `write_answers` wrote."""
+    lines = path.read_text("utf-8").split("\n")
+    return [_row_of(json.loads(line)) for line in lines if line]
+
+
+def _row_of(line: Mapping[str, str | float | None]) -> Row:
+    group = f"{line['objective']}{PREFILLED if line['prefill'] else ''}"
+    question, prefill, reply = (str(line[key]) for key in ("question", "prefill", "generated"))
+    scores = {
+        "correct": line["correct"],
+        "refused": line["refused"],
+        "repetition": repetition(reply),
+        "rouge_l_recall": line["rouge_l"] if line["gold"] else None,
+        "answer_nll": line["answer_nll"],
+    }
+    return Row(
+        f"{group}/{line['example_id']}",
+        group,
+        {key: math.nan if value is None else float(value) for key, value in scores.items()},
+        _shown(question, prefill),
+        str(line["gold"]),
+        reply,
+    )
