@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from importlib import import_module
 from typing import Any
 
@@ -16,11 +17,12 @@ from lit_unlearn.evaluation.probes import Suite
 
 
 def known_suites() -> dict[str, type[Suite]]:
-    """Name -> class, of every suite in `lit_unlearn.evaluation.suites`, in alphabetical order."""
+    """Return the suites that a config can name by their names, in alphabetical order."""
     for module in pkgutil.iter_modules(suites.__path__, f"{suites.__name__}."):
         import_module(module.name)
     classes: list[type[Suite]] = list(family(Suite))
     own = [cls for cls in classes if cls.__module__.startswith(f"{suites.__name__}.")]
+    own = [cls for cls in own if is_dataclass(cls)]  # others have rows for parameters
     return {cls.name: cls for cls in sorted(own, key=lambda cls: cls.name)}
 
 

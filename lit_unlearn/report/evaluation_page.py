@@ -76,9 +76,7 @@ def _suite(
     return {"name": name, "rows": rows, "notes": notes(lines), "pictures": drawn}
 
 
-def sample_replies(
-    columns: Columns, most: int
-) -> dict[tuple[str, str], list[tuple[str, ...]]]:
+def sample_replies(columns: Columns, most: int) -> dict[tuple[str, str], list[tuple[str, ...]]]:
     """Choose some rows of each suite and group, with what each model replied.
 
     Args:
