@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +13,7 @@ from lit_unlearn.cli.signatures import family
 from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.evaluation import suites
 from lit_unlearn.evaluation.probes import Suite
+from lit_unlearn.evaluation.suites.answers import Answers
 
 
 def known_suites() -> dict[str, type[Suite]]:
@@ -22,7 +22,7 @@ def known_suites() -> dict[str, type[Suite]]:
         import_module(module.name)
     classes: list[type[Suite]] = list(family(Suite))
     own = [cls for cls in classes if cls.__module__.startswith(f"{suites.__name__}.")]
-    own = [cls for cls in own if is_dataclass(cls)]  # others have rows for parameters
+    own.remove(Answers)  # takes rows, not settings
     return {cls.name: cls for cls in sorted(own, key=lambda cls: cls.name)}
 
 
