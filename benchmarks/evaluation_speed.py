@@ -39,7 +39,7 @@ from torch import Tensor
 
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.evaluation.probes import Probe, Subject
-from lit_unlearn.evaluation.subjects import load_subject
+from lit_unlearn.evaluation.subjects import Loading, load_subject
 from lit_unlearn.evaluation.teacher_forced import force, token_statistics
 from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.generation import generate_answers, stop_ids
@@ -245,7 +245,7 @@ def main() -> None:
     """Measure, print the tables, write the file."""
     args = arguments()
     torch.set_num_threads(1)
-    subject = load_subject(args.model, device="cpu")
+    subject = load_subject(args.model, Loading(device="cpu"))
     probes = read_probes(args.data, args.rows)
     before = machine()
     difference = largest_difference(subject, probes[:4], args.batch_size)

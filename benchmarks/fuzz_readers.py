@@ -47,9 +47,9 @@ from lit_unlearn.data.readers import BadRows, parse_file
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.data.unify import to_example
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.files import METRICS, ROWS, read_evaluation
 from lit_unlearn.evaluation.outcome_store import FILE_NAME, Store
 from lit_unlearn.evaluation.probes import Outcome
+from lit_unlearn.evaluation.record_files import METRICS, ROWS, read_evaluation
 from lit_unlearn.models.tiny import tiny_tokenizer
 from lit_unlearn.teachers.cache.store import INDEX_FILE, Entry, Shards
 from lit_unlearn.training.setup.settled import Settled, read_settled, write_settled

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from lit_unlearn.evaluation.balancing import balance_figures
-from lit_unlearn.evaluation.files import read_evaluation
+from lit_unlearn.evaluation.record_files import read_evaluation
 from lit_unlearn.interference_study.figures import Line
 from lit_unlearn.interference_study.interference_page import read_figures
 from lit_unlearn.log_names import pairs

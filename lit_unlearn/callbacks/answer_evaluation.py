@@ -13,9 +13,9 @@ from rich.console import Console
 from lit_unlearn.callbacks.gradient_monitor import GRADIENT_FILE
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.distributed.ranks import on_first
-from lit_unlearn.evaluation.evaluate import evaluate, versions
 from lit_unlearn.evaluation.probes import Row, Subject
-from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord, settings_of
+from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord, settings_of, versions
+from lit_unlearn.evaluation.suite_run import run_suites
 from lit_unlearn.evaluation.suites.answers import (
     PREFILLED,
     Answers,
@@ -153,7 +153,7 @@ class AnswerEvaluation(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         encoder = Encoder(module.tokenizer, data.max_length, "warn")
         subject = Subject(module.source.path, module.student, module.tokenizer, encoder, "")
-        return evaluate({suite.name: suite}, subject, batch_size=self.batch_size)[suite.name]
+        return run_suites({suite.name: suite}, subject, batch_size=self.batch_size)[suite.name]
 
     def _facts(self, trainer: Trainer, module: Any) -> RunFacts:
         folder = Path(trainer.default_root_dir)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from torch import nn
 
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.evaluate import Reference, check_suites, evaluate, versions
-from lit_unlearn.evaluation.files import read_evaluation, write_evaluation
 from lit_unlearn.evaluation.outcome_store import Store
-from lit_unlearn.evaluation.probes import Subject, Suite
-from lit_unlearn.evaluation.records import EvaluationRecord
+from lit_unlearn.evaluation.probes import Reference, Subject, Suite
+from lit_unlearn.evaluation.record_files import read_evaluation, write_evaluation
+from lit_unlearn.evaluation.records import EvaluationRecord, versions
+from lit_unlearn.evaluation.subjects import weights_fingerprint
+from lit_unlearn.evaluation.suite_run import check_suites, run_suites
 from lit_unlearn.models.forward import evaluating
 from lit_unlearn.report.evaluation_show import show_evaluations
 
@@ -113,12 +113,12 @@ class SuiteEvaluation(Callback):
         folder = Path(trainer.default_root_dir) / "evaluation" / name
         with undisturbed(module.student):
             subject = _subject(trainer, module)
-            found = evaluate(
+            found = run_suites(
                 self.suites,
                 subject,
                 Store(folder / "store"),
                 _data_root(trainer),
-                reference=self._reference_rows(),
+                self._reference_rows(),
                 batch_size=self.batch_size,
                 limit=limit,
             )
@@ -136,7 +136,7 @@ class SuiteEvaluation(Callback):
                 logger.log_metrics(figures, trainer.global_step)
         return folder, record
 
-    def _reference_rows(self) -> Reference | None:
+    def _reference_rows(self) -> Mapping[str, Reference] | None:
         return read_evaluation(Path(self.reference)).rows_by_group() if self.reference else None
 
 
@@ -161,17 +161,6 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         evaluating(model),
     ):
         yield
-
-
-def weights_fingerprint(model: nn.Module) -> str:
-    """64 hexadecimal digits that change when a weight does, made of the weights of this process."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        local = value.to_local() if hasattr(value, "to_local") else value
-        raw = local.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(raw)
-    return digest.hexdigest()
 
 
 def _subject(trainer: Trainer, module: Any) -> Subject:

@@ -1,99 +1,252 @@
-"""Several suites on one model, one after the other, with what each of them cost."""
+"""Put suites to a model, and beside it to its start and to a retain model."""
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
-import transformers
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
-from lit_unlearn import __version__
-from lit_unlearn.evaluation.limited import Limited
+from lit_unlearn.distributed.ranks import rank
+from lit_unlearn.errors import InputError, check_number
+from lit_unlearn.evaluation.balancing import balance_figures, missing_figures
+from lit_unlearn.evaluation.compare import not_common
 from lit_unlearn.evaluation.outcome_store import Store
-from lit_unlearn.evaluation.probes import Row, Subject, Suite
-from lit_unlearn.evaluation.records import SuiteRecord, settings_of
-from lit_unlearn.evaluation.suite_run import run_suite
+from lit_unlearn.evaluation.probes import Figure, Reference, Subject, Suite
+from lit_unlearn.evaluation.record_files import (
+    is_evaluation,
+    model_of,
+    read_evaluation,
+    write_evaluation,
+)
+from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord, versions
+from lit_unlearn.evaluation.subjects import Loading, load_subject, named_model, subject_of
+from lit_unlearn.evaluation.suite_run import check_suites, run_suites
+from lit_unlearn.models.finding import find_model
 
-Reference = Mapping[str, Mapping[str, Sequence[Row]]]
-"""Suite -> group -> rows of a retain model."""
+MODEL, START, REFERENCE = "model", "start", "reference"
+"""Headings of the records, and names of the folders of the other models."""
+
+Model = str | Path | tuple[nn.Module, PreTrainedTokenizerBase]
+"""Hub id, local folder, .gguf file or `random-tiny`; or a loaded model and its tokenizer."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` has found."""
+
+    records: Mapping[str, EvaluationRecord]
+    """`start` and `reference` where they were given, and `model`, in the order start, model,
+    reference."""
+    remarks: Sequence[str]
+    """Why there is no balanced score, and what could not be compared; one sentence each."""
+    folder: Path | None
+    """Folder of the files; None where nothing was written."""
+
+    @property
+    def balance(self) -> Sequence[Figure]:
+        """The balanced score of the model and its parts; empty without a start or a part."""
+        return self.records[MODEL].balance
 
 
 def evaluate(
-    suites: Mapping[str, Suite],
-    subject: Subject,
-    store: Store | None = None,
-    data_root: Path | None = None,
+    model: Model,
+    suites: Suite | Sequence[Suite] | Mapping[str, Suite],
     *,
-    reference: Reference | None = None,
+    start: Model | None = None,
+    reference: Model | None = None,
+    output: str | Path | None = None,
+    data_root: Path | None = None,
     batch_size: int = 16,
     limit: int | None = None,
+    loading: Loading | None = None,
     progress: Callable[[SuiteRecord], None] = lambda record: None,
-) -> dict[str, SuiteRecord]:
+) -> Evaluation:
     """Put suites to a model.
 
+    With an output folder, outcomes are stored as they come: the same call resumes a stopped
+    evaluation, and a call with a further suite asks that suite only. Under `torchrun` the rows are
+    shared out over the processes; all of them call this alike and get the same result.
+
     Args:
-        suites: By the name under which their figures are shown.
-        subject: The model.
-        store: Keeps outcomes, so that a stopped evaluation continues; None keeps none.
-        data_root: Folder that stands in for the hub.
-        reference: Rows of a retain model; a suite without rows in it gets none.
-        batch_size: Probes per forward pass.
-        limit: Most rows of each group of a suite; None for all.
-        progress: Told of each suite that is done.
+        model: Hub id, local folder, .gguf file or `random-tiny`; or a loaded model and its
+            tokenizer, in a tuple.
+        suites: One suite, several under their own names, or several by the name under which they
+            are shown.
+        start: The model before unlearning, or the folder of an earlier evaluation of it. It gives
+            the balanced score.
+        reference: A model that never saw what was to be forgotten (retain model), or the folder of
+            an earlier evaluation of it. Some figures are defined against it only.
+        output: Folder for ``metrics.json``, ``rows.jsonl`` and the stored outcomes, and in it one
+            folder each for start and reference; None writes nothing.
+        data_root: Folder that stands in for the hub; None reads the environment variable
+            LIT_UNLEARN_DATA.
+        batch_size: Probes per forward pass; figures do not depend on it.
+        limit: Most rows of each group of each suite, spread evenly; None for all.
+        loading: How models are loaded and asked; of a loaded one, `dtype` and `device` stay as they
+            are. None for the defaults.
+        progress: Called with the record of each suite that is done.
 
     Returns:
-        The suites' records, by name.
+        The records of all models, with the balanced score.
 
     Raises:
-        InputError: Data that a suite cannot use, or a reference that does not fit it.
+        InputError: A model, rows or settings that cannot be used.
+
+    Example::
+
+        from lit_unlearn.evaluation.evaluate import evaluate
+        from lit_unlearn.evaluation.suites.boundary import Boundary
+
+        found = evaluate("runs/mine/model", Boundary(), start="random-tiny", output="runs/eval")
+        for figure in found.records["model"].suites["boundary"].figures:
+            print(figure.name, figure.value, figure.unit)
     """
-    found: dict[str, SuiteRecord] = {}
-    for name, suite in suites.items():
-        wall, cpu = time.perf_counter(), time.process_time()
-        result = run_suite(
-            suite if limit is None else Limited(suite, limit),
+    check_number("batch_size", batch_size, 1)
+    check_number("limit", limit, 1)
+    folder = None if output is None else Path(output)
+    for given in (model, start, reference):
+        _check_model(given)
+    if folder is not None:
+        _check_folder(folder, _name(model))
+    plain = _Run(
+        _by_name(suites), data_root, batch_size, limit, loading or Loading(), progress, folder
+    )
+    records: dict[str, EvaluationRecord] = {}
+    rows: Mapping[str, Reference] | None = None
+    if reference is not None:
+        records[REFERENCE] = plain.retain().record(reference, REFERENCE)
+        rows = _rows(reference, records[REFERENCE], plain.suites)
+    if reference is None or is_evaluation(reference):
+        check_suites(plain.suites, data_root, rows, limit)
+    if start is not None:
+        records[START] = plain.record(start, START, rows)
+    records[MODEL] = plain.fresh(model, folder, rows, records.get(START))
+    ordered = {name: records[name] for name in (START, MODEL, REFERENCE) if name in records}
+    return Evaluation(ordered, _remarks(ordered), folder)
+
+
+def _by_name(suites: Suite | Sequence[Suite] | Mapping[str, Suite]) -> Mapping[str, Suite]:
+    if isinstance(suites, Mapping):
+        named = suites
+    else:
+        given = [suites] if isinstance(suites, Suite) else suites
+        named = {suite.name: suite for suite in given}
+        if len(named) < len(given):
+            raise InputError(
+                "Parameter `suites` should hold suites of different names. Found one name twice; "
+                "give a mapping from names to suites."
+            )
+    if not named:
+        raise InputError("Parameter `suites` should hold at least one suite. Found none.")
+    return named
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The settings that all models of one call share."""
+
+    suites: Mapping[str, Suite]
+    data_root: Path | None
+    batch_size: int
+    limit: int | None
+    loading: Loading
+    progress: Callable[[SuiteRecord], None]
+    folder: Path | None
+
+    def retain(self) -> _Run:
+        """Return the run of the retain model itself, which is compared with none."""
+        return replace(self, suites={n: s.without_reference() for n, s in self.suites.items()})
+
+    def record(
+        self, model: Model, heading: str, reference: Mapping[str, Reference] | None = None
+    ) -> EvaluationRecord:
+        """Read an earlier evaluation as far as the suites go, or evaluate a model beside."""
+        if isinstance(model, str | Path) and is_evaluation(model):
+            record = read_evaluation(Path(model))
+            kept = {name: suite for name, suite in record.suites.items() if name in self.suites}
+            return replace(record, suites=kept)
+        if heading == REFERENCE:
+            check_suites(self.suites, self.data_root, None, self.limit)
+        return self.fresh(model, None if self.folder is None else self.folder / heading, reference)
+
+    def fresh(
+        self,
+        model: Model,
+        folder: Path | None,
+        reference: Mapping[str, Reference] | None,
+        start: EvaluationRecord | None = None,
+    ) -> EvaluationRecord:
+        """Evaluate a model, and write the record."""
+        subject = _subject(model, self.loading)
+        found = run_suites(
+            self.suites,
             subject,
-            store,
-            data_root,
-            (reference or {}).get(name),
-            batch_size=batch_size,
+            None if folder is None else Store(folder / "store"),
+            self.data_root,
+            reference,
+            batch_size=self.batch_size,
+            limit=self.limit,
+            progress=self.progress,
         )
-        found[name] = SuiteRecord(
-            suite=name,
-            settings=settings_of(suite),
-            seconds=time.perf_counter() - wall,
-            cpu_seconds=time.process_time() - cpu,
-            rows=result.rows,
-            figures=result.figures,
+        settings = {**asdict(self.loading), "limit": self.limit}
+        del settings["device"]
+        record = EvaluationRecord(subject.name, subject.fingerprint, found, settings, versions())
+        if start is not None:
+            record = replace(record, balance=balance_figures(start, record))
+        if folder is not None and rank() == 0:
+            write_evaluation(folder, record)
+        return record
+
+
+def _subject(model: Model, loading: Loading) -> Subject:
+    if isinstance(model, tuple):
+        return subject_of(*model, _name(model), loading)
+    return load_subject(str(model), loading)
+
+
+def _name(model: Model) -> str:
+    """Return the name of a model in records: its path, or its class where it was loaded."""
+    return type(model[0]).__name__ if isinstance(model, tuple) else str(model)
+
+
+def _check_model(model: Model | None) -> None:
+    """Find a model before another one is loaded."""
+    if isinstance(model, str | Path) and not is_evaluation(model):
+        with named_model():
+            find_model(str(model))
+
+
+def _check_folder(folder: Path, model: str) -> None:
+    """Refuse to overwrite the evaluation of another model."""
+    if any(part.exists() and not part.is_dir() for part in (folder, *folder.parents)):
+        raise InputError(
+            f"Parameter `output` = '{folder}' should be a folder. Found a file in its place."
         )
-        progress(found[name])
-    return found
+    if (earlier := model_of(folder)) not in (None, model):
+        raise InputError(
+            f"Parameter `output` = '{folder}' should be a folder for the evaluation of {model}. "
+            f"Found one of {earlier} in it; give another folder, or remove this one."
+        )
 
 
-def check_suites(
-    suites: Mapping[str, Suite],
-    data_root: Path | None = None,
-    reference: Reference | None = None,
-    limit: int | None = None,
-) -> None:
-    """Say at once what is missing; arguments as in `evaluate`.
-
-    Raises:
-        InputError: Rows of a suite, or a reference that one needs, are missing or do not fit.
-    """
-    for name, suite in suites.items():
-        asked = suite if limit is None else Limited(suite, limit)
-        asked.check(asked.probes(data_root), (reference or {}).get(name))
+def _rows(
+    given: Model, record: EvaluationRecord, suites: Mapping[str, Suite]
+) -> Mapping[str, Reference]:
+    rows = record.rows_by_group()
+    if is_evaluation(given) and not any(rows.get(name) for name in suites):
+        raise InputError(
+            f"Parameter `reference` = '{given}' should hold rows of the suites "
+            f"{', '.join(suites)}. Found none of these; evaluate the reference with the same "
+            "suites, or give the model itself."
+        )
+    return rows
 
 
-def versions() -> dict[str, str]:
-    """Of what decides the figures: package -> version."""
-    return {
-        "lit_unlearn": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
+def _remarks(records: Mapping[str, EvaluationRecord]) -> list[str]:
+    model = records[MODEL]
+    lacks = missing_figures(model) if START in records else []
+    said = [f"No balanced score: there is no {'; no '.join(lacks)}."] if lacks else []
+    return said + not_common({MODEL: model} | dict(records))

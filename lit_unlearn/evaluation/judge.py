@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lit_unlearn.evaluation.probes import Forced, Probe, Subject
-from lit_unlearn.evaluation.subjects import load_subject, named_model
+from lit_unlearn.evaluation.subjects import Loading, load_subject, named_model
 from lit_unlearn.evaluation.teacher_forced import force
 from lit_unlearn.metrics.functional.choices import option_score
 from lit_unlearn.models.finding import fingerprint
@@ -61,7 +61,7 @@ class Judge:
         """
         if self._subject is None:
             with named_model("judge.path"):
-                self._subject = load_subject(self.path, self.dtype, self.device)
+                self._subject = load_subject(self.path, Loading(self.dtype, self.device))
         judge = self._subject
         probes = [_probe(str(number), *pair) for number, pair in enumerate(pairs)]
         return force(judge.model, judge.encoder, probes, batch_size)

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from lit_unlearn.evaluation.probes import Outcome, Probe, Row, Subject, Suite, SuiteResult, Variant
+from lit_unlearn.evaluation.probes import (
+    Outcome,
+    Outcomes,
+    Probe,
+    Probes,
+    Reference,
+    Row,
+    Subject,
+    Suite,
+    SuiteResult,
+    Variant,
+)
 from lit_unlearn.utils.spread import evenly_spread
 
 
@@ -33,16 +44,11 @@ class Limited(Suite):
         """Those of the whole suite that belong to the chosen rows."""
         return spread_rows(self.suite.probes(data_root), self.rows)
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         """As the whole suite does, against the same rows of the reference."""
         return self.suite.score(probes, outcomes, _same_rows(probes, reference))
 
-    def check(self, probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None) -> None:
+    def check(self, probes: Probes, reference: Reference) -> None:
         """As the whole suite does, likewise."""
         self.suite.check(probes, _same_rows(probes, reference))
 
@@ -63,9 +69,7 @@ class Limited(Suite):
         return self.suite.answer_key()
 
 
-def _same_rows(
-    probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None
-) -> dict[str, list[Row]] | None:
+def _same_rows(probes: Sequence[Probe], reference: Reference) -> dict[str, list[Row]] | None:
     """The reference's rows that are among the probes."""
     if reference is None:
         return None

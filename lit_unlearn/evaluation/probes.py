@@ -162,6 +162,13 @@ class Variant:
     """Called only where stored outcomes do not cover the variant. Must not change the subject."""
 
 
+Probes = Sequence[Probe]
+Outcomes = Mapping[str, Sequence[Outcome]]
+"""Name of a variant -> its outcomes in the order of the probes; ``""`` is the subject itself."""
+Reference = Mapping[str, Sequence[Row]] | None
+"""A suite's rows of a retain model, by group; None without one."""
+
+
 class Suite(ABC):
     """One benchmark: its probes and its figures. The constructor is its config, its docstring help.
 
@@ -180,12 +187,7 @@ class Suite(ABC):
         """
 
     @abstractmethod
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         """Rows and figures.
 
         Args:
@@ -198,7 +200,7 @@ class Suite(ABC):
         """
 
     def check(  # noqa: B027 - most suites need no reference
-        self, probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None
+        self, probes: Sequence[Probe], reference: Reference
     ) -> None:
         """Refuse before anything is asked what `score` would refuse afterwards.
 

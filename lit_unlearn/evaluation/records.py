@@ -1,20 +1,25 @@
-"""What an evaluation leaves behind: one record per model, in it one per suite."""
+"""Records: everything that was measured on one model, suite by suite."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
+import torch
+import transformers
+
+from lit_unlearn import __version__
 from lit_unlearn.evaluation.probes import Figure, Row, Suite
 
 
 @dataclass(frozen=True)
 class SuiteRecord:
-    """The outcome of one suite on one model, what was asked, and what it cost."""
+    """Rows and figures of one suite on one model, with its settings and its cost."""
 
     suite: str
-    """Its name in the evaluation: that of `Suite.name`, or the key in a config."""
+    """Name in the evaluation: `Suite.name`, or the key in a config."""
     settings: Mapping[str, Any]
     seconds: float
     """Wall seconds of this command; stored outcomes are not measured again."""
@@ -35,14 +40,14 @@ class EvaluationRecord:
     suites: Mapping[str, SuiteRecord]
     """By `SuiteRecord.suite`, in the order in which they ran."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of the command, beside those of its suites: number format, limit, ..."""
+    """Settings beside those of the suites: number format, limit, ..."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package -> version."""
     balance: Sequence[Figure] = ()
     """The balanced score and its parts; empty where parts are missing."""
 
     def rows_by_group(self) -> dict[str, dict[str, list[Row]]]:
-        """Suite -> group -> rows: what other models' suites take as their reference."""
+        """Return suite -> group -> rows: the reference for other models' suites."""
         found: dict[str, dict[str, list[Row]]] = {}
         for name, record in self.suites.items():
             groups = found.setdefault(name, {})
@@ -52,8 +57,18 @@ class EvaluationRecord:
 
 
 def settings_of(suite: Suite) -> dict[str, Any]:
-    """The class and the public settings of a suite, as plain values."""
+    """Return the class and the public settings of a suite, as plain values."""
     given: Any = suite
     values = asdict(given) if is_dataclass(type(suite)) else vars(given)
     public = {key: value for key, value in values.items() if not key.startswith("_")}
     return {"class": type(suite).__name__, **public}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that decide the figures."""
+    return {
+        "lit_unlearn": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }

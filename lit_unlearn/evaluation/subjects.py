@@ -1,76 +1,123 @@
-"""A model to be evaluated: folder, hub id or the random tiny one -> `Subject`."""
+"""A model to be evaluated: folder, hub id, the random tiny one or a loaded model -> `Subject`."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from lit_unlearn.data.encoding import Encoder
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.probes import Subject
-from lit_unlearn.models.finding import fingerprint
+from lit_unlearn.models.finding import fingerprint as path_fingerprint
 from lit_unlearn.models.loading import DType, ModelSource, load_base, load_tokenizer
 
 _DEFAULT_LENGTH = 2048
 
 
-def load_subject(
-    path: str,
-    dtype: DType = "float32",
-    device: str = "auto",
-    max_length: int | None = None,
-    revision: str | None = None,
-    *,
-    plain_chat: bool = False,
-    hide_pad: bool = False,
-) -> Subject:
-    """A model with its tokenizer, in evaluation mode, on its device.
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded and asked.
+
+    Args:
+        dtype: Number format of the weights.
+        device: As torch names it (cpu, cuda:1); auto takes a GPU where there is one.
+        max_length: Most tokens of a prompt and its answer; null for as many as the model was made
+            for (2048 where it does not say).
+        plain_chat: Write conversations as `Question: ... Answer:` for a model without chat
+            template, which is refused otherwise.
+        hide_pad: Hide the pad token (without one, the end-of-text token) from attention wherever it
+            stands. So do open-unlearning's masks `ids != pad`, also at the ends of turns of chat
+            models such as Llama 3 (its issue 128). For comparison with figures published with it.
+    """
+
+    dtype: DType = "float32"
+    device: str = "auto"
+    max_length: int | None = None
+    plain_chat: bool = False
+    hide_pad: bool = False
+
+
+def load_subject(path: str, loading: Loading | None = None, revision: str | None = None) -> Subject:
+    """Load a model and its tokenizer.
 
     Args:
         path: Hub id, local folder, .gguf file, or `random-tiny`.
-        dtype: Number format of the weights.
-        device: As torch names it (`cpu`, `cuda:1`); `auto` for the GPU if there is one.
-        max_length: Most tokens of a row, prompt and answer together; None for as many as the model
-            was made for (2048 where it does not say).
+        loading: How; None for the defaults.
         revision: Branch, tag or commit on the hub.
-        plain_chat: Write conversations as ``Question: ... Answer:`` for a tokenizer without chat
-            template; without it such probes are refused when they are asked.
-        hide_pad: Hide the pad token, or without one the end-of-text token, from attention wherever
-            it stands. It is what open-unlearning's masks ``ids != pad`` do, to the ends of turns of
-            chat models such as Llama 3 (its issue 128): its published figures depend on it.
+
+    Returns:
+        The model in evaluation mode, on its device.
 
     Raises:
         InputError: A model that cannot be found or read, a device that is not there, or a length
             below 1.
     """
-    place = _device(device)
-    source = ModelSource(path, revision=revision, dtype=dtype)
+    loading = loading or Loading()
+    place = _device(loading.device)
+    source = ModelSource(path, revision=revision, dtype=loading.dtype)
     with named_model():
         model: Any = load_base(source)
         tokenizer = load_tokenizer(source)
-    made_for = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    length = made_for or _DEFAULT_LENGTH if max_length is None else max_length
-    if length < 1:
-        raise InputError(f"max_length: expected at least 1, found {length}; give a larger number")
-    hidden = _pad_id(tokenizer) if hide_pad else None
+        fingerprint = f"{path_fingerprint(path, revision)} {loading.dtype}"
+    return subject_of(model.to(place), tokenizer, path, loading, fingerprint)
+
+
+def subject_of(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    loading: Loading | None = None,
+    fingerprint: str | None = None,
+) -> Subject:
+    """Describe a model that is loaded already; it stays on its device, in its number format.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        name: Name in records and tables.
+        loading: How the model is asked; None for the defaults.
+        fingerprint: As in `Subject`; None makes it of the weights.
+
+    Raises:
+        InputError: A length below 1, or no token to be hidden.
+    """
+    loading = loading or Loading()
+    check_number("max_length", loading.max_length, 1)
+    config: Any = model.config
+    made_for = getattr(config.get_text_config(), "max_position_embeddings", None)
+    known = fingerprint or weights_fingerprint(model)
     return Subject(
-        name=path,
-        model=model.to(place),
+        name=name,
+        model=model,
         tokenizer=tokenizer,
-        encoder=Encoder(tokenizer, length, "warn"),
-        fingerprint=f"{fingerprint(path, revision)} {dtype}{' pad hidden' if hide_pad else ''}",
-        plain_chat=plain_chat,
-        hidden_id=hidden,
+        encoder=Encoder(tokenizer, loading.max_length or made_for or _DEFAULT_LENGTH, "warn"),
+        fingerprint=f"{known} pad hidden" if loading.hide_pad else known,
+        plain_chat=loading.plain_chat,
+        hidden_id=_pad_id(tokenizer) if loading.hide_pad else None,
     )
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """Return 64 hexadecimal digits that change when a weight in this process does."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        local = value.to_local() if hasattr(value, "to_local") else value
+        raw = local.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(raw)
+    return digest.hexdigest()
 
 
 @contextmanager
 def named_model(name: str = "model") -> Iterator[None]:
-    """Errors of the model finder, which speak of a training run's parameter, name this one."""
+    """Let errors of the model finder, which name a training run's parameter, name this one."""
     try:
         yield
     except InputError as error:
@@ -79,17 +126,17 @@ def named_model(name: str = "model") -> Iterator[None]:
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """What open-unlearning pads with.
+    """Return the token that open-unlearning pads with.
 
     Raises:
-        InputError: The tokenizer has neither token.
+        InputError: The tokenizer has no pad and no end-of-text token.
     """
     for found in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if isinstance(found, int):
             return found
     raise InputError(
-        "hide_pad: expected a tokenizer with a pad or an end-of-text token, found neither; leave "
-        "it out"
+        "Parameter `hide_pad` needs a tokenizer with a pad or an end-of-text token. Found neither; "
+        "leave it out."
     )
 
 
@@ -101,7 +148,7 @@ def _device(name: str) -> torch.device:
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"device: expected one that this machine has, found {name!r}; leave it `auto`, or give "
-            "`cpu`"
+            f"Parameter `device` should be one that this machine has. Found {name!r}; leave it "
+            "`auto`, or give `cpu`."
         ) from error
     return place

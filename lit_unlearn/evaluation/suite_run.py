@@ -1,47 +1,114 @@
-"""One suite on one model: what is stored is read, the rest is asked, the suite scores it."""
+"""The engine: suites on one model. It reads stored outcomes, asks the rest, and scores them."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lit_unlearn.distributed.ranks import agree, gather, in_step, on_first, rank, world_size
+from lit_unlearn.distributed.ranks import agree, on_first, rank, share, world_size
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.asking import ask
+from lit_unlearn.evaluation.limited import Limited
 from lit_unlearn.evaluation.outcome_store import Store, content_key
 from lit_unlearn.evaluation.probes import (
     Outcome,
     Probe,
-    Row,
+    Reference,
     Subject,
     Suite,
     SuiteResult,
     Variant,
 )
+from lit_unlearn.evaluation.records import SuiteRecord, settings_of
 from lit_unlearn.utils.progress import Stage, shown
+
+
+def run_suites(
+    suites: Mapping[str, Suite],
+    subject: Subject,
+    store: Store | None = None,
+    data_root: Path | None = None,
+    references: Mapping[str, Reference] | None = None,
+    *,
+    batch_size: int = 16,
+    limit: int | None = None,
+    progress: Callable[[SuiteRecord], None] = lambda record: None,
+) -> dict[str, SuiteRecord]:
+    """Put several suites to a model, one after the other, and measure their cost.
+
+    Args:
+        suites: By the name under which their figures are shown.
+        subject: As in `run_suite`.
+        store: As in `run_suite`.
+        data_root: As in `run_suite`.
+        references: Rows of a retain model by the names of suites; a suite that is not there has no
+            reference.
+        batch_size: As in `run_suite`.
+        limit: Most rows of each group of a suite, spread evenly; None for all.
+        progress: Called with the record of each suite that is done.
+
+    Returns:
+        The suites' records, by name.
+
+    Raises:
+        InputError: Data that a suite cannot use, or a reference that does not fit it.
+    """
+    found: dict[str, SuiteRecord] = {}
+    for name, suite in suites.items():
+        wall, cpu = time.perf_counter(), time.process_time()
+        reference = (references or {}).get(name)
+        limited = suite if limit is None else Limited(suite, limit)
+        result = run_suite(limited, subject, store, data_root, reference, batch_size=batch_size)
+        found[name] = SuiteRecord(
+            suite=name,
+            settings=settings_of(suite),
+            seconds=time.perf_counter() - wall,
+            cpu_seconds=time.process_time() - cpu,
+            rows=result.rows,
+            figures=result.figures,
+        )
+        progress(found[name])
+    return found
+
+
+def check_suites(
+    suites: Mapping[str, Suite],
+    data_root: Path | None = None,
+    references: Mapping[str, Reference] | None = None,
+    limit: int | None = None,
+) -> None:
+    """Refuse what `run_suites` would refuse, before a model is loaded; arguments as there.
+
+    Raises:
+        InputError: Rows of a suite, or a reference that one needs, are missing or do not fit.
+    """
+    for name, suite in suites.items():
+        limited = suite if limit is None else Limited(suite, limit)
+        limited.check(limited.probes(data_root), (references or {}).get(name))
 
 
 def run_suite(
     suite: Suite,
     subject: Subject,
-    store: Store | None,
+    store: Store | None = None,
     data_root: Path | None = None,
-    reference: Mapping[str, Sequence[Row]] | None = None,
+    reference: Reference = None,
     *,
     batch_size: int = 16,
 ) -> SuiteResult:
     """Put a suite to a model and score it.
 
-    Only what the store does not hold is asked, and it is stored chunk by chunk. With an initialised
-    process group the rows are shared out over its processes, each of which calls this with the same
-    arguments and gets the same result; the first one alone opens the store.
+    Only outcomes that the store does not hold are asked for, and stored chunk by chunk. With an
+    initialised process group the rows are shared out over its processes, each of which calls this
+    with the same arguments and gets the same result; the first one alone opens the store.
 
     Args:
-        suite: What to ask, and how to score it.
+        suite: The suite.
         subject: The model; its mode and its weights stay as they are.
         store: Where outcomes are kept, not opened yet; None keeps none.
         data_root: Folder of the data sets; None for the hub.
@@ -53,9 +120,9 @@ def run_suite(
     """
     probes = agree(lambda: suite.probes(data_root))
     variants = agree(lambda: suite.variants(subject, data_root))
-    _check_unique(f"suite {suite.name}: ids of probes", [probe.probe_id for probe in probes])
+    _check_unique(f"Ids of probes of the suite {suite.name}", [probe.probe_id for probe in probes])
     _check_template(suite, subject, probes)
-    _check_unique(f"suite {suite.name}: names of variants", [v.name for v in variants])
+    _check_unique(f"Variants of the suite {suite.name}", [v.name for v in variants])
     outcomes: dict[str, list[Outcome]] = {}
     total = len(variants) * len(probes)
     with _opened(store), shown(Stage(suite.name, total, "probes")) as stage:
@@ -76,7 +143,7 @@ def _outcomes(
     batch_size: int,
     stage: Stage,
 ) -> list[Outcome]:
-    """The outcomes of one variant, in the order of the probes."""
+    """Return the outcomes of one variant, in the order of the probes."""
     names = f"{variant.name} {variant.key}"
     keys = on_first(
         lambda: [content_key(subject.fingerprint, names, p, suite.answer_key()) for p in probes]
@@ -90,7 +157,9 @@ def _outcomes(
     if missing:
         changed = replace(subject, model=agree(variant.make))
         for chunk in _chunks(missing, batch_size * world_size()):
-            fresh = _ask_shared(suite, changed, chunk, batch_size)
+            asked = partial(_ask, suite, changed, batch_size)
+            found = share(list(chunk.values()), asked, changed.model)
+            fresh = dict(zip(chunk, found, strict=True))
             if store:
                 on_first(partial(store.append, fresh))
             known.update(fresh)
@@ -102,47 +171,28 @@ def _outcomes(
 
 
 def _chunks(missing: Mapping[str, Probe], size: int) -> Iterator[dict[str, Probe]]:
-    """Probes of similar length, the longest first, so that too large a batch fails at once."""
+    """Group probes of similar length, the longest first: too large a batch fails at once."""
     order = sorted(missing, key=lambda key: -_length(missing[key]))
     for start in range(0, len(order), size):
         yield {key: missing[key] for key in order[start : start + size]}
 
 
 def _length(probe: Probe) -> int:
-    """Characters of the prompt and of the longest candidate."""
+    """Return the characters of the prompt and of the longest candidate."""
     prompt = sum(len(turn.content) for turn in probe.turns) + len(probe.prefill)
     return prompt + max(map(len, probe.candidates.values()), default=0)
 
 
-def _ask_shared(
-    suite: Suite, subject: Subject, chunk: Mapping[str, Probe], batch_size: int
-) -> dict[str, Outcome]:
-    """The outcomes of a chunk, each process having asked its share of it."""
-    own = list(chunk)[rank() :: world_size()]
-    probes = [chunk[key] for key in own]
-
-    def work() -> list[Outcome]:
-        with in_step(subject.model):
-            return _ask_own(suite, subject, probes, batch_size) if probes else []
-
-    found = agree(work)
-    shares = gather(dict(zip(own, found, strict=True)))
-    together = {key: outcome for share in shares for key, outcome in share.items()}
-    return {key: together[key] for key in chunk}
-
-
-def _ask_own(
-    suite: Suite, subject: Subject, probes: Sequence[Probe], batch_size: int
-) -> list[Outcome]:
-    """By the suite's own way where it has one, else by the usual engine."""
+def _ask(suite: Suite, subject: Subject, batch_size: int, probes: Sequence[Probe]) -> list[Outcome]:
+    """Let the suite answer where it has a way of its own, else the usual engine."""
     outcomes = suite.answer(subject, probes)
     if outcomes is None:
         return ask(subject, probes, batch_size)
     expected, found = [p.probe_id for p in probes], [o.probe_id for o in outcomes]
     if found != expected:
         raise InputError(
-            f"suite {suite.name}: expected `answer` to give one outcome per probe, in their order "
-            f"({expected[:3]}, ...), found {found[:3]}, ...; correct the suite"
+            f"The suite {suite.name} should give one outcome per probe from `answer`, in their "
+            f"order ({expected[:3]}, ...). Found {found[:3]}, ...; correct the suite."
         )
     return outcomes
 
@@ -150,16 +200,16 @@ def _ask_own(
 def _check_unique(what: str, names: Sequence[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise InputError(f"{what}: expected each once, found {twice[0]!r} twice; correct the suite")
+        raise InputError(f"{what} should be unique. Found {twice[0]!r} twice; correct the suite.")
 
 
 def _check_template(suite: Suite, subject: Subject, probes: Sequence[Probe]) -> None:
     if subject.plain_chat or subject.tokenizer.chat_template or all(p.plain for p in probes):
         return
     raise InputError(
-        f"model {subject.name}: expected a tokenizer with a chat template for the conversations of "
-        f"suite {suite.name}, found none; evaluate a chat model, or give `--plain_chat true` to "
-        "write them as `Question: ... Answer:`"
+        f"Model {subject.name!r} should have a tokenizer with a chat template for the "
+        f"conversations of suite {suite.name}. Found none; evaluate a chat model, or give "
+        "`--plain_chat true` to write them as `Question: ... Answer:`."
     )
 
 

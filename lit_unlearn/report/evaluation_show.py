@@ -1,4 +1,4 @@
-"""Shows evaluations side by side: page and pictures in a folder, the table on the terminal."""
+"""Show evaluations side by side: page and pictures in a folder, the table on the terminal."""
 
 from __future__ import annotations
 
@@ -8,13 +8,59 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lit_unlearn.evaluation.compare import ComparedRuns
+from lit_unlearn.evaluation.evaluate import MODEL, Evaluation
+from lit_unlearn.evaluation.record_files import METRICS, ROWS
 from lit_unlearn.report.drawing import save_pictures
 from lit_unlearn.report.evaluation_gallery import gallery
 from lit_unlearn.report.evaluation_page import write_evaluation_page
-from lit_unlearn.report.evaluation_table import Columns, Marks, evaluation_table
+from lit_unlearn.report.evaluation_table import Columns, Marks, evaluation_table, number
 
 _WIDTH = 140
 """Characters of a line where the output goes to a file."""
+_SIGNIFICANT = 0.05
+
+
+def show_evaluation(found: Evaluation, folder: Path) -> None:
+    """Show what `evaluate` has found and written to a folder; see `show_evaluations`."""
+    others = [name for name in found.records if name != MODEL and (folder / name).is_dir()]
+    show_evaluations(
+        folder / "evaluation.html",
+        found.records,
+        title=f"Evaluation of {found.records[MODEL].model}",
+        remarks=found.remarks,
+        places={
+            "figures": folder / METRICS,
+            "rows": folder / ROWS,
+            **{name: folder / name for name in others},
+        },
+    )
+
+
+def show_comparison(compared: ComparedRuns, folder: Path) -> None:
+    """Show what `compare` has found and written to a folder; see `show_evaluations`."""
+    first = next(iter(compared.records))
+    remark = (
+        f"p: difference from {first} on common rows, corrected after Holm; * below {_SIGNIFICANT}."
+    )
+    show_evaluations(
+        folder / "compare.html",
+        compared.records,
+        title="Comparison of evaluations",
+        marks=_p_values(compared),
+        remarks=[remark, *compared.remarks],
+        places={"comparison": folder / "compare.json"},
+    )
+
+
+def _p_values(compared: ComparedRuns) -> Marks:
+    """Return the p-value below each value that was tested, with a star where it is small."""
+    marks: dict[tuple[str, str], list[str]] = {}
+    for index, heading in enumerate(compared.records):
+        for c in compared.comparisons.get(heading, ()):
+            line = marks.setdefault((c.suite, c.figure), [""] * len(compared.records))
+            line[index] = f"p {number(c.p_holm)}{' *' if c.p_holm < _SIGNIFICANT else ''}"
+    return marks
 
 
 def show_evaluations(
@@ -34,7 +80,7 @@ def show_evaluations(
         title: Heading of the page.
         marks: Text below a value, as in `evaluation_table`.
         remarks: Sentences below the table and under the page's heading.
-        places: What else was written: a word -> its path.
+        places: Further files: a word -> its path.
     """
     write_evaluation_page(page, columns, title=title, marks=marks, remarks=remarks)
     pictures = save_pictures(page.parent / "pictures", gallery(columns))

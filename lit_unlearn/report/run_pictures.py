@@ -122,8 +122,6 @@ def heatmap_figure(records: Sequence[Record], step: int | None = None) -> Figure
     return figure
 
 
-
-
 def _no_pairs() -> Figure:
     """Return what stands in place of cosines in a run with one objective."""
     figure, axes = canvas(8.0, 1.0)

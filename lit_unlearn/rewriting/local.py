@@ -10,7 +10,7 @@ from typing import Any
 
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.probes import Subject
-from lit_unlearn.evaluation.subjects import load_subject, named_model
+from lit_unlearn.evaluation.subjects import Loading, load_subject, named_model
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.generation import generate_replies
 from lit_unlearn.models.loading import DType
@@ -95,7 +95,7 @@ class LocalModel(Backend):
         """The model, loaded when something is asked for the first time."""
         if self._subject is None:
             with named_model("backend.path"):
-                found = load_subject(self.path, self.dtype, self.device, None, self.revision)
+                found = load_subject(self.path, Loading(self.dtype, self.device), self.revision)
             if not found.tokenizer.chat_template:
                 raise InputError(
                     f"Parameter `backend.path` should name a chat model. Found {self.path!r}, "

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from lit_unlearn.__main__ import main
 from lit_unlearn.cli.config import read_configs
 from lit_unlearn.data.benchmarks import find_benchmark
-from lit_unlearn.evaluation.files import read_evaluation
+from lit_unlearn.evaluation.record_files import read_evaluation
 from tests.conftest import EXCERPTS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -17,7 +17,10 @@ from lit_unlearn.evaluation.probes import (
     Figure,
     Generation,
     Outcome,
+    Outcomes,
     Probe,
+    Probes,
+    Reference,
     Row,
     Suite,
     SuiteResult,
@@ -89,12 +92,7 @@ class Answers(Suite):
         candidates = {"answer": row.answer} if row.answer.strip() else {}
         return replace(probe, candidates=candidates, cut=True)
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         rows = [_row(probe, outcome) for probe, outcome in subject_outcomes(probes, outcomes)]
         return SuiteResult(rows, answer_figures(rows))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -20,8 +20,10 @@ from lit_unlearn.evaluation.probes import (
     Better,
     Figure,
     Generation,
-    Outcome,
+    Outcomes,
     Probe,
+    Probes,
+    Reference,
     Row,
     Suite,
     SuiteResult,
@@ -91,13 +93,7 @@ class InputAttack(Suite):
         ]
         return [*(ask(row, UNATTACKED, self.generation) for row in rows), *plain, *attacked]
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
-        """See `Suite.score`; the reference is not read."""
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         plain: dict[tuple[str, str], str] = {}
         scored: list[tuple[Probe, str]] = []
         for probe, outcome in subject_outcomes(probes, outcomes):

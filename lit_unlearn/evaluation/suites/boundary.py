@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +17,10 @@ from lit_unlearn.evaluation.probes import (
     Better,
     Generation,
     Outcome,
+    Outcomes,
     Probe,
+    Probes,
+    Reference,
     Row,
     Subject,
     Suite,
@@ -92,13 +95,7 @@ class Boundary(Suite):
     def answer_key(self) -> str:
         return "" if self.judge is None else self.judge.key()
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
-        """See `Suite.score`; the reference is not read."""
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         rows = [_row(probe, found) for probe, found in subject_outcomes(probes, outcomes)]
         figures = []
         for group in dict.fromkeys(row.group for row in rows):

@@ -15,8 +15,10 @@ from lit_unlearn.evaluation.probes import (
     Better,
     Figure,
     Outcome,
+    Outcomes,
     Probe,
-    Row,
+    Probes,
+    Reference,
     Subject,
     Suite,
     SuiteResult,
@@ -83,13 +85,7 @@ class LmHarness(Suite):
         )
         return json.dumps({key: found[key] for key in _KEPT if key in found}, default=str)
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
-        """See `Suite.score`; the reference is not read."""
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         pairs = subject_outcomes(probes, outcomes)
         return SuiteResult([], [f for _, o in pairs for f in figures_of(json.loads(o.replies[0]))])
 

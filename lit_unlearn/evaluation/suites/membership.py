@@ -11,7 +11,17 @@ from typing import ClassVar
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.probes import Figure, Forced, Outcome, Probe, Row, Suite, SuiteResult
+from lit_unlearn.evaluation.probes import (
+    Figure,
+    Forced,
+    Outcomes,
+    Probe,
+    Probes,
+    Reference,
+    Row,
+    Suite,
+    SuiteResult,
+)
 from lit_unlearn.evaluation.suites.common import subject_outcomes
 from lit_unlearn.metrics.functional.membership import (
     loss,
@@ -78,12 +88,7 @@ class Membership(Suite):
             for example in examples
         ]
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         self.check(probes, reference)
         losses = _losses(reference)
         rows = [
@@ -93,7 +98,7 @@ class Membership(Suite):
         names = dict.fromkeys(name for row in rows for name in row.scores)
         return SuiteResult(rows, [_figure(name, rows) for name in names])
 
-    def check(self, probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None) -> None:
+    def check(self, probes: Probes, reference: Reference) -> None:
         losses = _losses(reference)
         absent = sum(probe.probe_id not in losses for probe in probes)
         if reference is not None and absent:
@@ -118,7 +123,7 @@ class Membership(Suite):
         return Row(probe.probe_id, probe.group, scores, probe.turns[-1].content, text)
 
 
-def _losses(reference: Mapping[str, Sequence[Row]] | None) -> dict[str, float]:
+def _losses(reference: Reference) -> dict[str, float]:
     """Row id -> the retain model's loss."""
     return {row.row_id: row.scores["loss"] for rows in (reference or {}).values() for row in rows}
 

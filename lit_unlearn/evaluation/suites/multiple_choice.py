@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_uppercase
@@ -16,7 +16,10 @@ from lit_unlearn.evaluation.probes import (
     Figure,
     Generation,
     Outcome,
+    Outcomes,
     Probe,
+    Probes,
+    Reference,
     Row,
     Suite,
     SuiteResult,
@@ -139,13 +142,7 @@ class MultipleChoice(Suite):
             found.append(Probe(second, group, example, lettered, generation=generation))
         return found
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
-        """See `Suite.score`; the reference is not read."""
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         pairs = subject_outcomes(probes, outcomes)
         replies = {
             probe.probe_id.removesuffix(f"/{_WRITTEN}"): outcome.replies[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -16,7 +16,10 @@ from lit_unlearn.evaluation.probes import (
     Figure,
     Generation,
     Outcome,
+    Outcomes,
     Probe,
+    Probes,
+    Reference,
     Row,
     Suite,
     SuiteResult,
@@ -115,12 +118,7 @@ class Muse(Suite):
         probe_id = f"{group}/{example.example_id}"
         return Probe(probe_id, group, example, turns, plain, generation=generation)
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         """See `Suite.score`; the reference is read for `privacy_leakage` alone.
 
         Raises:
@@ -131,7 +129,7 @@ class Muse(Suite):
         figures += privacy_leakage.figures(rows, reference, self.retain_auc)
         return SuiteResult(rows, figures)
 
-    def check(self, probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None) -> None:
+    def check(self, probes: Probes, reference: Reference) -> None:
         privacy_leakage.check(probes, reference)
 
     def _row(self, probe: Probe, outcome: Outcome) -> Row:

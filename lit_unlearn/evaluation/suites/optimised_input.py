@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from lit_unlearn.evaluation.asking import replies
 from lit_unlearn.evaluation.probes import (
     Generation,
     Outcome,
+    Outcomes,
     Probe,
-    Row,
+    Probes,
+    Reference,
     Subject,
     Suite,
     SuiteResult,
@@ -108,13 +110,7 @@ class OptimisedInput(Suite):
         """See `Suite.answer_key`: the settings."""
         return repr(self)
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
-        """See `Suite.score`; the reference is not read."""
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         groups: dict[str, list[tuple[Probe, Outcome]]] = {}
         for probe, outcome in subject_outcomes(probes, outcomes):
             groups.setdefault(probe.group, []).append((probe, outcome))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from lit_unlearn.data.fields import text_of
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.probes import Figure, Outcome, Probe, Row
+from lit_unlearn.evaluation.probes import Figure, Outcome, Probe, Reference, Row
 from lit_unlearn.metrics.functional.membership import min_k, priv_leak
 from lit_unlearn.metrics.functional.statistics import auc, bootstrap_auc
 from lit_unlearn.types import Example, Turn
@@ -49,9 +49,7 @@ def row(probe: Probe, outcome: Outcome, share: float) -> Row:
     return Row(probe.probe_id, probe.group, scores, "", probe.example.answer)
 
 
-def figures(
-    rows: Sequence[Row], reference: Mapping[str, Sequence[Row]] | None, retain_auc: float | None
-) -> list[Figure]:
+def figures(rows: Sequence[Row], reference: Reference, retain_auc: float | None) -> list[Figure]:
     """AUC of Min-K %, and MUSE's privacy leakage.
 
     Args:
@@ -89,7 +87,7 @@ def _scores(rows: Sequence[Row]) -> list[float]:
     return [row.scores[_SCORE] for row in rows]
 
 
-def check(probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None) -> None:
+def check(probes: Sequence[Probe], reference: Reference) -> None:
     """Refuse a reference that holds other texts.
 
     Raises:

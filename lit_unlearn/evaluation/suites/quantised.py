@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,16 @@ from typing import ClassVar
 from lit_unlearn.attacks.quantisation import check_grid, quantised_copy
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
-from lit_unlearn.evaluation.probes import Outcome, Probe, Row, Subject, Suite, SuiteResult, Variant
+from lit_unlearn.evaluation.probes import (
+    Outcomes,
+    Probe,
+    Probes,
+    Reference,
+    Subject,
+    Suite,
+    SuiteResult,
+    Variant,
+)
 from lit_unlearn.evaluation.suites.common import answerable
 from lit_unlearn.evaluation.suites.recovery import (
     UNATTACKED,
@@ -72,11 +80,5 @@ class Quantised(Suite):
             ),
         ]
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
-        """See `Suite.score`; the reference is not read."""
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         return attack_result(by_variant(probes, outcomes), {})

@@ -14,7 +14,16 @@ from lit_unlearn.attacks.relearning import FineTuning, Relearning
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.probes import Outcome, Probe, Row, Subject, Suite, SuiteResult, Variant
+from lit_unlearn.evaluation.probes import (
+    Outcomes,
+    Probe,
+    Probes,
+    Reference,
+    Subject,
+    Suite,
+    SuiteResult,
+    Variant,
+)
 from lit_unlearn.evaluation.suites.common import answerable
 from lit_unlearn.evaluation.suites.recovery import (
     UNATTACKED,
@@ -103,13 +112,7 @@ class Relearn(Suite):
             ),
         ]
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
-        """See `Suite.score`; the reference is not read."""
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         prefix = f"{self.name}/"
         named = {name.removeprefix(prefix): found for name, found in outcomes.items()}
         return attack_result(by_variant(probes, named), {})

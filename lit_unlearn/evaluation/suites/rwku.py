@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -16,7 +16,10 @@ from lit_unlearn.evaluation.probes import (
     Figure,
     Generation,
     Outcome,
+    Outcomes,
     Probe,
+    Probes,
+    Reference,
     Row,
     Suite,
     SuiteResult,
@@ -100,13 +103,7 @@ class Rwku(Suite):
             generation=Generation(self.max_new_tokens, stops=_STOPS),
         )
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
-        """See `Suite.score`; the reference is not read."""
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         rows = [self._row(*pair) for pair in subject_outcomes(probes, outcomes)]
         figures: list[Figure] = []
         for kind in ("forget", "neighbor"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -13,8 +13,10 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import (
     Figure,
     Generation,
-    Outcome,
+    Outcomes,
     Probe,
+    Probes,
+    Reference,
     Row,
     Suite,
     SuiteResult,
@@ -84,13 +86,7 @@ class SampledLeakage(Suite):
         rows = answerable(load_examples(self.sources, data_root), self.name)
         return [ask(example, "forget", generation) for example in rows]
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
-        """See `Suite.score`; the reference is not read."""
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         rows: list[Row] = []
         leaks: list[bool] = []
         for probe, outcome in subject_outcomes(probes, outcomes):

@@ -16,7 +16,10 @@ from lit_unlearn.evaluation.probes import (
     Figure,
     Generation,
     Outcome,
+    Outcomes,
     Probe,
+    Probes,
+    Reference,
     Row,
     Suite,
     SuiteResult,
@@ -123,12 +126,7 @@ class Tofu(Suite):
             generation=Generation(self.max_new_tokens),
         )
 
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         """See `Suite.score`; the reference is read for `forget_quality` alone.
 
         Raises:
@@ -147,7 +145,7 @@ class Tofu(Suite):
             figures += _forget_quality(groups.get("forget", []), reference)
         return SuiteResult(rows, figures)
 
-    def check(self, probes: Sequence[Probe], reference: Mapping[str, Sequence[Row]] | None) -> None:
+    def check(self, probes: Probes, reference: Reference) -> None:
         if self.forget_quality:
             _checked_reference([p.probe_id for p in probes if p.group == "forget"], reference)
 
@@ -238,9 +236,7 @@ def _model_utility(groups: Mapping[str, Sequence[Row]]) -> Figure:
     )
 
 
-def _forget_quality(
-    rows: Sequence[Row], reference: Mapping[str, Sequence[Row]] | None
-) -> list[Figure]:
+def _forget_quality(rows: Sequence[Row], reference: Reference) -> list[Figure]:
     """p-value and distance of the test that both models' truth ratios are alike."""
     theirs = _checked_reference([row.row_id for row in rows], reference)
     own = [row.scores[_RATIO] for row in rows]
@@ -259,9 +255,7 @@ def _forget_quality(
     ]
 
 
-def _checked_reference(
-    ids: Sequence[str], reference: Mapping[str, Sequence[Row]] | None
-) -> Sequence[Row]:
+def _checked_reference(ids: Sequence[str], reference: Reference) -> Sequence[Row]:
     if not reference or not reference.get("forget"):
         raise InputError(
             "Parameter `forget_quality` of the suite tofu needs the rows of a retain model to "

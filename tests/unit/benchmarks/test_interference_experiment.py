@@ -21,8 +21,8 @@ from lit_unlearn.cli.config import read_configs
 from lit_unlearn.cli.suite_names import known_suites
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
-from lit_unlearn.evaluation.files import write_evaluation
 from lit_unlearn.evaluation.probes import Figure, Suite
+from lit_unlearn.evaluation.record_files import write_evaluation
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
 from lit_unlearn.interference_study.figures import WHOLE, Line
 from lit_unlearn.interference_study.interference_page import write_figures

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from lit_unlearn.__main__ import main
-from lit_unlearn.cli.compare import headings, not_common
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.files import METRICS, write_evaluation
+from lit_unlearn.evaluation.compare import compare, headings, not_common
 from lit_unlearn.evaluation.probes import Figure, Row
+from lit_unlearn.evaluation.record_files import METRICS, write_evaluation
 from lit_unlearn.evaluation.records import EvaluationRecord
 from tests.unit.report.records import UNIT, evaluation, suite
 
@@ -62,6 +62,14 @@ def test_runs_are_tested_against_the_first(capsys: pytest.CaptureFixture[str]) -
     assert Path("out/pictures/tofu.png").exists()
 
 
+def test_the_function_alone_writes_nothing(tmp_path: Path) -> None:
+    runs = write(start=recalls(*[1.0] * 8), a=recalls(*[0.0] * 8))
+    found = compare(runs)
+    assert list(found.records) == ["start", "a"]
+    assert [each.p_holm for each in found.comparisons["a"]] == [2 / 2**8]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "start"]
+
+
 def test_what_is_not_common_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     one = recalls(1.0, 1.0, 0.0)
     two = recalls(1.0, 0.0, count=2)
@@ -96,7 +104,7 @@ def test_headings_are_the_shortest_that_differ(folders: list[str], expected: lis
 
 
 def test_headings_of_the_same_folder() -> None:
-    with pytest.raises(InputError, match="found one of them given twice"):
+    with pytest.raises(InputError, match="Found one of them twice"):
         headings([Path("a"), Path("b"), Path("a")])
 
 
@@ -105,13 +113,13 @@ def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     Path("old", METRICS).write_text('{"schema_version": 0}', "utf-8")
     Path("empty").mkdir()
     for args, message in (
-        (["a"], "expected at least two folders, found 1"),
+        (["a"], "at least two folders. Found 1"),
         ([], "runs"),
         (["a", "empty"], "empty: expected the folder of an evaluation, found no metrics.json"),
         (["a", "nowhere"], "nowhere: expected the folder of an evaluation"),
-        (["a", "b"], "expected evaluations with rows in common, found none"),
+        (["a", "b"], "evaluations with rows in common. Found none"),
         (["a", "old"], "expected schema_version 1, found 0"),
-        (["a", "a"], "expected different folders"),
+        (["a", "a"], "different folders"),
         (["a", "b", "--outptu=x"], "outptu"),
     ):
         assert main(["compare", *args]) == 2

@@ -12,10 +12,10 @@ import yaml
 
 from lit_unlearn.__main__ import main
 from lit_unlearn.cli import evaluate as cli_evaluate
-from lit_unlearn.cli import subjects as cli_models
 from lit_unlearn.cli import suite_names as cli_suites
-from lit_unlearn.evaluation.files import METRICS, ROWS, read_evaluation
+from lit_unlearn.evaluation import subjects
 from lit_unlearn.evaluation.probes import Subject
+from lit_unlearn.evaluation.record_files import METRICS, ROWS, read_evaluation
 from lit_unlearn.evaluation.suites.boundary import Boundary
 
 SMALL = ["--suites.boundary.max_new_tokens=1", "--limit=2", "--device=cpu"]
@@ -112,13 +112,13 @@ def test_earlier_evaluations_stand_for_models(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], earlier: str
 ) -> None:
     loaded: list[str] = []
-    load = cli_models.load_subject
+    load = subjects.load_subject
 
     def recorded(path: str, *rest: Any, **named: Any) -> Subject:
         loaded.append(path)
         return load(path, *rest, **named)
 
-    monkeypatch.setattr(cli_models, "load_subject", recorded)
+    monkeypatch.setattr("lit_unlearn.evaluation.evaluate.load_subject", recorded)
     assert main([*BOUNDARY, "--output=out", "--start", earlier, "--reference", earlier]) == 0
     assert loaded == ["random-tiny"]
     assert "No balanced score: there is no unattacked/recall" in capsys.readouterr().out
@@ -157,7 +157,7 @@ def test_a_reference_is_refused_before_a_model_is_loaded(
     given = ["evaluate", "random-tiny", tofu("data", 2), "--device=cpu"]
     assert main([*given, "--reference=random-tiny", "--output=a"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr("lit_unlearn.cli.subjects.load_subject", None)
+    monkeypatch.setattr("lit_unlearn.evaluation.evaluate.load_subject", None)
     assert "give `--reference RETAIN_MODEL`" in refused(*given, "--output=b")
     tofu("data", 3)  # other rows than those of the reference
     message = refused(*given, "--reference=a/reference", "--output=b")
@@ -238,10 +238,10 @@ def test_help_of_one_suite(capsys: pytest.CaptureFixture[str]) -> None:
             "arguments are required: members, nonmembers; they have no default",
         ),
         (["--suite=paraphrase"], "error: Parameters of the suite paraphrase: either `column`"),
-        (["--suite=boundary", "--output=file/in/it"], "--output file/in/it: expected a folder"),
+        (["--suite=boundary", "--output=file/in/it"], "`output` = 'file/in/it' should be a folder"),
         (["--suite=boundary", "--suites.boundary.judge.path=./no"], "`judge.path` = './no'"),
-        (["--suite=boundary", "--limit=0"], "--limit: expected at least 1, found 0"),
-        (["--suite=boundary", "--batch_size=0"], "--batch_size: expected at least 1, found 0"),
+        (["--suite=boundary", "--limit=0"], "`limit` should be at least 1. Found 0"),
+        (["--suite=boundary", "--batch_size=0"], "`batch_size` should be at least 1. Found 0"),
         (["--suite=boundary", "--limitt=2"], "unknown option --limitt; did you mean --limit?"),
         (["--suite=boundary", "--dtype=int8"], "--dtype: expected one of 'float32'"),
         (["--suite=boundary", "--suites.boundary.max_new_token=2"], "did you mean --suites.bound"),
@@ -289,7 +289,7 @@ def test_a_model_that_is_not_there(refused: Callable[..., str]) -> None:
 def test_a_reference_without_the_rows(refused: Callable[..., str], earlier: str) -> None:
     given = config(suites={"attack": PREFILL})
     message = refused("evaluate", "random-tiny", given, "--reference", earlier, "--output=out")
-    assert "--reference old: expected rows of the suites attack, found none of these" in message
+    assert "`reference` = 'old' should hold rows of the suites attack" in message
 
 
 def test_a_reference_of_another_version(refused: Callable[..., str], earlier: str) -> None:
@@ -304,7 +304,7 @@ def test_another_models_folder_is_not_overwritten(
 ) -> None:
     file = Path(earlier, METRICS)
     file.write_text(file.read_text("utf-8").replace('"random-tiny"', '"another"'), "utf-8")
-    assert "found one of another in it" in refused(*BOUNDARY, "--output", earlier)
+    assert "Found one of another in it" in refused(*BOUNDARY, "--output", earlier)
 
 
 @pytest.mark.parametrize("damaged", [METRICS, ROWS])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_unlearn.__main__ import main
-from lit_unlearn.evaluation.files import ROWS, read_evaluation
+from lit_unlearn.evaluation.record_files import ROWS, read_evaluation
 from tests.processes import FORKED, in_processes
 
 LENGTH = "--suites.boundary.max_new_tokens=2"

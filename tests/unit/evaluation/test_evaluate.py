@@ -1,95 +1,97 @@
-"""Several suites on one model: records, settings, references, what is stored."""
+"""`evaluate`: any model, from a path or loaded, with and without files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from lit_unlearn.evaluation.evaluate import evaluate, versions
-from lit_unlearn.evaluation.outcome_store import Store
-from lit_unlearn.evaluation.probes import Figure, Outcome, Probe, Row, Subject, Suite, SuiteResult
-from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord, settings_of
-from lit_unlearn.evaluation.subjects import load_subject
-from lit_unlearn.types import Example, Turn
+from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.evaluate import evaluate
+from lit_unlearn.evaluation.record_files import METRICS, read_evaluation
+from lit_unlearn.evaluation.records import SuiteRecord
+from lit_unlearn.evaluation.subjects import Loading
+from lit_unlearn.evaluation.suites.boundary import Boundary
+from lit_unlearn.evaluation.suites.input_attacks import Prefill
 
-
-@dataclass
-class Likelihood(Suite):
-    """The log-probability of a number's name."""
-
-    name: ClassVar[str] = "likelihood"
-    words: list[str] = field(default_factory=lambda: ["one", "two", "three", "four"])
-
-    def probes(self, data_root: Path | None) -> list[Probe]:
-        found = []
-        for number, word in enumerate(self.words):
-            example = Example(f"n/{number}", (Turn("user", str(number)),), word, "question_answer")
-            turns = example.turns
-            found.append(Probe(f"g/{number}", "g", example, turns, candidates={"answer": word}))
-        return found
-
-    def score(
-        self,
-        probes: Sequence[Probe],
-        outcomes: Mapping[str, Sequence[Outcome]],
-        reference: Mapping[str, Sequence[Row]] | None = None,
-    ) -> SuiteResult:
-        rows = [
-            Row(p.probe_id, p.group, {"log_prob": sum(o.forced["answer"].log_probs)})
-            for p, o in zip(probes, outcomes[""], strict=True)
-        ]
-        known = len((reference or {}).get("g", ()))
-        return SuiteResult(rows, [Figure("known", float(known), "rows", len(rows))])
+CPU = Loading(device="cpu", plain_chat=True)
 
 
-@pytest.fixture
-def subject() -> Subject:
-    return load_subject("random-tiny", device="cpu")
+def boundary() -> Boundary:
+    return Boundary(max_new_tokens=1)
 
 
-def test_every_suite_gets_a_record(tmp_path: Path, subject: Subject) -> None:
-    suites = {"few": Likelihood(["one"]), "all": Likelihood()}
-    told: list[SuiteRecord] = []
-    found = evaluate(suites, subject, Store(tmp_path), progress=told.append)
-    assert list(found) == ["few", "all"]
-    assert told == list(found.values())
-    assert [len(record.rows) for record in told] == [1, 4]
-    assert found["few"].settings == {"class": "Likelihood", "words": ["one"]}
-    assert found["few"].rows[0] == found["all"].rows[0]
-    assert all(record.seconds > 0 and record.cpu_seconds >= 0 for record in told)
+def prefill() -> Prefill:
+    rows = [Source("builtin:forget", split="eval")]
+    return Prefill(rows, max_new_tokens=1, openers=["Sure,"], answer_words=[1])
 
 
-def test_a_limited_evaluation_uses_what_is_stored(
-    tmp_path: Path, subject: Subject, monkeypatch: pytest.MonkeyPatch
+def test_a_loaded_model_without_files(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_model: PreTrainedModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    whole = evaluate({"s": Likelihood()}, subject, Store(tmp_path))
+    """It gets the rows that its folder gets, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    found = evaluate((tiny_model, tiny_tokenizer), boundary(), limit=1, loading=CPU)
+    assert list(found.records) == ["model"]
+    assert (found.folder, found.balance, found.remarks) == (None, (), [])
+    assert found.records["model"].model == type(tiny_model).__name__
+    assert not list(tmp_path.iterdir())
+    tiny_model.save_pretrained("saved")
+    tiny_tokenizer.save_pretrained("saved")
+    from_folder = evaluate(Path("saved"), {"boundary": boundary()}, limit=1, loading=CPU)
+    loaded, read = (each.records["model"].suites["boundary"] for each in (found, from_folder))
+    assert loaded.rows == read.rows
+    assert loaded.figures == read.figures
+
+
+def test_start_and_reference_have_folders_of_their_own(tmp_path: Path) -> None:
+    told: list[SuiteRecord] = []
+    found = evaluate(
+        "random-tiny",
+        [boundary(), prefill()],
+        start="random-tiny",
+        reference="random-tiny",
+        output=tmp_path,
+        limit=1,
+        loading=CPU,
+        progress=told.append,
+    )
+    assert list(found.records) == ["start", "model", "reference"]
+    assert [record.suite for record in told] == ["boundary", "prefill"] * 3
+    assert found.balance[0].name == "balance"
+    assert found.folder == tmp_path
+    for heading, folder in (("model", ""), ("start", "start"), ("reference", "reference")):
+        read, made = read_evaluation(tmp_path / folder), found.records[heading]
+        assert repr(read.suites) == repr(made.suites)
+        assert (read.model, read.settings) == (made.model, made.settings)
+        assert len(read.balance) == len(made.balance)
+
+
+def test_a_stopped_evaluation_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = evaluate("random-tiny", boundary(), output=tmp_path, limit=1, loading=CPU)
+    (tmp_path / METRICS).unlink()
     monkeypatch.setattr("lit_unlearn.evaluation.suite_run.ask", None)  # nothing may be asked again
-    part = evaluate({"s": Likelihood()}, subject, Store(tmp_path), limit=2)
-    assert [row.row_id for row in part["s"].rows] == ["g/0", "g/2"]
-    assert list(part["s"].rows) == [whole["s"].rows[0], whole["s"].rows[2]]
+    again = evaluate("random-tiny", boundary(), output=tmp_path, limit=1, loading=CPU)
+    rows = [each.records["model"].suites["boundary"].rows for each in (first, again)]
+    assert rows[0] == rows[1]
 
 
-def test_the_reference_reaches_the_suite_of_its_name(tmp_path: Path, subject: Subject) -> None:
-    suites = {"one": Likelihood(["one", "two"]), "other": Likelihood(["one"])}
-    first = EvaluationRecord("m", "f", evaluate(suites, subject, Store(tmp_path)))
-    rows = first.rows_by_group()
-    assert {name: list(groups) for name, groups in rows.items()} == {"one": ["g"], "other": ["g"]}
-    found = evaluate(suites, subject, Store(tmp_path), reference={"one": rows["one"]})
-    assert [record.figures[0].value for record in found.values()] == [2.0, 0.0]
-
-
-def test_settings_of_a_class_without_fields() -> None:
-    class Plain(Likelihood):
-        def __init__(self, rows: int) -> None:
-            super().__init__(["one"] * rows)
-            self._hidden = 1
-
-    assert settings_of(Plain(2)) == {"class": "Plain", "words": ["one", "one"]}
-
-
-def test_versions_name_what_decides_the_figures() -> None:
-    assert versions().keys() == {"lit_unlearn", "torch", "transformers", "python"}
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"suites": []}, "`suites` should hold at least one suite"),
+        ({"suites": [boundary(), boundary()]}, "different names"),
+        ({"limit": 0}, "`limit` should be at least 1"),
+        ({"batch_size": 0}, "`batch_size` should be at least 1"),
+        ({"start": "no/such/folder"}, "no/such/folder"),
+    ],
+)
+def test_mistakes(given: dict[str, object], message: str) -> None:
+    arguments = {"suites": boundary(), "loading": CPU} | given
+    with pytest.raises(InputError, match=message):
+        evaluate("random-tiny", **arguments)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from lit_unlearn.evaluation import judge as judge_module
 from lit_unlearn.evaluation.judge import ASKED, NO, YES, Judge, declines
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Outcome, Subject
-from lit_unlearn.evaluation.subjects import load_subject
+from lit_unlearn.evaluation.subjects import Loading, load_subject
 from lit_unlearn.evaluation.suite_run import run_suite
 from lit_unlearn.evaluation.suites.boundary import Boundary
 from tests.unit.evaluation.suites.made import forced
@@ -24,7 +24,7 @@ ROWS = [Source("builtin:neighbor", split="eval", limit=3)]
 
 @pytest.fixture
 def subject() -> Subject:
-    return load_subject("random-tiny", device="cpu")
+    return load_subject("random-tiny", Loading(device="cpu"))
 
 
 def test_verdicts_are_the_likelihoods_of_yes_and_no(subject: Subject) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from lit_unlearn.evaluation.limited import Limited, spread_rows
 from lit_unlearn.evaluation.probes import Outcome, Probe, Row, Subject, Suite, SuiteResult
-from lit_unlearn.evaluation.subjects import load_subject
+from lit_unlearn.evaluation.subjects import Loading, load_subject
 from lit_unlearn.types import Example, Turn
 
 
@@ -64,7 +64,7 @@ def test_a_row_keeps_all_its_probes() -> None:
 
 
 def test_everything_else_is_the_whole_suites() -> None:
-    subject = load_subject("random-tiny", device="cpu")
+    subject = load_subject("random-tiny", Loading(device="cpu"))
     whole = OwnWay(3)
     part = Limited(whole, 2)
     probes = part.probes(None)

@@ -11,7 +11,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.subjects import load_subject
+from lit_unlearn.evaluation.subjects import (
+    Loading,
+    load_subject,
+    subject_of,
+    weights_fingerprint,
+)
 from lit_unlearn.models.finding import find_model
 
 
@@ -26,12 +31,12 @@ def folder(
 
 
 def test_a_folder(folder: Path) -> None:
-    subject = load_subject(str(folder), dtype="bfloat16", device="cpu")
+    subject = load_subject(str(folder), Loading(dtype="bfloat16", device="cpu"))
     assert subject.name == str(folder)
     assert next(subject.model.parameters()).dtype == torch.bfloat16
     assert not subject.model.training
     assert subject.encoder.max_length == 8192  # what the model was made for
-    assert load_subject(str(folder), max_length=7).encoder.max_length == 7
+    assert load_subject(str(folder), Loading(max_length=7)).encoder.max_length == 7
 
 
 def test_the_fingerprint_is_that_of_the_content(folder: Path) -> None:
@@ -45,7 +50,7 @@ def test_the_fingerprint_is_that_of_the_content(folder: Path) -> None:
     (copy / "README.md").write_text("notes")
     (copy / "summary.json").write_text("{}")
     assert load_subject(str(copy)).fingerprint == first
-    assert load_subject(str(folder), dtype="bfloat16").fingerprint != first
+    assert load_subject(str(folder), Loading(dtype="bfloat16")).fingerprint != first
     weights = copy / "model.safetensors"
     time = weights.stat().st_mtime_ns
     content = bytearray(weights.read_bytes())
@@ -57,12 +62,12 @@ def test_the_fingerprint_is_that_of_the_content(folder: Path) -> None:
 
 def test_the_hidden_token_is_the_pad_token_or_the_end_of_text(folder: Path) -> None:
     """And what was stored without it is not used with it."""
-    usual, hidden = load_subject(str(folder)), load_subject(str(folder), hide_pad=True)
+    usual, hidden = load_subject(str(folder)), load_subject(str(folder), Loading(hide_pad=True))
     assert (usual.hidden_id, hidden.hidden_id) == (None, hidden.tokenizer.eos_token_id)
     assert usual.fingerprint != hidden.fingerprint
     hidden.tokenizer.pad_token = "<|endoftext|>"
     hidden.tokenizer.save_pretrained(folder)
-    again = load_subject(str(folder), hide_pad=True)
+    again = load_subject(str(folder), Loading(hide_pad=True))
     assert again.hidden_id == again.tokenizer.pad_token_id != again.tokenizer.eos_token_id
 
 
@@ -70,15 +75,28 @@ def test_the_random_model() -> None:
     assert load_subject("random-tiny").fingerprint == load_subject("random-tiny").fingerprint
 
 
+def test_a_loaded_model_is_known_by_its_weights(
+    tiny_model: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    subject = subject_of(tiny_model, tiny_tokenizer, "mine", Loading(max_length=9))
+    assert (subject.name, subject.encoder.max_length) == ("mine", 9)
+    first = weights_fingerprint(tiny_model)
+    assert subject.fingerprint == first
+    with torch.no_grad():
+        tiny_model.model.norm.weight[3] += 1e-6
+    assert weights_fingerprint(tiny_model) != first
+    assert weights_fingerprint(tiny_model.bfloat16()) != first
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("path", "loading", "message"),
     [
-        ({"path": "no/such/folder"}, r"Parameter `model` = 'no/such/folder' should be a folder"),
-        ({"path": "random-tiny", "device": "cuda:99"}, "device: expected one that this machine"),
-        ({"path": "random-tiny", "device": "abacus"}, "device: .* found 'abacus'"),
-        ({"path": "random-tiny", "max_length": 0}, "max_length: expected at least 1, found 0"),
+        ("no/such/folder", {}, r"Parameter `model` = 'no/such/folder' should be a folder"),
+        ("random-tiny", {"device": "cuda:99"}, "`device` should be one that this machine has"),
+        ("random-tiny", {"device": "abacus"}, "`device` .* Found 'abacus'"),
+        ("random-tiny", {"max_length": 0}, "`max_length` should be at least 1. Found 0"),
     ],
 )
-def test_errors(arguments: dict[str, str], message: str) -> None:
+def test_errors(path: str, loading: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        load_subject(**arguments)  # type: ignore[arg-type]
+        load_subject(path, Loading(**loading))  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,8 +38,9 @@ from lit_unlearn.evaluation.probes import (
     SuiteResult,
     Variant,
 )
-from lit_unlearn.evaluation.subjects import load_subject
-from lit_unlearn.evaluation.suite_run import run_suite
+from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
+from lit_unlearn.evaluation.subjects import Loading, load_subject
+from lit_unlearn.evaluation.suite_run import run_suite, run_suites
 from lit_unlearn.evaluation.suites.optimised_suffix import Gcg
 from lit_unlearn.evaluation.suites.optimised_vectors import SoftPrompt
 from lit_unlearn.evaluation.suites.quantised import Quantised
@@ -132,7 +133,7 @@ def without_head(subject: Subject) -> nn.Module:
 
 @pytest.fixture
 def subject() -> Subject:
-    return load_subject("random-tiny", device="cpu")
+    return load_subject("random-tiny", Loading(device="cpu"))
 
 
 @pytest.fixture
@@ -257,8 +258,8 @@ class OutOfOrder(Own):
 @pytest.mark.parametrize(
     ("suite", "message"),
     [
-        (Plain((PROBES[0], PROBES[0])), r"ids of probes: .* 'forget/0' twice"),
-        (OutOfOrder(), "suite own: expected `answer` to give one outcome per probe"),
+        (Plain((PROBES[0], PROBES[0])), r"Ids of probes .* 'forget/0' twice"),
+        (OutOfOrder(), "suite own should give one outcome per probe"),
         (Plain((probe(7, [""], None),)), r"Row 'forget/7', candidate 'c/0'"),
         (Plain((probe(7, [], replace(GREEDY, samples=2)),)), "samples: expected 1 with a temper"),
         (
@@ -286,12 +287,75 @@ def test_a_model_without_chat_template(subject: Subject, tmp_path: Path) -> None
     bare: Any = pickle.loads(pickle.dumps(subject.tokenizer))
     bare.chat_template = None
     base = replace(subject, tokenizer=bare, encoder=Encoder(bare, 512, "warn"), plain_chat=False)
-    with pytest.raises(InputError, match=r"suite plain, found none; .*`--plain_chat true`"):
+    with pytest.raises(InputError, match=r"suite plain. Found none; .*`--plain_chat true`"):
         run_suite(Plain(), base, Store(tmp_path))
     told = replace(base, plain_chat=True)
     assert len(run_suite(Plain(), told, Store(tmp_path)).rows) == len(PROBES)
     texts = tuple(replace(probe, plain=True) for probe in PROBES)
     assert len(run_suite(Plain(texts), base, Store(tmp_path)).rows) == len(PROBES)
+
+
+# ----------------------------------------------------------------------------------- several suites
+
+
+@dataclass
+class Likelihood(Suite):
+    """The log-probability of a number's name."""
+
+    name: ClassVar[str] = "likelihood"
+    words: list[str] = field(default_factory=lambda: ["one", "two", "three", "four"])
+
+    def probes(self, data_root: Path | None) -> list[Probe]:
+        found = []
+        for number, word in enumerate(self.words):
+            example = Example(f"n/{number}", (Turn("user", str(number)),), word, "question_answer")
+            turns = example.turns
+            found.append(Probe(f"g/{number}", "g", example, turns, candidates={"answer": word}))
+        return found
+
+    def score(
+        self,
+        probes: Sequence[Probe],
+        outcomes: Mapping[str, Sequence[Outcome]],
+        reference: Mapping[str, Sequence[Row]] | None = None,
+    ) -> SuiteResult:
+        rows = [
+            Row(p.probe_id, p.group, {"log_prob": sum(o.forced["answer"].log_probs)})
+            for p, o in zip(probes, outcomes[""], strict=True)
+        ]
+        known = len((reference or {}).get("g", ()))
+        return SuiteResult(rows, [Figure("known", float(known), "rows", len(rows))])
+
+
+def test_every_suite_gets_a_record(tmp_path: Path, subject: Subject) -> None:
+    suites = {"few": Likelihood(["one"]), "all": Likelihood()}
+    told: list[SuiteRecord] = []
+    found = run_suites(suites, subject, Store(tmp_path), progress=told.append)
+    assert list(found) == ["few", "all"]
+    assert told == list(found.values())
+    assert [len(record.rows) for record in told] == [1, 4]
+    assert found["few"].settings == {"class": "Likelihood", "words": ["one"]}
+    assert found["few"].rows[0] == found["all"].rows[0]
+    assert all(record.seconds > 0 and record.cpu_seconds >= 0 for record in told)
+
+
+def test_a_limited_evaluation_uses_what_is_stored(
+    tmp_path: Path, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_suites({"s": Likelihood()}, subject, Store(tmp_path))
+    monkeypatch.setattr("lit_unlearn.evaluation.suite_run.ask", None)  # nothing may be asked again
+    part = run_suites({"s": Likelihood()}, subject, Store(tmp_path), limit=2)
+    assert [row.row_id for row in part["s"].rows] == ["g/0", "g/2"]
+    assert list(part["s"].rows) == [whole["s"].rows[0], whole["s"].rows[2]]
+
+
+def test_the_reference_reaches_the_suite_of_its_name(tmp_path: Path, subject: Subject) -> None:
+    suites = {"one": Likelihood(["one", "two"]), "other": Likelihood(["one"])}
+    first = EvaluationRecord("m", "f", run_suites(suites, subject, Store(tmp_path)))
+    rows = first.rows_by_group()
+    assert {name: list(groups) for name, groups in rows.items()} == {"one": ["g"], "other": ["g"]}
+    found = run_suites(suites, subject, Store(tmp_path), references={"one": rows["one"]})
+    assert [record.figures[0].value for record in found.values()] == [2.0, 0.0]
 
 
 # ----------------------------------------------------------------------------------- two processes
@@ -323,7 +387,7 @@ FORKED = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:Depr
 
 
 def replicated(folder: Path, rank: int) -> SuiteResult:
-    subject = load_subject("random-tiny", device="cpu")
+    subject = load_subject("random-tiny", Loading(device="cpu"))
     return run_suite(Plain(), subject, Store(folder / "store"), batch_size=2)
 
 
@@ -333,7 +397,7 @@ def sharded(folder: Path, rank: int) -> SuiteResult:
 
 
 def sharded_subject() -> Subject:
-    subject = load_subject("random-tiny", device="cpu")
+    subject = load_subject("random-tiny", Loading(device="cpu"))
     mesh = init_device_mesh("cpu", (2,))
     model: Any = subject.model
     for layer in model.model.layers:
@@ -360,7 +424,7 @@ def test_two_processes_give_what_one_gives(
 
 def failing(folder: Path, rank: int) -> list[str]:
     """A bad row in the share of one; an error of another kind in one; a store that is taken."""
-    subject = load_subject("random-tiny", device="cpu")
+    subject = load_subject("random-tiny", Loading(device="cpu"))
     told = []
     for work in (
         lambda: run_suite(Plain((*PROBES, probe(0, [""], None))), subject, Store(folder)),

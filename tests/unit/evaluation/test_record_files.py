@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.files import (
+from lit_unlearn.evaluation.record_files import (
     METRICS,
     ROWS,
     is_evaluation,

@@ -67,9 +67,9 @@ def _suite_entry(record: SuiteRecord) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------- reading
 
 
-def is_evaluation(folder: Path) -> bool:
-    """Whether `write_evaluation` has written there."""
-    return (folder / METRICS).is_file()
+def is_evaluation(given: object) -> bool:
+    """Return whether something is the path of a folder that `write_evaluation` wrote."""
+    return isinstance(given, str | Path) and (Path(given) / METRICS).is_file()
 
 
 def model_of(folder: Path) -> str | None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lit_unlearn.evaluation.comparison import compare_evaluations, holm
+from lit_unlearn.evaluation.compare import compare_evaluations, holm
 from lit_unlearn.evaluation.probes import Figure, Row
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
 

@@ -1,13 +1,21 @@
-"""Is one model's figure different from another's? Paired tests on the rows that both answered."""
+"""Compare evaluations: paired tests of each figure on the rows that both have."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.record_files import read_evaluation
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
 from lit_unlearn.metrics.functional.statistics import mcnemar_exact, mean, sign_flip_test
+from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.plain_json import json_text
+
+COMPARE_SCHEMA = 1
+"""Of ``compare.json``; raised when a key changes its name or meaning."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +38,99 @@ class Comparison:
     """Corrected for the number of figures compared."""
 
 
+@dataclass(frozen=True)
+class ComparedRuns:
+    """Several evaluations beside the first of them."""
+
+    records: Mapping[str, EvaluationRecord]
+    """Heading -> evaluation, in the order given."""
+    comparisons: Mapping[str, Sequence[Comparison]]
+    """Heading of each further evaluation -> its comparison with the first."""
+    remarks: Sequence[str]
+    """What could not be compared, one sentence each."""
+
+
+def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> ComparedRuns:
+    """Compare evaluations with the first of them.
+
+    Every figure that is a mean over rows is tested on the rows that both evaluations have.
+
+    Args:
+        runs: At least two folders that `evaluate` has written.
+        output: Folder for ``compare.json``; None writes nothing.
+
+    Returns:
+        The evaluations, and for each further one the figures compared.
+
+    Raises:
+        InputError: Fewer than two folders, one without an evaluation, or no row in common.
+
+    Example::
+
+        found = compare(["runs/start", "runs/unlearned"])
+        for each in found.comparisons["unlearned"]:
+            print(each.figure, each.first, each.second, each.p_holm)
+    """
+    folders = [Path(run) for run in runs]
+    if len(folders) < 2:
+        raise InputError(
+            f"Parameter `runs` should hold at least two folders. Found {len(folders)}."
+        )
+    records = dict(zip(headings(folders), map(read_evaluation, folders), strict=True))
+    first, *others = records
+    found = {name: compare_evaluations(records[first], records[name]) for name in others}
+    if not any(found.values()):
+        raise InputError(
+            "Parameter `runs` should hold evaluations with rows in common. Found none; evaluate "
+            "with the same suites and settings."
+        )
+    compared = ComparedRuns(records, found, not_common(records))
+    if output is not None:
+        text = json_text(_content(folders, compared), indent=2) + "\n"
+        write_text(Path(output) / "compare.json", text)
+    return compared
+
+
+def headings(runs: Sequence[Path]) -> list[str]:
+    """Return the shortest ends of the paths that tell them apart.
+
+    Raises:
+        InputError: A folder is given twice.
+    """
+    parts = [run.absolute().parts for run in runs]
+    if len(set(parts)) < len(parts):
+        raise InputError("Parameter `runs` should hold different folders. Found one of them twice.")
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(run) for run in runs]
+
+
+def _content(runs: Sequence[Path], compared: ComparedRuns) -> dict[str, object]:
+    """Return the content of ``compare.json``."""
+    return {
+        "schema_version": COMPARE_SCHEMA,
+        "runs": [
+            {"name": name, "folder": run, "model": record.model, "fingerprint": record.fingerprint}
+            for run, (name, record) in zip(runs, compared.records.items(), strict=True)
+        ],
+        "first": next(iter(compared.records)),
+        "comparisons": {
+            name: [asdict(each) for each in members]
+            for name, members in compared.comparisons.items()
+        },
+        "not_common": list(compared.remarks),
+    }
+
+
 def compare_evaluations(first: EvaluationRecord, second: EvaluationRecord) -> list[Comparison]:
     """Compare every figure that is a mean of row scores, corrected after Holm for their number.
 
     A figure of a whole group (a p-value, a harmonic mean) has no rows of its own and is left out.
 
     Args:
-        first: What is compared with.
+        first: The evaluation to compare with.
         second: Rows are matched by suite and id.
     """
     found = [
@@ -63,7 +157,7 @@ def _compare_suites(first: SuiteRecord, second: SuiteRecord) -> list[Comparison]
 
 
 def _averaged(units: Iterable[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
-    """One pair for each unit: several attempts on one question are no independent rows."""
+    """Return one pair per unit: several attempts on one question are no independent rows."""
     return [(mean([a for a, _ in pairs]), mean([b for _, b in pairs])) for pairs in units]
 
 
@@ -80,7 +174,7 @@ def _compare(suite: str, figure: str, pairs: Sequence[tuple[float, float]]) -> C
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values that hold for all tests together (Holm 1979), in the given order.
+    """Correct p-values so that they hold for all tests together (Holm 1979), in their order.
 
     The k-th smallest of n is multiplied by n - k + 1; none gets below a smaller one, none above 1.
     """
@@ -94,7 +188,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def not_common(columns: Mapping[str, EvaluationRecord]) -> list[str]:
-    """What cannot be compared with the first evaluation, one sentence each.
+    """Say what cannot be compared with the first evaluation, one sentence each.
 
     Args:
         columns: Heading -> evaluation.
