@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from jsonargparse import auto_cli
-from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.teachers.cache.store import INDEX_FILE, Shards
 from lit_unlearn.utils.disk import user_cache
+from lit_unlearn.utils.tables import table, terminal
 
 
 def main(args: list[str]) -> None:
@@ -40,9 +39,7 @@ def verify(folder: Path | None = None) -> None:
             f"cache verify: {root} should be a teacher cache, or the folder of several. Found no "
             f"{INDEX_FILE} in it; give --folder what `model.teacher.init_args.cache` names."
         )
-    table = Table(title=f"teacher caches in {root}", title_justify="left")
-    for name in ("cache", "teacher", "rows", "answer tokens", "size"):
-        table.add_column(name, justify="left" if name in ("cache", "teacher") else "right")
+    rows: list[tuple[str, ...]] = []
     damaged: list[str] = []
     for place in stores:
         try:
@@ -50,11 +47,12 @@ def verify(folder: Path | None = None) -> None:
             store.verify()
         except InputError as error:
             damaged.append(str(error))
-            table.add_row(place.name, "damaged")
+            rows.append((place.name, "damaged"))
             continue
         tokens = sum(entry.count for entry in store.entries.values())
         figures = (f"{len(store.entries):,}", f"{tokens:,}", decimal(store.size()))
-        table.add_row(place.name, store.teacher or "not recorded", *figures)
-    Console(soft_wrap=True).print(table)
+        rows.append((place.name, store.teacher or "not recorded", *figures))
+    columns = ("cache", "teacher", "rows", "answer tokens", "size")
+    terminal().print(table(f"teacher caches in {root}", columns, rows, left=2))
     if damaged:
         raise InputError("\n".join(damaged))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -13,7 +12,6 @@ from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
-from rich.console import Console
 
 from lit_unlearn.cli.config import Config, read_configs, remove_by_null, take_config_args
 from lit_unlearn.cli.explain import explain
@@ -27,14 +25,13 @@ from lit_unlearn.planning.scenario import TrainerSettings
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
+from lit_unlearn.utils.tables import terminal
 
 DOES_NOT_FIT = 3
 """Exit status where the run does not fit the device that was named."""
 
 _OF_A_RUN = ("seed_everything", "ckpt_path", "weights_only")
 """Keys of a config for `fit` that play no part here."""
-_WIDTH = 140
-"""Characters of a line where the output goes to a file."""
 
 
 def main(args: list[str]) -> None:
@@ -57,7 +54,7 @@ def main(args: list[str]) -> None:
     given = parse(config, rest)
     output = given.pop("output")
     made = plan(given.pop("model"), given.pop("data"), **given)
-    show(made, Console(width=None if sys.stdout.isatty() else _WIDTH))
+    show(made, terminal())
     if output is not None:
         write_text(output, json_text(as_json(made), indent=1))
     if made.fits is False:

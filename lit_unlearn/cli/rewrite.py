@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import fields
@@ -19,9 +18,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.rewriting.drafts import RewriteResult
 from lit_unlearn.rewriting.output import count_table
 from lit_unlearn.rewriting.rewrite import RewriteSettings, rewrite
-
-_WIDTH = 140
-"""Characters of a line where the output goes to a file."""
+from lit_unlearn.utils.tables import terminal
 
 
 def main(args: list[str]) -> None:
@@ -68,7 +65,7 @@ def _settings(parser: ArgumentParser, config: Config, options: Sequence[str]) ->
 
 
 def _show(result: RewriteResult) -> None:
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console = terminal()
     console.print(count_table(result))
     for path in result.files:
-        console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+        console.print(str(path), soft_wrap=True)

@@ -19,6 +19,7 @@ from rich.console import Console
 from lit_unlearn.sweeping.jobs import LOG, Failure, Job, run_jobs
 from lit_unlearn.sweeping.table import SUMMARY, Outcome, outcomes, show, write_outcomes
 from lit_unlearn.utils.digests import text_digest
+from lit_unlearn.utils.tables import terminal
 
 _SWEPT = "--sweep."
 _FOLDER_OPTION = "--trainer.default_root_dir"
@@ -94,7 +95,7 @@ def sweep(given: Sweep) -> list[Failure]:
     failures = run_jobs(jobs, given.jobs, given.gpus, console)
     found = outcomes(jobs, settings(given), failures)
     write_outcomes(given.output, found)
-    show(Console(), found, given.output)
+    show(terminal(), found, given.output)
     for outcome in found:
         if outcome.error:
             _tell(console, outcome)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -10,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from torch import nn
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
@@ -42,9 +40,7 @@ from lit_unlearn.training.setup.prepare import prepare
 from lit_unlearn.training.setup.teacher_gate import gate_error
 from lit_unlearn.types import Representation
 from lit_unlearn.utils.progress import Stage, shown
-
-_WIDTH = 140
-"""Characters of a line where the output goes to a file."""
+from lit_unlearn.utils.tables import print_paths, terminal
 
 
 @dataclass
@@ -254,14 +250,16 @@ def _write(
         save_pictures(folder / page.PICTURES, figures)
     title = f"Interference of objectives on {model}"
     page.write_page(folder / page.PAGE, title, lines, drawn, remarks, facts)
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console = terminal()
     console.print(page.summary_table(lines))
     for remark in remarks:
-        console.print(remark, highlight=False, markup=False)
-    for what, name in (
-        ("figures", page.FIGURES),
-        ("table", page.TABLE),
-        ("pictures", page.PICTURES),
-        ("page", page.PAGE),
-    ):
-        console.print(f"{what}: {folder / name}", highlight=False, markup=False, soft_wrap=True)
+        console.print(remark)
+    print_paths(
+        console,
+        {
+            "figures": folder / page.FIGURES,
+            "table": folder / page.TABLE,
+            "pictures": folder / page.PICTURES,
+            "page": folder / page.PAGE,
+        },
+    )

@@ -27,6 +27,7 @@ from lit_unlearn.log_names import pairs
 from lit_unlearn.report import html as pages
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
+from lit_unlearn.utils.tables import table
 
 SCHEMA_VERSION = 1
 """Of ``interference.json``; raised when a key changes its name or meaning."""
@@ -157,14 +158,8 @@ def summary_rows(lines: Sequence[Line]) -> tuple[list[str], list[tuple[str, ...]
 
 
 def summary_table(lines: Sequence[Line]) -> Table:
-    """The same for the terminal."""
-    headings, rows = summary_rows(lines)
-    found = Table(title="cosine of gradients [95 % interval]", title_justify="left")
-    for index, heading in enumerate(headings):
-        found.add_column(heading, justify="right" if index else "left")
-    for row in rows:
-        found.add_row(*(cell.replace("[", r"\[") for cell in row))
-    return found
+    """Return the same for the terminal."""
+    return table("cosine of gradients [95 % interval]", *summary_rows(lines))
 
 
 def shown(line: Line) -> str:

@@ -8,26 +8,28 @@ from typing import Any
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
+from rich.text import Text
 
 from lit_unlearn.planning.devices import DEVICES
 from lit_unlearn.planning.flops import KINDS
 from lit_unlearn.planning.planned_rows import mean_lengths
 from lit_unlearn.planning.planner import Plan, Scale
 from lit_unlearn.planning.savings import Saving
+from lit_unlearn.utils.tables import add_row, table
 
 
 def show(plan: Plan, console: Console) -> None:
     """Print all tables and remarks."""
-    console.print(_heading(plan), highlight=False)
-    for table in (_row_table(plan), _memory_table(plan), _flop_table(plan), _scale_table(plan)):
-        console.print(table)
+    console.print(_heading(plan))
+    for made in (_row_table(plan), _memory_table(plan), _flop_table(plan), _scale_table(plan)):
+        console.print(made)
     if plan.single:
         console.print(_saving_table("Switches that save memory, each by itself", plan.single, plan))
     if plan.together:
         title = "Switches to set one after the other until it fits"
         console.print(_saving_table(title, plan.together, plan))
     for line in [*_sentences(plan), *plan.remarks]:
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
 
 
 def _gigabytes(size: float) -> str:
@@ -35,61 +37,64 @@ def _gigabytes(size: float) -> str:
     return f"{size / 1e9:.3g}" if size < 1e11 else f"{size / 1e9:.0f}"
 
 
-def _heading(plan: Plan) -> str:
+def _heading(plan: Plan) -> Text:
     scenario = plan.scenario
     layout, devices = scenario.student, scenario.devices
-    return (
-        f"[bold]{scenario.source.path}[/bold]: {layout.parameters / 1e6:,.1f} M parameters, "
+    return Text.assemble(
+        (scenario.source.path, "bold"),
+        f": {layout.parameters / 1e6:,.1f} M parameters, "
         f"{layout.trained / 1e6:,.1f} M of them trained; {scenario.precision}, "
-        f"{devices} device{'s' * (devices > 1)} ({scenario.sharing})"
+        f"{devices} device{'s' * (devices > 1)} ({scenario.sharing})",
     )
-
-
-def _table(title: str, headings: Iterable[str], justify: Any = "right") -> Table:
-    table = Table(title=title, title_justify="left")
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number == 0 else justify)
-    return table
 
 
 def _row_table(plan: Plan) -> Table:
     kind = "assumed" if plan.rows.assumed else "means over a sample, without padding"
     headings = ("objective", "rows a step", "tokens", "of the teacher", "answer")
-    table = _table(f"Rows ({kind})", headings)
+    made = table(f"Rows ({kind})", headings)
     for name, per_step in plan.rows.per_step().items():
         student, teacher, answer = mean_lengths(plan.rows.data.encoded[name])
-        table.add_row(name, f"{per_step:g}", f"{student:.0f}", f"{teacher:.0f}", f"{answer:.1f}")
-    return table
+        lengths = f"{student:.0f}", f"{teacher:.0f}", f"{answer:.1f}"
+        add_row(made, [name, f"{per_step:g}", *lengths])
+    return made
 
 
 def _memory_table(plan: Plan) -> Table:
     shown = plan.moments[:4]
     title = "Memory of a device at the dearest moments (GB, 10^9 bytes)"
-    table = _table(title, ["", *(moment.what for moment in shown)])
+    made = table(title, ["", *(moment.what for moment in shown)])
     for part in dict.fromkeys(part for moment in shown for part in moment.parts):
         sizes = [moment.parts.get(part, 0) for moment in shown]
         if any(sizes):
-            table.add_row(part, *map(_gigabytes, sizes))
-    table.add_row("all", *(_gigabytes(moment.total) for moment in shown), style="bold")
-    return table
+            add_row(made, [part, *map(_gigabytes, sizes)])
+    add_row(made, ["all", *(_gigabytes(moment.total) for moment in shown)], "bold")
+    return made
 
 
 def _flop_table(plan: Plan) -> Table:
-    table = _table("TFLOP of a device in a step", ["objective", *KINDS, "all"])
-    for name, flops in plan.flops.items():
-        table.add_row(name, *(f"{x / 1e12:.3g}" for x in (*flops.values(), sum(flops.values()))))
+    rows = [
+        (name, *(f"{x / 1e12:.3g}" for x in (*flops.values(), sum(flops.values()))))
+        for name, flops in plan.flops.items()
+    ]
+    made = table("TFLOP of a device in a step", ["objective", *KINDS, "all"], rows)
     total = sum(sum(flops.values()) for flops in plan.flops.values())
-    table.add_row("all", *[""] * len(KINDS), f"{total / 1e12:.3g}", style="bold")
-    return table
+    add_row(made, ["all", *[""] * len(KINDS), f"{total / 1e12:.3g}"], "bold")
+    return made
 
 
 def _scale_table(plan: Plan) -> Table:
     headings = ("devices", "strategy", "peak GB", "fits", "seconds a step")
-    table = _table("By number of devices", headings)
-    for scale in sorted(plan.scales, key=lambda scale: scale.devices):
-        peak = _gigabytes(scale.peak.total)
-        table.add_row(str(scale.devices), scale.strategy, peak, _fits(plan, scale), _seconds(scale))
-    return table
+    rows = [
+        (
+            str(scale.devices),
+            scale.strategy,
+            _gigabytes(scale.peak.total),
+            _fits(plan, scale),
+            _seconds(scale),
+        )
+        for scale in sorted(plan.scales, key=lambda scale: scale.devices)
+    ]
+    return table("By number of devices", headings, rows)
 
 
 def _seconds(scale: Scale) -> str:
@@ -106,11 +111,11 @@ def _fits(plan: Plan, scale: Scale) -> str:
 
 
 def _saving_table(title: str, found: Iterable[Saving], plan: Plan) -> Table:
-    table = _table(title, ("option", "peak GB", "fits", "other effects"), "left")
+    made = table(title, ("option", "peak GB", "fits", "other effects"), left=4)
     for saving in found:
         fits = "" if plan.limit is None else ("yes" if saving.peak <= plan.limit else "no")
-        table.add_row(saving.options, _gigabytes(saving.peak), fits, saving.note)
-    return table
+        add_row(made, [saving.options, _gigabytes(saving.peak), fits, saving.note])
+    return made
 
 
 def _sentences(plan: Plan) -> Iterator[str]:

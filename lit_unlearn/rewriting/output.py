@@ -16,6 +16,7 @@ from lit_unlearn.rewriting.drafts import Candidate, Maker, Part, RewriteResult
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.spread import evenly_spread
+from lit_unlearn.utils.tables import table
 
 REJECTED, REPORT, SUMMARY = "rejected.jsonl", "report.html", "report.json"
 SAMPLES = 12
@@ -103,7 +104,7 @@ def _lost(result: RewriteResult) -> dict[str, int]:
 
 
 def count_rows(result: RewriteResult) -> list[tuple[str, ...]]:
-    """The counts as texts."""
+    """Return the counts as texts."""
     return [
         (c.part, c.made_by, c.check, str(c.checked), str(c.passed), f"{c.share:.0%}")
         for c in counts(result)
@@ -111,17 +112,12 @@ def count_rows(result: RewriteResult) -> list[tuple[str, ...]]:
 
 
 def count_table(result: RewriteResult) -> Table:
-    """The same for the terminal."""
-    found = Table(title="questions that passed each check", title_justify="left")
-    for index, heading in enumerate(_COLUMNS):
-        found.add_column(heading, justify="right" if index > 2 else "left")
-    for row in count_rows(result):
-        found.add_row(*row)
-    return found
+    """Return the counts for the terminal."""
+    return table("questions that passed each check", _COLUMNS, count_rows(result), left=3)
 
 
 def row_counts(result: RewriteResult) -> str:
-    """How many rows each part has."""
+    """Return the number of rows of each part, as a text."""
     return ", ".join(f"{len(result.accepted(part))} {part}" for part in get_args(Part))
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from lit_unlearn.sweeping.jobs import EVALUATION, Failure, Job
 from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.tables import print_paths, table
 
 SUMMARY = "summary.json"
 METRICS = "metrics.json"
@@ -129,16 +129,15 @@ def show(console: Console, found: Sequence[Outcome], folder: Path) -> None:
     """Print a table with a few figures, and where all of them are."""
     names = list(dict.fromkeys(name for outcome in found for name in outcome.figures))
     chosen = [name for name in names if name == BALANCE or _is_shown(name)]
-    table = Table(title="ROUGE-L after training", title_justify="left")
-    table.add_column("run", no_wrap=True)
-    for name in chosen:
-        table.add_column(name.removeprefix(f"{EVALUATION}/").removesuffix(f"/{_SHOWN}"))
-    for outcome in found:
-        cells = [_cell(outcome.figures.get(name)) for name in chosen]
-        table.add_row(outcome.name, *(["failed"] if outcome.error else cells))
-    console.print(table, markup=False)
-    text = f"All figures: {folder / 'sweep.csv'}, {folder / 'sweep.json'}"
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    columns = [name.removeprefix(f"{EVALUATION}/").removesuffix(f"/{_SHOWN}") for name in chosen]
+    rows = [
+        (outcome.name, "failed")
+        if outcome.error
+        else (outcome.name, *(_cell(outcome.figures.get(name)) for name in chosen))
+        for outcome in found
+    ]
+    console.print(table("ROUGE-L after training", ["run", *columns], rows))
+    print_paths(console, {"All figures": f"{folder / 'sweep.csv'}, {folder / 'sweep.json'}"})
 
 
 def _is_shown(name: str) -> bool:

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.models.finding import fingerprint
@@ -17,6 +15,7 @@ from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.checks import check_names
 from lit_unlearn.training.setup.prepare import Load, Prepared, prepare
 from lit_unlearn.training.setup.teacher_gate import Gate, gate_error, gate_table
+from lit_unlearn.utils.tables import terminal
 
 STORE = "preparation.json"
 
@@ -50,7 +49,8 @@ def get_ready(
     """
     check_names(objectives.keys(), data.objectives.keys())
     check_teacher(objective for objective in objectives.values() if teacher is None)
-    console = Console(stderr=True, quiet=rank() > 0)
+    console = terminal(stderr=True)
+    console.quiet = rank() > 0
     prepared = prepare(
         data.objectives,
         data.examples,
@@ -64,7 +64,7 @@ def get_ready(
     data.set_rows(prepared.encoded, pad_id=int(tokenizer.eos_token_id or 0))
     if prepared.gate_rows:
         console.print(gate_table(prepared.gate_rows))
-    console.print(f"Data: {data.summary(steps)}", highlight=False)
+    console.print(f"Data: {data.summary(steps)}")
     error = gate_error(prepared.settled)
     if error is not None and gate.action == "error":
         raise error

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from rich.table import Table
+from rich.text import Text
 
 from lit_unlearn.data.collation import collate
 from lit_unlearn.data.encoding import Encoder
@@ -23,6 +24,7 @@ from lit_unlearn.training.setup.teacher_replies import teacher_replies
 from lit_unlearn.training.setup.views import RowView
 from lit_unlearn.types import EncodedExample
 from lit_unlearn.utils.progress import Stage
+from lit_unlearn.utils.tables import add_row, table
 
 Duty = Literal["declines", "answers", "recovers"]
 
@@ -164,31 +166,29 @@ def _first_token_probabilities(
 
 
 def gate_table(rows: Sequence[GateRow]) -> Table:
-    """The gate's findings for the terminal."""
-    table = Table(
-        title="Teacher gate",
-        title_justify="left",
+    """Return the gate's measurements for the terminal."""
+    made = table(
+        "Teacher gate",
+        ("objective", "context", "teacher", "at least", "first token", ""),
+        left=2,
+        fixed=(0, 2, 3, 4, 5),
         caption="first token: mean and lowest probability of the first token of the answer",
-        caption_justify="left",
     )
-    table.add_column("objective", no_wrap=True)
-    table.add_column("context")
-    for heading in ("teacher", "at least", "first token", ""):
-        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         first = "-"
         if row.first_token_mean is not None and row.first_token_lowest is not None:
             first = f"{row.first_token_mean:.2f} / {row.first_token_lowest:.2f}"
-        table.add_row(
+        likely = f", {row.first_token_threshold:.2f}" if row.first_token_threshold else ""
+        cells: list[str | Text] = [
             row.objective,
             row.context,
             f"{row.duty} {row.share:.0%} of {row.rows}",
-            f"{row.threshold:.0%}"
-            + (f", {row.first_token_threshold:.2f}" if row.first_token_threshold else ""),
+            f"{row.threshold:.0%}{likely}",
             first,
-            "[green]pass[/]" if row.passed else "[red]fail[/]",
-        )
-    return table
+            Text("pass", "green") if row.passed else Text("fail", "red"),
+        ]
+        add_row(made, cells)
+    return made
 
 
 def gate_error(rows: Sequence[GateRow]) -> InputError | None:
