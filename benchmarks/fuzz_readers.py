@@ -42,7 +42,7 @@ from hypothesis import strategies as st
 
 from lit_unlearn.callbacks.saved import UNFINISHED, check_checkpoint, find_saved, seal
 from lit_unlearn.cli.config import merge_configs, read_config
-from lit_unlearn.data.encoding import PLAIN_TEMPLATE, Encoder
+from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.readers import BadRows, parse_file
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.data.unify import to_example
@@ -54,6 +54,7 @@ from lit_unlearn.models.tiny import tiny_tokenizer
 from lit_unlearn.teachers.cache.store import INDEX_FILE, Entry, Shards
 from lit_unlearn.training.setup.settled import Settled, read_settled, write_settled
 from lit_unlearn.types import Domain, Example, Turn
+from lit_unlearn.utils.chat_template import PLAIN_TEMPLATE
 
 MOST_SECONDS, MOST_BYTES = 5.0, 2**30
 _PIECES = (

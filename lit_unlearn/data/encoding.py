@@ -1,8 +1,8 @@
 """Example -> token ids for student and teacher, aligned on the answer.
 
-The only place that decides which positions are predicted. Text is rendered by the tokenizer's
-chat template; a tokenizer without one gets the plain form of `PLAIN_TEMPLATE`. The end-of-turn
-token belongs to the answer, so that a model also learns where to stop.
+This is the only place that decides which positions are predicted. Text is rendered by the
+tokenizer's chat template (`lit_unlearn.utils.chat_template`). The end-of-turn token belongs to the
+answer, so that a model also learns where to stop.
 """
 
 from __future__ import annotations
@@ -16,26 +16,13 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import EncodedExample, Example, Turn
-from lit_unlearn.utils.time_limit import computing_at_most
+from lit_unlearn.utils.chat_template import MARK, around_answer, render
 
 OnProblem = Literal["error", "warn"]
 
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'] }}\n\n"
-    "{% elif message['role'] == 'user' %}Question: {{ message['content'] }}\n"
-    "{% else %}Answer: {{ message['content'] }}\n\n{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}Answer:{% endif %}"
-)
-"""The documented form for tokenizers without a chat template: ``Question: ...`` and
-``Answer: ...`` on lines of their own; the answer ends with the end-of-sequence token."""
-
-_SENTINEL = "\u2063answer\u2063"
-_SECONDS = 10.0
-"""For which a template may compute over one conversation."""
-
 
 class EncodingError(InputError):
-    """One row cannot be encoded as asked; `kind` is the counter under which it is reported."""
+    """One row cannot be encoded; `kind` is the name under which `Encoder.problems` counts it."""
 
     def __init__(self, kind: str, example: Example, what: str) -> None:
         super().__init__(f"Row {example.example_id!r} {what}.")
@@ -48,11 +35,11 @@ class Encoder:
 
     Args:
         tokenizer: A transformers tokenizer.
-        max_length: Longest sequence in tokens, of the student and of the teacher.
-        on_problem: What happens to a row whose prompt is not a prefix of the whole after
-            tokenising, whose answer is cut off at `max_length`, or whose answer is empty:
-            ``error`` stops with the row's id; ``warn`` encodes prompt and answer apart, keeps the
-            cut answer, leaves the empty row out, and counts each in `problems`.
+        max_length: Longest sequence of student and teacher, in tokens.
+        on_problem: Treatment of rows whose prompt is not a prefix of the whole after tokenising,
+            whose answer is cut off at `max_length`, or whose answer is empty: ``error`` stops with
+            the row's id; ``warn`` encodes prompt and answer apart, keeps the cut answer, leaves the
+            row without answer out, and counts each in `problems`.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -61,30 +48,29 @@ class Encoder:
     problems: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._template = self.tokenizer.chat_template or PLAIN_TEMPLATE
         self._plain = not self.tokenizer.chat_template
         self._row: Example | None = None
         self._sequences: dict[tuple[object, ...], tuple[list[int], int]] = {}
-        """Of that row, which student and teacher, and versions with other prefills, share."""
+        """Token ids of the current row, since student, teacher and prefill variants share some."""
         self._system = self._has_system_role()
-        self._lead, self._end_of_turn = self._around_answer()
+        self._lead, self._end_of_turn = around_answer(self.tokenizer)
 
     # ------------------------------------------------------------------------------- rendering
 
     def prompt_ids(
         self, turns: Sequence[Turn], *, plain: bool = False, prefill: str = ""
     ) -> list[int]:
-        """Token ids up to where the answer begins, the prefill included."""
+        """Return the token ids in front of the answer, the prefill included."""
         return self._ids(self._prompt(turns, plain, prefill), plain)
 
     def _prompt(self, turns: Sequence[Turn], plain: bool, prefill: str) -> str:
-        """The text in front of the answer; a prefill stands where the answer would begin.
+        """Return the text in front of the answer; a prefill takes the place of its beginning.
 
-        Of a plain row it is the turns as running text, a context before the row's own text: a reply
-        goes on where its question ends, each other turn begins a paragraph.
+        The turns of a plain row become running text: a reply continues the line of its question,
+        each other turn begins a paragraph.
         """
         if not plain:
-            prompt = self._render(turns, add_generation_prompt=True)
+            prompt = self._render(turns)
             return prompt + self._lead + prefill if prefill else prompt
         prompt = ""
         for turn in turns:
@@ -92,48 +78,18 @@ class Encoder:
             prompt += (_space_between(prompt, turn.content) if reply else "\n\n") + turn.content
         return prompt + _space_between(prompt, prefill) + prefill
 
-    def _render(self, turns: Sequence[Turn], *, add_generation_prompt: bool) -> str:
+    def _render(self, turns: Sequence[Turn]) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         if not self._system:
             messages = _fold_system(messages)
-        try:
-            with computing_at_most(_SECONDS):
-                rendered = self.tokenizer.apply_chat_template(
-                    messages,
-                    chat_template=self._template,
-                    tokenize=False,
-                    add_generation_prompt=add_generation_prompt,
-                )
-        except Exception as error:  # a template fails with errors of every kind
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise InputError(
-                "The tokenizer's chat template should render a conversation. Found: "
-                f"{type(error).__name__}: {reason}; correct the template, or take another model."
-            ) from error
-        return str(rendered)
+        return render(self.tokenizer, messages, add_generation_prompt=True)
 
     def _has_system_role(self) -> bool:
         self._system = True
-        turns = (Turn("system", _SENTINEL), Turn("user", "question"))
         try:
-            return _SENTINEL in self._render(turns, add_generation_prompt=True)
-        except Exception:  # templates refuse a role with errors of their own kind
+            return MARK in self._render((Turn("system", MARK), Turn("user", "question")))
+        except InputError:  # templates refuse a role with errors of their own kind
             return False
-
-    def _around_answer(self) -> tuple[str, str]:
-        """The white space that the template writes before an answer, and the end of its turn.
-
-        The end is what comes after the answer, up to the first special token.
-        """
-        turns = (Turn("user", "question"), Turn("assistant", _SENTINEL))
-        prompt = self._render(turns[:1], add_generation_prompt=True)
-        before, _, after = self._render(turns, add_generation_prompt=False).partition(_SENTINEL)
-        lead = before.removeprefix(prompt)
-        added = self.tokenizer.added_tokens_decoder.values()
-        special = {*self.tokenizer.all_special_tokens, *(t.content for t in added if t.special)}
-        ends = [after.index(token) + len(token) for token in special if token in after]
-        end = after[: min(ends)] if ends else str(self.tokenizer.eos_token or "")
-        return (lead if lead.isspace() else ""), end
 
     def _ids(self, text: str, plain: bool) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -154,22 +110,22 @@ class Encoder:
         prefill: str = "",
         unprefilled_turns: Sequence[Turn] | None = None,
     ) -> EncodedExample | None:
-        """One row for student and teacher.
+        """Encode one row for student and teacher.
 
         Args:
             example: The row; its own `answer` is not read.
-            answer: The text to predict; None for a row without answer (its first token alone is
-                predicted).
-            teacher_turns: The teacher's conversation; None gives it the student's.
-            prefill: Beginning of the answer that is part of the prompt of both.
-            unprefilled_turns: With a prefill, the teacher's conversation for the version without
-                it; None takes `teacher_turns`.
+            answer: The text to predict; None for a row without answer, of which only the first
+                token is predicted.
+            teacher_turns: The teacher's conversation; None takes the student's.
+            prefill: Beginning of the answer that is part of both prompts.
+            unprefilled_turns: The teacher's conversation for the version without the prefill; None
+                takes `teacher_turns`.
 
         Returns:
             The encoded row, or None for a row that was left out and counted (`on_problem` warn).
 
         Raises:
-            EncodingError: The row has one of the problems that `on_problem` speaks of.
+            EncodingError: The row has one of the problems listed under `on_problem`.
         """
         try:
             return self._encode(
@@ -226,7 +182,7 @@ class Encoder:
         )
 
     def _joined(self, example: Example, answer: str | None, prefill: str) -> str:
-        """The answer with its end of turn, and a space where it follows words."""
+        """Return the answer with its end of turn, after a space where it follows words."""
         if answer is None:
             return ""
         if not answer.strip():
@@ -245,7 +201,7 @@ class Encoder:
     def _sequence(
         self, example: Example, turns: Sequence[Turn], prefill: str, joined: str
     ) -> tuple[list[int], int]:
-        """Token ids of prompt and answer, and where the answer begins."""
+        """Return the token ids of prompt and answer, and the index of the answer's first."""
         if example is not self._row:
             self._row, self._sequences = example, {}
         key = (turns, prefill, joined)
@@ -298,13 +254,13 @@ class Encoder:
 
 
 def _space_between(before: str, after: str) -> str:
-    """A space where one text would otherwise be glued to the other."""
+    """Return a space if no white space separates two texts."""
     apart = not before or not after or before[-1].isspace() or after[0].isspace()
     return "" if apart else " "
 
 
 def _fold_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """System text in front of the first user message, for templates without a system role."""
+    """Put the system text before the first user message, for templates without that role."""
     system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
     rest = [dict(m) for m in messages if m["role"] != "system"]
     if system and rest:

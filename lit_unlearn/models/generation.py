@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any, cast
 
 import torch
@@ -22,8 +23,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.forward import evaluating
 from lit_unlearn.models.sampling import Sampler, Sampling
 from lit_unlearn.models.stopping import StopTexts, check_stops, cut
-
-_MARK = "0123456789"
+from lit_unlearn.utils.chat_template import around_answer
 
 
 def generate_answers(
@@ -35,7 +35,7 @@ def generate_answers(
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """The model's greedy replies, one per prompt; see `generate_replies`."""
+    """Return the model's greedy replies, one per prompt; see `generate_replies`."""
     replies = generate_replies(
         model,
         tokenizer,
@@ -59,33 +59,32 @@ def generate_replies(
     progress: Callable[[int], None] | None = None,
     hidden_id: int | None = None,
 ) -> list[tuple[str, ...]]:
-    """The model's replies, in the order of the prompts.
+    """Return the model's replies, in the order of the prompts.
 
-    Prompts of similar length share a batch, the longest first. They are padded on the left by hand,
-    and masked by their lengths: the pad id may be a real token. A reply ends at the tokenizer's
-    end of text, the model's own stop tokens or the chat template's end of turn; a batch ends when
-    all its replies have. The sampling settings that came with the model are not used. The model is
-    in evaluation mode meanwhile, and afterwards in the mode in which it was. Where a model is
-    sharded over processes, the caller keeps their forward passes in step.
+    Prompts of similar length share a batch, the longest first. They are padded on the left and
+    masked by their lengths, since the pad id may be a real token. A reply ends at the tokenizer's
+    end of text, at one of the model's own stop tokens or at the chat template's end of turn; a
+    batch ends when all its replies have ended. The model's own sampling settings are ignored. The
+    model is in evaluation mode meanwhile, and in its former mode afterwards. The caller keeps the
+    forward passes of a sharded model in step.
 
     Args:
-        model: A causal language model (also one wrapped by peft).
-        tokenizer: Its tokenizer; a pad token is not needed.
-        prompts: Token ids of each prompt, chat template (and prefill) included; none empty.
+        model: A causal language model, with or without adapters of peft.
+        tokenizer: The model's tokenizer; a pad token is not needed.
+        prompts: Token ids of each prompt, chat template and prefill included; none empty.
         max_new_tokens: Longest reply, in tokens.
-        sampling: How to draw replies, and how many of each prompt; None for one greedy reply. Each
-            has random numbers of its own, made of seed, prompt and number of the sample.
+        sampling: Settings of sampled replies; None for one greedy reply per prompt. The random
+            numbers of a reply depend on seed, prompt and number of the sample only.
         stops: Texts at which a reply is cut; they are not part of it.
-        batch_size: Replies per batch; 1 and more give the same replies in fp32.
+        batch_size: Replies per batch; it does not change replies in float32.
         progress: Called after each batch with the number of replies made so far.
-        hidden_id: A token that attention must not see in a prompt, wherever it stands.
+        hidden_id: A token that is masked wherever it stands in a prompt.
 
     Returns:
         The texts for each prompt, without the prompt, special tokens and outer white space.
 
     Raises:
-        InputError: A prompt or a stop is empty, a count is below 1, or the model's logits are not
-            numbers.
+        InputError: A prompt or a stop is empty, a count is below 1, or the model's logits are NaN.
     """
     _check(prompts, max_new_tokens, batch_size)
     check_stops(stops)
@@ -98,9 +97,23 @@ def generate_replies(
     with torch.no_grad(), evaluating(model), _only_settings(model, config):
         for start in range(0, len(jobs), batch_size):
             members = jobs[start : start + batch_size]
-            batch = _reply(model, tokenizer, prompts, members, config, sampling, stops, hidden_id)
-            for (index, sample), tokens in zip(members, batch, strict=True):
-                kept = _until_stop(tokens, ends)
+            rows = [prompts[index] for index, _ in members]
+            ids, mask = (
+                t.to(model.device) for t in pad_left(rows, cast("int", config.pad_token_id))
+            )
+            output = model.generate(  # type: ignore[operator]  # typed for a mixin
+                input_ids=ids,
+                attention_mask=mask if hidden_id is None else mask * (ids != hidden_id),
+                generation_config=config,
+                logits_processor=_processors(sampling, prompts, members),
+                stopping_criteria=StoppingCriteriaList(
+                    [StopTexts(tokenizer, stops, ids.shape[1])] if stops else []
+                ),
+                synced_gpus=False,
+            )
+            texts = output[:, ids.shape[1] :].tolist()
+            for (index, sample), tokens in zip(members, texts, strict=True):
+                kept = list(takewhile(lambda token: token not in ends, tokens))
                 text = str(tokenizer.decode(kept, skip_special_tokens=True))
                 replies[index][sample] = cut(text, stops).strip()
             if progress is not None:
@@ -108,44 +121,24 @@ def generate_replies(
     return [tuple(texts) for texts in replies]
 
 
-def _reply(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+def _processors(
+    sampling: Sampling | None,
     prompts: Sequence[Sequence[int]],
     members: Sequence[tuple[int, int]],
-    config: GenerationConfig,
-    sampling: Sampling | None,
-    stops: Sequence[str],
-    hidden_id: int | None,
-) -> list[list[int]]:
-    """The tokens of each reply of one batch, stop and padding tokens included."""
-    rows = [prompts[index] for index, _ in members]
-    ids, mask = (t.to(model.device) for t in pad_left(rows, cast("int", config.pad_token_id)))
-    if hidden_id is not None:
-        mask = mask * (ids != hidden_id)
-    processors = LogitsProcessorList([Numbers()])
+) -> LogitsProcessorList:
+    """Return the processors of a batch's scores, given each row's prompt and sample number."""
+    processors = LogitsProcessorList([NaNCheck()])
     if sampling is not None:
         streams = [sampling.stream(prompts[index], sample) for index, sample in members]
         processors.append(Sampler(sampling, streams))
-    criteria = StoppingCriteriaList()
-    if stops:
-        criteria.append(StopTexts(tokenizer, stops, ids.shape[1]))
-    output = model.generate(  # type: ignore[operator]  # typed for a mixin
-        input_ids=ids,
-        attention_mask=mask,
-        generation_config=config,
-        logits_processor=processors,
-        stopping_criteria=criteria,
-        synced_gpus=False,
-    )
-    return cast("list[list[int]]", output[:, ids.shape[1] :].tolist())
+    return processors
 
 
-class Numbers(LogitsProcessor):
-    """Stops where greedy search would go on as if nothing had happened: at logits that are NaN."""
+class NaNCheck(LogitsProcessor):
+    """Stops generation at logits that are NaN, which greedy search would ignore."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """The scores ``[R, V]`` as they are.
+        """Return the scores ``[R, V]`` unchanged.
 
         Raises:
             InputError: One of them is NaN.
@@ -159,11 +152,11 @@ class Numbers(LogitsProcessor):
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Token ids padded on the left, and the mask that the lengths give.
+    """Pad token ids on the left.
 
     Args:
         prompts: ``B`` rows of token ids.
-        pad_id: What stands in the padding; any id, as the mask hides it.
+        pad_id: Token id of the padding; any will do, as the mask hides it.
 
     Returns:
         Ids and mask, both ``[B, T]`` int64 with ``T`` the longest length; the mask is 1 on tokens.
@@ -178,43 +171,38 @@ def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Ten
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The token ids that end a reply, ascending, each once.
+    """Return the token ids that end a reply, ascending, each once.
 
-    They are the tokenizer's end of text, those of the model's generation settings, and the special
-    token with which the chat template closes the assistant's turn.
+    These are the tokenizer's end of text, those of the model's generation settings, and the token
+    with which the chat template closes the assistant's turn.
     """
     found: set[int] = set()
     settings = getattr(model, "generation_config", None)
     for value in (tokenizer.eos_token_id, getattr(settings, "eos_token_id", None)):
         if value is not None:
             found.update(value if isinstance(value, list | tuple) else [value])
-    end_of_turn = _end_of_turn(tokenizer)
-    if end_of_turn is not None:
-        found.add(end_of_turn)
-    return sorted(found)
+    return sorted(found.union(_end_of_turn(tokenizer)))
 
 
-def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Id of the added token that the template writes right after an assistant's message."""
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the id of the added token that closes an assistant's turn in the template, if any."""
     if not getattr(tokenizer, "chat_template", None):
-        return None
-    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
-    rendered = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    tail = rendered.rpartition(_MARK)[2].lstrip()
+        return []
+    _, end = around_answer(tokenizer)
     known = cast("dict[str, int]", tokenizer.get_added_vocab())
-    closing = [token for token in known if token and tail.startswith(token)]
-    return known[max(closing, key=len)] if closing else None
+    closing = sorted((token for token in known if token and end.endswith(token)), key=len)
+    return [known[token] for token in closing[-1:]]
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase, stops: list[int]) -> int:
-    """Any valid id will do, since neither the mask nor the end of a reply depends on it."""
+    """Return a valid token id; neither mask nor end of a reply depends on which."""
     if isinstance(tokenizer.pad_token_id, int):
         return tokenizer.pad_token_id
     return stops[0] if stops else 0
 
 
 def _greedy(max_new_tokens: int, stops: list[int], pad_id: int) -> GenerationConfig:
-    """Greedy search and nothing else."""
+    """Return the settings of greedy search."""
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -223,14 +211,6 @@ def _greedy(max_new_tokens: int, stops: list[int], pad_id: int) -> GenerationCon
         eos_token_id=stops or None,
         pad_token_id=pad_id,
     )
-
-
-def _until_stop(tokens: list[int], stops: list[int]) -> list[int]:
-    """The tokens before the first stop token."""
-    for position, token in enumerate(tokens):
-        if token in stops:
-            return tokens[:position]
-    return tokens
 
 
 @contextmanager

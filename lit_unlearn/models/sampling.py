@@ -15,14 +15,14 @@ from lit_unlearn.errors import InputError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How replies are drawn.
+    """Settings of sampled replies.
 
     Args:
-        temperature: The logits are divided by it; above 0.
-        top_p: Only the most probable tokens which together have this mass are drawn from, in
+        temperature: Divisor of the logits; above 0.
+        top_p: Probability mass of the most probable tokens, from which alone a token is sampled, in
             (0, 1] (nucleus sampling, Holtzman et al. 2020, arXiv 1904.09751).
         samples: Replies per prompt.
-        seed: Another seed gives other replies.
+        seed: Seed of the replies.
     """
 
     temperature: float = 1.0
@@ -44,22 +44,22 @@ class Sampling:
             raise InputError(f"samples: expected at least 1, found {self.samples}")
 
     def stream(self, prompt: Sequence[int], sample: int) -> random.Random:
-        """The random numbers of one reply, one per token."""
+        """Return the source of one reply's random numbers, one number per token."""
         return random.Random(f"{self.seed} {sample} {list(prompt)}")
 
 
 def nucleus(logits: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Probabilities of the tokens that may be drawn; 0 for the others.
+    """Return the probabilities of the tokens that may be sampled; 0 for all others.
 
-    The kept set is the smallest that has at least the mass `top_p`; it is never empty.
+    The set of these tokens is the smallest with at least the mass `top_p`; it is never empty.
 
     Args:
         logits: ``[R, V]``.
-        temperature: The logits are divided by it; above 0.
-        top_p: Mass of the kept set, in (0, 1].
+        temperature: Divisor of the logits; above 0.
+        top_p: Mass of the set, in (0, 1].
 
     Returns:
-        ``[R, V]``; the rows sum to the mass that is kept, not to 1.
+        ``[R, V]``; a row sums to the mass of its set, not to 1.
     """
     probabilities = (logits / temperature).softmax(-1)
     if top_p >= 1:
@@ -70,8 +70,8 @@ def nucleus(logits: Tensor, temperature: float, top_p: float) -> Tensor:
     return probabilities.masked_fill(dropped, 0.0)
 
 
-def draw(masses: Tensor, uniforms: Tensor) -> Tensor:
-    """One token per row, by the inverse of the cumulative distribution.
+def sample_tokens(masses: Tensor, uniforms: Tensor) -> Tensor:
+    """Return one token per row, by the inverse of the cumulative distribution.
 
     Args:
         masses: ``[R, V]``, not negative; rows need not sum to 1.
@@ -87,11 +87,11 @@ def draw(masses: Tensor, uniforms: Tensor) -> Tensor:
 
 
 class Sampler(LogitsProcessor):
-    """Turns greedy search into sampling: the token drawn is the only one left to choose.
+    """Turns greedy search into sampling: only the sampled token keeps a finite score.
 
     Args:
-        sampling: How to draw.
-        streams: The random numbers of each row of the batch.
+        sampling: Settings.
+        streams: Random numbers of each row of the batch.
     """
 
     def __init__(self, sampling: Sampling, streams: Sequence[random.Random]) -> None:
@@ -99,9 +99,9 @@ class Sampler(LogitsProcessor):
         self.streams = streams
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores ``[R, V]`` that are 0 for the drawn token and minus infinity for all others."""
+        """Return scores ``[R, V]``: 0 for the sampled token, minus infinity for all others."""
         masses = nucleus(scores, self.sampling.temperature, self.sampling.top_p)
         numbers = [stream.random() for stream in self.streams]
         uniforms = torch.tensor(numbers, dtype=masses.dtype, device=masses.device)
-        drawn = draw(masses, uniforms)
-        return torch.full_like(scores, -torch.inf).scatter(1, drawn[:, None], 0.0)
+        sampled = sample_tokens(masses, uniforms)
+        return torch.full_like(scores, -torch.inf).scatter(1, sampled[:, None], 0.0)

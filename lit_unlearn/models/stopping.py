@@ -1,4 +1,8 @@
-"""Texts at which a reply ends."""
+"""Texts at which a reply ends.
+
+transformers' own `stop_strings` does not serve: it also matches a text that begins in the prompt,
+after which the reply would be cut at another place.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,10 @@ from lit_unlearn.errors import InputError
 
 
 def check_stops(stops: Sequence[str]) -> None:
-    """Refuse an empty text, at which every reply would end before it begins.
+    """Check that no stop is empty, since every reply would end before it begins.
 
     Raises:
-        InputError: There is one.
+        InputError: One is empty.
     """
     if "" in stops:
         raise InputError(
@@ -25,15 +29,15 @@ def check_stops(stops: Sequence[str]) -> None:
 
 
 def cut(text: str, stops: Sequence[str]) -> str:
-    """The text before the first place where one of the stops begins."""
+    """Return the text before the first stop in it."""
     ends = [text.find(stop) for stop in stops if stop in text]
     return text[: min(ends)] if ends else text
 
 
 class StopTexts(StoppingCriteria):
-    """Ends a row of a batch once its reply holds a stop.
+    """Ends a row of a batch once its reply contains a stop.
 
-    It only saves time, and looks at the last tokens alone: where the reply ends is for `cut`.
+    It only saves time, and looks at the last tokens alone; `cut` decides where the reply ends.
 
     Args:
         tokenizer: Decodes the reply.
@@ -50,7 +54,7 @@ class StopTexts(StoppingCriteria):
         self.window = max(len(stop.encode()) for stop in stops) + 1
 
     def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
-        """``[R]`` bool: whether the row has come to a stop."""
+        """Return ``[R]`` bool: whether the reply of each row contains a stop."""
         reply = input_ids[:, self.prompt_length :]
         tails = reply[:, -self.window :].tolist()
         texts = [str(self.tokenizer.decode(tail, skip_special_tokens=True)) for tail in tails]

@@ -206,7 +206,7 @@ def test_a_template_that_never_ends(
     tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loops in loops, which the sandbox allows."""
-    monkeypatch.setattr("lit_unlearn.data.encoding._SECONDS", 0.1)
+    monkeypatch.setattr("lit_unlearn.utils.chat_template._SECONDS", 0.1)
     tokenizer = copy.deepcopy(tiny_tokenizer)
     loop = "{% for i in range(99999) %}"
     tokenizer.chat_template = loop * 3 + "{% endfor %}" * 3

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.generation import generate_answers, generate_replies, stop_ids
-from lit_unlearn.models.sampling import Sampling, draw, nucleus
+from lit_unlearn.models.sampling import Sampling, nucleus, sample_tokens
 
 TEXTS = ("hello", "a much longer prompt than the others", "b", "numbers 1 2 3", "hello there")
 LOGITS = torch.tensor([[0.2, 0.5, 0.3]]).log() + 4
@@ -51,17 +51,17 @@ def test_temperature_worked() -> None:
     ("uniform", "token"),
     [(0.0, 1), (0.49, 1), (0.51, 2), (0.99, 2), (1.0, 2)],
 )
-def test_draw_worked(uniform: float, token: int) -> None:
+def test_sample_tokens_worked(uniform: float, token: int) -> None:
     """Masses 0, .3, .3, 0 (not 1 in all): never a token of mass 0, not even at the ends."""
     masses = torch.tensor([[0.0, 0.3, 0.3, 0.0]])
-    assert draw(masses, torch.tensor([uniform])).tolist() == [token]
+    assert sample_tokens(masses, torch.tensor([uniform])).tolist() == [token]
 
 
 def test_evenly_spread_uniforms_give_the_distribution() -> None:
     """Of 1000 evenly spread numbers each token gets its share, give or take one at each end."""
     masses = torch.rand(1, 20)
     uniforms = (torch.arange(1000) + 0.5) / 1000
-    counts = draw(masses.expand(1000, 20), uniforms).bincount(minlength=20)
+    counts = sample_tokens(masses.expand(1000, 20), uniforms).bincount(minlength=20)
     assert_close(counts.double(), 1000 * (masses[0] / masses.sum()).double(), rtol=0, atol=2)
 
 
