@@ -18,8 +18,8 @@ from statistics import fmean
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.rewriting.leaks import Forgotten
-from lit_unlearn.rewriting.material import QA
 from lit_unlearn.rewriting.rules import standalone_problem
+from lit_unlearn.rewriting.source_texts import QA
 
 EVERY = 6
 

@@ -1,7 +1,7 @@
-"""Rows of any domain -> stand-alone questions and answers, and contrastive anchors; offline.
+"""Rows of any domain become stand-alone questions and answers, with contrastive anchors; offline.
 
-`material` reads what there is to ask about; `prompts` says what a model is asked and in which form
-it must reply, `replies` reads that; `local` and `server` ask (`backends`); `journal` keeps what was
-said; `checks`, `leaks` and `similar` refuse by rule; `pipeline` puts these in order; `output`
-writes rows with their provenance, and the quality report. Free of Lightning.
+`rewrite` is the library function. `source_texts` reads what there is to ask about; `prompts` has
+the requests to a model and the forms of the replies, which `replies` reads; `local` and `server`
+ask a model (`backends`); `journal` stores its replies; `rules`, `leaks` and `similar` refuse by
+rule; `pipeline` puts these in order; `output` writes rows with their provenance, and the report.
 """

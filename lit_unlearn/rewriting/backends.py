@@ -1,4 +1,4 @@
-"""Who is asked: what `local` and `server` have in common."""
+"""Models that reply to questions: the interface of `local` and `server`, and no model at all."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from lit_unlearn.rewriting.journal import Reply
 from lit_unlearn.rewriting.prompts import Ask
 
 RETRY_TEMPERATURE = 0.7
-"""The first attempt is greedy; the next ones draw at this temperature, each with its own seed."""
+"""Temperature of all attempts but the first, which is greedy; each has its own seed."""
 
 
 class Backend(ABC):
-    """A language model that replies to questions; a constructor is its config."""
+    """A language model that replies to questions."""
 
     parallel: int = 1
-    """How many questions are answered at a time."""
+    """Number of questions that are answered at a time."""
     proven: bool = False
-    """Whether it has ever replied, so that what it refuses is due to a question alone."""
+    """Whether it has ever replied, so that a refusal is due to the question and not to settings."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The model, for people and for provenance."""
+        """Name of the model, for people and for provenance."""
 
     @abstractmethod
     def identity(self) -> str:
-        """Everything but the question that decides a reply.
+        """Return everything but the question that decides a reply.
 
         Raises:
             InputError: There is no such model.
@@ -35,39 +35,34 @@ class Backend(ABC):
 
     @abstractmethod
     def ask(self, asks: Sequence[Ask], attempt: int) -> Iterator[dict[int, Reply]]:
-        """Replies by the index of their question, as they come; each index at most once.
+        """Yield replies by the index of their question as they come, each index at most once.
 
-        A question that this model cannot take (too long, refused) gets none.
+        A question that the model cannot take (too long, refused) gets no reply.
 
         Args:
-            asks: The questions.
-            attempt: How often they were asked before; another attempt gives another reply.
+            asks: Questions.
+            attempt: Number of earlier attempts; another attempt gives another reply.
 
         Raises:
             InputError: The model cannot be used.
         """
 
     def cost(self, prompt_tokens: float, reply_tokens: float) -> float | None:
-        """What so many tokens cost, in the currency of the prices; None where none are set."""
+        """Return the cost of some tokens, or None where no prices are set."""
         return None
 
     def least_seconds(self, calls: int) -> float:
-        """How long so many calls take at least, by a limit on their rate."""
+        """Return the least time of some calls under a limit on their rate."""
         return 0.0
 
 
 class Rules(Backend):
-    """No model: all is made by rule."""
+    """No model: everything is made by rule."""
 
-    @property
-    def name(self) -> str:
-        """What stands for a model's name."""
-        return "rules"
+    name = "rules"
 
     def identity(self) -> str:
-        """There is nothing to tell apart."""
         return ""
 
     def ask(self, asks: Sequence[Ask], attempt: int) -> Iterator[dict[int, Reply]]:
-        """No reply to anything."""
         return iter(())

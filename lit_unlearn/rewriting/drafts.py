@@ -1,4 +1,4 @@
-"""A question and answer on its way into the data set: who made it, and what each check said."""
+"""Questions and answers with their origin and the outcome of each check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lit_unlearn.errors import check_number
-from lit_unlearn.rewriting.material import QA, Material
+from lit_unlearn.rewriting.source_texts import QA, SourceText
 
 Part = Literal["forget", "keep", "anchors"]
 Maker = Literal["model", "rules", "source"]
@@ -62,14 +62,15 @@ class RowSettings:
 
 @dataclass(frozen=True)
 class Made:
-    """How a question came about."""
+    """Origin of a question."""
 
     by: Maker
-    """A model, a rule, or nobody: it was in its source before."""
+    """Whether a model or a rule made it, or it was in its source before."""
     model: str = ""
-    """Of an anchor that a rule chose: the model that wrote it as a row to keep, if one did."""
+    """Name of the model; for an anchor that a rule chose, of the model that wrote the row to keep.
+    """
     identity: str = ""
-    """Of the model: its weights' digest and number format, or its settings on the server."""
+    """Digest of the model's weights and their dtype, or its settings on the server."""
     prompt: str = ""
     """Version of the prompt."""
     attempt: int = 0
@@ -77,17 +78,17 @@ class Made:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A question with its answer, and what each check said."""
+    """A question with its answer, and the outcome of each check."""
 
     part: Part
     row_id: str
     qa: QA
-    material: Material
+    origin: SourceText
     made: Made
     anchor_of: str = ""
-    """Of an anchor: the id of the row to forget beside which it stands."""
+    """Id of the row to forget to which an anchor belongs."""
     checks: Mapping[str, str] = field(default_factory=dict)
-    """Check -> reason to refuse it; no text where it passed."""
+    """Reason to refuse it, by check; no text where it passed."""
 
     @property
     def is_accepted(self) -> bool:
@@ -95,11 +96,11 @@ class Candidate:
         return not any(self.checks.values())
 
     def checked(self, name: str, reason: str) -> Candidate:
-        """The same with one more check."""
+        """Return the candidate with one more check."""
         return replace(self, checks={**self.checks, name: reason})
 
     def row(self, settings: RowSettings) -> dict[str, Any]:
-        """The columns that `data.objectives.*.sources` reads, and the provenance."""
+        """Return the columns that `data.objectives.*.sources` reads, and the provenance."""
         columns: dict[str, Any] = {
             "id": self.row_id,
             "question": self.qa.question,
@@ -111,9 +112,9 @@ class Candidate:
         if self.anchor_of:
             columns["anchor_of"] = self.anchor_of
         source = {
-            "source": self.material.source,
-            "row": self.material.row_id,
-            "row_sha256": self.material.digest,
+            "source": self.origin.source,
+            "row": self.origin.row_id,
+            "row_sha256": self.origin.digest,
         }
         how = {"made_by" if name == "by" else name: v for name, v in asdict(self.made).items()}
         columns["provenance"] = {**source, **how, "settings": settings.row_settings()}
@@ -122,26 +123,26 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Lost:
-    """Material of which no question was made, or fewer anchors than asked for."""
+    """A text of which no question was made, or a row with fewer anchors than requested."""
 
     part: Part
-    material: Material
+    origin: SourceText
     reason: str
 
     def row(self) -> dict[str, Any]:
-        """For the file of what was refused."""
+        """Return the line for the file of refused rows."""
         return {
             "part": self.part,
-            "row": self.material.row_id,
-            "row_sha256": self.material.digest,
-            "text": self.material.text,
+            "row": self.origin.row_id,
+            "row_sha256": self.origin.digest,
+            "text": self.origin.text,
             "reasons": {"material": self.reason},
         }
 
 
 @dataclass(frozen=True)
 class RewriteResult:
-    """Everything that was made, the refused included, in the order of the sources."""
+    """All rows, the refused included, in the order of the sources."""
 
     candidates: list[Candidate]
     lost: list[Lost]

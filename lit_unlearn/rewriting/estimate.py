@@ -1,4 +1,4 @@
-"""What a run will ask at most, before it asks."""
+"""Estimate of the calls of a run before it makes them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from lit_unlearn.rewriting import prompts
 from lit_unlearn.rewriting.drafts import RowSettings
-from lit_unlearn.rewriting.material import QA, Material
 from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.questioner import Asker
+from lit_unlearn.rewriting.source_texts import QA, SourceText
 
 _LETTERS_PER_TOKEN = 4.0
 _USUAL = QA("q" * 60, "a" * 60)
@@ -21,18 +21,18 @@ class Estimate:
 
     calls: int
     answered: int
-    """Of them, those that the journal is known to hold; not in the figures below."""
+    """Calls whose replies are in the journal; they are not in the figures below."""
     prompt_tokens: float
     reply_tokens: float
-    """At most: as many as a reply may have."""
+    """Largest number of tokens of all replies."""
     seconds: float | None
-    """By the speed of this model's replies in the journal; None before the first."""
+    """Time at the speed of this model's replies in the journal; None before the first reply."""
     cost: float | None
     attempts: int
-    """So many times as much it is at most, if replies lack their form."""
+    """Factor for all figures if no reply has its form."""
 
     def __str__(self) -> str:
-        """One line."""
+        """Return one line."""
         parts = [f"at most {self.calls:,} calls"]
         if self.answered:
             parts.append(f"{self.answered:,} of them answered before")
@@ -48,39 +48,39 @@ class Estimate:
 
 
 def planned(
-    forget: Sequence[Material], keep: Sequence[Material], settings: RowSettings
+    forget: Sequence[SourceText], keep: Sequence[SourceText], settings: RowSettings
 ) -> list[tuple[Ask, int]]:
-    """Every question that can be foreseen, and how often one like it is asked.
+    """Return the questions of a run, and how often one like it is asked.
 
-    The texts of later stages are not known yet; of these one of usual length stands for all.
+    The texts of later stages are not known yet; one of usual length stands for all of them.
     """
     asks = [(ask, 1) for ask in first_asks([*forget, *keep], settings)]
     if settings.model_checks:
-        unwritten = [material for material in (*forget, *keep) if not material.is_ready]
-        asks += [(prompts.judge(m, _USUAL), _most_questions(m, settings)) for m in unwritten]
+        unwritten = [text for text in (*forget, *keep) if not text.is_ready]
+        asks += [(prompts.judge(t, _USUAL), _most_questions(t, settings)) for t in unwritten]
     if settings.anchors:
-        rows = sum(_most_questions(material, settings) for material in forget)
+        rows = sum(_most_questions(text, settings) for text in forget)
         asks.append((prompts.anchor(_USUAL, settings.anchors), rows))
         if settings.model_checks:
             asks.append((prompts.confirm(_USUAL), rows * settings.anchors))
     return asks
 
 
-def first_asks(materials: Sequence[Material], settings: RowSettings) -> list[Ask]:
-    """The questions that do not depend on replies: all of writing, and of rating."""
-    unwritten = [material for material in materials if not material.is_ready]
-    asks = [prompts.write(material, settings.questions) for material in unwritten]
+def first_asks(texts: Sequence[SourceText], settings: RowSettings) -> list[Ask]:
+    """Return the questions that do not depend on replies: all of writing and of rating."""
+    unwritten = [text for text in texts if not text.is_ready]
+    asks = [prompts.write(text, settings.questions) for text in unwritten]
     if settings.lowest_rating > 1:
-        asks += [prompts.rate(m) for m in unwritten if m.domain == "passage"]
+        asks += [prompts.rate(text) for text in unwritten if text.domain == "passage"]
     return asks
 
 
-def _most_questions(material: Material, settings: RowSettings) -> int:
-    return 1 if material.is_ready or material.domain == "multiple_choice" else settings.questions
+def _most_questions(text: SourceText, settings: RowSettings) -> int:
+    return 1 if text.is_ready or text.domain == "multiple_choice" else settings.questions
 
 
 def estimate(asks: Sequence[tuple[Ask, int]], asker: Asker) -> Estimate:
-    """Add up what is open.
+    """Add up the calls, tokens, time and cost of the questions that are not answered yet.
 
     Args:
         asks: See `planned`.
@@ -106,7 +106,7 @@ def estimate(asks: Sequence[tuple[Ask, int]], asker: Asker) -> Estimate:
 
 
 def _seconds(asker: Asker, reply_tokens: float, calls: int) -> float | None:
-    """By seconds per reply token so far, and the limit on the rate of calls."""
+    """Return the time at the speed of earlier replies, or under the limit on the rate of calls."""
     least = asker.backend.least_seconds(calls)
     replies = asker.known()
     tokens = sum(r.reply_tokens or len(r.text) / _LETTERS_PER_TOKEN for r in replies)

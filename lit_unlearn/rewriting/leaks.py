@@ -1,4 +1,4 @@
-"""What an anchor must not contain: the answers that are to be forgotten."""
+"""Check that an anchor does not contain the answers to forget."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from lit_unlearn.rewriting.material import QA
-from lit_unlearn.rewriting.words import content_words, fold, lower_words, names, openers, words
+from lit_unlearn.rewriting.source_texts import QA
+from lit_unlearn.rewriting.words import content_words, lower_words, names, openers, words
+from lit_unlearn.utils.text import fold
 
 _SHORTEST = 3  # letters of a name that no anchor may have; shorter ones ("I", "UK") are everywhere
 _DIGITS = 4  # of a number that no anchor may have, such as a year; shorter ones are everywhere
-_TELLS_NOTHING = frozenset(
+_EMPTY_OPENERS = frozenset(
     ("absolutely", "although", "certainly", "however", "indeed", "though", "unfortunately", "yes")
 )
 
 
 def telling(qa: QA) -> list[str]:
-    """The expressions that give an answer away.
+    """Return the expressions that give an answer away.
 
-    They are the accepted spellings; where a row has none, the names and numbers of its answer that
-    its question does not have, and the words that may be names because they open a sentence
-    (`words.openers`); without names and numbers the other words that say something as well; and
-    where nothing is left, the whole answer.
+    They are the accepted spellings. A row without these gives the names and numbers of its answer
+    that its question does not have, and words that may be names because they open a sentence
+    (`words.openers`); without names and numbers, its other words that say something; and where
+    nothing is left, the whole answer.
     """
     if qa.accepted:
         return list(qa.accepted)
@@ -30,20 +31,20 @@ def telling(qa: QA) -> list[str]:
     found = [name for name in names(qa.answer) if f" {' '.join(words(name))} " not in asked]
     unsure = [name for name in _openers(qa) if f" {fold(name)} " not in asked]
     if not found:
-        known = {*asked.split(), *map(fold, unsure), *_TELLS_NOTHING}
+        known = {*asked.split(), *map(fold, unsure), *_EMPTY_OPENERS}
         unsure += sorted(content_words(qa.answer) - known)
     return list(dict.fromkeys([*found, *unsure])) or [qa.answer.strip().rstrip(".!?")]
 
 
 class Forgotten:
-    """All that a set of rows to forget says.
+    """Expressions of all rows to forget.
 
-    Common words that answer one row ("cheese") are refused in that row's own anchors alone; names
-    that answer any row, and numbers of four or more digits, in all anchors. A word that opens a
-    sentence is no name where a row to forget has it without its capital.
+    Common words that answer one row ("cheese") are refused only in the anchors of that row. Names
+    that answer any row, and numbers of four or more digits, are refused in all anchors. A word that
+    opens a sentence is no name if a row to forget has it without its capital.
 
     Args:
-        rows: The rows to forget.
+        rows: Rows to forget.
         more: Further expressions that no anchor may contain.
     """
 
@@ -54,14 +55,14 @@ class Forgotten:
         for qa in rows:
             plain = {name for name in _openers(qa) if fold(name) in common}
             everywhere |= {text for text in telling(qa) if _is_name(text)} - plain
-        self._everywhere = pattern(tuple(sorted(everywhere)))
+        self._everywhere = _pattern(sorted(everywhere))
 
     def problem(self, anchor: QA, of: QA) -> str:
-        """The forgotten expression in an anchor, as a reason to refuse it; or no text.
+        """Return the reason to refuse an anchor, or no text.
 
         Args:
-            anchor: Question and answer that are to be kept.
-            of: The row to forget beside which it shall stand.
+            anchor: Question and answer to keep.
+            of: The row to forget to which the anchor belongs.
         """
         text = fold(f"{anchor.question}\n{anchor.answer}")
         found = _own(of).search(text) or self._everywhere.search(text)
@@ -70,23 +71,23 @@ class Forgotten:
 
 @lru_cache(maxsize=4096)
 def _own(qa: QA) -> re.Pattern[str]:
-    return pattern(tuple(telling(qa)))
+    return _pattern(telling(qa))
 
 
-def pattern(expressions: tuple[str, ...]) -> re.Pattern[str]:
-    """Finds any of the expressions, as whole words of a folded text."""
+def _pattern(expressions: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern that finds any of the expressions, as whole words of a folded text."""
     texts = [re.escape(fold(text).strip()) for text in expressions if text.strip()]
     return re.compile(rf"(?<!\w)(?:{'|'.join(texts)})(?!\w)" if texts else r"(?!)")
 
 
 def _openers(qa: QA) -> list[str]:
-    """Words of the answer that may be names, of a row that does not say what its answer is."""
+    """Return words of the answer that may be names, for a row without accepted spellings."""
     found = () if qa.accepted or len(words(qa.answer)) == 1 else openers(qa.answer)
-    return [word for word in found if fold(word) not in _TELLS_NOTHING]
+    return [word for word in found if fold(word) not in _EMPTY_OPENERS]
 
 
 def _is_name(text: str) -> bool:
     if sum(map(str.isdigit, text)) >= _DIGITS:
         return True
     capital = any(letter.isupper() for letter in text)
-    return capital and len(text) >= _SHORTEST and fold(text) not in _TELLS_NOTHING
+    return capital and len(text) >= _SHORTEST and fold(text) not in _EMPTY_OPENERS

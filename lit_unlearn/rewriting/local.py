@@ -1,4 +1,4 @@
-"""A causal language model on this machine as the one that is asked."""
+"""A chat model on this machine that replies to questions."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from lit_unlearn.rewriting.prompts import Ask
 
 _STOPS = ('"', "\n")
 _MARGIN = 8
-"""Tokens that a text may have beyond its largest length, so that one which was cut off is known:
-its tokens are counted anew, which may give some less."""
+"""Tokens beyond the largest length of a text, by which one that was cut off is recognised: its
+tokens are counted anew, and may then be fewer."""
 
 
 @dataclass
@@ -32,12 +32,12 @@ class LocalModel(Backend):
     Args:
         path: Hub id, local folder, .gguf file, or `random-tiny`.
         revision: Branch, tag or commit on the hub.
-        dtype: Number format of the weights; in float32 replies do not depend on the batch.
+        dtype: Dtype of the weights; in float32 replies do not depend on the batch.
         device: As torch names it (`cpu`, `cuda:1`); `auto` takes a GPU where there is one.
-        batch_size: Questions per batch; each batch is on the disk before the next one begins.
-        fill: Let the model write the texts alone, and put the JSON around them, so that small
-            models keep to the form. The prompt is read once more for each text; false lets the
-            model write the whole reply.
+        batch_size: Questions per batch; replies are on the disk before the next batch starts.
+        fill: Let the model write only the texts between the JSON, so that small models keep to the
+            form. The prompt is read again for each text. False lets the model write the whole
+            reply.
     """
 
     path: str
@@ -54,17 +54,15 @@ class LocalModel(Backend):
 
     @property
     def name(self) -> str:
-        """The path as it was given."""
         return self.path
 
     def identity(self) -> str:
-        """The weights' fingerprint, their number format, and how replies are written."""
         with named_model("backend.path"):
             found = fingerprint(self.path, self.revision)
         return f"{found} {self.dtype}{'' if self.fill else ' free'}"
 
     def ask(self, asks: Sequence[Ask], attempt: int) -> Iterator[dict[int, Reply]]:
-        """Batches of questions of one kind and similar length; the first attempt is greedy."""
+        """Yield the replies of a batch, in batches of questions of one form and similar length."""
         subject = self._loaded()
         lengths = [len(_prompt(subject, ask, "")) for ask in asks]
         room = subject.encoder.max_length
@@ -92,7 +90,7 @@ class LocalModel(Backend):
                 }
 
     def _loaded(self) -> Subject:
-        """The model, loaded when something is asked for the first time."""
+        """Return the model, which is loaded for the first question."""
         if self._subject is None:
             with named_model("backend.path"):
                 found = load_subject(self.path, Loading(self.dtype, self.device), self.revision)
@@ -106,11 +104,11 @@ class LocalModel(Backend):
 
 
 Written = tuple[str, int, bool]
-"""A reply, the number of tokens that the model wrote of it, and whether it was cut off."""
+"""A reply, the number of its tokens that the model wrote, and whether it was cut off."""
 
 
 def _free(subject: Subject, asks: Sequence[Ask], attempt: int) -> list[Written]:
-    """Whole replies, of which only the beginning is put into the model's mouth."""
+    """Let the model write whole replies, from the beginning of the form on."""
     most = asks[0].max_tokens
     texts = _generate(subject, asks, [ask.frame[0] for ask in asks], most, attempt, ())
     counts = [_tokens(subject, text) for text in texts]
@@ -121,9 +119,9 @@ def _free(subject: Subject, asks: Sequence[Ask], attempt: int) -> list[Written]:
 
 
 def _filled(subject: Subject, asks: Sequence[Ask], attempt: int) -> list[Written]:
-    """The texts of each frame one after the other; frames of one length.
+    """Let the model write the texts of each form one after the other; all have the same number.
 
-    A reply ends before the first pair of texts of which one is longer than its share.
+    A reply ends before the first pair of texts that has a text longer than its share.
     """
     size = len(asks[0].frame) - 1
     share = asks[0].max_tokens // size
@@ -159,7 +157,7 @@ def _generate(
     attempt: int,
     stops: Sequence[str],
 ) -> list[str]:
-    """How the model goes on after the beginnings of its replies."""
+    """Return the continuations of the beginnings of replies."""
     model: Any = subject.model
     replies = generate_replies(
         model,

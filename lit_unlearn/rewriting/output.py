@@ -1,4 +1,4 @@
-"""Rows with their provenance, what was refused and why, and the quality report."""
+"""Files of a rewriting: rows with their provenance, refused rows, and the quality report."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from lit_unlearn.utils.tables import table
 
 REJECTED, REPORT, SUMMARY = "rejected.jsonl", "report.html", "report.json"
 SAMPLES = 12
-"""Most rows shown of each kind."""
+"""Most rows of each kind in the report."""
 _COLUMNS = ("part", "made by", "check", "checked", "passed", "share")
 
 
 @dataclass(frozen=True)
 class Count:
-    """How many questions of one part and maker passed one check, or all of them."""
+    """Number of questions of one part and maker that passed one check, or all checks."""
 
     part: Part
     made_by: Maker
@@ -36,15 +36,15 @@ class Count:
 
     @property
     def share(self) -> float:
-        """Passed, of those that were checked."""
+        """Share of the checked questions that passed."""
         return self.passed / self.checked
 
 
 def counts(result: RewriteResult) -> list[Count]:
-    """One line for each part, maker and check, and "all checks" last.
+    """Count by part, maker and check, with "all checks" last.
 
-    The checks by rule are made of every question; the model's, and that against earlier questions,
-    of those that passed the ones before.
+    The model's check and the one against earlier questions are made only of questions that passed
+    the checks before.
     """
     found = []
     for part in get_args(Part):
@@ -61,15 +61,15 @@ def counts(result: RewriteResult) -> list[Count]:
 
 
 def write_result(folder: Path, result: RewriteResult, facts: Mapping[str, Any]) -> list[Path]:
-    """Write all files, each at once or not at all.
+    """Write all files, each whole or not at all.
 
     Args:
-        folder: Where they go.
-        result: What was made.
+        folder: Folder of the files.
+        result: All rows.
         facts: Model, sources and settings, for the report.
 
     Returns:
-        The files, the rows' first.
+        Paths of the files, those of rows first.
     """
     files: dict[Path, str] = {}
     for part in get_args(Part):
@@ -96,7 +96,7 @@ def _refused(candidate: Candidate, result: RewriteResult) -> dict[str, Any]:
 
 
 def _lost(result: RewriteResult) -> dict[str, int]:
-    """How many texts gave no question, by part and reason; details after a colon do not count."""
+    """Count the texts without question by part and reason, without details after a colon."""
     return dict(Counter(f"{lost.part}: {lost.reason.split(':')[0]}" for lost in result.lost))
 
 
@@ -158,4 +158,4 @@ def _samples(
 
 
 def _source(candidate: Candidate) -> str:
-    return candidate.material.text or candidate.material.row_id
+    return candidate.origin.text or candidate.origin.row_id

@@ -1,34 +1,34 @@
-"""Material -> rows: rated, written, checked by rule and by model, made by rule where all failed."""
+"""Make rows of texts: rate, write, check by rule and by model, and fall back on rules."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from lit_unlearn.rewriting import prompts
 from lit_unlearn.rewriting.drafts import Candidate, Lost, Made, Part, RewriteResult, RowSettings
 from lit_unlearn.rewriting.leaks import Forgotten
-from lit_unlearn.rewriting.material import QA, Material
 from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.questioner import Asker
 from lit_unlearn.rewriting.rules import form_problem, standalone_problem, support_problem
 from lit_unlearn.rewriting.similar import Seen, form, nearest, same_form_problem
+from lit_unlearn.rewriting.source_texts import QA, SourceText
 
 FORM, ALONE, SUPPORT = "form", "stand-alone", "grounded"
 SAME_FORM, LEAK, MODEL, NEW = "same form", "leak", "model's check", "not seen before"
 """Names of the checks."""
 _REFUSED_KEPT = 10
-"""Most anchors by rule that are kept beside one row, of those that are refused."""
+"""Most refused anchors by rule that are kept for each row."""
 
 
 class Rewriter:
     """Makes all rows of a run.
 
     Args:
-        settings: What decides them.
-        asker: Asks the model; None to make all by rule.
+        settings: Settings that decide the rows.
+        asker: Asks the model; None makes everything by rule.
     """
 
     def __init__(self, settings: RowSettings, asker: Asker | None) -> None:
@@ -36,10 +36,10 @@ class Rewriter:
         self.asker = asker
         self.lost: list[Lost] = []
 
-    def run(self, forget: Sequence[Material], keep: Sequence[Material]) -> RewriteResult:
-        """Rows to forget, rows to keep, and anchors beside the rows to forget.
+    def run(self, forget: Sequence[SourceText], keep: Sequence[SourceText]) -> RewriteResult:
+        """Return rows to forget, rows to keep, and anchors for the rows to forget.
 
-        A row to keep that repeats one to forget is refused; so is an anchor that does.
+        A row to keep or an anchor that repeats a row to forget is refused.
 
         Raises:
             InputError: The model cannot be used.
@@ -54,88 +54,85 @@ class Rewriter:
 
     # --------------------------------------------------------------------------------- questions
 
-    def _questions(self, part: Part, materials: Sequence[Material]) -> list[Candidate]:
-        """Candidates in the order of their material, checked by all but `NEW`."""
-        ready = [m for m in materials if m.is_ready]
-        unwritten = [m for m in materials if not m.is_ready]
-        found = [c for m in ready for c in self._by_rule(part, m)]
+    def _questions(self, part: Part, texts: Sequence[SourceText]) -> list[Candidate]:
+        """Return candidates in the order of their texts, with every check but `NEW`."""
+        found = [c for text in texts if text.is_ready for c in self._by_rule(part, text)]
+        unwritten = [text for text in texts if not text.is_ready]
         if self.asker is None:
-            found += [c for m in unwritten for c in self._by_rule(part, m)]
+            found += [c for text in unwritten for c in self._by_rule(part, text)]
         else:
-            good = self._rated(self.asker, part, unwritten)
+            good = self._well_rated(self.asker, part, unwritten)
             written = self._written(self.asker, part, good)
             if self.settings.model_checks:
                 written = self._judged(self.asker, part, written, _judge, prompts.SUPPORT)
             found += written
             if self.settings.fall_back:
-                done = {c.material.row_id for c in written if c.is_accepted}
-                found += [c for m in good if m.row_id not in done for c in self._by_rule(part, m)]
-        order = {material.row_id: index for index, material in enumerate(materials)}
-        return sorted(found, key=lambda c: order[c.material.row_id])
+                done = {c.origin.row_id for c in written if c.is_accepted}
+                rest = [text for text in good if text.row_id not in done]
+                found += [c for text in rest for c in self._by_rule(part, text)]
+        order = {text.row_id: index for index, text in enumerate(texts)}
+        return sorted(found, key=lambda c: order[c.origin.row_id])
 
-    def _rated(self, asker: Asker, part: Part, materials: Sequence[Material]) -> list[Material]:
-        """Without the passages that the model rates too low; a rating that is none counts not."""
-        passages = [m for m in materials if m.domain == "passage"]
-        if self.settings.lowest_rating <= 1 or not passages:
-            return list(materials)
-        answers = asker.answers(f"{part}: rating", [prompts.rate(m) for m in passages])
+    def _well_rated(
+        self, asker: Asker, part: Part, texts: Sequence[SourceText]
+    ) -> list[SourceText]:
+        """Return the texts without passages of low rating; a passage without rating stays."""
+        lowest = self.settings.lowest_rating
+        passages = [text for text in texts if text.domain == "passage"]
+        if lowest <= 1 or not passages:
+            return list(texts)
+        answers = asker.answers(f"{part}: rating", [prompts.rate(p) for p in passages])
         low = {
-            material.row_id
-            for material, answer in zip(passages, answers, strict=True)
-            if answer.value is not None and answer.value["rating"] < self.settings.lowest_rating
+            passage.row_id
+            for passage, answer in zip(passages, answers, strict=True)
+            if answer.value is not None and answer.value["rating"] < lowest
         }
-        reason = f"rated below {self.settings.lowest_rating} of 5"
-        self.lost += [Lost(part, m, reason) for m in passages if m.row_id in low]
-        return [m for m in materials if m.row_id not in low]
+        reason = f"rated below {lowest} of 5"
+        self.lost += [Lost(part, passage, reason) for passage in passages if passage.row_id in low]
+        return [text for text in texts if text.row_id not in low]
 
-    def _written(self, asker: Asker, part: Part, materials: Sequence[Material]) -> list[Candidate]:
-        asks = [prompts.write(material, self.settings.questions) for material in materials]
+    def _written(self, asker: Asker, part: Part, texts: Sequence[SourceText]) -> list[Candidate]:
+        count = self.settings.questions
+        asks = [prompts.write(text, count) for text in texts]
         found = []
-        for material, answer in zip(
-            materials, asker.answers(f"{part}: writing", asks), strict=True
-        ):
+        for text, answer in zip(texts, asker.answers(f"{part}: writing", asks), strict=True):
             if answer.value is None:
-                self.lost.append(Lost(part, material, f"no reply of its form: {answer.problem}"))
+                self.lost.append(Lost(part, text, f"no reply of its form: {answer.problem}"))
                 continue
             if not answer.value["pairs"]:
-                self.lost.append(Lost(part, material, "the model wrote no question"))
-            for number, qa in enumerate(_pairs(answer.value, self.settings.questions), start=1):
-                qa = _with_distractors(qa, material)
-                row_id = f"{material.row_id}/{number}"
-                found.append(self._checked(Candidate(part, row_id, qa, material, answer.made)))
+                self.lost.append(Lost(part, text, "the model wrote no question"))
+            for number, qa in _pairs(answer.value, count):
+                if text.domain == "multiple_choice":
+                    known = text.ready[0]
+                    qa = replace(qa, accepted=(known.answer,), distractors=known.distractors)
+                candidate = Candidate(part, f"{text.row_id}/{number}", qa, text, answer.made)
+                found.append(self._checked(candidate))
         return found
 
-    def _by_rule(self, part: Part, material: Material) -> list[Candidate]:
-        """The questions that need no model; of a ready row the row itself."""
-        if not material.ready and self.asker is None:
-            self.lost.append(Lost(part, material, "no sentence in which a rule finds a question"))
-        made = Made("source" if material.is_ready else "rules")
-        return [
-            self._checked(
-                Candidate(
-                    part,
-                    material.row_id if material.is_ready else f"{material.row_id}/rule{number}",
-                    *(qa, material, made),
-                )
-            )
-            for number, qa in enumerate(material.ready, start=1)
-        ]
+    def _by_rule(self, part: Part, text: SourceText) -> list[Candidate]:
+        """Return the questions that need no model; for a ready row the row itself."""
+        if not text.ready and self.asker is None:
+            self.lost.append(Lost(part, text, "no sentence in which a rule finds a question"))
+        made = Made("source" if text.is_ready else "rules")
+        found = []
+        for number, qa in enumerate(text.ready, start=1):
+            row_id = text.row_id if text.is_ready else f"{text.row_id}/rule{number}"
+            found.append(self._checked(Candidate(part, row_id, qa, text, made)))
+        return found
 
     def _checked(self, candidate: Candidate) -> Candidate:
-        """All checks by rule of a row that is no anchor."""
-        qa, material = candidate.qa, candidate.material
-        written = candidate.made.by == "model"
-        candidate = candidate.checked(FORM, form_problem(qa, written=written))
-        candidate = candidate.checked(ALONE, standalone_problem(qa.question))
-        if not written:
+        """Return a candidate that is no anchor with all checks by rule."""
+        candidate = _with_form(candidate)
+        if candidate.made.by != "model":
             return candidate
-        problem = support_problem(qa, material.evidence, self.settings.support)
+        evidence = candidate.origin.evidence
+        problem = support_problem(candidate.qa, evidence, self.settings.support)
         return candidate.checked(SUPPORT, problem)
 
     # ----------------------------------------------------------------------------------- anchors
 
     def _anchors(self, result: RewriteResult) -> list[Candidate]:
-        """Anchors of the accepted rows to forget, in their order."""
+        """Return the anchors of the accepted rows to forget, in their order."""
         rows, pool = result.accepted("forget"), result.accepted("keep")
         forgotten = Forgotten((row.qa for row in rows), self.settings.forgotten)
         seen = Seen(self.settings.similar)
@@ -149,28 +146,29 @@ class Rewriter:
             found = _only_new(found, seen)
         if self.asker is None or self.settings.fall_back:
             found += self._nearest_anchors(rows, pool, found, forgotten, seen)
-        had = Counter(c.anchor_of for c in found if c.is_accepted)
+        had = _accepted_anchors(found)
         for row in rows:
             if had[row.row_id] < self.settings.anchors:
                 count = f"{row.row_id} has {had[row.row_id]} of {self.settings.anchors}"
                 reason = f"fewer anchors than asked for: {count}"
-                self.lost.append(Lost("anchors", row.material, reason))
+                self.lost.append(Lost("anchors", row.origin, reason))
         order = {row.row_id: index for index, row in enumerate(rows)}
         return sorted(found, key=lambda c: order[c.anchor_of])
 
     def _written_anchors(
         self, asker: Asker, rows: Sequence[Candidate], forgotten: Forgotten
     ) -> list[Candidate]:
-        asks = [prompts.anchor(row.qa, self.settings.anchors) for row in rows]
+        count = self.settings.anchors
+        asks = [prompts.anchor(row.qa, count) for row in rows]
         found = []
         for row, answer in zip(rows, asker.answers("anchors: writing", asks), strict=True):
             if answer.value is None:
                 reason = f"no anchors in the form asked for: {answer.problem}"
-                self.lost.append(Lost("anchors", row.material, reason))
+                self.lost.append(Lost("anchors", row.origin, reason))
                 continue
-            for number, qa in enumerate(_pairs(answer.value, self.settings.anchors), start=1):
+            for number, qa in _pairs(answer.value, count):
                 row_id = f"{row.row_id}/anchor{number}"
-                candidate = Candidate("anchors", row_id, qa, row.material, answer.made, row.row_id)
+                candidate = Candidate("anchors", row_id, qa, row.origin, answer.made, row.row_id)
                 found.append(_checked_anchor(candidate, row.qa, forgotten))
         return found
 
@@ -182,33 +180,30 @@ class Rewriter:
         forgotten: Forgotten,
         seen: Seen,
     ) -> list[Candidate]:
-        """For rows that lack anchors the rows to keep whose form is nearest, each used once.
+        """Return rows to keep of the nearest form for rows that lack anchors, each used once.
 
-        Those that were refused on the way are kept as well, up to `_REFUSED_KEPT` for each row.
+        Refused ones are returned too, up to `_REFUSED_KEPT` for each row.
         """
         forms = [form(candidate.qa.question) for candidate in pool]
+        had = _accepted_anchors(before)
         used: set[int] = set()
         found = []
         for row in rows:
-            had = sum(c.anchor_of == row.row_id and c.is_accepted for c in before)
-            lacking, refused = self.settings.anchors - had, 0
+            lacking, refused = self.settings.anchors - had[row.row_id], 0
             for index in nearest(row.qa.question, forms) if lacking > 0 else ():
-                if index in used or seen.find(pool[index].qa.question):
+                near = pool[index]
+                if index in used or seen.find(near.qa.question):
                     continue
-                anchor = pool[index]
-                row_id = f"{row.row_id}/anchor/{anchor.row_id}"
-                made = replace(anchor.made, by="rules")
-                candidate = _checked_anchor(
-                    Candidate("anchors", row_id, anchor.qa, anchor.material, made, row.row_id),
-                    row.qa,
-                    forgotten,
-                )
-                if candidate.is_accepted:
+                row_id = f"{row.row_id}/anchor/{near.row_id}"
+                made = replace(near.made, by="rules")
+                anchor = Candidate("anchors", row_id, near.qa, near.origin, made, row.row_id)
+                anchor = _checked_anchor(anchor, row.qa, forgotten)
+                if anchor.is_accepted:
                     used.add(index)
-                lacking -= candidate.is_accepted
-                refused += not candidate.is_accepted
-                if candidate.is_accepted or refused <= _REFUSED_KEPT:
-                    found.append(candidate)
+                lacking -= anchor.is_accepted
+                refused += not anchor.is_accepted
+                if anchor.is_accepted or refused <= _REFUSED_KEPT:
+                    found.append(anchor)
                 if not lacking:
                     break
         return found
@@ -223,7 +218,7 @@ class Rewriter:
         ask: Callable[[Candidate], Ask],
         schema: prompts.Schema,
     ) -> list[Candidate]:
-        """The model's check of those that passed the rules; no verdict is a refusal."""
+        """Add the model's check to those that passed the rules; no verdict is a refusal."""
         passed = [index for index, c in enumerate(candidates) if c.is_accepted]
         answers = asker.answers(f"{part}: checking", [ask(candidates[i]) for i in passed])
         found = list(candidates)
@@ -237,38 +232,40 @@ class Rewriter:
 
 
 def _judge(candidate: Candidate) -> Ask:
-    return prompts.judge(candidate.material, candidate.qa)
+    return prompts.judge(candidate.origin, candidate.qa)
 
 
 def _confirm(candidate: Candidate) -> Ask:
     return prompts.confirm(candidate.qa)
 
 
-def _checked_anchor(candidate: Candidate, of: QA, forgotten: Forgotten) -> Candidate:
-    """All checks by rule of an anchor."""
-    qa = candidate.qa
-    written = candidate.made.by == "model"
+def _with_form(candidate: Candidate) -> Candidate:
+    """Add the checks by rule that rows and anchors share."""
+    qa, written = candidate.qa, candidate.made.by == "model"
     candidate = candidate.checked(FORM, form_problem(qa, written=written))
-    candidate = candidate.checked(ALONE, standalone_problem(qa.question))
+    return candidate.checked(ALONE, standalone_problem(qa.question))
+
+
+def _checked_anchor(candidate: Candidate, of: QA, forgotten: Forgotten) -> Candidate:
+    """Return an anchor with all checks by rule."""
+    qa, candidate = candidate.qa, _with_form(candidate)
     candidate = candidate.checked(SAME_FORM, same_form_problem(qa.question, of.question))
     return candidate.checked(LEAK, forgotten.problem(qa, of))
 
 
-def _pairs(value: dict[str, Any], most: int) -> list[QA]:
-    """Questions and answers of a reply, no more than were asked for."""
-    return [QA(p["question"].strip(), p["answer"].strip()) for p in value["pairs"][:most]]
+def _accepted_anchors(candidates: Sequence[Candidate]) -> Counter[str]:
+    """Count the accepted anchors of each row to forget."""
+    return Counter(c.anchor_of for c in candidates if c.is_accepted)
 
 
-def _with_distractors(qa: QA, material: Material) -> QA:
-    """Of a multiple-choice row: the wrong options stay, the right one counts as correct."""
-    if material.domain != "multiple_choice":
-        return qa
-    known = material.ready[0]
-    return QA(qa.question, qa.answer, (known.answer,), known.distractors)
+def _pairs(value: dict[str, Any], most: int) -> Iterator[tuple[int, QA]]:
+    """Yield the questions and answers of a reply, numbered, no more than were asked for."""
+    for number, pair in enumerate(value["pairs"][:most], start=1):
+        yield number, QA(pair["question"].strip(), pair["answer"].strip())
 
 
 def _only_new(candidates: Sequence[Candidate], seen: Seen) -> list[Candidate]:
-    """The check against all earlier questions, of those that passed the other ones."""
+    """Compare the candidates that passed the other checks with all earlier questions."""
     found = []
     for candidate in candidates:
         if candidate.is_accepted:

@@ -1,4 +1,4 @@
-"""What a model is asked, and the form of its reply (a JSON schema), one function for each task."""
+"""Prompts for a model, and the JSON schemas of its replies; one function for each task."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Template
 from typing import Any
 
-from lit_unlearn.rewriting.material import QA, Material
+from lit_unlearn.rewriting.source_texts import QA, SourceText
 from lit_unlearn.types import Turn
 from lit_unlearn.utils.digests import json_digest
 
@@ -51,7 +51,7 @@ _CONFIRM = (
 
 
 def _object(**properties: Schema) -> Schema:
-    """A schema of an object in which each property must be, and no other may."""
+    """Return the schema of an object with exactly these properties."""
     return {
         "type": "object",
         "properties": properties,
@@ -72,57 +72,57 @@ _TOKENS_OF_TEXT = 48
 
 @dataclass(frozen=True)
 class Ask:
-    """One question to a model."""
+    """One request to a model."""
 
     task: str
     prompt: str
     schema: Schema
     frame: tuple[str, ...]
-    """The JSON of every reply of this form, without its texts: what stands before each and behind
-    the last. A single entry is how a reply begins."""
+    """JSON of every reply of this form without its texts: the part before each text, and the part
+    after the last. A single entry is the beginning of the reply."""
     max_tokens: int
     version: str
-    """Of the prompt: changes when its words or its schema do."""
+    """Digest of the prompt's words and schema."""
 
     @property
     def turns(self) -> tuple[Turn, Turn]:
-        """The conversation."""
+        """Messages of the request."""
         return Turn("system", SYSTEM), Turn("user", self.prompt)
 
 
-def rate(material: Material) -> Ask:
-    """How well a passage suits questions, from 1 to 5."""
-    return _ask("rate", _RATE, RATING, ('{"rating":',), 8, text=material.text)
+def rate(text: SourceText) -> Ask:
+    """Ask how well a passage suits questions, from 1 to 5."""
+    return _ask("rate", _RATE, RATING, ('{"rating":',), 8, text=text.text)
 
 
-def write(material: Material, count: int) -> Ask:
-    """Questions with answers about a passage, a conversation or a multiple-choice question."""
-    if material.domain == "multiple_choice":
-        return _pairs("open", _OPEN, 1, text=material.text)
-    kind = "conversation" if material.domain == "dialogue" else "passage"
-    fields = {"kind": kind, "heading": kind.capitalize(), "text": material.text}
+def write(text: SourceText, count: int) -> Ask:
+    """Ask for questions with answers about a passage, a conversation or options."""
+    if text.domain == "multiple_choice":
+        return _pairs("open", _OPEN, 1, text=text.text)
+    kind = "conversation" if text.domain == "dialogue" else "passage"
+    fields = {"kind": kind, "heading": kind.capitalize(), "text": text.text}
     return _pairs("write", _WRITE, count, **fields)
 
 
-def judge(material: Material, qa: QA) -> Ask:
-    """Whether a question stands alone, and its source supports the answer."""
-    fields = {"text": material.text, "question": qa.question, "answer": qa.answer}
+def judge(text: SourceText, qa: QA) -> Ask:
+    """Ask whether a question is clear by itself, and its source supports the answer."""
+    fields = {"text": text.text, "question": qa.question, "answer": qa.answer}
     return _ask("judge", _JUDGE, SUPPORT, ('{"clear":',), 16, **fields)
 
 
 def anchor(qa: QA, count: int) -> Ask:
-    """Neighbour questions of the same form, with answers to be kept."""
+    """Ask for neighbour questions of the same form, with their answers."""
     return _pairs("anchor", _ANCHOR, count, question=qa.question, answer=qa.answer)
 
 
 def confirm(qa: QA) -> Ask:
-    """Whether an anchor is clear and true."""
+    """Ask whether an anchor is clear and true."""
     fields = {"question": qa.question, "answer": qa.answer}
     return _ask("confirm", _CONFIRM, TRUTH, ('{"clear":',), 16, **fields)
 
 
 def _pairs(task: str, template: str, count: int, **fields: str) -> Ask:
-    """A task whose reply is so many questions with their answers."""
+    """Ask for ``count`` questions with their answers."""
     first, between, last = '{"pairs": [{"question": "', '"}, {"question": "', '"}]}'
     texts = [first, *['", "answer": "', between] * count]
     frame = (*texts[:-1], last)

@@ -1,4 +1,4 @@
-"""What a model replied -> a value of the form that was asked for, or what is wrong with it."""
+"""Read the value of the requested form from a reply of a model."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _DECODER = json.JSONDecoder()
 
 
 def read_reply(text: str, schema: Schema) -> tuple[Any, str]:
-    """The first JSON object in a reply, checked against its schema.
+    """Read the first JSON object of a reply, and check it against its schema.
 
     Words and code fences around the object do not matter.
 
     Args:
-        text: The reply.
+        text: Reply.
         schema: See `violation`.
 
     Returns:
-        The value and no text, or None and what is wrong.
+        The value and no text, or None and the problem.
     """
     start = text.find("{")
     if start < 0:
         return None, "no JSON object in the reply"
     try:
         value, _ = _DECODER.raw_decode(text, start)
-        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair cannot be written
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate cannot be written
     except (ValueError, RecursionError) as error:
         return None, f"broken JSON: {error}"
     problem = violation(value, schema)
@@ -43,13 +43,13 @@ def read_reply(text: str, schema: Schema) -> tuple[Any, str]:
 
 
 def violation(value: object, schema: Schema, path: str = "reply") -> str:
-    """Where a value first differs from a JSON schema, or no text.
+    """Return the first difference between a value and a JSON schema, or no text.
 
     Args:
-        value: As `json` reads it.
-        schema: Made of ``type``, ``properties``, ``required``, ``additionalProperties: false``,
-            ``items`` and ``enum`` alone, which every server with structured output knows.
-        path: How the value is called in the message.
+        value: JSON value.
+        schema: Schema of ``type``, ``properties``, ``required``, ``additionalProperties: false``,
+            ``items`` and ``enum``, which every server with structured output knows.
+        path: Name of the value in the message.
     """
     kind = _TYPES[schema["type"]]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -15,10 +15,10 @@ from lit_unlearn.rewriting.backends import Backend, Rules
 from lit_unlearn.rewriting.drafts import RewriteResult, RowSettings
 from lit_unlearn.rewriting.estimate import estimate, first_asks, planned
 from lit_unlearn.rewriting.journal import Journal
-from lit_unlearn.rewriting.material import Material, read_material
 from lit_unlearn.rewriting.output import row_counts, write_result
 from lit_unlearn.rewriting.pipeline import Rewriter
 from lit_unlearn.rewriting.questioner import Asker
+from lit_unlearn.rewriting.source_texts import SourceText, read_texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def rewrite(settings: RewriteSettings, console: Console | None = None) -> Rewrit
     """
     console = console or Console(quiet=True)
     forget, keep = (
-        read_material(
+        read_texts(
             sources,
             settings.data_root,
             settings.on_bad_row,
@@ -107,8 +107,8 @@ def rewrite(settings: RewriteSettings, console: Console | None = None) -> Rewrit
 
 def _by_model(
     settings: RewriteSettings,
-    forget: Sequence[Material],
-    keep: Sequence[Material],
+    forget: Sequence[SourceText],
+    keep: Sequence[SourceText],
     console: Console,
 ) -> RewriteResult:
     """Show an estimate and ask the model; a few first questions show its speed in a new run."""

@@ -1,6 +1,6 @@
-"""Checks by rule of one question and answer: each gives the reason to refuse it, or no text.
+"""Checks by rule of one question and answer; each returns the reason to refuse it, or no text.
 
-They are made for English, cost nothing, and err: `docs/rewriting.md` says on which side.
+They are made for English. `docs/rewriting.md` says how often they are wrong.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import re
 from lit_unlearn.data.passages import FILL_IN
 from lit_unlearn.metrics.functional.refusals import is_refusal
 from lit_unlearn.metrics.functional.scores import is_correct
-from lit_unlearn.rewriting.material import QA
-from lit_unlearn.rewriting.words import STOP_WORDS, content_words, fold, names, words
+from lit_unlearn.rewriting.source_texts import QA
+from lit_unlearn.rewriting.words import STOP_WORDS, content_words, names, words
+from lit_unlearn.utils.text import fold
 
 _LONGEST_QUESTION, _LONGEST_ANSWER = 80, 120  # words
 _SHORT_ANSWER = 6  # words; a longer answer may well repeat the question
@@ -48,7 +49,7 @@ _NAMELESS = frozenset(
 )
 _PERSONS = frozenset(("he", "she", "him", "her", "his", "hers"))
 _SPOKEN = re.compile(r"\b(?:i|me|my|we|us|our)\b")
-_GOES_ON = re.compile(
+_CONTINUES = re.compile(
     r"^(?:that|while there|then|later|afterwards|however|instead|also|in addition|for instance"
     r"|for example|as a result|therefore|thus|but|and|or|so)\b"
 )
@@ -66,11 +67,12 @@ _GENERIC = re.compile(
 
 
 def form_problem(qa: QA, *, written: bool = False) -> str:
-    """Something that is no question with an answer, or gives its answer away.
+    """Refuse what is no question with an answer, or gives its answer away.
 
     Args:
         qa: Question and answer.
-        written: A model wrote it: it must have a question mark. What people wrote may be a request.
+        written: Whether a model wrote it; then it must have a question mark. People write requests
+            too.
     """
     question, answer = qa.question.strip(), qa.answer.strip()
     if not words(question) or not answer:
@@ -89,7 +91,7 @@ def form_problem(qa: QA, *, written: bool = False) -> str:
 
 
 def standalone_problem(question: str) -> str:
-    """A question that makes sense only beside a text that its reader does not see."""
+    """Refuse a question that needs a text which its reader does not see."""
     folded = " ".join(fold(question).split())
     for pattern, what in ((_MENTIONS, "its source"), (_OPTIONS, "a list of options")):
         found = pattern.search(folded)
@@ -97,24 +99,24 @@ def standalone_problem(question: str) -> str:
             return f"it speaks of {what}: {found[0]!r}"
     blank = question.startswith(FILL_IN)
     text = question.removeprefix(FILL_IN)
-    return (_torn_out(text) if blank else "") or _dangling(text)
+    return (_incomplete(text) if blank else "") or _dangling(text)
 
 
-def _torn_out(sentence: str) -> str:
-    """A sentence with a blank that needs the ones before it."""
+def _incomplete(sentence: str) -> str:
+    """Refuse a sentence with a blank that needs the sentences before it."""
     folded = fold(sentence)
-    found = _SPOKEN.search(folded) or _GOES_ON.search(folded)
+    found = _SPOKEN.search(folded) or _CONTINUES.search(folded)
     if found:
         return f"{found[0]!r} needs the sentences before it"
     person = next((w for w in re.finditer(r"[a-z']+", folded) if w[0] in _PERSONS), None)
-    before = names(sentence[: person.start()], goes_on=True) if person else []
+    before = names(sentence[: person.start()], incomplete=True) if person else []
     if person and all(_DATE.fullmatch(word) for name in before for word in words(name)):
         return f"{person[0]!r} refers to nothing in the sentence"
     return ""
 
 
 def _dangling(question: str) -> str:
-    """A pronoun, or "the man", before anything was named to which it could refer."""
+    """Refuse a pronoun, or "the man", before anything to which it could refer."""
     asked = " ".join(fold(question).split())
     plain = _EXPLETIVE.sub("", asked)
     for word in re.finditer(r"[a-z']+", plain):
@@ -130,20 +132,20 @@ def _dangling(question: str) -> str:
 
 
 def _anything_named(before: str) -> bool:
-    """Whether a pronoun may refer to a word of this; what is asked for does not count."""
+    """Return whether a pronoun may refer to a word; words that are asked for do not count."""
     return bool(content_words(_ASKED.sub("", before)) - _NAMELESS)
 
 
 def support_problem(qa: QA, text: str, least: float) -> str:
-    """An answer that its source does not give.
+    """Refuse an answer that its source does not support.
 
-    Names and numbers of question and answer must stand in the source, and of the answer's other
-    words (without stop words and those of the question) a share of at least ``least``; these are
+    The source must contain all names and numbers of question and answer, and at least the share
+    ``least`` of the answer's other words (without stop words and those of the question). Words are
     compared by their first five letters.
 
     Args:
         qa: Question and answer.
-        text: The source.
+        text: Source.
         least: Smallest share, 0 to 1.
     """
     whole = f" {' '.join(words(text))} "

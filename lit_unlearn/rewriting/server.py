@@ -1,4 +1,4 @@
-"""Any server that speaks OpenAI's chat-completions protocol: OpenAI, vLLM, llama.cpp and others."""
+"""Servers with OpenAI's chat-completions protocol: OpenAI, vLLM, llama.cpp and others."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 import random
 import re
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, Literal, TypeVar
 
 import requests
 
@@ -17,32 +18,34 @@ from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.rewriting.backends import RETRY_TEMPERATURE, Backend
 from lit_unlearn.rewriting.journal import Reply
 from lit_unlearn.rewriting.prompts import Ask
-from lit_unlearn.rewriting.protocol import Bearer, NoAnswerError, Pace, request
+from lit_unlearn.rewriting.protocol import NoAnswerError, Pace, bearer, request
 
+T = TypeVar("T")
 _LONGEST_WAIT = 60.0
 _SPARED = 9
-"""So many questions may be refused before the first reply; if more are, the settings are wrong."""
+"""Questions that may be refused before the first reply; if more are, the settings are wrong."""
+_jitter = random.Random()  # not the global generator, which a seed of the user may govern
 
 
 @dataclass
 class Server(Backend):
     """A server with OpenAI's chat-completions protocol.
 
-    The key is read from an environment variable, goes into the header of the requests, and
-    nowhere else.
+    The key is read from an environment variable, and written nowhere but into the header of the
+    requests.
 
     Args:
         model: The model's name on the server.
-        url: Where the protocol begins; requests go to `<url>/chat/completions`.
-        key_variable: Environment variable that holds the key; servers of your own need none.
-        structured: How the form of the reply is asked for: a JSON schema, JSON of any form, or
-            not at all where a server knows neither. It is checked in every case.
+        url: Base address; requests go to `<url>/chat/completions`.
+        key_variable: Environment variable that holds the key; your own servers need none.
+        structured: How the form of the reply is requested: by a JSON schema, as JSON of any form,
+            or not at all for a server that knows neither. The form is checked in every case.
         concurrency: Requests at a time.
         requests_per_minute: Most requests in a minute, retries counted; null for no limit.
         timeout: Seconds for one request, from its start to the last byte of its response.
-        retries: How often a request is repeated after a time-out, a broken connection, or an
-            answer that says so (429, 5xx), with waits that double from `first_wait` seconds on,
-            or as long as the server asks, a minute at most.
+        retries: How often a request is repeated after a time-out, a broken connection, or a
+            status such as 429 or 5xx. The wait is what the server asks for, or else doubles from
+            `first_wait` seconds on; it is a minute at most.
         first_wait: See `retries`.
         body: Further fields of each request, such as `{top_p: 0.9}`; null leaves a field out.
         price_prompt: Price of a million prompt tokens, for the estimate.
@@ -71,20 +74,18 @@ class Server(Backend):
         if not re.match(r"https?://[^/@]+(/|$)", self.url):
             raise InputError(
                 "Parameter `backend.url` should be like http://localhost:8000/v1. Found another "
-                "form, or a name or password in it; a key belongs into the environment variable "
-                "that `backend.key_variable` names."
+                "form, or a name or password in it; put a key into the environment variable that "
+                "`backend.key_variable` names."
             )
         self.parallel = self.concurrency
         self._pace = Pace(self.requests_per_minute)
-        self._random = random.Random()
 
     @property
     def name(self) -> str:
-        """The model's name on the server."""
         return self.model
 
     def identity(self) -> str:
-        """Model and settings; not the address, which changes when a server is started anew."""
+        # without the address, which changes when a server is restarted
         return f"{self.model} {self.structured} {sorted(self.body.items())}"
 
     def cost(self, prompt_tokens: float, reply_tokens: float) -> float | None:
@@ -96,80 +97,68 @@ class Server(Backend):
         return 60 * calls / self.requests_per_minute if self.requests_per_minute else 0.0
 
     def ask(self, asks: Sequence[Ask], attempt: int) -> Iterator[dict[int, Reply]]:
-        """Replies in the order in which they come.
+        """Yield replies in the order in which they arrive.
 
-        After an error no more requests are sent; replies to those under way are still given. At
-        most `concurrency` questions are unanswered, or answered and not yet taken, at a time. A
-        question that is refused is left out, if the server has ever answered another.
+        After an error no more requests are sent, but replies to earlier ones are still yielded. A
+        question that is refused is left out if the server has ever answered another.
         """
-        key = self._key()
-        failure: InputError | None = None
-        stop, slots = threading.Event(), threading.Semaphore(self.concurrency)
+        failure: BaseException | None = None
+        stop = threading.Event()
         spared = threading.Semaphore(min(_SPARED, len(asks[1:])))
 
-        def reply_to(ask: Ask) -> Reply | None:
-            slots.acquire()  # so that no more replies wait to be taken than requests are sent
-            return self._reply(session, ask, attempt, stop, spared)
+        def reply_to(index: int) -> Reply | None:
+            return self._reply(session, request_body(self, asks[index], attempt), stop, spared)
 
-        with requests.Session() as session, ThreadPoolExecutor(self.concurrency) as pool:
-            adapter = requests.adapters.HTTPAdapter(pool_maxsize=self.concurrency)
-            session.mount("http://", adapter)
-            session.mount("https://", adapter)
-            session.auth = Bearer(key)
-            jobs = {pool.submit(reply_to, ask): index for index, ask in enumerate(asks)}
+        with self._session() as session, ThreadPoolExecutor(self.concurrency) as pool:
             try:
-                for job in as_completed(jobs):
-                    try:
-                        reply = job.result()
-                    except InputError as error:
-                        failure = failure or error
-                        stop.set()
-                    else:
-                        if reply is not None:
-                            yield {jobs[job]: reply}
-                    slots.release()
-            finally:  # also when an interrupt ends the loop
+                for index, job in _completed(pool, reply_to, len(asks), self.concurrency, stop):
+                    failure = failure or job.exception()
+                    reply = None if job.exception() else job.result()
+                    if reply is not None:
+                        yield {index: reply}
+            finally:  # an interrupt ends the loop too
                 stop.set()
-                slots.release(len(jobs) + 1)
         if failure is not None:
             raise failure
+
+    def _session(self) -> requests.Session:
+        session = requests.Session()
+        session.auth = bearer(self._key())
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=self.concurrency)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        return session
 
     def _reply(
         self,
         session: requests.Session,
-        ask: Ask,
-        attempt: int,
+        body: dict[str, Any],
         stop: threading.Event,
         spared: threading.Semaphore,
     ) -> Reply | None:
-        """One reply, with retries; None where the server does not take this question.
+        """Return one reply, after retries; None where the server refuses this question.
 
         Raises:
             InputError: The server cannot be used.
         """
-        wait = self.first_wait
-        for left in range(self.retries, -1, -1):
+        address = f"{self.url.rstrip('/')}/chat/completions"
+        for number in range(self.retries + 1):
             if self._pace.wait(stop):
                 break
             try:
-                reply = self._request(session, ask, attempt)
+                reply = request(session, address, body, self.timeout)
             except NoAnswerError as error:
                 if error.alone and (self.proven or spared.acquire(blocking=False)):
                     break
-                if not error.again or not left:
+                if not error.again or number == self.retries:
                     stop.set()
                     raise self._unusable(str(error), error.again) from None
-                jitter = self._random.uniform(0.75, 1.25)
-                stop.wait(min(_LONGEST_WAIT, error.wait or wait * jitter))
-                wait *= 2
+                pause = self.first_wait * 2 ** min(number, 16) * _jitter.uniform(0.75, 1.25)
+                stop.wait(min(_LONGEST_WAIT, error.wait or pause))
             else:
                 self.proven = True
                 return reply
         return None
-
-    def _request(self, session: requests.Session, ask: Ask, attempt: int) -> Reply:
-        place = f"{self.url.rstrip('/')}/chat/completions"
-        return request(session, place, request_body(self, ask, attempt), self.timeout)
 
     def _key(self) -> str:
         key = os.environ.get(self.key_variable, "").strip()
@@ -182,22 +171,43 @@ class Server(Backend):
 
     def _unusable(self, reason: str, again: bool) -> InputError:
         key = self._key()
-        reason = reason.replace(key, "<key>") if key else reason
-        repair = (
-            f"gave up after {self.retries + 1} attempts; start the command again later, it goes on "
-            "where it was"
-            if again
-            else "correct `backend`"
-            + ("" if key else f", or set the environment variable {self.key_variable}")
-        )
+        if again:
+            repair = f"gave up after {self.retries + 1} attempts; start the command again later"
+            repair += ", which asks only what is not answered yet"
+        else:
+            repair = "correct `backend`"
+            repair += "" if key else f", or set the environment variable {self.key_variable}"
         return InputError(
             f"Parameter `backend.url` = {self.url} should be a server that answers chat "
-            f"completions of {self.model!r}. Found {reason}; {repair}."
+            f"completions of {self.model!r}. Found "
+            f"{reason.replace(key, '<key>') if key else reason}; {repair}."
         )
+
+
+def _completed(
+    pool: ThreadPoolExecutor,
+    work: Callable[[int], T],
+    count: int,
+    most: int,
+    stop: threading.Event,
+) -> Iterator[tuple[int, Future[T]]]:
+    """Yield the index and the future of each piece of work as it ends, ``most`` at a time.
+
+    A piece whose result is not taken yet counts as one of them. After ``stop`` none is started.
+    """
+    waiting = iter(range(count))
+    jobs: dict[Future[T], int] = {}
+    while True:
+        for index in islice(waiting, 0 if stop.is_set() else most - len(jobs)):
+            jobs[pool.submit(work, index)] = index
+        if not jobs:
+            return
+        for job in wait(jobs, return_when=FIRST_COMPLETED).done:
+            yield jobs.pop(job), job
 
 
 def request_body(server: Server, ask: Ask, attempt: int) -> dict[str, Any]:
-    """The JSON of one request."""
+    """Return the JSON of one request; a field that the user sets to null is left out."""
     body: dict[str, Any] = {
         "model": server.model,
         "messages": [{"role": turn.role, "content": turn.content} for turn in ask.turns],

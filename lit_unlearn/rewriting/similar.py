@@ -1,4 +1,4 @@
-"""Questions that ask the same in nearly the same words, and questions of the same form."""
+"""Find questions that repeat earlier ones, and questions of the same form."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from lit_unlearn.data.duplicates import normalise
-from lit_unlearn.rewriting.words import fold, names, words
+from lit_unlearn.rewriting.words import names, words
+from lit_unlearn.utils.text import fold
 
 _ASKS = re.compile(
     r"\b(?:fill in|what|which|who|whom|whose|where|when|why|how (?:many|much)|how)\b"
@@ -15,19 +16,19 @@ _ASKS = re.compile(
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    """Common members as a share of all; 0 for two empty sets."""
+    """Return the common members as a share of all; 0 for two empty sets."""
     return len(first & second) / (len(first | second) or 1)
 
 
 class Seen:
-    """Questions so far; tells whether a new one is nearly one of them.
+    """Earlier questions, to find whether a new one repeats one of them.
 
-    Two questions are nearly the same when their normal forms are equal (`duplicates.normalise`), or
-    when they have the same names and numbers and their sets of words overlap (Jaccard) by
-    ``least``: questions of one form about different things differ in a name.
+    A question repeats another if their normal forms are equal (`duplicates.normalise`), or if they
+    have the same names and numbers and their sets of words overlap by at least ``least``. Questions
+    of one form about different things differ in a name.
 
     Args:
-        least: Overlap from which on they count as the same, 0 to 1.
+        least: Smallest overlap (Jaccard index, 0 to 1).
     """
 
     def __init__(self, least: float) -> None:
@@ -36,7 +37,7 @@ class Seen:
         self._close: dict[frozenset[str], list[tuple[frozenset[str], str]]] = defaultdict(list)
 
     def find(self, question: str) -> str:
-        """The earlier question that it repeats, or no text."""
+        """Return the earlier question that this one repeats, or no text."""
         same = self._exact.get(normalise(question), "")
         if same:
             return same
@@ -55,13 +56,13 @@ def _named(question: str) -> frozenset[str]:
 
 
 def asks(question: str) -> str:
-    """The word with which a question asks ("who", "how many"), or no text."""
+    """Return the question word ("who", "how many"), or no text."""
     found = _ASKS.search(fold(question))
     return found[0] if found else ""
 
 
 def same_form_problem(anchor: str, question: str) -> str:
-    """An anchor that asks with another word than the question beside which it shall stand."""
+    """Refuse an anchor whose question word differs from that of its row to forget."""
     wanted, found = asks(question), asks(anchor)
     if not wanted or wanted == found or {wanted, found} <= {"what", "which"}:
         return ""
@@ -69,7 +70,7 @@ def same_form_problem(anchor: str, question: str) -> str:
 
 
 def form(question: str) -> frozenset[str]:
-    """A question's words without its names and numbers."""
+    """Return a question's words without its names and numbers."""
     plain = question
     for name in names(question):
         plain = plain.replace(name, " ")
@@ -77,6 +78,6 @@ def form(question: str) -> frozenset[str]:
 
 
 def nearest(question: str, others: Sequence[frozenset[str]]) -> list[int]:
-    """Indices of the forms (see `form`) by their likeness to a question's form, the best first."""
+    """Return the indices of forms (see `form`), those most like a question's form first."""
     own = form(question)
     return sorted(range(len(others)), key=lambda index: -jaccard(own, others[index]))

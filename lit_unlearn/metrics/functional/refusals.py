@@ -39,7 +39,8 @@ Clopper and Pearson):
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from lit_unlearn.utils.text import casefold
 
 _SPEAKER = re.compile(r"\b(?:i|me|my|myresources|mydatabases)\b")
 
@@ -120,7 +121,6 @@ _ELSEWHERE = re.compile(
     r"|switch|redirect|pivot|avoid|steer|guidelines|safer|aside|another|other questions)\b"
 )
 
-_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4\u2032`", "'"))
 _QUOTATION = re.compile('["\u201c][^"\u201c\u201d]*["\u201d]')
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _SHORT_SENTENCE = 4
@@ -128,8 +128,7 @@ _SHORT_SENTENCE = 4
 
 def _sentences(text: str) -> list[str]:
     """Casefolded, with plain apostrophes and single spaces, without markup and quotations."""
-    plain = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).casefold()
-    plain = _QUOTATION.sub("", plain.strip(" \n\"'*_-"))
+    plain = _QUOTATION.sub("", casefold(text).strip(" \n\"'*_-"))
     return [" ".join(part.split()) for part in _SENTENCE_END.split(plain)]
 
 

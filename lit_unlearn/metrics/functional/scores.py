@@ -6,7 +6,6 @@ All similarities and rates are shares between 0 and 1; likelihoods are in nats p
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.metrics.functional.refusals import is_refusal
+from lit_unlearn.utils.text import fold
 
 __all__ = ["is_correct", "is_refusal", "mean_nll_per_row", "rouge_l_f1", "rouge_l_recall"]
 
@@ -63,9 +63,6 @@ _DIGITS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _MAGNITUDES = frozenset(f"{_TENS} hundred thousand million billion".split())
 _ARTICLES = frozenset({"a", "an", "the"})
-_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'"))
-_ACCENTS = re.compile("[\u0300-\u036f]")
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
 _WORD = re.compile(r"\d+(?:\.\d+)+|[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 
 
@@ -107,9 +104,7 @@ def _stands_in(answer: str, reply: str) -> bool:
 
 def _words(text: str, *, articles: bool) -> list[str]:
     """The words of a text, normalised; with or without its articles."""
-    decomposed = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES))
-    plain = unicodedata.normalize("NFKC", _ACCENTS.sub("", decomposed)).casefold()
-    plain = re.sub(r"(?<=\w)'s\b", "", _THOUSANDS.sub("", plain)).replace("'", "")
+    plain = re.sub(r"(?<=\w)'s\b", "", fold(text)).replace("'", "")
     words = _WORD.findall(plain)
     if not articles:
         words = [word for word in words if word not in _ARTICLES]

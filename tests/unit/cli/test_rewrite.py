@@ -19,7 +19,7 @@ from lit_unlearn.data.readers import RawRow
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.rewriting.journal import FILE_NAME
-from lit_unlearn.rewriting.material import row_digest
+from lit_unlearn.rewriting.source_texts import row_digest
 from tests.conftest import PROJECT
 from tests.unit.rewriting.fake_server import KEY, Fake, fake_server
 

@@ -9,8 +9,8 @@ import pytest
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.rewriting.journal import FILE_NAME, Journal, Reply, content_key, model_key
-from lit_unlearn.rewriting.material import QA
 from lit_unlearn.rewriting.prompts import confirm
+from lit_unlearn.rewriting.source_texts import QA
 
 KEY = "9372c470eeadd5ecfcb244d8cbdc2b072ae58b4a3be60a31871b272fc8a3ccba1acabe41c82c0e4a"
 LINE = (

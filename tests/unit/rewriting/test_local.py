@@ -9,13 +9,13 @@ import pytest
 from lit_unlearn.errors import InputError
 from lit_unlearn.rewriting.journal import Reply
 from lit_unlearn.rewriting.local import LocalModel
-from lit_unlearn.rewriting.material import QA, Material
 from lit_unlearn.rewriting.prompts import Ask, anchor, confirm, write
 from lit_unlearn.rewriting.replies import read_reply
+from lit_unlearn.rewriting.source_texts import QA, SourceText
 
 TEXT = "Alma Reyes was born in Lima in 1950."
 ASKS = [
-    replace(write(Material("p", "p", "", "passage", TEXT * times, ()), 2), max_tokens=24)
+    replace(write(SourceText("p", "p", "", "passage", TEXT * times, ()), 2), max_tokens=24)
     for times in (1, 3, 2)
 ] + [
     replace(confirm(QA("Who?", "Ann.")), max_tokens=4),
@@ -46,7 +46,7 @@ def test_texts_are_put_into_the_frame() -> None:
 
 def test_the_frame_alone_makes_a_reply() -> None:
     """Were every text empty, the reply would have the form that was asked for."""
-    for ask in (ASKS[0], ASKS[4], write(Material("p", "p", "", "multiple_choice", "?", ()), 3)):
+    for ask in (ASKS[0], ASKS[4], write(SourceText("p", "p", "", "multiple_choice", "?", ()), 3)):
         value, problem = read_reply("".join(ask.frame), ask.schema)
         assert problem == ""
         assert len(value["pairs"]) == (len(ask.frame) - 1) // 2
@@ -68,7 +68,7 @@ def test_what_decides_a_reply_is_in_the_identity() -> None:
 
 
 def test_what_does_not_fit_has_no_reply() -> None:
-    long = write(Material("p", "p", "", "passage", "word " * 3000, ()), 1)
+    long = write(SourceText("p", "p", "", "passage", "word " * 3000, ()), 1)
     assert list(LocalModel("random-tiny", device="cpu").ask([long], 0)) == []
 
 

@@ -14,11 +14,11 @@ from lit_unlearn.rewriting.backends import Backend
 from lit_unlearn.rewriting.drafts import Candidate, RewriteResult, RowSettings
 from lit_unlearn.rewriting.estimate import estimate, planned
 from lit_unlearn.rewriting.journal import Journal, Reply
-from lit_unlearn.rewriting.material import QA, Material, read_material
 from lit_unlearn.rewriting.output import counts
 from lit_unlearn.rewriting.pipeline import ALONE, FORM, LEAK, MODEL, NEW, SUPPORT, Rewriter
 from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.questioner import Asker
+from lit_unlearn.rewriting.source_texts import QA, SourceText, read_texts
 
 SETTINGS = RowSettings(attempts=2, passage_words=50)
 GOOD = '{"rating": 5}'
@@ -53,19 +53,19 @@ class Scripted(Backend):
         return prompt_tokens + 10 * reply_tokens
 
 
-def passage(number: int, text: str, ready: tuple[QA, ...] = ()) -> Material:
-    return Material(f"p/{number}", "p", "0" * 64, "passage", text, ready)
+def passage(number: int, text: str, ready: tuple[QA, ...] = ()) -> SourceText:
+    return SourceText(f"p/{number}", "p", "0" * 64, "passage", text, ready)
 
 
-def question(number: int, qa: QA) -> Material:
-    return Material(f"q/{number}", "q", "0" * 64, "question_answer", "", (qa,))
+def question(number: int, qa: QA) -> SourceText:
+    return SourceText(f"q/{number}", "q", "0" * 64, "question_answer", "", (qa,))
 
 
 def run(
     folder: Path,
     backend: Backend | None,
-    forget: Sequence[Material],
-    keep: Sequence[Material] = (),
+    forget: Sequence[SourceText],
+    keep: Sequence[SourceText] = (),
     settings: RowSettings = SETTINGS,
 ) -> RewriteResult:
     if backend is None:
@@ -165,7 +165,7 @@ def test_low_ratings_and_the_fall_back(tmp_path: Path) -> None:
 def test_a_wrong_option_is_no_evidence(tmp_path: Path) -> None:
     text = "Question: Which is a gas?\nRight answer: helium\nWrong answer: iron"
     ready = QA("Which is a gas?", "helium", (), ("iron",))
-    given = Material("m/0", "m", "0" * 64, "multiple_choice", text, (ready,))
+    given = SourceText("m/0", "m", "0" * 64, "multiple_choice", text, (ready,))
     settings = replace(SETTINGS, anchors=0)
     for answer, made_by in (("It is helium.", "model"), ("It is iron.", "rules")):
         backend = Scripted(open=pairs(("Which of the two is a gas?", answer)))
@@ -287,8 +287,8 @@ def test_attempts_multiply_the_estimate(tmp_path: Path) -> None:
 def test_gold_rows_pass(benchmark_data: Path) -> None:
     """TOFU's authors: by rule nearly every row gets both anchors, and none of them leaks."""
     sources = [Source("locuslab/TOFU", name, limit=n) for name, n in (("forget01", 20),)]
-    forget = read_material(sources, benchmark_data, "error", 150, 3)
-    keep = read_material(
+    forget = read_texts(sources, benchmark_data, "error", 150, 3)
+    keep = read_texts(
         [Source("locuslab/TOFU", "retain90", limit=300)], benchmark_data, "error", 9, 3
     )
     result = Rewriter(SETTINGS, None).run(forget, keep)

@@ -9,10 +9,10 @@ import pytest
 
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.rewriting.leaks import Forgotten, telling
-from lit_unlearn.rewriting.material import QA
 from lit_unlearn.rewriting.rules import form_problem, standalone_problem, support_problem
 from lit_unlearn.rewriting.similar import Seen, nearest, same_form_problem
 from lit_unlearn.rewriting.similar import form as form_of
+from lit_unlearn.rewriting.source_texts import QA
 from lit_unlearn.rewriting.words import names
 
 

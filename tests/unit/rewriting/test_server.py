@@ -11,10 +11,10 @@ import pytest
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.rewriting.journal import Reply
-from lit_unlearn.rewriting.material import QA
 from lit_unlearn.rewriting.prompts import Ask, confirm
-from lit_unlearn.rewriting.protocol import NoAnswerError, Pace, _parsed
+from lit_unlearn.rewriting.protocol import NoAnswerError, Pace, parse
 from lit_unlearn.rewriting.server import Server, request_body
+from lit_unlearn.rewriting.source_texts import QA
 from tests.unit.rewriting.fake_server import KEY, Fake, fake_server
 
 FORKED = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -125,7 +125,7 @@ def test_a_key_that_no_header_can_hold(key: str, monkeypatch: pytest.MonkeyPatch
 )
 def test_a_body_that_python_cannot_take_is_a_failed_request(body: bytes) -> None:
     with pytest.raises(NoAnswerError, match="no chat completion"):
-        _parsed(body, 0.0)
+        parse(body, 0.0)
 
 
 def test_the_body() -> None:

@@ -10,14 +10,14 @@ import pytest
 
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
-from lit_unlearn.rewriting.material import QA, Material, cut_passage, read_material
+from lit_unlearn.rewriting.source_texts import QA, SourceText, cut_passage, read_texts
 from lit_unlearn.types import Domain
 
 
-def read(folder: Path, domain: Domain, *rows: dict[str, Any], words: int = 50) -> list[Material]:
+def read(folder: Path, domain: Domain, *rows: dict[str, Any], words: int = 50) -> list[SourceText]:
     file = folder / f"{domain}.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return read_material([Source(str(file), domain=domain)], None, "error", words, 2)
+    return read_texts([Source(str(file), domain=domain)], None, "error", words, 2)
 
 
 def test_passages(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_bad_sources(tmp_path: Path) -> None:
         read(tmp_path, "passage", {"body": "x"})
     prompts = Source("builtin:forget", columns={"answer": ""}, limit=2)
     with pytest.raises(InputError, match="should have answers"):
-        read_material([prompts], None, "error", 50, 2)
+        read_texts([prompts], None, "error", 50, 2)
     twice = [Source("builtin:forget", limit=2), Source("builtin:forget", limit=1)]
     with pytest.raises(InputError, match="each row once"):
-        read_material(twice, None, "error", 50, 2)
+        read_texts(twice, None, "error", 50, 2)

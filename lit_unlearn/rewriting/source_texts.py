@@ -1,8 +1,8 @@
-"""Raw rows -> what there is to ask about: passages, conversations, options, or ready questions."""
+"""Texts of raw rows from which questions are made: passages, conversations, options, questions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from lit_unlearn.types import Domain, Example
 from lit_unlearn.utils.digests import json_digest
 
 _WRONG = "\nWrong answer: "
-SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
+_SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
 
 
 @dataclass(frozen=True)
@@ -33,43 +33,43 @@ class QA:
 
 
 @dataclass(frozen=True)
-class Material:
-    """What one raw row gives, or one part of a long passage."""
+class SourceText:
+    """Content of one raw row, or of one part of a long passage."""
 
     row_id: str
-    """``<source>/<row>``, and ``/part2`` for the second part of a passage; unique."""
+    """Unique id: ``<source>/<row>``, with ``/part2`` for the second part of a passage."""
     source: str
     """`Source.name`."""
     digest: str
     """SHA-256 of the raw row."""
     domain: Domain
     text: str
-    """What a model reads; empty where `ready` is final."""
+    """Text for a model; empty where the row is ready."""
     ready: tuple[QA, ...]
     """Questions and answers by rule."""
 
     @property
     def is_ready(self) -> bool:
-        """The row was a question with its answer before: nothing is to be written."""
+        """Whether the row was a question with its answer, so that nothing is to be written."""
         return not self.text
 
     @property
     def evidence(self) -> str:
-        """What has to support the answers: the text without wrong options."""
+        """Text that has to support the answers: without wrong options."""
         return self.text.split(_WRONG)[0] if self.domain == "multiple_choice" else self.text
 
 
-def read_material(
+def read_texts(
     sources: Sequence[Source],
     data_root: Path | None,
     on_bad_row: OnBadRow,
     passage_words: int,
     questions: int,
-) -> list[Material]:
-    """All that the sources give, in their order.
+) -> list[SourceText]:
+    """Read all rows of some sources, in their order.
 
     Args:
-        sources: Where the rows come from.
+        sources: Sources of the rows.
         data_root: As in `sources.resolve`.
         on_bad_row: As in `sources.read_rows`.
         passage_words: Longer passages are cut into parts, at ends of sentences.
@@ -78,64 +78,35 @@ def read_material(
     Raises:
         InputError: As in `unify.load_examples`.
     """
-    found: dict[str, Material] = {}
+    found: dict[str, SourceText] = {}
     for source, name in zip(sources, short_names(sources), strict=True):
         place = resolve(source, data_root)
         domain, bad = domain_of(source, place), BadRows(on_bad_row, source.name)
         for row in rows_at(place, source, bad):
             try:
-                parts = _material(row, domain, name, source.name, passage_words, questions)
+                contents = list(_contents(row, domain, name, passage_words, questions))
             except InputError as error:
                 bad.add(error)
                 continue
-            for part in parts:
-                if part.row_id in found:
+            digest = row_digest(row)
+            for row_id, text, ready in contents:
+                if row_id in found:
                     raise InputError(
-                        f"Sources should give each row once. Found row {part.row_id!r} twice, from "
+                        f"Sources should give each row once. Found row {row_id!r} twice, from "
                         f"{source.name!r}; change `offset`, `limit` or `where`."
                     )
-                found[part.row_id] = part
+                found[row_id] = SourceText(row_id, source.name, digest, domain, text, ready)
         bad.report()
     return list(found.values())
 
 
-def _material(
-    row: RawRow, domain: Domain, name: str, source: str, passage_words: int, questions: int
-) -> list[Material]:
-    if row.answerless:
-        raise bad_row(
-            row.location, "rows to rewrite should have answers. Found a source without them."
-        )
-    made = f"{name}/{row.row_id}"
-    digest = row_digest(row)
-    if domain == "passage":
-        text = text_of(row, find_key(row, EXPECTED_KEYS["passage"][0], "passage"))
-        return [
-            Material(
-                made if number == 1 else f"{made}/part{number}",
-                *(source, digest, domain, part),
-                _blanks(part, questions),
-            )
-            for number, part in enumerate(cut_passage(text, passage_words), start=1)
-        ]
-    (example,) = to_example(row, domain, "unified", name)
-    text, ready = _OTHERS[domain](example)
-    return [Material(made, source, digest, domain, text, ready)]
-
-
-def _blanks(text: str, most: int) -> tuple[QA, ...]:
-    """Sentences with a name or a number taken out; other words can be guessed from nothing."""
-    found = (QA(cloze.question, cloze.answer) for cloze in clozes(text, most))
-    return tuple(qa for qa in found if not qa.answer.islower())
-
-
 def row_digest(row: RawRow) -> str:
-    """SHA-256 of a row's values, whatever the order of its columns."""
+    """Return the SHA-256 of a row's values; the order of its columns does not matter."""
     return json_digest(row.values)
 
 
 def cut_passage(text: str, most: int) -> list[str]:
-    """A passage in parts of at most ``most`` words, cut at ends of sentences.
+    """Cut a passage into parts of at most ``most`` words, at ends of sentences.
 
     A single sentence that is longer stays whole.
     """
@@ -151,26 +122,56 @@ def cut_passage(text: str, most: int) -> list[str]:
     return [" ".join(part) for part in parts]
 
 
-def _dialogue(example: Example) -> tuple[str, tuple[QA, ...]]:
-    """The conversation; by rule each question of the user with the reply to it."""
+_Content = tuple[str, tuple[QA, ...]]
+"""Text for a model, and the questions and answers by rule."""
+
+
+def _contents(
+    row: RawRow, domain: Domain, name: str, passage_words: int, questions: int
+) -> Iterator[tuple[str, str, tuple[QA, ...]]]:
+    """Yield id, text and ready questions; several for a long passage."""
+    if row.answerless:
+        raise bad_row(
+            row.location, "rows to rewrite should have answers. Found a source without them."
+        )
+    row_id = f"{name}/{row.row_id}"
+    if domain != "passage":
+        (example,) = to_example(row, domain, "unified", name)
+        yield (row_id, *_CONTENT[domain](example))
+        return
+    passage = text_of(row, find_key(row, EXPECTED_KEYS["passage"][0], "passage"))
+    for number, part in enumerate(cut_passage(passage, passage_words), start=1):
+        yield (
+            row_id if number == 1 else f"{row_id}/part{number}",
+            part,
+            tuple(
+                QA(cloze.question, cloze.answer)
+                for cloze in clozes(part, questions)
+                if not cloze.answer.islower()  # words that are no names cannot be known
+            ),
+        )
+
+
+def _dialogue(example: Example) -> _Content:
+    """Return the conversation, and each question of the user with the reply to it."""
     said = [*((turn.role, turn.content) for turn in example.turns), ("assistant", example.answer)]
-    text = "\n".join(f"{SPEAKERS[role]}: {content}" for role, content in said)
+    text = "\n".join(f"{_SPEAKERS[role]}: {content}" for role, content in said)
     ready = [QA(a[1], b[1]) for a, b in pairwise(said) if (a[0], b[0]) == ("user", "assistant")]
     return text, tuple(ready)
 
 
-def _multiple_choice(example: Example) -> tuple[str, tuple[QA, ...]]:
-    """Question, right answer and the other options; by rule the open question."""
+def _multiple_choice(example: Example) -> _Content:
+    """Return question and options, and the question without options."""
     wrong = "".join(f"{_WRONG}{text}" for text in example.distractors)
     text = f"Question: {example.question}\nRight answer: {example.answer}{wrong}"
     return text, (QA(example.question, example.answer, (), example.distractors),)
 
 
-def _ready(example: Example) -> tuple[str, tuple[QA, ...]]:
+def _ready(example: Example) -> _Content:
     return "", (QA(example.question, example.answer, example.accepted, example.distractors),)
 
 
-_OTHERS: dict[Domain, Callable[[Example], tuple[str, tuple[QA, ...]]]] = {
+_CONTENT: dict[Domain, Callable[[Example], _Content]] = {
     "dialogue": _dialogue,
     "multiple_choice": _multiple_choice,
     "question_answer": _ready,
