@@ -8,7 +8,6 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
 
 from lit_unlearn.callbacks.gradient_monitor import GRADIENT_FILE
 from lit_unlearn.data.encoding import Encoder
@@ -32,6 +31,7 @@ from lit_unlearn.report import (
     write_summary,
 )
 from lit_unlearn.training.setup.teacher_gate import GateRow
+from lit_unlearn.utils.tables import print_paths, terminal
 
 
 class AnswerEvaluation(Callback):
@@ -122,10 +122,9 @@ class AnswerEvaluation(Callback):
             gate=_gate_report(module.prepared.gate_rows if module.prepared is not None else []),
             config=config.read_text("utf-8") if config.exists() else "",
         )
-        console = Console(stderr=True)
+        console = terminal(stderr=True)
         console.print(summary_table(self.before, self.after))
-        for what, path in facts.paths.items():
-            console.print(f"{what}: {path}", highlight=False, soft_wrap=True)
+        print_paths(console, facts.paths)
 
     def _ask(self, trainer: Trainer, module: Any, path: Path) -> EvaluationRecord:
         """Ask all questions and write the answers to a file."""

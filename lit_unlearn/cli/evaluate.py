@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
-from rich.console import Console
 
 from lit_unlearn.cli.config import Config, read_configs, take_config_args
 from lit_unlearn.cli.explain import explain
@@ -19,7 +18,6 @@ from lit_unlearn.distributed.ranks import processes, rank
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.evaluate import evaluate
 from lit_unlearn.evaluation.probes import Suite
-from lit_unlearn.evaluation.records import SuiteRecord
 from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.report.evaluation_show import show_evaluation
 
@@ -83,7 +81,6 @@ def main(args: list[str]) -> None:
             batch_size=options.batch_size,
             limit=options.limit,
             loading=loading,
-            progress=_tell,
         )
         if rank() == 0:
             show_evaluation(found, folder)
@@ -93,12 +90,6 @@ def folder_name(model: str) -> str:
     """Return the last two parts of a hub id or path: ``tofu--model`` for ``runs/tofu/model``."""
     parts = [part for part in Path(model).expanduser().parts if part not in ("/", ".", "..")]
     return "--".join(parts[-2:]) or "model"
-
-
-def _tell(record: SuiteRecord) -> None:
-    if rank() == 0:
-        text = f"{record.suite}: {len(record.rows)} rows, {record.seconds:.1f} s"
-        Console(stderr=True).print(text, highlight=False, markup=False)
 
 
 def _take_names(args: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -8,12 +8,12 @@ from typing import Any
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
 
 from lit_unlearn.callbacks import Resumable
 from lit_unlearn.callbacks.saved import Saved, check_checkpoint, find_saved
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.digests import text_digest
+from lit_unlearn.utils.tables import terminal
 
 _OF_A_RUN = ("max_steps", "precision")
 """Settings of the trainer that decide what a run computes."""
@@ -65,10 +65,9 @@ def make_resumable(trainer: dict[str, Any], settings: str, given: str | None) ->
     callbacks.sort(key=lambda callback: isinstance(callback, Resumable))
     saved = None if given is not None else find_saved(root, settings)
     if saved is not None and first:
-        Console(stderr=True).print(
+        terminal(stderr=True).print(
             f"Going on after step {saved.step} of {trainer.get('max_steps')}, from {saved.folder}; "
             "to begin anew, delete that folder",
-            highlight=False,
             soft_wrap=True,
         )
     return saved

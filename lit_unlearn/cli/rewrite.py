@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import get_type_hints
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
 
 from lit_unlearn.cli.config import Config, read_configs, take_config_args
 from lit_unlearn.cli.explain import explain
@@ -36,7 +35,7 @@ def main(args: list[str]) -> None:
     parser = _parser()
     if any(option.startswith(("-h", "--help", "--backend.help")) for option in options):
         parser.parse_args(options)
-    result = rewrite(_settings(parser, read_configs(files), options), Console(stderr=True))
+    result = rewrite(_settings(parser, read_configs(files), options), terminal(stderr=True))
     if result.files:
         _show(result)
 

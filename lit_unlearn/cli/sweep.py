@@ -91,7 +91,7 @@ def sweep(given: Sweep) -> list[Failure]:
         The runs that failed.
     """
     jobs = plan(given)
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     failures = run_jobs(jobs, given.jobs, given.gpus, console)
     found = outcomes(jobs, settings(given), failures)
     write_outcomes(given.output, found)
@@ -104,7 +104,7 @@ def sweep(given: Sweep) -> list[Failure]:
 
 def _tell(console: Console, outcome: Outcome) -> None:
     text = f"failed: {outcome.name}: {outcome.error} ({outcome.folder / LOG})"
-    console.print(text, highlight=False, markup=False, style="red", soft_wrap=True)
+    console.print(text, style="red", soft_wrap=True)
 
 
 # ------------------------------------------------------------------------------------- the options

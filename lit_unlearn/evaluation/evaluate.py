@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from lit_unlearn.evaluation.record_files import (
     read_evaluation,
     write_evaluation,
 )
-from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord, versions
+from lit_unlearn.evaluation.records import EvaluationRecord, versions
 from lit_unlearn.evaluation.subjects import Loading, load_subject, named_model, subject_of
 from lit_unlearn.evaluation.suite_run import check_suites, run_suites
 from lit_unlearn.models.finding import find_model
@@ -62,7 +62,6 @@ def evaluate(
     batch_size: int = 16,
     limit: int | None = None,
     loading: Loading | None = None,
-    progress: Callable[[SuiteRecord], None] = lambda record: None,
 ) -> Evaluation:
     """Put suites to a model.
 
@@ -87,7 +86,6 @@ def evaluate(
         limit: Most rows of each group of each suite, spread evenly; None for all.
         loading: How models are loaded and asked; of a loaded one, `dtype` and `device` stay as they
             are. None for the defaults.
-        progress: Called with the record of each suite that is done.
 
     Returns:
         The records of all models, with the balanced score.
@@ -111,9 +109,7 @@ def evaluate(
         _check_model(given)
     if folder is not None:
         _check_folder(folder, _name(model))
-    plain = _Run(
-        _by_name(suites), data_root, batch_size, limit, loading or Loading(), progress, folder
-    )
+    plain = _Run(_by_name(suites), data_root, batch_size, limit, loading or Loading(), folder)
     records: dict[str, EvaluationRecord] = {}
     rows: Mapping[str, Reference] | None = None
     if reference is not None:
@@ -153,7 +149,6 @@ class _Run:
     batch_size: int
     limit: int | None
     loading: Loading
-    progress: Callable[[SuiteRecord], None]
     folder: Path | None
 
     def retain(self) -> _Run:
@@ -189,7 +184,6 @@ class _Run:
             reference,
             batch_size=self.batch_size,
             limit=self.limit,
-            progress=self.progress,
         )
         settings = {**asdict(self.loading), "limit": self.limit}
         del settings["device"]

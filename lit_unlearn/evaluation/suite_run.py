@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -37,7 +37,6 @@ def run_suites(
     *,
     batch_size: int = 16,
     limit: int | None = None,
-    progress: Callable[[SuiteRecord], None] = lambda record: None,
 ) -> dict[str, SuiteRecord]:
     """Put several suites to a model, one after the other, and measure their cost.
 
@@ -50,7 +49,6 @@ def run_suites(
             reference.
         batch_size: As in `run_suite`.
         limit: Most rows of each group of a suite, spread evenly; None for all.
-        progress: Called with the record of each suite that is done.
 
     Returns:
         The suites' records, by name.
@@ -72,7 +70,6 @@ def run_suites(
             rows=result.rows,
             figures=result.figures,
         )
-        progress(found[name])
     return found
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from rich.console import Console
 
 from lit_unlearn.evaluation.compare import ComparedRuns
 from lit_unlearn.evaluation.evaluate import MODEL, Evaluation
@@ -15,9 +12,8 @@ from lit_unlearn.report.drawing import save_pictures
 from lit_unlearn.report.evaluation_gallery import gallery
 from lit_unlearn.report.evaluation_page import write_evaluation_page
 from lit_unlearn.report.evaluation_table import Columns, Marks, evaluation_table, number
+from lit_unlearn.utils.tables import print_paths, terminal
 
-_WIDTH = 140
-"""Characters of a line where the output goes to a file."""
 _SIGNIFICANT = 0.05
 
 
@@ -84,11 +80,9 @@ def show_evaluations(
     """
     write_evaluation_page(page, columns, title=title, marks=marks, remarks=remarks)
     pictures = save_pictures(page.parent / "pictures", gallery(columns))
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console = terminal()
     console.print(evaluation_table(columns, marks))
     for remark in remarks:
-        console.print(remark, highlight=False, markup=False)
+        console.print(remark)
     found = {**(places or {}), "page": page}
-    found |= {"pictures": page.parent / "pictures"} if pictures else {}
-    for what, path in found.items():
-        console.print(f"{what}: {path}", highlight=False, soft_wrap=True, markup=False)
+    print_paths(console, found | ({"pictures": page.parent / "pictures"} if pictures else {}))

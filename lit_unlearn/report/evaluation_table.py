@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lit_unlearn.evaluation.probes import Figure
 from lit_unlearn.evaluation.records import EvaluationRecord
+from lit_unlearn.utils.tables import add_row, table
 
 BALANCE = "balance"
 """Stands in place of a suite's name for the balanced score and its parts."""
@@ -72,22 +73,18 @@ def evaluation_table(columns: Columns, marks: Marks | None = None) -> Table:
         marks: Text below a value, such as a p-value, for each column of a line.
     """
     lines = side_by_side(columns)
-    table = Table(title="evaluation", title_justify="left", caption=_caption(lines))
-    table.caption_justify = "left"
-    table.add_column("figure", no_wrap=True)
-    table.add_column("rows", justify="right", no_wrap=True)
-    for heading in columns:
-        table.add_column(escape(heading), justify="right", overflow="fold")
-    table.add_column("unit", overflow="fold", style="dim")
+    caption = "\n".join([LEGEND, *notes(lines)])
+    made = table("evaluation", ["figure", "rows", *columns, "unit"], fixed=(0, 1), caption=caption)
+    made.columns[-1].justify, made.columns[-1].style = "left", "dim"
     previous = ""
     for line in lines:
         if line.suite != previous:
-            table.add_section()
-            table.add_row(f"[bold]{escape(line.suite)}[/bold]")
+            made.add_section()
+            add_row(made, [Text(line.suite, "bold")])
             previous = line.suite
-        name, *texts = map(escape, shown_line(line, marks))
-        table.add_row(f" {name}", *texts)
-    return table
+        name, *texts = shown_line(line, marks)
+        add_row(made, [f" {name}", *texts])
+    return made
 
 
 def shown_line(line: Line, marks: Marks | None) -> tuple[str, ...]:
@@ -128,7 +125,3 @@ def notes(lines: Sequence[Line]) -> list[str]:
             if cell is not None and cell.note:
                 said.setdefault(cell.note, f"{line.suite} {line.name}")
     return [f"{where}: {note}" for note, where in said.items()]
-
-
-def _caption(lines: Sequence[Line]) -> str:
-    return "\n".join([LEGEND, *(escape(note) for note in notes(lines))])

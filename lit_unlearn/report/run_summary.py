@@ -17,6 +17,7 @@ from lit_unlearn.evaluation.suites.answers import PREFILLED
 from lit_unlearn.report.evaluation_table import ABSENT, Line, side_by_side
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
+from lit_unlearn.utils.tables import add_row, table
 
 SCHEMA_VERSION = 1
 """Of ``summary.json``; raised when a key changes its name or meaning."""
@@ -101,21 +102,19 @@ def summary_table(before: EvaluationRecord, after: EvaluationRecord) -> Table:
 
     It fits into 80 columns where names have up to 16 letters.
     """
-    table = Table(title="before \u2192 after", title_justify="left", box=SIMPLE_HEAD, padding=0)
-    table.add_column("objective", no_wrap=True)
-    table.add_column("rows", justify="right")
-    for _, heading, _ in COLUMNS.values():
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ["objective", "rows", *(heading for _, heading, _ in COLUMNS.values())]
+    made = table(f"before {ARROW} after", headings, fixed=range(len(headings)))
+    made.box, made.padding = SIMPLE_HEAD, 0
     previous = ""
     for change in changes(before, after):
         if previous and change.objective != previous:
-            table.add_section()
+            made.add_section()
         under = change.prefilled and change.objective == previous
         name = "  with prefill" if under else change.label
         cells = [cell(change, score).replace(f" {ARROW} ", ARROW) for score in COLUMNS]
-        table.add_row(name, str(change.rows), *cells)
+        add_row(made, [name, str(change.rows), *cells])
         previous = change.objective
-    return table
+    return made
 
 
 def cell(change: Change, score: str) -> str:

@@ -11,7 +11,6 @@ from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.evaluate import evaluate
 from lit_unlearn.evaluation.record_files import METRICS, read_evaluation
-from lit_unlearn.evaluation.records import SuiteRecord
 from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.evaluation.suites.boundary import Boundary
 from lit_unlearn.evaluation.suites.input_attacks import Prefill
@@ -49,8 +48,9 @@ def test_a_loaded_model_without_files(
     assert loaded.figures == read.figures
 
 
-def test_start_and_reference_have_folders_of_their_own(tmp_path: Path) -> None:
-    told: list[SuiteRecord] = []
+def test_start_and_reference_have_folders_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = evaluate(
         "random-tiny",
         [boundary(), prefill()],
@@ -59,10 +59,10 @@ def test_start_and_reference_have_folders_of_their_own(tmp_path: Path) -> None:
         output=tmp_path,
         limit=1,
         loading=CPU,
-        progress=told.append,
     )
     assert list(found.records) == ["start", "model", "reference"]
-    assert [record.suite for record in told] == ["boundary", "prefill"] * 3
+    stages = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
+    assert stages == ["boundary", "prefill"] * 3
     assert found.balance[0].name == "balance"
     assert found.folder == tmp_path
     for heading, folder in (("model", ""), ("start", "start"), ("reference", "reference")):

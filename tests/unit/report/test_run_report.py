@@ -90,8 +90,8 @@ def test_table_shows_before_and_after_with_prefilled_rows_beneath() -> None:
     before = record(answer(), answer(prefill="Sure"), answer("everyday", correct=None))
     after = record(answer(correct=False, refused=True, nll=4.0), answer(prefill="Sure"))
     table = summary_table(before, after)
-    columns = [list(column.cells) for column in table.columns]
-    rows = {str(name).strip(): list(rest) for name, *rest in zip(*columns, strict=True)}
+    columns = [list(map(str, column.cells)) for column in table.columns]
+    rows = {name.strip(): rest for name, *rest in zip(*columns, strict=True)}
     Console(file=io.StringIO()).print(table)
     changed = ["100 %→0 %", "0 %→100 %", "0.00→0.00", "1.00→0.00", "1.00→4.00"]
     assert rows["forget"] == ["1", *changed]
