@@ -1,6 +1,6 @@
-"""Attacks: what brings back a forgotten answer by changing the model or optimising its input.
+"""Attacks that try to bring back a forgotten answer, by changing the model or its input.
 
-`relearn` fine-tunes a copy, `quantise` rounds its weights; `soft_prompt` and `gcg` optimise what
-stands after the question, as vectors and as text; `inputs` makes room for it in a prompt. All are
-functions of a model and token ids; the suites of the same names put them to use.
+`relearning` fine-tunes a copy, `quantisation` rounds its weights; `soft_prompt` and `gcg` optimise
+vectors or text after the question; `inputs` inserts these into a prompt. All are functions of a
+model and token ids; suites of the evaluation apply them.
 """

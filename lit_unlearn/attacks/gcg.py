@@ -1,11 +1,11 @@
 """Greedy Coordinate Gradient: a suffix of ordinary tokens that makes a target likely.
 
 Zou et al. 2023, "Universal and Transferable Adversarial Attacks on Aligned Language Models" (arXiv
-2307.15043), Algorithms 1 and 2: the gradient of the loss by the one-hot vectors of the suffix
-proposes, for each position, the tokens that would lower it most; a random sample of these
-exchanges is tried, and the best one is taken. Here all rows are attacked from the first step on,
-an exchange is taken only where it lowers the loss, and only suffixes that survive being written
-out as text and tokenised again are tried.
+2307.15043), Algorithms 1 and 2: for each position, the gradient of the loss with respect to the
+suffix's one-hot vectors proposes the tokens that would lower the loss most. A random sample of
+these exchanges is tried, and the best one is taken. Here all rows are attacked from the first step
+on, an exchange is taken only if it lowers the loss, and only suffixes are tried that have the same
+token ids after they are decoded and tokenised again.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.forward import evaluating
 
 Survives = Callable[[Sequence[int]], bool]
-"""Whether a suffix, written out as text, is tokenised to the same ids again."""
+"""Returns whether a suffix has the same token ids after it is decoded and tokenised again."""
 
 
 @dataclass
 class Search:
-    """How the suffix is searched.
+    """Settings of the search for a suffix.
 
     Args:
         steps: Exchanges of one token. Published runs take 250 to 500.
@@ -57,12 +57,12 @@ class Search:
 
 @dataclass(frozen=True)
 class Suffix:
-    """The suffix found."""
+    """The suffix that was found."""
 
     ids: tuple[int, ...]
     losses: list[float]
-    """Mean target NLL of the best suffix so far, before the first step and after each; in nats
-    per target token."""
+    """Mean target NLL of the best suffix before the first step and after each step, in nats per
+    target token."""
 
 
 def search_suffix(
@@ -75,15 +75,15 @@ def search_suffix(
     *,
     batch_size: int = 16,
 ) -> Suffix:
-    """A suffix that makes the targets of the rows likely.
+    """Search a suffix that makes the targets of the rows likely.
 
     Args:
         model: A causal language model; it is read in evaluation mode and not changed.
         rows: ``R`` prompts and their targets.
-        start: Token ids of the first suffix, which must itself survive.
-        allowed: ``[V]`` bool: the tokens that may stand in a suffix.
+        start: Token ids of the first suffix, for which `survives` must hold.
+        allowed: ``[V]`` bool: the tokens that a suffix may contain.
         survives: See `Survives`.
-        search: How to search.
+        search: Settings.
         batch_size: Sequences per forward pass.
 
     Raises:
@@ -109,10 +109,10 @@ def search_suffix(
 def one_hot_gradient(
     model: nn.Module, rows: Sequence[AttackRow], suffix: Sequence[int], batch_size: int
 ) -> Tensor:
-    """Gradient of the mean loss by the one-hot vectors of the suffix's tokens.
+    """Return the gradient of the mean loss with respect to the suffix's one-hot vectors.
 
-    ``dL/d onehot[i, v] = <dL/d x_i, E_v>`` with ``x_i`` the input vector of position ``i`` and
-    ``E_v`` the embedding of token ``v``.
+    ``dL/d onehot[i, v] = <dL/d x_i, E_v>`` with the input vector ``x_i`` of position ``i`` and the
+    embedding ``E_v`` of token ``v``.
 
     Returns:
         ``[L, V]`` float32.
@@ -129,12 +129,12 @@ def one_hot_gradient(
 
 
 def top_tokens(gradient: Tensor, allowed: Tensor, top_k: int) -> Tensor:
-    """The allowed tokens whose one-hot gradient is most negative, best first.
+    """Return the allowed tokens whose one-hot gradient is most negative, best first.
 
     Args:
         gradient: ``[L, V]``.
         allowed: ``[V]`` bool.
-        top_k: How many; fewer where fewer are allowed.
+        top_k: Number of tokens; fewer where fewer are allowed.
 
     Returns:
         ``[L, K]``, int64.
@@ -150,7 +150,7 @@ def mean_losses(
     suffixes: Sequence[Sequence[int]],
     batch_size: int,
 ) -> list[float]:
-    """The mean loss over all rows of each suffix, in nats per target token, without gradient."""
+    """Return the mean loss of each suffix over all rows, in nats per target token."""
     pairs = [(row, suffix) for suffix in suffixes for row in rows]
     values: list[float] = []
     with torch.no_grad():
@@ -163,11 +163,11 @@ def mean_losses(
 
 
 def printable_tokens(tokenizer: PreTrainedTokenizerBase, size: int) -> Tensor:
-    """Which tokens are plain printable ASCII text and nothing special, ``[size]`` bool.
+    """Return which tokens are printable ASCII text and not special, ``[size]`` bool.
 
     Args:
         tokenizer: The model's tokenizer.
-        size: Size of the model's embedding table, which may have more rows than there are tokens.
+        size: Rows of the model's embedding table, of which there may be more than tokens.
     """
     special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
     texts = tokenizer.batch_decode([[i] for i in range(min(size, len(tokenizer)))])
@@ -180,7 +180,7 @@ def printable_tokens(tokenizer: PreTrainedTokenizerBase, size: int) -> Tensor:
 def _sample(
     suffix: tuple[int, ...], proposals: Tensor, width: int, generator: torch.Generator
 ) -> list[tuple[int, ...]]:
-    """Different suffixes with one token exchanged for a proposed one, at most ``width``."""
+    """Return different suffixes with one token exchanged for a proposed one, at most ``width``."""
     positions = torch.randint(len(suffix), (width,), generator=generator).tolist()
     choices = torch.randint(proposals.shape[1], (width,), generator=generator).tolist()
     found: dict[tuple[int, ...], None] = {}

@@ -1,12 +1,13 @@
-"""Prompts with an inserted part: where it goes, what it must bring about, and how likely that is.
+"""Prompts with an inserted part: its place, its target, and the target's likelihood.
 
-The inserted part may consist of vectors that no token has. They are given ids beyond the model's
+The inserted part may consist of vectors that are no token's. They get ids beyond the model's
 vocabulary, so that everything that takes token ids takes them too: losses, padding, generation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -27,7 +28,7 @@ _FILLER = " !"
 
 @dataclass(frozen=True)
 class AttackRow:
-    """One prompt, cut where something is inserted, and what the model should say after it."""
+    """One prompt, split at the place of the insertion, and the text that should follow it."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
@@ -35,20 +36,19 @@ class AttackRow:
     """At least one token id."""
 
     def prompt(self, inserted: Sequence[int]) -> list[int]:
-        """The prompt's token ids with something inserted."""
+        """Return the prompt's token ids with something inserted."""
         return [*self.before, *inserted, *self.after]
 
 
 def split_prompt(
     encoder: Encoder, turns: Sequence[Turn], *, plain: bool = False
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Token ids of a prompt up to the end of the question, and those after it.
+    """Return the token ids of a prompt up to the end of the question, and the others.
 
-    The end is where the token ids change when the question goes on; both parts together are the
-    prompt as it is.
+    The end is the place where the token ids change when the question is made longer.
 
     Raises:
-        InputError: The prompt ends up the same although the question goes on.
+        InputError: The prompt does not change when the question is made longer.
     """
     bare = encoder.prompt_ids(turns, plain=plain)
     longer = encoder.prompt_ids(extended(turns, _FILLER), plain=plain)
@@ -63,17 +63,17 @@ def split_prompt(
 
 
 def extended(turns: Sequence[Turn], text: str) -> tuple[Turn, ...]:
-    """The same conversation with some text right after the question."""
+    """Return the conversation with a text right after the question."""
     return (*turns[:-1], replace(turns[-1], content=turns[-1].content + text))
 
 
 def opener_ids(
     encoder: Encoder, turns: Sequence[Turn], opener: str, *, plain: bool = False
 ) -> tuple[int, ...]:
-    """Token ids of the beginning of an answer, as they follow the prompt.
+    """Return the token ids of the beginning of an answer, as they follow the prompt.
 
     Raises:
-        InputError: The beginning is empty, or its first token is one with the prompt's last.
+        InputError: The beginning is empty, or its first token merges with the prompt's last.
     """
     prompt = encoder.prompt_ids(turns, plain=plain)
     whole = encoder.prompt_ids(turns, plain=plain, prefill=opener)
@@ -88,7 +88,7 @@ def opener_ids(
 def target_nll(
     model: nn.Module, rows: Sequence[AttackRow], inserted: Sequence[Sequence[int]]
 ) -> Tensor:
-    """How unlikely each row's target is after its prompt with the inserted part.
+    """Return the negative log-likelihood of each row's target after its prompt and insertion.
 
     Args:
         model: A causal language model, in evaluation mode.
@@ -109,13 +109,13 @@ def target_nll(
 
 
 def chunks(count: int, size: int) -> list[range]:
-    """``range(count)`` in consecutive parts of at most ``size``."""
+    """Return ``range(count)`` in consecutive parts of at most ``size``."""
     edges = [*range(0, count, size), count]
     return [range(first, last) for first, last in pairwise(edges)]
 
 
 def embeddings_of(model: nn.Module) -> nn.Embedding:
-    """The module that turns token ids into vectors.
+    """Return the module that turns token ids into vectors.
 
     Raises:
         InputError: The model has no such module.
@@ -131,7 +131,7 @@ def embeddings_of(model: nn.Module) -> nn.Embedding:
 
 
 def embedding_table(model: nn.Module) -> Tensor:
-    """``[V, D]`` float32: the vector of each token, as the first layer gets it; no gradient."""
+    """Return each token's vector as the first layer gets it: ``[V, D]`` float32, no gradient."""
     module = embeddings_of(model)
     with torch.no_grad():
         ids = torch.arange(module.num_embeddings, device=module.weight.device)
@@ -139,33 +139,34 @@ def embedding_table(model: nn.Module) -> Tensor:
         return table.float()
 
 
-class virtual_tokens:  # noqa: N801 - reads as a phrase: with virtual_tokens(model, vectors)
-    """Context manager: token id ``V + i`` stands for the i-th of the vectors, ``[K, D]``, inside.
+@contextmanager
+def virtual_tokens(model: nn.Module, vectors: Tensor) -> Iterator[None]:
+    """Let token id ``V + i`` stand for the i-th of some vectors, for a while.
 
-    ``V`` is the size of the model's embedding table. Gradients flow into the vectors. Models that
-    look up token ids in a second table (per-layer embeddings) cannot be read this way.
+    Gradients flow into the vectors. Models that look up token ids in a second table (per-layer
+    embeddings) cannot be read this way.
+
+    Args:
+        model: A causal language model with ``V`` token embeddings.
+        vectors: ``[K, D]``.
     """
+    table = embeddings_of(model)
+    size = table.num_embeddings
+    ids = torch.empty(0)
 
-    def __init__(self, model: nn.Module, vectors: Tensor) -> None:
-        self.module = embeddings_of(model)
-        self.vectors = vectors
-        self.ids = torch.empty(0)
+    def hide(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        nonlocal ids
+        ids = inputs[0]
+        return (ids.clamp(max=size - 1), *inputs[1:])
 
-    def __enter__(self) -> None:
-        self.handles = [
-            self.module.register_forward_pre_hook(self._hide),
-            self.module.register_forward_hook(self._show),
-        ]
+    def show(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
+        index = ids - size
+        chosen = vectors.to(output)[index.clamp(min=0)]
+        return torch.where((index >= 0)[..., None], chosen, output)
 
-    def __exit__(self, *_: object) -> None:
-        for handle in self.handles:
+    handles = [table.register_forward_pre_hook(hide), table.register_forward_hook(show)]
+    try:
+        yield
+    finally:
+        for handle in handles:
             handle.remove()
-
-    def _hide(self, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        self.ids = inputs[0]
-        return (self.ids.clamp(max=self.module.num_embeddings - 1), *inputs[1:])
-
-    def _show(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
-        index = self.ids - self.module.num_embeddings
-        vectors = self.vectors.to(output)[index.clamp(min=0)]
-        return torch.where((index >= 0)[..., None], vectors, output)

@@ -1,9 +1,9 @@
-"""Weight quantisation as an attack: what unlearning moved by less than half a step moves back.
+"""Weight quantisation as an attack: it undoes changes of less than half a step.
 
 Zhang et al. 2024, "Catastrophic Failure of LLM Unlearning via Quantization" (arXiv 2410.16454).
-Unlearning with a small learning rate changes each weight little; rounding to a coarse grid can put
-the old value back. Their code loads models with bitsandbytes; here the grid is plain integers
-with a scale for each group of weights, which runs on any device and rounds as reproducibly.
+Unlearning with a small learning rate changes each weight little, and rounding to a coarse grid can
+restore the old value. Their code loads models with bitsandbytes. Here the grid is integers times a
+scale for each group of weights, which runs on any device.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FEWEST, _MOST = 2, 16
 
 
 def quantisation_step(weight: Tensor, bits: int) -> Tensor:
-    """The distance of neighbouring values of the grid: ``max |w| / (2^(bits - 1) - 1)``.
+    """Return the distance of the grid's neighbouring values, ``max |w| / (2^(bits - 1) - 1)``.
 
     Args:
         weight: ``[..., G]``: groups of weights that share a scale.
@@ -36,20 +36,20 @@ def quantisation_step(weight: Tensor, bits: int) -> Tensor:
 
 
 def round_to_nearest(weight: Tensor, bits: int, group_size: int | None = None) -> Tensor:
-    """Weights after symmetric absmax quantisation, as floating point numbers again.
+    """Return weights after symmetric absmax quantisation, as floating point numbers.
 
     ``w' = s round(w / s)`` with ``s`` of `quantisation_step`: integers from ``-(2^(bits-1) - 1)``
-    to ``2^(bits-1) - 1``, the largest weight of a group kept as it is. Hence
-    ``|w' - w| <= s / 2`` for every weight, besides the rounding of the tensor's own number format.
+    to ``2^(bits-1) - 1``, and the largest weight of a group is unchanged. Hence
+    ``|w' - w| <= s / 2`` for every weight, up to the rounding of the tensor's dtype.
 
     Args:
         weight: ``[R, C]``: one row per output.
         bits: Bits of each weight, 2 to 16.
-        group_size: Neighbouring weights of a row that share a scale; the last group of a row may
-            be smaller. None: the whole row.
+        group_size: Number of neighbouring weights of a row that share a scale; the last group of a
+            row may be smaller. None takes the whole row.
 
     Returns:
-        ``[R, C]``, in the number format of ``weight``.
+        ``[R, C]``, in the dtype of ``weight``.
 
     Raises:
         InputError: Bits or a group size out of range.
@@ -68,7 +68,7 @@ def _rounded(group: Tensor, bits: int) -> Tensor:
 def quantised_copy(
     model: nn.Module, bits: int, group_size: int | None = None, embeddings: bool = False
 ) -> nn.Module:
-    """A copy of a model with the weights of its linear layers rounded; the model stays as it is.
+    """Return a copy of a model whose linear layers have rounded weights.
 
     Biases, norms and weights outside linear layers (fused experts) keep their values. Adapters of
     peft are merged first, as they are when such a model is deployed.
@@ -101,7 +101,7 @@ def quantised_copy(
 
 
 def _layers(model: nn.Module, embeddings: bool) -> list[nn.Module]:
-    """The modules whose weights are rounded, each weight once."""
+    """Return the modules whose weights are rounded, each weight once."""
     head = output_head(model)
     kinds = (nn.Linear, Conv1D, nn.Embedding) if embeddings else (nn.Linear, Conv1D)
     found: dict[int, nn.Module] = {}
@@ -112,10 +112,10 @@ def _layers(model: nn.Module, embeddings: bool) -> list[nn.Module]:
 
 
 def check_grid(bits: int, group_size: int | None) -> None:
-    """Refuse bits and group sizes that make no grid.
+    """Check bits and group size.
 
     Raises:
-        InputError: They are out of range.
+        InputError: One of them is out of range.
     """
     if not _FEWEST <= bits <= _MOST:
         raise InputError(

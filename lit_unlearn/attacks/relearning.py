@@ -1,8 +1,8 @@
-"""Relearning as an attack: a few steps of fine-tuning, and what comes back.
+"""Relearning as an attack: a few steps of fine-tuning.
 
 Unlearned models recover after 15 steps on some 60 forget rows (Fan et al. 2025, arXiv 2502.05374),
-and after fine-tuning on unrelated text too (Łucki et al. 2024, arXiv 2409.18025). Facts that
-return although they were not among the rows relearned from had been hidden, not removed.
+and after fine-tuning on unrelated text too (Łucki et al. 2024, arXiv 2409.18025). Facts that return
+without being among the rows of the fine-tuning were hidden, not removed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _STREAM = "relearn"
 
 @dataclass
 class FineTuning:
-    """How the copy is fine-tuned: AdamW at a constant rate, without weight decay and dropout.
+    """Settings of fine-tuning: AdamW at a constant rate, without weight decay and dropout.
 
     Args:
-        learning_rate: Peak and constant learning rate. Published: 1e-5 for all weights of 7B
-            models, 2e-4 with adapters; small models take more.
+        learning_rate: Constant learning rate. Published: 1e-5 for all weights of 7B models, 2e-4
+            with adapters; small models take more.
         batch_size: Rows per step. Published: 1 to 20.
         lora: Train low-rank adapters and keep the rest frozen; null trains all weights.
         seed: Seed of the order of the rows, and of new adapters.
@@ -52,16 +52,16 @@ class FineTuning:
 
 
 class Relearning:
-    """A copy of a model that is fine-tuned on some rows as far as it is asked for.
+    """A copy of a model that is fine-tuned on some rows, step by step.
 
-    The state after a step depends on the model, the rows, the settings and the step alone: asked
-    for a later step it goes on, asked for an earlier one it begins anew. The copy is held in
-    float32 where all weights are trained, since bfloat16 rounds small updates away.
+    The state after a step depends on the model, the rows, the settings and the step alone: for a
+    later step fine-tuning continues, for an earlier one it restarts. The copy is in float32 where
+    all weights are trained, since bfloat16 rounds small updates away.
 
     Args:
-        model: The model to copy, when first asked; never changed.
-        rows: What to learn: the loss is the mean cross-entropy of a batch's answer tokens.
-        settings: How.
+        model: The model, which is copied before the first step and never changed.
+        rows: Rows to learn; the loss is the mean cross-entropy of a batch's answer tokens.
+        settings: Settings.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Relearning:
         self._plan = StepPlan({_STREAM: len(rows)}, {_STREAM: settings.batch_size}, settings.seed)
         self._step = 0
         self._copy: nn.Module | None = None
-        self._optimizer: torch.optim.AdamW | None = None
+        self._optimizer: torch.optim.Optimizer | None = None
 
     def at(self, step: int) -> nn.Module:
-        """The copy after so many steps, in evaluation mode; good until the next call.
+        """Return the copy after so many steps, in evaluation mode; the next call may change it.
 
         Raises:
             InputError: A negative step.
@@ -98,7 +98,7 @@ class Relearning:
         return model
 
     def release(self) -> None:
-        """Give the copy up; it is made anew when asked for."""
+        """Free the copy; the next call of `at` makes another one."""
         self._copy = self._optimizer = None
 
     def _begin(self) -> None:
@@ -125,7 +125,7 @@ class Relearning:
 
 
 def _trainable_copy(model: nn.Module, settings: FineTuning) -> nn.Module:
-    """A copy in evaluation mode, with the trained weights marked."""
+    """Return a copy in evaluation mode whose trained weights require gradients."""
     duplicate = copy.deepcopy(model).eval()
     if settings.lora is None:
         return duplicate.float().requires_grad_(True)

@@ -3,8 +3,8 @@
 Schwinn et al. 2024, "Soft Prompt Threats: Attacking Safety Alignment and Unlearning in Open-Source
 LLMs through the Embedding Space" (arXiv 2402.09063): signed gradient descent on the vectors of an
 attack string, 20 tokens, 100 iterations, step 0.001 on a 7B Llama 2, without a bound. The bound is
-that of projected gradient descent (Madry et al. 2018, arXiv 1706.06083). Lengths are given here in
-units of the model's own embeddings, so that one setting means the same for every model.
+that of projected gradient descent (Madry et al. 2018, arXiv 1706.06083). Lengths are in units of
+the model's own embeddings, so that a setting means the same for every model.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from lit_unlearn.models.forward import evaluating
 
 @dataclass
 class Descent:
-    """How the vectors of a soft prompt are optimised.
+    """Settings of the optimisation of a soft prompt.
 
     Args:
-        length: Vectors inserted after the question.
+        length: Number of vectors inserted after the question.
         steps: Steps of signed gradient descent.
-        step_size: How far every entry moves in a step, in units of the root mean square entry of
-            the model's token embeddings. Schwinn et al. move by about 0.06 on Llama 2.
-        radius: Longest 2-norm of a vector's distance from its start, in units of the root mean
+        step_size: Change of every entry in a step, in units of the root mean square entry of the
+            model's token embeddings. Schwinn et al. use about 0.06 on Llama 2.
+        radius: Largest 2-norm of a vector's distance from its start, in units of the root mean
             square norm of the model's token embeddings; null for no bound, as in Schwinn et al.
         seed: Seed of the tokens whose embeddings the vectors start from.
     """
@@ -59,7 +59,7 @@ class Descent:
 
 @dataclass(frozen=True)
 class SoftPrompt:
-    """The vectors found."""
+    """The vectors that were found."""
 
     vectors: Tensor
     """``[S, L, D]`` float32: ``S`` prompts (1 where all rows share it) of ``L`` vectors."""
@@ -75,15 +75,15 @@ def optimise(
     shared: bool = True,
     batch_size: int = 8,
 ) -> SoftPrompt:
-    """Vectors that make the targets of the rows likely.
+    """Optimise vectors that make the targets of the rows likely.
 
-    Minimises the mean over rows of the target's NLL per token. The vectors with the lowest loss
-    seen are kept: one choice for a shared prompt, one for each row otherwise.
+    The target's mean NLL per token is minimised. The vectors with the lowest loss of all steps are
+    returned: one choice for a shared prompt, else one for each row.
 
     Args:
         model: A causal language model; it is read in evaluation mode and not changed.
         rows: ``R`` prompts and their targets.
-        descent: How to optimise.
+        descent: Settings.
         shared: One soft prompt for all rows, or one for each.
         batch_size: Rows per forward and backward pass; gradients are summed over all rows.
 
@@ -115,12 +115,12 @@ def optimise(
 
 
 def project(vectors: Tensor, centre: Tensor, radius: float | None) -> Tensor:
-    """Each vector at most ``radius`` away from its centre, in 2-norm; the nearest such point.
+    """Return the point nearest to each vector that is at most ``radius`` from its centre.
 
     Args:
         vectors: ``[..., D]``.
         centre: ``[..., D]``.
-        radius: In the unit of the vectors; None for no bound.
+        radius: Largest 2-norm of the distance; None for no bound.
     """
     if radius is None:
         return vectors
@@ -131,13 +131,13 @@ def project(vectors: Tensor, centre: Tensor, radius: float | None) -> Tensor:
 
 
 def virtual_ids(model_vocabulary: int, prompts: int, length: int) -> list[list[int]]:
-    """The token ids that stand for the vectors of each soft prompt, see `virtual_tokens`."""
+    """Return the token ids for the vectors of each soft prompt, see `virtual_tokens`."""
     first = model_vocabulary
     return [[first + p * length + i for i in range(length)] for p in range(prompts)]
 
 
 def _start(table: Tensor, descent: Descent, prompts: int) -> Tensor:
-    """``[S, L, D]``: the embeddings of the same random tokens for every prompt."""
+    """Return ``[S, L, D]``: the embeddings of the same random tokens for every prompt."""
     generator = torch.Generator().manual_seed(descent.seed)
     tokens = torch.randint(len(table), (descent.length,), generator=generator)
     return table[tokens.to(table.device)].expand(prompts, -1, -1).clone()
@@ -146,7 +146,7 @@ def _start(table: Tensor, descent: Descent, prompts: int) -> Tensor:
 def _loss_and_gradient(
     model: nn.Module, rows: Sequence[AttackRow], vectors: Tensor, batch_size: int
 ) -> tuple[Tensor, Tensor]:
-    """The rows' losses ``[R]``, and the gradient of their sum by the vectors."""
+    """Return the rows' losses, ``[R]``, and the gradient of their sum with respect to vectors."""
     leaf = vectors.detach().clone().requires_grad_()
     prompts, length, width = leaf.shape
     ids = virtual_ids(embeddings_of(model).num_embeddings, prompts, length)

@@ -1,1 +1,1 @@
-"""Several processes: what they share, how models are sharded over them, the strategies."""
+"""Several processes: sums and shared work, sharded models, strategies."""

@@ -1,6 +1,6 @@
-"""Work shared by several processes which fails together and never waits for ever.
+"""Work that several processes share: an error in one is an error in all, and none waits for ever.
 
-Without an initialised process group there is one process, and everything here is a plain call.
+Without an initialised process group there is one process, and every function is a plain call.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ R = TypeVar("R")
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Return the rank of this process, from 0."""
     return dist.get_rank() if _several() else 0
 
 
 def world_size() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     return dist.get_world_size() if _several() else 1
 
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Inside, those that `torchrun` has started work together; one that runs alone stays alone."""
+    """Join the processes that `torchrun` has started, if it has, into a group for a while."""
     if not dist.is_torchelastic_launched() or dist.is_initialized():
         yield
         return
@@ -48,7 +48,7 @@ def processes() -> Iterator[None]:
 
 
 def gather(value: T) -> list[T]:
-    """The values of all processes, by rank."""
+    """Return the values of all processes, by rank."""
     if not _several():
         return [value]
     found: list[Any] = [None] * world_size()
@@ -57,10 +57,10 @@ def gather(value: T) -> list[T]:
 
 
 def gather_or_raise(value: T, errors: Sequence[InputError]) -> list[T]:
-    """The values of all processes, or the first error that any of them has, in all of them.
+    """Return the values of all processes, by rank.
 
     Raises:
-        InputError: A process has one.
+        InputError: A process has an error; all raise the first one.
     """
     found = gather((value, list(errors[:1])))
     for _, first in found:
@@ -70,11 +70,11 @@ def gather_or_raise(value: T, errors: Sequence[InputError]) -> list[T]:
 
 
 def agree(work: Callable[[], T]) -> T:
-    """Do this process's own part; if it fails anywhere, it fails everywhere.
+    """Do this process's part of some work; an error in any process is raised in all.
 
     Raises:
-        InputError: Here or in another process.
-        RuntimeError: Another process failed in another way.
+        InputError: Raised here or in another process.
+        RuntimeError: Another process failed with another kind of error.
     """
     if not _several():
         return work()
@@ -82,7 +82,7 @@ def agree(work: Callable[[], T]) -> T:
     result: list[T] = []
     try:
         result.append(work())
-    except Exception as caught:  # whatever it is, the others must hear of it
+    except Exception as caught:  # the others must hear of it, whatever it is
         error = caught
     told = None if error is None else (isinstance(error, InputError), f"{error}")
     for number, message in enumerate(gather(told)):
@@ -95,10 +95,10 @@ def agree(work: Callable[[], T]) -> T:
 
 
 def on_first(work: Callable[[], T]) -> T:
-    """Let the first process do it, and give its result to all.
+    """Let the first process do some work, and return its result in all.
 
     Raises:
-        InputError: It failed, for all; likewise `RuntimeError`.
+        InputError: The work failed, in all processes; likewise `RuntimeError`.
     """
     results = agree(lambda: [work()] if rank() == 0 else [])
     return gather(results)[0][0]
@@ -107,15 +107,15 @@ def on_first(work: Callable[[], T]) -> T:
 def share(
     items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]], *models: nn.Module
 ) -> list[R]:
-    """Share items out; every process gets all results, in the order of the items.
+    """Share items out over the processes; return all results, in the order of the items.
 
     Args:
         items: The same in every process.
-        work: Gives one result for each item that it gets; not called without items.
-        models: What `work` reads, without gradient.
+        work: Returns one result for each item that it gets; not called without items.
+        models: Models that `work` reads without gradient.
 
     Raises:
-        InputError: Some process's part failed; likewise `RuntimeError`.
+        InputError: The part of a process failed; likewise `RuntimeError`.
     """
     own = items[rank() :: world_size()]
 
@@ -131,21 +131,21 @@ def share(
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether each process holds a part of the model's weights."""
+    """Return whether each process holds a part of the model's weights."""
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 @contextmanager
 def in_step(*models: nn.Module) -> Iterator[None]:
-    """The same forward passes of sharded models in every process, in the same order.
+    """Run the same forward passes of sharded models in every process, in the same order.
 
-    A sharded model gathers its weights in each forward pass, for which all processes must meet.
-    Each pass inside says first which one it is; a process that needs another one, or is through
-    with its own, takes part all the same, and drops the result. Passes with gradient have a
-    backward pass to come, so that each process must need the same number of them.
+    A sharded model gathers its weights in each forward pass, so all processes must take part. Each
+    pass is announced first. A process that needs another pass, or has no more of its own, takes
+    part all the same and drops the result. Passes with gradient are followed by a backward pass, so
+    each process must need the same number of them.
 
     Args:
-        models: Causal language models. Those that are not sharded are left alone.
+        models: Causal language models; nothing happens for those that are not sharded.
 
     Raises:
         RuntimeError: The processes need different numbers of passes with gradient.
@@ -171,7 +171,7 @@ def in_step(*models: nn.Module) -> Iterator[None]:
 
 
 _THROUGH = 1 << 30
-"""What a process says that has no more passes to come."""
+"""Announcement of a process that needs no more passes."""
 
 
 class _Meeting:
@@ -186,10 +186,10 @@ class _Meeting:
         self.models = list(dict.fromkeys(models))
         self._joined: nn.Module | None = None
         self.failed = False
-        """Whether it came to an end in all processes."""
+        """Whether an error has ended the passes in all processes."""
 
     def arrive(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A forward pre-hook: a pass begins here."""
+        """Announce a pass that begins; a forward pre-hook."""
         if model is self._joined:
             self._joined = None
             return
@@ -202,9 +202,10 @@ class _Meeting:
         """Take part in others' passes until this one is next.
 
         Args:
-            number: Of the pass.
-            own: Index of its model, which hooks for its own inputs may hang on.
-            inputs: Its own.
+            number: Number of the pass.
+            own: Index of its model; others' passes of that model get the pass's own inputs, for
+                which hooks on the model may be made.
+            inputs: Inputs of the pass.
         """
         while True:
             numbers = self._all(number)
@@ -225,7 +226,7 @@ class _Meeting:
                 self._joined(*args, **kwargs)
 
     def _all(self, number: int) -> Tensor:
-        """``[W]``: what each process says."""
+        """Return the numbers that the processes announce, ``[W]``."""
         numbers = torch.zeros(world_size(), dtype=torch.int64)
         numbers[rank()] = number
         dist.all_reduce(numbers, group=control())
@@ -233,7 +234,7 @@ class _Meeting:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model computes; slices of its weights may be kept elsewhere."""
+    """Return the device on which a model computes; slices may be kept on another one."""
     parameter = next(model.parameters())
     if isinstance(parameter, DTensor):
         return torch.device(parameter.device_mesh.device_type)
@@ -241,7 +242,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def base_model(model: nn.Module) -> nn.Module:
-    """The model within adapters, or the model itself."""
+    """Return the model inside adapters, or the model itself."""
     find: Any = getattr(model, "get_base_model", lambda: model)
     found: nn.Module = find()
     return found
@@ -254,7 +255,7 @@ _CONTROL: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 def control() -> Any:
-    """A process group for small things on the CPU, so that no accelerator waits for them."""
+    """Return a process group for small messages on the CPU, for which no accelerator waits."""
     if "gloo" in dist.get_backend_config():
         return None
     if dist.group.WORLD not in _CONTROL:

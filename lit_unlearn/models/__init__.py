@@ -1,1 +1,1 @@
-"""Models: loading, the tiny and the fetched one, teachers."""
+"""Models: finding, loading, forward passes, generation."""

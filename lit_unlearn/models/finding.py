@@ -1,4 +1,4 @@
-"""Where a model is: a local folder, a GGUF file, the hub, its cache, or the fetched copy."""
+"""Find a model: in a local folder, a GGUF file, on the hub, in its cache, or as a fetched copy."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MODEL_FILES = (
     "special_tokens_map.json",
     "chat_template*",
 )
-"""The files of a folder that decide what the model does."""
+"""Files of a folder that the model's behaviour depends on."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What ``from_pretrained`` is to be given."""
+    """Arguments for ``from_pretrained``."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -43,14 +43,14 @@ class Found:
 
 @lru_cache
 def find_model(path: str, revision: str | None = None) -> Found:
-    """Find a model without loading it; asked again, it answers from memory.
+    """Find a model without loading it; the answer is remembered.
 
     Args:
         path: Hub id, local folder, .gguf file, or `random-tiny`.
         revision: Branch, tag or commit on the hub.
 
     Raises:
-        InputError: It is nowhere; the message names what was tried and the repair.
+        InputError: There is no such model; the message names what was tried and the repair.
     """
     local = Path(path).expanduser()
     if path == TINY_NAME:
@@ -73,15 +73,24 @@ def find_model(path: str, revision: str | None = None) -> Found:
         return Found(str(copy))
     if _commit(path, revision) is not None:
         return Found(path, {"revision": revision, "local_files_only": True})
-    raise InputError(_not_found(path))
+    names = [name for name, hub_id in FETCHABLE.items() if hub_id == path]
+    repair = (
+        f"Run `lit-unlearn fetch {names[0]}` once; the copy is then used."
+        if names
+        else "Give a local folder of the same model: --model.student.path FOLDER."
+    )
+    raise InputError(
+        f"Parameter `model.student.path` = {path!r} is a model on the hub. Found neither the hub "
+        f"(no answer) nor a copy of it. {repair}"
+    )
 
 
 def fingerprint(path: str, revision: str | None = None) -> str:
-    """Changes when the model that a path names does.
+    """Return a text that changes with the model that a path names.
 
-    Of a folder or a GGUF file it is made of what the files hold, wherever they are; files that do
-    not belong to the model do not count. Of a hub id it is the commit that was downloaded; before
-    the first download, name and revision.
+    For a folder or a GGUF file it is a digest of the model's files, whatever their location; other
+    files do not count. For a hub id it is the commit that was downloaded, or name and revision
+    before the first download.
 
     Raises:
         InputError: There is no such model.
@@ -107,21 +116,8 @@ def _file_digest(file: Path, size: int, changed: int) -> str:
 
 
 def _commit(hub_id: str, revision: str | None) -> str | None:
-    """The commit in the hub's cache: the name of the folder that holds the model's files."""
+    """Return the commit in the hub's cache, which is the name of the folder with the files."""
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(hub_id, "config.json", revision=revision)
     return Path(config).parent.name if isinstance(config, str) else None
-
-
-def _not_found(path: str) -> str:
-    names = [name for name, hub_id in FETCHABLE.items() if hub_id == path]
-    repair = (
-        f"Run `lit-unlearn fetch {names[0]}` once; the copy is then used."
-        if names
-        else "Give a local folder of the same model: --model.student.path FOLDER."
-    )
-    return (
-        f"Parameter `model.student.path` = {path!r} is a model on the hub. Found neither the hub "
-        f"(no answer) nor a copy of it. {repair}"
-    )

@@ -31,10 +31,10 @@ class LoRA:
 
     Args:
         rank: Rank r of each adapter.
-        alpha: The adapter's output is scaled by alpha / rank.
+        alpha: Numerator of the factor alpha / rank of the adapter's output.
         dropout: Dropout probability in front of each adapter.
-        target_modules: Names of the linear layers that get one; null for peft's choice for the
-            architecture, `all-linear` for every linear layer but the head.
+        target_modules: Names of the linear layers that get an adapter; null for peft's choice for
+            the architecture, `all-linear` for every linear layer but the head.
     """
 
     rank: int = 16
@@ -45,7 +45,7 @@ class LoRA:
 
 @dataclass
 class Noise:
-    """Damage to the start weights, from which only distillation brings the model back (UNDO).
+    """Damage to the start weights, which distillation then repairs (UNDO).
 
     Each parameter starts as ``(1 - mix) theta + mix scale N``, N Xavier-uniform for
     matrices and 0 for vectors (norms, biases). Lee et al. 2025, arXiv 2506.06278: suppress the
@@ -53,8 +53,8 @@ class Noise:
     both from the suppressed model. Teachers start without it.
 
     Args:
-        mix: How much of the weights is replaced, in (0, 1]; 0.25 for WMDP in the paper's code.
-        scale: Size of the noise in units of a fresh initialisation, from 0; 0 only shrinks the
+        mix: Share of the weights that is replaced, in (0, 1]; 0.25 for WMDP in the paper's code.
+        scale: Size of the noise in units of a fresh initialisation, at least 0; 0 only shrinks the
             weights, as for WMDP in the paper's code.
         seed: Seed of the noise.
     """
@@ -74,21 +74,21 @@ class Noise:
 
 @dataclass
 class ModelSource:
-    """Which model is trained, and how it is held.
+    """The model to train, and how it is loaded.
 
     Args:
         path: Hub id, local folder, a .gguf file, or `random-tiny` (a random model for smoke runs).
         revision: Branch, tag or commit on the hub.
-        dtype: Number format of the trained weights. float32 keeps small updates, which pure
-            bfloat16 rounds away; for speed use `--trainer.precision bf16-mixed` instead.
+        dtype: The dtype of the trained weights. float32 keeps small updates, which pure bfloat16
+            rounds away; for speed use `--trainer.precision bf16-mixed` instead.
         lora: Train low-rank adapters and keep the model frozen; null trains all weights.
-        trainable: Patterns (regular expressions, found anywhere in the name) of the parameters
-            that are trained; null for all. RMU trains `layers[.](5|6|7)[.]mlp[.]down_proj`.
+        trainable: Regular expressions that are searched in the names of parameters; those with a
+            match are trained, null trains all. RMU trains `layers[.](5|6|7)[.]mlp[.]down_proj`.
         activation_checkpointing: Recompute activations in the backward pass to save memory.
         attention: Attention implementation of transformers.
         seed: Seed of new weights (adapters, the random model).
-        noise: Damage the weights before training starts; null leaves them as they are. For
-            students of which all weights are trained.
+        noise: Damage the weights before training starts; null leaves them as they are. Only where
+            all weights are trained.
         compile: Compile the decoder blocks for training (`torch.compile`). Needs a C++ compiler on
             a CPU, Triton on a GPU; the first step takes a minute longer. Results differ by
             rounding.
@@ -117,56 +117,52 @@ class ModelSource:
 def load_base(
     source: ModelSource, dtype: DType | None = None, *, sliced: bool = False
 ) -> PreTrainedModel:
-    """The model as it starts, without adapters, in evaluation mode.
+    """Load the start model, without adapters, in evaluation mode.
 
     Args:
-        source: Where it comes from.
-        dtype: Number format instead of the source's own.
-        sliced: Leave its weights in their files where that can be done; `Sharding.apply` lets each
-            process read its slices. Until then nothing may read or change them.
+        source: The model.
+        dtype: The dtype instead of the source's own.
+        sliced: Leave the weights in their files where possible; `Sharding.apply` lets each process
+            read its slices. Until then nothing may read or change them.
 
     Raises:
-        InputError: It cannot be found or read; the message says what to do.
+        InputError: The model cannot be found or read; the message says what to do.
     """
-    number_format: torch.dtype = getattr(torch, dtype or source.dtype)
+    wanted: torch.dtype = getattr(torch, dtype or source.dtype)
     model: Any = None
     if source.path == TINY_NAME:
         tiny: Any = tiny_model(source.seed)
-        model = tiny.to(number_format)
+        model = tiny.to(wanted)
     elif sliced:
         found = find_model(source.path, source.revision)
-        model = without_weights(found.name, found.options, number_format, source.attention)
+        model = without_weights(found.name, found.options, wanted, source.attention)
     if model is None:
         model, report = _pretrained(
             AutoModelForCausalLM,
             source,
-            dtype=number_format,
+            dtype=wanted,
             attn_implementation=source.attention,
             output_loading_info=True,
         )
-        _check_whole(source, sorted(report["missing_keys"]))
+        missing = sorted(report["missing_keys"])
+        if missing:  # transformers has made them up
+            raise InputError(
+                f"Parameter `model.student.path` = {source.path!r} should name a model with all "
+                f"its weights. Found {len(missing)} missing from its files, such as {missing[0]}; "
+                "copy or export the model again."
+            )
     if not isinstance(model, PreTrainedModel):
         raise InputError(f"Parameter `model.student.path` = {source.path!r} gave a {type(model)}.")
     model.eval()
     return model
 
 
-def _check_whole(source: ModelSource, missing: list[str]) -> None:
-    """See that no weights were made up, as transformers does where the files lack them."""
-    if missing:
-        raise InputError(
-            f"Parameter `model.student.path` = {source.path!r} should name a model with all its "
-            f"weights. Found {len(missing)} missing from its files, such as {missing[0]}; copy or "
-            "export the model again."
-        )
-
-
 def empty_student(config: Any, source: ModelSource) -> nn.Module:
-    """What `load_student` gives, adapters included, without any weights (on the meta device).
+    """Return what `load_student` returns, adapters included, without weights (on the meta device).
 
     Args:
-        config: Of the model in transformers.
-        source: Where it comes from.
+        config: The model's config in transformers.
+        source: The model.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, attn_implementation=source.attention)
@@ -175,14 +171,14 @@ def empty_student(config: Any, source: ModelSource) -> nn.Module:
 
 
 def load_student(source: ModelSource, *, sliced: bool = False) -> nn.Module:
-    """The model to train: with noise and adapters if asked for, in training mode.
+    """Load the model to train, with noise and adapters if set, in training mode.
 
     Args:
-        source: Where it comes from.
-        sliced: See `load_base`; noise is made for whole weights, which then are read.
+        source: The model.
+        sliced: See `load_base`; with noise, all weights are read.
 
     Raises:
-        InputError: It cannot be loaded, or `lora` is set and peft is missing.
+        InputError: The model cannot be loaded, or `lora` is set and peft is missing.
     """
     model = load_base(source, sliced=sliced and source.noise is None)
     if source.noise is not None:
@@ -192,7 +188,7 @@ def load_student(source: ModelSource, *, sliced: bool = False) -> nn.Module:
     student: nn.Module = model if source.lora is None else with_adapters(model, source)
     if source.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-        # needed by re-entrant checkpointing alone; here it would hide losses that train nothing
+        # only re-entrant checkpointing needs it; here it would hide losses that train nothing
         model.disable_input_require_grads()
     if source.trainable is not None:
         train_only(student, source.trainable)
@@ -203,25 +199,29 @@ def load_student(source: ModelSource, *, sliced: bool = False) -> nn.Module:
 
 @torch.no_grad()
 def add_noise(model: nn.Module, noise: Noise) -> None:
-    """Mixes noise into all parameters, in place; tied ones once. See `Noise`.
+    """Mix noise into all parameters, in place; tied ones once. See `Noise`.
 
-    The noise is drawn on the CPU in float32, parameter by parameter in their order, so that it is
-    the same for every number format and device.
+    The noise is sampled on the CPU in float32, one parameter after the other, so that it is the
+    same for every dtype and device.
     """
     generator = torch.Generator().manual_seed(noise.seed)
     for parameter in model.parameters():
         parameter.mul_(1 - noise.mix)
         if parameter.dim() > 1:
-            drawn = torch.empty(parameter.shape, dtype=torch.float32)
-            nn.init.xavier_uniform_(drawn, generator=generator)
-            parameter.add_(drawn.to(parameter), alpha=noise.mix * noise.scale)
+            sampled = torch.empty(parameter.shape, dtype=torch.float32)
+            nn.init.xavier_uniform_(sampled, generator=generator)
+            parameter.add_(sampled.to(parameter), alpha=noise.mix * noise.scale)
 
 
 def train_only(model: nn.Module, patterns: list[str]) -> None:
-    """Freezes every parameter whose name no pattern is found in."""
+    """Freeze every parameter whose name matches none of the regular expressions.
+
+    Raises:
+        InputError: An expression matches no name.
+    """
+    names = [name for name, _ in model.named_parameters()]
     for pattern in patterns:
-        if not any(re.search(pattern, name) for name, _ in model.named_parameters()):
-            names = [name for name, _ in model.named_parameters()]
+        if not any(re.search(pattern, name) for name in names):
             raise InputError(
                 "Parameter `model.student.trainable` should list patterns that are found in names "
                 f"of parameters. Found {pattern!r}, which fits none; names look like {names[-2]}."
@@ -232,7 +232,7 @@ def train_only(model: nn.Module, patterns: list[str]) -> None:
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
-    """The model's tokenizer.
+    """Load the model's tokenizer.
 
     Raises:
         InputError: It cannot be found or read.
@@ -246,7 +246,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
-    """The model with low-rank adapters, which alone are trained.
+    """Add low-rank adapters to a model, and freeze everything else.
 
     Raises:
         InputError: peft is missing.
@@ -274,7 +274,7 @@ def with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
 
 
 def _pretrained(loader: Any, source: ModelSource, **options: Any) -> Any:
-    """``from_pretrained`` of what was found, with one kind of error."""
+    """Call ``from_pretrained`` for the model that was found, with one kind of error."""
     found = find_model(source.path, source.revision)
     try:
         return loader.from_pretrained(
@@ -284,9 +284,5 @@ def _pretrained(loader: Any, source: ModelSource, **options: Any) -> Any:
         raise InputError(
             f"Parameter `model.student.path` = {source.path!r} should name a folder with a causal "
             "language model and its tokenizer, a .gguf file, or a hub id. Found: "
-            f"{_first_line(error)}"
+            f"{(str(error).strip().splitlines() or [type(error).__name__])[0]}"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,8 @@
 """A random Llama of a few thousand parameters and a byte tokenizer, built in memory.
 
-For tests, the smoke config and the notebook: everything a real model does, in milliseconds and
-without a download. It knows nothing, so no figure measured on it means anything.
+They serve tests, the smoke config and the notebook: everything that a real model does, in
+milliseconds and without a download. The model knows nothing, so figures measured on it mean
+nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 TINY_NAME = "random-tiny"
-"""The model name that configs use for it."""
+"""Name of the model in configs."""
 
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _TEMPLATE = (
@@ -21,7 +22,7 @@ _TEMPLATE = (
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer with one token per UTF-8 byte, three special tokens and a chat template."""
+    """Build a tokenizer with a token per UTF-8 byte, three special tokens and a chat template."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*_SPECIAL, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -38,12 +39,12 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_model(
     seed: int = 0, *, hidden_size: int = 32, layers: int = 2, vocabulary: int | None = None
 ) -> PreTrainedModel:
-    """A random Llama with fp32 weights, tied embeddings and grouped-query attention.
+    """Build a random Llama with float32 weights, tied embeddings and grouped-query attention.
 
     Args:
         seed: Seed of the weights; the global random state is left as it was.
-        hidden_size: Width; the two attention heads have half of it each.
-        layers: Decoder layers.
+        hidden_size: Width of the hidden states; each of the two attention heads has half of it.
+        layers: Number of decoder blocks.
         vocabulary: Vocabulary size; None takes that of `tiny_tokenizer`.
     """
     config = LlamaConfig(
