@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used; the message names it, what was expected, and the repair.
+    """An input that cannot be used; the message names it, what was expected, and the repair.
 
     The command line prints the message alone, without a traceback, and exits with status 2.
     """
@@ -40,21 +40,37 @@ def check_number(
     most: float = math.inf,
     *,
     above: bool = False,
+    repair: str = "change it",
 ) -> None:
-    """See that a number lies where it makes sense; None, for "unset", always does.
+    """Check that a number lies in its range; None, for "unset", always passes.
 
     Args:
-        parameter: Its name in a config.
-        value: What it was set to.
+        parameter: Name of the parameter in a config.
+        value: Value that was set.
         least: Smallest sensible value.
         most: Largest sensible value.
-        above: ``least`` itself is too small.
+        above: Whether ``least`` itself is too small.
+        repair: Last words of the message, which say what to do.
 
     Raises:
-        InputError: It does not, or is NaN.
+        InputError: The number is out of range, or NaN.
     """
     if value is None or (least <= value <= most and not (above and value == least)):
         return
     expected = f"{'above' if above else 'at least'} {least}"
     expected += f" and at most {most}" if most < math.inf else ""
-    raise InputError(f"Parameter `{parameter}` should be {expected}. Found {value}; change it.")
+    raise InputError(f"Parameter `{parameter}` should be {expected}. Found {value}; {repair}.")
+
+
+def check_field(
+    owner: object,
+    name: str,
+    least: float,
+    most: float = math.inf,
+    *,
+    above: bool = False,
+    repair: str = "change it",
+) -> None:
+    """Check a number that a class has as a field; see `check_number`."""
+    parameter, value = f"{type(owner).__name__}.{name}", getattr(owner, name)
+    check_number(parameter, value, least, most, above=above, repair=repair)

@@ -68,7 +68,7 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Watch the models."""
-        student, teacher = pl_module.student, pl_module.__dict__.get("teacher")
+        student, teacher = pl_module.student, pl_module.teacher
         taught: list[Any] = [] if teacher is None else [*teacher.models(), teacher.unsaved_module()]
         for model in dict.fromkeys(m for m in taught if m is not None and m is not student):
             self._watch(model, "teacher")
@@ -123,7 +123,8 @@ class Throughput(Callback):
         slowest[log_names.PEAK_MEMORY] = peak_memory_gib(pl_module.device)
         pl_module.log_dict(slowest, batch_size=1, sync_dist=True, reduce_fx="max")
         own = [(n, b) for n, parts in batch.items() for b in parts if not b.borrowed]
-        asked = [tokens for name, part in own for tokens in pl_module.objectives[name].asks(part)]
+        known = pl_module.objectives
+        asked = [tokens for name, part in own for tokens in known[name].teacher_inputs(part)]
         batches = [part for _, part in own]
         real = sum(int(b.student.attention_mask.sum()) for b in batches)
         teacher = sum(int(tokens.attention_mask.sum()) for tokens in asked)

@@ -112,7 +112,13 @@ def _bases(part: object) -> Iterator[type]:
 def takes_class_names(part: object) -> bool:
     """Whether a plain string for this annotation can only be the name of a class."""
     bases = bases_of([part])
-    return bool(bases) and not any(is_dataclass(b) or issubclass(b, Enum | PurePath) for b in bases)
+    return bool(bases) and not any(map(_takes_values, bases))
+
+
+def _takes_values(cls: type) -> bool:
+    """Return whether a config may give the values of a class without its name."""
+    plain = is_dataclass(cls) and not inspect.isabstract(cls)
+    return plain or issubclass(cls, Enum | PurePath)
 
 
 def family(base: type) -> Iterator[type]:

@@ -31,9 +31,7 @@ from lit_unlearn.interference_study.measure import (
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.forward import evaluating
 from lit_unlearn.models.loading import load_base, load_student, load_tokenizer
-from lit_unlearn.objectives import Objective
 from lit_unlearn.report.drawing import save_pictures
-from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.checks import check_names
 from lit_unlearn.training.setup.prepare import prepare
@@ -146,17 +144,16 @@ def _subject(module: UnlearnModule, device: str, model: str | None) -> Subject:
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     source = module.source if model is None else replace(module.source, path=model, revision=None)
     student = load_student(source).to(chosen)
-    teacher: Teacher | None = module.__dict__["teacher"]
+    teacher = module.teacher
     if teacher is not None:
         teacher.attach(student, module.source)
         for part in (teacher.saved_module(), teacher.unsaved_module()):
             if part is not None:
                 part.to(chosen)
-    objectives = {n: o for n, o in module.objectives.items() if isinstance(o, Objective)}
     named = [(n, p) for n, p in student.named_parameters() if p.requires_grad]
     parameters = [parameter for _, parameter in named]
     return Subject(
-        student, teacher, objectives, parameters, layer_groups(named), torch.device(chosen)
+        student, teacher, module.objectives, parameters, layer_groups(named), torch.device(chosen)
     )
 
 

@@ -1,10 +1,7 @@
-"""Objectives: pure losses and the modules that give them rows, a weight and a schedule."""
+"""Objectives: pure losses, and the classes that give them rows, a weight and a schedule."""
 
 from lit_unlearn.objectives.adversarial import Adversarial
-from lit_unlearn.objectives.ascent import BST, TNPO, WGA, GradientAscent, SatImp
 from lit_unlearn.objectives.bild import BiLD
-from lit_unlearn.objectives.constrained import LogitFlattening
-from lit_unlearn.objectives.cross_entropy import CrossEntropy
 from lit_unlearn.objectives.distillation import (
     BidirectionalDistillation,
     ForwardKL,
@@ -13,7 +10,15 @@ from lit_unlearn.objectives.distillation import (
 )
 from lit_unlearn.objectives.flat import FLAT
 from lit_unlearn.objectives.latent import LatentAdversarial
-from lit_unlearn.objectives.objective import LogitObjective, Objective
+from lit_unlearn.objectives.likelihood import (
+    BST,
+    TNPO,
+    WGA,
+    CrossEntropy,
+    GradientAscent,
+    SatImp,
+)
+from lit_unlearn.objectives.objective import LogitObjective, Objective, Reader, Terms
 from lit_unlearn.objectives.preference import DPO, NPO, AnswerPreservation, SimNPO
 from lit_unlearn.objectives.representation import (
     RMU,
@@ -23,7 +28,13 @@ from lit_unlearn.objectives.representation import (
     RepresentationRerouting,
 )
 from lit_unlearn.objectives.schedule import Constant, LinearDecay, LinearWarmup, Schedule
-from lit_unlearn.objectives.self_distillation import CEU, UNDIAL, MaximumEntropy, Unilogit
+from lit_unlearn.objectives.self_distillation import (
+    CEU,
+    UNDIAL,
+    LogitFlattening,
+    MaximumEntropy,
+    Unilogit,
+)
 from lit_unlearn.objectives.sharpness import SharpnessAware
 
 __all__ = [
@@ -55,11 +66,13 @@ __all__ = [
     "LogitObjective",
     "MaximumEntropy",
     "Objective",
+    "Reader",
     "RepresentationRerouting",
     "ReverseKL",
     "SatImp",
     "Schedule",
     "SharpnessAware",
     "SimNPO",
+    "Terms",
     "Unilogit",
 ]

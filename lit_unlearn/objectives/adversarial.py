@@ -1,32 +1,27 @@
 """The adversarial objective: decline also after the prefill that hurts most."""
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_field
 from lit_unlearn.objectives import losses
-from lit_unlearn.objectives.objective import (
-    LogitObjective,
-    Objective,
-    Reader,
-    Terms,
-    reference_logits,
-    required,
-)
-from lit_unlearn.objectives.schedule import Schedule
+from lit_unlearn.objectives.objective import LogitObjective, Objective, Reader, Terms
 from lit_unlearn.types import TokenBatch, Tokens
 
 
+@dataclass(kw_only=True)
 class Adversarial(Objective):
-    """Trains any logit objective on the worst of several prefills of each row.
+    """Train any logit objective on the worst prefill of each row.
 
-    min over the student of the max over a row's candidate prefills (arXiv 2604.15482, in
-    outline). The candidates are scored without gradient, and the worst is trained on. Where the
-    teacher itself complies after a prefill, the target is what it says without the prefill, if the
-    answer has as many tokens there. Logs `complied`, the share of the candidates after which it
-    complies, or with `criterion: answer_nll` of the chosen ones. Unit: that of the inner objective.
+    The student minimises the maximum over a row's candidate prefills (arXiv 2604.15482, in
+    outline). The candidates are scored without gradient, and the worst one is trained. Where the
+    teacher itself complies after a prefill, the target is the teacher's without the prefill, if
+    the answer has as many tokens there. Logs `complied`, the share of the candidates after which
+    the teacher complies, or with `criterion: answer_nll` of the chosen ones. Unit: that of the
+    inner objective.
 
     Formula: max over a row's candidate prefills of the inner loss.
     Source: Zhong, Liu and Zhu 2026, arXiv 2604.15482, in outline.
@@ -34,44 +29,33 @@ class Adversarial(Objective):
     Cost: student candidates + 1, teacher as the inner objective, for each candidate.
 
     Args:
-        objective: What is trained on the chosen prefill, such as BidirectionalDistillation.
-        weight: Factor of the objective's gradient in the update; that of the inner one is not
-            read.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        criterion: What makes a prefill the worst: `loss`, the inner objective's own loss, or
-            `answer_nll`, how unlikely the answer to be given is to the student (nats per token),
-            which spares the teacher the candidates that are not chosen.
+        objective: Objective that is trained on the chosen prefill, such as
+            BidirectionalDistillation.
+        weight: Factor of the objective's gradient in the update; the weight of the inner objective
+            is not used.
+        criterion: Measure of the worst prefill: `loss`, the inner objective's own loss, or
+            `answer_nll`, the student's negative log-likelihood of the answer (nats per token), for
+            which the teacher does not read the candidates that are not chosen.
         compliance_below: The teacher counts as complying after a prefill where it gives the first
             token of the answer a lower probability than this; 0 always trusts it, 1 always takes
             the teacher without the prefill.
     """
 
-    def __init__(
-        self,
-        objective: LogitObjective,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        criterion: Literal["loss", "answer_nll"] = "loss",
-        compliance_below: float = 0.5,
-    ) -> None:
-        super().__init__(weight, schedule)
-        if not 0 <= compliance_below <= 1:
-            raise InputError(
-                "Parameter `compliance_below` of Adversarial should lie between 0 and 1. Found "
-                f"{compliance_below}."
-            )
-        self.objective = objective
-        self.criterion = criterion
-        self.compliance_below = compliance_below
-        self.needs_teacher = objective.needs_teacher
+    objective: LogitObjective = field(kw_only=False)
+    criterion: Literal["loss", "answer_nll"] = "loss"
+    compliance_below: float = 0.5
 
-    def asks(self, batch: TokenBatch) -> list[Tokens]:
-        """See `Objective.asks`: the teacher without the prefills too, where it may be needed."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_field(self, "compliance_below", 0, 1)
+        self.needs_teacher = self.objective.needs_teacher
+
+    def teacher_inputs(self, batch: TokenBatch) -> list[Tokens]:
         falls_back = self.needs_teacher and self.compliance_below > 0
         bare = [batch.unprefilled] if falls_back and batch.unprefilled is not None else []
-        return [*super().asks(batch), *bare]
+        return [*super().teacher_inputs(batch), *bare]
 
-    def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
+    def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
         batch = self.objective.limit(batch)
         several = len(batch.groups.unique()) < len(batch)
         if several and self.criterion == "answer_nll":
@@ -93,7 +77,7 @@ class Adversarial(Objective):
     def _worst_by_nll(self, batch: TokenBatch, student: Reader) -> Tensor:
         if batch.target_ids is None:
             raise InputError(
-                "Parameter `criterion` of Adversarial is answer_nll, which needs answers, but the "
+                "Parameter `Adversarial.criterion` is answer_nll, which needs answers, but the "
                 "rows have none (`answer: none`). Use `criterion: loss`."
             )
         with torch.no_grad():
@@ -104,13 +88,13 @@ class Adversarial(Objective):
     def _teacher(
         self, batch: TokenBatch, teacher: Reader | None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Teacher logits ``[N, V]``, from the un-prefilled teacher where it complies."""
-        logits = reference_logits(batch.teacher, teacher, self)
+        """Return the target logits ``[N, V]``, and for each row whether the teacher complies."""
+        logits = self.teacher_logits(batch.teacher, teacher)
         if logits is None or batch.unprefilled is None or self.compliance_below == 0:
             return logits, None
         if batch.target_ids is None:
             raise InputError(
-                f"Parameter `compliance_below` of Adversarial is {self.compliance_below}, which "
+                f"Parameter `Adversarial.compliance_below` is {self.compliance_below}, which "
                 "needs answers, but the rows have none (`answer: none`). Set it to 0 to trust the "
                 "teacher after every prefill."
             )
@@ -121,13 +105,13 @@ class Adversarial(Objective):
             return logits, torch.zeros_like(first, dtype=torch.float32)
         affected = torch.isin(batch.student.rows, complying)
         logits = logits.clone()
-        bare = _unprefilled_logits(batch.select_rows(complying), required(teacher, self))
+        bare = _unprefilled_logits(batch.select_rows(complying), self.require(teacher))
         logits[affected] = bare.detach()
         return logits, torch.isin(batch.student.rows[first], complying).float()
 
 
 def _unprefilled_logits(batch: TokenBatch, reader: Reader) -> Tensor:
-    """Logits of the teacher without the prefill, its first token spelt as after the prefill."""
+    """Return the logits without the prefill, the first token spelt as after the prefill."""
     tokens = batch.unprefilled
     if tokens is None or batch.target_ids is None:
         raise ValueError("`unprefilled` and `target_ids` of the batch should be given.")
@@ -137,9 +121,13 @@ def _unprefilled_logits(batch: TokenBatch, reader: Reader) -> Tensor:
 
 
 def worst(values: Tensor, groups: Tensor) -> Tensor:
-    """``[B']`` rows with the highest value (``[B]``) of each group (``[B]``), in row order.
+    """Return ``[B']``: the row with the highest value of each group, in row order.
 
     Ties go to the first row; a NaN counts as highest, so that it is not lost.
+
+    Args:
+        values: ``[B]``.
+        groups: ``[B]``, int64.
     """
     values = values.nan_to_num(nan=torch.inf)
     chosen = [

@@ -1,18 +1,18 @@
 """BiLD: distillation of the differences between top logits."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import check_field
 from lit_unlearn.objectives import losses
-from lit_unlearn.objectives.objective import LogitObjective, Terms
-from lit_unlearn.objectives.row_values import present
-from lit_unlearn.objectives.schedule import Schedule
+from lit_unlearn.objectives.objective import LogitObjective, Terms, present
 from lit_unlearn.types import TokenBatch
 
 
 def top_differences(logits: Tensor, chosen: Tensor) -> Tensor:
-    """Differences of the chosen logits, each with all that come after it.
+    """Return the difference of each chosen logit and every later one.
 
     Args:
         logits: ``[N, V]``.
@@ -29,10 +29,10 @@ def top_differences(logits: Tensor, chosen: Tensor) -> Tensor:
 
 
 def bild(student_logits: Tensor, teacher_logits: Tensor, top_k: int, temperature: float) -> Tensor:
-    """Bidirectional logits difference loss. Li et al. 2024, arXiv 2406.13555.
+    """Return the bidirectional logits difference loss. Li et al. 2024, arXiv 2406.13555.
 
     ``KL(softmax(d_T / t) || softmax(d_S / t))`` over the differences d of the teacher's top K, plus
-    the same over the student's top K. Shifting all logits changes nothing.
+    the same over the student's top K. A shift of all logits changes nothing.
 
     Args:
         student_logits: ``[N, V]``.
@@ -54,10 +54,11 @@ def bild(student_logits: Tensor, teacher_logits: Tensor, top_k: int, temperature
     return total
 
 
+@dataclass(kw_only=True)
 class BiLD(LogitObjective):
     """Match the teacher in the differences between the teacher's and the student's top logits.
 
-    Where BidirectionalDistillation fixes the level of the logits, this fixes only their order and
+    BidirectionalDistillation fixes the level of the logits, this loss only their order and
     distances. Unit: nats per position.
 
     Formula: KL(softmax(d_T/t) || softmax(d_S/t)) over the pairwise logit differences d of the
@@ -67,30 +68,18 @@ class BiLD(LogitObjective):
     Cost: student 1, teacher 1.
 
     Args:
-        weight: Factor of the objective's gradient in the update.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        positions: Predictions of each answer that are trained; None for all.
         top_k: K, at least 3: two logits have only one difference, and nothing to compare it with.
         temperature: t, by which the differences are divided.
     """
 
     needs_teacher = True
+    top_k: int = 8
+    temperature: float = 3.0
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        positions: int | None = None,
-        top_k: int = 8,
-        temperature: float = 3.0,
-    ) -> None:
-        super().__init__(weight, schedule, positions)
-        if top_k < 3 or temperature <= 0:
-            raise InputError(
-                "Parameters of BiLD: `top_k` should be at least 3 and `temperature` positive. "
-                f"Found {top_k} and {temperature}."
-            )
-        self.top_k, self.temperature = top_k, temperature
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_field(self, "top_k", 3)
+        check_field(self, "temperature", 0, above=True)
 
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch

@@ -1,17 +1,18 @@
 """Objectives that compare the student's distribution with the teacher's."""
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_field
 from lit_unlearn.objectives import losses
-from lit_unlearn.objectives.objective import LogitObjective, Terms
-from lit_unlearn.objectives.row_values import present
-from lit_unlearn.objectives.schedule import Schedule
+from lit_unlearn.objectives.objective import LogitObjective, Terms, present
 from lit_unlearn.types import TokenBatch
 
 
+@dataclass(kw_only=True)
 class BidirectionalDistillation(LogitObjective):
-    """Pull towards what the teacher would say, push away what only the student would say.
+    """Pull the student to the teacher's likely tokens, push it off those that it alone likes.
 
     Bidirectional top-K logit distillation (arXiv 2604.15482 in outline; see
     `losses.bidirectional` for the formulas): loss = pull_weight * pull + push_weight * push, the
@@ -26,66 +27,42 @@ class BidirectionalDistillation(LogitObjective):
     Cost: student 1, teacher 1.
 
     Args:
-        weight: Factor of the objective's gradient in the update.
-        schedule: How the weight changes over the steps; None keeps it constant.
         positions: Predictions of each answer that are trained: 1 for the first token only (as
-            DUET, arXiv 2601.21283), n for the first n, None for all. Replies of which the first
-            tokens alone are trained begin as they should, and may not end.
-        top_k: K: how many of the teacher's highest logits are matched.
-        push_top_k: K': how many of the student's highest other logits are pushed; 0 for none.
+            DUET, arXiv 2601.21283), n for the first n, null for all. A reply of which only the
+            first tokens were trained begins as it should, but may not end.
+        top_k: K, the number of the teacher's highest logits that are matched.
+        push_top_k: K', the number of the student's highest other logits that are pushed; 0 for
+            none.
         push_weight: Factor of the push; 0 for the pull alone.
-        push: What the push does: `match` the teacher's logits there, `hinge` (only lower them,
-            to the teacher's minus `margin`), `unlikelihood`, or `suppress`, which spares what the
-            student is surest of.
+        push: Kind of push: `match` the teacher's logits there, `hinge` (only lower them, to the
+            teacher's minus `margin`), `unlikelihood`, or `suppress`, which spares the tokens of
+            which the student is surest.
         space: Compare raw logits, or log-probabilities.
-        entries: How the tokens of each direction are weighted: `uniform`, or by `probability`
-            (the teacher's for the pull, the student's for the push), so that the token that
-            decides what is said outweighs the tail.
+        entries: Weights of the tokens in each direction: `uniform`, or by `probability` (the
+            teacher's for the pull, the student's for the push), so that the likeliest tokens
+            outweigh the tail.
         margin: Margin of the hinge, in logits (or nats).
-        delta: Where the Huber distance turns linear, in logits (or nats).
+        delta: Gap at which the Huber distance turns linear, in logits (or nats).
         pull_weight: Factor of the pull; 0 for the push alone.
     """
 
     needs_teacher = True
+    top_k: int = 20
+    push_top_k: int = 20
+    push_weight: float = 1.0
+    push: losses.Push = "match"
+    space: losses.Space = "logit"
+    entries: losses.Entries = "uniform"
+    margin: float = 0.0
+    delta: float = 1.0
+    pull_weight: float = 1.0
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        positions: int | None = None,
-        top_k: int = 20,
-        push_top_k: int = 20,
-        push_weight: float = 1.0,
-        push: losses.Push = "match",
-        space: losses.Space = "logit",
-        entries: losses.Entries = "uniform",
-        margin: float = 0.0,
-        delta: float = 1.0,
-        pull_weight: float = 1.0,
-    ) -> None:
-        super().__init__(weight, schedule, positions)
-        for name, value, least in (
-            ("top_k", top_k, 1),
-            ("push_top_k", push_top_k, 0),
-            ("push_weight", push_weight, 0),
-            ("pull_weight", pull_weight, 0),
-            ("delta", delta, 1e-6),
-            ("margin", margin, 0),
-        ):
-            if value < least:
-                raise InputError(
-                    f"Parameter `{name}` of BidirectionalDistillation should be at least {least}."
-                    f" Found {value}."
-                )
-        self.top_k = top_k
-        self.push_top_k = push_top_k
-        self.push_weight = push_weight
-        self.pull_weight = pull_weight
-        self.push: losses.Push = push
-        self.space: losses.Space = space
-        self.entries: losses.Entries = entries
-        self.margin = margin
-        self.delta = delta
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_field(self, "top_k", 1)
+        check_field(self, "delta", 1e-6)
+        for name in ("push_top_k", "push_weight", "pull_weight", "margin"):
+            check_field(self, name, 0)
 
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
@@ -113,18 +90,13 @@ class BidirectionalDistillation(LogitObjective):
 
 
 class ForwardKL(LogitObjective):
-    """KL(teacher || student): keep all that the teacher would say. Unit: nats per position.
+    """KL(teacher || student): keep all modes of the teacher. Unit: nats per position.
 
     Formula: KL(p_ref || p), per token.
     Source: Hinton et al. 2015, arXiv 1503.02531; as a retain loss Maini et al. 2024, arXiv
         2401.06121.
     Needs: teacher.
     Cost: student 1, teacher 1.
-
-    Args:
-        weight: Factor of the objective's gradient in the update.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        positions: Predictions of each answer that are trained; None for all.
     """
 
     needs_teacher = True
@@ -142,11 +114,6 @@ class ReverseKL(LogitObjective):
     Source: Gu et al. 2023 (MiniLLM), arXiv 2306.08543, position by position.
     Needs: teacher.
     Cost: student 1, teacher 1.
-
-    Args:
-        weight: Factor of the objective's gradient in the update.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        positions: Predictions of each answer that are trained; None for all.
     """
 
     needs_teacher = True
@@ -157,6 +124,7 @@ class ReverseKL(LogitObjective):
         return Terms(losses.reverse_kl(student_logits, present(teacher_logits)), batch.student.rows)
 
 
+@dataclass(kw_only=True)
 class GeneralizedJSD(LogitObjective):
     """Generalised Jensen-Shannon divergence of teacher and student. Unit: nats per position.
 
@@ -166,28 +134,19 @@ class GeneralizedJSD(LogitObjective):
     Cost: student 1, teacher 1.
 
     Args:
-        weight: Factor of the objective's gradient in the update.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        positions: Predictions of each answer that are trained; None for all.
         beta: Weight of the teacher in the mixture, between 0 and 1, both excluded.
     """
 
     needs_teacher = True
+    beta: float = 0.5
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        positions: int | None = None,
-        beta: float = 0.5,
-    ) -> None:
-        super().__init__(weight, schedule, positions)
-        if not 0 < beta < 1:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.beta < 1:
             raise InputError(
-                f"Parameter `beta` of GeneralizedJSD should lie between 0 and 1. Found {beta}; "
-                "use ForwardKL or ReverseKL for the limits."
+                "Parameter `GeneralizedJSD.beta` should lie between 0 and 1, both excluded. Found "
+                f"{self.beta}; use ForwardKL or ReverseKL for the limits."
             )
-        self.beta = beta
 
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch

@@ -1,38 +1,32 @@
-"""Latent adversarial training: forget also where hidden states are pushed to make it fail."""
+"""Latent adversarial training: forget also under an adversarial change of hidden states."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import InputError
-from lit_unlearn.objectives.objective import (
-    LogitObjective,
-    Objective,
-    Reader,
-    Terms,
-    reference_logits,
-)
-from lit_unlearn.objectives.schedule import Schedule
+from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.objectives.objective import LogitObjective, Objective, Reader, Terms
 from lit_unlearn.types import TokenBatch, Tokens
 
 
 @runtime_checkable
 class Steered(Protocol):
-    """Reads a model while the output of one of its decoder blocks is changed."""
+    """A reader that can change the output of one of the model's decoder blocks."""
 
     def steered_logits(
         self, tokens: Tokens, depth: float, change: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """``[N, V]`` logits with ``change`` applied to the block's output ``[B, T, d]``."""
+        """Return ``[N, V]`` logits with ``change`` applied to the block's output ``[B, T, d]``."""
 
 
 def ascend(shift: Tensor, gradient: Tensor, step: Tensor, radius: Tensor) -> Tensor:
-    """One step of projected gradient ascent, position by position.
+    """Take one step of projected gradient ascent, position by position.
 
-    ``shift + step g / |g|``, brought back into the ball of the radius around 0 (Madry et al. 2018,
-    arXiv 1706.06083, with the 2-norm). Where the gradient is 0 nothing moves.
+    The result is ``shift + step g / |g|``, projected into the ball of that radius around 0 (Madry
+    et al. 2018, arXiv 1706.06083, with the 2-norm). Where the gradient is 0 nothing moves.
 
     Args:
         shift: ``[B, T, d]``.
@@ -50,10 +44,11 @@ def ascend(shift: Tensor, gradient: Tensor, step: Tensor, radius: Tensor) -> Ten
     return moved * (radius / length.clamp(min=tiny)).clamp(max=1)
 
 
+@dataclass(kw_only=True)
 class LatentAdversarial(Objective):
-    """Trains any logit objective under the worst small change of the prompt's hidden states.
+    """Train any logit objective under the worst small change of the prompt's hidden states.
 
-    min over the student of the max over a change of one decoder block's output, at the prompt's
+    The student minimises the maximum over a change of one decoder block's output, at the prompt's
     positions up to the one that predicts the first answer token. The change starts at 0 and takes
     `steps` ascent steps on the inner objective's own loss. The teacher is read once, unchanged.
     Logs `clean`, the inner loss without a change. Unit: that of the inner objective.
@@ -64,44 +59,35 @@ class LatentAdversarial(Objective):
     Cost: student 1 + steps, teacher as the inner objective.
 
     Args:
-        objective: What is trained under the change, such as NPO.
-        weight: Factor of the objective's gradient in the update; that of the inner one is not
-            read.
-        schedule: How the weight changes over the steps; None keeps it constant.
+        objective: Objective that is trained under the change, such as NPO.
+        weight: Factor of the objective's gradient in the update; the weight of the inner objective
+            is not used.
         depth: Relative depth of the decoder block whose output is changed; 0.25 is block 8 of 32.
         radius: Longest change at a position, as a share of its hidden state's norm.
         steps: Ascent steps; each costs a forward and a backward pass. One step is
             2.5 radius / steps long.
     """
 
-    def __init__(
-        self,
-        objective: LogitObjective,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        depth: float = 0.25,
-        radius: float = 0.1,
-        steps: int = 4,
-    ) -> None:
-        super().__init__(weight, schedule)
-        if not 0 < depth <= 1 or radius <= 0 or steps < 1:
-            raise InputError(
-                "Parameters of LatentAdversarial: `depth` should lie above 0 and be at most 1, "
-                "`radius` be positive and `steps` at least 1. Found "
-                f"{depth}, {radius} and {steps}."
-            )
-        self.objective = objective
-        self.depth, self.radius, self.steps = depth, radius, steps
-        self.needs_teacher = objective.needs_teacher
+    objective: LogitObjective = field(kw_only=False)
+    depth: float = 0.25
+    radius: float = 0.1
+    steps: int = 4
 
-    def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_field(self, "depth", 0, 1, above=True)
+        check_field(self, "radius", 0, above=True)
+        check_field(self, "steps", 1)
+        self.needs_teacher = self.objective.needs_teacher
+
+    def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
         if not isinstance(student, Steered):
             raise InputError(
                 "Objective LatentAdversarial needs a student whose hidden states can be changed. "
                 f"Found a {type(student).__name__}; read it with `models.hidden.HiddenReader`."
             )
         batch = self.objective.limit(batch)
-        teacher_logits = reference_logits(batch.teacher, teacher, self)
+        teacher_logits = self.teacher_logits(batch.teacher, teacher)
         change = _Change(_prompt_mask(batch), self.radius, 2.5 * self.radius / self.steps)
 
         def inner() -> Terms:
@@ -130,7 +116,7 @@ class _Change:
         return hidden + (self.mask * self.shift).to(hidden.dtype)
 
     def update(self, values: Tensor) -> None:
-        """Ascend on a loss that was computed with the change as it is."""
+        """Take an ascent step on a loss that was computed with the present change."""
         if self.shift is None:
             raise ValueError("The change should take part in a forward pass before its update.")
         (gradient,) = torch.autograd.grad(values.sum(), self.shift)
@@ -140,7 +126,7 @@ class _Change:
 
 
 def _prompt_mask(batch: TokenBatch) -> Tensor:
-    """``[B, T, 1]``: 1 up to the position that predicts each row's first answer token."""
+    """Return ``[B, T, 1]``: 1 up to the position that predicts each row's first answer token."""
     tokens = batch.student
     first = batch.offsets == 0
     last = torch.zeros_like(tokens.input_ids[:, 0]).scatter(

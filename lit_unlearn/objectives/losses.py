@@ -1,8 +1,8 @@
 """Pure losses on logits at answer positions.
 
 Shapes: ``N`` predictions, ``V`` vocabulary. Every loss returns one value per prediction, ``[N]``,
-so that the caller alone decides what is averaged with what. Teachers' logits carry no gradient.
-Units: nats, or logits where a loss compares raw logits.
+and leaves averaging to the caller. Teachers' logits carry no gradient. Units: nats, or logits where
+a loss compares raw logits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Entries = Literal["uniform", "probability"]
 
 
 def cross_entropy(student_logits: Tensor, target_ids: Tensor) -> Tensor:
-    """Negative log-likelihood of the target tokens, in nats.
+    """Return the negative log-likelihood of the target tokens, in nats.
 
     Args:
         student_logits: ``[N, V]``.
@@ -32,8 +32,13 @@ def cross_entropy(student_logits: Tensor, target_ids: Tensor) -> Tensor:
     return functional.cross_entropy(student_logits, target_ids, reduction="none")
 
 
+def log_likelihood(student_logits: Tensor, target_ids: Tensor) -> Tensor:
+    """Return the log-probability of each target token, in nats; shapes as in `cross_entropy`."""
+    return -cross_entropy(student_logits, target_ids)
+
+
 def forward_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """KL(teacher || student) at each position, in nats; it covers all that the teacher would say.
+    """Return KL(teacher || student) at each position, in nats; it covers all modes of the teacher.
 
     Args:
         student_logits: ``[N, V]``.
@@ -46,7 +51,7 @@ def forward_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 
 def reverse_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """KL(student || teacher) at each position, in nats; it seeks one of the teacher's modes.
+    """Return KL(student || teacher) at each position, in nats; it seeks one of the teacher's modes.
 
     Arguments and result as in `forward_kl`.
     """
@@ -54,10 +59,10 @@ def reverse_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 
 def generalized_jsd(student_logits: Tensor, teacher_logits: Tensor, beta: float) -> Tensor:
-    """Generalised Jensen-Shannon divergence, in nats. Agarwal et al. 2024, arXiv 2306.13649, Eq. 1.
+    """Return the generalised Jensen-Shannon divergence, in nats.
 
-    ``beta KL(T || m) + (1 - beta) KL(S || m)`` with ``m = beta T + (1 - beta) S``; divided by
-    beta it tends to the forward KL as beta -> 0.
+    Agarwal et al. 2024, arXiv 2306.13649, Eq. 1: ``beta KL(T || m) + (1 - beta) KL(S || m)`` with
+    ``m = beta T + (1 - beta) S``. Divided by beta it tends to the forward KL as beta -> 0.
 
     Args:
         student_logits: ``[N, V]``.
@@ -74,20 +79,20 @@ def generalized_jsd(student_logits: Tensor, teacher_logits: Tensor, beta: float)
 
 
 def _kl(first: Tensor, second: Tensor) -> Tensor:
-    """KL of two arrays of log-probabilities over the last axis."""
+    """Return the KL of two arrays of log-probabilities over the last axis."""
     return (first.exp() * (first - second)).sum(-1)
 
 
 @dataclass(frozen=True)
 class BidirectionalTerms:
-    """The two directions of the distillation at each prediction, all ``[N]``."""
+    """The two directions of the distillation at each prediction, ``[N]`` each."""
 
     pull: Tensor
-    """Distance to the teacher on what the teacher would say (C+)."""
+    """Distance to the teacher on the teacher's likely tokens (C+)."""
     push: Tensor
-    """Penalty on what the student would say and the teacher would not (C-)."""
+    """Penalty on tokens that are likely for the student and not for the teacher (C-)."""
     outside_mass: Tensor
-    """The student's probability outside C+ and C-, which the loss leaves free; no gradient."""
+    """Probability of the student outside C+ and C-, which the loss leaves free; no gradient."""
 
 
 def bidirectional(
@@ -102,7 +107,7 @@ def bidirectional(
     margin: float = 0.0,
     delta: float = 1.0,
 ) -> BidirectionalTerms:
-    """Bidirectional top-K logit distillation.
+    """Return the terms of bidirectional top-K logit distillation.
 
     After Zhong, Liu and Zhu (arXiv 2604.15482), in outline; the pull on raw logits with a Huber
     distance is Eq. 3 of DUET (arXiv 2601.21283), the constants are ours. With teacher logits g_T
@@ -122,11 +127,11 @@ def bidirectional(
         push_top_k: K', size of C-; at most V - K.
         space: Compare raw logits, or log-probabilities (invariant to a shift of all logits).
         push: Variant of the push.
-        entries: Weights of the entries in both means: ``uniform`` counts a token of the teacher's
-            tail as much as the one it is sure of; ``probability`` weighs C+ by the teacher's and
-            C- by the student's probabilities, each normalised to sum 1.
+        entries: Weights of the entries in both means: ``uniform`` gives all tokens the same weight;
+            ``probability`` weighs C+ by the teacher's and C- by the student's probabilities, each
+            normalised to sum 1.
         margin: Margin of the hinge, in the unit of `space`.
-        delta: Where the Huber distance turns from quadratic to linear, in the unit of `space`.
+        delta: Gap at which the Huber distance turns from quadratic to linear, in the same unit.
 
     Returns:
         The terms, ``[N]`` each; pull and push are in logits or nats.
@@ -140,7 +145,7 @@ def bidirectional(
     positive = teacher_logits.topk(top_k, dim=-1).indices
     masked = student_logits.detach().scatter(-1, positive, -torch.inf)
     negative = masked.topk(push_top_k, dim=-1).indices
-    # from here on nothing is as wide as the vocabulary
+    # From here on no tensor is as wide as the vocabulary.
     support = torch.cat([positive, negative], dim=-1)
     log_p = log_student.gather(-1, support)
     if space == "logit":
@@ -160,7 +165,7 @@ def bidirectional(
 
 
 def _entry_weights(logits: Tensor, entries: Entries) -> Tensor:
-    """Weights of the entries of a support, ``[N, K]``, summing to 1 over the last axis."""
+    """Return weights of the entries of a support, ``[N, K]``, that sum to 1 in each row."""
     if entries == "uniform":
         return torch.full_like(logits, 1 / max(1, logits.shape[-1]))
     return logits.detach().softmax(-1)
@@ -169,7 +174,7 @@ def _entry_weights(logits: Tensor, entries: Entries) -> Tensor:
 def _push(
     gap: Tensor, log_p: Tensor, logits: Tensor, push: Push, margin: float, delta: float
 ) -> Tensor:
-    """The penalty on each entry of C-, ``[N, K']``."""
+    """Return the penalty on each entry of C-, ``[N, K']``."""
     if push == "match":
         return _huber(gap, delta)
     if push == "hinge":
@@ -180,14 +185,14 @@ def _push(
 
 
 def log_complement(log_p: Tensor, logits: Tensor) -> Tensor:
-    """``log(1 - p)`` of vocabulary entries, with its gradient also where p rounds to 1.
+    """Return ``log(1 - p)`` of vocabulary entries, with its gradient also where p rounds to 1.
 
-    A token with p above 1/2 is the likeliest: its complement is all the others, taken together
-    from their logits. Elsewhere log1p(-p) is exact.
+    A token with p above 1/2 is the likeliest, so that its complement is computed from the logits
+    of all others. Elsewhere log1p(-p) is exact.
 
     Args:
         log_p: ``[N, K]`` log-probabilities of the entries.
-        logits: ``[N, V]`` logits that they come from; V at least 2.
+        logits: ``[N, V]`` logits from which they come; V at least 2.
 
     Returns:
         ``[N, K]``, in nats.
@@ -199,10 +204,10 @@ def log_complement(log_p: Tensor, logits: Tensor) -> Tensor:
 
 
 def exchange_tokens(logits: Tensor, rows: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """The same logits with two vocabulary entries exchanged in some rows.
+    """Return the logits with two vocabulary entries exchanged in some rows.
 
-    After a prefill an answer begins with another spelling of its first token (" I" for "I").
-    A teacher that did not see the prefill is read with the two spellings exchanged.
+    After a prefill an answer begins with another spelling of its first token (" I" for "I"). The
+    logits of a teacher that did not see the prefill are used with the two spellings exchanged.
 
     Args:
         logits: ``[N, V]``.
@@ -217,5 +222,5 @@ def exchange_tokens(logits: Tensor, rows: Tensor, first: Tensor, second: Tensor)
 
 
 def _huber(gap: Tensor, delta: float) -> Tensor:
-    """``gap^2 / 2`` up to delta, ``delta (|gap| - delta / 2)`` beyond."""
+    """Return ``gap^2 / 2`` up to delta, ``delta (|gap| - delta / 2)`` beyond."""
     return functional.huber_loss(gap, torch.zeros_like(gap), reduction="none", delta=delta)

@@ -1,8 +1,9 @@
-"""Objective: one thing that training must achieve. What it reads, what it needs, its weight.
+"""The interface of an objective, and what objectives have in common.
 
-An objective gets a batch of its own rows and readers for the student and the teacher; it knows no
-tokenizer, trainer or data set. To add one: subclass `LogitObjective`, give the constructor the
-hyper-parameters that a config may set, and return one loss term per prediction.
+An objective gets a batch of its own rows and one reader each for student and teacher. It knows no
+tokenizer, trainer or data set. To add one, write a subclass of `LogitObjective`: a keyword-only
+dataclass whose fields are what a config may set, with a method `terms` that returns one loss term
+per prediction.
 """
 
 from abc import ABC, abstractmethod
@@ -11,23 +12,23 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lit_unlearn.errors import InputError
-from lit_unlearn.objectives.schedule import Constant, Schedule
+from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.objectives.schedule import Schedule
 from lit_unlearn.types import TokenBatch, Tokens
 
 
 class Reader(Protocol):
-    """Reads a model at the places where it must predict."""
+    """A model that is read at the positions that predict the answers."""
 
     def logits(self, tokens: Tokens) -> Tensor:
-        """``[N, V]`` float32 logits at the positions of ``tokens``."""
+        """Return ``[N, V]`` float32 logits at the positions of ``tokens``."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What an objective returns: its loss is the mean of `values`."""
+    """Loss terms of a batch; the loss is the mean of `values`."""
 
     values: Tensor
     """``[n]`` loss terms: one per prediction, or one per row, as the objective says."""
@@ -37,143 +38,154 @@ class Terms:
     """Further figures to log, ``[n]`` each, without gradient."""
 
     def row_means(self, row_count: int) -> Tensor:
-        """``[B]`` mean of each row's terms."""
-        sums = torch.zeros(row_count, dtype=self.values.dtype, device=self.values.device)
-        counts = torch.zeros_like(sums)
-        sums.index_add_(0, self.rows, self.values)
-        counts.index_add_(0, self.rows, torch.ones_like(self.values))
-        return sums / counts.clamp(min=1)
+        """Return ``[B]``: the mean of each row's terms."""
+        return row_means(self.values, self.rows, row_count)
 
 
-class Objective(nn.Module, ABC):
-    """One thing training must achieve.
+@dataclass(kw_only=True)
+class Objective(ABC):
+    """One thing that training must achieve.
 
     Args:
         weight: Factor of the objective's gradient in the update.
-        schedule: How the weight changes over the steps; None keeps it constant.
+        schedule: How the weight changes over the steps; null keeps it constant.
     """
 
-    needs_teacher: bool = False
-    """Whether `forward` reads the teacher."""
-    perturbation: float = 0.0
-    """How far the trained weights are moved up the objective's own gradient, as a 2-norm, before
-    the gradient is taken that enters the update; 0 for not at all. See `SharpnessAware`."""
+    needs_teacher = False
+    """Whether the objective reads the teacher."""
+    perturbation = 0.0
+    """Distance by which the step moves the trained weights up the objective's own gradient before
+    it takes the gradient that enters the update; see `SharpnessAware`."""
 
-    def __init__(self, weight: float = 1.0, schedule: Schedule | None = None) -> None:
-        super().__init__()
-        if weight < 0:
-            raise InputError(
-                f"Parameter `weight` of {type(self).__name__} should be at least 0. "
-                f"Found {weight}; to raise a loss instead of lowering it use an objective that "
-                "says so in its name."
-            )
-        self.weight = weight
-        self.schedule = schedule or Constant()
+    weight: float = 1.0
+    schedule: Schedule | None = None
+
+    def __post_init__(self) -> None:
+        check_field(self, "weight", 0, repair="to raise a loss use an objective that does so")
+
+    @abstractmethod
+    def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
+        """Return the loss terms of one batch; the gradient flows through the student alone."""
 
     def weight_at(self, step: int) -> float:
-        """The weight at an optimizer step; the first is 0."""
-        return self.weight * self.schedule.factor(step)
+        """Return the weight at an optimizer step; the first step is 0."""
+        return self.weight * (1.0 if self.schedule is None else self.schedule.factor(step))
 
-    def asks(self, batch: TokenBatch) -> list[Tokens]:
-        """All that `forward` may ask the teacher about a batch, at all positions.
+    def teacher_inputs(self, batch: TokenBatch) -> list[Tokens]:
+        """Return the teacher inputs that this batch may need, with all their positions.
 
-        A teacher with a cache reads it before training starts.
+        A teacher with a cache reads them before training starts.
         """
         return [batch.teacher] if self.needs_teacher else []
 
-    @abstractmethod
-    def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
-        """Loss terms of one batch; the gradient flows through the student alone."""
+    def require(self, teacher: Reader | None) -> Reader:
+        """Return the teacher.
+
+        Raises:
+            InputError: There is no teacher.
+        """
+        if teacher is None:
+            raise InputError(
+                f"Objective {type(self).__name__} needs a teacher. Found none; set "
+                "`model.teacher`, for example to FrozenTeacher."
+            )
+        return teacher
+
+    def teacher_logits(self, tokens: Tokens, teacher: Reader | None) -> Tensor | None:
+        """Return the teacher's ``[N, V]`` logits without gradient; None if none are needed."""
+        return self.require(teacher).logits(tokens).detach() if self.needs_teacher else None
+
+    def targets(self, batch: TokenBatch) -> Tensor:
+        """Return the answer tokens of the batch, ``[N]``, int64.
+
+        Raises:
+            InputError: The rows have no answers.
+        """
+        if batch.target_ids is None:
+            raise InputError(
+                f"Objective {type(self).__name__} needs answers, but its rows have none "
+                "(`answer: none`). Set the objective's `answer` to gold, teacher or refusal."
+            )
+        return batch.target_ids
 
 
+@dataclass(kw_only=True)
 class LogitObjective(Objective):
     """An objective that compares logits position by position.
 
     Args:
-        weight: Factor of the objective's gradient in the update.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        positions: Predictions of each answer that are trained: 1 for the first token only (DUET),
-            n for the first n, None for all.
+        positions: Number of predictions of each answer that are trained, counted from the first
+            answer token; null for all.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        positions: int | None = None,
-    ) -> None:
-        super().__init__(weight, schedule)
-        if positions is not None and positions < 1:
-            raise InputError(
-                f"Parameter `positions` of {type(self).__name__} should be at least 1, or null "
-                f"for all answer positions. Found {positions}."
-            )
-        self.positions = positions
+    positions: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_field(self, "positions", 1, repair="set null for all answer positions")
 
     @abstractmethod
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        """Loss terms from logits at the batch's predictions, ``[N, V]`` each."""
+        """Return the loss terms.
+
+        Args:
+            student_logits: ``[N, V]``.
+            teacher_logits: ``[N, V]`` without gradient; None unless `needs_teacher`.
+            batch: The rows, with the predictions that are trained.
+        """
 
     def limit(self, batch: TokenBatch) -> TokenBatch:
-        """The batch with only the predictions that are trained."""
+        """Return the batch with the predictions that are trained."""
         return batch if self.positions is None else batch.first_positions(self.positions)
 
-    def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
+    def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
         batch = self.limit(batch)
-        teacher_logits = reference_logits(batch.teacher, teacher, self)
+        teacher_logits = self.teacher_logits(batch.teacher, teacher)
         return self.terms(student.logits(batch.student), teacher_logits, batch)
 
 
-def asked(
+def all_teacher_inputs(
     objectives: Mapping[str, Objective], steps: Iterable[Mapping[str, list[TokenBatch]]]
 ) -> Iterator[Tokens]:
-    """All that objectives may ask the teacher.
+    """Yield the teacher inputs that a run may need.
 
     Args:
-        objectives: By name.
-        steps: For each step the micro batches of each objective.
+        objectives: Objectives by name.
+        steps: Micro batches of each objective, for each step.
     """
     for step in steps:
         for name, batches in step.items():
             for batch in batches:
-                yield from objectives[name].asks(batch)
-
-
-def required(teacher: Reader | None, objective: Objective) -> Reader:
-    """The teacher, or an error that says how to get one."""
-    if teacher is None:
-        raise InputError(
-            f"Objective {type(objective).__name__} needs a teacher. Found none; set "
-            "`model.teacher`, for example to FrozenTeacher."
-        )
-    return teacher
-
-
-def reference_logits(tokens: Tokens, teacher: Reader | None, objective: Objective) -> Tensor | None:
-    """``[N, V]`` the teacher's logits without gradient; None for an objective that needs none."""
-    if not objective.needs_teacher:
-        return None
-    return required(teacher, objective).logits(tokens).detach()
+                yield from objectives[name].teacher_inputs(batch)
 
 
 def check_teacher(objectives: Iterable[Objective]) -> None:
-    """See that objectives can do without a teacher.
+    """Check that no objective needs a teacher.
 
     Raises:
-        InputError: One of them cannot.
+        InputError: An objective needs one.
     """
     for objective in objectives:
         if objective.needs_teacher:
-            required(None, objective)
+            objective.require(None)
 
 
-def targets(batch: TokenBatch, objective: Objective) -> Tensor:
-    """The batch's answer tokens, or an error that says where they come from."""
-    if batch.target_ids is None:
-        raise InputError(
-            f"Objective {type(objective).__name__} needs answers, but its rows have none "
-            "(`answer: none`). Set the objective's `answer` to gold, teacher or refusal."
-        )
-    return batch.target_ids
+def present(teacher_logits: Tensor | None) -> Tensor:
+    """Return the teacher's logits, which are there in an objective with `needs_teacher`."""
+    if teacher_logits is None:
+        raise ValueError("`teacher_logits` is None although the objective needs a teacher.")
+    return teacher_logits
+
+
+def row_sums(values: Tensor, rows: Tensor, row_count: int) -> Tensor:
+    """Return ``[B]``: the sum of each row's values (``values`` and ``rows``: ``[n]``)."""
+    zeros = torch.zeros(row_count, dtype=values.dtype, device=values.device)
+    return zeros.index_add(0, rows, values)
+
+
+def row_means(values: Tensor, rows: Tensor, row_count: int) -> Tensor:
+    """Return ``[B]``: the mean of each row's values, 0 for a row without values."""
+    counts = row_sums(torch.ones_like(values), rows, row_count)
+    return row_sums(values, rows, row_count) / counts.clamp(min=1)

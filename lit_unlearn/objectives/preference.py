@@ -1,32 +1,36 @@
 """Preference losses: make one answer less likely, alone or against another that is preferred.
 
-Log-probabilities of an answer are sums over its tokens unless a loss says otherwise, so that beta
-means the same as in the papers. Shapes: ``B`` rows, ``G`` pairs of rows; one value per row or pair.
+The log-probability of an answer is the sum over its tokens unless a loss says otherwise, so that
+beta means the same as in the papers. Shapes: ``B`` rows, ``G`` pairs of rows; one value per row or
+pair.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lit_unlearn.errors import InputError
-from lit_unlearn.objectives.objective import LogitObjective, Terms, targets
-from lit_unlearn.objectives.row_values import (
-    answer_pairs,
-    log_likelihood,
+from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.objectives import losses
+from lit_unlearn.objectives.objective import (
+    LogitObjective,
+    Terms,
     present,
     row_means,
     row_sums,
 )
-from lit_unlearn.objectives.schedule import Schedule
 from lit_unlearn.types import TokenBatch
+
+_REPAIR = "for the limit of 0 use GradientAscent"
 
 
 def preference(margin: Tensor, beta: float) -> Tensor:
-    """``-(2 / beta) log sigmoid(beta margin)``: positive, ``(2 / beta) ln 2`` at margin 0.
+    """Return ``-(2 / beta) log sigmoid(beta margin)``: positive, ``(2 / beta) ln 2`` at margin 0.
 
     Args:
-        margin: ``[n]``, in nats: how much the preferred side is ahead.
-        beta: How soon a margin is enough; the gradient is ``-2 sigmoid(-beta margin)``.
+        margin: ``[n]``, in nats: lead of the preferred side.
+        beta: Inverse temperature, positive; the gradient is ``-2 sigmoid(-beta margin)``.
 
     Returns:
         ``[n]``, in nats.
@@ -35,7 +39,7 @@ def preference(margin: Tensor, beta: float) -> Tensor:
 
 
 def npo(log_p: Tensor, reference_log_p: Tensor, beta: float) -> Tensor:
-    """Negative preference optimisation. Zhang et al. 2024, arXiv 2404.05868, Eq. 3.
+    """Return the NPO loss. Zhang et al. 2024, arXiv 2404.05868, Eq. 3.
 
     ``-(2 / beta) log sigmoid(-beta (log_p - reference_log_p))``. As beta -> 0 its gradient tends to
     that of gradient ascent.
@@ -52,10 +56,10 @@ def npo(log_p: Tensor, reference_log_p: Tensor, beta: float) -> Tensor:
 
 
 def simnpo(mean_nll: Tensor, beta: float, delta: float) -> Tensor:
-    """SimNPO: no reference, but the length. Fan et al. 2024, arXiv 2410.07163.
+    """Return the SimNPO loss, NPO without a reference. Fan et al. 2024, arXiv 2410.07163.
 
-    ``-(2 / beta) log sigmoid(beta (NLL / |y| - delta))``: NPO with a reference that gives every
-    token of the answer the log-probability ``-delta``, and lengths divided out. The paper writes
+    ``-(2 / beta) log sigmoid(beta (NLL / |y| - delta))``: NPO per token, with a reference that
+    gives every token of the answer the log-probability ``-delta``. The paper writes
     ``gamma = beta delta``.
 
     Args:
@@ -69,11 +73,12 @@ def simnpo(mean_nll: Tensor, beta: float, delta: float) -> Tensor:
     return preference(mean_nll - delta, beta)
 
 
+@dataclass(kw_only=True)
 class NPO(LogitObjective):
     """Negative preference optimisation: less likely than at the reference, and then no further.
 
-    The reference is the teacher; give the rows no context. Logs `log_ratio`, how much likelier the
-    answer is than at the reference. Unit: nats per row.
+    The reference is the teacher; give the rows no context. Logs `log_ratio`, the answer's
+    log-probability minus that at the reference. Unit: nats per row.
 
     Formula: -(2/beta) log sigmoid(-beta (l - l_ref)), per row, with l the sum of log p over the
         answer; (2/beta) ln 2 at the reference, GradientAscent's direction as beta -> 0.
@@ -82,24 +87,16 @@ class NPO(LogitObjective):
     Cost: student 1, teacher 1.
 
     Args:
-        weight: Factor of the objective's gradient in the update.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        positions: Predictions of each answer that are trained; None for all.
         beta: Inverse temperature. Sums over answers need small values (0.1); values published for
             mean log-probabilities do not carry over.
     """
 
     needs_teacher = True
+    beta: float = 0.1
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        positions: int | None = None,
-        beta: float = 0.1,
-    ) -> None:
-        super().__init__(weight, schedule, positions)
-        self.beta = _positive(beta, self)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_field(self, "beta", 0, above=True, repair=_REPAIR)
 
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
@@ -111,6 +108,7 @@ class NPO(LogitObjective):
         return Terms(npo(log_p, reference, self.beta), rows, {"log_ratio": ratio})
 
 
+@dataclass(kw_only=True)
 class SimNPO(LogitObjective):
     """NPO without a reference: by the answer's mean log-probability per token.
 
@@ -125,39 +123,34 @@ class SimNPO(LogitObjective):
     Args:
         weight: Factor of the objective's gradient in the update; published runs on TOFU have 0.125
             beside a retain loss of weight 1.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        positions: Predictions of each answer that are trained; None for all.
-        beta: Inverse temperature; published: 4.5 on TOFU, 0.1 on WMDP; those for
-            MUSE are for raw logits.
-        delta: Mean negative log-likelihood per token that is aimed at, in nats.
+        beta: Inverse temperature; published: 4.5 on TOFU, 0.1 on WMDP; those for MUSE are for raw
+            logits.
+        delta: Mean negative log-likelihood per token at which the loss aims, in nats.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        positions: int | None = None,
-        beta: float = 4.5,
-        delta: float = 0.0,
-    ) -> None:
-        super().__init__(weight, schedule, positions)
-        self.beta, self.delta = _positive(beta, self), delta
+    beta: float = 4.5
+    delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_field(self, "beta", 0, above=True, repair=_REPAIR)
 
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        log_p = log_likelihood(student_logits, targets(batch, self))
+        log_p = losses.log_likelihood(student_logits, self.targets(batch))
         nll = row_means(-log_p, batch.student.rows, len(batch))
         rows = torch.arange(len(batch), device=nll.device)
         return Terms(simnpo(nll, self.beta, self.delta), rows, {"nll": nll.detach()})
 
 
+@dataclass(kw_only=True)
 class DPO(LogitObjective):
     """Prefer one answer over another, relative to the reference.
 
     With a refusal as preferred and the gold answer as rejected it is IdkDPO; with a made-up answer
     as preferred it is AltPO. The reference is the teacher; give the rows no context. Logs `margin`,
-    how far the preferred answer is ahead of where it is at the reference. Unit: nats per pair.
+    the preferred answer's lead minus its lead at the reference. Unit: nats per pair.
 
     Formula: -(2/beta) log sigmoid(beta ([l - l_ref](preferred) - [l - l_ref](rejected))), per
         pair, with l the sum of log p over the answer; (2/beta) ln 2 at the reference.
@@ -167,23 +160,15 @@ class DPO(LogitObjective):
     Cost: student 2, teacher 2.
 
     Args:
-        weight: Factor of the objective's gradient in the update.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        positions: Predictions of each answer that are trained; None for all.
         beta: Inverse temperature.
     """
 
     needs_teacher = True
+    beta: float = 0.1
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        positions: int | None = None,
-        beta: float = 0.1,
-    ) -> None:
-        super().__init__(weight, schedule, positions)
-        self.beta = _positive(beta, self)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_field(self, "beta", 0, above=True, repair=_REPAIR)
 
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
@@ -195,11 +180,12 @@ class DPO(LogitObjective):
         return Terms(preference(margin, self.beta), preferred, {"margin": margin.detach()})
 
 
+@dataclass(kw_only=True)
 class AnswerPreservation(LogitObjective):
     """Keep rows answered: prefer the answer over a refusal, without a reference.
 
-    The retain half of IDK+AP: the rows to be kept bring their answer as preferred and a refusal as
-    rejected. Logs `margin`, how much likelier the answer is. Unit: nats per pair.
+    The retain half of IDK+AP: the rows to be kept have their answer as preferred and a refusal as
+    rejected. Logs `margin`, the answer's lead in log-probability. Unit: nats per pair.
 
     Formula: -(1/beta) log sigmoid(beta (l(preferred) - l(rejected))), per pair, with l the sum of
         log p over the answer.
@@ -208,21 +194,14 @@ class AnswerPreservation(LogitObjective):
     Cost: student 2, teacher 0.
 
     Args:
-        weight: Factor of the objective's gradient in the update.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        positions: Predictions of each answer that are trained; None for all.
         beta: Inverse temperature.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        positions: int | None = None,
-        beta: float = 0.1,
-    ) -> None:
-        super().__init__(weight, schedule, positions)
-        self.beta = _positive(beta, self)
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_field(self, "beta", 0, above=True, repair=_REPAIR)
 
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
@@ -234,15 +213,30 @@ class AnswerPreservation(LogitObjective):
 
 
 def _answers(logits: Tensor, batch: TokenBatch, objective: LogitObjective) -> Tensor:
-    """``[B]`` log-probability of each row's answer, summed over its tokens."""
-    log_p = log_likelihood(logits, targets(batch, objective))
+    """Return ``[B]``: the log-probability of each row's answer, summed over its tokens."""
+    log_p = losses.log_likelihood(logits, objective.targets(batch))
     return row_sums(log_p, batch.student.rows, len(batch))
 
 
-def _positive(beta: float, objective: LogitObjective) -> float:
-    if beta <= 0:
+def answer_pairs(groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows with the preferred answer of each question, and those with the rejected one.
+
+    Args:
+        groups: ``[B]``, int64: rows of one question share a number; its first row is preferred.
+
+    Returns:
+        Two times ``[G]``, int64: row numbers, in the order of the numbers of the questions.
+
+    Raises:
+        InputError: A question has not exactly two rows.
+    """
+    numbers, counts = groups.unique(return_counts=True)
+    if bool((counts != 2).any()):
         raise InputError(
-            f"Parameter `beta` of {type(objective).__name__} should be positive. Found {beta}; "
-            "for the limit of 0 use GradientAscent."
+            "An objective that compares two answers needs both answers of every row, first the "
+            "preferred and then the rejected one. Found a row with "
+            f"{int(counts[counts != 2][0])} of them; set `rejected` in the objective's data "
+            "beside `answer`."
         )
-    return beta
+    order = groups.argsort(stable=True).reshape(len(numbers), 2)
+    return order[:, 0], order[:, 1]

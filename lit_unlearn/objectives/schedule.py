@@ -1,9 +1,9 @@
-"""How the weight of an objective changes over the steps."""
+"""Schedules: how the weight of an objective changes over the steps."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import check_field
 
 
 class Schedule(ABC):
@@ -11,7 +11,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def factor(self, step: int) -> float:
-        """The factor at a step; the first step is 0."""
+        """Return the factor at a step; the first step is 0."""
 
 
 class Constant(Schedule):
@@ -32,7 +32,7 @@ class LinearWarmup(Schedule):
     steps: int
 
     def __post_init__(self) -> None:
-        _check_steps("LinearWarmup", self.steps)
+        check_field(self, "steps", 1)
 
     def factor(self, step: int) -> float:
         return min(1.0, (step + 1) / self.steps)
@@ -51,12 +51,7 @@ class LinearDecay(Schedule):
     start: int = 0
 
     def __post_init__(self) -> None:
-        _check_steps("LinearDecay", self.steps)
+        check_field(self, "steps", 1)
 
     def factor(self, step: int) -> float:
         return 1.0 - min(1.0, max(0, step - self.start) / self.steps)
-
-
-def _check_steps(name: str, steps: int) -> None:
-    if steps < 1:
-        raise InputError(f"Parameter `steps` of {name} should be at least 1. Found {steps}.")

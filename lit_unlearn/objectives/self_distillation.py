@@ -1,26 +1,25 @@
-"""Targets that a model makes of its own logits: without the answer, or without any opinion.
+"""Targets without the answer: made of a model's own logits, or equal for all tokens.
 
 Shapes as in `losses`: ``N`` predictions, ``V`` vocabulary, one value per prediction.
 """
 
+from dataclasses import dataclass
 from math import log
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_field
 from lit_unlearn.objectives import losses
-from lit_unlearn.objectives.objective import LogitObjective, Terms, targets
-from lit_unlearn.objectives.row_values import present
-from lit_unlearn.objectives.schedule import Schedule
+from lit_unlearn.objectives.objective import LogitObjective, Terms, present
 from lit_unlearn.types import TokenBatch
 
 Direction = Literal["forward", "reverse"]
 
 
 def soft_cross_entropy(student_logits: Tensor, target_logits: Tensor) -> Tensor:
-    """``-sum_v softmax(target)_v log p_v`` in nats; the target carries no gradient.
+    """Return ``-sum_v softmax(target)_v log p_v`` in nats; the target carries no gradient.
 
     Args:
         student_logits: ``[N, V]``.
@@ -34,27 +33,27 @@ def soft_cross_entropy(student_logits: Tensor, target_logits: Tensor) -> Tensor:
 
 
 def lowered(logits: Tensor, target_ids: Tensor, beta: float) -> Tensor:
-    """The logits with ``beta`` taken off each answer token (``[N, V]``, ``[N]`` -> ``[N, V]``)."""
+    """Return the logits ``[N, V]`` with ``beta`` taken off each answer token (``[N]``)."""
     drop = torch.full_like(logits[:, :1], -beta)
     return logits.scatter_add(-1, target_ids[:, None], drop)
 
 
 def without(logits: Tensor, target_ids: Tensor) -> Tensor:
-    """The logits with -inf for each answer token (``[N, V]``, ``[N]`` -> ``[N, V]``)."""
+    """Return the logits ``[N, V]`` with -inf for each answer token (``[N]``)."""
     return logits.scatter(-1, target_ids[:, None], -torch.inf)
 
 
 def at_chance(logits: Tensor, target_ids: Tensor) -> Tensor:
-    """The logits with the answer token at probability 1 / V; the others keep their ratios.
+    """Return the logits with the answer token at probability 1 / V; the others keep their ratios.
 
-    The token's logit becomes ``logsumexp(others) - log(V - 1)``; ``[N, V]``, ``[N]`` -> ``[N, V]``.
+    The token's logit becomes ``logsumexp(others) - log(V - 1)``. Shapes as in `lowered`.
     """
     others = without(logits, target_ids).logsumexp(-1, keepdim=True)
     return logits.scatter(-1, target_ids[:, None], others - log(logits.shape[-1] - 1))
 
 
 def divergence_from_uniform(student_logits: Tensor, direction: Direction = "forward") -> Tensor:
-    """KL(uniform || student), or KL(student || uniform) = ln V - entropy if ``reverse``.
+    """Return KL(uniform || student), or KL(student || uniform) = ln V - entropy if ``reverse``.
 
     Args:
         student_logits: ``[N, V]``.
@@ -69,6 +68,19 @@ def divergence_from_uniform(student_logits: Tensor, direction: Direction = "forw
     return losses.reverse_kl(student_logits, uniform)
 
 
+def logit_flatness(student_logits: Tensor) -> Tensor:
+    """Return ``(max_v z_v - mean_v z_v)^2``: 0 where all logits are equal, unchanged by a shift.
+
+    Args:
+        student_logits: ``[N, V]``.
+
+    Returns:
+        ``[N]``, squared logits.
+    """
+    return (student_logits.amax(-1) - student_logits.mean(-1)) ** 2
+
+
+@dataclass(kw_only=True)
 class UNDIAL(LogitObjective):
     """Distil the start model with the answer token's logit lowered: bounded, needs no retain data.
 
@@ -80,33 +92,24 @@ class UNDIAL(LogitObjective):
     Cost: student 1, teacher 1.
 
     Args:
-        weight: Factor of the objective's gradient in the update.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        positions: Predictions of each answer that are trained; None for all.
-        beta: How much the logit is lowered; published: 3, 10, 30.
+        beta: Amount by which the logit is lowered; published: 3, 10, 30.
     """
 
     needs_teacher = True
+    beta: float = 10.0
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        positions: int | None = None,
-        beta: float = 10.0,
-    ) -> None:
-        super().__init__(weight, schedule, positions)
-        if beta < 0:
-            raise InputError(f"Parameter `beta` of UNDIAL should be at least 0. Found {beta}.")
-        self.beta = beta
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_field(self, "beta", 0)
 
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        target = lowered(present(teacher_logits), targets(batch, self), self.beta)
+        target = lowered(present(teacher_logits), self.targets(batch), self.beta)
         return Terms(soft_cross_entropy(student_logits, target), batch.student.rows)
 
 
+@dataclass(kw_only=True)
 class CEU(LogitObjective):
     """CE-U: towards the student's own distribution with the answer token taken out.
 
@@ -118,33 +121,26 @@ class CEU(LogitObjective):
     Cost: student 1, teacher 0.
 
     Args:
-        weight: Factor of the objective's gradient in the update.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        positions: Predictions of each answer that are trained; None for all.
-        skip: First tokens of each answer that are left alone; 1 as published. An answer that is no
-            longer than this is not trained at all; 0 trains every token.
+        skip: Number of first tokens of each answer that are not trained; 1 as published. An answer
+            that is no longer than this is not trained at all; 0 trains every token.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        positions: int | None = None,
-        skip: int = 1,
-    ) -> None:
-        super().__init__(weight, schedule, positions)
-        if skip < 0 or (positions is not None and positions <= skip):
+    skip: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.skip < 0 or (self.positions is not None and self.positions <= self.skip):
             raise InputError(
-                "Parameter `skip` of CEU should be at least 0 and less than `positions`. Found "
-                f"{skip}, with `positions` {positions}; for the first token alone set `skip` to 0."
+                "Parameter `CEU.skip` should be at least 0 and less than `positions`. Found "
+                f"{self.skip}, with `positions` {self.positions}; for the first token alone set "
+                "`skip` to 0."
             )
-        self.skip = skip
 
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
         keep = batch.offsets >= self.skip
-        logits, target_ids = student_logits[keep], targets(batch, self)[keep]
+        logits, target_ids = student_logits[keep], self.targets(batch)[keep]
         values = soft_cross_entropy(logits, without(logits, target_ids))
         return Terms(values, batch.student.rows[keep])
 
@@ -158,22 +154,18 @@ class Unilogit(LogitObjective):
     Source: Vasilev et al. 2025, arXiv 2505.06027.
     Needs: answers.
     Cost: student 1, teacher 0.
-
-    Args:
-        weight: Factor of the objective's gradient in the update.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        positions: Predictions of each answer that are trained; None for all.
     """
 
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
-        target = at_chance(student_logits.detach(), targets(batch, self))
+        target = at_chance(student_logits.detach(), self.targets(batch))
         return Terms(losses.reverse_kl(student_logits, target), batch.student.rows)
 
 
+@dataclass(kw_only=True)
 class MaximumEntropy(LogitObjective):
-    """No opinion: every token equally likely wherever an answer token is predicted.
+    """Make every token equally likely wherever an answer token is predicted.
 
     Unit: nats per answer token.
 
@@ -185,23 +177,31 @@ class MaximumEntropy(LogitObjective):
     Args:
         weight: Factor of the objective's gradient in the update; published: 0.1 beside a retain
             loss of weight 1.
-        schedule: How the weight changes over the steps; None keeps it constant.
-        positions: Predictions of each answer that are trained; None for all.
         direction: `forward` is KL(uniform || p), as published; `reverse` is ln V minus the entropy.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        positions: int | None = None,
-        direction: Direction = "forward",
-    ) -> None:
-        super().__init__(weight, schedule, positions)
-        self.direction: Direction = direction
+    direction: Direction = "forward"
 
     def terms(
         self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
     ) -> Terms:
         values = divergence_from_uniform(student_logits, self.direction)
         return Terms(values, batch.student.rows)
+
+
+class LogitFlattening(LogitObjective):
+    """Flat logits wherever an answer token is predicted: the forget loss of PDU.
+
+    PDU minimises it subject to a bound on the retain loss; `DualAscent` is the rule for that bound.
+    Unit: squared logits per position.
+
+    Formula: (max_v z_v - mean_v z_v)^2, per token.
+    Source: Entesari et al. 2025 (PDU), arXiv 2506.05314.
+    Needs: nothing.
+    Cost: student 1, teacher 0.
+    """
+
+    def terms(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
+    ) -> Terms:
+        return Terms(logit_flatness(student_logits), batch.student.rows)

@@ -1,13 +1,15 @@
 """Sharpness-aware minimisation: forget in a whole neighbourhood of the weights."""
 
-from lit_unlearn.errors import InputError
+from dataclasses import dataclass, field
+
+from lit_unlearn.errors import InputError, check_field
 from lit_unlearn.objectives.objective import Objective, Reader, Terms
-from lit_unlearn.objectives.schedule import Schedule
 from lit_unlearn.types import TokenBatch, Tokens
 
 
+@dataclass(kw_only=True)
 class SharpnessAware(Objective):
-    """Trains any objective at the worst point near the weights, so that relearning is harder.
+    """Train any objective at the worst point near the weights, so that relearning is harder.
 
     SAM: the gradient is not taken at theta but at ``theta + radius g / |g|``, with g the gradient
     of all the objective's rows of the step over all trained weights. For the other objectives
@@ -21,39 +23,30 @@ class SharpnessAware(Objective):
     Cost: student twice, teacher twice what the inner objective reads.
 
     Args:
-        objective: What is trained at the moved weights, such as NPO.
-        weight: Factor of the objective's gradient in the update; that of the inner one is not
-            read.
-        schedule: How the weight changes over the steps; None keeps it constant.
+        objective: Objective that is trained at the moved weights, such as NPO.
+        weight: Factor of the objective's gradient in the update; the weight of the inner objective
+            is not used.
         radius: 2-norm of the move over all trained weights.
     """
 
-    def __init__(
-        self,
-        objective: Objective,
-        weight: float = 1.0,
-        schedule: Schedule | None = None,
-        radius: float = 0.01,
-    ) -> None:
-        super().__init__(weight, schedule)
-        if not radius > 0:
-            raise InputError(
-                f"Parameter `radius` of SharpnessAware should be above 0. Found {radius}; for the "
-                "gradient at the weights themselves use the inner objective alone."
-            )
-        if objective.perturbation:
-            raise InputError(
-                "Parameter `objective` of SharpnessAware should be trained at the weights as they "
-                f"are. Found a {type(objective).__name__}, which moves them too; take one out."
-            )
-        self.objective = objective
-        self.perturbation = radius
-        self.needs_teacher = objective.needs_teacher
+    objective: Objective = field(kw_only=False)
+    radius: float = 0.01
 
-    def asks(self, batch: TokenBatch) -> list[Tokens]:
-        return self.objective.asks(batch)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        repair = "for the gradient at the weights themselves use the inner objective alone"
+        check_field(self, "radius", 0, above=True, repair=repair)
+        if self.objective.perturbation:
+            raise InputError(
+                "Parameter `SharpnessAware.objective` should be an objective that does not move "
+                f"the weights. Found a {type(self.objective).__name__}, which moves them too; take "
+                "one out."
+            )
+        self.perturbation = self.radius
+        self.needs_teacher = self.objective.needs_teacher
 
-    def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
-        """The inner objective's terms; the training step moves the weights (`perturbation`)."""
-        terms: Terms = self.objective(batch, student, teacher)
-        return terms
+    def teacher_inputs(self, batch: TokenBatch) -> list[Tokens]:
+        return self.objective.teacher_inputs(batch)
+
+    def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
+        return self.objective(batch, student, teacher)  # the step moves the weights

@@ -82,7 +82,7 @@ def observe(objective: Objective, batch: TokenBatch) -> MicroBatch:
         passes=tuple(passes),
         logit_rows=-(-held.most // (4 * _VOCABULARY)),
         repeats=2 if objective.perturbation else 1,
-        asked=sum(len(tokens.rows) for tokens in objective.asks(batch)),
+        asked=sum(len(tokens.rows) for tokens in objective.teacher_inputs(batch)),
     )
 
 

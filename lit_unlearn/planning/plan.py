@@ -9,7 +9,6 @@ import torch
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.errors import check_number
-from lit_unlearn.objectives import Objective
 from lit_unlearn.objectives.objective import check_teacher
 from lit_unlearn.planning.devices import UTILISATION, Device, find_device, measured_rate
 from lit_unlearn.planning.planned_rows import LENGTHS, Lengths, rows_of
@@ -68,9 +67,8 @@ def plan(
     check_number("utilisation", utilisation, 0, 1, above=True)
     check_number("devices", devices, 1)
     check_names(module.objectives.keys(), data.objectives.keys())
-    objectives = {n: o for n, o in module.objectives.items() if isinstance(o, Objective)}
-    if module.__dict__["teacher"] is None:
-        check_teacher(objectives.values())
+    if module.teacher is None:
+        check_teacher(module.objectives.values())
     known = None if device is None else find_device(device)
     sharing = str(trainer.strategy).lower()
     scenario = scenario_of(
@@ -86,7 +84,7 @@ def plan(
     remarks += _remarks(scenario, trainer, device, known, utilisation, devices)
     size = memory or (None if known is None else known.memory)
     return Planner(
-        objectives=objectives,
+        objectives=module.objectives,
         rows=planned,
         rates=_rates(scenario, known, utilisation),
         limit=None if size is None else 1e9 * size,

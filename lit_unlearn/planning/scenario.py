@@ -203,7 +203,7 @@ def scenario_of(
         source=source,
         config=model_config(source, architecture),
         precision=precision,
-        teacher=module.__dict__["teacher"],
+        teacher=module.teacher,
         gradients=_gradients(module),
         # adapters are held in float32, whatever the model is
         optimizer_bytes=state_bytes(module.make_optimizer, 4 if source.lora else weights),

@@ -8,7 +8,7 @@ objective's activations are alive at a time.
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -107,9 +107,9 @@ class UnlearnModule(LightningModule):
         check_number("model.diagnostics_every", diagnostics_every, 0)
         self.automatic_optimization = False
         self.source = student
-        self.objectives = nn.ModuleDict(objectives)
+        self.objectives = dict(objectives)
+        self.teacher = teacher
         self.__dict__ |= {  # never registered: neither moved, nor in the model's state
-            "teacher": teacher,
             "weighting": weighting or Fixed(),
             "loss_weighting": loss_weighting,
             "combination": combination,
@@ -130,7 +130,6 @@ class UnlearnModule(LightningModule):
         self.sharding: Sharding | None = None  # set by a strategy that shards
         self.strict_loading = student.lora is None
 
-    teacher: Teacher | None
     weighting: Weighting
     loss_weighting: LossWeighting | None
     combination: Combination | None
@@ -175,7 +174,7 @@ class UnlearnModule(LightningModule):
         check_strategy(trainer, adapters=adapters)
         data: Any = getattr(trainer, "datamodule", None)
         self.prepared = get_ready(
-            self._objectives(),
+            self.objectives,
             data,
             self.teacher,
             self.tokenizer,
@@ -188,7 +187,7 @@ class UnlearnModule(LightningModule):
             trainer.max_steps,
         )
         with trainer.precision_plugin.forward_context():
-            foresee(self.teacher, self._objectives(), data, trainer.max_steps)
+            foresee(self.teacher, self.objectives, data, trainer.max_steps)
         if rank() > 0:
             torch.manual_seed(data.seed + rank())  # dropout is not the same in every process
 
@@ -201,7 +200,7 @@ class UnlearnModule(LightningModule):
         keep = self.weighting.needs_gramian or self.combination is not None
         sketched = diagnose and not keep and self.diagnostics == "sketch"
         gathered = Gathering(
-            preferences(self._objectives(), step, self.loss_weighting),
+            preferences(self.objectives, step, self.loss_weighting),
             len(self.parameters_trained),
             self.groups,
             keep=keep or (diagnose and not sketched),
@@ -210,7 +209,7 @@ class UnlearnModule(LightningModule):
         record = empty_record(step, "sketch" if sketched else "exact")
         try:
             with local_gradients(self.trainer):
-                for name, objective in self._objectives().items():
+                for name, objective in self.objectives.items():
                     batches = batch.get(name, [])
                     found = self._gradient(name, objective, batches, record, gathered.onto)
                     gathered.add(found.gradient, added=found.added)
@@ -226,9 +225,6 @@ class UnlearnModule(LightningModule):
 
     def test_step(self, batch: int, batch_idx: int) -> None:
         """Nothing: in `lit-unlearn test` the callbacks measure."""
-
-    def _objectives(self) -> dict[str, Objective]:
-        return cast("dict[str, Objective]", dict(self.objectives.items()))
 
     def _gradient(
         self,
@@ -287,8 +283,7 @@ class UnlearnModule(LightningModule):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "UnlearnModule":
         """Device and number format reach the teacher, which is not registered."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        teacher: Teacher | None = self.__dict__.get("teacher")
-        unsaved = teacher.unsaved_module() if teacher is not None else None
+        unsaved = self.teacher.unsaved_module() if self.teacher is not None else None
         if unsaved is not None:
             unsaved._apply(fn)
         return self

@@ -26,8 +26,8 @@ class Harmed(CrossEntropy):
         super().__init__()
         self.where, self.at, self.readings = where, at, 0
 
-    def forward(self, *arguments: Any) -> Any:
-        terms = super().forward(*arguments)
+    def __call__(self, *arguments: Any) -> Any:
+        terms = super().__call__(*arguments)
         self.readings += 1
         if self.readings - 1 not in self.at:
             return terms

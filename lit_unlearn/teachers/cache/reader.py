@@ -53,6 +53,7 @@ class CachedReader:
     def _missing(self, length: int, column: int) -> InputError:
         return InputError(
             f"Teacher cache {self.shards.folder}: the teacher should be asked only for what was "
-            f"known when training started (`Objective.asks`). Found position {column} of a row of "
-            f"{length} tokens that is not there. Set `model.teacher.init_args.cache` to false."
+            f"known when training started (`Objective.teacher_inputs`). Found position {column} of "
+            f"a row of {length} tokens that is not there. Set `model.teacher.init_args.cache` to "
+            "false."
         )

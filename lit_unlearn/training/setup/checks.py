@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import nn
-
 from lit_unlearn.errors import InputError
 
 
 def check_objectives(names: Iterable[str]) -> None:
-    """See that there are objectives, under names that parts of a model can have.
+    """Check that there are objectives, and that a config and the logs can address them by name.
 
     Raises:
-        InputError: There is none, or a name that none can have.
+        InputError: There is no objective, or a name is empty or has a dot.
     """
     found = list(names)
     if not found:
@@ -21,10 +19,10 @@ def check_objectives(names: Iterable[str]) -> None:
             "Parameter `model.objectives` should name at least one objective. Found none."
         )
     for name in found:
-        if not name or "." in name or hasattr(nn.ModuleDict, name):
+        if not name or "." in name:
             raise InputError(
-                "Parameter `model.objectives` should have names without a dot that no part of a "
-                f"model has already. Found {name!r}; give the objective another name."
+                "Parameter `model.objectives` should have names that are not empty and have no "
+                f"dot. Found {name!r}; give the objective another name."
             )
 
 

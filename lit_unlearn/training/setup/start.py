@@ -10,7 +10,7 @@ from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.loading import ModelSource
-from lit_unlearn.objectives.objective import Objective, asked, check_teacher
+from lit_unlearn.objectives.objective import Objective, all_teacher_inputs, check_teacher
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.checks import check_names
 from lit_unlearn.training.setup.prepare import Load, Prepared, prepare
@@ -85,4 +85,4 @@ def foresee(
     if teacher is not None:
         plan = data.plan()
         batches = (data.batch(plan.step(step)) for step in range(steps))
-        teacher.foresee(asked(objectives, batches))
+        teacher.foresee(all_teacher_inputs(objectives, batches))

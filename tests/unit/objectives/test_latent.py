@@ -106,7 +106,7 @@ def test_no_gradient_reaches_the_teacher(tiny_model: PreTrainedModel) -> None:
 
 
 def test_bad_input(tiny_model: PreTrainedModel) -> None:
-    with pytest.raises(InputError, match="`radius` be positive"):
+    with pytest.raises(InputError, match=r"`LatentAdversarial.radius` should be above 0"):
         o.LatentAdversarial(o.NPO(), radius=0)
     with pytest.raises(InputError, match="hidden states can be changed"):
         o.LatentAdversarial(o.CrossEntropy())(batch_of(SINGLE), ModelReader(tiny_model), None)

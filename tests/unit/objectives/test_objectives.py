@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -15,6 +17,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.forward import FrozenReader, ModelReader
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.objectives import (
+    NPO,
+    RMU,
     Adversarial,
     BidirectionalDistillation,
     Constant,
@@ -203,7 +207,9 @@ def test_complying_teacher_is_replaced_by_the_unprefilled() -> None:
     assert trusted is not None
     assert trusted[0].argmax() == 3
     question = collate([[replace(encoded, target_count=0, student_ids=(5, 6))]], 0)
-    with pytest.raises(InputError, match=r"`compliance_below`.*`answer: none`.*Set it to 0"):
+    with pytest.raises(
+        InputError, match=r"`Adversarial.compliance_below`.*`answer: none`.*Set it to 0"
+    ):
         Adversarial(ForwardKL())._teacher(question, Teacher())
 
 
@@ -215,18 +221,37 @@ def test_schedules_worked_values() -> None:
 
 
 def test_bad_input(tiny_model: PreTrainedModel) -> None:
-    with pytest.raises(InputError, match=r"`weight` of CrossEntropy.*Found -1"):
+    with pytest.raises(InputError, match=r"`CrossEntropy.weight`.*Found -1"):
         CrossEntropy(weight=-1)
-    with pytest.raises(InputError, match="`positions`"):
+    with pytest.raises(InputError, match=r"`CrossEntropy.positions`"):
         CrossEntropy(positions=0)
-    with pytest.raises(InputError, match="`top_k`"):
+    with pytest.raises(InputError, match=r"`BidirectionalDistillation.top_k`"):
         BidirectionalDistillation(top_k=0)
-    with pytest.raises(InputError, match="`beta`"):
+    with pytest.raises(InputError, match=r"`GeneralizedJSD.beta`"):
         GeneralizedJSD(beta=1.0)
     with pytest.raises(InputError, match="needs a teacher"):
         ForwardKL()(collate([[SHORT]], 0), ModelReader(tiny_model), None)
     question = row("question", [5, 6], [])
     with pytest.raises(InputError, match="`answer: none`"):
         CrossEntropy()(collate([[question]], 0), ModelReader(tiny_model), None)
-    with pytest.raises(InputError, match="`steps` of LinearWarmup"):
+    with pytest.raises(InputError, match=r"`LinearWarmup.steps`"):
         LinearWarmup(0)
+
+
+@pytest.mark.parametrize("cls", [NPO, RMU, Adversarial, CrossEntropy])
+def test_help_shows_inherited_fields(
+    cls: type[Objective], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every field has a text in --help, also where a base class documents it."""
+    parser = ArgumentParser(prog="fit")
+    parser.add_argument("--objectives", type=dict[str, Objective])
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--objectives.help", cls.__name__])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "weight WEIGHT Factor of the objective's gradient in the update" in text
+    for field in fields(cls):
+        if field.init:
+            choices = r"(\{\S+\}|[A-Z_]+)"
+            assert re.search(rf"--objectives.{field.name} {choices} [A-Z\dc][^(-]+", text), (
+                field.name
+            )

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from lit_unlearn import objectives as o
 from lit_unlearn.objectives import preference
-from lit_unlearn.objectives.ascent import gradient_ascent
-from lit_unlearn.objectives.row_values import answer_pairs, row_means, row_sums
+from lit_unlearn.objectives.likelihood import gradient_ascent
+from lit_unlearn.objectives.objective import row_means, row_sums
+from lit_unlearn.objectives.preference import answer_pairs
 from lit_unlearn.types import TokenBatch
 from tests.unit.objectives.given import (
     PAIRS,
@@ -135,10 +136,10 @@ def test_dpo_gradient_raises_the_preferred_and_lowers_the_rejected() -> None:
 
 
 def test_rows_worked_values() -> None:
-    """Rows 0 and 1 with the values (1, 2) and (5): sums 3 and 5, means 1.5 and 5."""
+    """Rows with the values (1, 2), (5) and none: sums 3, 5 and 0, means 1.5, 5 and 0."""
     values, rows = torch.tensor([1.0, 5.0, 2.0]), torch.tensor([0, 1, 0])
-    assert row_sums(values, rows, 2).tolist() == [3, 5]
-    assert row_means(values, rows, 2).tolist() == [1.5, 5]
+    assert row_sums(values, rows, 3).tolist() == [3, 5, 0]
+    assert row_means(values, rows, 3).tolist() == [1.5, 5, 0]
 
 
 def test_answer_pairs_worked_value() -> None:

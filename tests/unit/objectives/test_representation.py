@@ -77,7 +77,7 @@ def test_rerouting_gradient_turns_away_and_stops_at_a_right_angle() -> None:
 
 
 def test_no_logits_are_asked_of_a_cache() -> None:
-    assert o.HiddenRetain().asks(batch_of(SINGLE)) == []
+    assert o.HiddenRetain().teacher_inputs(batch_of(SINGLE)) == []
 
 
 def test_a_teacher_without_hidden_states_is_refused() -> None:

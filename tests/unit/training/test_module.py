@@ -228,7 +228,7 @@ def test_gramian_equals_naive_full_gradients(tmp_path: Path) -> None:
             flat = []
             for name, objective in pl_module.objectives.items():
                 reader = ModelReader(pl_module.student)
-                terms = objective(batch[name][0], reader, pl_module.__dict__["teacher"])
+                terms = objective(batch[name][0], reader, pl_module.teacher)
                 gradient = torch.autograd.grad(
                     terms.values.mean(), pl_module.parameters_trained, allow_unused=True
                 )
@@ -332,7 +332,7 @@ def test_names_of_data_and_losses_must_agree(tmp_path: Path) -> None:
 
 def test_a_missing_teacher_is_known_before_anything_is_prepared(tmp_path: Path) -> None:
     model = module()
-    model.__dict__["teacher"] = None
+    model.teacher = None
     with pytest.raises(InputError, match=r"BidirectionalDistillation needs a teacher\. Found none"):
         fit(tmp_path, model)
     assert not list(tmp_path.iterdir())

@@ -170,7 +170,7 @@ def test_later_runs_add_nothing(tmp_path: Path) -> None:
 class Asking(ForwardKL):
     """Asks the teacher for something else than it has said."""
 
-    def asks(self, batch: TokenBatch) -> list[Tokens]:
+    def teacher_inputs(self, batch: TokenBatch) -> list[Tokens]:
         return []
 
 

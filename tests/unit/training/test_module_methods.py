@@ -110,7 +110,7 @@ class Naive(Callback):
         self.gradients = []
         for name, objective in pl_module.objectives.items():
             reader = ModelReader(pl_module.student)
-            terms = objective(batch[name][0], reader, pl_module.__dict__["teacher"])
+            terms = objective(batch[name][0], reader, pl_module.teacher)
             gradient = torch.autograd.grad(terms.values.mean(), pl_module.parameters_trained)
             self.gradients.append(list(gradient))
 

@@ -46,9 +46,9 @@ class Bowl(Objective):
 
     def __init__(self, at: nn.Parameter) -> None:
         super().__init__()
-        self.__dict__["at"] = at
+        self.at = at
 
-    def forward(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
+    def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
         loss = 0.5 * self.at.square().sum()
         return Terms(loss.expand(len(batch)), torch.arange(len(batch)))
 
@@ -209,16 +209,16 @@ def test_weights_are_back_where_the_moved_loss_is_not_finite(tiny_model: PreTrai
 
 
 def test_bad_input() -> None:
-    with pytest.raises(InputError, match=r"`radius` of SharpnessAware .* above 0. Found 0"):
+    with pytest.raises(InputError, match=r"`SharpnessAware.radius` .* above 0. Found 0"):
         SharpnessAware(NPO(), radius=0)
     with pytest.raises(InputError, match="Found a SharpnessAware, which moves them too"):
         SharpnessAware(SharpnessAware(NPO()))
 
 
 def test_the_teacher_is_foreseen_for_the_inner_objective() -> None:
-    assert SharpnessAware(NPO()).asks(WHOLE[0]) == NPO().asks(WHOLE[0])
+    assert SharpnessAware(NPO()).teacher_inputs(WHOLE[0]) == NPO().teacher_inputs(WHOLE[0])
     assert SharpnessAware(NPO()).needs_teacher
-    assert SharpnessAware(CrossEntropy()).asks(WHOLE[0]) == []
+    assert SharpnessAware(CrossEntropy()).teacher_inputs(WHOLE[0]) == []
 
 
 # --------------------------------------------------------------------------------------- sharded
