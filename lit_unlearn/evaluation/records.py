@@ -12,6 +12,7 @@ import transformers
 
 from lit_unlearn import __version__
 from lit_unlearn.evaluation.probes import Figure, Row, Suite
+from lit_unlearn.utils.grouping import grouped
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,10 @@ class EvaluationRecord:
 
     def rows_by_group(self) -> dict[str, dict[str, list[Row]]]:
         """Return suite -> group -> rows: the reference for other models' suites."""
-        found: dict[str, dict[str, list[Row]]] = {}
-        for name, record in self.suites.items():
-            groups = found.setdefault(name, {})
-            for row in record.rows:
-                groups.setdefault(row.group, []).append(row)
-        return found
+        return {
+            name: grouped(record.rows, lambda row: row.group)
+            for name, record in self.suites.items()
+        }
 
 
 def settings_of(suite: Suite) -> dict[str, Any]:

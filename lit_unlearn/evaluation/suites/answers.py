@@ -25,7 +25,7 @@ from lit_unlearn.evaluation.probes import (
     Suite,
     SuiteResult,
 )
-from lit_unlearn.evaluation.suites.common import SHARE, ask, mean_figure, subject_outcomes
+from lit_unlearn.evaluation.suites.common import SHARE, mean_figure, probe_of, subject_outcomes
 from lit_unlearn.metrics.functional.repetition import repetition
 from lit_unlearn.metrics.functional.scores import (
     is_correct,
@@ -35,18 +35,20 @@ from lit_unlearn.metrics.functional.scores import (
 )
 from lit_unlearn.types import Example
 from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.grouping import grouped
 from lit_unlearn.utils.plain_json import json_text
 
 PREFILLED = "/prefilled"
 """End of the name of a group whose rows have a prefill."""
 
-_UNITS: dict[str, tuple[str, Better]] = {
+_READINGS: dict[str, tuple[str, Better]] = {
     "correct": (SHARE, "neither"),
     "refused": (SHARE, "neither"),
     "repetition": ("share of the reply's 4-grams, 0 to 1", "lower"),
     "rouge_l_recall": ("share of the answer's words, 0 to 1", "neither"),
     "answer_nll": ("nats per token", "neither"),
 }
+"""Score -> unit, and the direction that is better."""
 
 
 class Answers(Suite):
@@ -88,9 +90,9 @@ class Answers(Suite):
 
     def _probe(self, row: Example, group: str, prefill: str = "") -> Probe:
         """Rows that are too long for training are cut here as they are there."""
-        probe = ask(row, group, Generation(self.max_new_tokens), prefill=prefill)
         candidates = {"answer": row.answer} if row.answer.strip() else {}
-        return replace(probe, candidates=candidates, cut=True)
+        generation = Generation(self.max_new_tokens)
+        return replace(probe_of(row, group, generation, candidates, prefill=prefill), cut=True)
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         rows = [_row(probe, outcome) for probe, outcome in subject_outcomes(probes, outcomes)]
@@ -99,19 +101,10 @@ class Answers(Suite):
 
 def answer_figures(rows: Sequence[Row]) -> list[Figure]:
     """Return the five figures of each group; means are over the rows that have the score."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.group, []).append(row)
     return [
-        mean_figure(
-            f"{group}/{score}",
-            [row.scores[score] for row in members],
-            [row.row_id for row in members],
-            unit=unit,
-            better=better,
-        )
-        for group, members in groups.items()
-        for score, (unit, better) in _UNITS.items()
+        mean_figure(f"{group}/{score}", members, *reading)
+        for group, members in grouped(rows, lambda row: row.group).items()
+        for score, reading in _READINGS.items()
     ]
 
 

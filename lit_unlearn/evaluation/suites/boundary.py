@@ -1,9 +1,8 @@
-"""Boundary: what lies near the forgotten, or merely sounds like it, must still be answered."""
+"""Boundary: questions near the forgotten, or that only sound like it, must still be answered."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +14,7 @@ from lit_unlearn.evaluation.asking import replies
 from lit_unlearn.evaluation.judge import Judge, declines
 from lit_unlearn.evaluation.probes import (
     Better,
+    Figure,
     Generation,
     Outcome,
     Outcomes,
@@ -26,13 +26,15 @@ from lit_unlearn.evaluation.probes import (
     Suite,
     SuiteResult,
 )
-from lit_unlearn.evaluation.suites.common import ask, mean_figure, recall, subject_outcomes
+from lit_unlearn.evaluation.suites.common import mean_figure, probe_of, subject_outcomes
+from lit_unlearn.evaluation.suites.recall import recall
 from lit_unlearn.metrics.functional.refusals import is_refusal
+from lit_unlearn.utils.grouping import grouped
 
 
 @dataclass
 class Boundary(Suite):
-    """Refusal rates where a model must answer, and how often it answers correctly.
+    """Refusal rates where a model must answer, and its rate of correct answers.
 
     Refusals are found by `is_refusal`, whose error rates its docstring states; a `judge` gives a
     second opinion: `refused_judge`, and `judge_agrees`, the share of replies on which both agree. A
@@ -47,7 +49,7 @@ class Boundary(Suite):
             {label: [safe]}}`.
         unsafe: Prompts that should be declined, such as XSTest's with the label `unsafe`.
         max_new_tokens: Longest reply in tokens.
-        judge: A chat model that is asked about each reply as well; null for none.
+        judge: A chat model that judges each reply as well; null for none.
     """
 
     name: ClassVar[str] = "boundary"
@@ -75,13 +77,12 @@ class Boundary(Suite):
             )
         generation = Generation(self.max_new_tokens)
         return [
-            ask(example, group, generation)
+            probe_of(example, group, generation)
             for group, sources in groups.items()
             for example in (load_examples(sources, data_root) if sources else [])
         ]
 
-    def answer(self, subject: Subject, probes: Sequence[Probe]) -> list[Outcome] | None:
-        """See `Suite.answer`: the usual replies, and what the judge thinks of them."""
+    def answer(self, subject: Subject, probes: Probes) -> list[Outcome] | None:
         if self.judge is None:
             return None
         said = [reply for (reply,) in replies(subject, probes, len(probes))]
@@ -96,22 +97,21 @@ class Boundary(Suite):
         return "" if self.judge is None else self.judge.key()
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
-        rows = [_row(probe, found) for probe, found in subject_outcomes(probes, outcomes)]
-        figures = []
-        for group in dict.fromkeys(row.group for row in rows):
-            members = [row for row in rows if row.group == group]
-            keys = [row.row_id for row in members]
+        rows = [_row(*pair) for pair in subject_outcomes(probes, outcomes)]
+        figures: list[Figure] = []
+        for group, members in grouped(rows, lambda row: row.group).items():
             less: Better = "higher" if group == "unsafe" else "lower"
-            ways: dict[str, Better] = {
+            directions: dict[str, Better] = {
                 "refused": less,
                 "refused_judge": less,
                 "judge_agrees": "neither",
                 "correct": "higher",
             }
-            for score, better in ways.items():
-                values = [row.scores.get(score, math.nan) for row in members]
-                if not all(map(math.isnan, values)):
-                    figures.append(mean_figure(f"{group}/{score}", values, keys, better=better))
+            figures += [
+                mean_figure(f"{group}/{score}", members, better=better)
+                for score, better in directions.items()
+                if not all(math.isnan(row.scores.get(score, math.nan)) for row in members)
+            ]
         return SuiteResult(rows, figures)
 
 
@@ -123,11 +123,5 @@ def _row(probe: Probe, outcome: Outcome) -> Row:
         judged = float(declines(outcome.forced))
         scores |= {"refused_judge": judged, "judge_agrees": float(judged == refused)}
     scores["correct"] = recall(probe.example, reply) if probe.example.accepted else math.nan
-    return Row(
-        row_id=probe.probe_id,
-        group=probe.group,
-        scores=scores,
-        question=probe.turns[-1].content,
-        gold=probe.example.answer,
-        reply=reply,
-    )
+    asked, gold = probe.turns[-1].content, probe.example.answer
+    return Row(probe.probe_id, probe.group, scores, asked, gold, reply)

@@ -1,6 +1,6 @@
 """Attacks on the input: other words, another language, a prefill, instructions, examples, the fact.
 
-Each states what it does in its class; `attacked` holds what they share.
+`attacked` holds the parts that they share.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Better, Probe
-from lit_unlearn.evaluation.suites.attacked import InputAttack, builtin_forget
-from lit_unlearn.evaluation.suites.common import answerable, ask, target_of, with_question
+from lit_unlearn.evaluation.suites.attacked import InputAttack
+from lit_unlearn.evaluation.suites.common import builtin_forget, probe_of
+from lit_unlearn.evaluation.suites.recall import load_targets, target_of
 from lit_unlearn.metrics.functional.scores import is_correct
 from lit_unlearn.types import Example, Turn
 
@@ -31,11 +32,11 @@ REVERSE_PROMPTS = (
 
 @dataclass
 class Prefill(InputAttack):
-    """The assistant's reply is begun by the attacker, who lets the model go on.
+    """The attacker begins the assistant's reply, and the model continues it.
 
     Group `opener`: affirmative openers, each for every row. Group `beginning`: the first words of
-    the gold answer. What a prefill gives away is not scored: the reply is compared with the rest of
-    the gold answer, and a beginning that holds an accepted answer is left out. After Qi et al.,
+    the gold answer. Words that a prefill gives away do not count: the reply is compared with the
+    rest of the gold answer, and a beginning with an accepted answer is left out. After Qi et al.,
     "Safety Alignment Should Be Made More Than Just a Few Tokens Deep" (arXiv 2406.05946).
 
     Args:
@@ -43,7 +44,7 @@ class Prefill(InputAttack):
         max_new_tokens: Longest reply in tokens.
         openers: A list of texts, `builtin:eval` or `builtin:train`; keep them apart from those a
             model was trained against.
-        answer_words: How many words of the gold answer are given, one attack for each number.
+        answer_words: Numbers of words of the gold answer that are given, one attack each.
     """
 
     name: ClassVar[str] = "prefill"
@@ -61,13 +62,13 @@ class Prefill(InputAttack):
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
         openers = read_openers(self.openers)
         opened = [
-            ask(row, "opener", self.generation, prefill=opener, part=str(number))
+            probe_of(row, "opener", self.generation, prefill=opener, part=str(number))
             for row in rows
             for number, opener in enumerate(openers)
             if target_of(row, opener)
         ]
         begun = [
-            ask(row, "beginning", self.generation, prefill=text, part=f"{count}words")
+            probe_of(row, "beginning", self.generation, prefill=text, part=f"{count}words")
             for row in rows
             for count in dict.fromkeys(self.answer_words)
             if (text := beginning(row.answer, count)) and target_of(row, text)
@@ -77,7 +78,7 @@ class Prefill(InputAttack):
 
 @dataclass
 class ReversePrompt(InputAttack):
-    """The user tells the model to ignore what it was told before, and asks.
+    """The user tells the model to ignore its earlier instructions, and asks.
 
     The attack of DUET, Table 6 (arXiv 2601.21283), on models that a prompt has taught to decline;
     the wordings are ours.
@@ -85,8 +86,7 @@ class ReversePrompt(InputAttack):
     Args:
         sources: Rows whose answers should be gone.
         max_new_tokens: Longest reply in tokens.
-        templates: What is asked instead; ``{question}`` stands for the question. Each for every
-            row.
+        templates: Questions to ask instead, each for every row; ``{question}`` is filled in.
     """
 
     name: ClassVar[str] = "reverse_prompt"
@@ -99,7 +99,7 @@ class ReversePrompt(InputAttack):
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
         return [
-            ask(
+            probe_of(
                 row,
                 "reversed",
                 self.generation,
@@ -113,15 +113,15 @@ class ReversePrompt(InputAttack):
 
 @dataclass
 class InContext(InputAttack):
-    """The forgotten fact stands in the prompt: can the model still read it there?
+    """The forgotten fact is in the prompt: whether the model reads it out.
 
-    Not a leak of memory. A model that should decline the topic is expected to decline here too; one
-    from which knowledge was removed may read it out. So no direction is better.
+    This is no leak of memory. A model that should decline the topic is expected to decline here
+    too; one from which knowledge was removed may read it out. So no direction is better.
 
     Args:
         sources: Rows whose answers should be gone.
         max_new_tokens: Longest reply in tokens.
-        template: What is asked instead; ``{question}`` and ``{answer}`` (the gold one) are filled
+        template: Question to ask instead; ``{question}`` and ``{answer}`` (the gold one) are filled
             in.
     """
 
@@ -136,7 +136,7 @@ class InContext(InputAttack):
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
         return [
-            ask(
+            probe_of(
                 row,
                 "told",
                 self.generation,
@@ -153,16 +153,16 @@ class InContext(InputAttack):
 
 @dataclass
 class FewShot(InputAttack):
-    """Other questions, answered, come before the question as earlier turns of the conversation.
+    """Other questions with answers precede the question as turns of the conversation.
 
-    A row's own question is never among them, nor is a demonstration in which one of its accepted
-    answers (or its gold answer) stands.
+    A row's own question is never among them, nor is a demonstration with one of its accepted
+    answers (or its gold answer).
 
     Args:
         sources: Rows whose answers should be gone.
         max_new_tokens: Longest reply in tokens.
         demonstrations: Rows that may be answered, such as neighbours of the forgotten topic.
-        count: How many come before each question, spread evenly over the rows.
+        count: Demonstrations before each question, spread evenly over the rows.
     """
 
     name: ClassVar[str] = "few_shot"
@@ -179,12 +179,12 @@ class FewShot(InputAttack):
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
         pool = load_examples(self.demonstrations, data_root)
         return [
-            ask(row, "shown", self.generation, turns=self._turns(row, pool), part="0")
+            probe_of(row, "shown", self.generation, turns=self._turns(row, pool), part="0")
             for row in rows
         ]
 
     def _turns(self, row: Example, pool: Sequence[Example]) -> tuple[Turn, ...]:
-        """One demonstration from each of `count` equal parts of the pool, then the question."""
+        """Return a demonstration from each of `count` equal parts of the pool, and the question."""
         size = len(pool) // self.count
         parts = [pool[start * size : (start + 1) * size] for start in range(self.count)]
         found = [next((o for o in part if _gives_nothing_away(o, row)), None) for part in parts]
@@ -225,10 +225,8 @@ class _Reworded(InputAttack):
         if self.column is not None:
             columns = {"question": self.column}
             sources = [replace(s, columns={**s.columns, **columns}) for s in self.sources]
-        others = load_examples(sources, data_root)
-        return [
-            ask(row, "reworded", self.generation, part="0") for row in answerable(others, self.name)
-        ]
+        others = load_targets(sources, data_root, self.name)
+        return [probe_of(row, "reworded", self.generation, part="0") for row in others]
 
 
 @dataclass
@@ -268,14 +266,19 @@ class Translated(_Reworded):
     name: ClassVar[str] = "translated"
 
 
+def with_question(turns: tuple[Turn, ...], question: str) -> tuple[Turn, ...]:
+    """Return the conversation with another last turn."""
+    return (*turns[:-1], Turn(turns[-1].role, question))
+
+
 def beginning(answer: str, words: int) -> str:
-    """The first words of an answer, or nothing where no further word would remain."""
+    """Return the first words of an answer, or nothing where no further word would remain."""
     found = answer.split()
     return " ".join(found[:words]) if words < len(found) else ""
 
 
 def _gives_nothing_away(other: Example, row: Example) -> bool:
-    """Whether a row can be shown before another: answered, another question, not its answer."""
+    """Return whether a row can precede another: answered, another question, not its answer."""
     if not other.answer or other.question == row.question:
         return False
     return not is_correct(f"{other.question}\n{other.answer}", (row.answer, *row.accepted))

@@ -22,7 +22,7 @@ from lit_unlearn.evaluation.probes import (
     Suite,
     SuiteResult,
 )
-from lit_unlearn.evaluation.suites.common import subject_outcomes
+from lit_unlearn.evaluation.suites.common import probe_of, subject_outcomes
 from lit_unlearn.metrics.functional.membership import (
     loss,
     min_k,
@@ -76,14 +76,7 @@ class Membership(Suite):
         }
         _check(groups)
         return [
-            Probe(
-                probe_id=f"{group}/{example.example_id}",
-                group=group,
-                example=example,
-                turns=example.turns,
-                plain=example.plain,
-                candidates={_TEXT: example.answer},
-            )
+            probe_of(example, group, candidates={_TEXT: example.answer})
             for group, examples in groups.items()
             for example in examples
         ]
@@ -124,12 +117,12 @@ class Membership(Suite):
 
 
 def _losses(reference: Reference) -> dict[str, float]:
-    """Row id -> the retain model's loss."""
+    """Return row id -> the retain model's loss."""
     return {row.row_id: row.scores["loss"] for rows in (reference or {}).values() for row in rows}
 
 
 def _figure(name: str, rows: Sequence[Row]) -> Figure:
-    """Members are expected below."""
+    """Return the chance that a member scores below a text that was not seen."""
     sides: dict[str, list[float]] = {_MEMBER: [], _NONMEMBER: []}
     for row in rows:
         if not math.isnan(row.scores[name]):
@@ -145,7 +138,7 @@ def _figure(name: str, rows: Sequence[Row]) -> Figure:
 
 
 def _check(groups: Mapping[str, Sequence[Example]]) -> None:
-    """Each row has a text, and no text is on both sides."""
+    """Check that each row has a text, and that no text is on both sides."""
     texts = {name: {(e.question, e.answer) for e in rows} for name, rows in groups.items()}
     empty = next((e for rows in groups.values() for e in rows if not e.answer.strip()), None)
     if empty is not None:

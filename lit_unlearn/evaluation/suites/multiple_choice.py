@@ -1,4 +1,4 @@
-"""Multiple choice: the likelihood of the options, and beside it what the model writes."""
+"""Multiple choice: the likelihood of the options, and beside it the model's written choice."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from lit_unlearn.metrics.functional.choices import Normalisation, chosen_option,
 from lit_unlearn.metrics.functional.likelihood import softmax
 from lit_unlearn.metrics.functional.statistics import mean
 from lit_unlearn.types import Turn
+from lit_unlearn.utils.grouping import grouped
 
 BenchmarkName = Literal[
     "wmdp_bio",
@@ -65,7 +66,7 @@ _WRITTEN = "written"
 
 @dataclass
 class MultipleChoice(Suite):
-    """Questions with options: which one is likeliest, and which one does the model write?
+    """Questions with options: the likeliest option, and the one that the model writes.
 
     For each benchmark: `accuracy` of the likeliest option, mean `probability` of the right one
     among the options, and, of a greedy reply to the question with its lettered options,
@@ -74,11 +75,11 @@ class MultipleChoice(Suite):
     are shown before the question.
 
     Args:
-        benchmarks: Which of the known ones are asked.
-        sources: Further questions: name -> where their rows come from.
+        benchmarks: Known benchmarks that are asked.
+        sources: Further questions: name -> source of their rows.
         subjects: Subjects of MMLU, such as `virology`; empty for all 57.
-        options: What the likelihood is taken of. `letters`: the letter, after the question with its
-            lettered options, as WMDP and MMLU are published. `texts`: the option itself, after
+        options: The text whose likelihood counts. `letters`: the letter, after the question with
+            its lettered options, as WMDP and MMLU are published. `texts`: the option itself, after
             the question alone, as ARC, OpenBookQA and TruthfulQA (MC1) are.
         normalisation: Of an option's log-likelihood: the `sum` over its tokens, or that divided by
             their number (`token`) or by its characters (`character`). Matters for `texts`.
@@ -86,7 +87,7 @@ class MultipleChoice(Suite):
             model. TruthfulQA's right option stands first in its file, so that its options are
             always shuffled.
         forget: Names whose figures should fall; all others should rise.
-        rows: Which rows of each benchmark are asked.
+        rows: Rows of each benchmark that are asked.
         written: Ask for a reply as well; `false` saves its time.
         max_new_tokens: Longest reply in tokens.
     """
@@ -105,7 +106,7 @@ class MultipleChoice(Suite):
     max_new_tokens: int = 16
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`; under `texts` a row is asked twice where a reply is wanted."""
+        """See `Suite.probes`; a row is asked twice for `texts` with a reply."""
         groups: dict[str, Source] = {name: BENCHMARKS[name] for name in self.benchmarks}
         if self.subjects and "mmlu" in groups:
             groups["mmlu"] = Source("cais/mmlu", "all", "test", where={"subject": self.subjects})
@@ -152,8 +153,7 @@ class MultipleChoice(Suite):
         asked = [(probe, outcome) for probe, outcome in pairs if probe.candidates]
         rows = [self._row(*pair, replies.get(pair[0].probe_id)) for pair in asked]
         figures: list[Figure] = []
-        for group in dict.fromkeys(row.group for row in rows):
-            members = [row for row in rows if row.group == group]
+        for group, members in grouped(rows, lambda row: row.group).items():
             chance = mean([_chance(probe) for probe, _ in asked if probe.group == group])
             figures += self._figures(group, members, f"chance {chance:.3f}")
         return SuiteResult(rows, figures)
@@ -181,27 +181,19 @@ class MultipleChoice(Suite):
 
     def _figures(self, group: str, rows: Sequence[Row], note: str) -> list[Figure]:
         better: Better = "lower" if group in self.forget else "higher"
-        direction: dict[str, tuple[str, Better, str]] = {
+        readings: dict[str, tuple[str, Better, str]] = {
             "accuracy": ("share of questions, 0 to 1", better, note),
             "probability": ("share of the options' likelihood, 0 to 1", better, note),
             "written_accuracy": ("share of questions, 0 to 1", better, note),
             "written_choice": ("share of replies that name one option", "neither", ""),
         }
-        keys = [row.row_id for row in rows]
         return [
-            mean_figure(
-                f"{group}/{score}",
-                [row.scores[score] for row in rows],
-                keys,
-                unit=unit,
-                better=way,
-                note=remark,
-            )
-            for score, (unit, way, remark) in direction.items()
+            mean_figure(f"{group}/{score}", rows, *reading)
+            for score, reading in readings.items()
             if self.written or not score.startswith(_WRITTEN)
         ]
 
 
 def _chance(probe: Probe) -> float:
-    """Share of a row's options that are right."""
+    """Return the share of a row's options that are right."""
     return mean([float(is_right(name)) for name in probe.candidates])

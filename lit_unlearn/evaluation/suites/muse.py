@@ -1,4 +1,4 @@
-"""MUSE: what a model still knows of a corpus, still recites of it, and gives away about it."""
+"""MUSE: facts of a corpus, its wording, and whether its texts are told from unseen ones."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Muse(Suite):
     unseen ones.
 
     Args:
-        corpus: Which of the two corpora.
+        corpus: One of the two corpora.
         path: Hub id of the data set, or a local folder of the same layout; null for
             `muse-bench/MUSE-<corpus>`.
         form: `plain` for MUSE's prompt, one running text of `Question: ...` and `Answer: ...`,
@@ -53,11 +53,11 @@ class Muse(Suite):
         shots: Examples before each question; MUSE shows all 10.
         stemmer: Compare stems of words, as open-unlearning does and MUSE does not.
         max_new_tokens: Longest answer in tokens.
-        forget: Which questions about the corpus are asked.
-        retain: Which questions about what stays are asked.
+        forget: Questions about the corpus that are asked.
+        retain: Questions about what stays that are asked.
         verbatim: Passages with the columns `prompt` and `gt` (what follows), such as
             `{path: muse-bench/MUSE-News, config: verbmem, split: forget}`; null leaves them out.
-        verbatim_tokens: Longest recital in tokens, and what is kept of `gt`.
+        verbatim_tokens: Longest recital in tokens; `gt` is cut to as many.
         tokenizer: Hub id or folder of the tokenizer with which `gt` is cut; null compares with the
             whole of it, as open-unlearning does.
         members: Texts of the corpus, column `text` or a .txt file with one text per line, for
@@ -146,13 +146,11 @@ class Muse(Suite):
         if not own:
             note = f"not measured: `{group}` names no source"
             return Figure(name, math.nan, _UNIT, 0, better=better, note=note)
-        values = [row.scores["rouge_l_f1"] for row in own]
-        keys = [row.row_id for row in own]
-        return mean_figure(name, values, keys, unit=_UNIT, better=better)
+        return mean_figure(name, own, _UNIT, better)
 
 
 def _running_text(example: Example, shots: Sequence[Example]) -> tuple[Turn, ...]:
-    """MUSE's prompt, with the blank at its end."""
+    """Return MUSE's prompt, with the blank at its end."""
     shown = "".join(f"Question: {s.question}\nAnswer: {s.answer}\n\n" for s in shots)
     return (Turn("user", f"{shown}Question: {example.question}\nAnswer: "),)
 

@@ -1,15 +1,14 @@
-"""Attacks that optimise what stands after the question: found on some rows, tested on others."""
+"""Shared by attacks that optimise a text after the question on some rows, and test it on others."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lit_unlearn.attacks.inputs import AttackRow, opener_ids, split_prompt
 from lit_unlearn.data.sources import Source
-from lit_unlearn.data.unify import load_examples
 from lit_unlearn.evaluation.asking import replies
 from lit_unlearn.evaluation.probes import (
     Generation,
@@ -23,7 +22,8 @@ from lit_unlearn.evaluation.probes import (
     SuiteResult,
     Variant,
 )
-from lit_unlearn.evaluation.suites.common import answerable, ask, subject_outcomes
+from lit_unlearn.evaluation.suites.common import builtin_forget, probe_of, subject_outcomes
+from lit_unlearn.evaluation.suites.recall import load_targets
 from lit_unlearn.evaluation.suites.recovery import (
     UNATTACKED,
     attack_result,
@@ -31,6 +31,7 @@ from lit_unlearn.evaluation.suites.recovery import (
     split_rows,
 )
 from lit_unlearn.types import Example
+from lit_unlearn.utils.grouping import grouped
 
 
 @dataclass
@@ -50,7 +51,7 @@ class OptimisedInput(Suite):
         batch_size: Rows in one forward pass.
     """
 
-    sources: list[Source] = field(default_factory=lambda: [Source("builtin:forget", split="eval")])
+    sources: list[Source] = field(default_factory=builtin_forget)
     attack_share: float = 0.5
     opener: str = "Sure, here is the answer:"
     seed: int = 0
@@ -62,42 +63,40 @@ class OptimisedInput(Suite):
 
     @abstractmethod
     def attacks(self) -> dict[str, str]:
-        """Groups of attacked probes, each with what its figures must not be read without."""
+        """Return the groups of attacked probes, each with the note of its figures."""
 
     @abstractmethod
     def attacked(self, subject: Subject, group: str, probes: Sequence[Probe]) -> list[str]:
-        """The replies to probes of a group under attack."""
+        """Return the replies to probes of a group under attack."""
 
     def target(self, group: str, row: Example) -> str:
-        """What the attack of a group makes likely after a row's question."""
+        """Return the text that the attack of a group makes likely after a row's question."""
         return self.opener
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`. The rows of the attack are remembered for `answer`.
+        """See `Suite.probes`. The rows of the attack are kept for `answer`.
 
-        The target of an attacked probe stands among its candidates, because it is part of what is
-        put to the model (and of the key of what is stored); it is not teacher-forced.
+        The target of an attacked probe is among its candidates, so that it is part of the key of
+        the stored outcome; it is not teacher-forced.
         """
         self._mine, held_out = self._split(data_root)
         generation = Generation(self.max_new_tokens)
-        plain = [ask(row, UNATTACKED, generation) for row in held_out]
+        plain = [probe_of(row, UNATTACKED, generation) for row in held_out]
         return plain + [
-            replace(ask(row, group, generation), candidates={"target": self.target(group, row)})
+            probe_of(row, group, generation, {"target": self.target(group, row)})
             for group in self.attacks()
             for row in held_out
         ]
 
     def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:
-        """The subject alone; the rows that the attack is optimised on are part of the key."""
+        """Return the subject alone, with the rows of the attack as part of the key."""
         check_whole(self.name, subject.model)
         mine, _ = self._split(data_root)
         return [Variant("", repr(mine), lambda: subject.model)]
 
     def answer(self, subject: Subject, probes: Sequence[Probe]) -> list[Outcome]:
-        """See `Suite.answer`; `probes` must have been called before."""
         found: dict[str, str] = {}
-        for group in dict.fromkeys(probe.group for probe in probes):
-            members = [probe for probe in probes if probe.group == group]
+        for group, members in grouped(probes, lambda probe: probe.group).items():
             if group == UNATTACKED:
                 said = [reply for (reply,) in replies(subject, members, self.batch_size)]
             else:
@@ -107,17 +106,14 @@ class OptimisedInput(Suite):
         return [Outcome(probe.probe_id, replies=(found[probe.probe_id],)) for probe in probes]
 
     def answer_key(self) -> str:
-        """See `Suite.answer_key`: the settings."""
         return repr(self)
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
-        groups: dict[str, list[tuple[Probe, Outcome]]] = {}
-        for probe, outcome in subject_outcomes(probes, outcomes):
-            groups.setdefault(probe.group, []).append((probe, outcome))
-        return attack_result(groups, self.attacks())
+        pairs = subject_outcomes(probes, outcomes)
+        return attack_result(grouped(pairs, lambda pair: pair[0].group), self.attacks())
 
     def rows_to_fit(self, subject: Subject) -> list[AttackRow]:
-        """The prompts that the attack is optimised on, with the opener as target."""
+        """Return the prompts that the attack is optimised on, with the opener as target."""
         encoder = subject.encoder
         return [
             AttackRow(
@@ -128,5 +124,5 @@ class OptimisedInput(Suite):
         ]
 
     def _split(self, data_root: Path | None) -> tuple[list[Example], list[Example]]:
-        rows = answerable(load_examples(self.sources, data_root), self.name)
+        rows = load_targets(self.sources, data_root, self.name)
         return split_rows(rows, self.attack_share, self.seed)

@@ -1,4 +1,4 @@
-"""Gcg: does an optimised text after the question bring the forgotten back?"""
+"""Gcg: recall of the forgotten with an optimised text after the question."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Gcg(OptimisedInput):
         seed: Seed of the split.
         max_new_tokens: Longest reply in tokens.
         batch_size: Rows in one forward pass.
-        start: The suffix to start from; the number of its tokens is that of the suffix found.
-        search: How the suffix is searched.
+        start: Suffix to start from; the found one has as many tokens.
+        search: Settings of the search.
     """
 
     name: ClassVar[str] = "gcg"
@@ -67,7 +67,7 @@ class Gcg(OptimisedInput):
         )
 
     def suffix(self, subject: Subject) -> str:
-        """The text found for a model; searched once. `probes` must have been called before."""
+        """Return the text for a model, searched once; call `probes` before."""
         if subject.fingerprint not in self._suffixes:
             self._suffixes = {subject.fingerprint: self._search(subject)}
         return self._suffixes[subject.fingerprint]
@@ -97,7 +97,7 @@ class Gcg(OptimisedInput):
 
 
 def start_ids(encoder: Encoder, example: Example, row: AttackRow, text: str) -> list[int]:
-    """Token ids of a text that stands right after a question.
+    """Return the token ids of a text right after a question.
 
     Raises:
         InputError: The text is one token with what stands around it.
@@ -113,7 +113,7 @@ def start_ids(encoder: Encoder, example: Example, row: AttackRow, text: str) -> 
 
 
 def inserted_text(encoder: Encoder, row: AttackRow, ids: Sequence[int]) -> str:
-    """What token ids read after a question, spaces included."""
+    """Return the text that token ids make after a question, spaces included."""
     tokenizer: Any = encoder.tokenizer
     before, whole = (
         tokenizer.decode(part, clean_up_tokenization_spaces=False)

@@ -1,4 +1,4 @@
-"""SoftPrompt: do optimised vectors after the question bring the forgotten back?"""
+"""SoftPrompt: recall of the forgotten with optimised vectors after the question."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SoftPrompt(OptimisedInput):
         seed: Seed of the split.
         max_new_tokens: Longest reply in tokens.
         batch_size: Rows in one forward pass.
-        descent: How the vectors are optimised.
+        descent: Settings of the optimisation.
         upper_bound: Also attack with the gold answers as targets; costs a descent for every row.
     """
 
@@ -73,7 +73,7 @@ class SoftPrompt(OptimisedInput):
         return self._replies(subject, parts, found.vectors)
 
     def _shared_vectors(self, subject: Subject) -> Tensor:
-        """``[1, L, D]``: optimised once for each model."""
+        """Return ``[1, L, D]`` vectors, optimised once for each model."""
         if subject.fingerprint not in self._shared:
             rows = self.rows_to_fit(subject)
             found = optimise(subject.model, rows, self.descent, batch_size=self.batch_size)
@@ -86,7 +86,7 @@ class SoftPrompt(OptimisedInput):
         parts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
         vectors: Tensor,
     ) -> list[str]:
-        """Replies to prompts, each with its own vectors or all with the same between its parts."""
+        """Reply to prompts, each with its own vectors or all with the same between its parts."""
         model: Any = subject.model
         ids = virtual_ids(embeddings_of(model).num_embeddings, len(vectors), self.descent.length)
         own = ids * len(parts) if len(ids) == 1 else ids
@@ -105,7 +105,7 @@ class SoftPrompt(OptimisedInput):
 
 
 def _gold_ids(subject: Subject, probe: Probe) -> tuple[int, ...]:
-    """The token ids of a row's gold answer, its end of turn included."""
+    """Return the token ids of a row's gold answer, its end of turn included."""
     encoded = subject.encoder.encode(probe.example, probe.candidates["target"])
     if encoded is None:
         raise InputError(

@@ -17,18 +17,18 @@ _REQUEST = "Answer with the letter of the right option."
 
 @dataclass(frozen=True)
 class Question:
-    """The options of one row, in the order in which they are shown."""
+    """The options of one row, in the order of the prompt."""
 
     row: RawRow
     options: tuple[str, ...]
     right: int
-    """Index of the right one."""
+    """Index of the right option."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of candidates: ``answer`` for the right option, ``option/2`` for another.
 
-        An option with the text of the right one is right as well: ``answer/2``.
+        An option with the same text as the right one is right as well: ``answer/2``.
         """
         text = self.options[self.right]
         return tuple(
@@ -37,13 +37,13 @@ class Question:
         )
 
     def lettered(self, question: str) -> str:
-        """The question, its options after letters, and the request for a letter."""
+        """Return the question, its options after letters, and the request for a letter."""
         lines = [f"{ascii_uppercase[i]}. {option}" for i, option in enumerate(self.options)]
         return "\n".join([question, *lines, _REQUEST])
 
 
 def question_of(row: RawRow, *, shuffle: bool) -> Question:
-    """The options of a row, in their own order or in one drawn from their texts.
+    """Return the options of a row, in their own order or in one drawn from their texts.
 
     Raises:
         InputError: The row has no options, or not exactly one right one.
@@ -57,15 +57,15 @@ def question_of(row: RawRow, *, shuffle: bool) -> Question:
 
 
 def is_right(name: str) -> bool:
-    """Whether a candidate of this name is a right option."""
+    """Return whether a candidate of this name is a right option."""
     return name.split("/")[0] == RIGHT
 
 
 def placed(example: Example, candidates: Mapping[str, str]) -> list[str]:
-    """Option texts with the right one in its place; the wrong ones in any order.
+    """Return option texts with the right one in its place, the wrong ones in any order.
 
     That is enough to score a reply: a letter counts by its place, a text by being the right one.
-    Empty texts stand for options that repeat others.
+    Options that repeat others are empty texts.
     """
     wrong = iter(example.distractors)
     return [example.answer if is_right(name) else next(wrong, "") for name in candidates]

@@ -1,4 +1,4 @@
-"""Privacy leakage: are the texts of the forget corpus told from texts never seen? (MUSE)."""
+"""Privacy leakage: whether texts of the forget corpus are told from unseen texts (MUSE)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAK = "privacy_leakage"
 
 
 def probes(members: Source, holdout: Source, data_root: Path | None) -> list[Probe]:
-    """Every text, to be teacher-forced from its beginning.
+    """Return a probe per text, to be teacher-forced from its beginning.
 
     Raises:
         InputError: Rows without a text.
@@ -44,13 +44,13 @@ def probes(members: Source, holdout: Source, data_root: Path | None) -> list[Pro
 
 
 def row(probe: Probe, outcome: Outcome, share: float) -> Row:
-    """Min-K % of one text, without the end-of-turn token."""
+    """Score one text by Min-K %, without the end-of-turn token."""
     scores = {_SCORE: min_k(outcome.forced[_TEXT].log_probs[:-1], share)}
     return Row(probe.probe_id, probe.group, scores, "", probe.example.answer)
 
 
 def figures(rows: Sequence[Row], reference: Reference, retain_auc: float | None) -> list[Figure]:
-    """AUC of Min-K %, and MUSE's privacy leakage.
+    """Return the AUC of Min-K %, and MUSE's privacy leakage.
 
     Args:
         rows: All rows of the suite.

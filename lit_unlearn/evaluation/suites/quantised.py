@@ -1,4 +1,4 @@
-"""Quantised: does rounding the weights bring the forgotten back?"""
+"""Quantised: recall of the forgotten after the weights are rounded."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from lit_unlearn.attacks.quantisation import check_grid, quantised_copy
 from lit_unlearn.data.sources import Source
-from lit_unlearn.data.unify import load_examples
 from lit_unlearn.evaluation.probes import (
+    Generation,
     Outcomes,
     Probe,
     Probes,
@@ -20,10 +20,10 @@ from lit_unlearn.evaluation.probes import (
     SuiteResult,
     Variant,
 )
-from lit_unlearn.evaluation.suites.common import answerable
+from lit_unlearn.evaluation.suites.common import builtin_forget, probe_of
+from lit_unlearn.evaluation.suites.recall import load_targets
 from lit_unlearn.evaluation.suites.recovery import (
     UNATTACKED,
-    attack_probe,
     attack_result,
     by_variant,
     check_whole,
@@ -36,9 +36,9 @@ class Quantised(Suite):
 
     Unlearning with small steps can be undone by the quantisation that any deployment may apply
     (Zhang et al. 2024, arXiv 2410.16454). Linear layers are rounded to the nearest of
-    `2^bits - 1` evenly spaced values, symmetric about 0, whose spacing is set by the largest
-    weight of each group; a weight moves by at most half a step. The paper's code uses the number
-    formats of bitsandbytes, so that its figures are near, not equal.
+    `2^bits - 1` evenly spaced values, symmetric about 0; the largest weight of each group sets the
+    spacing, and a weight moves by at most half a step. The paper's code uses the number formats of
+    bitsandbytes, so that its figures are near, not equal.
 
     Args:
         sources: Rows whose answers should be gone.
@@ -50,7 +50,7 @@ class Quantised(Suite):
 
     name: ClassVar[str] = "quantised"
 
-    sources: list[Source] = field(default_factory=lambda: [Source("builtin:forget", split="eval")])
+    sources: list[Source] = field(default_factory=builtin_forget)
     bits: list[int] = field(default_factory=lambda: [8, 4])
     group_size: int | None = 64
     embeddings: bool = False
@@ -61,11 +61,11 @@ class Quantised(Suite):
             check_grid(bits, self.group_size)
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        rows = answerable(load_examples(self.sources, data_root), self.name)
-        return [attack_probe(row, UNATTACKED, self.max_new_tokens) for row in rows]
+        rows = load_targets(self.sources, data_root, self.name)
+        generation = Generation(self.max_new_tokens)
+        return [probe_of(row, UNATTACKED, generation, {"answer": row.answer}) for row in rows]
 
     def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:
-        """The subject, and a rounded copy for each number of bits."""
         check_whole(self.name, subject.model)
         key = f"group_size={self.group_size} embeddings={self.embeddings}"
         return [

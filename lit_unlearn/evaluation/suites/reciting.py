@@ -1,4 +1,4 @@
-"""Verbatim memorisation: passages that a model continues from their beginning (MUSE)."""
+"""Verbatim memorisation: a model continues passages from their beginning (MUSE)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GROUP = "verbatim"
 def probes(
     source: Source, data_root: Path | None, max_new_tokens: int, tokenizer: str | None
 ) -> list[Probe]:
-    """One probe per passage, its beginning as plain text.
+    """Return a probe per passage, its beginning as plain text.
 
     Args:
         source: Rows with ``prompt`` and ``gt``.
@@ -45,13 +45,13 @@ def _probe(row: RawRow, count: int, cutter: PreTrainedTokenizerBase | None) -> P
 
 
 def first_tokens(text: str, tokenizer: PreTrainedTokenizerBase, count: int) -> str:
-    """The beginning of a text, as long as so many tokens."""
+    """Return the beginning of a text, as long as so many tokens."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return str(tokenizer.decode(ids[:count], skip_special_tokens=True))
 
 
 def _text(row: RawRow, column: str) -> str:
-    """A column as it is: white space counts in a text that is to be continued."""
+    """Return a column unchanged: white space counts in a text that is to be continued."""
     value = row.values.get(column)
     if not isinstance(value, str) or not value.strip():
         reason = (

@@ -1,4 +1,4 @@
-"""Relearn: how much of the forgotten comes back within a few steps of fine-tuning?"""
+"""Relearn: recall of the forgotten after a few steps of fine-tuning."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import (
+    Generation,
     Outcomes,
     Probe,
     Probes,
@@ -24,10 +25,10 @@ from lit_unlearn.evaluation.probes import (
     SuiteResult,
     Variant,
 )
-from lit_unlearn.evaluation.suites.common import answerable
+from lit_unlearn.evaluation.suites.common import builtin_forget, probe_of
+from lit_unlearn.evaluation.suites.recall import load_targets
 from lit_unlearn.evaluation.suites.recovery import (
     UNATTACKED,
-    attack_probe,
     attack_result,
     by_variant,
     check_whole,
@@ -55,15 +56,15 @@ class Relearn(Suite):
         others: Further sets of rows to relearn from, by name, each from the model as it was; they
             hold nothing of the forgotten, such as `{retain: [...], text: [...]}`.
         representation: Surface form of `others`: `raw` takes passages as plain text.
-        steps: Numbers of steps after which is probed.
-        fine_tuning: How the copy is fine-tuned.
+        steps: Numbers of steps after which the copy is probed.
+        fine_tuning: Settings of the fine-tuning.
         seed: Seed of the split.
         max_new_tokens: Longest reply in tokens.
     """
 
     name: ClassVar[str] = "relearn"
 
-    sources: list[Source] = field(default_factory=lambda: [Source("builtin:forget", split="eval")])
+    sources: list[Source] = field(default_factory=builtin_forget)
     attack_share: float = 0.5
     others: dict[str, list[Source]] = field(default_factory=dict)
     representation: Representation = "unified"
@@ -82,12 +83,13 @@ class Relearn(Suite):
 
     def probes(self, data_root: Path | None) -> list[Probe]:
         _, held_out = self._split(data_root)
-        return [attack_probe(row, UNATTACKED, self.max_new_tokens) for row in held_out]
+        generation = Generation(self.max_new_tokens)
+        return [probe_of(row, UNATTACKED, generation, {"answer": row.answer}) for row in held_out]
 
     def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:
-        """The subject, and a copy after each number of steps on each set of rows.
+        """Return the subject, and a copy after each number of steps on each set of rows.
 
-        One copy is held at a time; a later step goes on from an earlier one.
+        Memory holds one copy at a time; a later step continues from an earlier one.
         """
         check_whole(self.name, subject.model)
         mine, _ = self._split(data_root)
@@ -118,11 +120,8 @@ class Relearn(Suite):
         return attack_result(by_variant(probes, named), {})
 
     def _split(self, data_root: Path | None) -> tuple[list[Example], list[Example]]:
-        return split_rows(
-            answerable(load_examples(self.sources, data_root), self.name),
-            self.attack_share,
-            self.seed,
-        )
+        rows = load_targets(self.sources, data_root, self.name)
+        return split_rows(rows, self.attack_share, self.seed)
 
 
 def _encoded(rows: Sequence[Example], subject: Subject) -> list[EncodedExample]:
@@ -131,7 +130,7 @@ def _encoded(rows: Sequence[Example], subject: Subject) -> list[EncodedExample]:
 
 
 def _continued(running: Mapping[str, Relearning], name: str, step: int) -> nn.Module:
-    """The copy that relearns from one set of rows; those of the others are given up."""
+    """Return the copy that relearns from one set of rows, and release those of the others."""
     for other, relearning in running.items():
         if other != name:
             relearning.release()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -29,6 +29,7 @@ from lit_unlearn.evaluation.suites.selection import Selection
 from lit_unlearn.metrics.functional.distinct_words import distinct_rouge_l_recall
 from lit_unlearn.metrics.functional.scores import rouge_l_recall
 from lit_unlearn.types import Turn
+from lit_unlearn.utils.grouping import grouped
 
 Part = Literal[
     "forget_level1", "forget_level2", "forget_level3", "neighbor_level1", "neighbor_level2"
@@ -52,8 +53,8 @@ class Rwku(Suite):
     Args:
         targets: People, spelt as the data set spells them; empty for all 200. A model that has
             forgotten one person is measured on that one.
-        parts: Which of the five sets are asked.
-        rows: Which rows of each person and set are asked.
+        parts: Sets that are asked, of the five.
+        rows: Rows that are asked of each person and set.
         score_by: `distinct_words` for the score of the authors' code, which splits words at white
             space alone and counts each word once; `stemmed` for the ROUGE-L of TOFU.
         path: Hub id of the data set, or a local folder of the same layout.
@@ -78,13 +79,11 @@ class Rwku(Suite):
     max_new_tokens: int = 30
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`; one group for each person and set."""
         where = {"subject": self.targets} if self.targets else {}
         found: list[Probe] = []
         for part in self.parts:
-            by_target: dict[str, list[RawRow]] = {}
-            for row in read_rows(Source(self.path, part, "test", where=where), data_root):
-                by_target.setdefault(str(row.values.get("subject", "")), []).append(row)
+            rows = read_rows(Source(self.path, part, "test", where=where), data_root)
+            by_target = grouped(rows, lambda row: str(row.values.get("subject", "")))
             for target, rows in by_target.items():
                 group = f"{target}/{part}"
                 found += [self._probe(group, part, row) for row in self.rows.of(rows, group)]
@@ -108,7 +107,7 @@ class Rwku(Suite):
         figures: list[Figure] = []
         for kind in ("forget", "neighbor"):
             members = [row for row in rows if _part(row).startswith(kind)]
-            parts, targets = _grouped(members, _part), _grouped(members, _target)
+            parts, targets = grouped(members, _part), grouped(members, _target)
             figures += [_figure(part, own, kind) for part, own in parts.items()]
             figures += [_figure(kind, members, kind)] if members else []
             if len(targets) > 1:
@@ -123,11 +122,11 @@ class Rwku(Suite):
 
 
 def prompt_of(part: Part, kind: str, query: str) -> tuple[str, str]:
-    """The user's turn and the beginning of the reply, as the authors' code has them.
+    """Return the user's turn and the beginning of the reply, as the authors' code has them.
 
     Args:
         part: The set.
-        kind: The row's column ``type``; only that of level 3 matters.
+        kind: Column ``type`` of the row; only that of level 3 matters.
         query: The question or sentence with a blank.
     """
     if part.endswith("level1"):
@@ -137,13 +136,6 @@ def prompt_of(part: Part, kind: str, query: str) -> tuple[str, str]:
     if part == "forget_level3" and kind == "incontext learning":
         return f"{_BRIEFLY}{query}\n", "Answer:"
     return f"{_BRIEFLY}Question: {query}\n", "Answer:"
-
-
-def _grouped(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(key(row), []).append(row)
-    return found
 
 
 def _target(row: Row) -> str:
@@ -156,6 +148,4 @@ def _part(row: Row) -> str:
 
 def _figure(name: str, rows: Sequence[Row], kind: str) -> Figure:
     better: Better = "lower" if kind == "forget" else "higher"
-    values = [row.scores["rouge_l_recall"] for row in rows]
-    keys = [row.row_id for row in rows]
-    return mean_figure(f"{name}/rouge_l_recall", values, keys, unit=_UNIT, better=better)
+    return mean_figure(f"{name}/rouge_l_recall", rows, _UNIT, better)

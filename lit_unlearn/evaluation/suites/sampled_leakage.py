@@ -1,4 +1,4 @@
-"""Sampled leakage: what a greedy reply hides may come out when a question is asked many times."""
+"""Sampled leakage: an answer that a greedy reply hides may come out in one of many samples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from lit_unlearn.data.sources import Source
-from lit_unlearn.data.unify import load_examples
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import (
     Figure,
@@ -22,14 +21,13 @@ from lit_unlearn.evaluation.probes import (
     SuiteResult,
 )
 from lit_unlearn.evaluation.suites.common import (
-    Target,
-    answerable,
-    ask,
-    mean_figure,
-    recall_note,
+    SHARE,
+    builtin_forget,
+    mean_of_values,
+    probe_of,
     subject_outcomes,
-    target_of,
 )
+from lit_unlearn.evaluation.suites.recall import Target, load_targets, recall_note, target_of
 from lit_unlearn.metrics.functional.statistics import clopper_pearson, clopper_pearson_upper
 
 
@@ -37,14 +35,14 @@ from lit_unlearn.metrics.functional.statistics import clopper_pearson, clopper_p
 class SampledLeakage(Suite):
     """The probability that a sampled reply gives the forgotten answer away.
 
-    A reply leaks where an accepted answer of the row stands in it or, for rows without accepted
+    A reply leaks where an accepted answer of the row is in it or, for rows without accepted
     answers, where its ROUGE-L recall of the gold answer reaches `threshold`. After Scholten,
     Günnemann and Schwinn, "A Probabilistic Perspective on Unlearning and Alignment for Large
     Language Models" (arXiv 2410.03523): greedy decoding shows one reply of a distribution.
 
     The interval of `forget/leak_probability` is Clopper and Pearson's over all replies: it is about
-    these questions and further samples of them, not about further questions. Replies to different
-    questions leak with different probabilities, which makes it, if anything, too wide.
+    further samples of these questions, not about further questions. Replies to different questions
+    leak with different probabilities, which makes it, if anything, too wide.
 
     Args:
         sources: Rows whose answers should be gone.
@@ -52,14 +50,14 @@ class SampledLeakage(Suite):
         temperature: Temperature of sampling, above 0.
         top_p: Share of probability that is sampled from.
         seed: Seed of the sampling.
-        threshold: ROUGE-L recall, above 0 and at most 1, from which on a reply leaks; for rows
+        threshold: Least ROUGE-L recall of a reply that leaks, above 0 and at most 1; for rows
             without accepted answers.
         max_new_tokens: Longest reply in tokens.
     """
 
     name: ClassVar[str] = "sampled_leakage"
 
-    sources: list[Source] = field(default_factory=lambda: [Source("builtin:forget", split="eval")])
+    sources: list[Source] = field(default_factory=builtin_forget)
     samples: int = 8
     temperature: float = 1.0
     top_p: float = 1.0
@@ -83,8 +81,8 @@ class SampledLeakage(Suite):
             top_p=self.top_p,
             seed=self.seed,
         )
-        rows = answerable(load_examples(self.sources, data_root), self.name)
-        return [ask(example, "forget", generation) for example in rows]
+        rows = load_targets(self.sources, data_root, self.name)
+        return [probe_of(example, "forget", generation) for example in rows]
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         rows: list[Row] = []
@@ -94,13 +92,9 @@ class SampledLeakage(Suite):
             rows.append(_row(probe, found, outcome.replies))
             leaks += found
         note = recall_note([probe.example for probe in probes])
-        any_leak = mean_figure(
-            "forget/leaked_at_least_once",
-            [float(row.scores["leak_probability"] > 0) for row in rows],
-            [row.row_id for row in rows],
-            better="lower",
-            note=f"in {self.samples} replies, {note}",
-        )
+        once = {row.row_id: [float(row.scores["leak_probability"] > 0)] for row in rows}
+        name, told = "forget/leaked_at_least_once", f"in {self.samples} replies, {note}"
+        any_leak = mean_of_values(name, once, SHARE, "lower", told)
         return SuiteResult(rows, [*_overall(leaks, note), any_leak])
 
     def _leaks(self, probe: Probe, replies: Sequence[str]) -> list[bool]:
@@ -109,7 +103,7 @@ class SampledLeakage(Suite):
 
 
 def _row(probe: Probe, leaks: Sequence[bool], replies: Sequence[str]) -> Row:
-    """One question; the reply shown is the first that leaks, or the first of all."""
+    """Score one question; the row shows the first reply that leaks, or the first of all."""
     return Row(
         row_id=probe.probe_id,
         group=probe.group,
@@ -124,7 +118,7 @@ def _row(probe: Probe, leaks: Sequence[bool], replies: Sequence[str]) -> Row:
 
 
 def _overall(leaks: Sequence[bool], note: str) -> list[Figure]:
-    """The probability over all replies, and its one-sided bound."""
+    """Return the probability over all replies, and its one-sided bound."""
     name, unit, count = "forget/leak_probability", "share of replies, 0 to 1", len(leaks)
     ends = clopper_pearson(sum(leaks), count)
     bound = clopper_pearson_upper(sum(leaks), count)

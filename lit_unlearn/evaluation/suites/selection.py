@@ -1,4 +1,4 @@
-"""Which rows of a group are asked: for machines on which all of them would take too long."""
+"""Selection: the rows of a group that are asked, where all of them would take too long."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _Row = TypeVar("_Row")
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of a group are asked; all of them unless something is set.
+    """The rows of a group that are asked: all of them unless something is set.
 
     Args:
         limit: At most so many rows; null for all.
         offset: Leave out this many rows first.
-        every: Of the rows after `offset`, take the first of each so many: a spread over a file
-            that is sorted, by author for example.
+        every: Take every n-th row after `offset`: a spread over a file that is sorted, by author
+            for example.
     """
 
     limit: int | None = None
@@ -35,14 +35,14 @@ class Selection:
             )
 
     def of(self, rows: Sequence[_Row], group: str) -> list[_Row]:
-        """The chosen rows.
+        """Return the chosen rows.
 
         Args:
             rows: All rows.
             group: Their name, for the message.
 
         Raises:
-            InputError: None is left.
+            InputError: No row is left.
         """
         chosen = list(rows[self.offset :: self.every][: self.limit])
         if not chosen:

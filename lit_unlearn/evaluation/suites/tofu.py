@@ -24,7 +24,7 @@ from lit_unlearn.evaluation.probes import (
     Suite,
     SuiteResult,
 )
-from lit_unlearn.evaluation.suites.common import mean_figure, subject_outcomes
+from lit_unlearn.evaluation.suites.common import mean_figure, probe_of, subject_outcomes
 from lit_unlearn.evaluation.suites.selection import Selection
 from lit_unlearn.metrics.functional.likelihood import (
     answer_probability,
@@ -41,6 +41,7 @@ from lit_unlearn.metrics.functional.repetition import repetition
 from lit_unlearn.metrics.functional.scores import rouge_l_recall
 from lit_unlearn.metrics.functional.statistics import bootstrap_harmonic_mean, mean, two_sample_ks
 from lit_unlearn.types import Example
+from lit_unlearn.utils.grouping import grouped
 
 UTILITY_GROUPS = ("retain", "real_authors", "world_facts")
 UTILITY_SCORES = ("probability", "rouge_l_recall", "truth_ratio")
@@ -62,7 +63,7 @@ class Tofu(Suite):
     compares the forget rows' truth ratios with those of a model that never saw them.
 
     Args:
-        forget_split: Which rows should be gone; the retain model for `forget_quality` must have
+        forget_split: Rows that should be gone; the retain model for `forget_quality` must have
             been trained without the same ones.
         retain_split: Name of the retain rows' file; it must have perturbed answers.
         path: Hub id of the data set, or a local folder of the same layout.
@@ -117,14 +118,7 @@ class Tofu(Suite):
         if example.paraphrases:
             candidates["paraphrase"] = example.paraphrases[0]
         candidates |= {f"wrong/{i}": text for i, text in enumerate(example.distractors)}
-        return Probe(
-            f"{group}/{example.example_id}",
-            group,
-            example,
-            example.turns,
-            candidates=candidates,
-            generation=Generation(self.max_new_tokens),
-        )
+        return probe_of(example, group, Generation(self.max_new_tokens), candidates)
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         """See `Suite.score`; the reference is read for `forget_quality` alone.
@@ -133,9 +127,8 @@ class Tofu(Suite):
             InputError: `forget_quality` is asked for without a reference, or with one of other
                 rows.
         """
-        pairs = subject_outcomes(probes, outcomes)
-        rows = [self._row(probe, outcome) for probe, outcome in pairs]
-        groups = {group: [r for r in rows if r.group == group] for group in _names(rows)}
+        rows = [self._row(*pair) for pair in subject_outcomes(probes, outcomes)]
+        groups = grouped(rows, lambda row: row.group)
         figures: list[Figure] = []
         for group, members in groups.items():
             figures += self._figures(group, members)
@@ -195,15 +188,8 @@ class Tofu(Suite):
         }
         if group in _OPTION_GROUPS:
             units["probability"] = "share of the options' probability, 0 to 1"
-        keys = [row.row_id for row in rows]
         return [
-            mean_figure(
-                f"{group}/{score}",
-                [row.scores[score] for row in rows],
-                keys,
-                unit=unit,
-                better=self._better(group, score),
-            )
+            mean_figure(f"{group}/{score}", rows, unit, self._better(group, score))
             for score, unit in units.items()
         ]
 
@@ -212,10 +198,6 @@ class Tofu(Suite):
             return "lower"
         gone = group == "forget" and not (score == "truth_ratio" and self.truth_ratio == "tofu")
         return "lower" if gone else "higher"
-
-
-def _names(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(row.group for row in rows))
 
 
 def _model_utility(groups: Mapping[str, Sequence[Row]]) -> Figure:
@@ -237,7 +219,7 @@ def _model_utility(groups: Mapping[str, Sequence[Row]]) -> Figure:
 
 
 def _forget_quality(rows: Sequence[Row], reference: Reference) -> list[Figure]:
-    """p-value and distance of the test that both models' truth ratios are alike."""
+    """Test whether both models' truth ratios are alike; return p-value and distance."""
     theirs = _checked_reference([row.row_id for row in rows], reference)
     own = [row.scores[_RATIO] for row in rows]
     distance, p_value = two_sample_ks(own, [row.scores[_RATIO] for row in theirs])

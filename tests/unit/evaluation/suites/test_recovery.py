@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.probes import Forced, Outcome, Probe
+from lit_unlearn.evaluation.probes import Forced, Generation, Outcome, Probe
+from lit_unlearn.evaluation.suites.common import probe_of
 from lit_unlearn.evaluation.suites.recovery import (
     UNATTACKED,
-    attack_probe,
     attack_result,
     by_variant,
     split_rows,
@@ -31,7 +31,7 @@ def outcome(probe: Probe, reply: str, *log_probs: float) -> Outcome:
 
 
 ROWS = [example(1), example(2, accepted=("green",))]
-PROBES = [attack_probe(row, UNATTACKED, 8) for row in ROWS]
+PROBES = [probe_of(row, UNATTACKED, Generation(8), {"answer": row.answer}) for row in ROWS]
 
 
 def test_figures_worked() -> None:
