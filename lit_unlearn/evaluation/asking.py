@@ -1,4 +1,4 @@
-"""Probes put to a model: `Probe` -> `Outcome`."""
+"""Put probes to a model: `Probe` -> `Outcome`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lit_unlearn.models.sampling import Sampling
 
 
 def ask(subject: Subject, probes: Sequence[Probe], batch_size: int = 16) -> list[Outcome]:
-    """What a model thinks of the candidates, and what it replies where a reply is asked for.
+    """Teacher-force the candidates of all probes, and let the model reply where a probe asks.
 
     Args:
         subject: The model; its mode and its weights stay as they are.
-        probes: What to ask.
+        probes: The probes.
         batch_size: Most sequences in one forward pass.
 
     Returns:
@@ -37,7 +37,7 @@ def ask(subject: Subject, probes: Sequence[Probe], batch_size: int = 16) -> list
 def replies(
     subject: Subject, probes: Sequence[Probe], batch_size: int = 16
 ) -> list[tuple[str, ...]]:
-    """The replies to each probe, without the prefill; none where none was asked for.
+    """Return the replies to each probe, without the prefill; none where it asks for none.
 
     Raises:
         InputError: A prompt that is empty or too long, or settings that cannot be used.
@@ -68,14 +68,14 @@ def _prompt(subject: Subject, probe: Probe, settings: Generation) -> list[int]:
     most = subject.encoder.max_length - settings.max_new_tokens
     if not ids:
         raise InputError(
-            f"Row {probe.probe_id!r}: expected a prompt of at least one token, found none, and the "
-            "tokenizer has no token to begin a text with; give the row a question"
+            f"Row {probe.probe_id!r} should have a prompt of at least one token. Found none, and "
+            "the tokenizer has no token to begin a text with; give the row a question."
         )
     if len(ids) > most and not probe.cut:
         raise InputError(
-            f"Row {probe.probe_id!r}: expected at most {most} tokens of prompt (`max_length` = "
-            f"{subject.encoder.max_length}, less {settings.max_new_tokens} for the reply), found "
-            f"{len(ids)}; raise it as far as the model goes, or leave the row out"
+            f"Row {probe.probe_id!r} should have at most {most} tokens of prompt (`max_length` = "
+            f"{subject.encoder.max_length}, less {settings.max_new_tokens} for the reply). Found "
+            f"{len(ids)}; raise it as far as the model goes, or leave the row out."
         )
     return ids
 
@@ -85,7 +85,7 @@ def _sampling(settings: Generation) -> Sampling | None:
         return None
     if settings.temperature == 0:
         raise InputError(
-            f"samples: expected 1 with a temperature of 0, found {settings.samples}, which would "
-            "all be the same; raise the temperature"
+            f"Parameter `samples` should be 1 with a temperature of 0. Found {settings.samples}, "
+            "which would all be the same; raise the temperature."
         )
     return Sampling(settings.temperature, settings.top_p, settings.samples, settings.seed)

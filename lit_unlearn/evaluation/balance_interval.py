@@ -1,4 +1,4 @@
-"""Intervals of the balanced score and its parts: rows of both models are drawn anew together."""
+"""Intervals of the balanced score and its parts, by resampling rows of both models together."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PARTS = ("forgetting", "utility", "boundary", "robustness")
 class Draws:
     """Resampled values of figures, from the rows of one evaluation.
 
-    The same rows of a group are drawn for every model that has the same rows, so that what makes
-    both models better or worse together does not widen the interval of their ratio.
+    Every model with the same rows of a group gets the same draws, so that differences between rows
+    that both models share do not widen the interval of their ratio.
 
     Args:
         rows: Suite -> rows.
-        resamples: How often the rows are drawn anew.
+        resamples: Number of resamples.
     """
 
     def __init__(self, rows: Mapping[str, Sequence[Row]], resamples: int = RESAMPLES) -> None:
@@ -31,7 +31,7 @@ class Draws:
         self.resamples = resamples
 
     def of(self, suite: str, figure: str) -> Array | None:
-        """``[R]`` values of a figure; None where it is no function of row scores.
+        """Return ``[R]`` values of a figure; None where it is no function of row scores.
 
         Args:
             suite: Name of the suite.
@@ -50,7 +50,7 @@ class Draws:
         return None if means_of_one is None else means_of_one[0]
 
     def _means(self, suite: str, group: str, scores: Sequence[str]) -> Array | None:
-        """``[S, R]``; rows of one question are averaged first."""
+        """Return ``[S, R]`` means of scores; rows of one question are averaged first."""
         units: dict[str, list[list[float]]] = {}
         for row in self.rows.get(suite, ()):
             values = [row.scores.get(score, np.nan) for score in scores]
@@ -64,17 +64,17 @@ class Draws:
 
 
 def share(after: Array, before: Array) -> Array:
-    """What is left, 0 to 1; NaN where nothing was there before."""
+    """Return the share that is left, 0 to 1; NaN where there was nothing before."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(before > 0, np.clip(after / before, 0, 1), np.nan)
 
 
 def intervals(parts: Mapping[str, Array]) -> dict[str, Interval]:
-    """95 % percentile intervals of the parts, and of their harmonic mean as ``balance``.
+    """Return 95 % percentile intervals of the parts, and of their harmonic mean as ``balance``.
 
-    A part that is undefined in more than 1 resample of 20 gets none, and neither does the balance;
-    nor does one that is the same in all, such as a recall of 0 in every row: that no resample
-    differs does not make it certain.
+    A part that is undefined in more than 1 resample of 20 gets none, and neither does the balance.
+    Nor does a part that is the same in all resamples, such as a recall of 0 in every row: it is not
+    certain for that.
 
     Args:
         parts: Name -> ``[R]`` values.

@@ -1,4 +1,4 @@
-"""The balanced score of an evaluation: which figures of which suites its parts are made of.
+"""The balanced score of an evaluation, out of figures of its suites.
 
 * recall: `unattacked/recall` of the suite of attacks with the most such rows;
 * recall under attacks: every `<attack>/recall` of those suites that should fall (the mean over an
@@ -8,12 +8,12 @@
   have no accepted answers), and the refusal rate over the rows of `neighbor/refused` and
   `safe/refused`.
 
-Relearning is reported beside the score, as `resistance_to_relearning`: 1 - what relearning brings
-back of the start model's recall. Within the score, where a part of 0 makes all 0, it would hide
-every other difference between methods that a few steps on forgotten rows undo.
+Relearning is reported beside the score, as `resistance_to_relearning`: 1 - recall after relearning
+/ recall of the start model. Within the score, where a part of 0 makes all 0, it would hide every
+other difference between methods that a few steps on forgotten rows undo.
 
-Intervals: the rows behind these figures are drawn anew (`balance_interval`), those of both models
-together; there is none where a figure has no rows.
+For intervals the rows behind these figures are resampled (`balance_interval`), those of both models
+together; a figure without rows has none.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ _SOURCES = {
 
 
 def balance_figures(start: EvaluationRecord, model: EvaluationRecord) -> list[Figure]:
-    """The balanced score of a model and its parts (``part/...``), relative to the start model.
+    """Return the balanced score of a model and its parts (``part/...``), relative to the start.
 
-    Figures that only one of the two evaluations has play no part. Empty where a part has none in
-    both; see `missing_figures`.
+    Figures that only one of the two evaluations has do not count. The result is empty if a part
+    has no figure in both; see `missing_figures`.
     """
     start, model = _shared(start, model), _shared(model, start)
     if missing_figures(start) or missing_figures(model):
@@ -76,7 +76,7 @@ def balance_figures(start: EvaluationRecord, model: EvaluationRecord) -> list[Fi
 
 
 def _shared(record: EvaluationRecord, other: EvaluationRecord) -> EvaluationRecord:
-    """An evaluation with those figures only that another one has as well."""
+    """Return an evaluation with only the figures that another one has as well."""
     names = {
         (name, figure.name) for name, suite in other.suites.items() for figure in suite.figures
     }
@@ -88,7 +88,7 @@ def _shared(record: EvaluationRecord, other: EvaluationRecord) -> EvaluationReco
 
 
 def _other_rows(start: EvaluationRecord, model: EvaluationRecord) -> str:
-    """A note where the two did not answer the same questions; empty where they did."""
+    """Return a note if the two did not answer the same questions, else an empty text."""
     counts = [[(f.name, f.count) for f in _used(record)] for record in (start, model)]
     ids = [
         {
@@ -103,7 +103,7 @@ def _other_rows(start: EvaluationRecord, model: EvaluationRecord) -> str:
 
 
 def _resistance(start: EvaluationRecord, model: EvaluationRecord, unit: str) -> list[Figure]:
-    """1 - the highest recall after relearning by the start model's recall of the same rows."""
+    """Return 1 - highest recall after relearning / recall of the start model on the same rows."""
     after = list(_attacks(model, relearning=True))
     before = [
         figure
@@ -119,14 +119,14 @@ def _resistance(start: EvaluationRecord, model: EvaluationRecord, unit: str) -> 
 
 
 def missing_figures(record: EvaluationRecord) -> list[str]:
-    """What the balance needs and an evaluation lacks, in words; empty where it has all."""
+    """Return the figures that the balance needs and an evaluation lacks, in words."""
     attacked = "<attack>/recall of a suite of attacks"
     lacks = [" or ".join(names) for names in _SOURCES.values() if not _all(record, names)]
     return lacks if any(_attacks(record)) else [*lacks, attacked]
 
 
 def measured(record: EvaluationRecord) -> Measured:
-    """The figures that the balance is made of; there must be none missing."""
+    """Return the figures behind the balance; none may be missing."""
     refused = _all(record, _SOURCES["refused"])
     rows = sum(figure.count for figure in refused)
     total = math.fsum(figure.value * figure.count for figure in refused)
@@ -140,12 +140,12 @@ def measured(record: EvaluationRecord) -> Measured:
 
 
 def _most_rows(record: EvaluationRecord) -> Figure:
-    """Recall without attack, of the suite that asks the most rows."""
+    """Return the recall without attack of the suite with the most rows."""
     return max(_all(record, _SOURCES["recall"]), key=lambda figure: figure.count)
 
 
 def _first(record: EvaluationRecord, part: str) -> Figure:
-    """The first figure in the order of preference."""
+    """Return the first figure in the order of preference."""
     names = _SOURCES[part]
     return min(_all(record, names), key=lambda figure: names.index(figure.name))
 
@@ -160,7 +160,7 @@ def _all(record: EvaluationRecord, names: tuple[str, ...]) -> list[Figure]:
 
 
 def _attacks(record: EvaluationRecord, relearning: bool = False) -> Iterator[Figure]:
-    """Recall under attacks, in suites that have it without an attack as well."""
+    """Return the recalls under attack, of suites that have one without attack as well."""
     for suite in record.suites.values():
         if relearning != (suite.settings.get("class") == _RELEARN):
             continue
@@ -171,11 +171,8 @@ def _attacks(record: EvaluationRecord, relearning: bool = False) -> Iterator[Fig
                     yield figure
 
 
-# ------------------------------------------------------------------------------------- intervals
-
-
 def _intervals(start: EvaluationRecord, model: EvaluationRecord) -> Mapping[str, Interval]:
-    """Of the score and its parts; empty where a figure has no rows."""
+    """Return the intervals of the score and its parts; empty if a figure has no rows."""
     before, after = _drawn(start), _drawn(model)
     if before is None or after is None:
         return {}
@@ -191,7 +188,7 @@ def _intervals(start: EvaluationRecord, model: EvaluationRecord) -> Mapping[str,
 
 
 def _drawn(record: EvaluationRecord) -> dict[str, Array] | None:
-    """The resampled figures of `Measured`; ``attacked`` is the highest recall of each resample."""
+    """Resample the figures of `Measured`; ``attacked`` is the highest recall of each resample."""
     draws = Draws({name: suite.rows for name, suite in record.suites.items()})
     of = [(name, f) for name, suite in record.suites.items() for f in suite.figures]
 

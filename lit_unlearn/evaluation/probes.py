@@ -1,8 +1,7 @@
-"""The vocabulary of evaluation, first file to read: probe -> outcome -> row -> figure.
+"""The types of evaluation, to be read first: probe -> outcome -> row -> figure.
 
-A *suite* turns data into `Probe`s (what to ask) and `Outcome`s (what the model did) into `Row`s
-(one scored question) and `Figure`s (one number of the table). Between the two stands one engine, so
-that a suite holds definitions only, and no model.
+A suite turns data into probes, and outcomes into rows and figures. One engine turns probes into
+outcomes, so that a suite holds definitions only, and no model.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.types import Example, Turn
 
 Better = Literal["higher", "lower", "neither"]
-"""Which way a figure should move through unlearning."""
+"""Direction in which unlearning should move a figure."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """How a probe's reply is made."""
+    """Settings of a probe's reply."""
 
     max_new_tokens: int = 64
     samples: int = 1
@@ -40,24 +39,24 @@ class Generation:
 
 @dataclass(frozen=True)
 class Probe:
-    """One thing put to a model: texts to be teacher-forced after a prompt, a reply, or both."""
+    """One question to a model: texts to be teacher-forced after a prompt, a reply, or both."""
 
     probe_id: str
     """Unique in its suite: ``<group>/<row id>``, with a further part where a row is asked twice."""
     group: str
-    """The rows that are averaged together, such as ``forget`` or ``retain``."""
+    """Rows that are averaged together, such as ``forget`` or ``retain``."""
     example: Example
-    """The row behind it; its `turns` are not read here."""
+    """The example behind it; the engine does not read its `turns`."""
     turns: tuple[Turn, ...]
-    """The conversation before the answer. In a `plain` row, one turn: the text to continue, which
-    may be empty."""
+    """The conversation before the answer; of a `plain` example one turn, the text to continue,
+    which may be empty."""
     plain: bool = False
     prefill: str = ""
     """Beginning of the answer, part of the prompt of every candidate and of the reply."""
     candidates: Mapping[str, str] = field(default_factory=dict)
     """Name -> text to be teacher-forced: ``answer``, ``paraphrase``, ``wrong/0``, ``option/2``."""
     generation: Generation | None = None
-    """None where no reply is needed."""
+    """None where the suite needs no reply."""
     cut: bool = False
     """Cut a candidate off at the encoder's `max_length`, and drop one whose prompt reaches it;
     otherwise rows that are too long are refused."""
@@ -65,44 +64,44 @@ class Probe:
 
 @dataclass(frozen=True)
 class Forced:
-    """What a model thinks of the tokens of one text, in nats; the end-of-turn token is the last."""
+    """Statistics of the tokens of one text, in nats; the last is the end-of-turn token."""
 
     log_probs: tuple[float, ...]
-    """Of each token given those before it."""
+    """Log-probability of each token given those before it."""
     hits: tuple[bool, ...]
     """Whether the token is the most probable one."""
     means: tuple[float, ...]
     """Expectation of the log-probability over the vocabulary, under the model (Min-K++)."""
     deviations: tuple[float, ...]
-    """Its standard deviation, likewise."""
+    """Standard deviation of the log-probability over the vocabulary, under the model."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model did with one probe."""
+    """The statistics and replies of a model for one probe."""
 
     probe_id: str
     forced: Mapping[str, Forced] = field(default_factory=dict)
-    """By the names of `Probe.candidates`."""
+    """Statistics by the names of `Probe.candidates`."""
     replies: tuple[str, ...] = ()
-    """Without the prefill; empty where none was asked for."""
+    """Replies without the prefill; empty where the probe asks for none."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One scored question: what the per-row file holds, and what significance is computed from."""
+    """One scored question; significance is computed over rows."""
 
     row_id: str
     """`Probe.probe_id`: the same row has the same id for every model."""
     group: str
     scores: Mapping[str, float]
-    """Name -> value; NaN where it is not defined for this row."""
+    """Score -> value; NaN where it is not defined for this row."""
     question: str = ""
     gold: str = ""
     reply: str = ""
     asked_of: str = ""
-    """What is asked several times in a group: rows of one such id are one observation, and are
-    averaged before models are compared. Empty where each row is one."""
+    """Id of a question that is asked several times in a group: its rows are one observation, and
+    are averaged before models are compared. Empty where each row is one."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +109,15 @@ class Figure:
     """One number of the table."""
 
     name: str
-    """``<group>/<score>``, or ``<score>`` for one of the whole suite."""
+    """``<group>/<score>``, or ``<score>`` for a figure of the whole suite."""
     value: float
     """NaN where it could not be computed; `note` says why."""
     unit: str
-    """In words: "share of rows, 0 to 1", "nats per token"."""
+    """Unit in words: "share of rows, 0 to 1", "nats per token"."""
     count: int
-    """Rows behind it."""
+    """Number of rows behind it."""
     low: float | None = None
-    """Lower end of the 95 % interval; None where none is defined."""
+    """Lower end of the 95 % interval; None without an interval."""
     high: float | None = None
     better: Better = "neither"
     note: str = ""
@@ -126,7 +125,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """The outcome of one suite on one model."""
+    """Rows and figures of one suite on one model."""
 
     rows: list[Row]
     figures: list[Figure]
@@ -142,24 +141,24 @@ class Subject:
     tokenizer: PreTrainedTokenizerBase
     encoder: Encoder
     fingerprint: str
-    """Changes when the weights or the tokenizer do; part of every stored row's key."""
+    """Text that changes when weights or tokenizer do; part of the key of stored outcomes."""
     plain_chat: bool = True
-    """Write conversations as ``Question: ... Answer:`` where there is no chat template; without it
-    they are refused."""
+    """Whether conversations are written as ``Question: ... Answer:`` where there is no chat
+    template; otherwise they are refused."""
     hidden_id: int | None = None
-    """Token that attention must not see wherever it stands (open-unlearning's pad = eos mask)."""
+    """Token that attention must not see anywhere (open-unlearning's pad = eos mask)."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A changed model which a suite's probes are put to as well: quantised, relearned, ..."""
+    """A changed model that answers a suite's probes as well: quantised, relearned, ..."""
 
     name: str
     """Short: ``int4``, ``relearn_20``; empty for the subject as it is."""
     key: str
-    """Everything that decides what the model becomes (settings, data), as text; part of the key."""
+    """Settings and data that decide the change, as text; part of the key of stored outcomes."""
     make: Callable[[], nn.Module]
-    """Called only where stored outcomes do not cover the variant. Must not change the subject."""
+    """Makes the model, without changing the subject; called only if an outcome is not stored."""
 
 
 Probes = Sequence[Probe]
@@ -170,17 +169,18 @@ Reference = Mapping[str, Sequence[Row]] | None
 
 
 class Suite(ABC):
-    """One benchmark: its probes and its figures. The constructor is its config, its docstring help.
+    """One benchmark or attack: its probes and its figures.
 
-    Subclasses are dataclasses (or have annotated constructors) whose fields are plain settings.
+    Subclasses are dataclasses (or have annotated constructors) whose fields are plain settings: the
+    constructor is the config, and its docstring the help.
     """
 
     name: ClassVar[str]
-    """As given to ``--suite``."""
+    """Name for ``--suite``."""
 
     @abstractmethod
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """What to ask; the same list for every model.
+        """Return the probes, the same for every model.
 
         Raises:
             InputError: Data that cannot be found or used.
@@ -188,12 +188,12 @@ class Suite(ABC):
 
     @abstractmethod
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
-        """Rows and figures.
+        """Return rows and figures.
 
         Args:
-            probes: Those of `probes`.
-            outcomes: Variant name -> outcomes in the order of the probes; ``""`` is the subject.
-            reference: This suite's rows of a retain model, by group, where one was given.
+            probes: The suite's probes, or those of some rows.
+            outcomes: The outcomes of each variant.
+            reference: The rows of a retain model.
 
         Raises:
             InputError: A reference that does not fit.
@@ -202,10 +202,10 @@ class Suite(ABC):
     def check(  # noqa: B027 - most suites need no reference
         self, probes: Sequence[Probe], reference: Reference
     ) -> None:
-        """Refuse before anything is asked what `score` would refuse afterwards.
+        """Refuse before a model is asked what `score` would refuse afterwards.
 
         Args:
-            probes: Those of `probes`.
+            probes: As in `score`.
             reference: As in `score`.
 
         Raises:
@@ -213,22 +213,21 @@ class Suite(ABC):
         """
 
     def without_reference(self) -> Suite:
-        """The suite for a retain model itself: without what is defined against a retain model."""
+        """Return the suite for a retain model, without figures that are defined against one."""
         return self
 
     def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:
-        """Changed models to put the probes to; usually none beside the subject itself."""
+        """Return the models that answer the probes; usually the subject alone."""
         return [Variant("", "", lambda: subject.model)]
 
-    def answer(self, subject: Subject, probes: Sequence[Probe]) -> list[Outcome] | None:
-        """Outcomes by a way of the suite's own (an optimised input); None for the usual engine."""
+    def answer(self, subject: Subject, probes: Probes) -> list[Outcome] | None:
+        """Return outcomes by a way of the suite's own (an optimised input), or None."""
         return None
 
     def answer_key(self) -> str:
-        """What decides the outcomes of `answer` beside model and probe, as text; part of the key.
+        """Return what decides the outcomes of `answer` beside model and probe; part of the key.
 
-        Empty where the usual engine answers; otherwise name and settings, unless a suite knows
-        better.
+        The default is empty where the engine answers, and otherwise the name and the settings.
         """
         if type(self).answer is Suite.answer:
             return ""

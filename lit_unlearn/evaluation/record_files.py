@@ -1,4 +1,4 @@
-"""``metrics.json`` and ``rows.jsonl``: an evaluation on disk, written whole and read back."""
+"""``metrics.json`` and ``rows.jsonl``: the record of a subject on disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVALUATION_SCHEMA = 1
 
 
 def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
-    """Write both files; ``metrics.json`` comes last, so that it stands for a whole evaluation.
+    """Write both files, ``metrics.json`` last: where it is, the evaluation is complete.
 
     Keys of ``metrics.json``: ``schema_version``, ``model``, ``fingerprint``, ``settings``,
     ``versions``, ``balance`` (a list of figures) and ``suites``, a list of ``suite``, ``settings``,
@@ -33,7 +33,7 @@ def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
 
     Args:
         folder: Made where it is missing.
-        record: What was measured.
+        record: The record.
     """
     lines = [
         json_text({"suite": name, **asdict(row)}) + "\n"
@@ -64,16 +64,13 @@ def _suite_entry(record: SuiteRecord) -> dict[str, Any]:
     }
 
 
-# ---------------------------------------------------------------------------------------- reading
-
-
 def is_evaluation(given: object) -> bool:
     """Return whether something is the path of a folder that `write_evaluation` wrote."""
     return isinstance(given, str | Path) and (Path(given) / METRICS).is_file()
 
 
 def model_of(folder: Path) -> str | None:
-    """The model of an evaluation; None where there is none, or its file is damaged."""
+    """Return the model of an evaluation; None where there is none, or its file is damaged."""
     try:
         content = json.loads((folder / METRICS).read_text("utf-8"))
         return str(content["model"])
@@ -82,7 +79,7 @@ def model_of(folder: Path) -> str | None:
 
 
 def read_evaluation(folder: Path) -> EvaluationRecord:
-    """Read what `write_evaluation` wrote.
+    """Read the files that `write_evaluation` wrote.
 
     Raises:
         InputError: A file is missing, of another schema version, damaged, or of another evaluation
@@ -130,7 +127,7 @@ def _read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def _read_rows(folder: Path) -> dict[str, list[Row]]:
-    """The rows of each suite, in the order of the file."""
+    """Read the rows of each suite, in the order of the file."""
     file = folder / ROWS
     try:
         lines = file.read_text("utf-8", errors="replace").split("\n")
@@ -160,7 +157,7 @@ def _row(where: str, line: str) -> tuple[str, Row]:
 
 
 def _check_counts(folder: Path, content: Mapping[str, Any], rows: Mapping[str, list[Row]]) -> None:
-    """The two files belong together: as many rows of each suite as the first one says."""
+    """Check that both files are of one evaluation: each suite has the number of rows it says."""
     said = {entry["suite"]: entry["rows"] for entry in content["suites"]}
     found = Counter({name: len(members) for name, members in rows.items()})
     for name in {**said, **found}:

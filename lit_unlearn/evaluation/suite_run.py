@@ -13,7 +13,7 @@ from pathlib import Path
 from lit_unlearn.distributed.ranks import agree, on_first, rank, share, world_size
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.asking import ask
-from lit_unlearn.evaluation.limited import Limited
+from lit_unlearn.evaluation.limited import limited, same_rows
 from lit_unlearn.evaluation.outcome_store import Store, content_key
 from lit_unlearn.evaluation.probes import (
     Outcome,
@@ -48,7 +48,7 @@ def run_suites(
         references: Rows of a retain model by the names of suites; a suite that is not there has no
             reference.
         batch_size: As in `run_suite`.
-        limit: Most rows of each group of a suite, spread evenly; None for all.
+        limit: As in `run_suite`.
 
     Returns:
         The suites' records, by name.
@@ -60,8 +60,9 @@ def run_suites(
     for name, suite in suites.items():
         wall, cpu = time.perf_counter(), time.process_time()
         reference = (references or {}).get(name)
-        limited = suite if limit is None else Limited(suite, limit)
-        result = run_suite(limited, subject, store, data_root, reference, batch_size=batch_size)
+        result = run_suite(
+            suite, subject, store, data_root, reference, batch_size=batch_size, limit=limit
+        )
         found[name] = SuiteRecord(
             suite=name,
             settings=settings_of(suite),
@@ -85,8 +86,8 @@ def check_suites(
         InputError: Rows of a suite, or a reference that one needs, are missing or do not fit.
     """
     for name, suite in suites.items():
-        limited = suite if limit is None else Limited(suite, limit)
-        limited.check(limited.probes(data_root), (references or {}).get(name))
+        probes, reference = _asked(suite, data_root, (references or {}).get(name), limit)
+        suite.check(probes, reference)
 
 
 def run_suite(
@@ -97,6 +98,7 @@ def run_suite(
     reference: Reference = None,
     *,
     batch_size: int = 16,
+    limit: int | None = None,
 ) -> SuiteResult:
     """Put a suite to a model and score it.
 
@@ -111,11 +113,12 @@ def run_suite(
         data_root: Folder of the data sets; None for the hub.
         reference: The suite's rows of a retain model, by group.
         batch_size: Most sequences in one forward pass.
+        limit: Most rows of each group, spread evenly; None for all.
 
     Raises:
         InputError: Data, a row or a store that cannot be used.
     """
-    probes = agree(lambda: suite.probes(data_root))
+    probes, reference = agree(lambda: _asked(suite, data_root, reference, limit))
     variants = agree(lambda: suite.variants(subject, data_root))
     _check_unique(f"Ids of probes of the suite {suite.name}", [probe.probe_id for probe in probes])
     _check_template(suite, subject, probes)
@@ -129,6 +132,14 @@ def run_suite(
                 suite, subject, variant, probes, store, batch_size, stage
             )
     return agree(lambda: suite.score(probes, outcomes, reference))
+
+
+def _asked(
+    suite: Suite, data_root: Path | None, reference: Reference, limit: int | None
+) -> tuple[list[Probe], Reference]:
+    """Return the probes of a suite, and the rows of its reference that belong to them."""
+    probes = limited(suite.probes(data_root), limit)
+    return probes, reference if limit is None else same_rows(probes, reference)
 
 
 def _outcomes(

@@ -1,4 +1,4 @@
-"""Everything teacher-forced about a probe, out of one pass of a model."""
+"""Teacher-force the candidates of probes: all statistics of their tokens from one pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lit_unlearn.data.collation import pad, tokens
 from lit_unlearn.data.encoding import Encoder
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.probes import Forced, Probe
 from lit_unlearn.models.forward import (
     answer_logits,
@@ -25,14 +25,14 @@ from lit_unlearn.models.generation import pad_left
 from lit_unlearn.types import Tokens
 
 _AT_ONCE = 2**24
-"""Logits that are looked at together: 64 MiB in float32."""
+"""Most logits in one step of work: 64 MiB in float32."""
 
 
 def token_statistics(logits: Tensor, targets: Tensor) -> Tensor:
-    """What a distribution over the vocabulary says of one token.
+    """Return statistics of distributions over the vocabulary, and of one token in each.
 
-    Mean and deviation are those by which Min-K++ normalises a log-probability (Zhang et al. 2024,
-    arXiv 2404.02936, Eq. 3); a token of probability 0 adds nothing to either.
+    Min-K++ normalises a log-probability by this mean and deviation (Zhang et al. 2024, arXiv
+    2404.02936, Eq. 3); a token of probability 0 adds nothing to either.
 
     Args:
         logits: ``[N, V]``, any number format; the work is done in float32, a part at a time.
@@ -63,7 +63,7 @@ def _statistics(logits: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Candidates of one probe that are forced together."""
+    """Candidates of one probe that go through the model together."""
 
     probe: int
     names: tuple[str, ...]
@@ -71,7 +71,7 @@ class _Piece:
     answers: tuple[tuple[int, ...], ...]
 
     def length(self) -> int:
-        """Tokens of the longest sequence."""
+        """Return the tokens of the longest sequence."""
         return len(self.prompt) + max(len(answer) for answer in self.answers)
 
 
@@ -82,12 +82,12 @@ def force(
     batch_size: int = 16,
     hidden_id: int | None = None,
 ) -> list[dict[str, Forced]]:
-    """What a model thinks of every candidate of every probe.
+    """Teacher-force every candidate of every probe.
 
     A prompt with several candidates is computed once and its cache repeated for them. Where the
     model's cache does not allow it (sliding windows, states), or there is one candidate only, each
-    candidate is run together with its prompt. Token ids are those of `Encoder.encode`, end of turn
-    included. The model is read in evaluation mode and keeps the mode in which it was.
+    candidate goes through the model with its prompt. Token ids are those of `Encoder.encode`, end
+    of turn included. The model is in evaluation mode meanwhile, and afterwards in its own mode.
 
     Args:
         model: A causal language model.
@@ -95,17 +95,16 @@ def force(
             tokenised differently once an answer follows.
         probes: Those without candidates get an empty mapping.
         batch_size: Most candidates in one forward pass; it changes nothing but rounding.
-        hidden_id: As `Subject.hidden_id`; each candidate is run together with its prompt then.
+        hidden_id: As in `Subject`; with it each candidate goes through the model with its prompt.
 
     Returns:
-        For each probe, what was found by the names of its candidates.
+        For each probe, the statistics of its candidates by their names.
 
     Raises:
         InputError: An empty candidate, one that is longer than the encoder's `max_length`, or
             logits that are not numbers. The message names the row.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size: expected at least 1, found {batch_size}")
+    check_number("batch_size", batch_size, 1)
     # cutting an answer off would change its figures, so lengths are checked here instead
     uncut = replace(encoder, max_length=sys.maxsize)
     shared = hidden_id is None and can_share(model)
@@ -129,28 +128,28 @@ def force(
 def _pieces(
     index: int, probe: Probe, encoder: Encoder, max_length: int, size: int
 ) -> Iterator[_Piece]:
-    """The candidates of one probe, at most `size` in a piece."""
+    """Encode the candidates of one probe, at most `size` in a piece."""
     row = replace(probe.example, turns=probe.turns, plain=probe.plain)
     prompt: tuple[int, ...] = ()
     answers: list[tuple[int, ...]] = []
     for name, text in probe.candidates.items():
         where = f"Row {probe.probe_id!r}, candidate {name!r}"
         if not text.strip():
-            raise InputError(f"{where}: expected a text, found {text!r}; leave the candidate out")
+            raise InputError(f"{where} should be a text. Found {text!r}; leave the candidate out.")
         encoded = encoder.encode(row, text, prefill=probe.prefill)
         if encoded is None:
             raise InputError(
-                f"{where}: expected a prompt of at least one token, found none, and the tokenizer "
-                "has no token to begin a text with; give the row a question"
+                f"{where} should have a prompt of at least one token. Found none, and the "
+                "tokenizer has no token to begin a text with; give the row a question."
             )
         if probe.cut and encoded.student_start >= max_length:
             return
         ids = encoded.student_ids[:max_length] if probe.cut else encoded.student_ids
         if len(ids) > max_length:
             raise InputError(
-                f"{where}: expected at most `max_length` = {max_length} tokens, found "
+                f"{where} should have at most `max_length` = {max_length} tokens. Found "
                 f"{len(ids)} ({encoded.student_start} of them prompt); raise it as far as the "
-                "model goes, or leave the row out"
+                "model goes, or leave the row out."
             )
         prompt, answer = ids[: encoded.student_start], ids[encoded.student_start :]
         answers.append(answer)
@@ -161,7 +160,7 @@ def _pieces(
 
 
 def _batches(pieces: Sequence[_Piece], batch_size: int) -> Iterator[list[_Piece]]:
-    """Pieces of one kind and of similar length, the longest first."""
+    """Group pieces of one kind and of similar length, the longest first."""
     for alone in (False, True):
         batch: list[_Piece] = []
         kind = [piece for piece in pieces if (len(piece.answers) == 1) == alone]
@@ -210,7 +209,7 @@ def _read_branches(model: nn.Module, batch: Sequence[_Piece], targets: Tensor) -
 
 
 def _parts(batch: Sequence[_Piece], statistics: Tensor) -> Iterator[tuple[_Piece, str, Tensor]]:
-    """The statistics of each candidate."""
+    """Split the statistics by candidates."""
     start = 0
     for piece in batch:
         for name, answer in zip(piece.names, piece.answers, strict=True):
@@ -221,9 +220,9 @@ def _parts(batch: Sequence[_Piece], statistics: Tensor) -> Iterator[tuple[_Piece
 def _forced(statistics: Tensor, probe: Probe, name: str) -> Forced:
     if statistics.isnan().any():
         raise InputError(
-            f"Row {probe.probe_id!r}, candidate {name!r}: expected logits that are numbers, found "
-            "NaN or infinity; the weights are broken, or float16 is too narrow for them (evaluate "
-            "in float32 or bfloat16)"
+            f"Row {probe.probe_id!r}, candidate {name!r} should have logits that are numbers. "
+            "Found NaN or infinity; the weights are broken, or float16 is too narrow for them "
+            "(evaluate in float32 or bfloat16)."
         )
     log_probs, hits, means, deviations = statistics.tolist()
     return Forced(tuple(log_probs), tuple(hit > 0 for hit in hits), tuple(means), tuple(deviations))

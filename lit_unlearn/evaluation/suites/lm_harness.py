@@ -1,10 +1,10 @@
-"""EleutherAI's lm-evaluation-harness on a model under evaluation: its results as figures."""
+"""LmHarness: results of EleutherAI's lm-evaluation-harness as figures."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -34,9 +34,10 @@ _KEPT = ("results", "higher_is_better", "n-samples")
 class LmHarness(Suite):
     """Tasks of EleutherAI's lm-evaluation-harness, an optional package (extra `lm-eval`).
 
-    The harness reads its data from the Hugging Face hub or the hub's cache, not from `data_root`,
-    and defines its scores itself. Each task is one unit of work: it is kept as a whole, and has no
-    rows of its own here. `--limit` does not reach into a task; `limit` below does.
+    The harness (https://github.com/EleutherAI/lm-evaluation-harness) reads its data from the
+    Hugging Face hub or the hub's cache, not from `data_root`, and defines its scores itself. The
+    results of each task are stored as a whole; there are no rows. `--limit` does not reach into a
+    task; `limit` below does.
 
     Args:
         tasks: Names of tasks or groups, such as `arc_easy` (`lm-eval ls tasks` lists them).
@@ -55,7 +56,8 @@ class LmHarness(Suite):
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        _check_tasks(self.tasks)
+        if not self.tasks:
+            raise InputError("Parameter `tasks` should name at least one task. Found none.")
 
     def probes(self, data_root: Path | None) -> list[Probe]:
         """See `Suite.probes`: one for each task.
@@ -70,78 +72,36 @@ class LmHarness(Suite):
             for turns in [(Turn("user", task),)]
         ]
 
-    def answer(self, subject: Subject, probes: Sequence[Probe]) -> list[Outcome]:
-        """See `Suite.answer`: the harness's results of each task as JSON."""
-        return [Outcome(probe.probe_id, replies=(self._run(subject, probe),)) for probe in probes]
+    def answer(self, subject: Subject, probes: Probes) -> list[Outcome]:
+        return [
+            Outcome(probe.probe_id, replies=(self._run(subject, probe.probe_id),))
+            for probe in probes
+        ]
 
-    def _run(self, subject: Subject, probe: Probe) -> str:
-        found = harness_results(
-            subject,
-            [probe.probe_id],
+    def _run(self, subject: Subject, task: str) -> str:
+        """Return the harness's results of one task as JSON."""
+        harness, models = _harness()
+        model = models.HFLM(
+            pretrained=subject.model, tokenizer=subject.tokenizer, batch_size=self.batch_size
+        )
+        found = harness.simple_evaluate(
+            model,
+            tasks=[task],
+            num_fewshot=self.shots,
             batch_size=self.batch_size,
             limit=self.limit,
-            shots=self.shots,
-            chat_template=self.chat_template,
+            log_samples=False,
+            apply_chat_template=self.chat_template and bool(subject.tokenizer.chat_template),
         )
-        return json.dumps({key: found[key] for key in _KEPT if key in found}, default=str)
+        return json.dumps({key: found[key] for key in _KEPT if key in (found or {})}, default=str)
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         pairs = subject_outcomes(probes, outcomes)
         return SuiteResult([], [f for _, o in pairs for f in figures_of(json.loads(o.replies[0]))])
 
 
-def harness_results(
-    subject: Subject,
-    tasks: Sequence[str],
-    *,
-    batch_size: int = 8,
-    limit: int | None = None,
-    shots: int | None = None,
-    chat_template: bool = True,
-) -> Mapping[str, Any]:
-    """Run tasks of the lm-evaluation-harness (https://github.com/EleutherAI/lm-evaluation-harness).
-
-    The harness reads its task data from the Hugging Face hub, or from the hub's cache: it does not
-    know `data_root`. It is an optional package that is imported here and nowhere else.
-
-    Args:
-        subject: The model; it is used as it is, without being loaded again.
-        tasks: Names of tasks or groups, such as ``arc_easy`` (``lm-eval ls tasks`` lists them).
-        batch_size: Rows per forward pass.
-        limit: Most rows of each task; None for all.
-        shots: Examples shown before each question; None for the task's own number.
-        chat_template: Ask in the tokenizer's chat template, where it has one.
-
-    Returns:
-        What ``simple_evaluate`` returns.
-
-    Raises:
-        InputError: The package is missing, or no task is named.
-    """
-    _check_tasks(tasks)
-    harness, models = _harness()
-    model = models.HFLM(
-        pretrained=subject.model, tokenizer=subject.tokenizer, batch_size=batch_size
-    )
-    results = harness.simple_evaluate(
-        model,
-        tasks=list(tasks),
-        num_fewshot=shots,
-        batch_size=batch_size,
-        limit=limit,
-        log_samples=False,
-        apply_chat_template=chat_template and bool(subject.tokenizer.chat_template),
-    )
-    return results or {}
-
-
-def _check_tasks(tasks: Sequence[str]) -> None:
-    if not tasks:
-        raise InputError("Parameter `tasks` should name at least one task. Found none.")
-
-
 def _harness() -> tuple[Any, Any]:
-    """The package, and its module of Hugging Face models."""
+    """Import the package, and its module of Hugging Face models."""
     try:
         return import_module("lm_eval"), import_module("lm_eval.models.huggingface")
     except ImportError as error:
@@ -152,11 +112,11 @@ def _harness() -> tuple[Any, Any]:
 
 
 def figures_of(results: Mapping[str, Any]) -> list[Figure]:
-    """The harness's results as figures, with normal intervals of 1.96 of its standard errors.
+    """Return the harness's results as figures, with normal intervals of 1.96 standard errors.
 
     Args:
-        results: What ``simple_evaluate`` returns: ``results`` maps a task to ``metric,filter`` and
-            ``metric_stderr,filter``; ``higher_is_better`` and ``n-samples`` are read where present.
+        results: As ``simple_evaluate`` returns them: ``results`` maps a task to ``metric,filter``
+            and ``metric_stderr,filter``; ``higher_is_better`` and ``n-samples`` may be missing.
 
     Returns:
         One figure per task and number, named ``task/metric`` or ``task/metric.filter``.
@@ -167,12 +127,8 @@ def figures_of(results: Mapping[str, Any]) -> list[Figure]:
         _figure(task, key, values, ways.get(task, {}), sizes.get(task, {}))
         for task, values in results.get("results", {}).items()
         for key, value in values.items()
-        if _is_score(key, value)
+        if "," in key and "_stderr," not in key and isinstance(value, int | float)
     ]
-
-
-def _is_score(key: str, value: object) -> bool:
-    return "," in key and "_stderr," not in key and isinstance(value, int | float)
 
 
 def _figure(
@@ -184,17 +140,10 @@ def _figure(
 ) -> Figure:
     metric, used_filter = key.split(",", maxsplit=1)
     value, error = float(values[key]), values.get(f"{metric}_stderr,{used_filter}")
-    around = None
-    if isinstance(error, int | float) and not math.isnan(error):
-        around = _NORMAL_95 * float(error)
-    ways_of_metric: dict[bool | None, Better] = {True: "higher", False: "lower", None: "neither"}
+    around = _NORMAL_95 * error if isinstance(error, int | float) else math.nan
+    low, high = (None, None) if math.isnan(around) else (value - around, value + around)
+    directions: dict[bool | None, Better] = {True: "higher", False: "lower", None: "neither"}
     name = metric if used_filter == "none" else f"{metric}.{used_filter}"
-    return Figure(
-        f"{task}/{name}",
-        value,
-        "as the harness defines it",
-        int(sizes.get("effective", values.get("sample_len", 0))),
-        None if around is None else value - around,
-        None if around is None else value + around,
-        ways_of_metric[ways.get(metric)],
-    )
+    count = int(sizes.get("effective", values.get("sample_len", 0)))
+    better = directions[ways.get(metric)]
+    return Figure(f"{task}/{name}", value, "as the harness defines it", count, low, high, better)

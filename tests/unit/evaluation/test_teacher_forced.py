@@ -264,14 +264,14 @@ def test_length_at_the_limit_and_beyond(
     encoder = Encoder(tiny_tokenizer, prompt + 5, on_problem)  # type: ignore[arg-type]
     (found,) = force(tiny_model, encoder, [probe("fits", "who?", "four")])
     assert len(found["c/0"].log_probs) == 5
-    message = rf"Row 'forget/over', candidate 'c/1': .* `max_length` = {prompt + 5} tokens"
+    message = rf"Row 'forget/over', candidate 'c/1' .* `max_length` = {prompt + 5} tokens"
     with pytest.raises(InputError, match=message):
         force(tiny_model, encoder, [probe("over", "who?", "four", "fiver")])
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_empty_candidate(tiny_model: PreTrainedModel, encoder: Encoder, text: str) -> None:
-    with pytest.raises(InputError, match=r"Row 'forget/none', candidate 'c/0': expected a text"):
+    with pytest.raises(InputError, match=r"Row 'forget/none', candidate 'c/0' should be a text"):
         force(tiny_model, encoder, [probe("none", "who?", text)])
 
 
@@ -286,12 +286,12 @@ def test_no_prompt_at_all(tiny_model: PreTrainedModel) -> None:
 @pytest.mark.parametrize("probes", [PROBES[:1], PROBES[2:3]], ids=["shared", "alone"])
 def test_broken_weights(tiny_model: PreTrainedModel, encoder: Encoder, probes: list[Probe]) -> None:
     tiny_model.get_input_embeddings().weight.data[5] = float("nan")
-    with pytest.raises(InputError, match=f"Row '{probes[0].probe_id}', candidate 'c/0': .* NaN"):
+    with pytest.raises(InputError, match=f"Row '{probes[0].probe_id}', candidate 'c/0' .* NaN"):
         force(tiny_model, encoder, probes)
 
 
 def test_bad_batch_size(tiny_model: PreTrainedModel, encoder: Encoder) -> None:
-    with pytest.raises(InputError, match="batch_size: expected at least 1, found 0"):
+    with pytest.raises(InputError, match="`batch_size` should be at least 1"):
         force(tiny_model, encoder, PROBES, 0)
 
 

@@ -11,7 +11,7 @@ import pytest
 from lit_unlearn.data.prefills import read_openers
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.limited import spread_rows
+from lit_unlearn.evaluation.limited import limited
 from lit_unlearn.evaluation.probes import Figure, Outcome, Probe, SuiteResult
 from lit_unlearn.evaluation.suites.attacked import InputAttack
 from lit_unlearn.evaluation.suites.input_attacks import (
@@ -237,7 +237,7 @@ def test_paraphrases_of_tofu(benchmark_data: Path) -> None:
 def test_defaults_run_on_the_builtin_set(kind: type[InputAttack]) -> None:
     """Row order changes nothing, and a part of the rows keeps its plain probes."""
     suite = kind()
-    probes = spread_rows(suite.probes(None), 5)
+    probes = limited(suite.probes(None), 5)
     assert len({probe.probe_id for probe in probes}) == len(probes)
     found = {p.probe_id: Outcome(p.probe_id, replies=(p.example.answer,)) for p in probes}
 

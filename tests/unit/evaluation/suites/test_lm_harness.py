@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Subject
 from lit_unlearn.evaluation.suite_run import run_suite
-from lit_unlearn.evaluation.suites.lm_harness import LmHarness, figures_of, harness_results
+from lit_unlearn.evaluation.suites.lm_harness import LmHarness, figures_of
 
 RESULTS: dict[str, Any] = {
     "results": {
@@ -62,16 +63,6 @@ def test_results_as_figures() -> None:
     assert figures_of({}) == []
 
 
-def test_a_missing_package_names_the_repair(
-    subject: Subject, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(InputError, match=r"pip install 'lit-unlearn\[lm-eval\]'"):
-        harness_results(subject, ["arc_easy"])
-    with pytest.raises(InputError, match=r"`tasks` should name at least one"):
-        harness_results(subject, [])
-
-
 def test_the_model_is_handed_over_as_it_is(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +77,9 @@ def test_the_model_is_handed_over_as_it_is(
     monkeypatch.setitem(sys.modules, "lm_eval", stand_in)
     models = SimpleNamespace(HFLM=lambda **given: given)
     monkeypatch.setitem(sys.modules, "lm_eval.models.huggingface", models)
-    assert harness_results(subject, ["arc_easy"], limit=5, shots=3) == RESULTS
+    suite = LmHarness(["arc_easy"], limit=5, shots=3)
+    (found,) = suite.answer(subject, suite.probes(None))
+    assert json.loads(found.replies[0]) == RESULTS
     assert asked["model"]["pretrained"] is subject.model
     assert asked["model"]["tokenizer"] is subject.tokenizer
     assert (asked["tasks"], asked["limit"], asked["num_fewshot"]) == (["arc_easy"], 5, 3)
@@ -129,7 +122,7 @@ def test_a_missing_package_is_said_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(InputError, match="need the package lm-eval"):
+    with pytest.raises(InputError, match=r"pip install 'lit-unlearn\[lm-eval\]'"):
         LmHarness(["arc_easy"]).probes(None)
     with pytest.raises(InputError, match="should name at least one task"):
         LmHarness([])
