@@ -12,7 +12,7 @@ from typing import Any
 
 from lit_unlearn.evaluation.balancing import balance_figures
 from lit_unlearn.evaluation.record_files import read_evaluation
-from lit_unlearn.interference_study.figures import Line
+from lit_unlearn.interference_study.estimates import Estimate
 from lit_unlearn.interference_study.interference_page import read_figures
 from lit_unlearn.log_names import pairs
 from lit_unlearn.report import read_gradients
@@ -45,7 +45,7 @@ class Measurement:
     folder: Path
 
     @cached_property
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[Estimate]:
         """All figures."""
         return read_figures(self.folder)
 

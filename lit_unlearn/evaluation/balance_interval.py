@@ -10,7 +10,7 @@ import numpy as np
 from lit_unlearn.evaluation.probes import Row
 from lit_unlearn.evaluation.suites.tofu import UTILITY_GROUPS, UTILITY_SCORES
 from lit_unlearn.metrics.functional.resampling import Array, resampled_means
-from lit_unlearn.metrics.functional.statistics import LEVEL, RESAMPLES, Interval
+from lit_unlearn.metrics.functional.statistics import LEVEL, RESAMPLES, Interval, harmonic_means
 
 PARTS = ("forgetting", "utility", "boundary", "robustness")
 
@@ -42,9 +42,7 @@ class Draws:
             found = [part for part in means if part is not None]
             if len(found) < len(means):
                 return None
-            with np.errstate(divide="ignore"):
-                stacked = np.concatenate(found)
-                return np.asarray(len(stacked) / (1 / stacked).sum(axis=0), dtype=np.float64)
+            return harmonic_means(np.concatenate(found))
         group, _, score = figure.rpartition("/")
         means_of_one = self._means(suite, group, (score,))
         return None if means_of_one is None else means_of_one[0]
@@ -80,10 +78,8 @@ def intervals(parts: Mapping[str, Array]) -> dict[str, Interval]:
         parts: Name -> ``[R]`` values.
     """
     stacked = np.stack([parts[name] for name in PARTS])
-    with np.errstate(divide="ignore"):
-        harmonic = len(PARTS) / (1 / stacked).sum(axis=0)
     found: dict[str, Interval] = {}
-    for name, values in {**parts, "balance": harmonic}.items():
+    for name, values in {**parts, "balance": harmonic_means(stacked)}.items():
         known = values[~np.isnan(values)]
         if len(known) >= LEVEL * len(values):
             low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

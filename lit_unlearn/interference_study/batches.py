@@ -1,8 +1,8 @@
 """Batches with the same number of answer tokens for every objective and representation.
 
-Gradients of more tokens are less noisy, and cosines of less noisy gradients are larger. So that
-raw and unified data can be compared, a batch is filled with rows until it has so many answer
-tokens, and of the last row only as many count as are still missing.
+Gradients over more tokens are less noisy, and cosines of less noisy gradients are larger. To make
+raw and unified data comparable, a batch is filled with rows until it has the wanted number of
+answer tokens; the last row counts only as far as its tokens are still needed.
 """
 
 from __future__ import annotations
@@ -15,25 +15,29 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.types import TokenBatch
 
 Batches = dict[str, list[TokenBatch]]
-"""Micro batches of each objective."""
+"""Objective -> micro batches."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of every objective in one representation, ready to be collated."""
+    """The rows of every objective in one representation."""
 
     predictions: Mapping[str, Sequence[int]]
-    """Answer tokens of each row."""
+    """Objective -> number of answer tokens of each row."""
     collate: Callable[[dict[str, list[Draw]]], Batches]
+    """Function that makes batches of drawn rows."""
     seed: int = 0
 
 
-class Stream:
-    """Draws batches; each takes the rows after those of the one before.
+class BatchStream:
+    """Draws batches; each continues with the rows after those of the one before.
 
     Args:
-        rows: What is drawn from.
+        rows: Rows to draw from.
         tokens: Answer tokens of each objective in a batch.
+
+    Raises:
+        InputError: An objective has no rows.
     """
 
     def __init__(self, rows: Rows, tokens: int) -> None:
@@ -45,7 +49,7 @@ class Stream:
         self.positions = dict.fromkeys(rows.predictions, 0)
 
     def batch(self) -> Batches:
-        """The next batch."""
+        """Return the next batch."""
         drawn, last = {}, {}
         for name in self.positions:
             drawn[name], last[name] = self._draws(name)
@@ -53,11 +57,11 @@ class Stream:
         return {name: [*parts[:-1], cut(parts[-1], last[name])] for name, parts in found.items()}
 
     def visits(self) -> dict[str, float]:
-        """How often each objective's rows were drawn so far, on average."""
+        """Return objective -> times that its rows were drawn so far, on average."""
         return {n: p / len(self.rows.predictions[n]) for n, p in self.positions.items()}
 
     def _draws(self, name: str) -> tuple[list[Draw], int]:
-        """Rows of one objective, and how many answer tokens of the last one count."""
+        """Return rows of one objective, and the number of counted answer tokens of the last one."""
         counts, missing = self.rows.predictions[name], self.tokens
         draws: list[Draw] = []
         while True:
@@ -70,7 +74,7 @@ class Stream:
 
 
 def cut(batch: TokenBatch, count: int) -> TokenBatch:
-    """The batch with only the first ``count`` predictions of its last example's answers."""
+    """Return the batch with only the first ``count`` predictions of its last example's answers."""
     last = int(batch.groups.max())
     keep = (batch.groups[batch.student.rows] != last) | (batch.offsets < count)
     bare = batch.unprefilled

@@ -1,4 +1,4 @@
-"""What `lit-unlearn interference` does: load, prepare, measure, write."""
+"""Interference of a config's objectives: load, prepare, measure, write."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lit_unlearn.gradients.diagnostics import RESTING_NORM
 from lit_unlearn.gradients.gramian import gramian
 from lit_unlearn.gradients.perturbation import perturbed
 from lit_unlearn.interference_study import interference_page as page
-from lit_unlearn.interference_study.batches import Rows, Stream
-from lit_unlearn.interference_study.figures import Line, difference_lines, lines_of, resting
+from lit_unlearn.interference_study.batches import BatchStream, Rows
+from lit_unlearn.interference_study.estimates import Estimate, differences, estimates, resting
 from lit_unlearn.interference_study.measure import (
     Amounts,
-    Measured,
-    Subject,
+    Measurement,
+    Studied,
     joint_gradient,
     measure,
 )
@@ -46,17 +46,17 @@ class Options:
     """Measure how the objectives of a config fight on a model, without training it.
 
     Args:
-        output: Folder of everything that is written.
-        representations: Which forms of the data are measured, and compared.
-        batch_tokens: Answer tokens of each objective in a batch; several show how cosines depend on
-            it.
+        output: Folder of all files.
+        representations: Forms of the data to measure and compare.
+        batch_tokens: Answer tokens of each objective in a batch; several numbers show how cosines
+            depend on it.
         batches: Batches of each size; intervals are over these.
-        transfer_batches: In how many of the largest ones small steps are taken.
+        transfer_batches: Number of the largest batches in which small steps are taken.
         radius: 2-norm of these steps.
         ahead: 2-norm of a step along the sum of all gradients (of `data.representation`, or the
             first one that is measured) before anything is measured; 0 for none. On the start model
             itself an objective that distils from it has no gradient.
-        device: As torch names it (cpu, cuda:1); auto takes a GPU where there is one.
+        device: Device as torch names it (cpu, cuda:1); auto takes a GPU where there is one.
     """
 
     output: Path = Path("runs/interference")
@@ -85,14 +85,14 @@ class Options:
 
 def interference(
     module: UnlearnModule, data: UnlearnDataModule, options: Options, model: str | None = None
-) -> list[Line]:
-    """Measure, and write figures, pictures and a page.
+) -> list[Estimate]:
+    """Measure the interference of objectives, and write figures, pictures and a page.
 
     Args:
-        module: Holds the objectives, the teacher and the start model.
+        module: Objectives, teacher and start model.
         data: The objectives' rows.
-        options: What is measured.
-        model: Measured in place of the start model.
+        options: All settings.
+        model: Hub id or folder of a model to measure in place of the start model.
 
     Returns:
         All figures.
@@ -103,35 +103,34 @@ def interference(
     check_names(module.objectives.keys(), data.objectives.keys())
     module.prepare_data()
     forms = {kind: _form(data, kind) for kind in options.representations}
-    subject = _subject(module, options.device, model)
+    studied = _studied(module, options.device, model)
     sizes = sorted(options.batch_tokens)
     amounts = Amounts(sizes, options.batches, options.transfer_batches, options.radius)
     remarks: list[str] = []
     rows = {
-        kind: _rows(module, subject, form, options.output, remarks) for kind, form in forms.items()
+        kind: _rows(module, studied, form, options.output, remarks) for kind, form in forms.items()
     }
-    work = amounts.work(len(subject.objectives)) * len(rows)
-    measured: dict[str, Measured] = {}
+    work = amounts.work(len(studied.objectives)) * len(rows)
+    measured: dict[str, Measurement] = {}
     start = rows.get(data.representation) or next(iter(rows.values()))
-    moved = _moved(subject, start, sizes[-1], options.ahead)
-    with evaluating(subject.student), moved, shown(Stage("measuring", work, "tokens")) as stage:
+    moved = _moved(studied, start, sizes[-1], options.ahead)
+    with evaluating(studied.student), moved, shown(Stage("measuring", work, "tokens")) as stage:
         for kind, own in rows.items():
             stage.part = kind
-            measured[kind] = measure(subject, own, amounts, stage)
-    names = list(subject.objectives)
-    lines = {kind: lines_of(kind, found, names) for kind, found in measured.items()}
-    for form, found in measured.items():
-        remarks += _remarks(form, found, names)
-    every = [line for own in lines.values() for line in own]
-    if len(lines) == 2:
-        before, after = lines.values()
-        every += difference_lines(before, after, measured)
-    _write(every, names, measured, remarks, options, model or module.source.path)
-    return every
+            measured[kind] = measure(studied, own, amounts, stage)
+    names = list(studied.objectives)
+    found: list[Estimate] = []
+    for form, measurement in measured.items():
+        found += estimates(form, measurement, names)
+        remarks += _remarks(form, measurement, names)
+    if len(measured) == 2:
+        found += differences(measured, names)
+    _write(found, names, measured, remarks, options, model or module.source.path)
+    return found
 
 
 def _form(data: UnlearnDataModule, kind: Representation) -> UnlearnDataModule:
-    """A data module like the given one with rows in one representation."""
+    """Return a copy of the data module with rows in one representation."""
     form = copy(data)
     form.representation = kind
     form.examples = {}
@@ -139,7 +138,7 @@ def _form(data: UnlearnDataModule, kind: Representation) -> UnlearnDataModule:
     return form
 
 
-def _subject(module: UnlearnModule, device: str, model: str | None) -> Subject:
+def _studied(module: UnlearnModule, device: str, model: str | None) -> Studied:
     """Load the models; the teacher is that of the config's start model."""
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     source = module.source if model is None else replace(module.source, path=model, revision=None)
@@ -152,29 +151,29 @@ def _subject(module: UnlearnModule, device: str, model: str | None) -> Subject:
                 part.to(chosen)
     named = [(n, p) for n, p in student.named_parameters() if p.requires_grad]
     parameters = [parameter for _, parameter in named]
-    return Subject(
+    return Studied(
         student, teacher, module.objectives, parameters, layer_groups(named), torch.device(chosen)
     )
 
 
 def _rows(
     module: UnlearnModule,
-    subject: Subject,
+    studied: Studied,
     form: UnlearnDataModule,
     folder: Path,
     remarks: list[str],
 ) -> Rows:
-    """Contexts settled and rows encoded, as before a training; a failed gate becomes a remark."""
+    """Settle contexts and encode rows as before a training; a failed gate becomes a remark."""
     kind, tokenizer = form.representation, load_tokenizer(module.source)
 
     def start() -> nn.Module:
         loaded: nn.Module = load_base(module.source)
-        return loaded.to(subject.device)
+        return loaded.to(studied.device)
 
     prepared = prepare(
         form.objectives,
         form.examples,
-        subject.teacher,
+        studied.teacher,
         Encoder(tokenizer, form.max_length, form.on_problem),
         module.gate,
         folder / f"preparation_{kind}.json",
@@ -190,12 +189,12 @@ def _rows(
 
 
 @contextmanager
-def _moved(subject: Subject, rows: Rows, tokens: int, radius: float) -> Iterator[None]:
-    """Inside, the weights stand a step further along the sum of all gradients."""
+def _moved(studied: Studied, rows: Rows, tokens: int, radius: float) -> Iterator[None]:
+    """Move the weights a step along the sum of all gradients inside the `with` statement."""
     if radius == 0:
         yield
         return
-    gradient = joint_gradient(subject, Stream(rows, tokens).batch())
+    gradient = joint_gradient(studied, BatchStream(rows, tokens).batch())
     length = float(gramian([gradient]).whole.sqrt())
     if length < RESTING_NORM:
         raise InputError(
@@ -203,18 +202,18 @@ def _moved(subject: Subject, rows: Rows, tokens: int, radius: float) -> Iterator
             f"(norm {length:.1e}); the model is where its objectives want it: measure another one "
             "(--model)"
         )
-    with perturbed(subject.parameters, gradient, -radius):
+    with perturbed(studied.parameters, gradient, -radius):
         yield
 
 
-def _remarks(kind: str, found: Measured, names: Sequence[str]) -> list[str]:
-    """What a reader has to know about one representation."""
+def _remarks(kind: str, found: Measurement, names: Sequence[str]) -> list[str]:
+    """Return what a reader has to know about one representation."""
     remarks = []
     still = resting(found, names)
     if still:
         remarks.append(
-            f"{kind}: {', '.join(still)} had no gradient but rounding in some batch, so that their "
-            "cosines are not given. An objective that distils from the start model has none on "
+            f"{kind}: the gradient of {', '.join(still)} was only rounding in some batch, so that "
+            "it has no cosine. An objective that distils from the start model has no gradient on "
             "that model itself: measure a trained one (--model), or further on (--ahead 0.1)."
         )
     often = [f"{name} {visits:.1f} times" for name, visits in found.visits.items() if visits > 1]
@@ -228,27 +227,25 @@ def _remarks(kind: str, found: Measured, names: Sequence[str]) -> list[str]:
 
 
 def _write(
-    lines: Sequence[Line],
+    found: Sequence[Estimate],
     names: Sequence[str],
-    measured: Mapping[str, Measured],
+    measured: Mapping[str, Measurement],
     remarks: Sequence[str],
     options: Options,
     model: str,
 ) -> None:
-    """All files, and the summary on the terminal."""
+    """Write all files, and print the summary."""
     folder = options.output
-    rows = {
-        kind: {name: len(found.tokens[name]) for name in names} for kind, found in measured.items()
-    }
+    rows = {kind: {name: len(own.tokens[name]) for name in names} for kind, own in measured.items()}
     facts = {"model": model, "settings": asdict(options), "rows": rows, "remarks": list(remarks)}
-    drawn = page.gallery(lines, names, measured)
-    page.write_figures(folder, lines, facts)
+    drawn = page.gallery(found, names, measured)
+    page.write_figures(folder, found, facts)
     for figures in drawn.values():
         save_pictures(folder / page.PICTURES, figures)
     title = f"Interference of objectives on {model}"
-    page.write_page(folder / page.PAGE, title, lines, drawn, remarks, facts)
+    page.write_page(folder / page.PAGE, title, found, drawn, remarks, facts)
     console = terminal()
-    console.print(page.summary_table(lines))
+    console.print(page.summary_table(found))
     for remark in remarks:
         console.print(remark)
     print_paths(

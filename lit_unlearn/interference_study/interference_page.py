@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.interference_study.figures import WHOLE, Line
+from lit_unlearn.interference_study.estimates import WHOLE, Estimate
 from lit_unlearn.interference_study.interference_pictures import (
     domain_figure,
     gap_figure,
@@ -22,7 +22,7 @@ from lit_unlearn.interference_study.interference_pictures import (
     projection,
     size_figure,
 )
-from lit_unlearn.interference_study.measure import Measured
+from lit_unlearn.interference_study.measure import Measurement
 from lit_unlearn.log_names import pairs
 from lit_unlearn.report import html as pages
 from lit_unlearn.utils.atomic import write_text
@@ -30,7 +30,7 @@ from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.tables import table
 
 SCHEMA_VERSION = 1
-"""Of ``interference.json``; raised when a key changes its name or meaning."""
+"""Version of ``interference.json``, raised when a key changes its name or meaning."""
 PAGE, FIGURES, TABLE, PICTURES = (
     "interference.html",
     "interference.json",
@@ -50,20 +50,30 @@ _NOTES = {
 }
 
 
-def write_figures(folder: Path, lines: Sequence[Line], facts: Mapping[str, object]) -> None:
-    """Write ``interference.json`` and ``interference.csv``: all lines, and how they were made."""
-    content = {"schema_version": SCHEMA_VERSION, **facts, "figures": [x._asdict() for x in lines]}
+def write_figures(folder: Path, found: Sequence[Estimate], facts: Mapping[str, object]) -> None:
+    """Write ``interference.json`` and ``interference.csv``.
+
+    Args:
+        folder: Where they go.
+        found: All figures.
+        facts: How the figures were made, for the JSON file.
+    """
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        **facts,
+        "figures": [x._asdict() for x in found],
+    }
     write_text(folder / FIGURES, json_text(content, indent=1) + "\n")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Line._fields)
-    for line in lines:
-        writer.writerow(["" if value != value else value for value in line])
+    writer.writerow(Estimate._fields)
+    for each in found:
+        writer.writerow(["" if value != value else value for value in each])
     write_text(folder / TABLE, text.getvalue())
 
 
-def read_figures(folder: Path) -> list[Line]:
-    """The lines of ``interference.json``.
+def read_figures(folder: Path) -> list[Estimate]:
+    """Return the figures of ``interference.json``.
 
     Raises:
         InputError: The folder holds none, or one of another version.
@@ -81,41 +91,42 @@ def read_figures(folder: Path) -> list[Line]:
             f"{file}: expected version {SCHEMA_VERSION}, found {version}; measure anew"
         )
     numbers = ("value", "low", "high")
-    lines = ({**x, **{n: math.nan for n in numbers if x[n] is None}} for x in content["figures"])
-    return [Line(**line) for line in lines]
+    return [
+        Estimate(**{**x, **{n: math.nan for n in numbers if x[n] is None}})
+        for x in content["figures"]
+    ]
 
 
 def gallery(
-    lines: Sequence[Line], names: Sequence[str], measured: Mapping[str, Measured]
+    found: Sequence[Estimate], names: Sequence[str], measured: Mapping[str, Measurement]
 ) -> dict[str, dict[str, Figure]]:
-    """The pictures, by section and title; there is none of a single objective."""
+    """Draw section -> title -> picture; a single objective has none."""
     if len(names) < 2:
         return {}
-    layers = next(iter(next(iter(measured.values())).states.values())).shape[0]
-    middle = layers // 2
-    points = {kind: projection(found.states, middle) for kind, found in measured.items()}
+    middle = len(next(iter(next(iter(measured.values())).states.values()))) // 2
+    points = {kind: projection(own.states, middle) for kind, own in measured.items()}
     cosines, transfer, gap = _NOTES
-    found = {
+    sections = {
         cosines: {
-            "cosines": matrix_figure(lines, "cosine", names, "cosine"),
-            "cosines per layer": layer_figure(lines, names),
-            "cosines by batch size": size_figure(lines, names),
+            "cosines": matrix_figure(found, "cosine", names, "cosine"),
+            "cosines per layer": layer_figure(found, names),
+            "cosines by batch size": size_figure(found, names),
         },
-        transfer: {"transfer": matrix_figure(lines, "shared gain", names, "shared gain")},
+        transfer: {"transfer": matrix_figure(found, "shared gain", names, "shared gain")},
         gap: {
-            "gap per layer": gap_figure(lines, names),
+            "gap per layer": gap_figure(found, names),
             "domains": domain_figure(points, middle),
         },
     }
-    if not any(line.figure == "shared gain" for line in lines):
-        del found[transfer]
-    return found
+    if not any(each.figure == "shared gain" for each in found):
+        del sections[transfer]
+    return sections
 
 
 def write_page(
     path: Path,
     title: str,
-    lines: Sequence[Line],
+    found: Sequence[Estimate],
     drawn: Mapping[str, Mapping[str, Figure]],
     remarks: Sequence[str],
     facts: Mapping[str, object],
@@ -125,46 +136,46 @@ def write_page(
     Args:
         path: The HTML file.
         title: Heading.
-        lines: All figures.
+        found: All figures.
         drawn: See `gallery`.
         remarks: Sentences under the heading.
         facts: How the figures were made.
     """
-    headings, cosines = summary_rows(lines)
+    headings, cosines = summary_rows(found)
     values = {
         "title": title,
         "remarks": remarks,
         "pairs": {"columns": headings, "rows": cosines},
         "pictures": drawn,
         "notes": _NOTES,
-        "figures": [(*line[:6], shown(line)) for line in lines],
+        "figures": [(*each[:6], shown(each)) for each in found],
         "settings": json_text(facts, indent=2),
     }
     pages.write_page(path, "interference", values)
 
 
-def summary_rows(lines: Sequence[Line]) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Headings and rows: each pair's cosine per representation, and the difference."""
-    whole = [x for x in lines if x.where == WHOLE and x.figure in ("cosine", "cosine difference")]
+def summary_rows(found: Sequence[Estimate]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return headings and rows: each pair's cosine per representation, and the difference."""
+    whole = [x for x in found if x.where == WHOLE and x.figure in ("cosine", "cosine difference")]
     size = max((x.tokens for x in whole), default=0)
     kinds = list(dict.fromkeys(x.representation for x in whole))
     names = list(dict.fromkeys(n for x in whole for n in (x.first, x.second)))
     cells = {(x.representation, x.first, x.second): shown(x) for x in whole if x.tokens == size}
-    rows = []
-    for i, j in pairs(names):
-        key = names[i], names[j]
-        rows.append((f"{key[0]} ~ {key[1]}", *(cells.get((k, *key), "-") for k in kinds)))
+    rows = [
+        (f"{a} ~ {b}", *(cells.get((kind, a, b), "-") for kind in kinds))
+        for a, b in ((names[i], names[j]) for i, j in pairs(names))
+    ]
     return ["pair", *kinds], rows
 
 
-def summary_table(lines: Sequence[Line]) -> Table:
+def summary_table(found: Sequence[Estimate]) -> Table:
     """Return the same for the terminal."""
-    return table("cosine of gradients [95 % interval]", *summary_rows(lines))
+    return table("cosine of gradients [95 % interval]", *summary_rows(found))
 
 
-def shown(line: Line) -> str:
-    """A value with its interval."""
-    if math.isnan(line.value):
+def shown(each: Estimate) -> str:
+    """Return a value with its interval, as a text."""
+    if math.isnan(each.value):
         return "n/a"
-    text = f"{line.value:.3g}" if abs(line.value) < 0.01 else f"{line.value:.2f}"
-    return text if math.isnan(line.low) else f"{text} [{line.low:.2f}, {line.high:.2f}]"
+    text = f"{each.value:.3g}" if abs(each.value) < 0.01 else f"{each.value:.2f}"
+    return text if math.isnan(each.low) else f"{text} [{each.low:.2f}, {each.high:.2f}]"

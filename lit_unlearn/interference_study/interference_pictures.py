@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_unlearn.interference_study.figures import WHOLE, Line
+from lit_unlearn.interference_study.estimates import WHOLE, Estimate
 from lit_unlearn.log_names import pairs
 from lit_unlearn.report.drawing import band, curve, heat_map, legend, scale
 from lit_unlearn.report.style import COLOURS, INK, panels, styled
@@ -22,21 +22,23 @@ GAPS = ("MMD^2", "proxy A-distance", "covariance CKA")
 
 
 @styled
-def matrix_figure(lines: Sequence[Line], figure: str, names: Sequence[str], title: str) -> Figure:
+def matrix_figure(
+    found: Sequence[Estimate], figure: str, names: Sequence[str], title: str
+) -> Figure:
     """Draw a heat map of one figure per representation, objectives against objectives.
 
     Args:
-        lines: All lines.
+        found: All figures.
         figure: ``cosine`` (of the whole model, symmetric) or ``shared gain``.
         names: The objectives.
         title: Name of the numbers.
     """
-    kinds = _representations(lines)
+    kinds = _representations(found)
     size = 1.6 + 0.75 * len(names)
     picture = Figure(figsize=(1.4 + size * len(kinds), size), layout="constrained")
     grid = picture.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
     for axes, kind in zip(grid, kinds, strict=True):
-        image = heat_map(axes, _matrix(lines, kind, figure, names))
+        image = heat_map(axes, _matrix(found, kind, figure, names))
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
         axes.set_yticks(range(len(names)), names)
         axes.set_title(f"{kind}: {title}")
@@ -44,25 +46,25 @@ def matrix_figure(lines: Sequence[Line], figure: str, names: Sequence[str], titl
     return picture
 
 
-def layer_figure(lines: Sequence[Line], names: Sequence[str]) -> Figure:
+def layer_figure(found: Sequence[Estimate], names: Sequence[str]) -> Figure:
     """Draw the cosine of each pair over the layer groups, with 95 % intervals."""
-    cosines = [line for line in lines if line.figure == "cosine" and line.where != WHOLE]
-    size = max(line.tokens for line in cosines)
-    chosen = [line for line in cosines if line.tokens == size]
-    return _pair_panels(chosen, names, lambda line: line.where, "cosine of gradients")
+    cosines = [each for each in found if each.figure == "cosine" and each.where != WHOLE]
+    size = max(each.tokens for each in cosines)
+    chosen = [each for each in cosines if each.tokens == size]
+    return _pair_panels(chosen, names, lambda each: each.where, "cosine of gradients")
 
 
-def size_figure(lines: Sequence[Line], names: Sequence[str]) -> Figure:
+def size_figure(found: Sequence[Estimate], names: Sequence[str]) -> Figure:
     """Draw the cosine of each pair over the batch size, with 95 % intervals."""
-    chosen = [line for line in lines if line.figure == "cosine" and line.where == WHOLE]
+    chosen = [each for each in found if each.figure == "cosine" and each.where == WHOLE]
     title = "cosine; answer tokens per objective"
-    return _pair_panels(chosen, names, lambda line: str(line.tokens), title)
+    return _pair_panels(chosen, names, lambda each: str(each.tokens), title)
 
 
 @styled
-def gap_figure(lines: Sequence[Line], names: Sequence[str]) -> Figure:
+def gap_figure(found: Sequence[Estimate], names: Sequence[str]) -> Figure:
     """Draw the domain gap over the decoder blocks: a row per measure, a column per form of data."""
-    kinds = _representations(lines)
+    kinds = _representations(found)
     shown = [(figure, kind) for figure in GAPS for kind in kinds]
     width, height = 4.2 * len(kinds) + 2.2, 2.3 * len(GAPS)
     picture, grid = panels(len(shown), len(kinds), width, height, sharex=True, sharey="row")
@@ -70,7 +72,7 @@ def gap_figure(lines: Sequence[Line], names: Sequence[str]) -> Figure:
         axes.set_title(f"{kind}: {figure}")
         for index, (i, j) in enumerate(pairs([*names])):
             wanted = kind, figure, names[i], names[j]
-            mine = [line.value for line in lines if line[:4] == wanted]
+            mine = [each.value for each in found if each[:4] == wanted]
             curve(axes, range(len(mine)), mine, index, f"{names[i]} ~ {names[j]}")
     for axes in grid[-len(kinds) :]:
         axes.set_xlabel("decoder block")
@@ -119,44 +121,47 @@ def projection(states: Mapping[str, Tensor], layer: int) -> dict[str, Tensor]:
 # ----------------------------------------------------------------------------------------- parts
 
 
-def _representations(lines: Sequence[Line]) -> list[str]:
-    return list(dict.fromkeys(line.representation for line in lines if line.figure == "cosine"))
+def _representations(found: Sequence[Estimate]) -> list[str]:
+    return list(dict.fromkeys(each.representation for each in found if each.figure == "cosine"))
 
 
 def _matrix(
-    lines: Sequence[Line], kind: str, figure: str, names: Sequence[str]
+    found: Sequence[Estimate], kind: str, figure: str, names: Sequence[str]
 ) -> NDArray[np.float64]:
     """Return the values of the largest batches."""
     table = np.full((len(names), len(names)), np.nan)
     np.fill_diagonal(table, 1.0)
-    for line in lines:  # larger batches come later
-        wanted = (line.representation, line.figure) == (kind, figure)
-        if wanted and line.where in ("", WHOLE):
-            i, j = names.index(line.first), names.index(line.second)
-            table[i, j] = line.value
+    for each in found:  # larger batches come later
+        wanted = (each.representation, each.figure) == (kind, figure)
+        if wanted and each.where in ("", WHOLE):
+            i, j = names.index(each.first), names.index(each.second)
+            table[i, j] = each.value
             if figure == "cosine":
-                table[j, i] = line.value
+                table[j, i] = each.value
     return table
 
 
 @styled
 def _pair_panels(
-    lines: Sequence[Line], names: Sequence[str], place: Callable[[Line], str], title: str
+    found: Sequence[Estimate],
+    names: Sequence[str],
+    place: Callable[[Estimate], str],
+    title: str,
 ) -> Figure:
     """Draw one panel per pair of objectives, one curve per representation."""
     couples = [(names[i], names[j]) for i, j in pairs([*names])]
-    places = list(dict.fromkeys(place(line) for line in lines))
+    places = list(dict.fromkeys(place(each) for each in found))
     columns = min(3, len(couples))
     width, height = 3.4 * columns + 1.4, 2.2 * math.ceil(len(couples) / columns) + 0.8
     picture, grid = panels(len(couples), columns, width, height, sharex=True, sharey=True)
     for axes, couple in zip(grid, couples, strict=True):
         axes.axhline(0.0, color=INK, linewidth=1.0)
         axes.set_title(f"{couple[0]} ~ {couple[1]}")
-        for index, kind in enumerate(_representations(lines)):
-            mine = [line for line in lines if (line.representation, *line[2:4]) == (kind, *couple)]
-            xs = [places.index(place(line)) for line in mine]
-            curve(axes, xs, [line.value for line in mine], index, kind)
-            band(axes, xs, [line.low for line in mine], [line.high for line in mine], index)
+        for index, kind in enumerate(_representations(found)):
+            mine = [each for each in found if (each.representation, *each[2:4]) == (kind, *couple)]
+            xs = [places.index(place(each)) for each in mine]
+            curve(axes, xs, [each.value for each in mine], index, kind)
+            band(axes, xs, [each.low for each in mine], [each.high for each in mine], index)
         axes.set_xticks(range(len(places)), places, rotation=90)
     legend(picture, grid[0], title)
     return picture

@@ -49,7 +49,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def harmonic_mean(values: Sequence[float]) -> float:
-    """Harmonic mean of numbers of at least 0; 0 where one of them is 0, NaN where one is NaN.
+    """Return the harmonic mean of numbers of at least 0: 0 if one is 0, NaN if one is NaN.
 
     Raises:
         InputError: No value, or one below 0.
@@ -62,7 +62,13 @@ def harmonic_mean(values: Sequence[float]) -> float:
         )
     if any(math.isnan(value) for value in values):
         return math.nan
-    return float(_harmonic(np.asarray(values, dtype=np.float64)[:, None])[0])
+    return float(harmonic_means(np.asarray(values, dtype=np.float64)[:, None])[0])
+
+
+def harmonic_means(values: Array) -> Array:
+    """Return ``[R]`` harmonic means over the first axis of ``[S, R]``; 0 where one value is 0."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(len(values) / np.sum(1 / values, axis=0), dtype=np.float64)
 
 
 # ------------------------------------------------------------------------------------- intervals
@@ -118,7 +124,7 @@ def bootstrap_harmonic_mean(
         _check_some("groups", rows)
         scores = np.asarray(sorted(map(tuple, rows)), dtype=np.float64).T
         means.append(resampled_means(scores, rng, resamples))
-    return _percentiles(_harmonic(np.concatenate(means)), level)
+    return _percentiles(harmonic_means(np.concatenate(means)), level)
 
 
 def clopper_pearson(successes: int, count: int, *, level: float = LEVEL) -> Interval:
@@ -279,12 +285,6 @@ def _check_paired(first: Sequence[object], second: Sequence[object]) -> None:
             "Parameters `first` and `second` should be scores of the same rows. Found "
             f"{len(first)} and {len(second)} of them."
         )
-
-
-def _harmonic(means: Array) -> Array:
-    """``[R]`` harmonic means over the first axis of ``[S, R]``; 0 where one mean is 0."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(len(means) / np.sum(1 / means, axis=0), dtype=np.float64)
 
 
 def _flipped(differences: Array, patterns: NDArray[np.int64]) -> Array:

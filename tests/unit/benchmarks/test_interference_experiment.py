@@ -24,7 +24,7 @@ from lit_unlearn.data.unify import load_examples
 from lit_unlearn.evaluation.probes import Figure, Suite
 from lit_unlearn.evaluation.record_files import write_evaluation
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
-from lit_unlearn.interference_study.figures import WHOLE, Line
+from lit_unlearn.interference_study.estimates import WHOLE, Estimate
 from lit_unlearn.interference_study.interference_page import write_figures
 from lit_unlearn.sweeping import jobs
 
@@ -85,11 +85,11 @@ def template(folder: Path) -> None:
     row |= {"group_cosines": [], "answer_tokens": [56, 35]}
     (folder / "gradients.jsonl").write_text(json.dumps(row))
     lines = [
-        Line("FORM", "cosine", "forget", "retain", WHOLE, 56, -0.5),
-        Line("FORM", "shared gain", "forget", "retain", "", 56, -0.25),
-        Line("FORM", "shared gain", "retain", "forget", "", 56, -0.75),
-        Line("FORM", "MMD^2", "forget", "retain", "block.00", 56, 0.2),
-        Line("FORM", "MMD^2", "forget", "retain", "block.01", 56, 0.4),
+        Estimate("FORM", "cosine", "forget", "retain", WHOLE, 56, -0.5),
+        Estimate("FORM", "shared gain", "forget", "retain", "", 56, -0.25),
+        Estimate("FORM", "shared gain", "retain", "forget", "", 56, -0.75),
+        Estimate("FORM", "MMD^2", "forget", "retain", "block.00", 56, 0.2),
+        Estimate("FORM", "MMD^2", "forget", "retain", "block.01", 56, 0.4),
     ]
     write_figures(folder, lines, {})
 

@@ -8,7 +8,7 @@ import torch
 from lit_unlearn.data.collation import collate
 from lit_unlearn.data.mixing import Draw
 from lit_unlearn.errors import InputError
-from lit_unlearn.interference_study.batches import Batches, Rows, Stream, cut
+from lit_unlearn.interference_study.batches import Batches, BatchStream, Rows, cut
 from lit_unlearn.types import EncodedExample
 
 LENGTHS = {"forget": [3, 5, 2], "retain": [40]}
@@ -30,7 +30,7 @@ def collated(drawn: dict[str, list[Draw]]) -> Batches:
 
 @pytest.mark.parametrize("tokens", [1, 4, 10, 41])
 def test_every_objective_has_so_many_answer_tokens(tokens: int) -> None:
-    stream = Stream(Rows(LENGTHS, collated, seed=1), tokens)
+    stream = BatchStream(Rows(LENGTHS, collated, seed=1), tokens)
     for _ in range(4):
         batch = stream.batch()
         for parts in batch.values():
@@ -42,7 +42,7 @@ def test_every_objective_has_so_many_answer_tokens(tokens: int) -> None:
 
 
 def test_batches_go_on_where_the_last_one_ended() -> None:
-    stream = Stream(Rows(LENGTHS, collated), 10)  # all rows of forget
+    stream = BatchStream(Rows(LENGTHS, collated), 10)  # all rows of forget
     ids = [i for part in stream.batch()["forget"] for i in part.example_ids]
     assert sorted(ids) == ["forget/0", "forget/1", "forget/2"]
     stream.batch()
@@ -58,4 +58,4 @@ def test_cut_keeps_the_beginning_of_the_last_answer() -> None:
 
 def test_no_rows() -> None:
     with pytest.raises(InputError, match=r"data\.objectives\.forget: expected usable rows"):
-        Stream(Rows({"forget": []}, collated), 1)
+        BatchStream(Rows({"forget": []}, collated), 1)

@@ -1,4 +1,4 @@
-"""Figures from Gramians: rest, means, intervals, differences, all by hand."""
+"""Estimates from Gramians: rest, means, intervals, differences, all by hand."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.diagnostics import AT_REST, AT_REST_HALF
-from lit_unlearn.interference_study.figures import (
-    difference_lines,
+from lit_unlearn.interference_study.estimates import (
+    differences,
+    estimates,
     expanded,
-    lines_of,
     masked_cosines,
     resting,
 )
 from lit_unlearn.interference_study.interference_page import read_figures, write_figures
-from lit_unlearn.interference_study.measure import Measured
+from lit_unlearn.interference_study.measure import Measurement
 from lit_unlearn.metrics.functional.statistics import bootstrap_mean
 
 NAMES = ["a", "b"]
@@ -32,9 +32,9 @@ def gramians(cosines: list[float], norm: float = 2.0) -> Tensor:
     return torch.tensor(one, dtype=torch.float64)[:, None].repeat(1, 2, 1, 1)
 
 
-def measured(cosines: list[float]) -> Measured:
+def measured(cosines: list[float]) -> Measurement:
     rows = torch.randn(1, 6, 3)
-    return Measured(
+    return Measurement(
         ("block.00",),
         {8: gramians([0.0, 0.0]), 16: gramians(cosines)},
         transfer=torch.tensor([[[-1.0, 0.5], [0.25, -2.0]]]),
@@ -47,7 +47,7 @@ def measured(cosines: list[float]) -> Measured:
 def test_means_and_shares_by_hand() -> None:
     found = {
         (x.figure, x.first, x.second, x.where, x.tokens): x
-        for x in lines_of("raw", measured([0.5, -0.1, 0.2]), NAMES)
+        for x in estimates("raw", measured([0.5, -0.1, 0.2]), NAMES)
     }
     whole = found["cosine", "a", "b", "whole", 16]
     assert whole.value == pytest.approx(0.2)
@@ -69,7 +69,7 @@ def test_means_and_shares_by_hand() -> None:
 @pytest.mark.parametrize("scale", [1.0, 1e-14])
 def test_gradients_at_rest_have_no_cosine(scale: float) -> None:
     """b has a norm of 1e-8 beside 1; scaled down, both are rounding."""
-    still = Measured(("block.00",), {8: gramians([0.9], norm=1e-8) * scale})
+    still = Measurement(("block.00",), {8: gramians([0.9], norm=1e-8) * scale})
     assert masked_cosines(still.gramians[8], AT_REST)[0, :, 0, 1].isnan().all()
     assert resting(still, NAMES) == (["b"] if scale == 1.0 else ["a", "b"])
     assert resting(measured([0.1]), NAMES) == []
@@ -77,8 +77,7 @@ def test_gradients_at_rest_have_no_cosine(scale: float) -> None:
 
 def test_difference_by_hand() -> None:
     both = {"raw": measured([-0.5, -0.3]), "unified": measured([0.1, 0.3])}
-    lines = {name: lines_of(name, found, NAMES) for name, found in both.items()}
-    (line,) = difference_lines(lines["raw"], lines["unified"], both)
+    (line,) = differences(both, NAMES)
     assert (line.first, line.second, line.representation) == ("a", "b", "unified - raw")
     assert line.value == pytest.approx(0.6)
     assert 0.4 - 1e-9 <= line.low < line.value < line.high <= 0.8 + 1e-9
@@ -86,7 +85,7 @@ def test_difference_by_hand() -> None:
 
 
 def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
-    lines = lines_of("raw", measured([0.5, -0.1]), NAMES)
+    lines = estimates("raw", measured([0.5, -0.1]), NAMES)
     write_figures(tmp_path, lines, {"model": "m"})
     found = read_figures(tmp_path)
     assert repr(found) == repr(lines), "NaN included"
@@ -103,13 +102,15 @@ def test_gradients_that_bfloat16_rounds_have_no_cosine() -> None:
     """b has 1 % of the norm of a: a direction in float32, rounding in bfloat16."""
     one = gramians([0.9], norm=0.01)
     assert masked_cosines(one, AT_REST)[0, -1, 0, 1] == pytest.approx(0.9)
-    assert resting(Measured(("block.00",), {8: one}, rest_share=AT_REST_HALF), NAMES) == ["b"]
+    assert resting(Measurement(("block.00",), {8: one}, rest_share=AT_REST_HALF), NAMES) == ["b"]
 
 
 def test_one_objective_has_no_pairs_in_conflict() -> None:
     """A single objective has no pair, so no share of pairs."""
-    alone = Measured(("block.00",), {8: gramians([0.5, 0.5])[..., :1, :1]}, states={}, tokens={})
-    (line,) = [x for x in lines_of("raw", alone, ["a"]) if x.figure == "share of conflicting pairs"]
+    alone = Measurement(("block.00",), {8: gramians([0.5, 0.5])[..., :1, :1]}, states={}, tokens={})
+    (line,) = [
+        x for x in estimates("raw", alone, ["a"]) if x.figure == "share of conflicting pairs"
+    ]
     assert math.isnan(line.value)
     assert line.samples == 0
 
@@ -121,7 +122,7 @@ def test_shared_gain_is_that_of_the_mean_changes() -> None:
     found.transfer = torch.tensor([[[-1.0, g], [0.0, o]] for o, g in zip(own, given, strict=True)])
     found.expected = found.transfer
     lines = {
-        (x.first, x.second): x for x in lines_of("raw", found, NAMES) if x.figure == "shared gain"
+        (x.first, x.second): x for x in estimates("raw", found, NAMES) if x.figure == "shared gain"
     }
     assert lines["a", "b"].value == pytest.approx(0.6 / 2.00001)
     assert lines["b", "a"].value == 0.0
