@@ -24,7 +24,7 @@ from lit_unlearn.attacks.inputs import (
     target_nll,
     virtual_tokens,
 )
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.models.forward import evaluating
 
 Survives = Callable[[Sequence[int]], bool]
@@ -48,11 +48,9 @@ class Search:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.width < 1 or self.top_k < 1:
-            raise InputError(
-                "Parameters of Search: `steps` should be at least 0, `width` and `top_k` at least "
-                f"1. Found {self.steps}, {self.width} and {self.top_k}."
-            )
+        check_number("steps", self.steps, 0)
+        check_number("width", self.width, 1)
+        check_number("top_k", self.top_k, 1)
 
 
 @dataclass(frozen=True)

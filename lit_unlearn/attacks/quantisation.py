@@ -15,10 +15,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.models.forward import output_head
-
-_FEWEST, _MOST = 2, 16
 
 
 def quantisation_step(weight: Tensor, bits: int) -> Tensor:
@@ -117,12 +115,5 @@ def check_grid(bits: int, group_size: int | None) -> None:
     Raises:
         InputError: One of them is out of range.
     """
-    if not _FEWEST <= bits <= _MOST:
-        raise InputError(
-            f"Parameter `bits` should be {_FEWEST} to {_MOST}. Found {bits}; 8 and 4 are usual."
-        )
-    if group_size is not None and group_size < 1:
-        raise InputError(
-            f"Parameter `group_size` should be at least 1, or null for whole rows. Found "
-            f"{group_size}; 64 and 128 are usual."
-        )
+    check_number("bits", bits, 2, 16)
+    check_number("group_size", group_size, 1)

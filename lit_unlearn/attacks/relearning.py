@@ -17,7 +17,7 @@ from torch import nn
 
 from lit_unlearn.data.collation import collate
 from lit_unlearn.data.mixing import StepPlan
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.loading import LoRA, ModelSource, with_adapters
 from lit_unlearn.objectives.losses import cross_entropy
@@ -44,11 +44,8 @@ class FineTuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.learning_rate < 0 or self.batch_size < 1:
-            raise InputError(
-                "Parameters of FineTuning: `learning_rate` should be at least 0, `batch_size` at "
-                f"least 1. Found {self.learning_rate} and {self.batch_size}."
-            )
+        check_number("learning_rate", self.learning_rate, 0)
+        check_number("batch_size", self.batch_size, 1)
 
 
 class Relearning:
@@ -86,8 +83,7 @@ class Relearning:
         Raises:
             InputError: A negative step.
         """
-        if step < 0:
-            raise InputError(f"Parameter `steps` should be at least 0. Found {step}.")
+        check_number("steps", step, 0)
         if self._copy is None or step < self._step:
             self._begin()
         model, optimizer = cast("nn.Module", self._copy), cast("Any", self._optimizer)

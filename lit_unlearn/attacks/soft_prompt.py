@@ -23,7 +23,7 @@ from lit_unlearn.attacks.inputs import (
     target_nll,
     virtual_tokens,
 )
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.models.forward import evaluating
 
 
@@ -48,13 +48,10 @@ class Descent:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        bounded = self.radius is None or self.radius > 0
-        if self.length < 1 or self.steps < 0 or self.step_size <= 0 or not bounded:
-            raise InputError(
-                "Parameters of Descent: `length` should be at least 1, `steps` at least 0, "
-                "`step_size` above 0, `radius` above 0 or null. Found "
-                f"{self.length}, {self.steps}, {self.step_size} and {self.radius}."
-            )
+        check_number("length", self.length, 1)
+        check_number("steps", self.steps, 0)
+        check_number("step_size", self.step_size, 0, above=True)
+        check_number("radius", self.radius, 0, above=True)
 
 
 @dataclass(frozen=True)

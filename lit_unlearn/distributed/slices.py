@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -26,7 +27,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
-from lit_unlearn.distributed.ranks import gather_or_raise, rank
+from lit_unlearn.distributed.ranks import agree, rank
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.library_internals import (
     initialize_buffers,
@@ -107,20 +108,21 @@ def fill(model: nn.Module, device: torch.device | str) -> None:
     for part, named in stored.items():
         for name, (file, key) in named.items():
             wanted.setdefault(file, []).append((key, getattr(part, name)))
-    trouble: list[InputError] = []
+    agree(partial(_read_files, wanted))
+
+
+def _read_files(wanted: dict[str, list[tuple[str, Tensor]]]) -> None:
+    """Read weights, given for each file as keys and tensors."""
     try:
         for file, weights in wanted.items():
             with safe_open(file, framework="pt") as opened:
                 for key, weight in weights:
                     _read(opened.get_slice(key), weight.detach())
     except (OSError, SafetensorError) as error:
-        trouble.append(
-            InputError(
-                f"File {file} should stay readable until its weights are loaded. Found: {error}; "
-                "start again, and copy or export the model again if that does not help."
-            )
-        )
-    gather_or_raise(None, trouble)
+        raise InputError(
+            f"File {file} should stay readable until its weights are loaded. Found: {error}; start "
+            "again, and copy or export the model again if that does not help."
+        ) from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from lit_unlearn.distributed.ranks import base_model
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.models.forward import evaluating
 from lit_unlearn.models.sampling import Sampler, Sampling
 from lit_unlearn.models.stopping import StopTexts, check_stops, cut
@@ -89,7 +89,15 @@ def generate_replies(
     _check(prompts, max_new_tokens, batch_size)
     check_stops(stops)
     ends = stop_ids(model, tokenizer)
-    config = _greedy(max_new_tokens, ends, _pad_id(tokenizer, ends))
+    pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else (*ends, 0)[0]
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        use_cache=True,
+        eos_token_id=ends or None,
+        pad_token_id=pad,
+    )
     samples = 1 if sampling is None else sampling.samples
     jobs = [(index, sample) for index in range(len(prompts)) for sample in range(samples)]
     jobs.sort(key=lambda job: -len(prompts[job[0]]))
@@ -98,14 +106,16 @@ def generate_replies(
         for start in range(0, len(jobs), batch_size):
             members = jobs[start : start + batch_size]
             rows = [prompts[index] for index, _ in members]
-            ids, mask = (
-                t.to(model.device) for t in pad_left(rows, cast("int", config.pad_token_id))
-            )
+            ids, mask = (t.to(model.device) for t in pad_left(rows, pad))
+            processors = LogitsProcessorList([NaNCheck()])
+            if sampling is not None:
+                streams = [sampling.stream(prompts[index], sample) for index, sample in members]
+                processors.append(Sampler(sampling, streams))
             output = model.generate(  # type: ignore[operator]  # typed for a mixin
                 input_ids=ids,
                 attention_mask=mask if hidden_id is None else mask * (ids != hidden_id),
                 generation_config=config,
-                logits_processor=_processors(sampling, prompts, members),
+                logits_processor=processors,
                 stopping_criteria=StoppingCriteriaList(
                     [StopTexts(tokenizer, stops, ids.shape[1])] if stops else []
                 ),
@@ -119,19 +129,6 @@ def generate_replies(
             if progress is not None:
                 progress(start + len(members))
     return [tuple(texts) for texts in replies]
-
-
-def _processors(
-    sampling: Sampling | None,
-    prompts: Sequence[Sequence[int]],
-    members: Sequence[tuple[int, int]],
-) -> LogitsProcessorList:
-    """Return the processors of a batch's scores, given each row's prompt and sample number."""
-    processors = LogitsProcessorList([NaNCheck()])
-    if sampling is not None:
-        streams = [sampling.stream(prompts[index], sample) for index, sample in members]
-        processors.append(Sampler(sampling, streams))
-    return processors
 
 
 class NaNCheck(LogitsProcessor):
@@ -194,25 +191,6 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [known[token] for token in closing[-1:]]
 
 
-def _pad_id(tokenizer: PreTrainedTokenizerBase, stops: list[int]) -> int:
-    """Return a valid token id; neither mask nor end of a reply depends on which."""
-    if isinstance(tokenizer.pad_token_id, int):
-        return tokenizer.pad_token_id
-    return stops[0] if stops else 0
-
-
-def _greedy(max_new_tokens: int, stops: list[int], pad_id: int) -> GenerationConfig:
-    """Return the settings of greedy search."""
-    return GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        use_cache=True,
-        eos_token_id=stops or None,
-        pad_token_id=pad_id,
-    )
-
-
 @contextmanager
 def _only_settings(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
     """Replace a model's generation settings for a while.
@@ -232,9 +210,8 @@ def _only_settings(model: PreTrainedModel, settings: GenerationConfig) -> Iterat
 
 
 def _check(prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int) -> None:
-    for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
-        if value < 1:
-            raise InputError(f"{name}: expected at least 1, found {value}; give a larger number")
+    check_number("max_new_tokens", max_new_tokens, 1)
+    check_number("batch_size", batch_size, 1)
     for index, prompt in enumerate(prompts):
         if not prompt:
             raise InputError(

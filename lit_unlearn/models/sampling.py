@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import check_number
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,9 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise InputError(
-                f"temperature: expected more than 0, found {self.temperature}; for greedy replies "
-                "leave sampling out"
-            )
-        if not 0 < self.top_p <= 1:
-            raise InputError(
-                f"top_p: expected a share in (0, 1], found {self.top_p}; 1 draws from all tokens"
-            )
-        if self.samples < 1:
-            raise InputError(f"samples: expected at least 1, found {self.samples}")
+        check_number("temperature", self.temperature, 0, above=True)
+        check_number("top_p", self.top_p, 0, 1, above=True)
+        check_number("samples", self.samples, 1)
 
     def stream(self, prompt: Sequence[int], sample: int) -> random.Random:
         """Return the source of one reply's random numbers, one number per token."""

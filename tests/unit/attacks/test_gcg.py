@@ -136,5 +136,5 @@ def test_bad_input(tiny_model: PreTrainedModel, allowed: torch.Tensor) -> None:
         search_suffix(tiny_model, ROWS, START, allowed & False, anything, SEARCH)
     with pytest.raises(InputError, match=r"`start` should be.*\[11, 12, 13\]"):
         search_suffix(tiny_model, ROWS, START, allowed, lambda _: False, SEARCH)
-    with pytest.raises(InputError, match=r"Parameters of Search.*Found 1, 0 and 64"):
+    with pytest.raises(InputError, match=r"`width`.*at least 1.*Found 0"):
         Search(1, 0)

@@ -134,7 +134,7 @@ def test_bad_input(tiny_model: PreTrainedModel, rows: list[EncodedExample]) -> N
         Relearning(tiny_model, [], FULL)
     with pytest.raises(InputError, match=r"`steps` should be at least 0. Found -1"):
         Relearning(tiny_model, rows, FULL).at(-1)
-    with pytest.raises(InputError, match=r"`batch_size` at least 1. Found 1e-05 and 0"):
+    with pytest.raises(InputError, match=r"`batch_size` should be at least 1. Found 0"):
         FineTuning(1e-5, 0)
     with pytest.raises(InputError, match="`learning_rate` should be at least 0"):
         FineTuning(-1.0)

@@ -197,8 +197,8 @@ def test_progress_counts_prompts(
     ("prompt", "max_new_tokens", "batch_size", "message"),
     [
         ([], 4, 4, "prompts: .* found none in prompt 0"),
-        ([1], 0, 4, "max_new_tokens: expected at least 1, found 0"),
-        ([1], 4, 0, "batch_size: expected at least 1, found 0"),
+        ([1], 0, 4, "`max_new_tokens`.*at least 1.*Found 0"),
+        ([1], 4, 0, "`batch_size`.*at least 1.*Found 0"),
     ],
 )
 def test_bad_input(

@@ -183,10 +183,10 @@ def test_limits_are_greedy(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": 0.0}, "temperature: expected more than 0, found 0.0"),
-        ({"top_p": 0.0}, r"top_p: expected a share in \(0, 1\], found 0.0"),
-        ({"top_p": 1.1}, "top_p: .* found 1.1"),
-        ({"samples": 0}, "samples: expected at least 1, found 0"),
+        ({"temperature": 0.0}, "`temperature`.*above 0.*Found 0.0"),
+        ({"top_p": 0.0}, "`top_p`.*above 0.*Found 0.0"),
+        ({"top_p": 1.1}, "`top_p`.*at most 1.*Found 1.1"),
+        ({"samples": 0}, "`samples`.*at least 1.*Found 0"),
     ],
 )
 def test_bad_settings(settings: dict[str, float], message: str) -> None:

@@ -121,7 +121,7 @@ def test_bad_input() -> None:
         Relearn(steps=[0, 5])
     with pytest.raises(InputError, match="without the name 'forget'"):
         Relearn(others={"forget": RETAIN})
-    with pytest.raises(InputError, match="`bits` should be 2 to 16"):
+    with pytest.raises(InputError, match=r"`bits`.*at least 2 and at most 16"):
         Quantised(bits=[1])
     with pytest.raises(InputError, match="`attack_share`"):
         Relearn(ROWS, attack_share=1.0).probes(None)
