@@ -47,8 +47,8 @@ from methods_report import (
 )
 from rich.console import Console
 
-from lit_unlearn.cli.sweep import Axis, Sweep, plan
 from lit_unlearn.sweeping.jobs import EVALUATION, STAMP, Failure, Job, is_finished, run_jobs
+from lit_unlearn.sweeping.sweep import plan_jobs, run_settings
 from lit_unlearn.sweeping.table import BALANCE, METRICS, evaluation_figures
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -186,12 +186,12 @@ class Comparison:
         common += [f"--trainer.max_steps={self.given.steps}", f"--trainer.callbacks={CALLBACKS}"]
         common += self.given.fit
         common += [f"--data.data_root={self.given.data}"] if self.given.data else []
-        axes = (
-            Axis("config", (method_files(name),)),
-            Axis("model.optimizer.init_args.lr", tuple(rates)),
-            Axis("seed_everything", tuple(map(str, seeds))),
-        )
-        jobs = plan(Sweep(axes, tuple(common), self.output))
+        values = {
+            "config": [method_files(name)],
+            "model.optimizer.init_args.lr": list(rates),
+            "seed_everything": list(map(str, seeds)),
+        }
+        jobs = plan_jobs(run_settings(values), common, self.output)
         jobs = [replace(job, result=GRADIENTS) for job in jobs]
         keys = [(rate, seed) for rate in rates for seed in seeds]
         return dict(zip(keys, jobs, strict=True))

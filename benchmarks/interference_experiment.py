@@ -38,8 +38,8 @@ from interference_rows import prepare
 from interference_runs import Arm, Findings, Measurement
 from rich.console import Console
 
-from lit_unlearn.cli.sweep import Axis, Sweep, plan
 from lit_unlearn.sweeping.jobs import Failure, Job, is_finished, run_jobs
+from lit_unlearn.sweeping.sweep import plan_jobs, run_settings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs/interference"
 FACTORS = {
@@ -125,11 +125,11 @@ class Experiment:
         result = f"{self._after()}/metrics.json"
         for arm in self.arms:
             common = (*self._common(arm.subject), f"--trainer.max_steps={self.given.steps}")
-            axes = (
-                Axis("config", (json.dumps(list(map(str, configs_of(arm)))),)),
-                Axis("seed_everything", tuple(map(str, self.given.seeds))),
-            )
-            planned = plan(Sweep(axes, (*common, *self.given.fit), self.output))
+            values = {
+                "config": [json.dumps(list(map(str, configs_of(arm))))],
+                "seed_everything": list(map(str, self.given.seeds)),
+            }
+            planned = plan_jobs(run_settings(values), (*common, *self.given.fit), self.output)
             for seed, job in zip(self.given.seeds, planned, strict=True):
                 jobs[arm, seed] = replace(job, result=result)
         return jobs

@@ -31,8 +31,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lit_unlearn.cli.config import read_configs
-from lit_unlearn.cli.plan import parse
+from lit_unlearn.cli.parsing import parse, read_run
+from lit_unlearn.cli.plan import idle_keys, plan_parser
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.tiny import tiny_model
 from lit_unlearn.objectives import Objective
@@ -210,11 +210,9 @@ def measured(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def predicted(file: Path) -> dict[str, Any]:
     """What the plan says of a config: bytes, FLOPs, and seconds of the steps behind the first."""
-    config = read_configs([file])
-    config.values["trainer"].pop("callbacks")
-    given = parse(config, ["--rows=read"])
-    module, data = given["model"], given["data"]
-    precision = str(given["trainer"].precision)
+    config, _ = read_run([f"--config={file}"], idle_keys())
+    given = parse(plan_parser(), [], config)
+    module, data, precision = given.model, given.data, str(given.trainer.precision)
     scenario = replace(scenario_of(module, data, precision=precision), accelerator="cpu")
     rows, _ = rows_of(module, data, "read")
     objectives = {n: o for n, o in module.objectives.items() if isinstance(o, Objective)}

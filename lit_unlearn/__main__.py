@@ -48,10 +48,10 @@ COMMANDS = {
         "say what a run will need, before a GPU is rented", "lit_unlearn.cli.plan:main"
     ),
     "task-vector": Command(
-        "forget without training: subtract a task vector", "lit_unlearn.models.task_vector:main"
+        "forget without training: subtract a task vector", "lit_unlearn.cli.task_vector:main"
     ),
     "consolidate": Command(
-        "one checkpoint file out of a folder of slices", "lit_unlearn.distributed.consolidate:main"
+        "one checkpoint file out of a folder of slices", "lit_unlearn.cli.consolidate:main"
     ),
     "cache": Command(
         "check the teacher caches on disk, and list them", "lit_unlearn.cli.cache:main"
@@ -60,7 +60,7 @@ COMMANDS = {
         "list objectives and weightings, or explain some", "lit_unlearn.cli.methods:main"
     ),
     "fetch": Command(
-        "bring a small real model where the hub cannot be reached", "lit_unlearn.models.fetch:main"
+        "bring a small real model where the hub cannot be reached", "lit_unlearn.cli.fetch:main"
     ),
 }
 

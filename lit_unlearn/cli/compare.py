@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentError
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
-from lit_unlearn.errors import InputError
+from lit_unlearn.cli.parsing import make_parser, parse
 from lit_unlearn.evaluation.compare import compare
 from lit_unlearn.report.evaluation_show import show_comparison
 
@@ -21,13 +18,11 @@ def main(args: list[str]) -> None:
     Raises:
         InputError: The command line or a folder cannot be used.
     """
-    parser = ArgumentParser(
-        prog="lit-unlearn compare",
+    parser = make_parser(
+        "compare",
         description="Show evaluations side by side. Every figure that is a mean over rows is "
         "tested against the first evaluation on the rows that both have: exact McNemar test for "
         "scores of 0 and 1, sign flips otherwise; p-values are Holm's, over the figures.",
-        exit_on_error=False,
-        allow_abbrev=False,
     )
     parser.add_argument("runs", nargs="+", type=Path, help="Folders that `evaluate` has written.")
     parser.add_argument(
@@ -36,8 +31,5 @@ def main(args: list[str]) -> None:
         default=Path("runs/compare"),
         help="Folder for compare.json, compare.html and pictures.",
     )
-    try:
-        given = parser.parse_args(args[1:])
-    except ArgumentError as error:
-        raise InputError(f"compare: {error}; see lit-unlearn compare --help") from None
+    given = parse(parser, args[1:])
     show_comparison(compare(given.runs, given.output), given.output)

@@ -16,6 +16,7 @@ from typing import Any, cast
 import yaml
 
 from lit_unlearn.errors import InputError, did_you_mean
+from lit_unlearn.utils.options import split_options, take_options
 
 KeyPath = tuple[str, ...]
 """The keys that lead to a value, from the outermost to the innermost."""
@@ -102,29 +103,16 @@ def take_config_args(args: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Split the names of config files off the other arguments.
 
     Args:
-        args: What follows the subcommand on the command line.
+        args: What follows the command.
 
     Returns:
-        The files of all ``--config FILE``, ``--config=FILE`` and ``-c FILE`` in their order, and
-        the other arguments in theirs.
+        The files of all ``--config`` and ``-c``, and the other arguments, in their order.
 
     Raises:
-        InputError: ``--config`` stands last.
+        InputError: An option has no file after it.
     """
-    files: list[Path] = []
-    others: list[str] = []
-    rest = iter(args)
-    for arg in rest:
-        if arg in ("--config", "-c"):
-            name = next(rest, None)
-            if name is None:
-                raise InputError(f"{arg}: expected the name of a config file after it")
-            files.append(Path(name))
-        elif arg.startswith(("--config=", "-c=")):
-            files.append(Path(arg.partition("=")[2]))
-        else:
-            others.append(arg)
-    return files, others
+    files, others = take_options(args, lambda name: name in ("--config", "-c"))
+    return [Path(value) for _, value in files], others
 
 
 def remove_by_null(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
@@ -140,17 +128,12 @@ def remove_by_null(config: Config, args: Sequence[str]) -> tuple[Config, list[st
     """
     values: dict[str, Any] = config.values
     others: list[str] = []
-    rest = list(args)
-    while rest:
-        arg = rest.pop(0)
-        name, equals, value = arg.partition("=")
-        apart = not equals and rest[:1] == ["null"]
-        path = tuple(name[2:].split("."))
-        if (apart or value == "null") and arg.startswith("--") and _is_mapping(values, path):
+    for option in split_options(args):
+        path = tuple(option.name[2:].split("."))
+        if option.value == "null" and _is_mapping(values, path):
             values = merge_configs(values, _nested(path, None))
-            rest = rest[1:] if apart else rest
         else:
-            others.append(arg)
+            others += option.arguments
     return Config(values, config.origins), others
 
 

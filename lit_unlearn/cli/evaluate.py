@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from argparse import ArgumentError, RawDescriptionHelpFormatter
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from argparse import RawDescriptionHelpFormatter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from lit_unlearn.cli.config import Config, read_configs, take_config_args
-from lit_unlearn.cli.explain import explain
+from lit_unlearn.cli.config import read_configs, take_config_args
+from lit_unlearn.cli.parsing import arguments, asks_for_help, make_parser, parse
 from lit_unlearn.cli.suite_names import choose_suites, known_suites, suite_lines
 from lit_unlearn.distributed.ranks import processes, rank
-from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.evaluate import evaluate
 from lit_unlearn.evaluation.probes import Suite
 from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.report.evaluation_show import show_evaluation
+from lit_unlearn.utils.options import take_options
 
 
 @dataclass
@@ -64,11 +61,12 @@ def main(args: list[str]) -> None:
         InputError: The command line, a config, data or a model cannot be used.
     """
     files, rest = take_config_args(args[1:])
-    names, others = _take_names(rest)
-    parser = _parser()
-    if any(option.startswith(("-h", "--help", "--suites.help")) for option in others):
-        parser.parse_args(others)
-    options, loading = _parsed(parser, choose_suites(read_configs(files), names), others)
+    suites, others = take_options(rest, lambda name: name == "--suite")
+    config = read_configs(files)
+    if not asks_for_help(others):
+        config = choose_suites(config, [name for _, name in suites])
+    given = parse(_parser(), others, config)
+    options, loading = Options(**arguments(Options, given)), Loading(**arguments(Loading, given))
     folder = options.output or Path("runs/evaluate") / folder_name(options.model)
     with processes():
         found = evaluate(
@@ -92,24 +90,6 @@ def folder_name(model: str) -> str:
     return "--".join(parts[-2:]) or "model"
 
 
-def _take_names(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split the values of all ``--suite NAME`` off the other arguments."""
-    names: list[str] = []
-    others: list[str] = []
-    rest = iter(args)
-    for arg in rest:
-        if arg == "--suite":
-            name = next(rest, "")
-            if not name or name.startswith("-"):
-                raise InputError("--suite: expected the name of a suite after it")
-            names.append(name)
-        elif arg.startswith("--suite="):
-            names.append(arg.partition("=")[2])
-        else:
-            others.append(arg)
-    return names, others
-
-
 class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
     """Leaves the list of suites as it is."""
 
@@ -117,10 +97,8 @@ class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
 def _parser() -> ArgumentParser:
     """Make the parser; its help lists the suites below the options."""
     known = known_suites()  # loads them, so that each can be given by its bare name
-    parser = ArgumentParser(
-        prog="lit-unlearn evaluate",
-        exit_on_error=False,
-        allow_abbrev=False,
+    parser = make_parser(
+        "evaluate",
         formatter_class=_Formatter,
         epilog=f"suites (settings: --suites.help CLASS):\n{suite_lines(known)}",
     )
@@ -129,29 +107,3 @@ def _parser() -> ArgumentParser:
     parser.add_class_arguments(Options, as_positional=True)
     parser.add_class_arguments(Loading)
     return parser
-
-
-def _parsed(
-    parser: ArgumentParser, config: Config, options: Sequence[str]
-) -> tuple[Options, Loading]:
-    """Parse config and options.
-
-    Raises:
-        InputError: An option, key or value is not known or has the wrong type.
-    """
-    given = ["--config", json.dumps(config.values, default=str)]
-    try:
-        parsed = parser.parse_args([*given, *options])
-    except ArgumentError as error:
-        roots = get_type_hints(Options) | get_type_hints(Loading)
-        message = explain(str(error), config, options, roots)
-        message = message.split(", found {'")[0]  # not all suites' settings
-        if "arguments are required" in message:
-            message += "; they have no default, so that a config has to give them (--suites.help)"
-        raise InputError(message) from None
-    made = parser.instantiate(parsed)
-
-    def chosen(cls: type[Any]) -> dict[str, Any]:
-        return {each.name: made[each.name] for each in fields(cls)}
-
-    return Options(**chosen(Options)), Loading(**chosen(Loading))

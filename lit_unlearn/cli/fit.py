@@ -28,10 +28,10 @@ from lightning.pytorch.cli import (
 from lightning.pytorch.strategies import StrategyRegistry
 
 from lit_unlearn.callbacks.saved import Saved
+from lit_unlearn.cli.classes import load_classes
 from lit_unlearn.cli.config import Config, read_configs, remove_by_null, take_config_args
-from lit_unlearn.cli.explain import explain, overlooked
+from lit_unlearn.cli.mistakes import check_keys, explain
 from lit_unlearn.cli.resume import check_given, make_resumable, run_logger, run_settings
-from lit_unlearn.cli.signatures import load_classes
 from lit_unlearn.cli.suite_names import known_suites
 from lit_unlearn.distributed.strategy import by_alias, check_strategy
 from lit_unlearn.errors import InputError, did_you_mean
@@ -134,21 +134,12 @@ class UnlearnCLI(LightningCLI):
         Raises:
             InputError: An option, key or value is not known or has the wrong type.
         """
+        own = self._subcommand_parsers[self.stage]
+        check_keys(self.given, own)
         try:
             self.config = _plain(parser.parse_args(args))  # type: ignore[arg-type]
         except ArgumentError as error:
-            message = explain(str(error), self.given, self.overrides, self._roots())
-            raise InputError(message) from None
-        missed = overlooked(self.given, self._roots())
-        if missed is not None:
-            raise InputError(missed)
-
-    def _roots(self) -> dict[str, Any]:
-        """Every outermost key of the stage, with the class that it sets."""
-        actions = self._subcommand_parsers[self.stage]._actions
-        keys = {action.dest.split(".")[0]: Any for action in actions if action.dest != "help"}
-        classes = {"trainer": Trainer, "model": self._model_class, "data": self._datamodule_class}
-        return {**keys, **classes}
+            raise InputError(explain(str(error), own, self.given, self.overrides)) from None
 
     def _parse_ckpt_path(self) -> None:
         """Leave the command line alone; Lightning lays a checkpoint's settings over it.

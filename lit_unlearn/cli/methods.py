@@ -1,8 +1,7 @@
-"""`lit-unlearn methods`: a list of objectives, weightings and combinations, or cards of some."""
+"""`lit-unlearn methods`: all objectives, weightings and combinations in lines, or some on cards."""
 
 from __future__ import annotations
 
-import argparse
 import re
 
 from rich.console import Console
@@ -10,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from lit_unlearn.cli.parsing import make_parser, parse
 from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.training.methods import (
     RECIPES,
@@ -29,27 +29,26 @@ _KINDS = {
     "weighting of losses": ("model.loss_weighting", loss_weighting_cards),
     "combination, instead of a weighting": ("model.combination", combination_cards),
 }
-"""What it is, where it stands in a config, and its cards."""
+"""Key in a config and cards, by the kind of method."""
 
 
 def main(args: list[str]) -> None:
-    """The command ``lit-unlearn methods``.
+    """Run the command.
 
     Args:
-        args: The word ``methods``, then names and options.
+        args: ``methods``, then names and options.
 
     Raises:
-        InputError: There is nothing of a name.
+        InputError: Nothing has one of the names.
     """
-    parser = argparse.ArgumentParser(
-        prog="lit-unlearn methods",
+    parser = make_parser(
+        "methods",
         description="Every objective, weighting and combination in a line; with names, the whole "
-        "of those: loss, needs, cost, defaults, paper.",
-        epilog="Example: lit-unlearn methods NPO PCGrad",
+        "of those: loss, needs, cost, defaults, paper. Example: lit-unlearn methods NPO PCGrad",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="show the cards of these")
-    parser.add_argument("--markdown", action="store_true", help="print docs/methods.md")
-    given = parser.parse_args(args[1:])
+    parser.add_argument("names", nargs="*", help="Show the cards of these.")
+    parser.add_argument("--markdown", action="store_true", help="Print docs/methods.md.")
+    given = parse(parser, args[1:])
     console = Console(highlight=False)
     if given.markdown:
         print(markdown(), end="")
@@ -61,7 +60,7 @@ def main(args: list[str]) -> None:
 
 
 def _list(console: Console) -> None:
-    """A line for each."""
+    """Print a line for each method."""
     for kind, (place, cards) in _KINDS.items():
         title = f"{kind[0].upper()}{kind[1:]} ({place})"
         _print(console, title, {card.name: card.summary for card in cards()})
@@ -75,7 +74,7 @@ def _print(console: Console, title: str, lines: dict[str, str]) -> None:
 
 
 def _grid(lines: dict[str, str]) -> Table:
-    """Names, and beside them texts that wrap within their column."""
+    """Return a table of names and texts; a text wraps within its column."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="cyan")
     grid.add_column()
@@ -85,7 +84,7 @@ def _grid(lines: dict[str, str]) -> Table:
 
 
 def _parts(recipe: Recipe) -> str:
-    """Its objectives and settings in a sentence."""
+    """Return the objectives and settings of a recipe in a sentence."""
     sides = [f"{name} on {side} rows" for side, name in _sides(recipe).items()]
     return "; ".join([" and ".join(sides), recipe.note] if sides else [recipe.note])
 
@@ -96,12 +95,12 @@ def _sides(recipe: Recipe) -> dict[str, str]:
 
 
 def _find(name: str) -> list[Padding]:
-    """What bears a name, whatever its case: a class, a published method, or both.
+    """Return the cards of all classes and published methods with a name, whatever its case.
 
-    Where nothing does, the classes whose docstrings name it.
+    Without any, return the cards of the classes whose docstrings contain the name.
 
     Raises:
-        InputError: Nothing bears it or names it.
+        InputError: There is no card.
     """
     cards = [(card, kind) for kind, (_, each) in _KINDS.items() for card in each()]
     wanted = name.lower()
@@ -140,7 +139,7 @@ def _recipe(recipe: Recipe) -> Padding:
 
 
 def _titled(title: str, summary: str, facts: dict[str, str]) -> Padding:
-    """A card: its name, what it does, and its facts."""
+    """Return a card with name, summary and facts."""
     grid = Table.grid()
     grid.add_row(Text(title, style="bold"))
     if summary:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from lit_unlearn.cli.classes import family
 from lit_unlearn.cli.config import Config
-from lit_unlearn.cli.signatures import family
 from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.evaluation import suites
 from lit_unlearn.evaluation.probes import Suite

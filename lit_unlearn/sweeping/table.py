@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.sweeping.jobs import EVALUATION, Failure, Job
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.tables import print_paths, table
@@ -19,51 +20,47 @@ from lit_unlearn.utils.tables import print_paths, table
 SUMMARY = "summary.json"
 METRICS = "metrics.json"
 SWEEP_SCHEMA = 1
-"""Of ``sweep.json``; raised when a key changes its name or meaning."""
+"""Version of ``sweep.json``; raised when a key changes its name or meaning."""
 BALANCE = f"{EVALUATION}/balance"
 _SHOWN = "rouge_l"
-"""The figure of each objective on the terminal; the files have all."""
+"""Figure of each objective in the printed table; the files have all."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of one run."""
+class RunOutcome:
+    """The settings and figures of one run."""
 
     name: str
     folder: Path
     settings: Mapping[str, str]
-    """Key -> value, as it was given."""
+    """Value of each key, as it was given."""
     figures: Mapping[str, float | None]
-    """``objective/figure`` after training, ``objective/prefilled/figure``, ``seconds``; of an
-    evaluation ``evaluation/suite/figure``, and ``evaluation/balance`` with its parts."""
+    """Figures by name: ``objective/figure`` and ``objective/prefilled/figure`` after training,
+    ``seconds``, and for an evaluation ``evaluation/suite/figure`` and ``evaluation/balance``."""
     error: str = ""
 
 
-def outcomes(
+def read_outcomes(
     jobs: Sequence[Job], settings: Mapping[str, Mapping[str, str]], failures: Sequence[Failure]
-) -> list[Outcome]:
-    """Read what the runs have written; a failed one has no figures."""
+) -> list[RunOutcome]:
+    """Read the figures that the runs have written; a failed run has none."""
     reasons = {failure.job.name: failure.reason for failure in failures}
-    return [
-        Outcome(
-            job.name,
-            job.folder,
-            settings[job.name],
-            {} if job.name in reasons else figures(job.folder),
-            reasons.get(job.name, ""),
-        )
-        for job in jobs
-    ]
+    found = []
+    for job in jobs:
+        error = reasons.get(job.name, "")
+        own = {} if error else figures(job.folder)
+        found.append(RunOutcome(job.name, job.folder, settings[job.name], own, error))
+    return found
 
 
 def figures(folder: Path) -> dict[str, float | None]:
-    """The figures of a run: of its ``summary.json``, and of an evaluation where there is one."""
+    """Return the figures of a run from ``summary.json`` and from an evaluation if there is one."""
     found = dict(_summary_figures(_read(folder / SUMMARY)))
     return found | evaluation_figures(folder / EVALUATION)
 
 
 def evaluation_figures(folder: Path) -> dict[str, float | None]:
-    """The figures of an evaluation by suite; empty where the folder holds none."""
+    """Return the figures of an evaluation by suite; none where the folder holds none."""
     content = _read(folder / METRICS)
     found = {f"{EVALUATION}/{figure['name']}": figure["value"] for figure in content["balance"]}
     for suite in content["suites"]:
@@ -78,8 +75,6 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(file.read_text("utf-8"))
     except ValueError as error:
-        from lit_unlearn.errors import InputError
-
         raise InputError(
             f"{file}: expected JSON, found: {error}; remove the file and start the command again"
         ) from None
@@ -96,10 +91,7 @@ def _summary_figures(content: Mapping[str, Any]) -> Iterator[tuple[str, float | 
         yield "seconds", content["run"]["seconds"]
 
 
-# ----------------------------------------------------------------------------------------- writing
-
-
-def write_outcomes(folder: Path, found: Sequence[Outcome]) -> None:
+def write_outcomes(folder: Path, found: Sequence[RunOutcome]) -> None:
     """Write ``sweep.json`` and ``sweep.csv``, the latter with a line for each run."""
     entries = [
         {
@@ -125,7 +117,7 @@ def write_outcomes(folder: Path, found: Sequence[Outcome]) -> None:
     write_text(folder / "sweep.csv", lines.getvalue())
 
 
-def show(console: Console, found: Sequence[Outcome], folder: Path) -> None:
+def show(console: Console, found: Sequence[RunOutcome], folder: Path) -> None:
     """Print a table with a few figures, and where all of them are."""
     names = list(dict.fromkeys(name for outcome in found for name in outcome.figures))
     chosen = [name for name in names if name == BALANCE or _is_shown(name)]

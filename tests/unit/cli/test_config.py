@@ -94,7 +94,7 @@ def test_config_args_are_split_off(args: list[str]) -> None:
 
 
 def test_config_without_a_name() -> None:
-    with pytest.raises(InputError, match="--config: expected the name"):
+    with pytest.raises(InputError, match="--config: expected a value"):
         take_config_args(["--config"])
 
 

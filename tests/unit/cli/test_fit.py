@@ -219,56 +219,59 @@ def test_no_tips(fit: Callable[..., None], caplog: pytest.LogCaptureFixture) -> 
 
 
 @pytest.mark.parametrize(
-    ("arg", "message"),
+    ("arg", "words"),
     [
-        (
-            "--trainer.max_stepz=3",
-            "unknown option --trainer.max_stepz; did you mean --trainer.max_steps?",
-        ),
-        ("--trainer.max_step=3", "did you mean --trainer.max_steps"),
-        ("--modle.steps=3", "unknown option --modle; did you mean --model?"),
-        ("--model.stepz=3", "unknown option --model.stepz; did you mean --model.steps?"),
+        ("--trainer.max_stepz=3", ("--trainer.max_stepz", "did you mean --trainer.max_steps?")),
+        ("--trainer.max_step=3", ("--trainer.max_step:", "did you mean --trainer.max_steps?")),
+        ("--modle.steps=3", ("--modle: unknown", "did you mean --model?")),
+        ("--model.stepz=3", ("--model.stepz: unknown", "did you mean --model.steps?")),
         (
             "--model.objectives.forget.temprature=3",
-            "unknown option --model.objectives.forget.temprature; "
-            "did you mean --model.objectives.forget.temperature?",
+            ("--model.objectives.forget.temprature: unknown", "did you mean temperature?"),
         ),
         (
             "--model.objectives.forget.init_args.temprature=3",
-            "did you mean --model.objectives.forget.init_args.temperature?",
+            ("--model.objectives.forget.init_args.temprature", "did you mean temperature?"),
         ),
-        ("--model.objectives.forget.wieght=3", "did you mean --model.objectives.forget.weight?"),
-        ("--model.objectives.retain.temperature=3", "--model.objectives.retain.temperature; known"),
+        ("--model.objectives.forget.wieght=3", ("forget.wieght", "did you mean weight?")),
+        (
+            "--model.objectives.retain.temperature=3",
+            ("--model.objectives.retain.temperature: unknown", "known here: weight"),
+        ),
         (
             "--model.objectives.extra=StandInDistilation",
-            "--model.objectives.extra: unknown class StandInDistilation; "
-            "did you mean StandInDistillation",
+            (
+                "--model.objectives.extra: unknown class StandInDistilation",
+                "did you mean StandInDistillation?",
+            ),
         ),
-        ("--model.optimizer=AdamWW", "unknown class AdamWW; did you mean AdamW"),
-        ("--model.optimizer.lrr=0.1", "unknown option --model.optimizer.lrr; did you mean"),
-        ("--data.objectives.forget.rowz=3", "did you mean --data.objectives.forget.rows?"),
-        ("--trainer.callbacks+=EarlyStoppin", "unknown class EarlyStoppin; did you mean Early"),
-        ("--trainer.max_steps=many", "--trainer.max_steps: expected int, found many"),
+        ("--model.optimizer=AdamWW", ("--model.optimizer: unknown class", "did you mean AdamW?")),
+        ("--model.optimizer.lrr=0.1", ("--model.optimizer.lrr: unknown", "did you mean lr?")),
+        ("--data.objectives.forget.rowz=3", ("forget.rowz: unknown", "did you mean rows?")),
+        (
+            "--trainer.callbacks+=EarlyStoppin",
+            ("--trainer.callbacks", "unknown class EarlyStoppin", "did you mean EarlyStopping?"),
+        ),
+        ("--trainer.max_steps=many", ("--trainer.max_steps: expected int, found many",)),
         (
             "--model.objectives.forget.mode=pul",
-            "--model.objectives.forget.mode: expected one of 'pull', 'push', found pul",
+            ("--model.objectives.forget.mode: expected one of 'pull', 'push', found pul",),
         ),
-        ("word", "unrecognized arguments: word"),
-        ("my.yaml", "unrecognized arguments: my.yaml; did you mean --config my.yaml?"),
+        ("word", ("unrecognized arguments: word",)),
+        ("my.yaml", ("my.yaml; did you mean --config my.yaml?",)),
         (
             "--data.objectives.forgte.rows=3",
-            "--data.objectives.forgte: the following arguments are required: source; "
-            "did you mean --data.objectives.forget?",
+            ("--data.objectives.forgte", "required: source", "did you mean forget?"),
         ),
         (
             "--model.parts.frst.size=3",
-            "--model.parts.frst: class_path is missing; did you mean --model.parts.first?",
+            ("--model.parts.frst", "class_path is missing", "did you mean first?"),
         ),
     ],
 )
-def test_mistyped_option(fit: Callable[..., None], arg: str, message: str) -> None:
-    found = refused(fit, arg)
-    assert message in found
+def test_mistyped_option(fit: Callable[..., None], arg: str, words: tuple[str, ...]) -> None:
+    message = refused(fit, arg)
+    assert all(word in message for word in words), message
 
 
 def test_option_and_value_apart(fit: Callable[..., None]) -> None:
@@ -279,80 +282,91 @@ def test_option_of_the_last_list_item(fit: Callable[..., None]) -> None:
     message = refused(
         fit, "--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitr=val/loss"
     )
-    assert "did you mean --trainer.callbacks.0.monitor?" in message
+    assert message.startswith("--trainer.callbacks.monitr: unknown")
+    assert "did you mean monitor?" in message
 
 
 # ------------------------------------------------------------------------------ mistakes in files
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "words"),
     [
-        ("modle:\n  steps: 3\n", "more.yaml:1: unknown key modle; did you mean model?"),
+        ("modle:\n  steps: 3\n", ("more.yaml:1: modle: unknown key", "did you mean model?")),
         (
             "trainer:\n  max_stepz: 3\n",
-            "more.yaml:2: unknown key trainer.max_stepz; did you mean max_steps?",
+            ("more.yaml:2: trainer.max_stepz: unknown key", "did you mean max_steps?"),
         ),
         (
             "model:\n  objectives:\n    forget:\n      init_args:\n        temprature: 3\n",
-            "more.yaml:5: unknown key model.objectives.forget.init_args.temprature; "
-            "did you mean temperature?",
+            (
+                "more.yaml:5: model.objectives.forget.init_args.temprature: unknown",
+                "did you mean temperature?",
+            ),
         ),
         (
             "model:\n  objectives:\n    forget:\n      temperature: 3\n",
-            "more.yaml:4: unknown key model.objectives.forget.temperature; "
-            "arguments of StandInDistillation stand under init_args",
+            (
+                "more.yaml:4: model.objectives.forget.temperature: unknown key",
+                "arguments of StandInDistillation stand under init_args",
+            ),
+        ),
+        (
+            "model:\n  objectives:\n    retain:\n      init_args:\n        temperature: 3\n",
+            ("more.yaml:5: model.objectives.retain.init_args.temperature", "known here: weight"),
         ),
         (
             "model:\n  objectives:\n    more:\n      class_path: StandInDistilation\n",
-            "more.yaml:4: unknown class StandInDistilation for model.objectives.more.class_path; "
-            "did you mean StandInDistillation?",
+            (
+                "more.yaml:4: model.objectives.more.class_path: unknown class StandInDistilation",
+                "did you mean StandInDistillation?",
+            ),
         ),
         (
             "model:\n  objectives:\n    more: StandInLos\n",
-            "more.yaml:3: unknown class StandInLos for model.objectives.more; did you mean",
+            ("more.yaml:3: model.objectives.more: unknown class StandInLos", "StandInLoss?"),
         ),
         (
             "model:\n  objectives:\n    more:\n      class_path: nowhere.StandInLoss\n",
-            "more.yaml:4: unknown class StandInLoss for",
+            ("more.yaml:4: model.objectives.more.class_path: unknown class nowhere.StandInLoss",),
         ),
-        ("data:\n  objectives:\n    forget:\n      rowz: 3\n", "more.yaml:4: unknown key"),
+        ("data:\n  objectives:\n    forget:\n      rowz: 3\n", ("more.yaml:4:", "mean rows?")),
         (
             "trainer:\n  callbacks:\n  - class_path: EarlyStopping\n    init_args: {monitr: a}\n",
-            "more.yaml:4: unknown key trainer.callbacks.0.init_args.monitr; did you mean monitor?",
+            ("more.yaml:4: trainer.callbacks.0.init_args.monitr", "did you mean monitor?"),
         ),
-        ("trainer:\n\n  max_steps: many\n", "more.yaml:3: trainer.max_steps: expected int"),
+        ("trainer:\n\n  max_steps: many\n", ("more.yaml:3: trainer.max_steps: expected int",)),
         (
             "model:\n  objectives:\n    forget:\n      init_args:\n        temperature: warm\n",
-            "more.yaml:5: model.objectives.forget.init_args.temperature: "
-            "expected float, found warm",
+            ("more.yaml:5: model.objectives.forget.init_args.temperature", "float, found warm"),
         ),
-        ("model:\n  steps: 1e-5\n", "more.yaml:2: model.steps: expected int, found 1e-05"),
+        ("model:\n  steps: 1e-5\n", ("more.yaml:2: model.steps: expected int, found 1e-05",)),
         (
             "data:\n  objectives:\n    new: {rows: 3}\n",
-            "more.yaml:3: data.objectives.new: the following arguments are required: source",
+            ("more.yaml:3: data.objectives.new", "required: source"),
         ),
-        ("modle: {}\n", "more.yaml:1: unknown key modle; did you mean model?"),
-        ("trainer:\n  max_stepz: {}\n", "more.yaml:2: unknown key trainer.max_stepz; did you"),
-        ("trainer:\n  max_stepz: null\n", "more.yaml:2: unknown key trainer.max_stepz; did you"),
+        ("modle: {}\n", ("more.yaml:1: modle: unknown key", "did you mean model?")),
+        ("trainer:\n  max_stepz: {}\n", ("more.yaml:2: trainer.max_stepz: unknown key",)),
+        ("trainer:\n  max_stepz: null\n", ("more.yaml:2: trainer.max_stepz: unknown key",)),
         (
             "model:\n  parts:\n    frst: {size: 3}\n",
-            "more.yaml:3: model.parts.frst: class_path is missing; did you mean model.parts.first?",
+            ("more.yaml:3: model.parts.frst", "class_path is missing", "did you mean first?"),
         ),
         (
             "model:\n  optimizer:\n    init_args:\n      lr: fast\n",
-            "more.yaml:4: model.optimizer.init_args.lr: expected float, found fast",
+            ("more.yaml:4: model.optimizer.init_args.lr: expected float, found fast",),
         ),
-        ("seed_everythin: 3\n", "more.yaml:1: unknown key seed_everythin; did you mean seed_ever"),
+        ("seed_everythin: 3\n", ("more.yaml:1: seed_everythin", "did you mean seed_everything?")),
     ],
 )
-def test_mistyped_key(fit: Callable[..., None], text: str, message: str) -> None:
-    assert message in refused(fit, more=text)
+def test_mistyped_key(fit: Callable[..., None], text: str, words: tuple[str, ...]) -> None:
+    message = refused(fit, more=text)
+    assert all(word in message for word in words), message
 
 
 def test_the_file_with_the_mistake_is_named(fit: Callable[..., None]) -> None:
     message = refused(fit, wrong="model: {stepz: 3}", right="model: {steps: 3}")
-    assert message.startswith("wrong.yaml:1: unknown key model.stepz")
+    assert message.startswith("wrong.yaml:1: model.stepz: unknown key")
 
 
 def test_an_override_in_place_of_a_bad_value(fit: Callable[..., None]) -> None:

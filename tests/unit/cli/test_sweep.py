@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from lit_unlearn.__main__ import main
-from lit_unlearn.cli.sweep import parse, plan, run_name, settings, short_keys, values_of
+from lit_unlearn.cli.sweep import values_of
 from lit_unlearn.errors import InputError
 from lit_unlearn.sweeping import jobs
+from lit_unlearn.sweeping.sweep import plan_jobs, run_name, run_settings, short_keys
 from lit_unlearn.sweeping.table import figures
 
 STAND_IN = """
@@ -39,11 +40,10 @@ def _stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_combination_is_a_run() -> None:
-    text = """--config a.yaml --sweep.model.optimizer.init_args.lr 1e-5,2e-5 --output=out
-        --sweep.seed_everything=[0,1] --trainer.max_steps -1 --jobs 2"""
-    given = parse(text.split())
-    assert (given.jobs, given.gpus, given.output) == (2, (), Path("out"))
-    found = plan(given)
+    values = {"model.optimizer.init_args.lr": ["1e-5", "2e-5"], "seed_everything": ["0", "1"]}
+    settings = run_settings(values)
+    common = ("--config", "a.yaml", "--trainer.max_steps", "-1")
+    found = plan_jobs(settings, common, Path("out"))
     assert [job.name for job in found] == [
         "lr=1e-5,seed_everything=0",
         "lr=1e-5,seed_everything=1",
@@ -51,24 +51,31 @@ def test_every_combination_is_a_run() -> None:
         "lr=2e-5,seed_everything=1",
     ]
     assert found[2].arguments == (
-        *("fit", "--config", "a.yaml", "--trainer.max_steps", "-1"),
+        *("fit", *common),
         *("--model.optimizer.init_args.lr=2e-5", "--seed_everything=0"),
         "--trainer.default_root_dir=out/lr=2e-5,seed_everything=0",
     )
-    assert settings(given)["lr=2e-5,seed_everything=1"] == {
+    assert settings["lr=2e-5,seed_everything=1"] == {
         "model.optimizer.init_args.lr": "2e-5",
         "seed_everything": "1",
     }
 
 
 def test_configs_are_laid_over_the_common_ones() -> None:
-    given = parse(
-        ["--config=a.yaml", "--sweep.config=[x/npo.yaml, [b.yaml, c.yaml]]", "--output=o"]
-    )
-    first, second = plan(given)
+    settings = run_settings({"config": ["x/npo.yaml", "[b.yaml, c.yaml]"]})
+    first, second = plan_jobs(settings, ["--config=a.yaml"], Path("o"))
     assert (first.name, second.name) == ("npo", "b+c")
     assert first.arguments[1:4] == ("--config=a.yaml", "--config", "x/npo.yaml")
     assert second.arguments[2:6] == ("--config", "b.yaml", "--config", "c.yaml")
+
+
+def test_options_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the sweep from those of its runs, whatever their order and form."""
+    text = "--x a --sweep.lr 0.25,0.5 --output=out --sweep.seed=[0] --y -1 --jobs 2"
+    assert main(["sweep", *text.split()]) == 0
+    content = json.loads(Path("out/lr=0.5,seed=0/summary.json").read_text("utf-8"))
+    folder = "--trainer.default_root_dir=out/lr=0.5,seed=0"
+    assert content["argv"] == ["fit", "--x", "a", "--y", "-1", "--lr=0.5", "--seed=0", folder]
 
 
 def test_values_stay_as_they_are_written() -> None:
@@ -99,22 +106,23 @@ def test_keys_are_as_short_as_they_can_be() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--sweep.lr=1,2"], "expected --output FOLDER"),
+        (["--sweep.lr=1,2"], "required: output"),
         (["--output=o"], "expected --sweep.KEY VALUES"),
-        (["--output=o", "--sweep.lr"], "--sweep.lr: expected a list"),
-        (["--output=o", "--sweep.lr", "--jobs"], "--sweep.lr: expected a list"),
-        (["--output=o", "--sweep.lr=[1"], r"expected a list such as .*, found \[1"),
+        (["--output=o", "--sweep.lr"], "--sweep.lr: expected a value"),
+        (["--output=o", "--sweep.lr", "--jobs"], "--sweep.lr: expected a value"),
+        (["--output=o", "--sweep.lr=[1"], "expected a list such as [1e-5, 2e-5], found [1"),
         (["--output=o", "--sweep.lr=1,1"], "found 1 twice"),
         (["--output=o", "--sweep.lr=1,2", "--jobs=0"], "--jobs: expected at least 1, found 0"),
-        (["--output=o", "--sweep.lr=1,2", "--jobs=x"], "--jobs: invalid int value"),
+        (["--output=o", "--sweep.lr=1,2", "--jobs=x"], "--jobs: expected int, found x"),
         (["--output=o", "--sweep.lr=1,2", "--gpus=0,1", "--jobs=3"], "expected 1 to 2, one for"),
         (["--output=o", "--sweep.lr=1", "--trainer.default_root_dir=x"], "give --output"),
         (["--output=o", "--sweep.config=[a/x.yaml, b/x.yaml]"], "found x 2 times"),
     ],
 )
-def test_mistakes(args: list[str], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        plan(parse(args))
+def test_mistakes(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", *args]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("o").exists()
 
 
 def test_the_table_has_settings_and_figures(capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +186,6 @@ def test_a_file_in_the_output_s_place(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_the_parent_does_not_import_torch() -> None:
     code = (
         "import sys; import lit_unlearn.sweeping.table;"
-        "from lit_unlearn.cli.sweep import parse, plan;"
-        "plan(parse(['--sweep.lr=1,2', '--output=o'])); sys.exit('torch' in sys.modules)"
+        "from lit_unlearn.cli import sweep; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

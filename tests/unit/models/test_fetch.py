@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lit_unlearn.cli.fetch import main
 from lit_unlearn.errors import InputError
 from lit_unlearn.models import fetch as module
 from lit_unlearn.models.fetch import (
@@ -23,7 +24,6 @@ from lit_unlearn.models.fetch import (
     fetch,
     fetched_copy,
     is_complete,
-    main,
 )
 
 NAME = "smollm2-135m-instruct"
@@ -168,7 +168,7 @@ def test_unknown_names() -> None:
         fetch("smollm2-135m")
     with pytest.raises(InputError, match=f"unknown model gpt; It brings: {NAME}"):
         fetch("gpt")
-    with pytest.raises(InputError, match="fetch: the following arguments are required: name"):
+    with pytest.raises(InputError, match="the following arguments are required: name"):
         main(["fetch"])
     assert fetched_copy("somebody/something") is None
     assert FETCHABLE == {NAME: HUB_ID}

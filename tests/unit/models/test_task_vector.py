@@ -1,4 +1,4 @@
-"""`lit-unlearn task-vector`: the arithmetic, the folder it writes, and what it refuses."""
+"""Task vectors: the arithmetic, the folder it writes, and what it refuses."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lit_unlearn.__main__ import main as command
 from lit_unlearn.errors import InputError
-from lit_unlearn.models import task_vector
-from lit_unlearn.models.task_vector import write_unlearned
+from lit_unlearn.models import task_vector as module
+from lit_unlearn.models.task_vector import task_vector
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 
 
@@ -44,8 +44,8 @@ def models(tmp_path: Path) -> tuple[str, str, str]:
 def test_worked_values(models: tuple[str, str, str], tmp_path: Path) -> None:
     """theta - 2 (0.75 - 0) = theta - 1.5; with a base: theta - 2 (0.75 - 0.5) = theta - 0.5."""
     theta, reinforced, base = models
-    write_unlearned(theta, reinforced, tmp_path / "a", scale=2.0)
-    write_unlearned(theta, reinforced, tmp_path / "b", base=base, scale=2.0)
+    task_vector(theta, reinforced, tmp_path / "a", scale=2.0)
+    task_vector(theta, reinforced, tmp_path / "b", base=base, scale=2.0)
     for start, own, other in zip(
         matrices(theta), matrices(tmp_path / "a"), matrices(tmp_path / "b"), strict=True
     ):
@@ -56,8 +56,8 @@ def test_worked_values(models: tuple[str, str, str], tmp_path: Path) -> None:
 def test_scale_1_without_base_reflects(models: tuple[str, str, str], tmp_path: Path) -> None:
     """theta - (theta_r - theta): twice removed gives theta_r again."""
     theta, reinforced, _ = models
-    write_unlearned(theta, reinforced, tmp_path / "once")
-    write_unlearned(theta, str(tmp_path / "once"), tmp_path / "twice")
+    task_vector(theta, reinforced, tmp_path / "once")
+    task_vector(theta, str(tmp_path / "once"), tmp_path / "twice")
     for found, expected in zip(matrices(tmp_path / "twice"), matrices(reinforced), strict=True):
         torch.testing.assert_close(found, expected)
 
@@ -88,9 +88,9 @@ def test_nothing_is_left_of_a_failed_write(
     def broken(*_: Any) -> str:
         raise OSError("disk full")
 
-    monkeypatch.setattr(task_vector, "model_card", broken)
+    monkeypatch.setattr(module, "model_card", broken)
     with pytest.raises(OSError, match="disk full"):
-        write_unlearned(*models[:2], tmp_path / "out" / "model")
+        task_vector(*models[:2], tmp_path / "out" / "model")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -99,9 +99,9 @@ def test_models_must_be_alike(models: tuple[str, str, str], tmp_path: Path) -> N
     wide = stored(tmp_path / "wide", hidden_size=64)
     deep = stored(tmp_path / "deep", layers=3)
     with pytest.raises(InputError, match=r"--reinforced should name.*\(259, 64\) instead of \(259"):
-        write_unlearned(theta, wide, tmp_path / "o")
+        task_vector(theta, wide, tmp_path / "o")
     with pytest.raises(InputError, match=r"--base should .*layers\.2.* instead of missing, and 8"):
-        write_unlearned(theta, reinforced, tmp_path / "o", base=deep)
+        task_vector(theta, reinforced, tmp_path / "o", base=deep)
     assert not (tmp_path / "o").exists()
 
 
@@ -109,22 +109,26 @@ def test_bad_input(models: tuple[str, str, str], tmp_path: Path) -> None:
     theta, reinforced, base = models
     output = tmp_path / "o"
     with pytest.raises(InputError, match=r"--reinforced .* should differ from --base"):
-        write_unlearned(theta, theta, output)
+        task_vector(theta, theta, output)
     with pytest.raises(InputError, match=r"should differ from --base .*reinforced"):
-        write_unlearned(theta, reinforced, output, base=reinforced)
+        task_vector(theta, reinforced, output, base=reinforced)
     broken = stored(tmp_path / "nan", float("nan"))
     with pytest.raises(InputError, match=r"finite number. Found a vector of nan times"):
-        write_unlearned(theta, broken, output)
+        task_vector(theta, broken, output)
     for scale in (0.0, -1.0, float("inf")):
         with pytest.raises(InputError, match="--scale should be a number above 0"):
-            write_unlearned(theta, reinforced, output, scale=scale)
+            task_vector(theta, reinforced, output, scale=scale)
     with pytest.raises(InputError, match=r"`task-vector --base` = './nowhere'"):
-        write_unlearned(theta, reinforced, output, base="./nowhere")
+        task_vector(theta, reinforced, output, base="./nowhere")
     with pytest.raises(InputError, match=r"MODEL should be a folder or a hub id. Found 'm.gguf'"):
-        write_unlearned("m.gguf", reinforced, output)
+        task_vector("m.gguf", reinforced, output)
     with pytest.raises(InputError, match="--output should be a new or empty folder"):
-        write_unlearned(theta, reinforced, Path(base))
-    with pytest.raises(InputError, match="required: --reinforced"):
-        task_vector.main(["task-vector", theta, "--output", str(output)])
-    with pytest.raises(InputError, match="invalid float value: 'much'"):
-        task_vector.main(["task-vector", theta, "--scale", "much"])
+        task_vector(theta, reinforced, Path(base))
+
+
+def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = f"--output={tmp_path / 'o'}"
+    assert command(["task-vector", "theta", output]) == 2
+    assert "required: reinforced" in capsys.readouterr().err
+    assert command(["task-vector", "theta", output, "--reinforced=x", "--scale", "much"]) == 2
+    assert "--scale: expected float, found much" in capsys.readouterr().err

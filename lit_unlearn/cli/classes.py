@@ -1,0 +1,35 @@
+"""The classes that a config may name: loaded before parsing, and found below a base class."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+
+_MODULES = (
+    "lit_unlearn.data.contexts",
+    "lit_unlearn.gradients.combination",
+    "lit_unlearn.gradients.weighting",
+    "lit_unlearn.objectives",
+    "lit_unlearn.teachers",
+)
+"""Modules with the classes of a run."""
+
+
+def load_classes(*more: str) -> None:
+    """Import the classes of a run, so that a config can give them by their bare names.
+
+    Args:
+        more: Further modules with classes that the command takes.
+    """
+    for name in (*_MODULES, *more):
+        import_module(name)
+
+
+def family(base: type) -> Iterator[type]:
+    """Yield a class and all below it that are loaded, without the abstract and the private ones."""
+    if not inspect.isabstract(base) and not base.__name__.startswith("_"):
+        yield base
+    children: list[type] = type.__subclasses__(base)
+    for child in children:
+        yield from family(child)

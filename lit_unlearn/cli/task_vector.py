@@ -1,0 +1,21 @@
+"""`lit-unlearn task-vector`: forget by arithmetic on weights, without training."""
+
+from __future__ import annotations
+
+from lit_unlearn.cli.parsing import call
+from lit_unlearn.models.task_vector import task_vector
+from lit_unlearn.utils.tables import terminal
+
+
+def main(args: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        args: ``task-vector``, then its options.
+
+    Raises:
+        InputError: The command line or a model cannot be used.
+    """
+    written = call(task_vector, args, "model")
+    text = f"{written.folder}: {written.model} less a vector of {written.size:.2%} of its length"
+    terminal().print(text, soft_wrap=True)

@@ -1,0 +1,153 @@
+"""Run `lit-unlearn fit` for every combination of some values, each in a folder of its own.
+
+Nothing here imports torch: the runs do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from lit_unlearn.errors import InputError
+from lit_unlearn.sweeping.jobs import Job, run_jobs
+from lit_unlearn.sweeping.table import SUMMARY, RunOutcome, read_outcomes, write_outcomes
+from lit_unlearn.utils.digests import text_digest
+
+_FOLDER_OPTION = "--trainer.default_root_dir"
+_LONGEST = 60
+"""Largest number of characters of one value within the name of a folder."""
+
+
+def sweep(
+    values: Mapping[str, Sequence[str]],
+    common: Sequence[str] = (),
+    *,
+    output: Path,
+    jobs: int | None = None,
+    gpus: Sequence[str] = (),
+    console: Console | None = None,
+) -> list[RunOutcome]:
+    """Run every combination of values that is not finished, and write sweep.json and sweep.csv.
+
+    Args:
+        values: Values of each option in turn, by its key in a config, such as
+            ``model.optimizer.init_args.lr``. Those of ``config`` are config files, or lists of
+            files in YAML, which are laid over those in `common`.
+        common: Options of every run, such as ``--config=configs/tofu.yaml``.
+        output: Folder of the runs.
+        jobs: Runs at a time; None for 1, or as many as there are GPUs.
+        gpus: GPUs that the runs share.
+        console: Console for the progress; None takes the standard error stream.
+
+    Returns:
+        The runs with their figures, or the error of a run that failed.
+
+    Raises:
+        InputError: There are no values, two runs would share a folder, or `jobs` does not fit.
+    """
+    at_once = (len(gpus) or 1) if jobs is None else jobs
+    if at_once < 1 or (gpus and at_once > len(gpus)):
+        limit = f"1 to {len(gpus)}, one for each GPU" if gpus else "at least 1"
+        raise InputError(f"--jobs: expected {limit}, found {at_once}")
+    settings = run_settings(values)
+    planned = plan_jobs(settings, common, output)
+    failures = run_jobs(planned, at_once, gpus, console or Console(stderr=True))
+    found = read_outcomes(planned, settings, failures)
+    write_outcomes(output, found)
+    return found
+
+
+def plan_jobs(
+    settings: Mapping[str, Mapping[str, str]], common: Sequence[str], output: Path
+) -> list[Job]:
+    """Return the jobs of runs.
+
+    Args:
+        settings: Key and value of each run by its name, see `run_settings`.
+        common: Options of every run.
+        output: Folder of the runs.
+
+    Raises:
+        InputError: The common options name the folder of a run.
+    """
+    if any(option.split("=")[0] == _FOLDER_OPTION for option in common):
+        raise InputError(f"{_FOLDER_OPTION}: each run of a sweep has its own; give --output")
+    jobs = []
+    for name, chosen in settings.items():
+        own = [part for key, value in chosen.items() for part in _options(key, value)]
+        folder = output / name
+        arguments = ("fit", *common, *own, f"{_FOLDER_OPTION}={folder}")
+        jobs.append(Job(name, folder, arguments, SUMMARY))
+    return jobs
+
+
+def run_settings(values: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """Return key and value of each run by its name; the last key varies fastest.
+
+    Raises:
+        InputError: There are no values, or two runs have one name.
+    """
+    if not values:
+        raise InputError("sweep: expected --sweep.KEY VALUES, such as --sweep.seed_everything 0,1")
+    combinations = list(product(*values.values()))
+    names = [run_name(list(values), each) for each in combinations]
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise InputError(
+            f"sweep: expected values that differ in the names of their folders, found {name} "
+            f"{count} times; shorten the values, or put them into config files"
+        )
+    pairs = zip(names, combinations, strict=True)
+    return {name: dict(zip(values, each, strict=True)) for name, each in pairs}
+
+
+def run_name(keys: Sequence[str], values: Sequence[str]) -> str:
+    """Return the name of a run's folder, such as ``npo,lr=1e-5,seed_everything=0``."""
+    return ",".join(
+        _plain("+".join(Path(file).stem for file in _config_files(value)))
+        if key == "config"
+        else f"{short}={_plain(value)}"
+        for key, short, value in zip(keys, short_keys(keys), values, strict=True)
+    )
+
+
+def short_keys(keys: Sequence[str]) -> list[str]:
+    """Return each key without the parts in front that do not tell it from the others."""
+
+    def shortest(key: str) -> str:
+        parts = key.split(".")
+        ends = (".".join(parts[-length:]) for length in range(1, len(parts)))
+        unique = (e for e in ends if sum(k == e or k.endswith(f".{e}") for k in keys) == 1)
+        return next(unique, key)
+
+    return [shortest(key) for key in keys]
+
+
+def _plain(text: str) -> str:
+    """Return text that can name a folder; a long text ends in its checksum.
+
+    Without the checksum two sweeps into one folder could give different runs one name, and the
+    later run would replace the earlier.
+    """
+    plain = re.sub(r"[^\w.+-]+", "-", text).strip("-") or "-"
+    if len(plain) <= _LONGEST:
+        return plain
+    checksum = text_digest(text)[:8]
+    return f"{plain[: _LONGEST - 9]}~{checksum}"
+
+
+def _options(key: str, value: str) -> list[str]:
+    if key != "config":
+        return [f"--{key}={value}"]
+    return [part for file in _config_files(value) for part in ("--config", file)]
+
+
+def _config_files(value: str) -> list[str]:
+    """Return the files of one value of ``config``."""
+    return list(map(str, yaml.safe_load(value))) if value.startswith("[") else [value]

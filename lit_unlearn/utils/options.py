@@ -1,0 +1,64 @@
+"""Options of a command line, taken apart without knowing which of them exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from lit_unlearn.errors import InputError
+
+
+class Option(NamedTuple):
+    """One option of a command line, or an argument that is none."""
+
+    name: str
+    """Name with its dashes; empty for an argument that is no option."""
+    value: str | None
+    """Text after the equals sign, or the next argument if that is no option."""
+    arguments: tuple[str, ...]
+    """The option as it was written."""
+
+
+def split_options(args: Sequence[str]) -> Iterator[Option]:
+    """Yield the options in their order; ``--a=1`` and ``--a 1`` are the same."""
+    rest = list(args)
+    while rest:
+        first = rest.pop(0)
+        name, equals, value = first.partition("=")
+        if not name.startswith("-"):
+            yield Option("", first, (first,))
+        elif equals:
+            yield Option(name, value, (first,))
+        elif rest and not re.match(r"-[-a-zA-Z]", rest[0]):
+            value = rest.pop(0)
+            yield Option(name, value, (first, value))
+        else:
+            yield Option(name, None, (first,))
+
+
+def take_options(
+    args: Sequence[str], wanted: Callable[[str], bool]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Split options off a command line.
+
+    Args:
+        args: What follows the command.
+        wanted: Function that says whether an option is taken, by its name with the dashes.
+
+    Returns:
+        Name and value of each option that was taken, and the other arguments, in their order.
+
+    Raises:
+        InputError: An option that was taken has no value.
+    """
+    taken: list[tuple[str, str]] = []
+    others: list[str] = []
+    for option in split_options(args):
+        if not option.name or not wanted(option.name):
+            others += option.arguments
+        elif option.value:
+            taken.append((option.name, option.value))
+        else:
+            raise InputError(f"{option.name}: expected a value after it, found none")
+    return taken, others
