@@ -9,20 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lit_unlearn.data.collation import pad, tokens
+from lit_unlearn.data.collation import tokens
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.probes import Forced, Probe
-from lit_unlearn.models.forward import (
-    answer_logits,
-    can_share,
-    continued,
-    evaluating,
-    logits_at,
-    read_prefix,
-)
-from lit_unlearn.models.generation import pad_left
-from lit_unlearn.types import Tokens
+from lit_unlearn.models.forward import answer_logits, evaluating
 
 _AT_ONCE = 2**24
 """Most logits in one step of work: 64 MiB in float32."""
@@ -84,10 +75,9 @@ def force(
 ) -> list[dict[str, Forced]]:
     """Teacher-force every candidate of every probe.
 
-    A prompt with several candidates is computed once and its cache repeated for them. Where the
-    model's cache does not allow it (sliding windows, states), or there is one candidate only, each
-    candidate goes through the model with its prompt. Token ids are those of `Encoder.encode`, end
-    of turn included. The model is in evaluation mode meanwhile, and afterwards in its own mode.
+    What the rows of a batch begin with, such as the prompt of several candidates, is computed once
+    where the model's rows can be packed. Token ids are those of `Encoder.encode`, end of turn
+    included. The model is in evaluation mode meanwhile, and afterwards in its own mode.
 
     Args:
         model: A causal language model.
@@ -95,7 +85,7 @@ def force(
             tokenised differently once an answer follows.
         probes: Those without candidates get an empty mapping.
         batch_size: Most candidates in one forward pass; it changes nothing but rounding.
-        hidden_id: As in `Subject`; with it each candidate goes through the model with its prompt.
+        hidden_id: As in `Subject`; with it rows are padded, and share nothing.
 
     Returns:
         For each probe, the statistics of its candidates by their names.
@@ -107,11 +97,10 @@ def force(
     check_number("batch_size", batch_size, 1)
     # cutting an answer off would change its figures, so lengths are checked here instead
     uncut = replace(encoder, max_length=sys.maxsize)
-    shared = hidden_id is None and can_share(model)
     pieces = [
         piece
         for index, probe in enumerate(probes)
-        for piece in _pieces(index, probe, uncut, encoder.max_length, batch_size if shared else 1)
+        for piece in _pieces(index, probe, uncut, encoder.max_length, batch_size)
     ]
     found: list[dict[str, Forced]] = [{} for _ in probes]
     with torch.no_grad(), evaluating(model):
@@ -160,17 +149,15 @@ def _pieces(
 
 
 def _batches(pieces: Sequence[_Piece], batch_size: int) -> Iterator[list[_Piece]]:
-    """Group pieces of one kind and of similar length, the longest first."""
-    for alone in (False, True):
-        batch: list[_Piece] = []
-        kind = [piece for piece in pieces if (len(piece.answers) == 1) == alone]
-        for piece in sorted(kind, key=_Piece.length, reverse=True):
-            if sum(len(p.answers) for p in [*batch, piece]) > batch_size:
-                yield batch
-                batch = []
-            batch.append(piece)
-        if batch:
+    """Yield batches of pieces of similar length, the longest first."""
+    batch: list[_Piece] = []
+    for piece in sorted(pieces, key=_Piece.length, reverse=True):
+        if batch and sum(len(p.answers) for p in [*batch, piece]) > batch_size:
             yield batch
+            batch = []
+        batch.append(piece)
+    if batch:
+        yield batch
 
 
 def _read(model: nn.Module, batch: Sequence[_Piece], hidden_id: int | None) -> Tensor:
@@ -178,34 +165,13 @@ def _read(model: nn.Module, batch: Sequence[_Piece], hidden_id: int | None) -> T
     device = next(model.parameters()).device
     answers = [answer for piece in batch for answer in piece.answers]
     targets = torch.tensor([token for answer in answers for token in answer], device=device)
-    if len(answers) > len(batch):
-        return _read_branches(model, batch, targets)
-    sequences = [(*piece.prompt, *piece.answers[0]) for piece in batch]
-    starts = [len(piece.prompt) for piece in batch]
-    read = tokens(sequences, starts, [len(answer) for answer in answers], pad_id=0)
+    prompts = [piece.prompt for piece in batch for _ in piece.answers]
+    rows = [(*prompt, *answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    read = tokens(rows, [len(p) for p in prompts], [len(a) for a in answers], pad_id=0)
     if hidden_id is not None:
         seen = read.attention_mask * (read.input_ids != hidden_id)
         read = replace(read, attention_mask=seen)
     return token_statistics(answer_logits(model, read.to(device)), targets)
-
-
-def _read_branches(model: nn.Module, batch: Sequence[_Piece], targets: Tensor) -> Tensor:
-    """Return what `_read` returns; each prompt is read once and continued by its answers."""
-    answers = [answer for piece in batch for answer in piece.answers]
-    ids, mask = (t.to(targets.device) for t in pad_left([piece.prompt for piece in batch], 0))
-    first, prefix = read_prefix(model, ids, mask)
-    numbers = [row for row, piece in enumerate(batch) for _ in piece.answers]
-    owner = torch.tensor(numbers, device=targets.device)
-    is_first = torch.tensor([k == 0 for answer in answers for k in range(len(answer))])
-    is_first = is_first.to(targets.device)
-    statistics = torch.empty(4, len(targets), device=targets.device)
-    statistics[:, is_first] = token_statistics(first[owner], targets[is_first])
-    if not bool(is_first.all()):
-        ids, mask = (t.to(targets.device) for t in pad([a[:-1] for a in answers], 0))
-        rest = Tokens(ids, mask, *mask.nonzero(as_tuple=True))
-        logits = logits_at(model, continued(prefix, owner, rest))
-        statistics[:, ~is_first] = token_statistics(logits, targets[~is_first])
-    return statistics
 
 
 def _parts(batch: Sequence[_Piece], statistics: Tensor) -> Iterator[tuple[_Piece, str, Tensor]]:

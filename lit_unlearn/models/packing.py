@@ -1,16 +1,19 @@
-"""Rows of different lengths in one forward pass without padding.
+"""Rows of different lengths in one forward pass: no padding, and common beginnings read once.
 
-The rows are put one after the other into a single one, with positions that restart in each. Only
-attention must know where a row begins: it runs row by row. Everything else in a decoder works token
-by token. So the padded positions, which would cost as much as real ones, do not exist.
+The segments of the rows' prefix tree (`prefix_tree`) are put one after the other into a single
+row, each with the positions that its tokens have in their own rows. Only attention must know the
+tree: the tokens of a segment attend to the segments before them in their rows, and to themselves.
+Everything else in a decoder works token by token. The backward pass adds up the gradients of all
+rows at a shared token, so losses and gradients are those of each row alone, up to rounding.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +21,32 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from lit_unlearn.distributed.ranks import base_model
+from lit_unlearn.models.prefix_tree import PrefixTree, prefix_tree, separate
 from lit_unlearn.types import Tokens
 from lit_unlearn.utils.library_internals import attention_kind
 
-LENGTHS = "packed_row_lengths"
-"""Name of the option by which attention gets `RowLengths`."""
+__all__ = [
+    "Packed",
+    "attention",
+    "draws_at_random",
+    "install",
+    "packable",
+    "packed",
+    "register_sdpa",
+]
+
+LAYOUT = "packed_layout"
+"""Name of the option by which attention gets a `Layout`."""
 
 
 @dataclass(frozen=True)
-class RowLengths:
-    """Tokens of each packed row, hidden from `torch.compile`, which takes numbers for constants."""
+class Layout:
+    """Segments of a packed row, hidden from `torch.compile`, which takes numbers for constants."""
 
-    lengths: tuple[int, ...]
+    lengths: list[int]
+    ancestors: list[tuple[int, ...]]
+    masks: list[Tensor | None]
+    """``[q, k]``, bool, of a segment behind others: the keys that its tokens attend to."""
 
 
 def attention(
@@ -40,16 +57,22 @@ def attention(
     attention_mask: Tensor | None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Run the `sdpa` attention of transformers, with `packed_row_lengths` within each row alone."""
-    packed_rows: RowLengths | None = options.pop(LENGTHS, None)
-    if packed_rows is None:
+    """Run the `sdpa` attention of transformers, with `packed_layout` along the prefix tree."""
+    layout: Layout | None = options.pop(LAYOUT, None)
+    if layout is None:
         found: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, **options
         )
         return found
-    lengths = packed_rows.lengths
-    rows = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
-    parts = [sdpa_attention_forward(module, q, k, v, None, **options)[0] for q, k, v in rows]
+    queries, keys, values = (states.split(layout.lengths, dim=2) for states in (query, key, value))
+    parts = []
+    for index, (before, mask) in enumerate(zip(layout.ancestors, layout.masks, strict=True)):
+        k, v = keys[index], values[index]
+        if mask is not None:
+            k = torch.cat([*(keys[i] for i in before), k], dim=2)
+            v = torch.cat([*(values[i] for i in before), v], dim=2)
+        seen = None if mask is None else mask[None, None]
+        parts.append(sdpa_attention_forward(module, queries[index], k, v, seen, **options)[0])
     return torch.cat(parts, dim=1), None
 
 
@@ -86,32 +109,92 @@ def packable(model: nn.Module, longest: int) -> bool:
     return fits and not getattr(text, "is_encoder_decoder", False)
 
 
-def packed(model: nn.Module, tokens: Tokens) -> tuple[dict[str, Any], Tensor] | None:
-    """Return a model's arguments for packed rows, and where the predictions are in them.
+class Packed(NamedTuple):
+    """Rows packed for a forward pass."""
+
+    arguments: dict[str, Any]
+    """Keyword arguments for the model, whose output has ``[1, L]`` tokens."""
+    places: Tensor
+    """``[N]``, int64: where the predictions are among these."""
+    rows: list[list[int]]
+    """Token ids of the ``B`` rows, without padding."""
+    tree: PrefixTree
+    """Prefix tree of the rows; its segments make up the ``L`` tokens."""
+
+
+def packed(model: nn.Module, tokens: Tokens, *, always: bool = False) -> Packed | None:
+    """Pack rows where that saves tokens.
 
     Args:
-        model: See `packable`.
+        model: See `packable`. Beginnings are shared unless dropout is active in it, which draws
+            anew for each row.
         tokens: ``B`` rows and ``N`` positions in them.
+        always: Pack where nothing is saved, too.
 
     Returns:
-        Keyword arguments for the model, whose output has ``[1, L]`` tokens, L those of all rows,
-        and ``[N]`` positions among them. None where nothing would be saved, where tokens within a
-        row are hidden, or where the model cannot read packed rows.
+        None where nothing would be saved, where tokens within a row are hidden, or where the model
+        cannot read packed rows.
     """
     real = tokens.attention_mask.bool()
-    lengths: list[int] = real.sum(1).tolist()
-    width = real.shape[1]
     hidden = bool((~real[:, :-1] & real[:, 1:]).any())  # a token before the row's end
-    if min(lengths) == width or hidden or not packable(model, max(lengths)):
+    if hidden or not packable(model, int(real.sum(1).max())):
         return None
     install()
-    places = real.flatten().cumsum(0).reshape(real.shape) - 1
-    arguments = {
-        "input_ids": tokens.input_ids[real][None],
-        "position_ids": (real.cumsum(1) - 1)[real][None],
+    rows = [ids[mask].tolist() for ids, mask in zip(tokens.input_ids, real, strict=True)]
+    tree = separate(rows) if draws_at_random(model) else prefix_tree(rows)
+    if tree.tokens == real.numel() and not always:
+        return None
+    padding = real.int().argmax(1)  # in front of a row
+    columns = (tokens.columns - padding[tokens.rows]).tolist()
+    places = torch.tensor(_places(tree, tokens.rows.tolist(), columns), dtype=torch.long)
+    device = tokens.input_ids.device
+    return Packed(_arguments(tree, device), places.to(device), rows, tree)
+
+
+def draws_at_random(model: nn.Module) -> bool:
+    """Return whether a forward pass draws random numbers: dropout in training mode."""
+    return any(
+        module.training
+        and (
+            getattr(module, "attention_dropout", 0.0) > 0
+            or (isinstance(module, nn.Dropout) and module.p > 0)
+        )
+        for module in model.modules()
+    )
+
+
+def _arguments(tree: PrefixTree, device: torch.device) -> dict[str, Any]:
+    """Return the keyword arguments with which a model reads all segments of a tree in one row."""
+    ids = [i for segment in tree.segments for i in segment.ids]
+    positions = [s.first + i for s in tree.segments for i in range(len(s.ids))]
+    masks = [
+        torch.ones(len(s.ids), s.first + len(s.ids), dtype=torch.bool, device=device).tril(s.first)
+        if s.ancestors
+        else None
+        for s in tree.segments
+    ]
+    lengths = [len(segment.ids) for segment in tree.segments]
+    return {
+        "input_ids": torch.tensor(ids, device=device)[None],
+        "position_ids": torch.tensor(positions, device=device)[None],
         # never read: a mask of four dimensions keeps transformers from making one of its own
-        "attention_mask": torch.zeros(1, 1, 1, 1, device=real.device),
+        "attention_mask": torch.zeros(1, 1, 1, 1, device=device),
         "use_cache": False,
-        LENGTHS: RowLengths(tuple(lengths)),
+        LAYOUT: Layout(lengths, [segment.ancestors for segment in tree.segments], masks),
     }
-    return arguments, places[tokens.rows, tokens.columns]
+
+
+def _places(tree: PrefixTree, rows: list[int], columns: list[int]) -> list[int]:
+    """Find positions of rows in the packed row.
+
+    Args:
+        tree: Prefix tree of the rows.
+        rows: ``N`` indices of rows.
+        columns: ``N`` positions in these rows, padding not counted.
+    """
+    starts, found = tree.starts, []
+    for row, column in zip(rows, columns, strict=True):
+        chain = tree.chains[row]
+        at = bisect_right(chain, column, key=lambda s: tree.segments[s].first) - 1
+        found.append(starts[chain[at]] + column - tree.segments[chain[at]].first)
+    return found

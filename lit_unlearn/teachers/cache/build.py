@@ -28,7 +28,6 @@ from torch import Tensor
 from lit_unlearn.distributed.ranks import base_model, on_first, rank, share, world_size
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.finding import fingerprint
-from lit_unlearn.models.forward import can_share
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.teachers.cache.head import Head, head_inputs, unsuitable
@@ -112,9 +111,9 @@ def fill(
     shards, head = Shards(folder, name), Head(model)
     with _locked(shards):
         missing = _missing(rows, shards)
-        sharing = _check(teacher, rows, shards, head)
+        _check(teacher, rows, shards, head)
         if missing:
-            _read(teacher, missing, sharing, shards, console)
+            _read(teacher, missing, shards, console)
     shards.refresh()
     if any(key not in shards.entries for key in rows):
         raise InputError(
@@ -154,15 +153,11 @@ def _missing(rows: dict[bytes, Row], shards: Shards) -> list[Row]:
     return missing
 
 
-def _check(teacher: Teacher, rows: dict[bytes, Row], shards: Shards, head: Head) -> bool:
-    """Check on one row, if possible a stored one, that teacher, head and cache agree.
-
-    Returns:
-        Whether tokens that rows share can be read once.
-    """
+def _check(teacher: Teacher, rows: dict[bytes, Row], shards: Shards, head: Head) -> None:
+    """Check on one row, if possible a stored one, that teacher, head and cache agree."""
     known = [key for key in rows if key in shards.entries] or list(rows)
     if not known:
-        return False
+        return
     key = min(known, key=lambda key: len(rows[key].ids))
     stored = shards.entries.get(key)
     row = rows[key] if stored is None else Row(rows[key].ids, stored.first, stored.last)
@@ -176,21 +171,15 @@ def _check(teacher: Teacher, rows: dict[bytes, Row], shards: Shards, head: Head)
             f"Teacher cache {shards.folder}: the hidden states should come from this teacher. "
             "Found the hidden states of another model, which had the same name. Delete the folder."
         )
-    longest = max(len(row.ids) for row in rows.values())
-    if row.first == 0 or not can_share(model, longest):
-        return False
-    return head.agrees(head_inputs(teacher, tokens, shared=row.first), logits)
 
 
-def _read(
-    teacher: Teacher, rows: Sequence[Row], sharing: bool, shards: Shards, console: Console
-) -> None:
+def _read(teacher: Teacher, rows: Sequence[Row], shards: Shards, console: Console) -> None:
     """Read rows and store them, shard by shard."""
     entries: list[Entry] = []
     batches = list(in_batches(rows, _BATCH_TOKENS))
 
-    def read(own: Sequence[tuple[list[Row], int]]) -> list[Tensor]:
-        return [head_inputs(teacher, padded(b), s if sharing else 0).cpu() for b, s in own]
+    def read(own: Sequence[list[Row]]) -> list[Tensor]:
+        return [head_inputs(teacher, padded(batch)).cpu() for batch in own]
 
     held = 0
     with shown(Stage("teacher cache", len(rows)), console) as stage:
@@ -200,7 +189,7 @@ def _read(
             if start == 0:
                 needed = sum(row.count for row in rows)
                 on_first(partial(_check_space, shards.folder, needed, found[0][0], console))
-            for (batch, _), hidden in zip(part, found, strict=True):
+            for batch, hidden in zip(part, found, strict=True):
                 parts = hidden.split([row.count for row in batch])
                 entries += [Entry(r.key, r.first, h) for r, h in zip(batch, parts, strict=True)]
                 held += sum(len(row.ids) for row in batch)

@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from lit_unlearn.distributed.ranks import base_model, is_sharded
 from lit_unlearn.distributed.sharding import whole_tensors
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.forward import arranged, behind_prefix, head_inputs_at
+from lit_unlearn.models.forward import arranged, head_inputs_at
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.types import Tokens
 from lit_unlearn.utils.library_internals import copied_module, plain_module
@@ -23,20 +23,17 @@ SmolLM2-135M; the model before fine-tuning gave 0.7. The largest single differen
 over a large vocabulary it was nine times the mean one."""
 
 
-def head_inputs(teacher: Teacher, tokens: Tokens, shared: int = 0) -> Tensor:
+def head_inputs(teacher: Teacher, tokens: Tokens) -> Tensor:
     """Return what enters the teacher's output head: ``[N, D]``, without gradient.
 
     Args:
         teacher: Its model is read.
         tokens: ``B`` sequences and ``N`` positions in them, on any device.
-        shared: Number of first tokens that are read once, see `behind_prefix`.
     """
     model = teacher.model()
     tokens = tokens.to(next(model.parameters()).device)
     with torch.no_grad(), teacher.speaking():
-        if shared:
-            return head_inputs_at(model, behind_prefix(model, tokens, shared))
-        return head_inputs_at(model, arranged(model, tokens, pack=False))
+        return head_inputs_at(model, arranged(model, tokens))
 
 
 class Head:

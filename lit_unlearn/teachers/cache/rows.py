@@ -12,9 +12,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lit_unlearn.types import Tokens
 
-_PASS_TOKENS = 64
-"""Fixed cost of a forward pass, in tokens; a guess."""
-
 
 @dataclass(frozen=True)
 class Row:
@@ -65,35 +62,25 @@ def collect(requests: Iterable[Tokens]) -> dict[bytes, Row]:
     return rows
 
 
-def in_batches(rows: Iterable[Row], most_tokens: int) -> Iterator[tuple[list[Row], int]]:
-    """Yield batches of rows, and the number of first tokens that the rows of each share.
-
-    A batch costs its shared tokens once, the others with padding, and `_PASS_TOKENS`. Rows are
-    taken in the order of their ids. Each joins the current batch unless a batch of its own is
-    cheaper.
+def in_batches(rows: Iterable[Row], most_tokens: int) -> Iterator[list[Row]]:
+    """Yield batches of rows in the order of their ids, so that rows of a batch begin alike.
 
     Args:
         rows: In any order.
-        most_tokens: Most tokens of a batch, with padding and with the shared ones in every row; a
-            longer row is a batch of its own.
+        most_tokens: Most tokens of a batch, common beginnings of neighbours counted once; a longer
+            row is a batch of its own.
     """
     batch: list[Row] = []
-    shared = longest = 0
+    tokens = 0
     for row in sorted(rows, key=lambda row: row.ids.tolist()):
-        length = len(row.ids)
-        if batch:
-            common = min(shared, row.first, _common(batch[-1].ids, row.ids))
-            most = max(longest, length)
-            together = common + (len(batch) + 1) * (most - common)
-            apart = shared + len(batch) * (longest - shared) + length + _PASS_TOKENS
-            if together <= apart and (len(batch) + 1) * most <= most_tokens:
-                batch.append(row)
-                shared, longest = common, most
-                continue
-            yield batch, shared
-        batch, shared, longest = [row], row.first, length
+        own = len(row.ids) - (_common(batch[-1].ids, row.ids) if batch else 0)
+        if batch and tokens + own > most_tokens:
+            yield batch
+            batch, tokens, own = [], 0, len(row.ids)
+        batch.append(row)
+        tokens += own
     if batch:
-        yield batch, shared
+        yield batch
 
 
 def _common(one: Tensor, other: Tensor) -> int:

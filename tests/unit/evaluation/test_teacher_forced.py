@@ -26,7 +26,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation import teacher_forced as measure
 from lit_unlearn.evaluation.probes import Forced, Probe
 from lit_unlearn.evaluation.teacher_forced import force, token_statistics
-from lit_unlearn.models.forward import can_share
+from lit_unlearn.models.packing import packable
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.types import Example, Turn
 
@@ -142,7 +142,7 @@ HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size"
 
 
 @pytest.mark.parametrize(
-    ("config", "branches"),
+    ("config", "packs"),
     [
         (MistralConfig(**SMALL, **HEADS, vocab_size=259, sliding_window=None), True),
         (MistralConfig(**SMALL, **HEADS, vocab_size=259, sliding_window=6), False),
@@ -151,21 +151,21 @@ HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size"
     ],
     ids=["full", "sliding", "absolute positions", "state space"],
 )
-def test_other_architectures(encoder: Encoder, config: PreTrainedConfig, branches: bool) -> None:
-    """Their caches are shared where they may be; the figures are right in any case."""
+def test_other_architectures(encoder: Encoder, config: PreTrainedConfig, packs: bool) -> None:
+    """Rows are packed where they can be; the figures are right in any case."""
     model = make(config)
-    assert can_share(model) == branches
+    assert packable(model, 100) == packs
     assert_equals_naive(model, encoder, PROBES, 8)
 
 
 # peft 0.19 still reads the old name
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_a_peft_model_branches(tiny_model: PreTrainedModel, encoder: Encoder) -> None:
+def test_a_peft_model_is_packed(tiny_model: PreTrainedModel, encoder: Encoder) -> None:
     """A fresh adapter changes nothing."""
     peft = pytest.importorskip("peft")
     wanted = force(tiny_model, encoder, PROBES)
     wrapped = peft.get_peft_model(tiny_model, peft.LoraConfig(target_modules=["q_proj"]))
-    assert can_share(wrapped)
+    assert packable(wrapped, 100)
     for found, other in zip(force(wrapped, encoder, PROBES), wanted, strict=True):
         assert_same(found, other)
 
@@ -207,16 +207,15 @@ def test_a_prompt_is_read_once_and_the_head_runs_at_answers_only(
 ) -> None:
     """Candidates of 3 + 1, 3 + 1 and 1 + 1 tokens (end of turn) after one prompt.
 
-    The prompt is read once; then three rows of 3 tokens (the last token of a candidate is predicted
-    only, the third row is padded). Predicted are one first token and 3 + 3 + 1 others.
+    The prompt is read once, and the 4 + 4 + 2 tokens of the candidates, each of which is predicted.
     """
     meter = Meter(tiny_model)
     asked = probe("three", "who?", "abc", "xyz", "q")
     force(tiny_model, encoder, [asked])
     prompt = len(encoder.prompt_ids(asked.turns))
-    assert meter.passes == 2
-    assert meter.read == prompt + 3 * 3
-    assert meter.predicted == 1 + 3 + 3 + 1
+    assert meter.passes == 1
+    assert meter.read == prompt + 4 + 4 + 2
+    assert meter.predicted == 4 + 4 + 2
 
 
 def test_a_mode_is_kept_and_dropout_is_off(encoder: Encoder) -> None:

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from lit_unlearn.data.collation import tokens
-from lit_unlearn.models.forward import FrozenReader, answer_logits, shared_tokens
+from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.packing import packable, packed
 from lit_unlearn.types import Tokens
 
@@ -118,30 +118,63 @@ def test_what_cannot_be_packed_is_padded() -> None:
 CONTEXT = [1, 9, 4, 4, 7, 2, 8, 6, 5, 3]
 
 
-def behind_context(shared: int) -> Tokens:
-    rows = [CONTEXT[:shared] + row for row in ROWS]
-    return tokens(rows, [shared + start for start in STARTS], COUNTS, 0)
+NESTED = tokens(
+    [CONTEXT * 2 + [6, *row] for row in ROWS] + [CONTEXT * 2 + [8, *ROWS[0]], ROWS[1], ROWS[1]],
+    [24, 25, 22, 24, 4, 4],
+    [2, 5, 1, 2, 5, 5],
+    0,
+)
+"""Four rows behind one context of 20 tokens, and one row twice: 20 + 5 + 10 + 3 + 5 + 9 tokens."""
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_shared_context_is_read_once(dtype: torch.dtype) -> None:
-    """One pass of the context's 10 tokens, one of what follows; logits as without sharing."""
-    model: nn.Module = made("llama").to(dtype)
-    batch = behind_context(10)
-    widths: list[tuple[int, int]] = []
-    body = model.get_submodule("model.embed_tokens")
-    body.register_forward_hook(lambda _, given, __: widths.append(tuple(given[0].shape)))
-    found = FrozenReader(model).logits(batch)
-    assert widths == [(1, 10), (3, 9)]
-    with torch.no_grad():
-        expected = answer_logits(model, batch)
-    tolerance = 1e-6 if dtype == torch.float32 else 0.01
-    assert_close(found, expected, rtol=10 * tolerance, atol=tolerance)
+def apart(model: nn.Module, batch: Tokens) -> Tensor:
+    """Each row of a batch by itself, through transformers' own attention."""
+    rows = [batch.select_rows(torch.tensor([row])) for row in range(len(batch.input_ids))]
+    return torch.cat([answer_logits(model, row, pack=False) for row in rows])
 
 
-def test_shared_tokens() -> None:
-    """10 of 45 tokens in rows of 14, 19 and 12: 10 + 3 x 9 < 45, but 4 + 3 x 9 > 27 is no gain."""
-    assert shared_tokens(behind_context(10)) == 10
-    assert shared_tokens(behind_context(4)) == 0
-    same = tokens([[1, 2, 3, 4]] * 3, [2] * 3, [2] * 3, 0)
-    assert shared_tokens(same) == 1  # the token at 1 is the first that predicts
+def read_tokens(model: nn.Module, batch: Tokens) -> int:
+    """How many tokens the first decoder block gets."""
+    seen: list[int] = []
+    block = next(m for m in model.modules() if isinstance(m, nn.ModuleList))[0]
+    handle = block.register_forward_hook(lambda *given: seen.append(given[2].numel()))
+    width = model.config.hidden_size
+    answer_logits(model, batch)
+    handle.remove()
+    return seen[0] // width
+
+
+def test_bfloat16_differs_by_rounding() -> None:
+    model = made("llama").to(torch.bfloat16)
+    assert_close(answer_logits(model, NESTED), apart(model, NESTED), rtol=0.1, atol=0.01)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_common_beginnings_are_read_once(family: str) -> None:
+    model = made(family)
+    assert read_tokens(model, NESTED) == 52
+    assert_close(answer_logits(model, NESTED), apart(model, NESTED), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_of_common_beginnings_are_those_of_each_row(
+    family: str, checkpointing: bool
+) -> None:
+    model = made(family).train()
+    other = copy.deepcopy(model)
+    if checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    answer_logits(model, NESTED).log_softmax(-1)[:, 3].sum().backward()
+    apart(other, NESTED).log_softmax(-1)[:, 3].sum().backward()
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert (one.grad is None) == (two.grad is None)
+        if one.grad is not None and two.grad is not None:
+            assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_draws_for_each_row() -> None:
+    """Rows with equal tokens get masks of their own in training, so nothing is shared."""
+    model = made("llama", attention_dropout=0.5)
+    assert read_tokens(model, NESTED) == 52
+    assert read_tokens(model.train(), NESTED) == int(NESTED.attention_mask.sum())

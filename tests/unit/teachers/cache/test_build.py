@@ -13,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.errors import InputError
@@ -50,13 +50,13 @@ def build(model: nn.Module, folder: Path, *requests: Tokens) -> CachedReader:
 
 
 @pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Rows and shared tokens of every forward pass for the cache; two check that all agrees."""
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of every forward pass for the cache; the first checks that all agrees."""
     found = []
 
-    def spy(teacher: Speaker, asked: Tokens, shared: int = 0) -> Tensor:
-        found.append((len(asked.input_ids), shared))
-        return head_inputs(teacher, asked, shared)
+    def spy(teacher: Speaker, asked: Tokens) -> Tensor:
+        found.append(len(asked.input_ids))
+        return head_inputs(teacher, asked)
 
     monkeypatch.setattr(build_module, "head_inputs", spy)
     return found
@@ -82,37 +82,20 @@ def test_bfloat16_is_kept_as_it_is(tiny_model: PreTrainedModel, tmp_path: Path) 
     assert reader.shards.read(next(iter(collect([asked])))).dtype == torch.bfloat16
 
 
-def test_shared_tokens_are_run_once(
-    tiny_model: PreTrainedModel, tmp_path: Path, passes: list[tuple[int, int]]
+def test_common_beginnings_are_read_once(
+    tiny_model: PreTrainedModel, tmp_path: Path, passes: list[int]
 ) -> None:
-    """Three rows with a context of 70 tokens, and one that shares but its first token with them:
-    joining them would cost 1 + 4 * 72 tokens instead of 70 + 3 * 3 + 5 + 64.
-    """
+    """Three rows behind a context of 70 tokens, two of which share one more: 70 + 1 + 2 + 2."""
     context = [3 + i % 5 for i in range(70)]
-    rows = [[*context, 9], [*context, 9, 10, 11], [*context, 8, 7], [3, 20, 21, 22, 23]]
-    asked = tokens(rows, [70, 71, 70, 3], [1, 2, 2, 2], pad_id=0)
+    rows = [[*context, 9], [*context, 9, 10, 11], [*context, 8, 7]]
+    asked = tokens(rows, [70, 71, 70], [1, 2, 2], pad_id=0)
+    read: list[int] = []
+    embedding = tiny_model.get_input_embeddings()
+    embedding.register_forward_hook(lambda _, given, __: read.append(given[0].numel()))
     reader = build(tiny_model, tmp_path, asked)
-    assert sorted(passes[2:]) == [(1, 2), (3, 69)]
+    assert passes[1:] == [3]
+    assert read[-1] <= 70 + 1 + 3 + 2  # one token is too few to be shared
     torch.testing.assert_close(reader.logits(asked), FrozenReader(tiny_model).logits(asked))
-
-
-class Forgetful(LlamaForCausalLM):
-    """Cannot go on from tokens that it has read before."""
-
-    def forward(self, *args: Any, past_key_values: Any = None, **options: Any) -> Any:
-        if past_key_values is not None:
-            raise TypeError("past_key_values")
-        return super().forward(*args, **options)
-
-
-def test_models_that_cannot_go_on_read_everything(
-    tiny_model: PreTrainedModel, tmp_path: Path, passes: list[tuple[int, int]]
-) -> None:
-    model = Forgetful(tiny_model.config)
-    asked = tokens([[5] * 90 + [6], [5] * 90 + [7]], [89, 89], [2, 2], pad_id=0)
-    reader = build(model, tmp_path, asked)
-    assert passes == [(1, 0), (2, 0)]
-    torch.testing.assert_close(reader.logits(asked), FrozenReader(model).logits(asked))
 
 
 def test_order_padding_and_choice_of_positions_change_nothing(
@@ -147,14 +130,14 @@ def test_a_miss_is_an_error(tiny_model: PreTrainedModel, tmp_path: Path, asked: 
 
 
 def test_only_new_rows_are_read(
-    tiny_model: PreTrainedModel, tmp_path: Path, passes: list[tuple[int, int]]
+    tiny_model: PreTrainedModel, tmp_path: Path, passes: list[int]
 ) -> None:
     """Two rows, asked for twice; then these and one more."""
     build(tiny_model, tmp_path, SHORT, SHORT)
-    assert sum(rows for rows, _ in passes[2:]) == 2
+    assert sum(passes[1:]) == 2
     passes.clear()
     reader = build(tiny_model, tmp_path, SHORT, LONG)
-    assert sum(rows for rows, _ in passes[2:]) == 1
+    assert sum(passes[1:]) == 1
     torch.testing.assert_close(reader.logits(LONG), FrozenReader(tiny_model).logits(LONG))
 
 
@@ -171,9 +154,9 @@ def test_a_killed_build_goes_on_at_the_next_shard(
     tiny_model: PreTrainedModel,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    passes: list[tuple[int, int]],
+    passes: list[int],
 ) -> None:
-    """Five rows, a shard each; killed at the third (two passes are checks): two are kept. What a
+    """Five rows, a shard each; killed at the third (one pass is a check): two are kept. What a
     killed process left half-written is neither read nor kept.
     """
     monkeypatch.setattr(build_module, "_BATCH_TOKENS", 1)
@@ -182,7 +165,7 @@ def test_a_killed_build_goes_on_at_the_next_shard(
     spy = build_module.head_inputs
 
     def killed(*arguments: Any, **options: Any) -> Tensor:
-        if len(passes) == 4:
+        if len(passes) == 3:
             raise KeyboardInterrupt
         return spy(*arguments, **options)
 
@@ -194,7 +177,7 @@ def test_a_killed_build_goes_on_at_the_next_shard(
     monkeypatch.setattr(build_module, "head_inputs", spy)
     passes.clear()
     reader = build(tiny_model, tmp_path, asked)
-    assert len(passes) == 2 + 3
+    assert len(passes) == 1 + 3
     torch.testing.assert_close(reader.logits(asked), FrozenReader(tiny_model).logits(asked))
     assert not list(tmp_path.glob("*.part"))
     reader.shards.verify()

@@ -19,11 +19,14 @@ def test_batches_hold_few_enough_tokens() -> None:
     asked = [tokens([[n] * 4], [3], [1], pad_id=0) for n in range(5)]
     asked += [tokens([[9] * 9], [3], [1], pad_id=0)]
     batches = in_batches(collect(asked).values(), most_tokens=8)
-    assert [[len(row.ids) for row in batch] for batch, _ in batches] == [[4, 4], [4, 4], [4], [9]]
+    assert [[len(row.ids) for row in batch] for batch in batches] == [[4, 4], [4, 4], [4], [9]]
     assert not list(in_batches([], most_tokens=8))
 
 
-def test_shared_tokens_end_before_the_first_position() -> None:
-    """All but the last of 6 tokens are the same, but predictions begin at position 2."""
-    asked = tokens([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7]], [4, 3], [2, 3], pad_id=0)
-    assert [shared for _, shared in in_batches(collect([asked]).values(), 100)] == [2]
+def test_common_beginnings_count_once() -> None:
+    """Three rows of 6 tokens with 4 in common: 6 + 2 + 2 = 10; a fourth without makes 16."""
+    rows = [[1, 2, 3, 4, n, n] for n in (5, 6, 7)] + [[9] * 6]
+    asked = [tokens([row], [4], [2], pad_id=0) for row in rows]
+    sizes = [len(batch) for batch in in_batches(collect(asked).values(), most_tokens=10)]
+    assert sizes == [3, 1]
+    assert [len(b) for b in in_batches(collect(asked).values(), most_tokens=16)] == [4]

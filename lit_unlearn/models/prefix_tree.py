@@ -1,0 +1,109 @@
+"""Token sequences as a prefix tree: what several sequences begin with is read once.
+
+A tree has *segments*. A segment is a piece of one or more sequences; a sequence is the chain of
+its segments from a root to its last one. A forward pass over all segments (`packing`) gives every
+token of every sequence the hidden state that it would have in a pass of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+__all__ = ["PrefixTree", "Segment", "prefix_tree", "separate"]
+
+LEAST_SAVED = 16
+"""Tokens that a split must save; each further segment costs one more call of attention."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive tokens that one or more sequences have in common."""
+
+    ids: tuple[int, ...]
+    first: int
+    """Position of its first token in the sequence."""
+    ancestors: tuple[int, ...]
+    """Indices of the segments before it, from the root down."""
+
+
+@dataclass(frozen=True)
+class PrefixTree:
+    """Segments, each behind its ancestors, and the chain of every sequence."""
+
+    segments: tuple[Segment, ...]
+    chains: tuple[tuple[int, ...], ...]
+    """Indices of each sequence's segments, in its order."""
+
+    @property
+    def starts(self) -> list[int]:
+        """Where each segment starts among the tokens of all segments, and their number."""
+        return [0, *accumulate(len(segment.ids) for segment in self.segments)]
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens in all segments."""
+        return sum(len(segment.ids) for segment in self.segments)
+
+
+def prefix_tree(sequences: Sequence[Sequence[int]], least_saved: int = LEAST_SAVED) -> PrefixTree:
+    """Build the prefix tree of token sequences.
+
+    Args:
+        sequences: Token ids without padding, none empty; equal ones share all segments.
+        least_saved: A beginning is shared where that saves at least this many tokens.
+
+    Raises:
+        ValueError: A sequence is empty.
+    """
+    if not all(len(ids) for ids in sequences):
+        raise ValueError("Parameter `sequences` should hold no empty sequence. Found one.")
+    unique = sorted({tuple(ids) for ids in sequences})
+    segments: list[Segment] = []
+    chains: dict[tuple[int, ...], tuple[int, ...]] = {}
+
+    def add(ids: tuple[int, ...], first: int, ancestors: tuple[int, ...]) -> tuple[int, ...]:
+        segments.append(Segment(ids, first, ancestors))
+        return (*ancestors, len(segments) - 1)
+
+    # what is left to do: rows[low:high] share rows[low][:start], which `chain` holds
+    open_groups: list[tuple[int, int, int, int, tuple[int, ...]]] = []
+    if unique:
+        open_groups.append((0, len(unique), 0, 0, ()))
+    while open_groups:
+        low, high, start, looked, chain = open_groups.pop()
+        row = unique[low]
+        if high - low == 1:
+            chains[row] = chain if start == len(row) else add(row[start:], start, chain)
+            continue
+        common = _common(row, unique[high - 1], looked)
+        groups = _groups(unique, low, high, common)
+        if (common - start) * (len(groups) - 1) >= max(1, least_saved):
+            chain, start = add(row[start:common], start, chain), common
+        open_groups += [(a, b, start, common, chain) for a, b in reversed(groups)]
+    return PrefixTree(tuple(segments), tuple(chains[tuple(ids)] for ids in sequences))
+
+
+def separate(sequences: Sequence[Sequence[int]]) -> PrefixTree:
+    """Build the tree in which every sequence is a segment of its own, equal ones too."""
+    segments = tuple(Segment(tuple(ids), 0, ()) for ids in sequences)
+    return PrefixTree(segments, tuple((index,) for index in range(len(segments))))
+
+
+def _common(one: tuple[int, ...], other: tuple[int, ...], known: int) -> int:
+    """Return how many first ids are equal, of which ``known`` are known to be."""
+    length = min(len(one), len(other))
+    while known < length and one[known] == other[known]:
+        known += 1
+    return known
+
+
+def _groups(rows: Sequence[tuple[int, ...]], low: int, high: int, at: int) -> list[tuple[int, int]]:
+    """Split sorted rows with ``at`` common ids by the id that follows; one that ends is alone."""
+    found, begin = [], low
+    for index in range(low + 1, high + 1):
+        if index == high or rows[index][at : at + 1] != rows[begin][at : at + 1]:
+            found.append((begin, index))
+            begin = index
+    return found

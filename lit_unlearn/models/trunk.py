@@ -1,0 +1,130 @@
+"""The trunk: the decoder blocks below the first trained one.
+
+Where only upper blocks are trained, what leaves the trunk is a constant of the token sequence. It
+can be computed once (`trunk_outputs`) and given to forward passes that start above the trunk
+(`starting_above`). Losses and gradients are those of whole passes, up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.blocks import decoder_blocks
+from lit_unlearn.models.packing import draws_at_random, packed
+from lit_unlearn.models.prefix_tree import PrefixTree
+from lit_unlearn.types import Tokens
+
+__all__ = ["segment_states", "starting_above", "trunk_height", "trunk_outputs"]
+
+
+def trunk_height(model: nn.Module) -> tuple[int, str]:
+    """Count the decoder blocks of the trunk.
+
+    Returns:
+        The number of blocks below the first trained parameter, and why it is 0 where it is.
+    """
+    try:
+        blocks = decoder_blocks(model)
+    except InputError:
+        return 0, "the model has no list of decoder blocks"
+    inside = {id(p): index for index, b in enumerate(blocks) for p in b.parameters()}
+    height, above_embedding = len(blocks), False
+    for name, parameter in model.named_parameters():  # in the order in which modules are made
+        above_embedding = above_embedding or id(parameter) in inside
+        if parameter.requires_grad:
+            if not above_embedding:
+                return 0, f"{name} is trained, which lies below the decoder blocks"
+            height = min(height, inside.get(id(parameter), height))
+    if height == 0:
+        return 0, "the first decoder block is trained"
+    if any(draws_at_random(block) for block in blocks[:height]):
+        return 0, "dropout is at work below the first trained decoder block"
+    return height, ""
+
+
+@torch.no_grad()
+def trunk_outputs(model: nn.Module, height: int, tokens: Tokens) -> list[Tensor]:
+    """Run the trunk alone.
+
+    Args:
+        model: A causal language model of transformers whose rows can be packed.
+        height: Number of blocks of the trunk.
+        tokens: ``B`` sequences; the positions are not read.
+
+    Returns:
+        ``B`` times ``[T, d]``: what leaves the last block of the trunk, padding left out.
+
+    Raises:
+        InputError: The model's rows cannot be packed, or its blocks give more than hidden states.
+    """
+    dense = packed(model, tokens, always=True)
+    if dense is None:
+        raise InputError("Parameter `cache_trunk` should be false for this model: see `packable`.")
+    blocks = decoder_blocks(model)
+    caught: list[Any] = []
+    handle = blocks[height - 1].register_forward_hook(lambda *given: caught.append(given[2]))
+    try:
+        with _passing_on(blocks[height:]):
+            model(**dense.arguments, logits_to_keep=1)
+    finally:
+        handle.remove()
+    if not isinstance(caught[0], Tensor):
+        raise InputError("Parameter `cache_trunk` should be false: blocks give tuples.")
+    starts = dense.tree.starts
+    return [
+        torch.cat([caught[0][0, starts[s] : starts[s + 1]] for s in chain])
+        for chain in dense.tree.chains
+    ]
+
+
+@contextmanager
+def starting_above(model: nn.Module, height: int, states: Tensor) -> Iterator[None]:
+    """Let forward passes start above the trunk.
+
+    Args:
+        model: A causal language model of transformers.
+        height: Number of blocks of the trunk, which are passed over inside.
+        states: ``[1, L, d]``: what leaves the trunk.
+    """
+    blocks = decoder_blocks(model)
+    with _passing_on(blocks[: height - 1]), _passing_on(blocks[height - 1 : height], states):
+        yield
+
+
+@contextmanager
+def _passing_on(blocks: Sequence[Any], states: Tensor | None = None) -> Iterator[None]:
+    """Let blocks give ``states``, or what they get, instead of computing."""
+
+    def pass_on(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        return hidden_states if states is None else states
+
+    for block in blocks:
+        block.forward = pass_on
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def segment_states(tree: PrefixTree, rows: Sequence[Tensor]) -> Tensor:
+    """Pick the hidden states of a tree's segments from those of its rows.
+
+    Args:
+        tree: The rows' tree.
+        rows: ``B`` times ``[T, d]``.
+
+    Returns:
+        ``[1, L, d]``, in the order of the segments.
+    """
+    owner = {segment: row for row, chain in enumerate(tree.chains) for segment in chain}
+    parts = []
+    for index, segment in enumerate(tree.segments):
+        parts.append(rows[owner[index]][segment.first : segment.first + len(segment.ids)])
+    return torch.cat(parts)[None]
