@@ -1,0 +1,79 @@
+"""Dtypes chosen by the device: bfloat16 where it is multiplied natively, else float32.
+
+On a device without bfloat16 instructions a product in bfloat16 is emulated: on AVX2 cores it is
+about 30 times slower than in float32.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from typing import Literal
+
+import torch
+
+__all__ = [
+    "DType",
+    "multiplies_bfloat16",
+    "precision_for",
+    "resolve_dtype",
+    "times_slower_in_bfloat16",
+]
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+AMPERE = (8, 0)
+"""Compute capability of the first CUDA devices that multiply bfloat16."""
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for matrix products in bfloat16."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= AMPERE
+    if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    # torch's check passes on every AVX-512 processor; without these instructions it emulates
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return native and torch.backends.cpu.get_cpu_capability().startswith(("AVX512", "AMX"))
+
+
+def resolve_dtype(dtype: DType, device: torch.device | None = None) -> torch.dtype:
+    """Return the dtype that a setting means on a device.
+
+    Args:
+        dtype: The setting; ``auto`` is bfloat16 where the device multiplies it, else float32.
+        device: Where the model will run; None takes torch's default device.
+    """
+    if dtype != "auto":
+        found: torch.dtype = getattr(torch, dtype)
+        return found
+    native = multiplies_bfloat16(device or torch.get_default_device())
+    return torch.bfloat16 if native else torch.float32
+
+
+def precision_for(device: torch.device) -> Literal["bf16-mixed", "32-true"]:
+    """Return the trainer's precision that ``auto`` means on a device."""
+    return "bf16-mixed" if multiplies_bfloat16(device) else "32-true"
+
+
+def times_slower_in_bfloat16(device: torch.device, size: int = 512) -> float:
+    """Measure how many times longer a matrix product takes in bfloat16 than in float32.
+
+    Args:
+        device: Where to multiply.
+        size: Rows and columns of the matrices.
+    """
+    return _seconds(torch.bfloat16, device, size) / _seconds(torch.float32, device, size)
+
+
+def _seconds(dtype: torch.dtype, device: torch.device, size: int) -> float:
+    """Return the shortest of three products, after one that warms up."""
+    matrix = torch.ones(size, size, dtype=dtype, device=device)
+    taken = []
+    for _ in range(4):
+        start = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()  # waits for the device
+        taken.append(time.perf_counter() - start)
+    return min(taken[1:])
