@@ -186,8 +186,13 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert_close(found["losses"], expected["losses"], rtol=1e-5, atol=1e-6)
     for one, other in zip(found["gramians"], expected["gramians"], strict=True):
         assert_close(one, other, rtol=0, atol=1e-5 * float(other.abs().max()))
-    for name, tolerance in (("factors", 1e-4), ("weights", 1e-6), ("average", 1e-6)):
-        assert_close(found[name], expected[name], rtol=tolerance, atol=tolerance, equal_nan=True)
+    assert_close(found["factors"], expected["factors"], rtol=1e-4, atol=1e-4, equal_nan=True)
+    for name in ("weights", "average"):
+        # where a gradient is near zero its rounding decides about AdamW's step
+        for one, other in zip(found[name], expected[name], strict=True):
+            differences = (one - other).abs()
+            assert differences.max() < 5e-5
+            assert (differences > 1e-6).float().mean() < 2e-3
 
 
 @FORKED

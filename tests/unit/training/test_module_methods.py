@@ -287,7 +287,8 @@ def test_alternates_are_made_once_by_the_start_model(
     assert len(asked) == 1
     for found, plain in zip(asked[0].parameters(), start_weights(), strict=True):
         assert torch.equal(found, plain)
-    stored = json.loads((tmp_path / "preparation.json").read_text("utf-8"))["answers"]["forget"]
+    kept = json.loads((tmp_path / "preparation.json").read_text("utf-8"))["content"]
+    stored = kept["answers"]["forget"]
     assert len(set(stored)) > 1
     gold = [example.answer for example in rows.examples["forget"]]
     for (preferred, rejected), text, answer in zip(

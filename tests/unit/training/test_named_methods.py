@@ -90,6 +90,6 @@ def test_alternate_answers(tmp_path: Path) -> None:
     objective = {"class_path": "DPO"}
     forget = {"answer": "alternate", "rejected": "gold", "answer_tokens": 8}
     assert fit(tmp_path, {"objectives": {"forget": objective}}, forget) == 0
-    stored = json.loads((tmp_path / "run" / "preparation.json").read_text("utf-8"))
+    stored = json.loads((tmp_path / "run" / "preparation.json").read_text("utf-8"))["content"]
     assert len(stored["answers"]["forget"]) == 4
     assert all(stored["answers"]["forget"])
