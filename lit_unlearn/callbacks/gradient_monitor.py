@@ -13,7 +13,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from lit_unlearn import log_names
-from lit_unlearn.errors import check_number
 from lit_unlearn.gradients import diagnostics
 from lit_unlearn.report import heatmap_figure
 from lit_unlearn.training.step import StepRecord
@@ -37,20 +36,17 @@ class GradientMonitor(Callback):
     (cosines depend on them: the noise of small batches draws them towards 0). Its key `diagnostics`
     says whether the figures are exact or estimated from sketches.
 
-    A gradient whose norm is below `rest_below` times the largest one of the step (or below 1e-6) is
-    rounding: it has no cosines here (NaN, `null` in the table) and is in no conflict. At the first
-    step that is every objective that distils from the start model without a context.
+    A gradient is rounding if its norm is below 1e-5 times the largest one of the step (0.05 where
+    `trainer.precision` is a form of bf16) or below 1e-6: it has no cosines here (NaN, `null` in the
+    table) and is in no conflict, and its norm is logged. At the first step that is every objective
+    that distils from the start model without a context.
 
     Args:
         heat_map_every: Write the heat-map image at every so many diagnosed steps; 0 for never.
-        rest_below: Share of the largest norm; null for 1e-5, and 0.05 where `trainer.precision` is
-            a form of bf16. Norms are logged in any case.
     """
 
-    def __init__(self, heat_map_every: int = 5, rest_below: float | None = None) -> None:
-        check_number("rest_below", rest_below, 0, 1)
+    def __init__(self, heat_map_every: int = 5) -> None:
         self.heat_map_every = heat_map_every
-        self.rest_below = rest_below
         self._lines: list[str] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -88,8 +84,6 @@ class GradientMonitor(Callback):
         self._write(trainer, row)
 
     def _share(self, trainer: Trainer) -> float:
-        if self.rest_below is not None:
-            return self.rest_below
         half = str(trainer.precision).startswith("bf16")
         return diagnostics.AT_REST_HALF if half else diagnostics.AT_REST
 

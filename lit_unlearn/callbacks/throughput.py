@@ -27,7 +27,7 @@ class Throughput(Callback):
     batch), `teacher` (its models; the output head alone where it is cached), `forward` (student and
     losses; also an AdapterOffTeacher), `backward`, `gradients` (what is done with them:
     diagnostics, weighting, clipping) and `optimizer`. On a GPU these are the times of the process
-    that gives it work, unless `synchronize` is set.
+    that gives it work.
 
     `throughput/student_tokens_per_s` and `throughput/teacher_tokens_per_s` count real tokens of the
     rows, also those that a cache spares the teacher; `throughput/padding_share` is the share of
@@ -44,14 +44,11 @@ class Throughput(Callback):
     Args:
         peak_tflops: The device's peak in 10^12 operations a second, for the number format in use;
             null takes Lightning's table of GPUs for half precision, and logs no share elsewhere.
-        synchronize: Wait for the GPU at the end of each phase. The split is then the GPU's own, and
-            the run slower.
     """
 
-    def __init__(self, peak_tflops: float | None = None, synchronize: bool = False) -> None:
+    def __init__(self, peak_tflops: float | None = None) -> None:
         check_number("peak_tflops", peak_tflops, 0, above=True)
         self.peak_tflops = peak_tflops
-        self.synchronize = synchronize
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._phase, self._mark = "data", 0.0
         self._handles: list[Any] = []
@@ -60,8 +57,6 @@ class Throughput(Callback):
 
     def _enter(self, phase: str) -> None:
         """What follows belongs to another phase."""
-        if self.synchronize and torch.cuda.is_available():
-            torch.cuda.synchronize()
         now = time.perf_counter()
         self._seconds[self._phase] += now - self._mark
         self._phase, self._mark = phase, now

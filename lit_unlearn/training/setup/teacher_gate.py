@@ -6,8 +6,8 @@ prefills. A teacher that declines half the time teaches nothing visible.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from rich.table import Table
@@ -92,10 +92,6 @@ class GateRow:
         mean = self.first_token_mean
         likely = mean is None or mean >= self.first_token_threshold
         return likely and self.share >= self.threshold
-
-    def as_dict(self) -> dict[str, Any]:
-        """For summary files."""
-        return {**asdict(self), "passed": self.passed}
 
 
 def measure(
