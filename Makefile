@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help demo docs test lint
+.PHONY: help demo docs test coverage lint
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,7 +44,10 @@ docs: $(STAMP)  ## the documentation site, in docs/_build/html; warnings are err
 # In two processes, for two cores; what the second one says is printed after the first has ended.
 test: lint docs  ## lint, the site, then every test that needs neither network nor GPU (five to seven minutes on two cores)
 	@log=$$(mktemp); export OMP_NUM_THREADS=1; \
-	$(BIN)/pytest -p no:cacheprovider tests/integration tests/faults >$$log 2>&1 & second=$$!; \
+	$(BIN)/pytest -p no:cacheprovider tests/integration tests/faults tests/docs >$$log 2>&1 & second=$$!; \
 	$(BIN)/pytest tests/unit; failed=$$?; \
 	wait $$second || failed=$$?; \
 	cat $$log; rm -f $$log; exit $$failed
+
+coverage: $(STAMP)  ## the same tests, and the share of the package's lines that they run (at least 90 %)
+	$(BIN)/pytest -p no:cacheprovider --cov
