@@ -23,7 +23,9 @@ def load_classes(*more: str) -> None:
         more: Further modules with classes that the command takes.
     """
     for name in (*_MODULES, *more):
-        import_module(name)
+        module = import_module(name)
+        for exported in getattr(module, "__all__", ()):
+            getattr(module, exported)  # a package may import its names on first use
 
 
 def family(base: type) -> Iterator[type]:

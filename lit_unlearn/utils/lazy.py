@@ -1,0 +1,23 @@
+"""Names of a package that are imported on first use, which keeps its own import cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def on_first_use(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a function for a package's ``__getattr__``.
+
+    Args:
+        package: Name of the package.
+        modules: Module in the package of each name that it exports.
+    """
+
+    def get(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{modules[name]}"), name)
+
+    return get
