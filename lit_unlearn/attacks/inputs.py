@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError
-from lit_unlearn.metrics.functional.scores import mean_nll_per_row
+from lit_unlearn.metrics.functional.likelihood import mean_nll_per_row
 from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.objectives.losses import cross_entropy
 from lit_unlearn.types import Turn

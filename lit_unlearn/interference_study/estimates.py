@@ -16,14 +16,10 @@ from lit_unlearn.gradients.diagnostics import at_rest, cosines, norms, without
 from lit_unlearn.gradients.transfer import shared_gain
 from lit_unlearn.interference_study.measure import Measurement
 from lit_unlearn.log_names import pairs
-from lit_unlearn.metrics.functional.domain_gap import (
-    covariance_cka,
-    mmd,
-    proxy_a_distance,
-    token_divergence,
-)
+from lit_unlearn.metrics.functional.domain_gap import covariance_cka, mmd, proxy_a_distance
 from lit_unlearn.metrics.functional.resampling import resampled_means
 from lit_unlearn.metrics.functional.statistics import LEVEL, RESAMPLES, bootstrap_mean, mean
+from lit_unlearn.metrics.functional.token_divergence import token_divergence
 
 WHOLE = "whole"
 """Name of the layer group that is the whole model."""

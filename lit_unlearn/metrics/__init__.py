@@ -1,4 +1,1 @@
-"""How well the model forgot, and what it kept.
-
-`scores` and `refusals` hold pure functions of strings and tensors, one row at a time.
-"""
+"""Metrics of forgetting and of what is kept; `functional` holds them as pure functions."""

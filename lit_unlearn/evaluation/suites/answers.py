@@ -26,13 +26,9 @@ from lit_unlearn.evaluation.probes import (
     SuiteResult,
 )
 from lit_unlearn.evaluation.suites.common import SHARE, mean_figure, probe_of, subject_outcomes
-from lit_unlearn.metrics.functional.repetition import repetition
-from lit_unlearn.metrics.functional.scores import (
-    is_correct,
-    is_refusal,
-    mean_nll_per_row,
-    rouge_l_recall,
-)
+from lit_unlearn.metrics.functional.likelihood import mean_nll_per_row
+from lit_unlearn.metrics.functional.refusals import is_refusal
+from lit_unlearn.metrics.functional.scores import is_correct, repetition, rouge_l_recall
 from lit_unlearn.types import Example
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.grouping import grouped

@@ -26,8 +26,7 @@ from lit_unlearn.evaluation.probes import (
 )
 from lit_unlearn.evaluation.suites.common import mean_figure, subject_outcomes
 from lit_unlearn.evaluation.suites.selection import Selection
-from lit_unlearn.metrics.functional.distinct_words import distinct_rouge_l_recall
-from lit_unlearn.metrics.functional.scores import rouge_l_recall
+from lit_unlearn.metrics.functional.scores import distinct_rouge_l_recall, rouge_l_recall
 from lit_unlearn.types import Turn
 from lit_unlearn.utils.grouping import grouped
 

@@ -37,8 +37,7 @@ from lit_unlearn.metrics.functional.likelihood import (
     truth_ratio,
     truth_share,
 )
-from lit_unlearn.metrics.functional.repetition import repetition
-from lit_unlearn.metrics.functional.scores import rouge_l_recall
+from lit_unlearn.metrics.functional.scores import repetition, rouge_l_recall
 from lit_unlearn.metrics.functional.statistics import bootstrap_harmonic_mean, mean, two_sample_ks
 from lit_unlearn.types import Example
 from lit_unlearn.utils.grouping import grouped

@@ -1,1 +1,1 @@
-"""Metrics as pure functions of strings, numbers and tensors."""
+"""Metrics as pure functions of texts, numbers and tensors."""

@@ -1,4 +1,4 @@
-"""Which option does a model choose? By likelihood, and by what it writes."""
+"""Choice among options, by likelihood and by the reply."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _LETTER_NAMED = re.compile(r"\b(?i:answer|option|choice)\b(?:\s+is)?[\s:*(\[]*([
 
 
 def option_score(log_probs: Sequence[float], text: str, normalisation: Normalisation) -> float:
-    """Log-likelihood of one option, in nats.
+    """Return the log-likelihood of one option, in nats.
 
     Args:
-        log_probs: Of the option's tokens, without the end-of-turn token.
-        text: The option, for its number of characters.
+        log_probs: Log-probability of each token of the option, without the end-of-turn token.
+        text: Text of the option, for its number of characters.
         normalisation: ``sum`` of the tokens (the harness's ``acc``); divided by their number
             (``token``); or by the characters of the text (``character``, close to the harness's
             ``acc_norm``, which counts bytes).
@@ -32,28 +32,24 @@ def option_score(log_probs: Sequence[float], text: str, normalisation: Normalisa
 
 
 def chosen_option(reply: str, options: Sequence[str]) -> int | None:
-    """The option that a reply names, by its letter or by its text.
+    """Return the option that a reply names by its letter or text.
 
-    In this order: a capital letter at the beginning, followed by punctuation or nothing ("B",
-    "(B)", "B. Jupiter"); a letter after "answer", "option" or "choice" ("The answer is B"); the one
-    option whose text stands in the reply as whole words. An option that is part of another one
-    that also stands there does not count.
+    The first of these counts: a capital letter at the beginning, followed by punctuation or nothing
+    ("B", "(B)", "B. Jupiter"); a letter after "answer", "option" or "choice" ("The answer is B");
+    the one option whose text is in the reply as whole words. An option that is part of another one
+    in the reply does not count.
 
     Args:
-        reply: What the model wrote.
-        options: The texts behind the letters A, B, C, ...
+        reply: Reply of the model.
+        options: Texts of the letters A, B, C, ...
 
     Returns:
-        Index of the option; None where none is named, or several.
+        Index of the option, or None if none is named, or several are.
     """
     letters = ascii_uppercase[: len(options)]
     for match in (_LETTER_ALONE.match(reply), _LETTER_NAMED.search(reply)):
         if match and match[1] in letters:
             return letters.index(match[1])
     named = [text for text in dict.fromkeys(options) if is_correct(reply, [text])]
-    named = [
-        text
-        for text in named
-        if not any(other != text and is_correct(other, [text]) for other in named)
-    ]
-    return list(options).index(named[0]) if len(named) == 1 else None
+    whole = [a for a in named if not any(b != a and is_correct(b, [a]) for b in named)]
+    return list(options).index(whole[0]) if len(whole) == 1 else None

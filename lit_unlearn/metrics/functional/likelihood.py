@@ -1,15 +1,18 @@
-"""What teacher-forced answers say: pure functions of log-probabilities, in nats, and of hits.
+"""Scores of teacher-forced answers, from log-probabilities in nats and from greedy hits.
 
-A *mean log-probability* is that of one answer's tokens, the end-of-turn token among them: minus the
-answer's loss per token, so that ``exp`` of it is TOFU's answer probability (Maini et al., "TOFU",
-arXiv 2401.06121, section 2.2). Where a definition leaves the end-of-turn token out, the function
-says so.
+A *mean log-probability* is the mean over one answer's tokens, with the end-of-turn token. It is
+minus the loss per token, so that ``exp`` of it is TOFU's answer probability (Maini et al., "TOFU",
+arXiv 2401.06121, section 2.2). A function whose definition leaves out the end-of-turn token says
+so.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+
+import torch
+from torch import Tensor
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.metrics.functional.statistics import harmonic_mean, mean
@@ -18,7 +21,7 @@ _UTILITY_PARTS = 9
 
 
 def answer_probability(log_probs: Sequence[float]) -> float:
-    """``exp(mean log p)``: the answer's probability to the power 1 / its number of tokens.
+    """Return ``exp(mean log p)``, the answer's probability to the power 1 / number of tokens.
 
     Returns:
         A share between 0 and 1; NaN for an answer without tokens.
@@ -27,23 +30,23 @@ def answer_probability(log_probs: Sequence[float]) -> float:
 
 
 def probability_with_options(right: float, wrong: Sequence[float]) -> float:
-    """``p_right / (p_right + sum of p_wrong)``, of mean log-probabilities (TOFU, section 2.2.1).
+    """Return ``p_right / (p_right + sum of p_wrong)`` (TOFU, section 2.2.1).
 
     Args:
         right: Mean log-probability of the right answer.
-        wrong: Those of the wrong ones.
+        wrong: Mean log-probabilities of the wrong answers.
 
     Returns:
-        A share between 0 and 1, also where all probabilities are too small for a float.
+        A share between 0 and 1, even if all probabilities are too small for a float.
     """
     return softmax([right, *wrong])[0]
 
 
 def softmax(scores: Sequence[float]) -> list[float]:
-    """``exp(s_i) / sum_j exp(s_j)``, without overflow.
+    """Return ``exp(s_i) / sum_j exp(s_j)`` for each i, without overflow.
 
     Raises:
-        InputError: No score.
+        InputError: There is no score.
     """
     if not scores:
         raise InputError("Parameter `scores` should hold at least one score. Found none.")
@@ -52,22 +55,55 @@ def softmax(scores: Sequence[float]) -> list[float]:
     return [power / math.fsum(powers) for power in powers]
 
 
+def mean_nll_per_row(log_probs: Tensor, rows: Tensor, batch_size: int) -> Tensor:
+    """Return the mean negative log-likelihood of each row's answer tokens, in nats per token.
+
+    ``nll[b] = -sum_n [rows[n] = b] log_probs[n] / sum_n [rows[n] = b]``. Its exponential is the
+    perplexity, ``exp(-nll)`` is TOFU's answer probability (arXiv 2401.06121, section 2.2.1).
+
+    Args:
+        log_probs: ``[N]``, floating point: log-probability of each answer token, in nats.
+        rows: ``[N]``, int64: row of each answer token, 0 to ``batch_size - 1``.
+        batch_size: Number of rows ``B``.
+
+    Returns:
+        ``[B]``, at least float32, on the same device; NaN for a row without answer tokens.
+
+    Raises:
+        ValueError: The two tensors are not vectors of one length, or a row is out of range.
+    """
+    if log_probs.ndim != 1 or log_probs.shape != rows.shape:
+        raise ValueError(
+            f"`log_probs` and `rows` should be vectors of one length. Found shapes "
+            f"{tuple(log_probs.shape)} and {tuple(rows.shape)}."
+        )
+    if rows.numel() and not (int(rows.min()) >= 0 and int(rows.max()) < batch_size):
+        raise ValueError(
+            f"`rows` should hold numbers from 0 to {batch_size - 1}. Found {int(rows.min())} to "
+            f"{int(rows.max())}."
+        )
+    values = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
+    totals = values.new_zeros(batch_size).index_add(0, rows, values)
+    counts = values.new_zeros(batch_size).index_add(0, rows, torch.ones_like(values))
+    return -totals / counts
+
+
 # ---------------------------------------------------------------------------------- truth ratio
 
 
 def truth_ratio(right: float, wrong: Sequence[float]) -> float:
-    """``x = p_wrong / p_right``, with p_wrong the geometric mean over the wrong answers.
+    """Return ``x = p_wrong / p_right``, p_wrong being the geometric mean of the wrong answers.
 
-    ``exp(mean of wrong - right)``, as TOFU's published figures and open-unlearning have it; eq. 1
-    of the paper (arXiv 2401.06121) writes an arithmetic mean of the wrong answers' probabilities.
+    ``exp(mean of wrong - right)``, as TOFU's published figures and open-unlearning have it. Eq. 1
+    of the paper (arXiv 2401.06121) has an arithmetic mean of the wrong answers' probabilities.
 
     Args:
-        right: Mean log-probability of the right answer: of its paraphrase where there is one
-            (forget and retain rows), else of the answer itself (real authors, world facts).
+        right: Mean log-probability of the right answer: of its paraphrase if there is one (forget
+            and retain rows), else of the answer itself (real authors, world facts).
         wrong: Mean log-probabilities of the perturbed answers.
 
     Returns:
-        0 or more; infinite where it exceeds the largest float; NaN without wrong answers.
+        0 or more; infinity above the largest float; NaN without wrong answers.
     """
     if not wrong:
         return math.nan
@@ -79,17 +115,17 @@ def truth_ratio(right: float, wrong: Sequence[float]) -> float:
 
 
 def closeness_to_one(ratio: float) -> float:
-    """``min(x, 1/x)``: TOFU's aggregate for forget rows; 1 where right and wrong are as likely."""
+    """Return ``min(x, 1/x)``, TOFU's aggregate for forget rows; 1 if both are as likely."""
     return min(ratio, 1 / ratio) if ratio else 0.0
 
 
 def truth_margin(ratio: float) -> float:
-    """``max(0, 1 - x)``: TOFU's aggregate for all other rows; 1 where only the truth is likely."""
+    """Return ``max(0, 1 - x)``, TOFU's aggregate for other rows; 1 if only the truth is likely."""
     return max(0.0, 1 - ratio) if not math.isnan(ratio) else math.nan
 
 
 def truth_share(ratio: float) -> float:
-    """``p_right / (p_right + p_wrong) = 1 / (1 + x)``: open-unlearning's ``prob_mean``."""
+    """Return ``p_right / (p_right + p_wrong) = 1 / (1 + x)``, open-unlearning's ``prob_mean``."""
     return 1 / (1 + ratio)
 
 
@@ -97,15 +133,15 @@ def truth_share(ratio: float) -> float:
 
 
 def extraction_strength(hits: Sequence[bool], *, end_of_turn: bool = False) -> float:
-    """``1 - k / T``: the share of the answer that greedy decoding completes by itself.
+    """Return ``1 - k / T``, the share of the answer that greedy decoding completes by itself.
 
     k is the smallest number of given tokens after which all T - k others are predicted (Carlini et
-    al. 2021; open-unlearning, arXiv 2506.12618). Where the last token is not predicted, it is 0;
-    open-unlearning's code gives 1 / T there.
+    al. 2021; open-unlearning, arXiv 2506.12618). If the last token is not predicted, it is 0, while
+    open-unlearning's code gives 1 / T.
 
     Args:
         hits: Whether each token is the most probable one, the end-of-turn token last.
-        end_of_turn: Count that token as well; open-unlearning drops it.
+        end_of_turn: Count the end-of-turn token too; open-unlearning drops it.
 
     Returns:
         A share between 0 and 1; NaN for an answer without tokens.
@@ -118,10 +154,10 @@ def extraction_strength(hits: Sequence[bool], *, end_of_turn: bool = False) -> f
 
 
 def exact_memorisation(hits: Sequence[bool], *, end_of_turn: bool = False) -> float:
-    """Share of an answer's tokens that are the most probable ones, given those before them.
+    """Return the share of an answer's tokens that are the most probable ones after those before.
 
-    Tirumala et al. 2022 (arXiv 2205.10770), section 2; open-unlearning. Arguments and NaN as in
-    `extraction_strength`.
+    Tirumala et al. 2022 (arXiv 2205.10770), section 2; open-unlearning. Arguments and NaN are those
+    of `extraction_strength`.
     """
     counted = _counted(hits, end_of_turn)
     return sum(counted) / len(counted) if counted else math.nan
@@ -135,14 +171,14 @@ def _counted(hits: Sequence[bool], end_of_turn: bool) -> Sequence[bool]:
 
 
 def model_utility(parts: Sequence[float]) -> float:
-    """TOFU's model utility: the harmonic mean of nine means (arXiv 2401.06121, section 2.2.2).
+    """Return TOFU's model utility, the harmonic mean of nine means (section 2.2.2).
 
     Args:
         parts: Probability, ROUGE-L recall and truth ratio of the retain rows, the real authors and
             the world facts.
 
     Returns:
-        A share between 0 and 1: 0 where one of the nine is 0.
+        A share between 0 and 1; 0 if one of the nine is 0.
 
     Raises:
         InputError: There are not nine of them.

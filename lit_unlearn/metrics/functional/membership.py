@@ -1,8 +1,8 @@
-"""Was a text in the training data? Membership statistics, and MUSE's privacy leakage.
+"""Statistics that show whether a text was in the training data, and MUSE's privacy leakage.
 
-Every statistic is lower for a text that the model knows. With the forget texts as ``lower`` and
-texts never seen as ``higher``, `statistics.auc` of a statistic is 1 where the model still tells
-them apart, and 0.5 where it does not. Log-probabilities are in nats, without the end-of-turn token.
+Each statistic is lower for a text that the model knows. With the forget texts as ``lower`` and
+unseen texts as ``higher``, `statistics.auc` of a statistic is 1 if the model still separates them,
+and 0.5 if it does not. Log-probabilities are in nats, without the end-of-turn token.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ _LEAST_DEVIATION = 1e-3
 
 
 def loss(log_probs: Sequence[float]) -> float:
-    """Mean negative log-probability (Yeom et al. 2018, arXiv 1709.01604); NaN without tokens."""
+    """Return the mean negative log-probability (Yeom et al. 2018, arXiv 1709.01604)."""
     return -mean(log_probs)
 
 
 def zlib_ratio(log_probs: Sequence[float], text: str) -> float:
-    """Loss / bytes of the text after zlib compression (Carlini et al. 2021, arXiv 2012.07805)."""
+    """Return the loss / bytes of the text under zlib (Carlini et al. 2021, arXiv 2012.07805)."""
     return loss(log_probs) / len(zlib.compress(text.encode("utf-8")))
 
 
 def min_k(log_probs: Sequence[float], share: float = 0.4) -> float:
-    """Min-K %: mean negative log-probability of the least likely tokens.
+    """Return Min-K %, the mean negative log-probability of the least likely tokens.
 
-    Shi et al. 2023 (arXiv 2310.16789), eq. 1, with the sign turned. MUSE takes 40 %.
+    Shi et al. 2023 (arXiv 2310.16789), eq. 1, with the opposite sign. MUSE takes 40 %.
 
     Args:
-        log_probs: Of each token of the text.
-        share: Of the tokens that are averaged, above 0 and at most 1; never less than one token.
+        log_probs: Log-probability of each token of the text.
+        share: Share of the tokens that count, above 0 and at most 1; at least one token counts.
 
     Returns:
         Nats per token; NaN for a text without tokens.
@@ -53,16 +53,16 @@ def min_k_plus_plus(
     deviations: Sequence[float],
     share: float = 0.4,
 ) -> float:
-    """Min-K %++: `min_k` of log-probabilities that are standardised over the vocabulary.
+    """Return Min-K %++, `min_k` of log-probabilities that are standardised over the vocabulary.
 
-    Zhang et al. 2024 (arXiv 2404.02936), eq. 2, with the sign turned: ``(log p - m) / s`` with mean
-    and standard deviation of log p under the model's own distribution. Deviations below 0.001
-    count as 0.001.
+    Zhang et al. 2024 (arXiv 2404.02936), eq. 2, with the opposite sign: ``(log p - m) / s`` with
+    mean m and standard deviation s of log p under the model's own distribution. A deviation below
+    0.001 counts as 0.001.
 
     Args:
-        log_probs: Of each token of the text.
-        means: Of each position.
-        deviations: Likewise.
+        log_probs: Log-probability of each token of the text.
+        means: m at each position.
+        deviations: s at each position.
         share: As in `min_k`.
 
     Raises:
@@ -81,23 +81,23 @@ def min_k_plus_plus(
 
 
 def reference_difference(own_loss: float, reference_loss: float) -> float:
-    """Loss minus that of a model which has not seen the text (Carlini et al. 2021)."""
+    """Return the loss minus that of a model that has not seen the text (Carlini et al. 2021)."""
     return own_loss - reference_loss
 
 
 def priv_leak(auc: float, retain_auc: float) -> float:
-    """MUSE's privacy leakage in percent (Shi et al. 2024, arXiv 2407.06460, section 3.1).
+    """Return MUSE's privacy leakage in percent (Shi et al. 2024, arXiv 2407.06460, section 3.1).
 
-    ``100 * ((1 - auc) - (1 - retain_auc)) / (1 - retain_auc)``. 0 is best; near -100 the forget
-    texts are still told from unseen ones, above 0 they stand out by being too unlikely.
+    ``100 * ((1 - auc) - (1 - retain_auc)) / (1 - retain_auc)``. 0 is best. Near -100 the forget
+    texts still differ from unseen ones; above 0 they are too unlikely.
 
     Args:
-        auc: Of the model; 1 where the forget texts look like training data. MUSE's own code counts
-            the other way, which is why 1 - auc stands in the formula.
-        retain_auc: The same of a model that never saw the forget texts.
+        auc: AUC of the model, 1 if the forget texts look like training data. MUSE's own code counts
+            the other way, hence 1 - auc in the formula.
+        retain_auc: AUC of a model that never saw the forget texts.
 
     Returns:
-        Percent; NaN where ``retain_auc`` is 1.
+        Percent; NaN if ``retain_auc`` is 1.
     """
     return 100 * (retain_auc - auc) / (1 - retain_auc) if retain_auc != 1 else math.nan
 

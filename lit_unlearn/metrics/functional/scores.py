@@ -1,7 +1,4 @@
-"""Scores of one reply, and of one answer's tokens: pure functions, nothing remembered.
-
-All similarities and rates are shares between 0 and 1; likelihoods are in nats per token.
-"""
+"""Scores of one reply: ROUGE-L, repetition, correct or not. All are shares between 0 and 1."""
 
 from __future__ import annotations
 
@@ -9,43 +6,38 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-import torch
 from rouge_score.rouge_scorer import RougeScorer
-from torch import Tensor
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.metrics.functional.refusals import is_refusal
 from lit_unlearn.utils.text import fold
-
-__all__ = ["is_correct", "is_refusal", "mean_nll_per_row", "rouge_l_f1", "rouge_l_recall"]
 
 # ------------------------------------------------------------------------------------ ROUGE-L
 
 
 def rouge_l_recall(reference: str, generated: str, *, stemmer: bool = True) -> float:
-    """ROUGE-L recall: longest common subsequence of words / words of the reference.
+    """Return the longest common subsequence of words / words of the reference.
 
-    Lin, "ROUGE: A Package for Automatic Evaluation of Summaries" (2004), eq. 2; TOFU's choice
-    (arXiv 2401.06121), which asks whether the gold answer is in the reply, however long.
+    Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries", eq. 2. TOFU
+    (arXiv 2401.06121) takes it to ask whether the gold answer is in the reply, however long.
 
     Args:
-        reference: The gold answer.
-        generated: The model's reply.
+        reference: Gold answer.
+        generated: Reply of the model.
         stemmer: Compare Porter stems of words longer than three letters, as TOFU does.
 
     Returns:
-        A share between 0 and 1; 0 where either text has no word. Words are runs of ``[a-z0-9]``
-        after lower-casing, so that texts in other scripts score 0.
+        0 if either text has no word. Words are runs of ``[a-z0-9]`` after lower-casing, so that
+        texts in other scripts score 0.
     """
     return float(_scorer(stemmer).score(reference, generated)["rougeL"].recall)
 
 
 def rouge_l_f1(reference: str, generated: str, *, stemmer: bool = True) -> float:
-    """ROUGE-L F1: harmonic mean of the recall above and of the precision.
+    """Return the harmonic mean of `rouge_l_recall` and of the precision.
 
-    Precision is longest common subsequence / words of the reply (Lin 2004, eqs. 2 to 4 with
-    beta = 1). MUSE (arXiv 2407.06460) reports this one, without stemmer. Arguments and words as in
-    `rouge_l_recall`.
+    The precision is the longest common subsequence / words of the reply (Lin 2004, eqs. 2 to 4 with
+    beta = 1). MUSE (arXiv 2407.06460) reports this one, without stemmer. Arguments and words are
+    those of `rouge_l_recall`.
     """
     return float(_scorer(stemmer).score(reference, generated)["rougeL"].fmeasure)
 
@@ -53,6 +45,80 @@ def rouge_l_f1(reference: str, generated: str, *, stemmer: bool = True) -> float
 @lru_cache(maxsize=2)
 def _scorer(stemmer: bool) -> RougeScorer:
     return RougeScorer(["rougeL"], use_stemmer=stemmer)
+
+
+def distinct_rouge_l_recall(reference: str, generated: str) -> float:
+    """Return the distinct words of the reference in common subsequences / its distinct words.
+
+    Jin et al., "RWKU" (arXiv 2406.10890), section 3.4, as its code computes it with the package
+    ``rouge`` 1.0 (``rouge-l``, ``r``): words are split at white space, keep capitals and
+    punctuation, are never stemmed, and count once however often they occur. Full stops end
+    sentences, and the matches of all pairs of sentences are joined.
+
+    Args:
+        reference: Gold answer.
+        generated: Reply of the model.
+
+    Returns:
+        0 if either text has nothing but full stops.
+    """
+    references, replies = _sentences(reference), _sentences(generated)
+    if not references or not replies:
+        return 0.0
+    matched: set[str] = set()
+    for sentence in references:
+        for reply in replies:
+            matched |= set(_common_subsequence(sentence, reply))
+    return len(matched) / len({word for sentence in references for word in sentence})
+
+
+def _sentences(text: str) -> list[list[str]]:
+    """Return the words between full stops; one empty word for a part of white space alone."""
+    return [part.split() or [""] for part in text.split(".") if part]
+
+
+def _common_subsequence(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """Return a longest common subsequence: of several the one that ends last in ``first``."""
+    lengths = [[0] * (len(second) + 1) for _ in range(len(first) + 1)]
+    for i, word in enumerate(first, start=1):
+        for j, other in enumerate(second, start=1):
+            longest = max(lengths[i - 1][j], lengths[i][j - 1])
+            lengths[i][j] = lengths[i - 1][j - 1] + 1 if word == other else longest
+    found: list[str] = []
+    i, j = len(first), len(second)
+    while i and j:
+        if first[i - 1] == second[j - 1]:
+            found.append(first[i - 1])
+            i, j = i - 1, j - 1
+        elif lengths[i - 1][j] > lengths[i][j - 1]:
+            i -= 1
+        else:
+            j -= 1
+    return found[::-1]
+
+
+# --------------------------------------------------------------------------------- repetition
+
+_PIECE = re.compile(r"\w+|[^\w\s]")
+
+
+def repetition(text: str, size: int = 4) -> float:
+    """Return ``1 - distinct n-grams / n-grams`` of a reply.
+
+    seq-rep-n of Welleck et al. 2019 (arXiv 1908.04319), over words and punctuation marks in
+    place of a model's tokens, so that models can be compared. It finds loops ("Ab Ab Ab ..."), not
+    nonsense that never repeats.
+
+    Args:
+        text: Reply of the model.
+        size: n, at least 1.
+
+    Returns:
+        0 if the text has no n-gram.
+    """
+    pieces = _PIECE.findall(text.lower())
+    grams = [tuple(pieces[i : i + size]) for i in range(len(pieces) - size + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 # -------------------------------------------------------------------------- correct or not
@@ -67,33 +133,33 @@ _WORD = re.compile(r"\d+(?:\.\d+)+|[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30
 
 
 def is_correct(generated: str, accepted: Sequence[str]) -> bool:
-    """Whether one of the accepted answers stands in the reply as whole words.
+    """Return whether one of the accepted answers is in the reply as whole words.
 
-    Both sides are normalised alike: Unicode NFKC, case, accents, punctuation, possessive ``'s`` and
-    articles are removed, and number words from zero to twenty equal their digits unless they are
-    part of a larger number ("twenty-one", "two hundred"). Chinese and Japanese characters count as
-    words of their own. A negated answer ("it is not Paris") is found all the same.
+    Both are normalised: case, accents, punctuation, possessive ``'s`` and articles do not count
+    (`fold`), and number words from zero to twenty equal their digits unless they are part of a
+    larger number ("twenty-one", "two hundred"). A Chinese or Japanese character is a word. A
+    negated answer ("it is not Paris") is found too.
 
     Args:
-        generated: The model's reply.
-        accepted: The spellings that count, at least one.
+        generated: Reply of the model.
+        accepted: Spellings that count, at least one.
 
     Raises:
-        InputError: ``accepted`` is empty: such a row has no right or wrong.
+        InputError: ``accepted`` is empty; such a row has no right or wrong answer.
     """
     if not accepted:
         raise InputError(
-            "accepted: expected at least one accepted answer, found none; leave rows without "
-            "accepted answers out of the correct-answer rate"
+            "Parameter `accepted` should hold at least one accepted answer. Found none; leave rows "
+            "without accepted answers out of the correct-answer rate."
         )
-    return any(_stands_in(answer, generated) for answer in accepted)
+    return any(_contains(answer, generated) for answer in accepted)
 
 
-def _stands_in(answer: str, reply: str) -> bool:
-    """Whole-word containment.
+def _contains(answer: str, reply: str) -> bool:
+    """Return whether a reply contains an answer as whole words.
 
-    Articles count where the answer is nothing else ("A"); an answer without any word ("+") is
-    looked up letter by letter.
+    Articles count if the answer is nothing else ("A"). An answer without any word ("+") is searched
+    letter by letter.
     """
     for articles in (False, True):
         words = _words(answer, articles=articles)
@@ -103,7 +169,7 @@ def _stands_in(answer: str, reply: str) -> bool:
 
 
 def _words(text: str, *, articles: bool) -> list[str]:
-    """The words of a text, normalised; with or without its articles."""
+    """Return the normalised words of a text, with or without its articles."""
     plain = re.sub(r"(?<=\w)'s\b", "", fold(text)).replace("'", "")
     words = _WORD.findall(plain)
     if not articles:
@@ -112,46 +178,10 @@ def _words(text: str, *, articles: bool) -> list[str]:
 
 
 def _as_digits(words: list[str], index: int) -> str:
-    """The word, as digits where it is a number word that stands alone."""
+    """Return a word, in digits if it is a number word that is not part of a larger number."""
     neighbours = (*words[max(0, index - 1) : index], *words[index + 1 : index + 2])
     if any(word in _MAGNITUDES for word in neighbours):
         return words[index]
     if words[index] == "twenty" and any(word in _DIGITS for word in words[index + 1 : index + 2]):
         return words[index]
     return _DIGITS.get(words[index], words[index])
-
-
-# ------------------------------------------------------------------------------- likelihood
-
-
-def mean_nll_per_row(log_probs: Tensor, rows: Tensor, batch_size: int) -> Tensor:
-    """Mean negative log-likelihood of each row's answer tokens, in nats per token.
-
-    ``nll[b] = -sum_n [rows[n] = b] log_probs[n] / sum_n [rows[n] = b]``; its exponential is the
-    perplexity, ``exp(-nll)`` is TOFU's answer probability (arXiv 2401.06121, section 2.2.1).
-
-    Args:
-        log_probs: ``[N]``, floating point: log-probability of each answer token, in nats.
-        rows: ``[N]``, int64: the row of each answer token, 0 to ``batch_size - 1``.
-        batch_size: Number of rows ``B``.
-
-    Returns:
-        ``[B]``, at least float32, on the same device; NaN for a row without answer tokens.
-
-    Raises:
-        ValueError: The two tensors are not vectors of one length, or a row is out of range.
-    """
-    if log_probs.ndim != 1 or log_probs.shape != rows.shape:
-        raise ValueError(
-            f"log_probs and rows: expected two vectors of one length, found shapes "
-            f"{tuple(log_probs.shape)} and {tuple(rows.shape)}"
-        )
-    if rows.numel() and not (int(rows.min()) >= 0 and int(rows.max()) < batch_size):
-        raise ValueError(
-            f"rows: expected numbers from 0 to {batch_size - 1} (batch_size {batch_size}), found "
-            f"{int(rows.min())} to {int(rows.max())}"
-        )
-    values = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
-    totals = values.new_zeros(batch_size).index_add(0, rows, values)
-    counts = values.new_zeros(batch_size).index_add(0, rows, torch.ones_like(values))
-    return -totals / counts

@@ -1,7 +1,7 @@
-"""Uncertainty and significance of figures: pure functions of sequences of numbers.
+"""Means, confidence intervals and significance tests of sequences of numbers.
 
-Whatever is drawn at random is drawn from the seed alone, and from the sorted values, so that the
-order of the rows changes nothing.
+Random draws depend on the seed and the sorted values only, so that the order of rows does not
+matter.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from lit_unlearn.metrics.functional.resampling import (
 )
 
 LEVEL = 0.95
+"""Confidence of an interval."""
 RESAMPLES = 2000
-
 _EXACT_UP_TO = 12  # pairs that differ: 2 ** 12 sign patterns
 
 
 class Interval(NamedTuple):
-    """Both ends of a confidence interval."""
+    """Ends of a confidence interval."""
 
     low: float
     high: float
@@ -39,20 +39,20 @@ class KolmogorovSmirnov(NamedTuple):
     """Outcome of a two-sample Kolmogorov-Smirnov test."""
 
     distance: float
-    """Largest gap between the two distribution functions, 0 to 1."""
+    """Largest difference of the two distribution functions, 0 to 1."""
     p_value: float
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean, exactly rounded (the order changes nothing); NaN without values."""
+    """Return the arithmetic mean, exactly rounded; NaN without values."""
     return math.fsum(values) / len(values) if values else math.nan
 
 
 def harmonic_mean(values: Sequence[float]) -> float:
-    """Return the harmonic mean of numbers of at least 0: 0 if one is 0, NaN if one is NaN.
+    """Return the harmonic mean of numbers of at least 0; 0 if one is 0, NaN if one is NaN.
 
     Raises:
-        InputError: No value, or one below 0.
+        InputError: There is no value, or one is below 0.
     """
     _check_some("values", values)
     if any(value < 0 for value in values):
@@ -62,12 +62,12 @@ def harmonic_mean(values: Sequence[float]) -> float:
         )
     if any(math.isnan(value) for value in values):
         return math.nan
-    return float(harmonic_means(np.asarray(values, dtype=np.float64)[:, None])[0])
+    return float(harmonic_means(np.asarray(values, dtype=np.float64)))
 
 
 def harmonic_means(values: Array) -> Array:
-    """Return ``[R]`` harmonic means over the first axis of ``[S, R]``; 0 where one value is 0."""
-    with np.errstate(divide="ignore"):
+    """Return the harmonic means over the first axis, ``[...]`` of ``[S, ...]``; 0 if one is 0."""
+    with np.errstate(divide="ignore"):  # scipy's function differs in the last digits
         return np.asarray(len(values) / np.sum(1 / values, axis=0), dtype=np.float64)
 
 
@@ -77,17 +77,19 @@ def harmonic_means(values: Array) -> Array:
 def bootstrap_mean(
     values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> Interval:
-    """Percentile bootstrap interval of a mean (Efron and Tibshirani 1993, section 13.3).
+    """Return the percentile bootstrap interval of a mean.
+
+    Efron and Tibshirani 1993, section 13.3. If all rows are equal, the interval is a point; for
+    shares of yes and no see `clopper_pearson`.
 
     Args:
-        values: One score per row, at least one row. Of rows that are all alike the interval is a
-            point; for shares of yes and no see `clopper_pearson`.
-        seed: Of the resampling.
-        resamples: How often the rows are drawn anew.
+        values: One score per row, at least one row.
+        seed: Seed of the resampling.
+        resamples: Number of resamples.
         level: Share of resampled means inside the interval.
 
     Raises:
-        InputError: No value.
+        InputError: There is no value.
     """
     _check_some("values", values)
     rng = np.random.default_rng(seed)
@@ -102,20 +104,19 @@ def bootstrap_harmonic_mean(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> Interval:
-    """Percentile bootstrap interval of the harmonic mean of several groups' mean scores.
+    """Return the percentile bootstrap interval of the harmonic mean of groups' mean scores.
 
-    Rows are drawn anew within each group, and all scores of a row are drawn together, since they
-    come from one question (TOFU's model utility: three groups of three scores).
+    Rows are drawn within each group. All scores of a row are drawn together, since they come from
+    one question (TOFU's model utility: three groups of three scores).
 
     Args:
-        groups: For each group its rows, for each row its scores; all rows of a group have the same
-            number of scores.
-        seed: Of the resampling.
-        resamples: How often the rows are drawn anew.
+        groups: Rows of each group, scores of each row; all rows of a group have equally many.
+        seed: Seed of the resampling.
+        resamples: Number of resamples.
         level: Share of resampled values inside the interval.
 
     Raises:
-        InputError: No group, or a group without rows.
+        InputError: There is no group, or a group without rows.
     """
     _check_some("groups", groups)
     rng = np.random.default_rng(seed)
@@ -128,10 +129,9 @@ def bootstrap_harmonic_mean(
 
 
 def clopper_pearson(successes: int, count: int, *, level: float = LEVEL) -> Interval:
-    """Exact interval of a share (Clopper and Pearson 1934).
+    """Return the exact interval of a share (Clopper and Pearson 1934).
 
-    It does not shrink to a point at 0 of n or n of n: there its ends are ``(a / 2) ** (1 / n)``
-    away from n of n, with a = 1 - level.
+    At n of n it reaches from ``(a / 2) ** (1 / n)`` to 1, with a = 1 - level, and is no point.
 
     Raises:
         InputError: ``count`` is below 1, or ``successes`` lies outside 0 to ``count``.
@@ -146,9 +146,9 @@ def clopper_pearson(successes: int, count: int, *, level: float = LEVEL) -> Inte
 
 
 def clopper_pearson_upper(successes: int, count: int, *, level: float = LEVEL) -> float:
-    """One-sided upper bound of a share: the true one is below it with confidence ``level``.
+    """Return the one-sided upper bound of a share at confidence ``level``.
 
-    With 0 of n it is ``1 - (1 - level) ** (1 / n)``. Raises as `clopper_pearson`.
+    With 0 of n it is ``1 - (1 - level) ** (1 / n)``. Errors are those of `clopper_pearson`.
     """
     return clopper_pearson(successes, count, level=2 * level - 1).high
 
@@ -157,9 +157,9 @@ def clopper_pearson_upper(successes: int, count: int, *, level: float = LEVEL) -
 
 
 def auc(lower: Sequence[float], higher: Sequence[float]) -> float:
-    """Chance that a value of ``higher`` exceeds one of ``lower``, ties counting half.
+    """Return the probability that a value of ``higher`` exceeds one of ``lower``; ties count half.
 
-    The area under the ROC curve, which is the Mann-Whitney statistic / (n * m).
+    It is the area under the ROC curve, and the Mann-Whitney statistic / (n * m).
 
     Raises:
         InputError: One side has no value.
@@ -179,7 +179,7 @@ def bootstrap_auc(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> Interval:
-    """Percentile bootstrap interval of `auc`; both sides are drawn anew, each by itself.
+    """Return the percentile bootstrap interval of `auc`; each side is drawn by itself.
 
     Raises:
         InputError: One side has no value.
@@ -200,7 +200,7 @@ def bootstrap_auc(
 
 
 def two_sample_ks(first: Sequence[float], second: Sequence[float]) -> KolmogorovSmirnov:
-    """Two-sided Kolmogorov-Smirnov test (scipy): do two samples come from one distribution?
+    """Test by Kolmogorov and Smirnov whether two samples have one distribution, two-sided.
 
     Raises:
         InputError: A sample has no value.
@@ -217,20 +217,20 @@ def two_sample_ks(first: Sequence[float], second: Sequence[float]) -> Kolmogorov
 def sign_flip_test(
     first: Sequence[float], second: Sequence[float], *, seed: int = 0, resamples: int = 10_000
 ) -> float:
-    """Paired permutation test: p-value of the mean difference under exchanged labels, two-sided.
+    """Return the two-sided p-value of a mean difference, by a paired permutation test.
 
-    Under the null hypothesis every row's difference is as likely with the other sign. With up to
-    12 rows that differ all sign patterns are tried and p is exact; with more, ``resamples`` random
-    ones, and p = (1 + those at least as extreme) / (1 + resamples) (Phipson and Smyth 2010).
+    Under the null hypothesis every row's difference is as likely with the other sign. With up to 12
+    rows that differ, all sign patterns are tried and p is exact. With more, p is (1 + those at
+    least as extreme) / (1 + resamples) over random patterns (Phipson and Smyth 2010).
 
     Args:
         first: One score per row.
-        second: The same rows, of the other model.
-        seed: Of the random signs.
+        second: Scores of the same rows by the other model.
+        seed: Seed of the random signs.
         resamples: Number of random sign patterns.
 
     Raises:
-        InputError: The two differ in length, are empty, or differ by no finite number.
+        InputError: The two differ in length, are empty, or have a difference that is not finite.
     """
     _check_paired(first, second)
     differences = np.sort([a - b for a, b in zip(first, second, strict=True) if a != b])
@@ -254,10 +254,10 @@ def sign_flip_test(
 
 
 def mcnemar_exact(first: Sequence[bool], second: Sequence[bool]) -> float:
-    """Exact McNemar test on paired yes-no scores: two-sided p-value (McNemar 1947).
+    """Return the two-sided p-value of the exact McNemar test on paired yes-no scores.
 
-    Of the rows on which the two differ, half should favour either under the null hypothesis:
-    a binomial test. 1 where they never differ.
+    McNemar 1947: under the null hypothesis half of the rows on which the two differ favour either,
+    which is a binomial test. 1 if they never differ.
 
     Raises:
         InputError: The two differ in length, or are empty.

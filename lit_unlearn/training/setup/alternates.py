@@ -16,7 +16,8 @@ from typing import Any
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.distributed.ranks import share, world_size
 from lit_unlearn.errors import InputError
-from lit_unlearn.metrics.functional.scores import is_correct, is_refusal
+from lit_unlearn.metrics.functional.refusals import is_refusal
+from lit_unlearn.metrics.functional.scores import is_correct
 from lit_unlearn.models.generation import generate_replies
 from lit_unlearn.models.sampling import Sampling
 from lit_unlearn.types import Example, Turn

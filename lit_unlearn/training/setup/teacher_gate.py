@@ -18,7 +18,7 @@ from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.distributed.ranks import device_of, share
 from lit_unlearn.errors import InputError, check_number
-from lit_unlearn.metrics.functional.scores import is_refusal
+from lit_unlearn.metrics.functional.refusals import is_refusal
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.teacher_replies import teacher_replies
 from lit_unlearn.training.setup.views import RowView

@@ -19,7 +19,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Row
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
 from lit_unlearn.evaluation.suites.answers import PREFILLED, answer_figures
-from lit_unlearn.metrics.functional.repetition import repetition
+from lit_unlearn.metrics.functional.scores import repetition
 from lit_unlearn.report import (
     SCHEMA_VERSION,
     ReportTable,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.metrics.functional.likelihood import (
@@ -12,6 +13,7 @@ from lit_unlearn.metrics.functional.likelihood import (
     closeness_to_one,
     exact_memorisation,
     extraction_strength,
+    mean_nll_per_row,
     model_utility,
     probability_with_options,
     softmax,
@@ -128,3 +130,44 @@ def test_model_utility_by_hand() -> None:
     assert model_utility([1.0] * 8 + [0.0]) == 0
     with pytest.raises(InputError, match=r"nine means.*Found 8"):
         model_utility([1.0] * 8)
+
+
+# ------------------------------------------------------------------------------------ loss per row
+
+
+def test_mean_nll_worked_by_hand() -> None:
+    """Row 0 has probabilities 1/2 and 1/8: (ln 2 + ln 8) / 2 = 2 ln 2; row 2 has 1/4: 2 ln 2.
+
+    Row 1 has no token: NaN.
+    """
+    log_probs = torch.tensor([0.5, 0.25, 0.125]).log()
+    found = mean_nll_per_row(log_probs, torch.tensor([0, 2, 0]), 3)
+    assert found[[0, 2]].tolist() == pytest.approx([2 * math.log(2)] * 2)
+    assert math.isnan(found[1])
+
+
+def test_mean_nll_row_order_changes_nothing_and_bf16_is_summed_in_fp32() -> None:
+    log_probs = -torch.rand(200)
+    rows = torch.randint(4, (200,))
+    wanted = mean_nll_per_row(log_probs, rows, 4)
+    order = torch.randperm(200)
+    torch.testing.assert_close(mean_nll_per_row(log_probs[order], rows[order], 4), wanted)
+    assert mean_nll_per_row(log_probs.bfloat16(), rows, 4).dtype == torch.float32
+    assert mean_nll_per_row(log_probs.double(), rows, 4).dtype == torch.float64
+
+
+def test_mean_nll_of_nothing() -> None:
+    assert mean_nll_per_row(torch.empty(0), torch.empty(0, dtype=torch.int64), 2).isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("log_probs", "rows", "message"),
+    [
+        (torch.zeros(2), torch.zeros(3, dtype=torch.int64), "vectors of one length"),
+        (torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64), "vectors of one length"),
+        (torch.zeros(2), torch.tensor([0, 2]), "from 0 to 1. Found 0 to 2"),
+    ],
+)
+def test_mean_nll_bad_shapes(log_probs: torch.Tensor, rows: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mean_nll_per_row(log_probs, rows, 2)

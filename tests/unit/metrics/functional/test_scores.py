@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 from pathlib import Path
 
 import pytest
-import torch
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.metrics.functional.scores import (
+    distinct_rouge_l_recall,
     is_correct,
-    mean_nll_per_row,
+    repetition,
     rouge_l_f1,
     rouge_l_recall,
 )
@@ -118,46 +117,67 @@ def test_negated_answer_is_found_all_the_same() -> None:
 
 
 def test_correct_needs_an_accepted_answer() -> None:
-    with pytest.raises(InputError, match="accepted: expected at least one"):
+    with pytest.raises(InputError, match="`accepted` should hold at least one"):
         is_correct("Paris", [])
 
 
-# --------------------------------------------------------------------------------- likelihood
-
-
-def test_mean_nll_worked_by_hand() -> None:
-    """Row 0 has probabilities 1/2 and 1/8: (ln 2 + ln 8) / 2 = 2 ln 2; row 2 has 1/4: 2 ln 2.
-
-    Row 1 has no token: NaN.
-    """
-    log_probs = torch.tensor([0.5, 0.25, 0.125]).log()
-    found = mean_nll_per_row(log_probs, torch.tensor([0, 2, 0]), 3)
-    assert found[[0, 2]].tolist() == pytest.approx([2 * math.log(2)] * 2)
-    assert math.isnan(found[1])
-
-
-def test_mean_nll_row_order_changes_nothing_and_bf16_is_summed_in_fp32() -> None:
-    log_probs = -torch.rand(200)
-    rows = torch.randint(4, (200,))
-    wanted = mean_nll_per_row(log_probs, rows, 4)
-    order = torch.randperm(200)
-    torch.testing.assert_close(mean_nll_per_row(log_probs[order], rows[order], 4), wanted)
-    assert mean_nll_per_row(log_probs.bfloat16(), rows, 4).dtype == torch.float32
-    assert mean_nll_per_row(log_probs.double(), rows, 4).dtype == torch.float64
-
-
-def test_mean_nll_of_nothing() -> None:
-    assert mean_nll_per_row(torch.empty(0), torch.empty(0, dtype=torch.int64), 2).isnan().all()
+# ------------------------------------------------------------- ROUGE-L of RWKU
 
 
 @pytest.mark.parametrize(
-    ("log_probs", "rows", "message"),
+    ("reference", "generated", "recall"),
     [
-        (torch.zeros(2), torch.zeros(3, dtype=torch.int64), "two vectors of one length"),
-        (torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64), "two vectors of one length"),
-        (torch.zeros(2), torch.tensor([0, 2]), "from 0 to 1 .batch_size 2., found 0 to 2"),
+        ("Stephen King", "The author is Stephen King.", 1),
+        ("Stephen King", "stephen king", 0),  # capitals count
+        ("On Writing: A Memoir of the Craft", "It is On Writing, a Memoir of the Craft", 5 / 7),
+        ("Washington D.C.", "He lives in Washington D.C. now", 1),
+        ("the cat and the dog", "the dog and the cat", 2 / 4),  # the, and; 4 distinct words
+        ("a b. c d", "c d. a b", 1),  # sentences match in any order
+        ("A. ", "x. y. ", 1 / 2),  # a part of white space is an empty word
+        ("King", "...", 0),
+        (".", "King", 0),
+        ("King", "", 0),
     ],
 )
-def test_mean_nll_bad_shapes(log_probs: torch.Tensor, rows: torch.Tensor, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        mean_nll_per_row(log_probs, rows, 2)
+def test_distinct_recall_of_the_package(reference: str, generated: str, recall: float) -> None:
+    assert distinct_rouge_l_recall(reference, generated) == pytest.approx(recall)
+
+
+def test_distinct_recall_equals_the_usual_recall_for_plain_distinct_words() -> None:
+    """Small letters, no punctuation, no repetition: the two definitions meet."""
+    words = ["one", "two", "three", "four", "five", "six", "seven"]
+    for start in range(6):
+        reference, reply = " ".join(words[start:]), " ".join(words[:5])
+        expected = rouge_l_recall(reference, reply, stemmer=False)
+        assert distinct_rouge_l_recall(reference, reply) == pytest.approx(expected)
+
+
+# ------------------------------------------------------------- repetition
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "expected"),
+    [
+        # a b c d e: two 4-grams, both new
+        ("a b c d e", 4, 0.0),
+        # a a a a a a: three 4-grams, one distinct
+        ("a A a a a a", 4, 2 / 3),
+        # a b a b a b a: abab, baba, abab, baba: four, two distinct
+        ("a b a b a b a", 4, 0.5),
+        # pairs: ab, bc, ca, ab: four, three distinct
+        ("a b c a b", 2, 0.25),
+        # punctuation counts: a and eight commas are six 4-grams, "a,,," and ",,,,"
+        ("a,,,,,,,,", 4, 1 - 2 / 6),
+        ("", 4, 0.0),
+        ("one two three", 4, 0.0),
+    ],
+)
+def test_repetition_worked_values(text: str, size: int, expected: float) -> None:
+    assert repetition(text, size) == pytest.approx(expected)
+
+
+def test_a_longer_loop_is_more_repetitive() -> None:
+    """The limit is 1: of n words alike all n-grams but the first are old."""
+    shares = [repetition("strugg " * count) for count in (4, 8, 40)]
+    assert shares == sorted(shares)
+    assert shares[-1] > 0.97
