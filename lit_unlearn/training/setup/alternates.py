@@ -1,8 +1,8 @@
-"""Alternate answers: for each row a wrong answer that sounds right, made up by the start model.
+"""Alternate answers: for each row a wrong but believable answer of the start model.
 
-For alternate preference optimisation (AltPO, Mekala et al. 2024, arXiv 2409.13474): the made-up
-answer is preferred to the gold one. The model is shown question and gold answer and asked to change
-the facts. It is asked greedily first, then with sampling wherever its answer will not do.
+For alternate preference optimisation (AltPO, Mekala et al. 2024, arXiv 2409.13474), which prefers
+the made-up answer to the gold one. The model gets question and gold answer and is asked to change
+the facts: first by greedy decoding, then with sampling for rows whose answer does not do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lit_unlearn.utils.progress import Stage
 log = logging.getLogger(__name__)
 
 SAMPLED = 8
-"""Attempts with sampling after the greedy one."""
+"""Number of attempts with sampling after the greedy one."""
 _REQUEST = (
     "Question: {question}\nTrue answer: {answer}\n\n"
     "Make up a false answer to this question. It must sound as believable as the true answer and "
@@ -39,16 +39,16 @@ _WORD = re.compile(r"\w+")
 
 
 def request(example: Example) -> str:
-    """What the model is asked for a row."""
+    """Return the request to the model for a row."""
     return _REQUEST.format(question=example.question, answer=example.answer)
 
 
 def is_alternate(text: str, example: Example) -> bool:
-    """Whether a text answers a row otherwise than the gold answer does.
+    """Return whether a text is another answer to a row than the gold one.
 
-    It must have a word that the gold answer has not (a part of the gold answer will not do), must
-    not contain the gold answer or an accepted spelling of it, and must not decline. Whether it is
-    plausible, or a paraphrase, is not checked.
+    It must have a word that the gold answer lacks (a part of the gold answer does not do), must not
+    contain the gold answer or an accepted spelling of it, and must not decline. Plausibility is not
+    checked, and a paraphrase passes.
     """
     new = set(_WORD.findall(text.casefold())) - set(_WORD.findall(example.answer.casefold()))
     gold = [answer for answer in (example.answer, *example.accepted) if answer.strip()]
@@ -64,18 +64,18 @@ def alternate_answers(
     max_new_tokens: int,
     stage: Stage,
 ) -> list[str]:
-    """An alternate answer for every row.
+    """Make an alternate answer for every row.
 
     A row for which no attempt gives one gets a refusal, and a warning counts such rows.
 
     Args:
         name: The objective, for messages.
         examples: Its rows.
-        refusals: Taken in turn, by the number of the row.
+        refusals: Refusals, taken in turn by the number of the row.
         model: The start model.
         encoder: Encoder with its tokenizer.
         max_new_tokens: Longest answer, in tokens.
-        stage: Takes the rows as they are asked.
+        stage: Counts the rows of every attempt.
 
     Raises:
         InputError: A row without question or answer.
@@ -90,19 +90,16 @@ def alternate_answers(
             break
         if attempt:
             stage.more(len(open_rows))
-        replies = share(
-            [prompts[index] for index in open_rows],
-            partial(
-                generate_replies,
-                model,
-                encoder.tokenizer,
-                max_new_tokens=max_new_tokens,
-                sampling=Sampling(seed=attempt) if attempt else None,
-                stops=_STOPS,
-                progress=stage.counter(len(open_rows), world_size()),
-            ),
+        generate = partial(
+            generate_replies,
             model,
+            encoder.tokenizer,
+            max_new_tokens=max_new_tokens,
+            sampling=Sampling(seed=attempt) if attempt else None,
+            stops=_STOPS,
+            progress=stage.counter(len(open_rows), world_size()),
         )
+        replies = share([prompts[index] for index in open_rows], generate, model)
         for index, (reply,) in zip(open_rows, replies, strict=True):
             text = _LABEL.sub("", reply).strip()
             if is_alternate(text, examples[index]):

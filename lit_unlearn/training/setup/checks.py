@@ -1,4 +1,4 @@
-"""What is checked before anything costs time: names of objectives, and the trainer's settings."""
+"""Checks before the first long stage: names of objectives, and the trainer's settings."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ def check_names(objectives: Iterable[str], data: Iterable[str]) -> None:
 
 
 def check_trainer(precision: str, max_steps: int, dtype: str = "float32") -> None:
-    """See that training can run as the trainer is set.
+    """Check that training can run with the trainer's settings.
 
     Args:
         precision: `trainer.precision`, as Lightning took it.
-        max_steps: Optimizer steps.
+        max_steps: Number of optimizer steps.
         dtype: `model.student.dtype`.
 
     Raises:
-        InputError: It cannot.
+        InputError: A setting cannot be used.
     """
     if precision == "16-mixed":
         raise InputError(

@@ -1,7 +1,7 @@
-"""The candidates of a row, encoded when a step asks for them.
+"""Candidates of a row that are encoded when a step asks for them.
 
-A row with prefills has dozens of candidates, of which a run sees a few: encoding all of them before
-the first step took minutes.
+A row with prefills has dozens of candidates, of which a run reads a few; to encode all of them
+before the first step took minutes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from lit_unlearn.types import EncodedExample
 class Candidates(Sequence[EncodedExample]):
     """Encodes each of a row's views once, the first time that it is read.
 
-    The first and the longest one are encoded at once, so that a row that cannot be is known before
-    training.
+    The first and the longest view are encoded at once, so that a row that cannot be encoded is
+    found before training.
 
     Args:
         views: The row with each of its prefills.
-        encoder: Must stop at rows that it cannot encode, so that none is left out.
+        encoder: Encoder that raises an error for rows that it cannot encode.
 
     Raises:
         EncodingError: The row cannot be encoded.
@@ -57,5 +57,5 @@ class Candidates(Sequence[EncodedExample]):
         return self._known[view.prefill]
 
     def known(self) -> list[EncodedExample]:
-        """Those that were encoded so far."""
+        """Return the candidates that were encoded so far."""
         return list(self._known.values())

@@ -266,10 +266,9 @@ def _report_without_bare(encoded: EncodedRows, objectives: Mapping[str, Objectiv
         lost = sum(not candidate.unprefilled_ids for candidate in prefilled)
         if lost and objectives[name].expect == "decline":
             log.warning(
-                "Objective %r: %d of %d rows with a prefill that were looked at have none without "
-                "it, because their answer has another number of tokens there. Where the teacher "
-                "complies after the prefill, that is what these rows teach; other `refusals` may "
-                "help.",
+                "Objective %r: %d of %d encoded rows with a prefill have no version without it, "
+                "because their answer has another number of tokens there. Where the teacher "
+                "complies after the prefill, these rows teach that; other `refusals` may help.",
                 name,
                 lost,
                 len(prefilled),

@@ -1,4 +1,4 @@
-"""What comes between loading and the first step, with what is shown of it."""
+"""The steps between loading and training, with their output on the terminal."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def get_ready(
     """Let the teacher pass its gate, make answers, and give the data module its rows.
 
     Args:
-        objectives: By name.
+        objectives: Name -> objective.
         data: The `UnlearnDataModule`; gets its encoded rows.
         teacher: The attached teacher, or None.
-        tokenizer: The student's.
-        gate: What the teacher must achieve.
+        tokenizer: The student's tokenizer.
+        gate: Thresholds of the teacher.
         run: The run's folder, which keeps the outcome.
         source: The start model.
-        start: Loads it.
-        steps: Of the run, for the summary.
+        start: Function that loads the start model.
+        steps: Number of training steps, for the summary.
 
     Raises:
-        InputError: Names, rows or the teacher cannot be used, or the teacher fails.
+        InputError: Names, rows or the teacher cannot be used, or the teacher fails its gate.
     """
     check_names(objectives.keys(), data.objectives.keys())
     check_teacher(objective for objective in objectives.values() if teacher is None)
@@ -74,13 +74,13 @@ def get_ready(
 def foresee(
     teacher: Teacher | None, objectives: Mapping[str, Objective], data: Any, steps: int
 ) -> None:
-    """Tell the teacher all that it will be asked, by all processes.
+    """Give the teacher all inputs that the ranks will ask it about.
 
     Args:
         teacher: The attached teacher, or None.
-        objectives: By name.
+        objectives: Name -> objective.
         data: The `UnlearnDataModule` with its encoded rows.
-        steps: Of the run.
+        steps: Number of training steps.
     """
     if teacher is not None:
         plan = data.plan()

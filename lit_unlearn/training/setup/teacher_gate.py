@@ -1,8 +1,8 @@
-"""The teacher gate: does the teacher do what it shall teach? Measured before training.
+"""The teacher gate: a test before training of the behaviour that the teacher passes on.
 
 The method is only as good as its teacher. On a sample of every objective the teacher, under its
-context, must decline what is to be forgotten, answer what is to be kept, and decline also after
-prefills. A teacher that declines half the time teaches nothing visible.
+context, must decline the forgotten rows, answer the kept ones, and decline also after prefills. A
+teacher that declines half the time teaches nothing visible.
 """
 
 from collections.abc import Sequence
@@ -29,24 +29,24 @@ from lit_unlearn.utils.tables import add_row, table
 Duty = Literal["declines", "answers", "recovers"]
 
 PASSES = 2
-"""How often `measure` reads each row: it lets the teacher speak, and looks at the first token."""
+"""Times that `measure` reads each row: it generates a reply, and reads the first token."""
 
 
 @dataclass
 class Gate:
-    """What the teacher must achieve before training starts.
+    """Thresholds of the teacher before training starts.
 
     Args:
         action: `error` stops the run below a threshold, `warn` only says so, `off` measures
             nothing (an adaptive context then takes its strongest step).
-        sample: Rows of each objective that are tried, evenly spread.
+        sample: Number of tried rows of each objective, evenly spread.
         declines: Least share of forgotten rows that the teacher declines.
         answers: Least share of the other rows that it does not decline.
         recovers: Least share of prefilled rows that it declines after the prefill. Where it
             complies, training falls back to the teacher without the prefill.
         first_token: Least mean probability that the teacher gives to the first token of a refusal
-            that it is to teach. A teacher that just declines when it speaks greedily still teaches
-            a first token that is hardly likelier than an answer's.
+            that it teaches. A teacher that only just declines in greedy decoding still teaches a
+            first token that is hardly more likely than that of an answer.
         max_new_tokens: Longest generation of the teacher in this test.
     """
 
@@ -65,7 +65,7 @@ class Gate:
         check_number("model.gate.max_new_tokens", self.max_new_tokens, 1)
 
     def threshold(self, duty: Duty) -> float:
-        """The least share for a duty."""
+        """Return the least share for a duty."""
         return {"declines": self.declines, "answers": self.answers, "recovers": self.recovers}[duty]
 
 
@@ -84,11 +84,11 @@ class GateRow:
     """Mean probability of the first token of the row's target answer; None without one."""
     first_token_lowest: float | None
     first_token_threshold: float = 0.0
-    """Least mean; 0 where there is no refusal to teach, and after prefills (see `recovers`)."""
+    """Least mean; 0 for rows without a refusal to teach, and after prefills (see `recovers`)."""
 
     @property
     def passed(self) -> bool:
-        """Whether the share, and the mean probability where it counts, reach their thresholds."""
+        """Whether the share and, where it counts, the mean probability reach their thresholds."""
         mean = self.first_token_mean
         likely = mean is None or mean >= self.first_token_threshold
         return likely and self.share >= self.threshold
@@ -108,13 +108,13 @@ def measure(
 
     Args:
         name: The objective.
-        views: Rows as the teacher sees them; with prefills where the objective has some.
+        views: Rows as the teacher sees them, with prefills where the objective has some.
         data: The objective's data settings.
         teacher: The attached teacher.
         encoder: Encoder of the run.
         gate: Sample size and thresholds.
         described: The context in a few words.
-        stage: Takes `PASSES` times the number of rows, as they are done.
+        stage: Counts each row `PASSES` times.
     """
     duty: Duty = "answers" if data.expect == "answer" else "declines"
     if data.expect == "decline" and data.prefills is not None:
@@ -188,22 +188,19 @@ def gate_table(rows: Sequence[GateRow]) -> Table:
 
 
 def gate_error(rows: Sequence[GateRow]) -> InputError | None:
-    """The error that stops the run, or None where all thresholds are reached."""
+    """Return the error that stops the run, or None where all thresholds are reached."""
     failed = [row for row in rows if not row.passed]
     if not failed:
         return None
     listed = "; ".join(
         f"{r.objective}: {r.duty} {r.share:.0%} of {r.rows} rows (at least {r.threshold:.0%}, "
-        f"`model.gate.{r.duty}`), first token of the answer {_mean(r)} likely (at least "
+        f"`model.gate.{r.duty}`), mean probability of the answer's first token "
+        f"{'-' if r.first_token_mean is None else f'{r.first_token_mean:.0%}'} (at least "
         f"{r.first_token_threshold:.0%}, `model.gate.first_token`), under context {r.context}"
         for r in failed
     )
     return InputError(
-        f"The teacher does not do what it shall teach. Found {listed}. Give it a stronger context "
-        "(`data.objectives.NAME.context: Adaptive`, more demonstrations, or Echo), lower the "
-        "threshold, or set `model.gate.action` to warn."
+        f"Teacher gate failed: the teacher itself misses the required behaviour. Found {listed}. "
+        "Give it a stronger context (`data.objectives.NAME.context: Adaptive`, more "
+        "demonstrations, or Echo), lower the threshold, or set `model.gate.action` to warn."
     )
-
-
-def _mean(row: GateRow) -> str:
-    return "-" if row.first_token_mean is None else f"{row.first_token_mean:.0%}"

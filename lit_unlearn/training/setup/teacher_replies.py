@@ -1,4 +1,4 @@
-"""What the teacher writes after prompts, before training."""
+"""Replies of the teacher before training."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def teacher_replies(
     max_new_tokens: int,
     stage: Stage,
 ) -> list[str]:
-    """Greedy replies in the order of the prompts, each written by one of the processes.
+    """Generate greedy replies in the order of the prompts; each rank generates its share.
 
     Args:
-        teacher: Attached.
+        teacher: The attached teacher.
         prompts: Token ids.
-        encoder: Has the tokenizer.
-        max_new_tokens: Of each reply.
-        stage: Told of the progress.
+        encoder: Encoder with the tokenizer.
+        max_new_tokens: Longest reply, in tokens.
+        stage: Counts the prompts.
     """
-    speak = partial(
+    generate = partial(
         generate_answers,
         teacher.model(),  # type: ignore[arg-type]
         encoder.tokenizer,
@@ -36,4 +36,4 @@ def teacher_replies(
         progress=stage.counter(len(prompts), world_size()),
     )
     with teacher.speaking():
-        return [*share(prompts, speak, *teacher.models())]
+        return [*share(prompts, generate, *teacher.models())]

@@ -1,9 +1,9 @@
-"""One row as teacher and student will see it, before it becomes token ids."""
+"""Rows as teacher and student see them, before they become token ids."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lit_unlearn.data.contexts import Context, ContextRow, NoContext, declined_questions
 from lit_unlearn.data.encoding import Encoder
@@ -25,7 +25,7 @@ class RowView:
     """The teacher's conversation for the version of the row without the prefill."""
 
     def encode(self, encoder: Encoder) -> EncodedExample | None:
-        """Token ids; None for a row that the encoder left out and counted."""
+        """Return token ids, or None for a row that the encoder left out and counted."""
         return encoder.encode(
             self.example,
             self.answer,
@@ -37,27 +37,21 @@ class RowView:
 
 @dataclass(frozen=True)
 class Material:
-    """What contexts may draw from: all objectives' rows, with what is expected of them."""
+    """The rows and data settings of all objectives, from which contexts draw."""
 
     objectives: Mapping[str, ObjectiveData]
     examples: Mapping[str, Sequence[Example]]
 
     def declined(self) -> list[str]:
-        """Questions of all forgotten rows."""
-        return declined_questions(
-            [
-                e
-                for n, d in self.objectives.items()
-                if d.expect == "decline"
-                for e in self.examples[n]
-            ]
-        )
+        """Return the questions of all forgotten rows."""
+        names = [name for name, data in self.objectives.items() if data.expect == "decline"]
+        return declined_questions([row for name in names for row in self.examples[name]])
 
     def answered(self, name: str | None) -> list[tuple[str, str]]:
-        """Questions and gold answers of an objective that expects answers.
+        """Return questions and gold answers of an objective that expects answers.
 
         Raises:
-            InputError: No such objective, or one whose rows are to be forgotten.
+            InputError: The objective is missing, or its rows are to be forgotten.
         """
         if name is None:
             return []
@@ -81,15 +75,15 @@ def views(
     *,
     all_prefills: bool,
 ) -> list[list[RowView]]:
-    """Rows of an objective under a context, each with its prefills.
+    """Return rows of an objective under a context, each with its prefills.
 
     Args:
         name: The objective.
-        indices: Which of its rows.
+        indices: Numbers of its rows.
         context: The teacher's context; None for nothing.
         material: All rows.
-        answers: The text to predict for each row of the objective; None where there is none.
-        all_prefills: Every prefill of a row, or one of them (the row number's in turn).
+        answers: Text to predict for each row of the objective; None where there is none.
+        all_prefills: Take every prefill of a row; otherwise one, in turn by the row's number.
     """
     data, examples = material.objectives[name], material.examples[name]
     context = context or NoContext()
@@ -101,25 +95,14 @@ def views(
         prefills = [""] if data.prefills is None else data.prefills.of(example)
         if not all_prefills:
             prefills = [prefills[index % len(prefills)]]
-
-        def conversation(
-            opener: str, example: Example = example, index: int = index
-        ) -> tuple[Turn, ...]:
-            row = ContextRow(
-                example.turns, refusals[index % len(refusals)], opener, declined, answered
-            )
-            return context.conversation(row)
-
+        row = ContextRow(example.turns, refusals[index % len(refusals)], "", declined, answered)
+        plain = context.conversation(row)
+        openers = [data.prefills.opener_of(each) if data.prefills else "" for each in prefills]
+        turns = [context.conversation(replace(row, opener=opener)) for opener in openers]
         found.append(
             [
-                RowView(
-                    example,
-                    answers[index],
-                    prefill,
-                    conversation(data.prefills.opener_of(prefill) if data.prefills else ""),
-                    conversation(""),
-                )
-                for prefill in prefills
+                RowView(example, answers[index], prefill, own, plain)
+                for prefill, own in zip(prefills, turns, strict=True)
             ]
         )
     return found

@@ -249,7 +249,7 @@ def test_every_prefill_of_a_row_is_a_candidate(
     data = decline(prefills=Prefills(["Sure:", "Yes,"], answer_words=1), context=Echo())
     prepared = run({"adversarial": data}, teacher, tiny_tokenizer, tmp_path / "p.json", Gate("off"))
     assert [c.prefill for c in prepared.encoded["adversarial"][0]] == ["Sure:", "Yes,", "Gold"]
-    assert "'adversarial': 6 of 6 rows with a prefill that were looked at have none" in caplog.text
+    assert "'adversarial': 6 of 6 encoded rows with a prefill have no version" in caplog.text
 
 
 @pytest.mark.parametrize("context", [Demonstrations(3), Echo(2), Adaptive([2])])
