@@ -1,8 +1,7 @@
-"""AnswerEvaluation: what the model answers before, during and after training, and the report."""
+"""AnswerEvaluation: answers of the model before, during and after training, and the report."""
 
 import platform
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lit_unlearn.callbacks.gradient_monitor import GRADIENT_FILE
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.distributed.ranks import on_first
-from lit_unlearn.evaluation.probes import Row, Subject
+from lit_unlearn.evaluation.probes import Subject
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord, settings_of, versions
 from lit_unlearn.evaluation.suite_run import run_suites
 from lit_unlearn.evaluation.suites.answers import (
@@ -23,14 +22,12 @@ from lit_unlearn.evaluation.suites.answers import (
     write_answers,
 )
 from lit_unlearn.report import (
-    ReportTable,
     RunFacts,
     read_gradients,
     summary_table,
     write_report,
     write_summary,
 )
-from lit_unlearn.training.setup.teacher_gate import GateRow
 from lit_unlearn.utils.tables import print_paths, terminal
 
 
@@ -66,13 +63,7 @@ class AnswerEvaluation(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask before the first step; a resumed run reads the answers of its beginning."""
-        path = Path(trainer.default_root_dir) / "answers_before.jsonl"
-        begun = trainer.global_step > 0
-        rows = on_first(lambda: read_answers(path) if begun and path.exists() else None)
-        if rows is None:
-            self.before = self._ask(trainer, pl_module, path)
-        else:
-            self.before = self._record(trainer, pl_module, rows)
+        self.before = self._record(trainer, pl_module, "before", resumed=trainer.global_step > 0)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -101,8 +92,7 @@ class AnswerEvaluation(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask again, print the table, write summary and report."""
-        path = Path(trainer.default_root_dir) / "answers_after.jsonl"
-        self.after = self._ask(trainer, pl_module, path)
+        self.after = self._record(trainer, pl_module, "after")
         self._conclude(trainer, pl_module)
 
     @rank_zero_only
@@ -119,24 +109,26 @@ class AnswerEvaluation(Callback):
             after=self.after,
             facts=facts,
             gradients=read_gradients(gradients) if gradients.exists() else [],
-            gate=_gate_report(module.prepared.gate_rows if module.prepared is not None else []),
+            gate=module.prepared.gate_rows if module.prepared is not None else [],
             config=config.read_text("utf-8") if config.exists() else "",
         )
         console = terminal(stderr=True)
         console.print(summary_table(self.before, self.after))
         print_paths(console, facts.paths)
 
-    def _ask(self, trainer: Trainer, module: Any, path: Path) -> EvaluationRecord:
-        """Ask all questions and write the answers to a file."""
+    def _record(
+        self, trainer: Trainer, module: Any, when: str, *, resumed: bool = False
+    ) -> EvaluationRecord:
+        """Ask all questions and write the answers, or read those of a run that is resumed."""
+        path = Path(trainer.default_root_dir) / f"answers_{when}.jsonl"
         suite = self._suite(trainer)
-        found = self._run(suite, trainer, module)
-        if trainer.is_global_zero:
-            write_answers(path, suite.probes(None), found.rows)
-        return EvaluationRecord(module.source.path, "", {suite.name: found}, {}, versions())
-
-    def _record(self, trainer: Trainer, module: Any, rows: list[Row]) -> EvaluationRecord:
-        suite = self._suite(trainer)
-        found = SuiteRecord(suite.name, settings_of(suite), 0, 0, rows, answer_figures(rows))
+        rows = on_first(lambda: read_answers(path) if resumed and path.exists() else None)
+        if rows is None:
+            found = self._run(suite, trainer, module)
+            if trainer.is_global_zero:
+                write_answers(path, suite.probes(None), found.rows)
+        else:
+            found = SuiteRecord(suite.name, settings_of(suite), 0, 0, rows, answer_figures(rows))
         return EvaluationRecord(module.source.path, "", {suite.name: found}, {}, versions())
 
     def _suite(self, trainer: Trainer, most: int | None = None) -> Answers:
@@ -172,25 +164,3 @@ class AnswerEvaluation(Callback):
             },
             versions={key: value for key, value in versions().items() if key != "python"},
         )
-
-
-def _gate_report(rows: Sequence[GateRow]) -> ReportTable | None:
-    if not rows:
-        return None
-    return ReportTable(
-        title="Teacher gate",
-        columns=("objective", "context", "duty", "rows", "share", "at least", "passed"),
-        rows=[
-            (
-                row.objective,
-                row.context,
-                row.duty,
-                str(row.rows),
-                f"{row.share:.0%}",
-                f"{row.threshold:.0%}",
-                "yes" if row.passed else "no",
-            )
-            for row in rows
-        ],
-        note="What the teacher did on a sample of each objective under each context tried.",
-    )

@@ -35,33 +35,26 @@ def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
         folder: Made where it is missing.
         record: The record.
     """
-    lines = [
-        json_text({"suite": name, **asdict(row)}) + "\n"
-        for name, suite in record.suites.items()
-        for row in suite.rows
-    ]
-    write_text(folder / ROWS, "".join(lines))
+    suites = record.suites.values()
+    rows = [{"suite": suite.suite, **asdict(row)} for suite in suites for row in suite.rows]
+    write_text(folder / ROWS, "".join(json_text(row) + "\n" for row in rows))
     content = {
         "schema_version": EVALUATION_SCHEMA,
         "model": record.model,
         "fingerprint": record.fingerprint,
-        "settings": dict(record.settings),
-        "versions": dict(record.versions),
+        "settings": record.settings,
+        "versions": record.versions,
         "balance": [asdict(figure) for figure in record.balance],
-        "suites": [_suite_entry(suite) for suite in record.suites.values()],
+        "suites": [
+            {
+                **vars(suite),
+                "rows": len(suite.rows),
+                "figures": [asdict(figure) for figure in suite.figures],
+            }
+            for suite in suites
+        ],
     }
     write_text(folder / METRICS, json_text(content, indent=2) + "\n")
-
-
-def _suite_entry(record: SuiteRecord) -> dict[str, Any]:
-    return {
-        "suite": record.suite,
-        "settings": dict(record.settings),
-        "seconds": record.seconds,
-        "cpu_seconds": record.cpu_seconds,
-        "rows": len(record.rows),
-        "figures": [asdict(figure) for figure in record.figures],
-    }
 
 
 def is_evaluation(given: object) -> bool:
@@ -72,8 +65,7 @@ def is_evaluation(given: object) -> bool:
 def model_of(folder: Path) -> str | None:
     """Return the model of an evaluation; None where there is none, or its file is damaged."""
     try:
-        content = json.loads((folder / METRICS).read_text("utf-8"))
-        return str(content["model"])
+        return str(json.loads((folder / METRICS).read_text("utf-8"))["model"])
     except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return None
 
@@ -85,25 +77,22 @@ def read_evaluation(folder: Path) -> EvaluationRecord:
         InputError: A file is missing, of another schema version, damaged, or of another evaluation
             than the other file; the message names it.
     """
-    content = _read_metrics(folder)
-    rows = _read_rows(folder)
+    content, rows = _read_metrics(folder), _read_rows(folder)
     try:
-        suites = {e["suite"]: _suite_record(e, rows.get(e["suite"], [])) for e in content["suites"]}
-        record = EvaluationRecord(
+        _check_counts(folder, content["suites"], rows)
+        return EvaluationRecord(
             content["model"],
             content["fingerprint"],
-            suites,
+            {entry["suite"]: _suite(entry, rows) for entry in content["suites"]},
             content["settings"],
             content["versions"],
             [_figure(entry) for entry in content["balance"]],
         )
-        _check_counts(folder, content, rows)
     except (LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{folder / METRICS}: expected the keys that `lit-unlearn evaluate` writes, found a "
             f"file without or with another {error}; evaluate again"
         ) from None
-    return record
 
 
 def _read_metrics(folder: Path) -> dict[str, Any]:
@@ -137,46 +126,37 @@ def _read_rows(folder: Path) -> dict[str, list[Row]]:
         ) from None
     found: dict[str, list[Row]] = {}
     for number, line in enumerate(lines, start=1):
-        if line:
-            suite, row = _row(f"{file}, line {number}", line)
-            found.setdefault(suite, []).append(row)
+        try:
+            content = json.loads(line) if line else None
+            if content is not None:
+                scores = {name: _number(value) for name, value in content.pop("scores").items()}
+                suite = found.setdefault(content.pop("suite"), [])
+                suite.append(Row(scores=scores, **content))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(
+                f"{file}, line {number}: expected a row of an evaluation, found {line[:60]!r} "
+                f"({type(error).__name__}: {error}); evaluate again"
+            ) from None
     return found
 
 
-def _row(where: str, line: str) -> tuple[str, Row]:
-    try:
-        content = json.loads(line)
-        suite = content.pop("suite")
-        scores = {name: _number(value) for name, value in content.pop("scores").items()}
-        return suite, Row(scores=scores, **content)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"{where}: expected a row of an evaluation, found {line[:60]!r} "
-            f"({type(error).__name__}: {error}); evaluate again"
-        ) from None
-
-
-def _check_counts(folder: Path, content: Mapping[str, Any], rows: Mapping[str, list[Row]]) -> None:
-    """Check that both files are of one evaluation: each suite has the number of rows it says."""
-    said = {entry["suite"]: entry["rows"] for entry in content["suites"]}
+def _check_counts(
+    folder: Path, entries: list[Mapping[str, Any]], rows: Mapping[str, list[Row]]
+) -> None:
+    """Check that both files are of one evaluation, by the numbers of rows of each suite."""
+    said = Counter({entry["suite"]: entry["rows"] for entry in entries})
     found = Counter({name: len(members) for name, members in rows.items()})
     for name in {**said, **found}:
-        if said.get(name, 0) != found[name]:
+        if said[name] != found[name]:
             raise InputError(
-                f"{folder / ROWS}: expected {said.get(name, 0)} rows of suite {name}, as {METRICS} "
-                f"says, found {found[name]}; the two are not of one evaluation, evaluate again"
+                f"{folder / ROWS}: expected {said[name]} rows of suite {name}, as {METRICS} says, "
+                f"found {found[name]}; the two are not of one evaluation, evaluate again"
             )
 
 
-def _suite_record(entry: Mapping[str, Any], rows: list[Row]) -> SuiteRecord:
-    return SuiteRecord(
-        entry["suite"],
-        entry["settings"],
-        entry["seconds"],
-        entry["cpu_seconds"],
-        rows,
-        [_figure(figure) for figure in entry["figures"]],
-    )
+def _suite(entry: Mapping[str, Any], rows: Mapping[str, list[Row]]) -> SuiteRecord:
+    figures = [_figure(figure) for figure in entry["figures"]]
+    return SuiteRecord(**{**entry, "rows": rows.get(entry["suite"], []), "figures": figures})
 
 
 def _figure(entry: Mapping[str, Any]) -> Figure:

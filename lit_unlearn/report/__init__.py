@@ -5,7 +5,7 @@ also for TensorBoard and notebooks. Nothing here knows about training.
 """
 
 from lit_unlearn.report.run_gradients import read_gradients
-from lit_unlearn.report.run_page import ReportTable, write_report
+from lit_unlearn.report.run_page import write_report
 from lit_unlearn.report.run_pictures import (
     cosine_figure,
     heatmap_figure,
@@ -16,7 +16,6 @@ from lit_unlearn.report.run_summary import SCHEMA_VERSION, RunFacts, summary_tab
 
 __all__ = [
     "SCHEMA_VERSION",
-    "ReportTable",
     "RunFacts",
     "cosine_figure",
     "heatmap_figure",

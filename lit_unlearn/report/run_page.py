@@ -1,9 +1,8 @@
-"""``report.html``: one page that needs nothing else, light or dark as the reader's system is."""
+"""``report.html``: a training run on one page that needs no other file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,6 @@ SAMPLES = 8
 """Most replies shown per objective, and as many again with prefills."""
 
 
-@dataclass(frozen=True)
-class ReportTable:
-    """A further table of the page, such as that of the teacher gate; all texts plain."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-
-
 def write_report(
     path: Path | str,
     *,
@@ -42,18 +31,18 @@ def write_report(
     before: EvaluationRecord,
     after: EvaluationRecord,
     gradients: Sequence[dict[str, Any]] = (),
-    gate: ReportTable | None = None,
+    gate: Sequence[object] = (),
     config: str = "",
 ) -> None:
     """Write the page, all at once or not at all.
 
     Args:
         path: The HTML file.
-        facts: What the run was.
+        facts: The run in a few words.
         before: The suite `Answers` on the start model.
         after: The same on the trained model.
         gradients: Diagnosed steps as `read_gradients` gives them; may be empty.
-        gate: The teacher gate's table; None where no objective has a teacher.
+        gate: The rows of the teacher gate; empty where no objective has a teacher.
         config: The configuration as text (YAML).
     """
     both = changes(before, after)

@@ -8,6 +8,7 @@ import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from lit_unlearn.evaluation.suites.answers import PREFILLED, answer_figures
 from lit_unlearn.metrics.functional.scores import repetition
 from lit_unlearn.report import (
     SCHEMA_VERSION,
-    ReportTable,
     RunFacts,
     cosine_figure,
     heatmap_figure,
@@ -35,6 +35,15 @@ from lit_unlearn.report import (
 )
 
 FACTS = RunFacts("a/model", 3, 20, 125.0, "cpu", {"export": "runs/export"}, {"torch": "2.9"})
+GATE = {
+    "objective": "forget",
+    "context": "a > b",
+    "duty": "declines",
+    "rows": 4,
+    "share": 0.95,
+    "threshold": 0.8,
+    "passed": True,
+}
 NAMES = ["forget", "retain", "neighbor"]
 
 
@@ -289,7 +298,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
             answer(generated=attack, correct=False), answer(prefill="Sure", generated="no")
         ),
         gradients=[gradient(0), gradient(5)],
-        gate=ReportTable("Teacher gate", ("objective", "share"), [("forget", "95 %")], "a > b"),
+        gate=[SimpleNamespace(**GATE)],
         config="model: <x>\n",
     )
     return path.read_text(encoding="utf-8")
@@ -313,7 +322,8 @@ def test_page_says_everything_once_escaped(page: str) -> None:
     for text in ("a/model", "seed 3", "2 min 5 s", "Lima", "[begun for it: Sure]", "runs/export"):
         assert text in page
     assert "Teacher gate" in page
-    assert "a &gt; b" in page
+    for text in ("a &gt; b", "95%", "80%", "yes"):
+        assert f"<td>{text}</td>" in page
 
 
 def test_page_pictures_take_the_text_colour(page: str) -> None:
