@@ -68,7 +68,7 @@ class SuiteEvaluation(Callback):
         self.batch_size = batch_size
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Say at once what is missing.
+        """Refuse before training what the suites would refuse afterwards.
 
         Raises:
             InputError: Rows of a suite, or the reference, cannot be found.
@@ -84,14 +84,14 @@ class SuiteEvaluation(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Measure at every n-th step, the last one left to the end."""
+        """Measure at every n-th step, but leave the last one to the end."""
         step = trainer.global_step
         last = self.at_end and step == trainer.max_steps
         if self.every_n_steps and step % self.every_n_steps == 0 and not last:
             self._measure(trainer, pl_module, f"step_{step}", self.subsample)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure what training has made."""
+        """Measure the trained model."""
         if self.at_end:
             self._measure(trainer, pl_module, f"step_{trainer.global_step}", None)
 
@@ -109,7 +109,7 @@ class SuiteEvaluation(Callback):
     def _measure(
         self, trainer: Trainer, module: Any, name: str, limit: int | None
     ) -> tuple[Path, EvaluationRecord]:
-        """Put all suites to the student; write and log what comes out."""
+        """Put all suites to the student; write the record and log its figures."""
         folder = Path(trainer.default_root_dir) / "evaluation" / name
         with undisturbed(module.student):
             subject = _subject(trainer, module)
@@ -141,7 +141,7 @@ class SuiteEvaluation(Callback):
 
 
 def scalars(record: EvaluationRecord) -> dict[str, float]:
-    """Name of the logged scalar -> value; figures without one are left out."""
+    """Return name -> value of the logged scalars; figures without a finite value are left out."""
     return {
         f"eval/{name}/{figure.name}": figure.value
         for name, suite in record.suites.items()

@@ -23,8 +23,8 @@ from lit_unlearn.utils.options import take_options
 class Options:
     """Put suites to a model, and write a table, metrics.json, rows.jsonl and evaluation.html.
 
-    What a model has said is kept in the output folder: a stopped evaluation continues, and one with
-    a further suite asks that suite only.
+    Outcomes are stored in the output folder: the same command resumes a stopped evaluation, and one
+    with a further suite asks that suite only.
 
     Args:
         model: Hub id, local folder, .gguf file, or `random-tiny`.

@@ -1,4 +1,4 @@
-"""The suites that can be named on the command line, and what is said about them."""
+"""The suites that the command line can name, and their descriptions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def known_suites() -> dict[str, type[Suite]]:
 
 
 def find_suite(name: str) -> type[Suite]:
-    """The class of a suite.
+    """Return the class of a suite.
 
     Raises:
         InputError: There is none of that name; the message suggests one, or lists all.
@@ -40,11 +40,11 @@ def find_suite(name: str) -> type[Suite]:
 
 
 def choose_suites(config: Config, names: Sequence[str]) -> Config:
-    """A config that holds the named suites only, and those with their defaults that it lacked.
+    """Return a config with the named suites only, those that it lacks with their defaults.
 
     Args:
-        config: What the config files say under ``suites``.
-        names: Of ``--suite``; empty for all suites of the config.
+        config: The merged config files.
+        names: Values of ``--suite``; empty for all suites of the config.
 
     Raises:
         InputError: A name that neither the config nor the package has, or no suite at all.
@@ -65,7 +65,7 @@ def choose_suites(config: Config, names: Sequence[str]) -> Config:
 
 
 def suite_lines(classes: Mapping[str, type[Suite]]) -> str:
-    """Name and first sentence of each suite, one per line."""
+    """Return name and first sentence of each suite, one per line."""
     width = max(map(len, classes), default=0)
     return "\n".join(f"  {name:{width}}  {_first_line(cls)}" for name, cls in classes.items())
 

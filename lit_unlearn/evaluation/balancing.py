@@ -19,7 +19,7 @@ together; a figure without rows has none.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +34,7 @@ from lit_unlearn.metrics.functional.statistics import Interval
 
 _PART = "part/"
 _RELEARN = "Relearn"
-"""The class of the suite whose attack changes the weights."""
+"""Class of the suite whose attack changes the weights."""
 _NONE: tuple[float | None, float | None] = (None, None)
 _UNATTACKED = f"{UNATTACKED}/recall"
 _SOURCES = {
@@ -43,6 +43,10 @@ _SOURCES = {
     "neighbor_correct": ("neighbor/correct", "retain/rouge_l_recall"),
     "refused": ("neighbor/refused", "safe/refused"),
 }
+"""Figure of `Measured` -> figures that it can be made of, the preferred one first."""
+
+_Named = tuple[str, Figure]
+"""A figure and the suite that it is of."""
 
 
 def balance_figures(start: EvaluationRecord, model: EvaluationRecord) -> list[Figure]:
@@ -75,6 +79,65 @@ def balance_figures(start: EvaluationRecord, model: EvaluationRecord) -> list[Fi
     return [*figures, *_resistance(start, model, unit)]
 
 
+def missing_figures(record: EvaluationRecord) -> list[str]:
+    """Return the figures that the balance needs and an evaluation lacks, in words."""
+    lacks = [" or ".join(names) for names in _SOURCES.values() if not _named(record, names)]
+    return lacks if _attacks(record) else [*lacks, "<attack>/recall of a suite of attacks"]
+
+
+def measured(record: EvaluationRecord) -> Measured:
+    """Return the figures behind the balance; none may be missing."""
+    found = {part: [figure for _, figure in named] for part, named in _behind(record).items()}
+    counts = [figure.count for figure in found["refused"]]
+    total = math.fsum(figure.value * figure.count for figure in found["refused"])
+    return Measured(
+        recall=found["recall"][0].value,
+        utility=found["utility"][0].value,
+        neighbor_correct=found["neighbor_correct"][0].value,
+        refused=total / sum(counts) if sum(counts) else math.nan,
+        attacked_recall=[figure.value for figure in found["attacked"]],
+    )
+
+
+def _behind(record: EvaluationRecord) -> dict[str, list[_Named]]:
+    """Choose the figures behind each one of `Measured`; ``attacked`` are those under attack."""
+    found = {part: _named(record, names) for part, names in _SOURCES.items()}
+    for part in ("utility", "neighbor_correct"):
+        found[part] = [min(found[part], key=lambda pair: _SOURCES[part].index(pair[1].name))]
+    found["recall"] = [max(found["recall"], key=lambda pair: pair[1].count)]
+    return {**found, "attacked": _attacks(record)}
+
+
+def _named(record: EvaluationRecord, names: Sequence[str]) -> list[_Named]:
+    """Return all figures of these names."""
+    return [
+        (suite, figure)
+        for suite, own in record.suites.items()
+        for figure in own.figures
+        if figure.name in names
+    ]
+
+
+def _attacks(record: EvaluationRecord, relearning: bool = False) -> list[_Named]:
+    """Return the recalls under attack, of suites that have one without attack as well."""
+    return [
+        (suite, figure)
+        for suite, own in record.suites.items()
+        if relearning == (own.settings.get("class") == _RELEARN)
+        and any(figure.name == _UNATTACKED for figure in own.figures)
+        for figure in own.figures
+        if figure.name.endswith("/recall")
+        and figure.name != _UNATTACKED
+        and figure.better == "lower"
+    ]
+
+
+def _used(record: EvaluationRecord) -> list[Figure]:
+    """Return all figures that the balance could be made of."""
+    names = [name for names in _SOURCES.values() for name in names]
+    return [figure for _, figure in [*_named(record, names), *_attacks(record)]]
+
+
 def _shared(record: EvaluationRecord, other: EvaluationRecord) -> EvaluationRecord:
     """Return an evaluation with only the figures that another one has as well."""
     names = {
@@ -104,71 +167,17 @@ def _other_rows(start: EvaluationRecord, model: EvaluationRecord) -> str:
 
 def _resistance(start: EvaluationRecord, model: EvaluationRecord, unit: str) -> list[Figure]:
     """Return 1 - highest recall after relearning / recall of the start model on the same rows."""
-    after = list(_attacks(model, relearning=True))
+    after = [figure for _, figure in _attacks(model, relearning=True)]
     before = [
         figure
-        for suite in start.suites.values()
-        for figure in suite.figures
-        if suite.settings.get("class") == _RELEARN and figure.name == _UNATTACKED
+        for suite, figure in _named(start, [_UNATTACKED])
+        if start.suites[suite].settings.get("class") == _RELEARN
     ]
     if not after or not before or not before[0].value > 0:
         return []
     back = max(figure.value for figure in after) / before[0].value
     value = 1 - min(1.0, max(0.0, back))
     return [Figure("resistance_to_relearning", value, unit, after[0].count, better="higher")]
-
-
-def missing_figures(record: EvaluationRecord) -> list[str]:
-    """Return the figures that the balance needs and an evaluation lacks, in words."""
-    attacked = "<attack>/recall of a suite of attacks"
-    lacks = [" or ".join(names) for names in _SOURCES.values() if not _all(record, names)]
-    return lacks if any(_attacks(record)) else [*lacks, attacked]
-
-
-def measured(record: EvaluationRecord) -> Measured:
-    """Return the figures behind the balance; none may be missing."""
-    refused = _all(record, _SOURCES["refused"])
-    rows = sum(figure.count for figure in refused)
-    total = math.fsum(figure.value * figure.count for figure in refused)
-    return Measured(
-        recall=_most_rows(record).value,
-        utility=_first(record, "utility").value,
-        neighbor_correct=_first(record, "neighbor_correct").value,
-        refused=total / rows if rows else math.nan,
-        attacked_recall=[figure.value for figure in _attacks(record)],
-    )
-
-
-def _most_rows(record: EvaluationRecord) -> Figure:
-    """Return the recall without attack of the suite with the most rows."""
-    return max(_all(record, _SOURCES["recall"]), key=lambda figure: figure.count)
-
-
-def _first(record: EvaluationRecord, part: str) -> Figure:
-    """Return the first figure in the order of preference."""
-    names = _SOURCES[part]
-    return min(_all(record, names), key=lambda figure: names.index(figure.name))
-
-
-def _used(record: EvaluationRecord) -> list[Figure]:
-    names = tuple(name for names in _SOURCES.values() for name in names)
-    return [*_all(record, names), *_attacks(record)]
-
-
-def _all(record: EvaluationRecord, names: tuple[str, ...]) -> list[Figure]:
-    return [f for suite in record.suites.values() for f in suite.figures if f.name in names]
-
-
-def _attacks(record: EvaluationRecord, relearning: bool = False) -> Iterator[Figure]:
-    """Return the recalls under attack, of suites that have one without attack as well."""
-    for suite in record.suites.values():
-        if relearning != (suite.settings.get("class") == _RELEARN):
-            continue
-        if any(figure.name == _UNATTACKED for figure in suite.figures):
-            for figure in suite.figures:
-                attack = figure.name.endswith("/recall") and figure.name != _UNATTACKED
-                if attack and figure.better == "lower":
-                    yield figure
 
 
 def _intervals(start: EvaluationRecord, model: EvaluationRecord) -> Mapping[str, Interval]:
@@ -190,23 +199,17 @@ def _intervals(start: EvaluationRecord, model: EvaluationRecord) -> Mapping[str,
 def _drawn(record: EvaluationRecord) -> dict[str, Array] | None:
     """Resample the figures of `Measured`; ``attacked`` is the highest recall of each resample."""
     draws = Draws({name: suite.rows for name, suite in record.suites.items()})
-    of = [(name, f) for name, suite in record.suites.items() for f in suite.figures]
-
-    def values(figures: Sequence[Figure]) -> list[Array]:
-        owners = [next(name for name, f in of if f is figure) for figure in figures]
-        found = [draws.of(*pair) for pair in zip(owners, (f.name for f in figures), strict=True)]
-        return [array for array in found if array is not None]
-
-    refused, attacks = _all(record, _SOURCES["refused"]), list(_attacks(record))
-    chosen = [_most_rows(record), _first(record, "utility"), _first(record, "neighbor_correct")]
-    single, declined, attacked = values(chosen), values(refused), values(attacks)
-    if (len(single), len(declined), len(attacked)) != (3, len(refused), len(attacks)):
-        return None
-    counts = [figure.count for figure in refused]
+    behind = _behind(record)
+    drawn: dict[str, Array] = {}
+    for part, named in behind.items():
+        found = [draws.of(suite, figure.name) for suite, figure in named]
+        known = [values for values in found if values is not None]
+        if len(known) < len(found):
+            return None
+        drawn[part] = np.stack(known)
+    counts = [figure.count for _, figure in behind["refused"]]
     return {
-        "recall": single[0],
-        "utility": single[1],
-        "neighbor_correct": single[2],
-        "refused": np.average(np.stack(declined), axis=0, weights=counts),
-        "attacked": np.max(np.stack(attacked), axis=0),
+        **{part: drawn[part][0] for part in ("recall", "utility", "neighbor_correct")},
+        "refused": np.average(drawn["refused"], axis=0, weights=counts),
+        "attacked": drawn["attacked"].max(axis=0),
     }

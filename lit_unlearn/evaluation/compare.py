@@ -47,7 +47,7 @@ class ComparedRuns:
     comparisons: Mapping[str, Sequence[Comparison]]
     """Heading of each further evaluation -> its comparison with the first."""
     remarks: Sequence[str]
-    """What could not be compared, one sentence each."""
+    """Sentences about rows, suites and settings that are not common."""
 
 
 def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> ComparedRuns:

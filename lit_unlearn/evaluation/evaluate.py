@@ -35,13 +35,13 @@ Model = str | Path | tuple[nn.Module, PreTrainedTokenizerBase]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` has found."""
+    """The records of one call of `evaluate`."""
 
     records: Mapping[str, EvaluationRecord]
     """`start` and `reference` where they were given, and `model`, in the order start, model,
     reference."""
     remarks: Sequence[str]
-    """Why there is no balanced score, and what could not be compared; one sentence each."""
+    """Sentences about a missing balanced score, and about rows and settings that differ."""
     folder: Path | None
     """Folder of the files; None where nothing was written."""
 
@@ -84,8 +84,8 @@ def evaluate(
             LIT_UNLEARN_DATA.
         batch_size: Probes per forward pass; figures do not depend on it.
         limit: Most rows of each group of each suite, spread evenly; None for all.
-        loading: How models are loaded and asked; of a loaded one, `dtype` and `device` stay as they
-            are. None for the defaults.
+        loading: Settings of the models; a loaded one keeps its `dtype` and `device`. None for the
+            defaults.
 
     Returns:
         The records of all models, with the balanced score.

@@ -16,7 +16,7 @@ def limited(probes: Sequence[Probe], limit: int | None) -> list[Probe]:
     as in the whole suite. The same rows are chosen for every model.
 
     Args:
-        probes: Those of the whole suite.
+        probes: All probes of the suite.
         limit: Most rows of each group, spread evenly; None for all.
     """
     if limit is None:

@@ -28,8 +28,8 @@ def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
     Keys of ``metrics.json``: ``schema_version``, ``model``, ``fingerprint``, ``settings``,
     ``versions``, ``balance`` (a list of figures) and ``suites``, a list of ``suite``, ``settings``,
     ``seconds``, ``cpu_seconds``, ``rows`` (their number) and ``figures`` with the fields of
-    `Figure`. ``rows.jsonl`` has one line per row: ``suite`` and the fields of `Row`. What is not a
-    finite number is ``null``.
+    `Figure`. ``rows.jsonl`` has one line per row: ``suite`` and the fields of `Row`. Numbers that
+    are not finite are ``null``.
 
     Args:
         folder: Made where it is missing.

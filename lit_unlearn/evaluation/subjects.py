@@ -23,7 +23,7 @@ _DEFAULT_LENGTH = 2048
 
 @dataclass(frozen=True)
 class Loading:
-    """How a model is loaded and asked.
+    """Settings of a model under evaluation.
 
     Args:
         dtype: Number format of the weights.
@@ -49,7 +49,7 @@ def load_subject(path: str, loading: Loading | None = None, revision: str | None
 
     Args:
         path: Hub id, local folder, .gguf file, or `random-tiny`.
-        loading: How; None for the defaults.
+        loading: Settings; None for the defaults.
         revision: Branch, tag or commit on the hub.
 
     Returns:
@@ -82,7 +82,7 @@ def subject_of(
         model: A causal language model.
         tokenizer: Its tokenizer.
         name: Name in records and tables.
-        loading: How the model is asked; None for the defaults.
+        loading: Settings; None for the defaults.
         fingerprint: As in `Subject`; None makes it of the weights.
 
     Raises:

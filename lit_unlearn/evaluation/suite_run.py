@@ -109,7 +109,7 @@ def run_suite(
     Args:
         suite: The suite.
         subject: The model; its mode and its weights stay as they are.
-        store: Where outcomes are kept, not opened yet; None keeps none.
+        store: Store of outcomes, not opened yet; None keeps none.
         data_root: Folder of the data sets; None for the hub.
         reference: The suite's rows of a retain model, by group.
         batch_size: Most sequences in one forward pass.

@@ -83,7 +83,7 @@ def force(
         model: A causal language model.
         encoder: Encoder with the model's tokenizer; its `on_problem` decides about a prompt that is
             tokenised differently once an answer follows.
-        probes: Those without candidates get an empty mapping.
+        probes: The probes; one without candidates gets an empty mapping.
         batch_size: Most candidates in one forward pass; it changes nothing but rounding.
         hidden_id: As in `Subject`; with it rows are padded, and share nothing.
 

@@ -1,4 +1,4 @@
-"""Which pictures an evaluation gets, for its page and as PNG files."""
+"""The pictures of an evaluation, for its page and as PNG files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from lit_unlearn.report.evaluation_pictures import (
 from lit_unlearn.report.evaluation_table import BALANCE, Columns, Line, side_by_side
 
 _RELEARNED = re.compile(r"(?P<rows>.+)/(?P<steps>\d+)/recall")
-"""A figure of the suite Relearn: relearned from which rows, and for how many steps."""
+"""A figure of the suite Relearn: the rows to relearn from, and the number of steps."""
 _PART = "part/"
 
 
 def gallery(columns: Columns) -> dict[str, Picture]:
-    """The pictures, by what they show: suites, relearning curves, the balance.
+    """Draw the pictures of suites, relearning curves and the balance; title -> picture.
 
-    Nothing is drawn of a suite without any value.
+    A suite without any value has none.
     """
     lines = side_by_side(columns)
     found: dict[str, Picture] = {}
@@ -44,7 +44,7 @@ def gallery(columns: Columns) -> dict[str, Picture]:
 
 
 def balance_parts(columns: Columns) -> dict[str, dict[str, float]]:
-    """Heading -> part of the balanced score -> value; the score itself is not among them."""
+    """Return heading -> part of the balanced score -> value, without the score itself."""
     return {
         heading: {
             figure.name.removeprefix(_PART): figure.value
@@ -57,7 +57,7 @@ def balance_parts(columns: Columns) -> dict[str, dict[str, float]]:
 
 
 def _curves(columns: Columns, suite: str, lines: Sequence[Line]) -> dict[str, Picture]:
-    """Recall over relearning, for each set of rows relearned from; step 0 is without relearning."""
+    """Draw recall over steps of relearning, for each set of rows; step 0 is without relearning."""
     records = [record.suites[suite] for record in columns.values() if suite in record.suites]
     if records[0].settings.get("class") != "Relearn":
         return {}

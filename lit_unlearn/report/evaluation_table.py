@@ -1,4 +1,4 @@
-"""Evaluations side by side: which figures there are, and the table on the terminal."""
+"""Evaluations side by side: their figures line by line, and the table on the terminal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.utils.tables import add_row, table
 
 BALANCE = "balance"
-"""Stands in place of a suite's name for the balanced score and its parts."""
+"""Name of the balanced score and its parts in place of a suite's."""
 ABSENT = "\u2013"
-"""Stands in place of a value that there is not."""
+"""Text in place of a missing value."""
 DIRECTIONS = {"higher": "\u2191", "lower": "\u2193", "neither": ""}
 
 LEGEND = "\u2191 should rise, \u2193 should fall; in brackets 95 % intervals"
@@ -34,16 +34,16 @@ class Line:
     suite: str
     name: str
     cells: Sequence[Figure | None]
-    """One per column; None where it has no such figure."""
+    """The figure of each column; None where a column has none."""
 
     @property
     def figure(self) -> Figure:
-        """The first that there is; unit and direction are the same in all."""
+        """The first figure; unit and direction are the same in all."""
         return next(cell for cell in self.cells if cell is not None)
 
 
 def side_by_side(columns: Columns) -> list[Line]:
-    """All figures, suite by suite in order of appearance, the balance last."""
+    """Return the lines of all suites in order of appearance, those of the balance last."""
     found: dict[tuple[str, str], list[Figure | None]] = {}
     for index, record in enumerate(columns.values()):
         for suite, figures in _figures(record).items():
@@ -66,10 +66,10 @@ def _figures(record: EvaluationRecord) -> dict[str, Sequence[Figure]]:
 
 
 def evaluation_table(columns: Columns, marks: Marks | None = None) -> Table:
-    """One section per suite, one line per figure, one column per evaluation.
+    """Make a table: one section per suite, one line per figure, one column per evaluation.
 
     Args:
-        columns: What to show.
+        columns: The evaluations.
         marks: Text below a value, such as a p-value, for each column of a line.
     """
     lines = side_by_side(columns)
@@ -101,7 +101,7 @@ def shown_line(line: Line, marks: Marks | None) -> tuple[str, ...]:
 
 
 def shown_figure(figure: Figure | None) -> str:
-    """Value and 95 % interval as text; a dash for none."""
+    """Return value and 95 % interval as text; a dash for none."""
     if figure is None or math.isnan(figure.value):
         return ABSENT
     if figure.low is None or figure.high is None:
@@ -110,7 +110,7 @@ def shown_figure(figure: Figure | None) -> str:
 
 
 def number(value: float) -> str:
-    """Three decimals up to 10, fewer above; powers of ten where the first three are zero."""
+    """Return a number with three decimals up to 10 and fewer above; 0.0001 is ``1e-04``."""
     size = abs(value)
     if 0 < size < 0.0005:
         return f"{value:.0e}"
@@ -118,7 +118,7 @@ def number(value: float) -> str:
 
 
 def notes(lines: Sequence[Line]) -> list[str]:
-    """What the figures' notes say, each once, with the figure that it is about."""
+    """Return the notes of figures, each once, behind the first figure that has it."""
     said: dict[str, str] = {}
     for line in lines:
         for cell in line.cells:

@@ -137,7 +137,7 @@ def write_summary(
 
     Its keys: ``schema_version``, ``units``, ``run`` (the fields of `RunFacts`) and ``objectives``,
     a list of ``objective``, ``prefilled``, ``before`` and ``after``; the last two hold ``rows`` and
-    the keys of `COLUMNS`. What was not measured, or is not finite, is ``null``.
+    the keys of `COLUMNS`. Missing and infinite values are ``null``.
     """
     content = {
         "schema_version": SCHEMA_VERSION,

@@ -85,7 +85,7 @@ class Answers(Suite):
         return found
 
     def _probe(self, row: Example, group: str, prefill: str = "") -> Probe:
-        """Rows that are too long for training are cut here as they are there."""
+        """Make a probe; it cuts rows that are too long for training as training does."""
         candidates = {"answer": row.answer} if row.answer.strip() else {}
         generation = Generation(self.max_new_tokens)
         return replace(probe_of(row, group, generation, candidates, prefill=prefill), cut=True)
@@ -137,7 +137,7 @@ def write_answers(path: Path, probes: Sequence[Probe], rows: Sequence[Row]) -> N
 
     Args:
         path: The file.
-        probes: What was asked.
+        probes: The probes.
         rows: The row of each probe, in their order.
     """
     lines = [json_text(_line(*pair)) + "\n" for pair in zip(probes, rows, strict=True)]

@@ -1,4 +1,4 @@
-"""Membership inference: do the forget texts still look like something that was trained on?"""
+"""Membership: whether the forget texts still look like training data."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _MEMBER, _NONMEMBER, _TEXT = "member", "nonmember", "answer"
 
 @dataclass
 class Membership(Suite):
-    """How well the forget texts are told from texts never seen, by five membership statistics.
+    """Separation of the forget texts from unseen texts, by five membership statistics.
 
-    The figure of each is an AUC: the chance that a member's statistic lies below a non-member's.
-    0.5 is what a model gives that saw neither; 1 says that the forget texts still look like
-    training data, 0 that they stand out by being too unlikely. The two sets should differ in
-    nothing else (Duan et al., arXiv 2402.07841): compare with a retain model, which `reference`
-    gives, rather than with 0.5. The statistic `reference` (loss less the retain model's loss) needs
-    it. Everything is computed from one pass per text; the end-of-turn token is left out.
+    The figure of each is an AUC: the chance that a member's statistic is below a non-member's. A
+    model that saw neither gives 0.5; at 1 the forget texts still look like training data, at 0 they
+    are conspicuously unlikely. The two sets should differ in nothing else (Duan et al., arXiv
+    2402.07841): compare with a retain model, which `reference` gives, rather than with 0.5. The
+    statistic `reference` (loss less the retain model's loss) needs it. All statistics come from one
+    pass per text, without the end-of-turn token.
 
     Args:
         members: Rows that the model before unlearning was trained on and must forget.

@@ -36,7 +36,7 @@ from lit_unlearn.utils.grouping import grouped
 
 @dataclass
 class OptimisedInput(Suite):
-    """What `SoftPrompt` and `Gcg` share; no suite by itself.
+    """The common part of `SoftPrompt` and `Gcg`; no suite by itself.
 
     Something is inserted after the questions of some rows and optimised until the model opens its
     answers with a target. The other rows are asked with it, and without.

@@ -54,7 +54,7 @@ def figures(rows: Sequence[Row], reference: Reference, retain_auc: float | None)
 
     Args:
         rows: All rows of the suite.
-        reference: Those of a retain model.
+        reference: The rows of a retain model.
         retain_auc: Its AUC of Min-K %, where it is known without rows.
 
     Raises:

@@ -1,7 +1,7 @@
 """Recall: whether a forgotten answer is in a reply, the success of every attack.
 
 1 or 0 where the row has accepted answers (one of them is in the reply or not), ROUGE-L recall of
-the gold answer where it has none. What the prompt gives away does not count.
+the gold answer where it has none. Words that the prompt gives away do not count.
 """
 
 from __future__ import annotations

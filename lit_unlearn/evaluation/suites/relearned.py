@@ -41,19 +41,19 @@ _FORGET = "forget"
 
 @dataclass
 class Relearn(Suite):
-    """The recovery curve: recall of forgotten answers that the relearning rows do not hold.
+    """The recovery curve: recall of forgotten answers that are not in the relearning rows.
 
     A copy of the model is fine-tuned on some of the forget rows; the others are probed after each
-    number of steps. What they recall was hidden, not removed. Rows about the same person or text
-    lie on both sides of the split, as an attacker's would. Step 0, the model itself, is the group
-    `unattacked`; the curve of a set of rows is `<rows>/<step>/recall`. Protocols after Łucki et
-    al. 2024 (arXiv 2409.18025) and Fan et al. 2025 (arXiv 2502.05374).
+    number of steps. An answer that comes back was hidden, not removed. Rows about the same person
+    or text are on both sides of the split, as an attacker's would be. Step 0, the model itself, is
+    the group `unattacked`; the curve of a set of rows is `<rows>/<step>/recall`. Protocols after
+    Łucki et al. 2024 (arXiv 2409.18025) and Fan et al. 2025 (arXiv 2502.05374).
 
     Args:
         sources: Rows whose answers should be gone.
         attack_share: Share of them that is relearned from, above 0 and below 1; the others are
             probed.
-        others: Further sets of rows to relearn from, by name, each from the model as it was; they
+        others: Further sets of rows to relearn from, by name, each from the unchanged model; they
             hold nothing of the forgotten, such as `{retain: [...], text: [...]}`.
         representation: Surface form of `others`: `raw` takes passages as plain text.
         steps: Numbers of steps after which the copy is probed.
