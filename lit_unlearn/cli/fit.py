@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ from lit_unlearn.cli.suite_names import known_suites
 from lit_unlearn.distributed.strategy import by_alias, check_strategy
 from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.training.setup.checks import check_trainer
+from lit_unlearn.training.trainer import UnlearnTrainer
 from lit_unlearn.utils.atomic import write_text
 
 STAGES = ("fit", "test")
@@ -108,6 +110,7 @@ class UnlearnCLI(LightningCLI):
         super().__init__(
             model_class,
             data_class,
+            trainer_class=UnlearnTrainer,
             args=[stage, *files, *overrides],
             seed_everything_default=0,
             auto_configure_optimizers=False,  # it would run before sharded parameters exist
@@ -156,6 +159,9 @@ class UnlearnCLI(LightningCLI):
             InputError: The trainer's settings cannot be used; rows or the model cannot be found.
         """
         check_strategy(self.trainer)
+        note = getattr(self.trainer, "precision_note", "")
+        if note and self.trainer.is_global_zero:
+            print(note, file=sys.stderr)
         if self.stage == "fit":
             check_trainer(str(self.trainer.precision), self.trainer.max_steps)
         missing = []

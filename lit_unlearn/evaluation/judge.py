@@ -9,8 +9,8 @@ from lit_unlearn.evaluation.probes import Forced, Probe, Subject
 from lit_unlearn.evaluation.subjects import Loading, load_subject, named_model
 from lit_unlearn.evaluation.teacher_forced import force
 from lit_unlearn.metrics.functional.choices import option_score
+from lit_unlearn.models.dtypes import DType
 from lit_unlearn.models.finding import fingerprint
-from lit_unlearn.models.loading import DType
 from lit_unlearn.types import Example, Turn
 
 ASKED = (
@@ -31,7 +31,7 @@ class Judge:
 
     Args:
         path: Hub id or local folder of a chat model.
-        dtype: Number format of its weights.
+        dtype: Dtype of its weights, see `Loading`.
         device: As torch names it; `auto` for a GPU where there is one.
     """
 

@@ -15,8 +15,9 @@ from transformers import PreTrainedTokenizerBase
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.probes import Subject
+from lit_unlearn.models.dtypes import DType, resolve_dtype
 from lit_unlearn.models.finding import fingerprint as path_fingerprint
-from lit_unlearn.models.loading import DType, ModelSource, load_base, load_tokenizer
+from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
 
 _DEFAULT_LENGTH = 2048
 
@@ -26,7 +27,8 @@ class Loading:
     """Settings of a model under evaluation.
 
     Args:
-        dtype: Number format of the weights.
+        dtype: Dtype of the weights; `auto` is bfloat16 where the device multiplies it natively,
+            else float32.
         device: As torch names it (cpu, cuda:1); auto takes a GPU where there is one.
         max_length: Most tokens of a prompt and its answer; null for as many as the model was made
             for (2048 where it does not say).
@@ -61,11 +63,12 @@ def load_subject(path: str, loading: Loading | None = None, revision: str | None
     """
     loading = loading or Loading()
     place = _device(loading.device)
-    source = ModelSource(path, revision=revision, dtype=loading.dtype)
+    dtype = resolve_dtype(loading.dtype, place)
+    source = ModelSource(path, revision=revision)
     with named_model():
-        model: Any = load_base(source)
+        model: Any = load_base(source, dtype)
         tokenizer = load_tokenizer(source)
-        fingerprint = f"{path_fingerprint(path, revision)} {loading.dtype}"
+        fingerprint = f"{path_fingerprint(path, revision)} {str(dtype).removeprefix('torch.')}"
     return subject_of(model.to(place), tokenizer, path, loading, fingerprint)
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import platform
 import time
+from functools import lru_cache
 from typing import Literal
 
 import torch
 
 __all__ = [
     "DType",
+    "SavedDType",
+    "measured_rate",
     "multiplies_bfloat16",
     "precision_for",
     "resolve_dtype",
@@ -21,6 +24,8 @@ __all__ = [
 ]
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+SavedDType = Literal["float32", "bfloat16", "float16"]
+"""Dtype of written weights."""
 
 AMPERE = (8, 0)
 """Compute capability of the first CUDA devices that multiply bfloat16."""
@@ -58,22 +63,27 @@ def precision_for(device: torch.device) -> Literal["bf16-mixed", "32-true"]:
     return "bf16-mixed" if multiplies_bfloat16(device) else "32-true"
 
 
-def times_slower_in_bfloat16(device: torch.device, size: int = 512) -> float:
-    """Measure how many times longer a matrix product takes in bfloat16 than in float32.
+def times_slower_in_bfloat16(device: torch.device) -> float:
+    """Measure how many times longer a matrix product takes in bfloat16 than in float32."""
+    return measured_rate(torch.float32, device.type) / measured_rate(torch.bfloat16, device.type)
+
+
+@lru_cache
+def measured_rate(dtype: torch.dtype, device: str) -> float:
+    """Return the TFLOP/s of this machine in a large matrix product, the best of several.
 
     Args:
-        device: Where to multiply.
-        size: Rows and columns of the matrices.
+        dtype: Dtype of the product.
+        device: ``cpu``, with as many threads as torch uses, or ``cuda``.
     """
-    return _seconds(torch.bfloat16, device, size) / _seconds(torch.float32, device, size)
-
-
-def _seconds(dtype: torch.dtype, device: torch.device, size: int) -> float:
-    """Return the shortest of three products, after one that warms up."""
-    matrix = torch.ones(size, size, dtype=dtype, device=device)
-    taken = []
-    for _ in range(4):
+    size = 512 if device == "cpu" else 8192
+    one = torch.ones(size, size, dtype=dtype, device=device)
+    shortest, until = float("inf"), time.perf_counter() + 0.5
+    runs = 0
+    while runs < 3 or time.perf_counter() < until:
         start = time.perf_counter()
-        (matrix @ matrix)[0, 0].item()  # waits for the device
-        taken.append(time.perf_counter() - start)
-    return min(taken[1:])
+        product = torch.mm(one, one)
+        product[0, 0].item()  # waits for a GPU
+        shortest = min(shortest, time.perf_counter() - start)
+        runs += 1
+    return 2 * size**3 / shortest / 1e12

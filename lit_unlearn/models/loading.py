@@ -17,12 +17,11 @@ from transformers import (
 from lit_unlearn.distributed.slices import standing_in, without_weights
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.compiling import compile_blocks
+from lit_unlearn.models.dtypes import DType, resolve_dtype
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
 
 log = logging.getLogger(__name__)
-
-DType = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass
@@ -80,7 +79,7 @@ class ModelSource:
         path: Hub id, local folder, a .gguf file, or `random-tiny` (a random model for smoke runs).
         revision: Branch, tag or commit on the hub.
         dtype: The dtype of the trained weights. float32 keeps small updates, which pure bfloat16
-            rounds away; for speed use `--trainer.precision bf16-mixed` instead.
+            rounds away; for speed use `--trainer.precision auto` instead.
         lora: Train low-rank adapters and keep the model frozen; null trains all weights.
         trainable: Regular expressions that are searched in the names of parameters; those with a
             match are trained, null trains all. RMU trains `layers[.](5|6|7)[.]mlp[.]down_proj`.
@@ -115,7 +114,7 @@ class ModelSource:
 
 
 def load_base(
-    source: ModelSource, dtype: DType | None = None, *, sliced: bool = False
+    source: ModelSource, dtype: DType | torch.dtype | None = None, *, sliced: bool = False
 ) -> PreTrainedModel:
     """Load the start model, without adapters, in evaluation mode.
 
@@ -128,7 +127,7 @@ def load_base(
     Raises:
         InputError: The model cannot be found or read; the message says what to do.
     """
-    wanted: torch.dtype = getattr(torch, dtype or source.dtype)
+    wanted = dtype if isinstance(dtype, torch.dtype) else resolve_dtype(dtype or source.dtype)
     model: Any = None
     if source.path == TINY_NAME:
         tiny: Any = tiny_model(source.seed)

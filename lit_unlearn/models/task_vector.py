@@ -19,7 +19,8 @@ from torch import nn
 
 from lit_unlearn import __version__
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.loading import DType, ModelSource, load_base, load_tokenizer
+from lit_unlearn.models.dtypes import SavedDType
+from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
 from lit_unlearn.utils.atomic import whole_folder
 
 
@@ -42,7 +43,7 @@ def task_vector(
     output: Path,
     base: str | None = None,
     scale: float = 1.0,
-    dtype: DType = "float32",
+    dtype: SavedDType = "float32",
 ) -> Subtraction:
     """Write theta - scale (theta_reinforced - theta_base) as a model folder with a model card.
 

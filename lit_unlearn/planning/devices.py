@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from functools import lru_cache
-
-import torch
 
 from lit_unlearn.errors import InputError, did_you_mean
 
@@ -67,25 +63,3 @@ def find_device(name: str) -> Device:
         hint = did_you_mean(name, DEVICES, otherwise=f"known: {', '.join(DEVICES)}")
         raise InputError(f"--device: expected the name of a device, found {name}; {hint}")
     return DEVICES[name]
-
-
-@lru_cache
-def measured_rate(element_bytes: int, device: str) -> float:
-    """Return the TFLOP/s of this machine in a large matrix product, the best of several.
-
-    Args:
-        element_bytes: 2 for bfloat16, 4 for float32.
-        device: ``cpu``, with as many threads as torch uses, or ``cuda``.
-    """
-    size = 512 if device == "cpu" else 8192
-    dtype = torch.bfloat16 if element_bytes == 2 else torch.float32
-    one = torch.ones(size, size, dtype=dtype, device=device)
-    shortest, until = float("inf"), time.perf_counter() + 0.5
-    runs = 0
-    while runs < 3 or time.perf_counter() < until:
-        start = time.perf_counter()
-        product = torch.mm(one, one)
-        product[0, 0].item()  # waits for a GPU
-        shortest = min(shortest, time.perf_counter() - start)
-        runs += 1
-    return 2 * size**3 / shortest / 1e12

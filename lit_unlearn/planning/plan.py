@@ -9,8 +9,9 @@ import torch
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.errors import check_number
+from lit_unlearn.models.dtypes import measured_rate, precision_for
 from lit_unlearn.objectives.objective import check_teacher
-from lit_unlearn.planning.devices import UTILISATION, Device, find_device, measured_rate
+from lit_unlearn.planning.devices import UTILISATION, Device, find_device
 from lit_unlearn.planning.planned_rows import LENGTHS, Lengths, rows_of
 from lit_unlearn.planning.planner import Plan, Planner
 from lit_unlearn.planning.scenario import Scenario, Strategy, TrainerSettings, scenario_of
@@ -71,10 +72,13 @@ def plan(
         check_teacher(module.objectives.values())
     known = None if device is None else find_device(device)
     sharing = str(trainer.strategy).lower()
+    precision = str(trainer.precision)
+    if precision == "auto":
+        precision = "bf16-mixed" if known is not None else precision_for(_here())
     scenario = scenario_of(
         module,
         data,
-        precision=str(trainer.precision),
+        precision=precision,
         strategy=strategy or ("fsdp2" if "fsdp" in sharing else "ddp"),
         devices=devices or trainer.count(),
         gather_half="fsdp" not in sharing or "bfloat16" in sharing,
@@ -97,9 +101,13 @@ def _rates(
     """Return the least and the largest expected TFLOP/s of a device."""
     if device is not None:
         return device.rates(scenario.compute_bytes, utilisation)
-    here = "cuda" if torch.cuda.is_available() else "cpu"
-    rate = (utilisation or 1.0) * measured_rate(scenario.compute_bytes, here)
+    dtype = torch.bfloat16 if scenario.compute_bytes == 2 else torch.float32
+    rate = (utilisation or 1.0) * measured_rate(dtype, _here().type)
     return rate, rate
+
+
+def _here() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _remarks(

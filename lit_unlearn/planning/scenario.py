@@ -162,7 +162,7 @@ class Scenario:
             return TeacherModels(None)
         own: Any = getattr(teacher, "dtype", None)
         if own is not None and not (self.precision.endswith("true") and size == 2):
-            size = {"float32": 4}.get(own, 2)
+            size = {"float32": 4, "auto": self.compute_bytes}.get(own, 2)
         if isinstance(teacher, FrozenTeacher) and teacher.path is not None:
             config = _config_or(teacher.path, config)
         layout = _counted(None, config, size, teacher_layout)
@@ -241,8 +241,8 @@ def number_formats(precision: str, dtype: str) -> tuple[int, int, bool]:
     if precision in ("bf16", "bf16-true", "16-true"):
         return 2, 2, False
     raise InputError(
-        "Parameter `trainer.precision` should be 32-true, bf16-mixed or bf16-true for a plan. "
-        f"Found {precision}."
+        "Parameter `trainer.precision` should be auto, 32-true, bf16-mixed or bf16-true for a "
+        f"plan. Found {precision}."
     )
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.probes import Subject
 from lit_unlearn.evaluation.subjects import Loading, load_subject, named_model
+from lit_unlearn.models.dtypes import DType
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.generation import generate_replies
-from lit_unlearn.models.loading import DType
 from lit_unlearn.models.sampling import Sampling
 from lit_unlearn.rewriting.backends import RETRY_TEMPERATURE, Backend
 from lit_unlearn.rewriting.journal import Reply

@@ -13,9 +13,10 @@ from transformers import DynamicCache
 
 from lit_unlearn.distributed.ranks import is_sharded
 from lit_unlearn.errors import InputError
+from lit_unlearn.models.dtypes import DType
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.forward import FrozenReader, evaluating
-from lit_unlearn.models.loading import DType, ModelSource, load_base
+from lit_unlearn.models.loading import ModelSource, load_base
 from lit_unlearn.teachers.teacher import Teacher, attached, check_vocabulary
 from lit_unlearn.types import Tokens
 
@@ -48,7 +49,7 @@ class ContrastTeacher(Teacher):
     Args:
         path: The reinforced model (same vocabulary): hub id or folder.
         scale: Factor of what is subtracted from the base's logits.
-        dtype: The dtype of both models; null for the student's.
+        dtype: The dtype of both models; null for the student's, `auto` as for `FrozenTeacher`.
     """
 
     def __init__(self, path: str, scale: float = 1.0, dtype: DType | None = None) -> None:

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from lit_unlearn.distributed.ranks import is_sharded
 from lit_unlearn.errors import InputError
+from lit_unlearn.models.dtypes import DType
 from lit_unlearn.models.finding import fingerprint
-from lit_unlearn.models.loading import DType, ModelSource, load_base
+from lit_unlearn.models.loading import ModelSource, load_base
 from lit_unlearn.teachers.cache.build import cached_reader
 from lit_unlearn.teachers.cache.reader import CachedReader
 from lit_unlearn.teachers.teacher import Teacher, attached, check_vocabulary
@@ -18,8 +19,8 @@ class FrozenTeacher(Teacher):
     """A frozen copy of the start model.
 
     Args:
-        dtype: The copy's dtype; null for the student's. bfloat16 halves the memory and, on CPUs and
-            GPUs that have it, the time.
+        dtype: The copy's dtype; null for the student's. `auto` is bfloat16, which halves memory and
+            time, where the device multiplies it natively, else float32.
         path: Another model as teacher (same vocabulary): hub id or folder; null for the start
             model.
         cache: Read every row that the run needs once, before the first step, and keep the results

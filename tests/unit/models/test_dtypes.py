@@ -67,7 +67,7 @@ def test_other_devices_get_float32() -> None:
 
 
 def test_the_ratio_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 0 < dtypes.times_slower_in_bfloat16(CPU, size=64) < 1e4
-    seconds = {torch.bfloat16: 3.0, torch.float32: 0.1}
-    monkeypatch.setattr(dtypes, "_seconds", lambda dtype, *_: seconds[dtype])
+    assert 1e-4 < dtypes.measured_rate(torch.float32, "cpu") < 1e3
+    rates = {torch.bfloat16: 0.1, torch.float32: 3.0}
+    monkeypatch.setattr(dtypes, "measured_rate", lambda dtype, _: rates[dtype])
     assert dtypes.times_slower_in_bfloat16(CPU) == pytest.approx(30)

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.loading import ModelSource
-from lit_unlearn.planning.devices import Device, find_device, measured_rate
+from lit_unlearn.planning.devices import Device, find_device
 from lit_unlearn.planning.flops import backward_flops, forward_flops, step_flops
 from lit_unlearn.teachers import FrozenTeacher
 from tests.unit.planning.given import ADAPTED, CHECKPOINTED, PARTLY, PLAIN, real, scenario
@@ -59,6 +59,5 @@ def test_rates() -> None:
     assert device.rates(2) == (0.4, 1.0)
     assert device.rates(4) == (0.2, 0.5)
     assert device.rates(4, utilisation=0.7) == (0.7, 0.7)
-    assert 1e-4 < measured_rate(4, "cpu") < 1e3
     with pytest.raises(InputError, match="did you mean h100"):
         find_device("H100")

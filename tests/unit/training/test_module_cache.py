@@ -18,7 +18,8 @@ from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.prefills import Prefills
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.loading import DType, LoRA, ModelSource
+from lit_unlearn.models.dtypes import DType
+from lit_unlearn.models.loading import LoRA, ModelSource
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.objectives import (
     Adversarial,
