@@ -30,7 +30,7 @@ from lit_unlearn.data.collation import collate
 from lit_unlearn.gradients.collect import layer_groups, write_gradient
 from lit_unlearn.gradients.gathering import Gathering
 from lit_unlearn.gradients.weighting import Fixed
-from lit_unlearn.models.forward import ModelReader
+from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.loading import ModelSource, load_student
 from lit_unlearn.models.tiny import tiny_model
 from lit_unlearn.objectives import BidirectionalDistillation

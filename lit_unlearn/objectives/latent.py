@@ -84,7 +84,7 @@ class LatentAdversarial(Objective):
         if not isinstance(student, Steered):
             raise InputError(
                 "Objective LatentAdversarial needs a student whose hidden states can be changed. "
-                f"Found a {type(student).__name__}; read it with `models.hidden.HiddenReader`."
+                f"Found a {type(student).__name__}; read it with `models.hidden.ModelReader`."
             )
         batch = self.objective.limit(batch)
         teacher_logits = self.teacher_logits(batch.teacher, teacher)

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.forward import answer_logits, evaluating
+from lit_unlearn.models.forward import evaluating
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.teachers.cache.build import cached_reader
 from lit_unlearn.teachers.cache.reader import CachedReader
@@ -48,10 +47,10 @@ class AdapterOffTeacher(Teacher):
         return _adapters_off(self.model())
 
     def logits(self, tokens: Tokens) -> Tensor:
-        with torch.no_grad(), self.speaking():
-            if self._cached is not None:
-                return self._cached.logits(tokens)
-            return answer_logits(self.model(), tokens)
+        if self._cached is None:
+            return super().logits(tokens)
+        with self.speaking():
+            return self._cached.logits(tokens)
 
     def foresee(self, requests: Iterable[Tokens]) -> None:
         if self.cache is not False and self._cached is None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.forward import FrozenReader, evaluating
+from lit_unlearn.models.forward import answer_logits, evaluating
 from lit_unlearn.models.hidden import hidden_states
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.types import Tokens
@@ -46,7 +46,8 @@ class Teacher(ABC):
 
     def logits(self, tokens: Tokens) -> Tensor:
         """Return ``[N, V]`` float32 logits without gradient and without dropout."""
-        return FrozenReader(self.model()).logits(tokens)
+        with torch.no_grad(), self.speaking():
+            return answer_logits(self.model(), tokens)
 
     def hidden(self, tokens: Tokens, depths: Sequence[float] | None = None) -> Tensor:
         """Return ``[D, N, d]`` hidden states without gradient; see `lit_unlearn.models.hidden`."""

@@ -31,7 +31,7 @@ from lit_unlearn.gradients.weighting import Fixed, LossWeighting, Weighting
 from lit_unlearn.gradients.weighting.base import Named
 from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.finding import find_model
-from lit_unlearn.models.hidden import HiddenReader
+from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.loading import ModelSource, load_base, load_student, load_tokenizer
 from lit_unlearn.objectives import Objective
 from lit_unlearn.teachers.teacher import Teacher
@@ -239,7 +239,7 @@ class UnlearnModule(LightningModule):
             name,
             objective,
             batches,
-            HiddenReader(self._student()),
+            ModelReader(self._student()),
             self.teacher,
             self.parameters_trained,
             self.global_step,

@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.forward import FrozenReader, ModelReader, answer_logits, evaluating
+from lit_unlearn.models.forward import FrozenReader, answer_logits, evaluating
+from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 
 SEQUENCES = [[1, 5, 6, 7], [1, 8, 9, 10, 11, 12]]

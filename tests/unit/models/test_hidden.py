@@ -12,7 +12,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.blocks import block_index, decoder_blocks
 from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.hidden import (
-    HiddenReader,
+    ModelReader,
     hidden_states,
     steered_logits,
 )
@@ -84,7 +84,7 @@ def test_steering_changes_what_follows(tiny_model: PreTrainedModel) -> None:
 
 
 def test_reader_lets_gradients_flow(tiny_model: PreTrainedModel) -> None:
-    reader = HiddenReader(tiny_model)
+    reader = ModelReader(tiny_model)
     assert reader.hidden(BATCH, [0.5]).requires_grad
     assert reader.steered_logits(BATCH, 0.5, lambda h: h).requires_grad
     torch.testing.assert_close(reader.logits(BATCH), answer_logits(tiny_model, BATCH))

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from lit_unlearn import objectives as o
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.hidden import HiddenReader
+from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.objectives import Objective, losses
 from lit_unlearn.objectives.losses import log_likelihood
@@ -31,8 +31,8 @@ from tests.unit.objectives.given import (
 
 
 def terms(objective: Objective, groups: Groups, student: PreTrainedModel, pad_id: int = 0) -> Terms:
-    teacher = HiddenReader(make_tiny_model(seed=1).requires_grad_(False))
-    result: Terms = objective(batch_of(groups, pad_id), HiddenReader(student), teacher)
+    teacher = ModelReader(make_tiny_model(seed=1).requires_grad_(False))
+    result: Terms = objective(batch_of(groups, pad_id), ModelReader(student), teacher)
     return result
 
 
@@ -107,7 +107,7 @@ def test_finite_for_extreme_numbers(name: str, scale: float) -> None:
 )
 def test_value_at_the_reference(name: str, expected: float, tiny_model: PreTrainedModel) -> None:
     """Student = teacher: NPO and DPO give (2 / beta) ln 2 with beta 0.1; distances give 0."""
-    reader = HiddenReader(tiny_model)
+    reader = ModelReader(tiny_model)
     groups = PAIRS if name == "dpo" else SAME
     values = CASES[name].make()(batch_of(groups), reader, reader).values
     torch.testing.assert_close(values, torch.full_like(values, expected), atol=1e-4, rtol=1e-5)

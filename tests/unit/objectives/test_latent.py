@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from lit_unlearn import objectives as o
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.forward import ModelReader
-from lit_unlearn.models.hidden import HiddenReader
+from lit_unlearn.models.forward import FrozenReader
+from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.objectives.latent import ascend
 from lit_unlearn.types import Tokens
@@ -31,7 +31,7 @@ def test_step_worked_values() -> None:
     assert ascend(along, zero[:, :, :2], one, 9 * one).flatten().tolist() == [3, 4]
 
 
-class Recorded(HiddenReader):
+class Recorded(ModelReader):
     """Remembers by how much the hidden states were changed in each pass."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -65,16 +65,16 @@ def test_change_is_small_and_on_the_prompt_only(tiny_model: PreTrainedModel) -> 
 
 def test_makes_the_inner_loss_worse(tiny_model: PreTrainedModel) -> None:
     terms = o.LatentAdversarial(o.CrossEntropy(), depth=0.5, radius=0.3)(
-        batch_of(SINGLE), HiddenReader(tiny_model), None
+        batch_of(SINGLE), ModelReader(tiny_model), None
     )
-    plain = o.CrossEntropy()(batch_of(SINGLE), HiddenReader(tiny_model), None).values
+    plain = o.CrossEntropy()(batch_of(SINGLE), ModelReader(tiny_model), None).values
     torch.testing.assert_close(terms.statistics["clean"], plain.detach())
     assert terms.values.detach().mean() > plain.detach().mean()
 
 
 def test_gradient_reaches_the_weights_once(tiny_model: PreTrainedModel) -> None:
     """The ascent leaves nothing in the parameters; a vanishing radius gives the plain gradient."""
-    reader, batch = HiddenReader(tiny_model), batch_of(SINGLE)
+    reader, batch = ModelReader(tiny_model), batch_of(SINGLE)
     terms = o.LatentAdversarial(o.CrossEntropy(), radius=1e-7)(batch, reader, None)
     assert all(p.grad is None for p in tiny_model.parameters())
     gradient = torch.autograd.grad(terms.values.sum(), list(tiny_model.parameters()))
@@ -89,7 +89,7 @@ def test_the_same_for_a_row_alone_and_in_company(tiny_model: PreTrainedModel) ->
     def values(rows: list[int]) -> Tensor:
         batch = batch_of([SINGLE[i] for i in rows])
         objective = o.LatentAdversarial(o.NPO(), depth=0.5)
-        result: Tensor = objective(batch, HiddenReader(tiny_model), ModelReader(tiny_model)).values
+        result: Tensor = objective(batch, ModelReader(tiny_model), ModelReader(tiny_model)).values
         return result
 
     torch.testing.assert_close(values([0, 1])[0], values([0])[0], rtol=1e-4, atol=1e-4)
@@ -100,7 +100,7 @@ def test_no_gradient_reaches_the_teacher(tiny_model: PreTrainedModel) -> None:
     """Also where its reader carries one."""
     other = make_tiny_model(seed=1)
     objective = o.LatentAdversarial(o.ForwardKL(), steps=1)
-    terms = objective(batch_of(SINGLE), HiddenReader(tiny_model), HiddenReader(other))
+    terms = objective(batch_of(SINGLE), ModelReader(tiny_model), ModelReader(other))
     terms.values.sum().backward()
     assert all(parameter.grad is None for parameter in other.parameters())
 
@@ -109,8 +109,8 @@ def test_bad_input(tiny_model: PreTrainedModel) -> None:
     with pytest.raises(InputError, match=r"`LatentAdversarial.radius` should be above 0"):
         o.LatentAdversarial(o.NPO(), radius=0)
     with pytest.raises(InputError, match="hidden states can be changed"):
-        o.LatentAdversarial(o.CrossEntropy())(batch_of(SINGLE), ModelReader(tiny_model), None)
+        o.LatentAdversarial(o.CrossEntropy())(batch_of(SINGLE), FrozenReader(tiny_model), None)
     objective = o.LatentAdversarial(o.CrossEntropy())
     question = batch_of([[row("question", [5, 6], [])]])
     with pytest.raises(InputError, match="`answer: none`"):
-        objective(question, HiddenReader(tiny_model), None)
+        objective(question, ModelReader(tiny_model), None)

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 
 from lit_unlearn.data.collation import collate
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.forward import FrozenReader, ModelReader
+from lit_unlearn.models.forward import FrozenReader
+from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.objectives import (
     NPO,

@@ -26,7 +26,7 @@ from lit_unlearn.gradients.weighting import (
     PCGrad,
     Weighting,
 )
-from lit_unlearn.models.forward import ModelReader
+from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.loading import LoRA, ModelSource
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.objectives import (

@@ -18,8 +18,7 @@ from transformers import PreTrainedModel
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.collect import Gradient, Sum
-from lit_unlearn.models.forward import ModelReader
-from lit_unlearn.models.hidden import HiddenReader
+from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.loading import LoRA, ModelSource, load_student
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
@@ -59,9 +58,9 @@ def of(
     batches: list[TokenBatch],
     onto: Sum | None = None,
 ) -> ObjectiveGradient:
-    teacher = HiddenReader(copy.deepcopy(model))
+    teacher = ModelReader(copy.deepcopy(model))
     parameters = list(model.parameters())
-    reader = HiddenReader(model)
+    reader = ModelReader(model)
     return objective_gradient("a", objective, batches, reader, teacher, parameters, onto=onto)
 
 
@@ -120,7 +119,7 @@ def test_gradient_is_that_of_a_model_moved_by_hand(
     teacher, moved = ModelReader(copy.deepcopy(tiny_model)), copy.deepcopy(tiny_model)
 
     def by_hand(model: PreTrainedModel) -> list[Tensor]:
-        loss = inner()(WHOLE[0], HiddenReader(model), teacher).values.mean()
+        loss = inner()(WHOLE[0], ModelReader(model), teacher).values.mean()
         return list(torch.autograd.grad(loss, list(model.parameters())))
 
     gradient = by_hand(moved)
@@ -239,7 +238,7 @@ def in_process(rank: int, world: int, store: str) -> None:
         fully_shard(model, mesh=mesh)
         parameters = list(model.parameters())
         start = [p.to_local().clone() for p in parameters if isinstance(p, DTensor)]
-        found = objective_gradient("a", objective, MICRO, HiddenReader(model), teacher, parameters)
+        found = objective_gradient("a", objective, MICRO, ModelReader(model), teacher, parameters)
         assert found.loss == pytest.approx(expected.loss, rel=1e-4)
         for part, other in zip(found.gradient, expected.gradient, strict=True):
             assert isinstance(part, DTensor)
@@ -272,7 +271,7 @@ def alone_in_process(rank: int, world: int, store: str) -> None:
         total: Gradient = [None] * len(parameters)
         for objective, factor in ((CrossEntropy(), 0.5), (NPO(), 2.0)):
             onto = Sum(total, factor)
-            reader = HiddenReader(model)
+            reader = ModelReader(model)
             found = objective_gradient(
                 "a", objective, WHOLE, reader, teacher, parameters, onto=onto
             )
