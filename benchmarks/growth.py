@@ -27,15 +27,21 @@ from cost import peak_gib, report, reset_peak, spread
 from torch import nn
 
 from lit_unlearn.data.collation import collate
+from lit_unlearn.gradients.accumulator import Accumulator, Mode
 from lit_unlearn.gradients.collect import layer_groups, write_gradient
-from lit_unlearn.gradients.gathering import Gathering
 from lit_unlearn.gradients.weighting import Fixed
 from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.loading import ModelSource, load_student
 from lit_unlearn.models.tiny import tiny_model
 from lit_unlearn.objectives import BidirectionalDistillation
 from lit_unlearn.teachers import FrozenTeacher, Teacher
-from lit_unlearn.training.step import combined, empty_record, objective_gradient
+from lit_unlearn.training.step import (
+    Models,
+    ObjectiveStep,
+    accumulate,
+    combined,
+    empty_record,
+)
 from lit_unlearn.types import EncodedExample, TokenBatch
 
 ROWS, QUESTION, ANSWER, LAYERS = 16, 24, 16, 4
@@ -104,19 +110,13 @@ def step(
     weighting = Fixed()
     weighting.bind([str(number) for number in range(len(given))])
     ones = torch.ones(len(given), dtype=torch.float64)
-    gathered = Gathering(ones, len(parameters), layer_groups(named), keep=setting.exact)
+    mode: Mode = "keep" if setting.exact else "sum"
+    accumulator = Accumulator(parameters, ones, layer_groups(named), mode)
+    models = Models(ModelReader(student), teacher)
     for number, batch in enumerate(given):
-        found = objective_gradient(
-            str(number),
-            objective,
-            [batch],
-            ModelReader(student),
-            teacher,
-            parameters,
-            onto=gathered.onto,
-        )
-        gathered.add(found.gradient, added=found.added)
-    update = combined(gathered, weighting, None, empty_record(0, "exact"), diagnose=setting.exact)
+        accumulate(ObjectiveStep(str(number), objective, [batch]), models, accumulator)
+    record = empty_record(0, "exact")
+    update = combined(accumulator, weighting, None, record, diagnose=setting.exact)
     write_gradient(parameters, update)
     optimizer.step()
     optimizer.zero_grad()

@@ -35,7 +35,6 @@ from lit_unlearn.cli.parsing import parse, read_run
 from lit_unlearn.cli.plan import idle_keys, plan_parser
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.tiny import tiny_model
-from lit_unlearn.objectives import Objective
 from lit_unlearn.planning.devices import measured_rate
 from lit_unlearn.planning.flops import step_flops
 from lit_unlearn.planning.memory import peak
@@ -215,8 +214,7 @@ def predicted(file: Path) -> dict[str, Any]:
     module, data, precision = given.model, given.data, str(given.trainer.precision)
     scenario = replace(scenario_of(module, data, precision=precision), accelerator="cpu")
     rows, _ = rows_of(module, data, "read")
-    objectives = {n: o for n, o in module.objectives.items() if isinstance(o, Objective)}
-    steps = rows.steps(objectives, None, 1)[1:]
+    steps = rows.steps(module.objectives, None, 1)[1:]
     moment = peak(scenario, steps)
     flops = sum(sum(own.values()) for own in step_flops(scenario, steps).values())
     return {

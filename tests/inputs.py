@@ -27,7 +27,10 @@ def _jacobians() -> dict[str, Tensor]:
     found |= {f"rank_1_of_{m}": jacobian(m, 20, seed=m, rank=1) for m in (2, 4)}
     found |= {f"rank_2_of_{m}": jacobian(m, 20, seed=m, rank=2) for m in (3, 5)}
     found["crowded"] = jacobian(9, 4, seed=0)  # more objectives than PCGrad takes in all orders
-    found["conflicting"] = jacobian(4, 20, seed=1) - 2 * jacobian(1, 20, seed=2).expand(4, 20)
+    common = 2 * jacobian(1, 20, seed=2)
+    found["aligned"] = jacobian(4, 20, seed=1) - common
+    sides = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
+    found["conflicting"] = jacobian(4, 20, seed=1) + sides[:, None] * common
     found["orthogonal"] = torch.diag(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
     one = jacobian(1, 20, seed=3)
     found["equal"] = one.expand(3, 20)
@@ -53,3 +56,5 @@ def _jacobians() -> dict[str, Tensor]:
 JACOBIANS = _jacobians()
 GRAMIANS = {name: _product(rows) for name, rows in JACOBIANS.items()}
 """``[M, M]`` float64, by the name of the situation."""
+HARMONIOUS = {name: gramian for name, gramian in GRAMIANS.items() if (gramian >= 0).all()}
+"""Those without a conflict."""

@@ -1,15 +1,14 @@
-"""One gradient per objective: taken from the parameters, added up, combined, written back.
+"""Operations on gradients: take them from the parameters, add, combine, and write them back.
 
-A `Gradient` is the list of what backward left in ``parameter.grad``, in the order of the trainable
-parameters. Nothing here copies what it does not have to: a gradient is taken by swapping a pointer.
-Sharded parameters (DTensor) need no special case, since every operation is element by element.
+A `Gradient` is the list of the tensors ``parameter.grad`` after a backward pass, in the order of
+the trainable parameters. It is taken without a copy. Sharded parameters (DTensor) need no special
+case, since every operation is element by element.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,14 +16,7 @@ from torch import Tensor
 from lit_unlearn.utils.library_internals import scale_
 
 Gradient = list[Tensor | None]
-"""One tensor per trainable parameter; None is zero everywhere (the loss does not touch it)."""
-
-
-class Sum(NamedTuple):
-    """A running sum of gradients, and the factor with which the next one enters it."""
-
-    gradient: Gradient
-    factor: float
+"""One tensor per trainable parameter; None is zero everywhere (the loss does not depend on it)."""
 
 
 # By names, since gradients know parameters and no model (compare models.blocks.decoder_blocks).
@@ -34,18 +26,15 @@ _OUTSIDE = (
     (re.compile(r"(?:^|\.)(?:\w*embed\w*|wte|wpe)\."), "embedding"),
     (re.compile(r"(?:^|\.)(?:ln_f|norm_f|\w*norm)\."), "head"),
 )
-"""What a name outside the blocks says, in the order in which it is asked."""
+"""Patterns of names outside the blocks with the part of the model, in order of precedence."""
 _PARTS = ("embedding", "block", "head", "other")
 
 
 def take_gradient(parameters: Iterable[Tensor]) -> Gradient:
-    """Takes what backward left in the parameters, and leaves None there.
+    """Return the tensors ``parameter.grad``, not copies of them, and set the attribute to None.
 
     Args:
         parameters: The trainable parameters, always in the same order.
-
-    Returns:
-        The tensors that were ``parameter.grad``, not copies of them.
     """
     taken: Gradient = []
     for parameter in parameters:
@@ -55,7 +44,7 @@ def take_gradient(parameters: Iterable[Tensor]) -> Gradient:
 
 
 def write_gradient(parameters: Sequence[Tensor], gradient: Gradient) -> None:
-    """Puts a gradient where the optimizer reads it; None leaves a parameter out of the step.
+    """Set ``parameter.grad``, which the optimizer reads; None leaves a parameter out of the step.
 
     Args:
         parameters: The trainable parameters, in the order in which the gradient was taken.
@@ -71,13 +60,13 @@ def write_gradient(parameters: Sequence[Tensor], gradient: Gradient) -> None:
 
 @torch.no_grad()
 def add_to(total: Gradient, other: Gradient, factor: float = 1.0) -> None:
-    """Adds a multiple of a gradient to a running sum, in place and in one pass.
+    """Add a multiple of a gradient to a running sum, in place and in one pass.
 
     Args:
-        total: The running sum; ``[None] * len(parameters)`` to begin with.
-        other: The gradient to add. It is used up: where the sum was None it becomes the sum's
-            tensor, and so changes with the next addition.
-        factor: What it is multiplied by.
+        total: The running sum; at first ``[None] * len(parameters)``.
+        other: The gradient to add. Do not use it afterwards: where the sum was None, its tensor
+            becomes the sum's, and the next addition changes it.
+        factor: Factor of the gradient.
 
     Raises:
         ValueError: The two have different lengths.
@@ -93,7 +82,7 @@ def add_to(total: Gradient, other: Gradient, factor: float = 1.0) -> None:
 
 @torch.no_grad()
 def scale(gradient: Gradient, factor: float) -> Gradient:
-    """Multiplies a gradient by a factor, in place, and returns it; None stays None."""
+    """Multiply a gradient by a factor, in place, and return it; None stays None."""
     present = [part for part in gradient if part is not None]
     if present:  # torch refuses an empty list
         scale_(present, factor)
@@ -101,17 +90,17 @@ def scale(gradient: Gradient, factor: float) -> Gradient:
 
 
 def combine(gradients: Sequence[Gradient], weights: Tensor) -> Gradient:
-    """The update ``sum_i weights[i] * gradients[i]``.
+    """Return the update ``sum_i weights[i] * gradients[i]``.
 
-    Half-precision gradients are added up in float32 and rounded once. Non-finite values come
-    through, also under the weight 0; the step checks.
+    Half-precision gradients are added up in float32 and rounded once. Non-finite values stay, also
+    under the weight 0; the step checks for them.
 
     Args:
-        gradients: ``M`` gradients over the same parameters; they are left as they are.
+        gradients: ``M`` gradients over the same parameters; they are not changed.
         weights: ``[M]``, any float type and device.
 
     Returns:
-        A new gradient, of the types of the old ones; None where all of them are None.
+        A new gradient with the dtypes of the old ones; None where all of them are None.
 
     Raises:
         ValueError: There are not as many weights as gradients, or the gradients differ in length.
@@ -136,26 +125,25 @@ def _weighted_sum(tensors: Sequence[Tensor | None], factors: Sequence[float]) ->
 
 
 def layer_groups(named_parameters: Iterable[tuple[str, Tensor]]) -> dict[str, list[int]]:
-    """Sorts the parameters of a causal LM by depth, for the heat map of cosines.
+    """Group the parameters of a causal LM by depth, for the heat map of cosines.
 
-    Read off the names that Hugging Face models use (``model.layers.7.``, ``transformer.h.7.``,
-    ``gpt_neox.layers.7.``, ``transformer.blocks.7.``), below any prefix that PEFT, DDP or
-    ``torch.compile`` puts in front:
+    The groups follow from the names of Hugging Face models (``model.layers.7.``,
+    ``transformer.h.7.``, ``gpt_neox.layers.7.``, ``transformer.blocks.7.``), after any prefix of
+    PEFT, DDP or ``torch.compile``:
 
-    - ``embedding``: token and position embeddings, and a norm that belongs to them. An output head
-      tied to the token embedding is the same tensor, which ``named_parameters`` lists once, and
-      under the embedding's name: its gradient counts here.
-    - ``block.00``, ``block.01``, ...: the decoder blocks, all with as many digits as the last one
-      needs, at least two.
-    - ``head``: what follows the last block: the final norm and an output head of its own.
-    - ``other``: any name that fits none of these.
+    - ``embedding``: token and position embeddings and their norm. An output head that is tied to
+      the token embedding is the same tensor, which ``named_parameters`` lists once under the
+      embedding's name: its gradient counts here.
+    - ``block.00``, ``block.01``, ...: the decoder blocks, with at least two digits.
+    - ``head``: the final norm, and an output head that is not tied.
+    - ``other``: every other name.
 
     Args:
         named_parameters: Name and tensor of the trainable parameters, in the gradients' order.
 
     Returns:
-        Indices into that order by group, in the order above; groups without parameters are left
-        out, and each parameter is in exactly one.
+        Indices into that order by group, in the order above, without empty groups; each parameter
+        is in exactly one group.
     """
     indices: dict[tuple[int, int], list[int]] = {}
     for index, (name, _) in enumerate(named_parameters):
@@ -168,7 +156,7 @@ def layer_groups(named_parameters: Iterable[tuple[str, Tensor]]) -> dict[str, li
 
 
 def _depth(name: str) -> tuple[int, int]:
-    """Sort key of a parameter name: part of the model, and the number of the block within it."""
+    """Return the sort key of a parameter name: part of the model, number of the block."""
     block = _BLOCK.search(name)
     if block is not None:
         return _PARTS.index("block"), int(block.group(1))

@@ -1,36 +1,37 @@
-"""Combinations: from the objectives' gradients to the update, where no weights will do.
+"""Combinations: the update from the objectives' gradients, where weights are not enough.
 
-The sibling of a weighting, which sees inner products only. A combination reads the gradients
-themselves, element by element, so it needs all of them at once. To add one: subclass `Combination`.
+A weighting sees inner products only. A combination reads the gradients element by element, so it
+needs all of them at once. To add one, write a subclass of `Combination`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.collect import Gradient, combine
-from lit_unlearn.gradients.elementwise import sign_agreement
-from lit_unlearn.gradients.weighting.base import Fixed, Named, Weighting
+from lit_unlearn.gradients.weighting.base import Fixed, Rule, Weighting
 from lit_unlearn.gradients.weighting.two_sided import check_sides
 
-__all__ = ["SAGO", "Combination", "check_alone"]
+__all__ = ["SAGO", "Combination", "check_alone", "sign_agreement"]
 
 
-class Combination(Named, ABC):
+class Combination(Rule, ABC):
     """Turns the gradients of the objectives into the gradient of the update."""
 
     @abstractmethod
-    def forward(self, gradients: Sequence[Gradient], preferences: Tensor) -> Gradient:
-        """The update.
+    def __call__(self, gradients: Sequence[Gradient], preferences: Tensor) -> Gradient:
+        """Return the update.
 
         Args:
             gradients: ``M`` gradients of unweighted losses, in the order of `names`, over the same
-                parameters; left as they are.
+                parameters; they are not changed.
             preferences: ``[M]``, float64: the objectives' weights at this step.
 
         Returns:
@@ -39,7 +40,7 @@ class Combination(Named, ABC):
 
 
 def check_alone(combination: Combination | None, weighting: Weighting | None) -> None:
-    """See that a combination has no weighting beside it; Fixed does nothing, and may stand there.
+    """Check that a combination has no weighting beside it except Fixed, which changes nothing.
 
     Raises:
         InputError: Both are given.
@@ -52,8 +53,9 @@ def check_alone(combination: Combination | None, weighting: Weighting | None) ->
         )
 
 
+@dataclass
 class SAGO(Combination):
-    """Where signs differ follows what is kept, where they agree what forgets, element by element.
+    """Element by element: the retain gradient where signs differ, else the forget gradient.
 
     Xiao et al. 2026, "Modeling LLM Unlearning as an Asymmetric Two-Task Learning Problem",
     arXiv:2604.14808. The gradients of the objectives in `forget`, each with its objective's weight,
@@ -64,34 +66,18 @@ class SAGO(Combination):
 
     Args:
         forget: Names of the objectives on the forget side; all others are on the retain side.
-        agreed: What is taken where the signs agree: `forget` alone (SAGO), or the `sum` of both
-            (the variant that the authors' code calls "prefer retain").
+        agreed: Update where the signs agree: `forget` alone (SAGO), or the `sum` of both (the
+            variant that the authors' code calls "prefer retain").
     """
 
-    def __init__(
-        self,
-        forget: tuple[str, ...] = ("forget",),
-        agreed: Literal["forget", "sum"] = "forget",
-    ) -> None:
-        super().__init__()
-        self.forget = tuple(forget)
-        self.agreed: Literal["forget", "sum"] = agreed
+    forget: tuple[str, ...] = ("forget",)
+    agreed: Literal["forget", "sum"] = "forget"
 
     def bind(self, names: Sequence[str]) -> None:
-        """Take the names of the objectives, in the order of the gradients.
-
-        Raises:
-            InputError: A name in `forget` is not an objective, or a side is empty.
-        """
         check_sides(type(self).__name__, self.forget, names)
         super().bind(names)
 
-    def forward(self, gradients: Sequence[Gradient], preferences: Tensor) -> Gradient:
-        """See `Combination.forward`.
-
-        Raises:
-            InputError: The gradients are not those of the objectives that were bound.
-        """
+    def __call__(self, gradients: Sequence[Gradient], preferences: Tensor) -> Gradient:
         if len(gradients) != len(self.names):
             raise InputError(
                 f"{type(self).__name__} should know the name of every gradient. Found "
@@ -107,7 +93,7 @@ class SAGO(Combination):
     def _side(
         self, gradients: Sequence[Gradient], preferences: Tensor, *, forgets: bool
     ) -> Gradient | None:
-        """The weighted sum of one side; None where no objective of it has a part in this step."""
+        """Return the weighted sum of one side; None if it has no rows or only weights 0."""
         members = [
             index
             for index, name in enumerate(self.names)
@@ -118,3 +104,46 @@ class SAGO(Combination):
         if not members:
             return None
         return combine([gradients[index] for index in members], preferences[members])
+
+
+@torch.no_grad()
+def sign_agreement(
+    forget: Gradient, retain: Gradient, agreed: Literal["forget", "sum"] = "forget"
+) -> Gradient:
+    """Return SAGO's update: the retain gradient where signs differ, else the forget gradient.
+
+    Xiao et al. 2026, arXiv:2604.14808. Where the product of the two elements is negative, the
+    retain element is taken; else, also where one is zero, the forget element alone. Both carry
+    their objectives' weights (gamma and alpha in the paper's code). The update has a non-negative
+    inner product with the retain gradient: every element has the sign of the retain element, or one
+    of the two is 0.
+
+    It works on shards (DTensor) as on whole tensors, in one pass over both gradients.
+
+    Args:
+        forget: One tensor per trainable parameter; None is zero everywhere. It is not changed.
+        retain: The same parameters. It is not changed.
+        agreed: Update where the signs agree; see `SAGO`.
+
+    Returns:
+        A new gradient; None where both are None.
+
+    Raises:
+        ValueError: The gradients differ in length.
+    """
+    if len(forget) != len(retain):
+        raise ValueError(
+            f"Parameter `retain` should have {len(forget)} entries. Found {len(retain)}. Take both "
+            "gradients with one and the same list of trainable parameters."
+        )
+    return [_agreement(f, r, agreed) for f, r in zip(forget, retain, strict=True)]
+
+
+def _agreement(forget: Tensor | None, retain: Tensor | None, agreed: str) -> Tensor | None:
+    """Return the update of one parameter; None counts as zeros."""
+    present = retain if forget is None else forget
+    if present is None:
+        return None
+    f = torch.zeros_like(present) if forget is None else forget
+    r = torch.zeros_like(present) if retain is None else retain
+    return torch.where(f.sign() * r.sign() < 0, r, f if agreed == "forget" else f + r)

@@ -1,17 +1,17 @@
-"""What a Gramian tells about the interference of objectives: pure functions of ``[M, M]``.
+"""Measures of the interference of objectives: pure functions of the Gramian ``[M, M]``.
 
-Numerics, the same everywhere. All arithmetic is in float64. A gradient counts as zero when its
-squared norm is below the smallest normal number (norm below 1.5e-154); no larger threshold, since
-gradients of 1e-10 and 1e10 may meet in one Gramian and both have a direction. An update counts as
-zero when its squared norm is below `CANCELLED` times what its parts would give if they all pointed
-the same way: below that, what is left of the cancellation is rounding. Cosines are clamped into
-[-1, 1]. Non-finite gradients give NaN.
+Numerics. All arithmetic is in float64. A gradient counts as zero when its squared norm is below the
+smallest normal number (norm below 1.5e-154). The threshold is not larger, since gradients of 1e-10
+and 1e10 may occur in one Gramian and both have a direction. An update counts as zero when its
+squared norm is below `CANCELLED` times the value for parts that all point the same way: below that,
+the rest of the cancellation is rounding. Cosines are clamped into [-1, 1]. Non-finite gradients
+give NaN.
 
-Rest. An objective that distils from the start model has no gradient on that model but rounding,
-whose direction means nothing. Where figures are shown to people, in training and in
-`lit-unlearn interference`, such gradients are taken out first (`at_rest`, `without`). The threshold
-is relative to the largest gradient of the same Gramian, since what the others leave in rounding
-grows with the precision's error. No weighting does this: it gets what was measured.
+Rest. The gradient of an objective that distils from the start model is only rounding on that model,
+and its direction means nothing. Figures that are shown, in training and in
+`lit-unlearn interference`, leave such gradients out (`at_rest`, `without`). The threshold is
+relative to the largest gradient of the same Gramian, since rounding grows with the precision's
+error. Weightings get the Gramian as it was measured.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ import torch
 from torch import Tensor
 
 CANCELLED = 1e-12
-"""Relative squared norm under which a combined update is taken to be zero."""
+"""Relative squared norm below which a combined update counts as zero."""
 AT_REST = 1e-5
-"""A gradient of less than this share of the largest one is rounding, in float32."""
+"""Share of the largest norm below which a gradient is rounding, in float32."""
 AT_REST_HALF = 0.05
-"""The same where forward passes run in bfloat16: objectives at rest on SmolLM2-135M had 0.5
-to 4.3 % of the largest norm (a logit of 20 is off by up to 0.06), and a multiple of that later."""
+"""The same share for forward passes in bfloat16: objectives at rest on SmolLM2-135M had 0.5 to
+4.3 % of the largest norm (the error of a logit of 20 is up to 0.06), and a multiple of that
+later."""
 RESTING_NORM = 1e-6
-"""The same for the norm itself: where all objectives are at rest, the largest one is rounding."""
+"""Norm below which a gradient is rounding, for Gramians whose objectives are all at rest."""
 
 
 def norms(gramian: Tensor) -> Tensor:
-    """2-norms of the gradients.
+    """Return the 2-norms of the gradients.
 
     Args:
         gramian: ``[..., M, M]``.
@@ -43,7 +44,7 @@ def norms(gramian: Tensor) -> Tensor:
 
 
 def is_zero(gramian: Tensor) -> Tensor:
-    """Which gradients are zero, and so have no direction.
+    """Return which gradients are zero, and so have no direction.
 
     Args:
         gramian: ``[..., M, M]``.
@@ -56,11 +57,12 @@ def is_zero(gramian: Tensor) -> Tensor:
 
 
 def at_rest(gramian: Tensor, share: float = AT_REST) -> Tensor:
-    """Which gradients are rounding: their cosines mean nothing.
+    """Return which gradients are rounding, so that their cosines mean nothing.
 
     Args:
         gramian: ``[..., M, M]``, of the whole model.
-        share: Of the largest finite norm; below it, or below `RESTING_NORM`, a gradient is at rest.
+        share: Share of the largest finite norm; a gradient below it or below `RESTING_NORM` is at
+            rest.
 
     Returns:
         ``[..., M]``, bool. A gradient with NaN or infinity is not at rest.
@@ -71,17 +73,17 @@ def at_rest(gramian: Tensor, share: float = AT_REST) -> Tensor:
 
 
 def without(gramian: Tensor, out: Tensor) -> Tensor:
-    """The Gramian with some gradients set to zero, so that they have no cosine.
+    """Return the Gramian with some gradients set to zero, so that they have no cosine.
 
     Args:
         gramian: ``[..., M, M]``, of the whole model or of a layer group.
-        out: ``[..., M]``, bool.
+        out: ``[..., M]``, bool: gradients that are set to zero.
     """
     return gramian.masked_fill(out[..., :, None] | out[..., None, :], 0.0)
 
 
 def cosines(gramian: Tensor) -> Tensor:
-    """Cosine of each pair of gradients; a negative one is a conflict.
+    """Return the cosine of each pair of gradients; a negative one is a conflict.
 
     Args:
         gramian: ``[..., M, M]``.
@@ -97,7 +99,7 @@ def cosines(gramian: Tensor) -> Tensor:
 
 
 def conflict_rate(gramian: Tensor) -> float:
-    """Share of pairs of gradients with a negative cosine, among pairs without a zero gradient.
+    """Return the share of negative cosines among the pairs without a zero gradient.
 
     Args:
         gramian: ``[M, M]``.
@@ -112,23 +114,24 @@ def conflict_rate(gramian: Tensor) -> float:
 
 
 def update_norm(gramian: Tensor, weights: Tensor) -> Tensor:
-    """2-norm of the update ``u = sum_j w_j g_j``, that is ``sqrt(w' G w)``.
+    """Return the 2-norm of the update ``u = sum_j w_j g_j``, that is ``sqrt(w' G w)``.
 
     Args:
         gramian: ``[M, M]``.
         weights: ``[M]``.
 
     Returns:
-        Scalar, float64. Where the parts cancel, no more exact than 1e-8 of their size.
+        Scalar, float64. Where the parts cancel, it is exact to 1e-8 of their size.
     """
     weights = weights.to(gramian.device, torch.float64)
     return (weights @ gramian.double() @ weights).clamp(min=0).sqrt()
 
 
 def update_cosines(gramian: Tensor, weights: Tensor) -> Tensor:
-    """Cosine of each gradient with the update ``u = sum_j w_j g_j``: ``(G w)_i / (|g_i| |u|)``.
+    """Return the cosine of each gradient with the update ``u = sum_j w_j g_j``.
 
-    A step along ``-u`` lowers (to first order) exactly the objectives with a positive value here.
+    It is ``(G w)_i / (|g_i| |u|)``. A step along ``-u`` lowers, to first order, exactly the
+    objectives with a positive value.
 
     Args:
         gramian: ``[M, M]``.

@@ -1,4 +1,4 @@
-"""Numbers that are none: found before they reach the weights, with the rows that gave them."""
+"""Detect NaN and infinity in losses, gradients and weights before the optimizer step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 _REPAIR = (
     "Lower the learning rate (`model.optimizer.init_args.lr`) or the objective's `weight`, set "
-    "`clip_norm`, or let `model.guard.skip` steps be left out."
+    "`clip_norm`, or set `model.guard.skip` to skip such steps."
 )
 
 
@@ -25,12 +25,12 @@ class NotFiniteError(InputError):
 
 
 def loss_trouble(name: str, values: Tensor, rows: Sequence[str], step: int) -> list[NotFiniteError]:
-    """What is wrong with an objective's loss terms, if anything is.
+    """Return the error about an objective's loss terms, in a list; empty if all are finite.
 
     Args:
         name: The objective's name.
         values: ``[n]``.
-        rows: Ids of the rows that gave them.
+        rows: Ids of the rows of the batch.
         step: Number of the step.
     """
     if bool(torch.isfinite(values).all()):
@@ -42,19 +42,20 @@ def loss_trouble(name: str, values: Tensor, rows: Sequence[str], step: int) -> l
 def gradient_trouble(
     name: str, gradient: Iterable[Tensor | None], rows: Sequence[str], step: int
 ) -> list[NotFiniteError]:
-    """What is wrong with an objective's gradient, if anything is; in one pass over it.
+    """Return the error about an objective's gradient, in a list; empty if it is finite.
 
     Args:
-        name: See `loss_trouble`, as for the others.
-        gradient: One tensor or None per parameter; of sharded ones this process's slices.
-        rows: Ids of the rows that gave it.
+        name: The objective's name.
+        gradient: One tensor or None per parameter; for sharded tensors this process's slices are
+            checked.
+        rows: Ids of the rows of the batches.
         step: Number of the step.
     """
     local = [g.to_local() if isinstance(g, DTensor) else g for g in gradient if g is not None]
     present = [part for part in local if part.numel()]
     if not present:
         return []
-    # a sum takes a tenth of the time of the largest entry, and keeps NaN and infinity
+    # a sum takes a tenth of the time of a maximum, and propagates NaN and infinity
     sums = torch.stack([part.sum(dtype=torch.float32) for part in present])
     if bool(torch.isfinite(sums).all()):
         return []
@@ -62,15 +63,15 @@ def gradient_trouble(
 
 
 def check_weights(weights: Tensor, step: int) -> None:
-    """See that a weighting gave numbers.
+    """Check that the weights of a weighting are finite.
 
     Raises:
-        NotFiniteError: It did not.
+        NotFiniteError: They are not.
     """
     if not bool(torch.isfinite(weights).all()):
         raise NotFiniteError(
             f"The weighting should give finite weights. Found {weights.tolist()} at step {step}; "
-            "use another `model.weighting`, or let `model.guard.skip` steps be left out."
+            "use another `model.weighting`, or let `model.guard.skip` steps be skipped."
         )
 
 
@@ -80,13 +81,13 @@ def _where(rows: Sequence[str], step: int) -> str:
 
 @dataclass
 class Guard:
-    """What happens to a step with a loss, a gradient or weights that are no finite numbers.
+    """The limit of steps that are skipped because a loss, a gradient or a weight is not finite.
 
-    Weights and optimizer stay as they were.
+    A skipped step leaves weights and optimizer as they were.
 
     Args:
-        skip: How many such steps are left out of a run, with a warning each; the next one stops
-            it. 0 stops at the first.
+        skip: Number of such steps that are skipped in a run, with a warning each; the next one
+            stops the run. 0 stops at the first.
     """
 
     skip: int = 0
@@ -96,10 +97,10 @@ class Guard:
         check_number("model.guard.skip", self.skip, 0)
 
     def leave_out(self, error: NotFiniteError) -> None:
-        """Count a step that is left out.
+        """Count a skipped step.
 
         Raises:
-            NotFiniteError: Too many were.
+            NotFiniteError: Too many steps were skipped.
         """
         if self.skipped >= self.skip:
             raise error

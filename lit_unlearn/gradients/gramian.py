@@ -1,14 +1,14 @@
 """The Gramian of the objectives' gradients: all inner products, in one pass over the parameters.
 
-Reduce first, multiply afterwards: under DDP the gradients are already averaged and equal on all
-ranks; under FSDP2 each rank holds shards of the averaged gradient, whose products add up. Averaging
-products of unreduced gradients would be biased by each rank's sampling noise.
+Gradients are reduced first and multiplied afterwards: under DDP they are already averaged and equal
+on all ranks; under FSDP2 each rank holds shards of the averaged gradient, whose products add up. An
+average of products of unreduced gradients would be biased by each rank's sampling noise.
 
-Numerics. A float32 dot product over 1e8 elements is off by 1 % on a CPU. Here gradients are widened
-to float64 piece by piece; the product of two float32 numbers is exact there, so what is left is
-the rounding of float64 sums. Extra memory: one piece of 8 bytes per
-element and objective. With pieces that stay in the cache this is also the fastest way: 0.11 s for
-4 gradients of 4e7 elements on one core, where float32 products pair by pair take 1.1 s.
+Numerics. A float32 dot product over 1e8 elements has an error of 1 % on a CPU. Here gradients are
+converted to float64 in pieces. The product of two float32 numbers is exact in float64, so that only
+the sums are rounded. Extra memory: one piece of 8 bytes per element and objective. With pieces that
+stay in the cache this is also the fastest way: 0.11 s for 4 gradients of 4e7 elements on one core,
+where float32 products pair by pair take 1.1 s.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from torch.distributed.tensor import DTensor
 from lit_unlearn.gradients.collect import Gradient
 
 CHUNK = 1 << 18
-"""Elements of one tensor that are widened to float64 at a time on a CPU: they stay in its cache."""
+"""Elements of one tensor that are converted to float64 at a time on a CPU, to stay in its cache."""
 DEVICE_CHUNK = 1 << 22
-"""The same on an accelerator, where fewer launches matter more."""
+"""The same number on an accelerator, where fewer kernel launches matter more."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class GroupedGramian:
     """Inner products of ``M`` gradients, over all parameters and over each group of them."""
 
     whole: Tensor
-    """``[M, M]``, float64, on the CPU: over all parameters, those of no group included."""
+    """``[M, M]``, float64, on the CPU: over all parameters, in a group or not."""
     by_group: Tensor
     """``[G, M, M]``, float64, on the CPU: over the parameters of each group."""
     groups: tuple[str, ...]
@@ -47,11 +47,11 @@ class GroupedGramian:
 def gramian(
     gradients: Sequence[Gradient], groups: Mapping[str, Sequence[int]] | None = None
 ) -> GroupedGramian:
-    """Inner products ``<g_i, g_j>`` of the objectives' gradients.
+    """Return the inner products ``<g_i, g_j>`` of the objectives' gradients.
 
     Non-finite gradients give non-finite entries in their own rows and columns only. With sharded
-    gradients this is a collective call: every rank has to make it, once per mesh dimension there is
-    one all-reduce of ``[G + 1, M, M]`` numbers, and all ranks get the same result.
+    gradients this is a collective call: every rank must make it. There is one all-reduce of
+    ``[G + 1, M, M]`` numbers per mesh dimension, and all ranks get the same result.
 
     Args:
         gradients: ``M`` gradients over the same parameters; None counts as zero.
@@ -102,7 +102,7 @@ def _parameter_count(gradients: Sequence[Gradient]) -> int:
 
 
 def slots_of(groups: Mapping[str, Sequence[int]], count: int) -> list[int]:
-    """For each parameter the number of its group; the last number is for those of no group."""
+    """Return the number of each parameter's group; ``len(groups)`` for those of no group."""
     slots = [len(groups)] * count
     for slot, (name, indices) in enumerate(groups.items()):
         for index in indices:
@@ -116,7 +116,7 @@ def slots_of(groups: Mapping[str, Sequence[int]], count: int) -> list[int]:
 
 
 def layout(tensors: Sequence[Tensor]) -> tuple[DeviceMesh | None, int]:
-    """The mesh over which local products must be added, and how often each element is on it."""
+    """Return the mesh over which local products add up, and the copies of each element on it."""
     first = tensors[0]
     if not isinstance(first, DTensor):
         if any(isinstance(tensor, DTensor) for tensor in tensors):
@@ -138,7 +138,7 @@ _MIXED = (
 
 
 def _products(tensors: Sequence[Tensor]) -> Tensor:
-    """``[R, R]`` float64 inner products of ``R`` tensors of one shape."""
+    """Return ``[R, R]`` float64 inner products of ``R`` tensors of one shape."""
     flat = [tensor.reshape(-1) for tensor in tensors]
     total = flat[0].new_zeros((len(flat), len(flat)), dtype=torch.float64)
     chunk = CHUNK if total.device.type == "cpu" else DEVICE_CHUNK

@@ -1,4 +1,4 @@
-"""The trained weights, moved for a while along a gradient; for sharpness-aware gradients."""
+"""Trained weights that are moved along a gradient for a while, for sharpness-aware gradients."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from lit_unlearn.gradients.gramian import gramian
 
 @contextmanager
 def perturbed(parameters: Sequence[Tensor], gradient: Gradient, radius: float) -> Iterator[None]:
-    """Inside, the weights stand at ``theta + radius g / |g|``; afterwards at theta, bit by bit.
+    """Move the weights to ``theta + radius g / |g|`` inside the context; restore theta exactly.
 
-    The norm runs over all parameters and, where these are sharded (DTensor), over all processes, so
-    that every process has to enter. Along a zero gradient nothing moves. The gradient is freed
-    tensor by tensor as a copy of the weights is made, so that little more memory is needed than
-    it had taken. Copies of the weights that autocast keeps in another number format are given up,
-    before and after: it would go on reading them.
+    The norm is over all parameters and, where these are sharded (DTensor), over all processes, so
+    that every process must enter. Along a zero gradient nothing moves. Each tensor of the gradient
+    is freed when the copy of its weight is made, so that little extra memory is needed. The cache
+    of autocast, which holds copies of the weights in another dtype, is cleared before and after.
 
     Args:
         parameters: The trainable parameters, in the order in which the gradient was taken.

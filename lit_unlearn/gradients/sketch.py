@@ -1,26 +1,26 @@
-"""A linear sketch of a gradient: inner products of gradients that are not kept.
+"""A linear sketch of a gradient, for inner products of gradients that are not kept.
 
-Every parameter is cut into pieces of ``m`` elements. All pieces of a layer group are laid over
-each other on a ring of ``m`` sums, each with a random start, sign, and window of a table of signs:
+Every parameter is cut into pieces of ``m`` elements. All pieces of a layer group are added on one
+ring of ``m`` sums, each with a random start, sign, and window of a table of signs:
 
     sketch[(start[piece] + i) mod m] += sign[piece] * table[window[piece] + i] * gradient[piece, i]
 
-Two elements of one piece never meet. Those of different pieces meet with chance 1/m, and their
-products carry two independent signs, so that for any two gradients, heavy-tailed or not, the inner
-product of their sketches is unbiased. Two pieces meet with equal signs all along only where their
-windows and starts differ alike, with chance 2/R at most for R windows. So, as the signs of pieces
-are independent,
+Two elements of one piece never share a sum. Elements of different pieces do with probability 1/m,
+and their products carry two independent signs, so that for any two gradients, heavy-tailed or not,
+the inner product of their sketches is unbiased. Two pieces share sums with equal signs all along
+only where their windows and starts differ by the same amount, with probability at most 2/R for R
+windows. Since the signs of pieces are independent,
 
     variance <= (|x|^2 |y|^2 + <x, y>^2) (1/m + 2/R)                       (see `error_bound`)
 
-(count sketch; Charikar et al. 2002, Lemma 1 for one row of counters). One start per parameter would
-not do: where m is a multiple of a weight's width, as it is for widths of 2^k, the elements of one
-column would meet again and again, and columns are what gradients of language models are heavy in.
-A sign drawn for each element would do, and cost more.
+(count sketch; Charikar et al. 2002, Lemma 1 for one row of counters). One start per parameter is
+not enough: where m is a multiple of a weight's width, as for widths of 2^k, all elements of a
+column would share one sum, and the gradients of language models are concentrated in few columns. A
+sign drawn for each element would be enough, at a higher cost.
 
-Signs, windows and starts depend on seed, parameter and place alone, not on device or sharding; a
+Signs, windows and starts depend on seed, parameter and position alone, not on device or sharding; a
 sharded gradient (DTensor) has the sketch of the whole one. They come from a counter-based generator
-(Philox); only the table is kept.
+(Philox); only the table is stored.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ from lit_unlearn.utils.library_internals import local_extent
 SIZE = 1 << 16
 """Sums per layer group."""
 WINDOWS = 1 << 20
-"""R: places at which a piece's signs may begin in the table."""
+"""R, the number of positions at which a piece's signs may begin in the table."""
 _TABLE = (1 << 64) - 1
-"""The table's stream of the generator; the others have the parameters' numbers."""
+"""Number of the generator's stream for the table; other streams have the parameters' numbers."""
 
 
 def error_bound(size: int = SIZE, cosine: float = 0.0) -> float:
-    """Largest standard deviation of a sketched inner product, in units of ``|x| |y|``.
+    """Return the largest standard deviation of a sketched inner product, in ``|x| |y|``.
 
     Args:
         size: Sums of the sketch.
-        cosine: Of the two gradients. 0.0041 for 2^16 sums and orthogonal gradients.
+        cosine: Cosine of the two gradients. The bound is 0.0041 for 2^16 sums and a cosine of 0.
     """
     return sqrt((1 + cosine**2) * (1 / size + 2 / WINDOWS))
 
@@ -66,23 +66,23 @@ def sketch(
     size: int = SIZE,
     seed: int = 0,
 ) -> Tensor:
-    """The sketch of one gradient; those of different gradients need the same groups, size and seed.
+    """Return the sketch of one gradient; sketches compare under equal groups, size and seed.
 
-    Linear: the sketch of ``a x + b y`` is ``a`` times that of x plus ``b`` times that of y. With
-    sharded gradients this is a collective call, with one all-reduce per mesh dimension.
+    It is linear: the sketch of ``a x + b y`` is ``a`` times that of x plus ``b`` times that of y.
+    With sharded gradients this is a collective call, with one all-reduce per mesh dimension.
 
     Args:
         gradient: One tensor per trainable parameter; None is zero everywhere.
         groups: Indices of the parameters of each group, disjoint (see `layer_groups`).
         size: Sums per group.
-        seed: Of signs and starts.
+        seed: Seed of signs and starts.
 
     Returns:
         ``[G + 1, size]`` float32, on the gradient's device: one ring per group, the last for
         parameters of no group.
 
     Raises:
-        ValueError: As `gramian`; or a size below 1.
+        ValueError: The size is below 1; or as `gramian`.
     """
     if size < 1:
         raise ValueError(f"Parameter `size` should be at least 1. Found {size}.")
@@ -110,13 +110,13 @@ def sketch(
 def sketched_gramian(
     sketches: Sequence[Tensor], groups: Mapping[str, Sequence[int]] | None = None
 ) -> GroupedGramian:
-    """Estimates of the inner products of gradients, from their sketches.
+    """Return estimates of the inner products of gradients, from their sketches.
 
-    Groups do not share a ring, so that the whole, which is their sum, is the more exact.
+    The whole is the sum of the groups, which have a ring each, and so more exact than one ring.
 
     Args:
         sketches: ``M`` sketches, ``[G + 1, size]`` each.
-        groups: Those of the sketches.
+        groups: Groups of the sketches.
     """
     stacked = torch.stack(list(sketches), dim=1).double()
     products = (stacked @ stacked.transpose(1, 2)).cpu()
@@ -128,7 +128,7 @@ def sketched_gramian(
 
 
 def _runs(tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """What is here of a tensor, in stretches without gaps: first place in the whole, elements."""
+    """Yield this process's part of a tensor as runs without gaps: first index, elements."""
     if not isinstance(tensor, DTensor):
         yield 0, tensor.reshape(-1)
         return
@@ -145,7 +145,7 @@ def _runs(tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _fold(ring: Tensor, run: Tensor, start: int, seed: int, parameter: int) -> None:
-    """Add a stretch of a parameter to a ring, in place."""
+    """Add a run of a parameter's elements to a ring, in place."""
     size, end = len(ring), start + len(run)
     table = _table(seed, size, run.device)
     words = _generator(seed, parameter).random_raw(-(-end // size))
@@ -162,7 +162,7 @@ def _fold(ring: Tensor, run: Tensor, start: int, seed: int, parameter: int) -> N
 
 
 def _add(ring: Tensor, values: Tensor, signs: Tensor, place: int, sign: int) -> None:
-    """Add signed values to a ring from a place on, once around at most."""
+    """Add signed values to a ring from a position on, once around at most."""
     place %= len(ring)
     ahead = min(len(values), len(ring) - place)
     ring[place : place + ahead].addcmul_(values[:ahead], signs[:ahead], value=sign)
@@ -175,7 +175,7 @@ def _generator(seed: int, stream: int) -> np.random.Philox:
 
 @lru_cache(maxsize=4)
 def _table(seed: int, size: int, device: torch.device) -> Tensor:
-    """``[R + size]`` random signs, float32: 4.5 MB for 2^16 sums."""
+    """Return ``[R + size]`` random signs, float32: 4.5 MB for 2^16 sums."""
     words = _generator(seed, _TABLE).random_raw(-(-(WINDOWS + size) // 64))
     bits = np.unpackbits(words.astype("<u8").view(np.uint8), bitorder="little")[: WINDOWS + size]
     return (torch.from_numpy(bits).float() * 2 - 1).to(device)

@@ -1,7 +1,7 @@
-"""How far one small step for one objective moves the loss of another: the check on cosines.
+"""The effect of a small step for one objective on the loss of another: the check on cosines.
 
 To first order a step of length r along ``-g_i`` changes loss j by ``-r |g_j| cos(g_i, g_j)``: a
-conflict is a step that raises the other loss. Here the step is taken, and the losses are read.
+conflict is a step that raises the other loss. Here the step is taken, and the losses are measured.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def transfer_matrix(
     losses: Sequence[Callable[[], float]],
     radius: float,
 ) -> Tensor:
-    """Change of every loss under a step for every objective, measured.
+    """Measure the change of every loss under a step for every objective.
 
-    The weights are afterwards what they were, bit by bit. Only one gradient is held at a time.
+    The weights are restored exactly. Only one gradient is held at a time.
 
     Args:
         parameters: The trainable parameters.
-        gradients: For each of ``M`` objectives what takes its gradient, over these parameters, at
-            the weights as they stand.
-        losses: For each objective what reads its loss at the weights as they stand.
+        gradients: For each of ``M`` objectives a function that returns its gradient, over these
+            parameters, at the present weights.
+        losses: For each objective a function that returns its loss at the present weights.
         radius: 2-norm of the step, above 0.
 
     Returns:
@@ -54,7 +54,7 @@ def transfer_matrix(
 
 
 def first_order(gramian: Tensor, radius: float) -> Tensor:
-    """What `transfer_matrix` would be if losses were linear: ``-r <g_i, g_j> / |g_i|``.
+    """Return the transfer matrix of linear losses: ``-r <g_i, g_j> / |g_i|``.
 
     Args:
         gramian: ``[M, M]``.
@@ -67,17 +67,17 @@ def first_order(gramian: Tensor, radius: float) -> Tensor:
 
 
 def shared_gain(transfer: Tensor) -> Tensor:
-    """What a step for i gives j, in units of what an equal step for j gives j.
+    """Return the gain of j from a step for i, divided by its gain from an equal step for j.
 
-    To first order this is the cosine: 1 where the two want the same, 0 where they are indifferent,
-    negative where a step for i undoes what j wants.
+    To first order this is the cosine: 1 where the two agree, 0 where they are independent, negative
+    where a step for i raises the loss j.
 
     Args:
         transfer: ``[..., M, M]``, see `transfer_matrix`.
 
     Returns:
-        ``[..., M, M]``, float64, with a diagonal of 1; NaN in the columns of objectives whose own
-        step does not lower their loss.
+        ``[..., M, M]``, float64, with a diagonal of 1; NaN in the columns of objectives whose loss
+        their own step does not lower.
     """
     own = transfer.double().diagonal(dim1=-2, dim2=-1)
     return transfer.double() / torch.where(own < 0, own, torch.nan)[..., None, :]

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from lit_unlearn.gradients.accumulator import Accumulator
 from lit_unlearn.gradients.collect import Gradient, add_to
 from lit_unlearn.gradients.diagnostics import AT_REST, AT_REST_HALF
 from lit_unlearn.gradients.gramian import gramian
@@ -17,7 +18,7 @@ from lit_unlearn.interference_study.batches import Batches, BatchStream, Rows
 from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.objectives import Objective
 from lit_unlearn.teachers.teacher import Teacher
-from lit_unlearn.training.step import objective_gradient
+from lit_unlearn.training.step import Models, ObjectiveStep, accumulate
 from lit_unlearn.types import TokenBatch
 from lit_unlearn.utils.progress import Stage
 
@@ -45,16 +46,11 @@ class Studied:
     def _read(
         self, name: str, batches: Sequence[TokenBatch], backward: Callable[[Tensor], None]
     ) -> tuple[Gradient, float]:
-        found = objective_gradient(
-            name,
-            self.objectives[name],
-            [batch.to(self.device) for batch in batches],
-            ModelReader(self.student),
-            self.teacher,
-            self.parameters,
-            backward=backward,
-        )
-        return found.gradient, found.loss
+        accumulator = Accumulator(self.parameters, torch.ones(1), {}, "keep")
+        rows = [batch.to(self.device) for batch in batches]
+        models = Models(ModelReader(self.student), self.teacher, backward=backward)
+        figures = accumulate(ObjectiveStep(name, self.objectives[name], rows), models, accumulator)
+        return accumulator.kept[0], figures.loss
 
 
 @dataclass

@@ -1,6 +1,6 @@
-"""What every objective, weighting and combination computes and needs, and the table of them.
+"""Cards of all objectives, weightings and combinations, and the tables of docs/methods.md.
 
-Read off the classes' docstrings, so that it cannot say anything else than the help and the code.
+Cards are read from the docstrings of the classes, so that they agree with the command line's help.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _ARXIV = re.compile(r"arXiv[: ]\s*(\d{4}\.\d{4,5})")
 
 @dataclass(frozen=True)
 class Card:
-    """The facts about one class; ``-`` where its docstring does not give one."""
+    """Facts about one class; ``-`` where its docstring does not give one."""
 
     name: str
     summary: str
     formula: str
     source: str
     needs: str
-    """Of `answers`, `teacher`, `pairs` (two answers per row) and `hidden states`; or `nothing`."""
+    """Any of `answers`, `teacher`, `pairs` (two answers per row), `hidden states`; or `nothing`."""
     cost: str
     """Sequences that student and teacher read for each row of data; a pair has two."""
     defaults: str
     documentation: str
-    """The whole docstring."""
+    """Whole docstring."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Recipe:
     retain: str
     note: str
     config: str = ""
-    """The file in configs/tofu."""
+    """File in configs/tofu."""
 
 
 RECIPES = (
@@ -120,20 +120,20 @@ RECIPES = (
         "duet.yaml",
     ),
 )
-"""Methods that are no class of their own."""
+"""Published methods that have no class of their own."""
 
 
 def fact(documentation: str, label: str) -> str:
-    """What a docstring says behind ``label:``, without the full stop; ``-`` if nothing.
+    """Return the text after ``label:`` in a docstring, without the full stop; ``-`` if none.
 
-    Continuation lines are those that are indented.
+    Continuation lines are indented.
     """
     found = re.search(rf"^{label}: (.+(?:\n[ ]+\S.*)*)", documentation, re.MULTILINE)
     return "-" if found is None else " ".join(found.group(1).split()).rstrip(".")
 
 
 def card(cls: type) -> Card:
-    """The card of an objective, weighting or combination."""
+    """Return the card of an objective, weighting or combination."""
     text = inspect.getdoc(cls) or ""
     source = fact(text, "Source")
     if source == "-":
@@ -151,14 +151,14 @@ def card(cls: type) -> Card:
 
 
 def _defaults(cls: type) -> str:
-    """The settings that are the class's own, with their defaults."""
+    """Return the parameters that not every objective has, with their defaults."""
     given = inspect.signature(cls).parameters.values()
     named = [p for p in given if p.name not in _COMMON and p.default is not p.empty]
     return ", ".join(f"{p.name} {p.default}" for p in named) or "-"
 
 
 def classes(module: ModuleType, base: type = object) -> list[type]:
-    """The concrete classes below ``base`` that a package offers, family by family."""
+    """Return the concrete subclasses of ``base`` in a package's ``__all__``, file by file."""
     offered = [vars(module)[name] for name in module.__all__]
     found = [
         cls
@@ -169,33 +169,28 @@ def classes(module: ModuleType, base: type = object) -> list[type]:
 
 
 def objective_cards() -> list[Card]:
-    """One card for every objective."""
+    """Return one card for every objective."""
     return [card(cls) for cls in classes(objectives, Objective)]
 
 
 def weighting_cards() -> list[Card]:
-    """One card for every weighting of gradients."""
+    """Return one card for every weighting of gradients."""
     return [card(cls) for cls in classes(weighting, weighting.Weighting)]
 
 
 def loss_weighting_cards() -> list[Card]:
-    """One card for every weighting of losses."""
+    """Return one card for every weighting of losses."""
     return [card(cls) for cls in classes(weighting, weighting.LossWeighting)]
 
 
 def combination_cards() -> list[Card]:
-    """One card for every combination."""
+    """Return one card for every combination."""
     return [card(cls) for cls in classes(combination)]
 
 
-_OBJECTIVE_HEADINGS = ("objective", "loss", "needs", "reads per row", "defaults", "source")
-_WEIGHTING_HEADINGS = ("weighting", "what it does", "defaults", "source")
-_COMBINATION_HEADINGS = ("combination", *_WEIGHTING_HEADINGS[1:])
-_RECIPE_HEADINGS = ("method", "forget", "retain", "settings", "configs/tofu/")
-
-
 def _tables() -> list[tuple[str, Sequence[str], list[Sequence[str]]]]:
-    """Title, headings and rows of each table."""
+    """Return title, headings and rows of each table."""
+    facts = ("what it does", "defaults", "source")
     losses: list[Sequence[str]] = [
         (c.name, f"`{c.formula}`", c.needs, c.cost, c.defaults, c.source) for c in objective_cards()
     ]
@@ -203,13 +198,21 @@ def _tables() -> list[tuple[str, Sequence[str], list[Sequence[str]]]]:
         (r.name, r.forget, r.retain, r.note, r.config or "-") for r in RECIPES
     ]
     return [
-        ("Objectives", _OBJECTIVE_HEADINGS, losses),
-        ("Published methods as objectives side by side", _RECIPE_HEADINGS, recipes),
-        ("Weightings", _WEIGHTING_HEADINGS, _summaries(weighting_cards())),
-        ("Weightings of losses", _WEIGHTING_HEADINGS, _summaries(loss_weighting_cards())),
         (
-            "Combinations, instead of a weighting",
-            _COMBINATION_HEADINGS,
+            "Objectives",
+            ("objective", "loss", "needs", "reads per row", "defaults", "source"),
+            losses,
+        ),
+        (
+            "Published methods as objectives side by side",
+            ("method", "forget", "retain", "settings", "configs/tofu/"),
+            recipes,
+        ),
+        ("Weightings", ("weighting", *facts), _summaries(weighting_cards())),
+        ("Weightings of losses", ("weighting", *facts), _summaries(loss_weighting_cards())),
+        (
+            "Combinations, in place of a weighting",
+            ("combination", *facts),
             _summaries(combination_cards()),
         ),
     ]
@@ -223,15 +226,16 @@ _INTRODUCTION = """# Methods
 
 Written by `lit-unlearn methods --markdown > docs/methods.md` from the docstrings.
 
-p is the student's probability of an answer token, z its logits, y the token, sg[.] carries no
-gradient, `ref` marks the teacher's. Every objective takes any rows, teacher, weight, schedule and
-weighting. A teacher is a reference model where its rows have no context. *Needs*: `answers` in the
-rows, a `teacher`, `pairs` of a preferred and a rejected answer (`answer` and `rejected` in the
-objective's data), or `hidden states`. *Reads per row*: forward passes of one sequence each."""
+p is the student's probability of an answer token, z its logits, y the token; sg[.] carries no
+gradient, and `ref` marks the teacher's values. Every objective works with any rows, teacher,
+weight, schedule and weighting. Where the rows have no context, the teacher is a reference model.
+*Needs*: `answers` in the rows, a `teacher`, `pairs` of a preferred and a rejected answer (`answer`
+and `rejected` in the objective's data), or `hidden states`. *Reads per row*: forward passes of one
+sequence each."""
 
 
 def markdown() -> str:
-    """The text of docs/methods.md."""
+    """Return the text of docs/methods.md."""
     parts = [_INTRODUCTION]
     for title, headings, rows in _tables():
         lines = [f"## {title}", "", _line(headings), _line(["---"] * len(headings))]

@@ -1,8 +1,8 @@
 """UnlearnModule: one training step, for any objectives, teacher and weighting or combination.
 
-Manual optimisation: one forward and backward pass per objective, one after the other. Objectives
-live on different rows, so this gives exact per-objective gradients almost for free, and only one
-objective's activations are alive at a time.
+Optimisation is manual: one forward and backward pass per objective, one after the other. Objectives
+have different rows, so that exact gradients of each cost little more than their sum, and only one
+objective's activations are in memory at a time.
 """
 
 import math
@@ -23,12 +23,11 @@ from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.distributed.sharding import Sharding
 from lit_unlearn.distributed.strategy import check_strategy, local_gradients
 from lit_unlearn.errors import check_number
-from lit_unlearn.gradients.collect import Gradient, Sum, layer_groups, write_gradient
+from lit_unlearn.gradients.accumulator import Accumulator, Mode
+from lit_unlearn.gradients.collect import Gradient, layer_groups, write_gradient
 from lit_unlearn.gradients.combination import Combination, check_alone
 from lit_unlearn.gradients.finite import Guard, NotFiniteError
-from lit_unlearn.gradients.gathering import Diagnostics, Gathering
-from lit_unlearn.gradients.weighting import Fixed, LossWeighting, Weighting
-from lit_unlearn.gradients.weighting.base import Named
+from lit_unlearn.gradients.weighting import Fixed, LossWeighting, Rule, Weighting
 from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.hidden import ModelReader
@@ -41,17 +40,20 @@ from lit_unlearn.training.setup.prepare import Prepared
 from lit_unlearn.training.setup.start import foresee, get_ready
 from lit_unlearn.training.setup.teacher_gate import Gate
 from lit_unlearn.training.step import (
-    ObjectiveGradient,
+    Diagnostics,
+    Figures,
+    Models,
+    ObjectiveStep,
     StepRecord,
+    accumulate,
     combined,
     empty_record,
-    objective_gradient,
     preferences,
 )
 from lit_unlearn.types import TokenBatch
 
 LEARNT = "weightings"
-"""Key of a checkpoint."""
+"""Key of the learnt state of weightings in a checkpoint."""
 
 
 class UnlearnModule(LightningModule):
@@ -59,27 +61,27 @@ class UnlearnModule(LightningModule):
 
     Args:
         student: The model to train.
-        objectives: What training must achieve, by name; the names must be those of
-            `data.objectives`.
-        teacher: Where target logits come from; null if no objective needs them.
+        objectives: Objectives by name; the names must be those of `data.objectives`.
+        teacher: Source of the target logits; null if no objective needs them.
         weighting: Turns the Gramian of the objectives' gradients into their weights; null adds
-            the gradients up as their objectives' weights say.
-        gate: What the teacher must achieve before training starts.
+            the gradients up with the objectives' own weights.
+        gate: Requirements that the teacher must meet before training starts.
         optimizer: Optimizer of the trained parameters.
         lr_schedule: Course of the learning rate after the warm-up: `constant`, or down to zero at
             the last step as a `linear` or `cosine` function.
         warmup_steps: Steps in which the learning rate rises linearly.
         clip_norm: Largest 2-norm of the combined gradient; null for no clipping.
-        diagnostics_every: Take the Gramian of the objectives' gradients every so many steps; 0 for
-            never.
+        diagnostics_every: Interval in steps at which the Gramian of the objectives' gradients is
+            computed; 0 for never.
         loss_weighting: Learns factors of the objectives' weights from their losses; null for none.
-        combination: Makes the update from the gradients element by element, such as SAGO, instead
+        combination: Makes the update from the gradients element by element, such as SAGO, in place
             of a weighting; null for none.
         diagnostics: `exact` keeps all gradients of a diagnosed step; `sketch` estimates the same
             figures from 2^16 sums per layer group (cosines to about 0.004, one standard deviation)
             without keeping them. Where weighting or combination keep the gradients, the figures are
             exact in any case.
-        guard: What happens to a step with a number that is not finite; null stops the run.
+        guard: Limit of steps that are skipped because a number is not finite; null stops the run
+            at the first.
     """
 
     def __init__(
@@ -109,11 +111,9 @@ class UnlearnModule(LightningModule):
         self.source = student
         self.objectives = dict(objectives)
         self.teacher = teacher
-        self.__dict__ |= {  # never registered: neither moved, nor in the model's state
-            "weighting": weighting or Fixed(),
-            "loss_weighting": loss_weighting,
-            "combination": combination,
-        }
+        self.weighting: Weighting = weighting or Fixed()
+        self.loss_weighting = loss_weighting
+        self.combination = combination
         for rule in self._rules().values():
             rule.bind(list(objectives))
         self.gate = gate or Gate()
@@ -130,14 +130,10 @@ class UnlearnModule(LightningModule):
         self.sharding: Sharding | None = None  # set by a strategy that shards
         self.strict_loading = student.lora is None
 
-    weighting: Weighting
-    loss_weighting: LossWeighting | None
-    combination: Combination | None
-
     # ---------------------------------------------------------------------------------- set-up
 
     def prepare_data(self) -> None:
-        """Find the model, so that a missing one is known before anything is loaded."""
+        """Find the model, so that a missing one is an error before anything is loaded."""
         find_model(self.source.path, self.source.revision)
 
     def configure_model(self) -> None:
@@ -161,7 +157,7 @@ class UnlearnModule(LightningModule):
         return model
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimizer of the trained parameters and the course of its learning rate."""
+        """Return the optimizer of the trained parameters and the course of its learning rate."""
         optimizer = self.make_optimizer(self.parameters_trained)
         steps, warmup, schedule = self.trainer.max_steps, self.warmup_steps, self.lr_schedule
         course = LambdaLR(optimizer, lambda step: factor(step, steps, warmup, schedule))
@@ -189,31 +185,30 @@ class UnlearnModule(LightningModule):
         with trainer.precision_plugin.forward_context():
             foresee(self.teacher, self.objectives, data, trainer.max_steps)
         if rank() > 0:
-            torch.manual_seed(data.seed + rank())  # dropout is not the same in every process
+            torch.manual_seed(data.seed + rank())  # different dropout in every process
 
     # ------------------------------------------------------------------------------------ step
 
     def training_step(self, batch: Mapping[str, list[TokenBatch]], batch_idx: int) -> StepRecord:
-        """One optimizer step: a gradient per objective, their Gramian, weights, the update."""
+        """Take one optimizer step: the objectives' gradients, Gramian, weights, and the update."""
         step = self.global_step
         diagnose = self.diagnostics_every > 0 and step % self.diagnostics_every == 0
-        keep = self.weighting.needs_gramian or self.combination is not None
-        sketched = diagnose and not keep and self.diagnostics == "sketch"
-        gathered = Gathering(
+        accumulator = Accumulator(
+            self.parameters_trained,
             preferences(self.objectives, step, self.loss_weighting),
-            len(self.parameters_trained),
             self.groups,
-            keep=keep or (diagnose and not sketched),
-            sketch_seed=step if sketched else None,
+            self._mode(diagnose),
+            seed=step,
         )
-        record = empty_record(step, "sketch" if sketched else "exact")
+        reader = ModelReader(self._student())
+        models = Models(reader, self.teacher, self.models_read(), self.manual_backward)
+        record = empty_record(step, "sketch" if accumulator.mode == "sketch" else "exact")
         try:
             with local_gradients(self.trainer):
                 for name, objective in self.objectives.items():
-                    batches = batch.get(name, [])
-                    found = self._gradient(name, objective, batches, record, gathered.onto)
-                    gathered.add(found.gradient, added=found.added)
-            self._update(combined(gathered, self.weighting, self.combination, record, diagnose))
+                    one = ObjectiveStep(name, objective, batch.get(name, []), step)
+                    self._note(name, accumulate(one, models, accumulator), record)
+            self._update(combined(accumulator, self.weighting, self.combination, record, diagnose))
         except NotFiniteError as error:
             self.guard.leave_out(error)
             self._update([None] * len(self.parameters_trained))
@@ -223,36 +218,25 @@ class UnlearnModule(LightningModule):
             self.loss_weighting.update(torch.tensor(seen, dtype=torch.float64))
         return record
 
-    def test_step(self, batch: int, batch_idx: int) -> None:
-        """Nothing: in `lit-unlearn test` the callbacks measure."""
+    def _mode(self, diagnose: bool) -> Mode:
+        """Return how much of the gradients the step needs."""
+        if self.weighting.needs_gramian or self.combination is not None:
+            return "keep"
+        if not diagnose:
+            return "sum"
+        return "keep" if self.diagnostics == "exact" else "sketch"
 
-    def _gradient(
-        self,
-        name: str,
-        objective: Objective,
-        batches: list[TokenBatch],
-        record: StepRecord,
-        onto: Sum | None,
-    ) -> ObjectiveGradient:
-        """One objective's gradient; its loss and further figures are logged."""
-        found = objective_gradient(
-            name,
-            objective,
-            batches,
-            ModelReader(self._student()),
-            self.teacher,
-            self.parameters_trained,
-            self.global_step,
-            self.manual_backward,
-            self.models_read(),
-            onto,
-        )
-        if found.count:
-            record["losses"][name] = found.loss
-            self.log(log_names.loss_name(name), found.loss, prog_bar=True, batch_size=found.count)
-        for statistic, mean in found.statistics.items():
-            self.log(log_names.statistic_name(name, statistic), mean, batch_size=found.count)
-        return found
+    def test_step(self, batch: int, batch_idx: int) -> None:
+        """Do nothing: in `lit-unlearn test` the callbacks evaluate."""
+
+    def _note(self, name: str, figures: Figures, record: StepRecord) -> None:
+        """Log the figures of one objective, and keep its loss."""
+        if figures.count:
+            record["losses"][name] = figures.loss
+            loss = log_names.loss_name(name)
+            self.log(loss, figures.loss, prog_bar=True, batch_size=figures.count)
+        for statistic, mean in figures.statistics.items():
+            self.log(log_names.statistic_name(name, statistic), mean, batch_size=figures.count)
 
     def _update(self, gradient: Gradient) -> None:
         optimizer: Any = self.optimizers()
@@ -268,7 +252,7 @@ class UnlearnModule(LightningModule):
             self.teacher.after_step(self._student())
 
     def models_read(self) -> list[nn.Module]:
-        """All models that a step reads."""
+        """Return all models that a step reads."""
         return [self._student(), *(self.teacher.models() if self.teacher is not None else [])]
 
     def _student(self) -> nn.Module:
@@ -281,7 +265,7 @@ class UnlearnModule(LightningModule):
     # ----------------------------------------------------------------------- devices and files
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "UnlearnModule":
-        """Device and number format reach the teacher, which is not registered."""
+        """Apply a change of device or dtype to the teacher too, which is not registered."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         unsaved = self.teacher.unsaved_module() if self.teacher is not None else None
         if unsaved is not None:
@@ -289,7 +273,7 @@ class UnlearnModule(LightningModule):
         return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what weightings have learnt; of a model with adapters save these alone."""
+        """Add the learnt state of weightings; keep only the adapters of a model that has them."""
         checkpoint[LEARNT] = {name: rule.state_dict() for name, rule in self._rules().items()}
         checkpoint["skipped_steps"] = self.guard.skipped
         if self.source.lora is not None:
@@ -297,13 +281,13 @@ class UnlearnModule(LightningModule):
             checkpoint["state_dict"] = {k: v for k, v in state.items() if "lora_" in k}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let weightings go on from what they have learnt."""
+        """Restore the learnt state of weightings."""
         self.guard.skipped = checkpoint.get("skipped_steps", 0)
         for name, rule in self._rules().items():
             rule.load_state_dict(checkpoint[LEARNT][name])
 
-    def _rules(self) -> dict[str, Named]:
-        rules = {
+    def _rules(self) -> dict[str, Rule]:
+        rules: dict[str, Rule | None] = {
             "weighting": self.weighting,
             "loss_weighting": self.loss_weighting,
             "combination": self.combination,

@@ -1,6 +1,6 @@
-"""The parts of a step: an objective's gradient over its micro batches, the update, the record.
+"""The parts of a training step: gradients of the objectives, the update, the record.
 
-Free of Lightning: a loop of one's own can call them as well.
+Free of Lightning, so that any training loop can call them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,8 @@ from torch import Tensor, nn
 from lit_unlearn.distributed.ranks import gather_or_raise, in_step, world_size
 from lit_unlearn.distributed.reduction import Totals, first, merged, summed, totals
 from lit_unlearn.errors import InputError
-from lit_unlearn.gradients.collect import (
-    Gradient,
-    Sum,
-    combine,
-    scale,
-    take_gradient,
-    write_gradient,
-)
+from lit_unlearn.gradients.accumulator import Accumulator
+from lit_unlearn.gradients.collect import Gradient, combine, scale, take_gradient
 from lit_unlearn.gradients.combination import Combination
 from lit_unlearn.gradients.finite import (
     NotFiniteError,
@@ -31,39 +25,39 @@ from lit_unlearn.gradients.finite import (
     gradient_trouble,
     loss_trouble,
 )
-from lit_unlearn.gradients.gathering import Diagnostics, Gathering
 from lit_unlearn.gradients.gramian import GroupedGramian, gramian
 from lit_unlearn.gradients.perturbation import perturbed
 from lit_unlearn.gradients.weighting import LossWeighting, Weighting
-from lit_unlearn.objectives.objective import Objective, Reader, Terms
+from lit_unlearn.objectives import Objective, Reader
 from lit_unlearn.types import TokenBatch
 
+Diagnostics = Literal["exact", "sketch"]
 LOSS = "loss"
 """Name of the loss terms among an objective's figures."""
 UNMOVED = "unmoved"
-"""Statistic of an objective that moves the weights: its loss where they were."""
+"""Statistic of an objective that moves the weights: its loss before the move."""
 
 
 class StepRecord(TypedDict):
-    """What one step leaves for callbacks."""
+    """Results of one step, for callbacks."""
 
     step: int
     losses: dict[str, float]
     """Unweighted loss of each objective that had rows."""
     gramian: GroupedGramian | None
-    """Of the unweighted gradients, on diagnosed steps."""
+    """Gramian of the unweighted gradients, on diagnosed steps."""
     diagnostics: Diagnostics
     """Whether the Gramian is exact, or that of sketches."""
     weights: Tensor | None
-    """``[M]``: the factor with which each unweighted gradient entered the update; NaN under a
-    combination, which no factors express."""
+    """``[M]``: the factor of each unweighted gradient in the update; NaN under a combination, which
+    no factors express."""
     with_update: Tensor | None
     """``[M + 1, M + 1]``: inner products of the unweighted gradients and, last, of the update; on
-    diagnosed steps under a combination, as it cannot be had from the Gramian."""
+    diagnosed steps under a combination, since it does not follow from the Gramian."""
 
 
 def empty_record(step: int, diagnostics: Diagnostics) -> StepRecord:
-    """The record of a step of which nothing is known yet."""
+    """Return the record at the start of a step."""
     return StepRecord(
         step=step,
         losses={},
@@ -75,109 +69,106 @@ def empty_record(step: int, diagnostics: Diagnostics) -> StepRecord:
 
 
 @dataclass(frozen=True)
-class ObjectiveGradient:
-    """What one objective gives to a step."""
+class Models:
+    """The models that a step reads, and its backward pass."""
 
-    gradient: Gradient
-    """Of the mean loss; all None where there were no rows. The whole sum where it was added."""
+    student: Reader
+    teacher: Reader | None
+    """Reader of target logits; None if no objective needs them."""
+    modules: Sequence[nn.Module] = ()
+    """Modules behind the readers; needed where they are sharded over processes."""
+    backward: Callable[[Tensor], None] = torch.Tensor.backward
+
+
+@dataclass(frozen=True)
+class ObjectiveStep:
+    """One objective with its rows in one step."""
+
+    name: str
+    objective: Objective
+    batches: Sequence[TokenBatch]
+    """Micro batches. Each process has the same number of them; a process with too few rows has
+    borrowed ones."""
+    step: int = 0
+    """Number of the step, for messages."""
+
+    @property
+    def single(self) -> bool:
+        """Whether the number of loss terms is known before the only backward pass."""
+        return len(self.batches) == 1 and world_size() == 1
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures of an objective in one step, over all processes."""
+
     count: int
-    """Loss terms, of all processes."""
+    """Number of loss terms."""
     loss: float = math.nan
-    """Mean over the terms; NaN where there are none."""
+    """Mean of the loss terms; NaN without terms."""
     statistics: dict[str, float] = field(default_factory=dict)
     """Means of the objective's further figures."""
-    added: bool = False
-    """Whether the gradient is the sum that was given, with this objective's part in it."""
 
 
-def objective_gradient(
-    name: str,
-    objective: Objective,
-    batches: Sequence[TokenBatch],
-    student: Reader,
-    teacher: Reader | None,
-    parameters: Sequence[Tensor],
-    step: int = 0,
-    backward: Callable[[Tensor], None] = torch.Tensor.backward,
-    models: Sequence[nn.Module] = (),
-    onto: Sum | None = None,
-) -> ObjectiveGradient:
-    """Gradient of an objective's mean loss over all its micro batches, of all processes.
+def accumulate(one: ObjectiveStep, models: Models, accumulator: Accumulator) -> Figures:
+    """Add the gradient of an objective's mean loss to the accumulator.
 
-    With several processes each calls this with as many micro batches, some of them borrowed where
-    it has too few of its own, and all get the same figures, and gradients that are equal or slices
-    of the same.
+    The mean is over all micro batches of all processes. With several processes every process must
+    call this; all get the same figures, and gradients that are equal or slices of the same.
 
-    For an objective with a `perturbation` all micro batches are read twice: first for the gradient
-    along which the weights are moved, then for the one that counts. Afterwards the weights are what
-    they were.
+    An objective with a `perturbation` reads all micro batches twice: first for the gradient along
+    which the weights are moved, then for the one that counts. The weights are restored exactly.
 
     Args:
-        name: The objective's name, for messages.
-        objective: What is to be achieved.
-        batches: Its rows in this step.
-        student: Reads the model that the parameters belong to.
-        teacher: Gives target logits; None if the objective needs none.
-        parameters: The trainable parameters; their ``grad`` is None before and after.
-        step: Number of the step, for messages.
-        backward: Called with each micro batch's summed loss, or with the mean of the only one.
-        models: What the readers read; needed where models are sharded over processes.
-        onto: A sum to which the backward pass may add by itself, which saves a gradient's memory
-            and the time to fill it. It may where the factor of the mean is known before that pass:
-            one micro batch, one process, no `perturbation`. None keeps the gradient apart.
+        one: The objective and its rows.
+        models: The models.
+        accumulator: Gets the gradient; ``grad`` of its parameters is None afterwards.
 
     Raises:
-        NotFiniteError: A loss or the gradient is not, in any process.
-        InputError: The loss depends on nothing that is trained.
+        NotFiniteError: A loss or the gradient is not finite, in any process.
+        InputError: The loss does not depend on trained weights.
     """
-    whole = len(batches) == 1 and world_size() == 1  # its mean is known before its backward pass
-    adds = onto if whole and not objective.perturbation else None
-
-    def read() -> tuple[Gradient, Totals]:
-        parts: list[dict[str, Tensor]] = []
-        trouble: list[NotFiniteError] = []
-        write_gradient(parameters, adds.gradient if adds else [None] * len(parameters))
-        for batch in batches:
-            with in_step(*models):
-                terms: Terms = objective(batch, student, teacher)
-            trouble += loss_trouble(name, terms.values, batch.example_ids, step)
-            total = terms.values.sum() / (max(1, len(terms.values)) if whole else 1)
-            if not total.requires_grad:
-                raise _out_of_reach(name, objective)
-            backward(_factor(batch, adds) * total)
-            if not batch.borrowed:
-                parts.append({LOSS: terms.values.detach(), **terms.statistics})
-        everywhere = merged(gather_or_raise(totals(parts), trouble))
-        gradient = summed(take_gradient(parameters), parameters)
-        rows = [each for batch in batches for each in batch.example_ids]
-        gather_or_raise(None, gradient_trouble(name, gradient, rows, step))
-        return gradient, everywhere
-
-    gradient, found = read()
+    radius = one.objective.perturbation
+    factor = accumulator.start(single=one.single and not radius)
+    gradient, found = _gradient(one, models, accumulator.parameters, factor)
     statistics: dict[str, float] = {}
-    if objective.perturbation and batches:
+    if radius and one.batches:
         statistics[UNMOVED] = _mean(found[LOSS])
-        with perturbed(parameters, gradient, objective.perturbation):
-            gradient, found = read()
+        with perturbed(accumulator.parameters, gradient, radius):
+            gradient, found = _gradient(one, models, accumulator.parameters, factor)
     loss, count = found.pop(LOSS, (0.0, 0))
-    if not count:
-        return ObjectiveGradient(gradient, 0, added=adds is not None)
+    accumulator.add(scale(gradient, 1 / count) if count and not one.single else gradient)
     statistics |= {statistic: _mean(total) for statistic, total in found.items()}
-    if not whole:
-        gradient = scale(gradient, 1 / count)
-    return ObjectiveGradient(gradient, count, loss / count, statistics, adds is not None)
+    return Figures(count, loss / count, statistics) if count else Figures(0)
 
 
-def _factor(batch: TokenBatch, onto: Sum | None) -> float:
-    if batch.borrowed:
-        return 0.0
-    return 1.0 if onto is None else onto.factor
+def _gradient(
+    one: ObjectiveStep, models: Models, parameters: Sequence[Tensor], factor: float
+) -> tuple[Gradient, Totals]:
+    """Return the gradient of the summed loss, of the mean if `single`, and sums of all figures."""
+    parts: list[dict[str, Tensor]] = []
+    trouble: list[NotFiniteError] = []
+    for batch in one.batches:
+        with in_step(*models.modules):
+            terms = one.objective(batch, models.student, models.teacher)
+        trouble += loss_trouble(one.name, terms.values, batch.example_ids, one.step)
+        total = terms.values.sum() / (max(1, len(terms.values)) if one.single else 1)
+        if not total.requires_grad:
+            raise _out_of_reach(one)
+        models.backward((0.0 if batch.borrowed else factor) * total)
+        if not batch.borrowed:
+            parts.append({LOSS: terms.values.detach(), **terms.statistics})
+    everywhere = merged(gather_or_raise(totals(parts), trouble))
+    gradient = summed(take_gradient(parameters), parameters)
+    rows = [each for batch in one.batches for each in batch.example_ids]
+    gather_or_raise(None, gradient_trouble(one.name, gradient, rows, one.step))
+    return gradient, everywhere
 
 
-def _out_of_reach(name: str, objective: Objective) -> InputError:
+def _out_of_reach(one: ObjectiveStep) -> InputError:
     return InputError(
-        f"Objective {name!r} ({type(objective).__name__}) should have a loss that depends on what "
-        "is trained. Found nothing trained in front of it; raise its `depth` or `depths`, or let "
+        f"Objective {one.name!r} ({type(one.objective).__name__}) should have a loss that depends "
+        "on trained weights. Found none in front of it; raise its `depth` or `depths`, or let "
         "`model.student.trainable` name decoder blocks at or below it."
     )
 
@@ -189,48 +180,48 @@ def _mean(total: tuple[float, int]) -> float:
 def preferences(
     objectives: Mapping[str, Objective], step: int, learnt: LossWeighting | None
 ) -> Tensor:
-    """``[M]``, float64: the objectives' weights at a step, with the factors learnt from losses."""
+    """Return ``[M]``, float64: the objectives' weights at a step times their learnt factors."""
     weights = [objective.weight_at(step) for objective in objectives.values()]
     found = torch.tensor(weights, dtype=torch.float64)
     return found if learnt is None else found * learnt.factors()
 
 
 def combined(
-    gathered: Gathering,
+    accumulator: Accumulator,
     weighting: Weighting,
     combination: Combination | None,
     record: StepRecord,
     diagnose: bool,
 ) -> Gradient:
-    """The update, by the combination or the weighting; notes how in the record.
+    """Return the update of the combination or the weighting, and complete the record.
 
     Args:
-        gathered: The objectives' gradients, or their weighted sum.
-        weighting: Turns the weighted Gramian into factors; not asked where nothing needs it.
-        combination: Makes the update in its place.
+        accumulator: The objectives' gradients, or their weighted sum.
+        weighting: Turns the weighted Gramian into factors, if the gradients were kept.
+        combination: Makes the update in place of the weighting.
         record: Gets weights and, on a diagnosed step, the Gramian.
         diagnose: Whether this step is diagnosed.
 
     Raises:
-        NotFiniteError: The weighting gives weights that are not.
+        NotFiniteError: A weight is not finite.
     """
-    preferences = gathered.preferences
+    preferences = accumulator.preferences
     if combination is not None:
-        update: Gradient = combination(gathered.kept, preferences)
+        update = combination(accumulator.kept, preferences)
         record["weights"] = torch.full_like(preferences, math.nan)
         if diagnose:
-            record["gramian"] = gathered.gramian()
-            record["with_update"] = gramian([*gathered.kept, update]).whole
+            record["gramian"] = accumulator.gramian()
+            record["with_update"] = gramian([*accumulator.kept, update]).whole
         return update
-    if not (gathered.keep or gathered.sketches):
-        return gathered.total
-    grouped = gathered.gramian()
+    grouped = accumulator.gramian()
+    if grouped is None:
+        return accumulator.total
     record["gramian"] = grouped if diagnose else None
-    if not gathered.keep:
+    if accumulator.mode != "keep":
         record["weights"] = preferences
-        return gathered.total
+        return accumulator.total
     weighted = preferences[:, None] * grouped.whole * preferences[None, :]
     weights = preferences * first(weighting(weighted)).to(torch.float64)
     check_weights(weights, record["step"])
     record["weights"] = weights
-    return combine(gathered.kept, weights)
+    return combine(accumulator.kept, weights)

@@ -1,30 +1,31 @@
 """Weightings: from the Gramian of the objectives' gradients to their weights in the update.
 
 A weighting sees inner products only, never a gradient. The training step hands it the Gramian of
-the gradients ``c_i g_i`` that carry the objectives' own weights ``c_i``, and multiplies what comes
-back with them: the update is ``sum_i w_i c_i g_i``. To add a weighting: subclass `Weighting`, or
-`CosineWeighting`, which takes care of zero and non-finite gradients.
+the gradients ``c_i g_i``, which carry the objectives' own weights ``c_i``, and multiplies its
+weights with them: the update is ``sum_i w_i c_i g_i``. To add a weighting, write a subclass of
+`Weighting`, or of `CosineWeighting`, which handles zero and non-finite gradients.
 
-What all of them keep to: float64 throughout; any norms from 1e-10 to 1e10, also side by side, since
-the work is done on cosines; the same weights when all gradients are scaled alike, so that the
-update keeps the gradients' unit; objectives in another order give the same weights in that order;
-finite weights for zero, equal and opposite gradients. A Gramian with NaN or infinity gives NaN
-weights, on which the step stops. (`TorchJD` promises what that package does.)
+All weightings have these properties (except `TorchJD`, which has those of that package). They
+compute in float64. Norms may be from 1e-10 to 1e10, also side by side, since the computation uses
+cosines. Equal scaling of all gradients does not change the weights, so that the update keeps the
+gradients' unit. Objectives in another order give the same weights in that order. Weights are finite
+for zero, equal and opposite gradients. A Gramian with NaN or infinity gives NaN weights, on which
+the step stops.
 
 | file | idea |
 | --- | --- |
-| surgery | each gradient corrected against every other: PCGrad, GradVac |
-| consensus | no conflict, or the worst-served served best: MGDA, CAGrad, UPGrad, DualProj |
-| balance | each objective counts alike: IMTLG, ConFIG, AlignedMTL, NashMTL |
-| two_sided | what forgets against what is kept: OneSidedProjection (GRU, BLUR, PRISM), NGDiff |
-| losses, constraint | factors from losses: UncertaintyWeighting, DynamicWeightAverage, DualAscent |
+| surgery | each gradient is corrected against every other: PCGrad, GradVac |
+| consensus | no conflict, or the worst-served objective first: MGDA, CAGrad, UPGrad, DualProj |
+| balanced | each objective counts alike: IMTLG, ConFIG, AlignedMTL, NashMTL |
+| two_sided | forget side against retain side: OneSidedProjection (GRU, BLUR, PRISM), NGDiff |
+| loss_based | factors from losses: UncertaintyWeighting, DynamicWeightAverage, DualAscent |
 """
 
 from lit_unlearn.gradients.weighting.balanced import IMTLG, AlignedMTL, ConFIG, NashMTL
-from lit_unlearn.gradients.weighting.base import CosineWeighting, Fixed, Weighting
+from lit_unlearn.gradients.weighting.base import CosineWeighting, Fixed, Rule, Weighting
 from lit_unlearn.gradients.weighting.consensus import MGDA, CAGrad, DualProj, UPGrad
-from lit_unlearn.gradients.weighting.constraint import DualAscent
 from lit_unlearn.gradients.weighting.loss_based import (
+    DualAscent,
     DynamicWeightAverage,
     LossWeighting,
     UncertaintyWeighting,
@@ -50,6 +51,7 @@ __all__ = [
     "NashMTL",
     "OneSidedProjection",
     "PCGrad",
+    "Rule",
     "TorchJD",
     "TwoSided",
     "UPGrad",

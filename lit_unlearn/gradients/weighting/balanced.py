@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -12,10 +13,10 @@ from lit_unlearn.gradients.weighting.base import CosineWeighting
 from lit_unlearn.gradients.weighting.solvers import bargaining_parts
 
 DEPENDENT = 1e-10
-"""Eigenvalue of the cosines, relative to the largest, under which gradients count as dependent."""
+"""Smallest eigenvalue of the cosines of independent gradients, relative to the largest."""
 NEGLIGIBLE = 1e-8
-"""Eigenvalue of the Gramian, relative to the largest, that counts as zero: what is left of a
-smaller one beside the rounding of the largest has too few digits."""
+"""Largest eigenvalue of the Gramian that counts as zero, relative to the largest: beside the
+rounding of the largest, a smaller one has too few correct digits."""
 
 
 class IMTLG(CosineWeighting):
@@ -23,34 +24,32 @@ class IMTLG(CosineWeighting):
 
     Source: Liu et al. 2021 (IMTL-G), ICLR
 
-    "Towards Impartial Multi-task Learning", Eq. 6: the combination
-    u of the gradients with ``<u, g_i> / |g_i|`` the same for all i. With C the cosines:
+    "Towards Impartial Multi-task Learning", Eq. 6: the combination u of the gradients with
+    ``<u, g_i> / |g_i|`` the same for all i. With C the cosines:
     ``w_i = (pinv(C) 1)_i / |g_i|``, scaled so that the weights' absolute values add up to 1. The
     paper makes the weights themselves add up to 1, which is the same where none is negative;
-    otherwise their sum can be zero, or negative and so turn the update round.
+    otherwise their sum can be zero, or negative, which reverses the update.
 
-    Where gradients depend on each other, projections are as equal as can be (least squares). Two
+    Where gradients depend on each other, the projections are made equal by least squares. Two
     opposite gradients get weight 0. The shortest gradient has the largest weight. Objectives' own
-    weights play no part in the direction.
+    weights do not change the direction.
     """
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        """See the class."""
         weights = equal_projections(cosine) * (lengths.min() / lengths)
         return weights / weights.abs().sum().clamp(min=torch.finfo(torch.float64).tiny)
 
 
 class ConFIG(CosineWeighting):
-    """The update with equal projections on all gradients, as long as its projections say.
+    """The update with equal projections on all gradients, and with the length of their sum.
 
     Liu et al. 2024, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks",
     arXiv:2408.11104, Eq. 2 and 3: the direction v of `IMTLG`, with the length
-    ``sum_i <g_i, v> / |v|``. Zero weights where there is no such direction. Objectives' own weights
-    play no part in the direction.
+    ``sum_i <g_i, v> / |v|``. All weights are 0 where there is no such direction. Objectives' own
+    weights do not change the direction.
     """
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        """See the class."""
         parts = equal_projections(cosine)
         projections = cosine @ parts
         square = parts @ projections
@@ -60,21 +59,25 @@ class ConFIG(CosineWeighting):
 
 
 def equal_projections(cosine: Tensor) -> Tensor:
-    """Parts p with ``C p = 1``: ``sum_i p_i g_i / |g_i|`` has projection 1 on every gradient.
+    """Return parts p with ``C p = 1``.
+
+    Then ``sum_i p_i g_i / |g_i|`` has the projection 1 on every gradient.
 
     Args:
         cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
 
     Returns:
-        ``[M]``, float64; the smallest least-squares solution where there is none, or not only one.
+        ``[M]``, float64; where the equations have no solution or several, the smallest by least
+        squares.
     """
     inverse = torch.linalg.pinv(cosine, rtol=DEPENDENT, hermitian=True)
     parts: Tensor = inverse.sum(1)
     return torch.where(parts.abs() > DEPENDENT, parts, 0.0)
 
 
+@dataclass
 class AlignedMTL(CosineWeighting):
-    """Makes the gradients' principal components orthogonal and equally long, then takes the mean.
+    """Make the gradients' principal components orthogonal and equally long, and take the mean.
 
     Senushkin et al. 2023, "Independent Component Alignment for Multi-Task Learning",
     arXiv:2305.19000, Algorithm 1: with ``G = V L V'`` the Gramian, ``B = sqrt(s) V L^(-1/2) V'``
@@ -82,19 +85,16 @@ class AlignedMTL(CosineWeighting):
 
     Zero gradients are left out, also of the mean. Where norms differ by more than 1e4, the small
     gradients count as dependent on the large ones. An objective's own weight changes the norm of
-    its gradient, which is what this evens out.
+    its gradient, and this rule evens norms out.
 
     Args:
         scale: The common eigenvalue s: the smallest (`min`, as in the paper), the `median`, or the
             mean (`rmse`, the default of the authors' code).
     """
 
-    def __init__(self, scale: Literal["min", "median", "rmse"] = "min") -> None:
-        super().__init__()
-        self.scale = scale
+    scale: Literal["min", "median", "rmse"] = "min"
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        """See the class."""
         relative = lengths / lengths.max()
         values, vectors = torch.linalg.eigh(relative[:, None] * cosine * relative[None, :])
         present = values > NEGLIGIBLE * values.max()
@@ -105,21 +105,21 @@ class AlignedMTL(CosineWeighting):
 
 
 class NashMTL(CosineWeighting):
-    """The update on which objectives would agree if they bargained over it.
+    """The update on which the objectives agree as bargainers.
 
     Navon et al. 2022, "Multi-Task Learning as a Bargaining Game", arXiv:2202.01017, Claim 3.1:
-    weights ``w > 0`` with ``(G w)_i = 1 / w_i`` for all i, so that each objective gains in
-    proportion to what its weight costs. Solved to rounding by Newton's method at every step, where
-    the paper approximates; 5 to 40 steps on an ``[M, M]`` matrix. Conflicts with no gradient.
+    weights ``w > 0`` with ``(G w)_i = 1 / w_i`` for all i. They are solved to rounding by Newton's
+    method at every step (5 to 40 iterations on an ``[M, M]`` matrix), where the paper approximates.
+    The update conflicts with no gradient.
 
     The update of the paper has the length 1 (`max_norm`) at every step; here its length is the
     geometric mean of the gradients' norms, so that it keeps their unit. That makes no difference to
-    Adam. Where gradients can cancel, there is no bargain: the cosines get 1e-8 on their diagonal,
-    and the update gets shorter. Objectives' own weights play no part in the direction.
+    Adam. Where gradients can cancel, there is no solution: the cosines get 1e-8 on their diagonal,
+    and the update gets shorter. Objectives' own weights do not change the direction.
     """
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        """See `bargaining_parts`: their vector has the length sqrt(M)."""
+        # the vector of the parts has the length sqrt(M)
         length = lengths.log().mean().exp() / len(lengths) ** 0.5
         weights: Tensor = bargaining_parts(cosine) * length / lengths
         return weights

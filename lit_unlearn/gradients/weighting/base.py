@@ -1,54 +1,71 @@
-"""What a weighting is, and the simplest one."""
+"""The interface of a weighting, and the simplest one."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.diagnostics import cosines, is_zero, norms
 
 
-class Named(nn.Module):
-    """Knows which objectives the rows of a Gramian, or the entries of a list of losses, are."""
+class Rule:
+    """A rule that knows the objectives by name, and may learn from their gradients or losses."""
 
     names: tuple[str, ...] = ()
     """Names of the objectives, in their order; empty before `bind`."""
+    learnt: tuple[str, ...] = ()
+    """Attributes that training changes, of types that ``torch.load(weights_only=True)`` reads."""
 
     def bind(self, names: Sequence[str]) -> None:
-        """Take the names of the objectives; the training step calls this once, at the start.
+        """Take the names of the objectives; `UnlearnModule` calls this once, at the start.
 
         Args:
             names: ``M`` names, in the order of the Gramian's rows.
         """
         self.names = tuple(names)
 
-    def check_saved(self, names: Sequence[str]) -> None:
-        """See that what a checkpoint holds belongs to these objectives, in this order.
+    def state_dict(self) -> dict[str, Any]:
+        """Return the learnt attributes with the objectives' names; empty if nothing is learnt."""
+        if not self.learnt:
+            return {}
+        return {
+            "names": self.names,
+            **{name: deepcopy(getattr(self, name)) for name in self.learnt},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the learnt attributes from a checkpoint.
 
         Raises:
-            InputError: It does not.
+            InputError: The checkpoint has other objectives, or the same in another order.
         """
-        if tuple(names) != self.names:
+        state = state.get("_extra_state", state)  # checkpoints from when rules were modules
+        names = tuple(state.get("names", self.names))
+        if names != self.names:
             raise InputError(
-                f"{type(self).__name__} should go on with the objectives of its checkpoint, in "
+                f"{type(self).__name__} should resume with the objectives of its checkpoint, in "
                 f"their order: {', '.join(names)}. Found {', '.join(self.names) or 'none'}; resume "
                 "with the config of that run."
             )
+        for name in self.learnt:
+            setattr(self, name, deepcopy(state[name]))
 
 
-class Weighting(Named, ABC):
+class Weighting(Rule, ABC):
     """Turns the Gramian of the objectives' gradients into their weights in the update."""
 
-    needs_gramian: bool = True
-    """Whether `forward` reads the values; if not, the step computes a Gramian only for its logs."""
+    needs_gramian = True
+    """Whether the weights depend on the Gramian; if not, the step computes it for its logs only."""
 
     @abstractmethod
-    def forward(self, gramian: Tensor) -> Tensor:
-        """Weights of the gradients.
+    def __call__(self, gramian: Tensor) -> Tensor:
+        """Return the weights of the gradients.
 
         Args:
             gramian: ``[M, M]``, float64: inner products of the gradients.
@@ -63,23 +80,22 @@ class Fixed(Weighting):
 
     needs_gramian = False
 
-    def forward(self, gramian: Tensor) -> Tensor:
-        """``[M]`` ones."""
+    def __call__(self, gramian: Tensor) -> Tensor:
         return gramian.new_ones(len(gramian), dtype=torch.float64)
 
 
-class CosineWeighting(Weighting, ABC):
+class CosineWeighting(Weighting):
     """A weighting that is computed from cosines and norms, among gradients that are not zero.
 
     A Gramian with NaN or infinity gives NaN weights.
     """
 
-    zero_weight: float = 0.0
-    """Weight of a zero gradient; it changes the update in no way."""
+    zero_weight = 0.0
+    """Weight of a zero gradient; it has no effect on the update."""
 
     @abstractmethod
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        """Weights of gradients none of which is zero.
+        """Return the weights of gradients none of which is zero.
 
         Args:
             cosine: ``[M, M]``, float64, on the CPU: cosines of the gradients, ``M`` at least 1.
@@ -89,7 +105,7 @@ class CosineWeighting(Weighting, ABC):
             ``[M]``, float64.
         """
 
-    def forward(self, gramian: Tensor) -> Tensor:
+    def __call__(self, gramian: Tensor) -> Tensor:
         if not gramian.isfinite().all():
             return not_a_number(gramian)
         weights = torch.full((len(gramian),), self.zero_weight, dtype=torch.float64)
@@ -101,10 +117,10 @@ class CosineWeighting(Weighting, ABC):
 
 
 def not_a_number(gramian: Tensor) -> Tensor:
-    """``[M]`` NaN weights, on which the step stops."""
+    """Return ``[M]`` NaN weights, on which the step stops."""
     return torch.full_like(gramian[0], torch.nan, dtype=torch.float64)
 
 
 def alive_rows(gramian: Tensor) -> Tensor:
-    """Indices of the gradients that are not zero, int64, on the CPU."""
+    """Return the indices of the gradients that are not zero, int64, on the CPU."""
     return (~is_zero(gramian)).nonzero().squeeze(1).cpu()

@@ -1,6 +1,8 @@
-"""Consensus: updates that conflict with no gradient, or serve the worst-served one best."""
+"""Consensus: updates that conflict with no gradient, or improve the worst-served objective most."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,33 +16,33 @@ from lit_unlearn.gradients.weighting.solvers import (
 )
 
 
+@dataclass
 class MGDA(CosineWeighting):
     """The shortest vector in the convex hull of the gradients: it conflicts with none of them.
 
     Désidéri 2012, "Multiple-gradient descent algorithm (MGDA) for multiobjective optimization";
     Sener and Koltun 2018, arXiv:1810.04650, Eq. 4: minimise ``|sum_i w_i g_i|^2`` over ``w >= 0``,
-    ``sum_i w_i = 1``. Solved exactly, by trying every set of objectives that can be active, where
-    the paper iterates Frank-Wolfe steps; at most 12 objectives. Where several weights give the
-    shortest vector, see `min_norm_weights`. MOLLM (arXiv:2412.20412) unlearns with this rule.
+    ``sum_i w_i = 1``. The problem is solved exactly, by trying every set of objectives that can be
+    active (at most 12 objectives), where the paper iterates Frank-Wolfe steps. Where several
+    weights give the shortest vector, see `min_norm_weights`. MOLLM (arXiv:2412.20412) unlearns with
+    this rule.
 
-    Zero gradients are left out (weight 0, all weights 0 when there is nothing else). Otherwise the
-    shortest vector would be the zero vector with all weight on the dead objective, and one
-    objective that is done would stop the training of the others.
+    Zero gradients are left out: they get the weight 0. Otherwise the shortest vector would be the
+    zero vector with all weight on a zero gradient, and one objective with loss 0 would stop the
+    training of the others.
 
     The shortest vector is at most as long as the shortest gradient, and the weight of a long
-    gradient beside a short one is close to 0: look at the norms before using it. An objective's own
-    weight makes its gradient longer and so lets it count less, not more.
+    gradient beside a short one is close to 0: check the norms before using this rule. An
+    objective's own weight makes its gradient longer, and so makes it count less, not more.
 
     Args:
         normalize: Look for the shortest vector in the hull of the unit gradients ``g_i / |g_i|``,
             and scale it by the geometric mean of the norms, so that the update keeps the
-            gradients' unit. Norms, and with them the objectives' own weights, then play no part in
+            gradients' unit. Norms, and with them the objectives' own weights, then do not change
             the direction; the weights no longer add up to 1.
     """
 
-    def __init__(self, normalize: bool = False) -> None:
-        super().__init__()
-        self.normalize = normalize
+    normalize: bool = False
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
         if not self.normalize:
@@ -49,62 +51,63 @@ class MGDA(CosineWeighting):
         return weights * lengths.log().mean().exp() / lengths
 
 
+@dataclass
 class CAGrad(CosineWeighting):
-    """Near the mean gradient, the update that serves the worst-served objective best.
+    """The update near the mean gradient that improves the worst-served objective most.
 
     Liu et al. 2021, "Conflict-Averse Gradient Descent for Multi-task Learning", arXiv:2110.14048,
     Eq. 3: with g_0 the mean of the gradients, maximise ``min_i <g_i, d>`` over
-    ``|d - g_0| <= c |g_0|``. Solved exactly, by trying every set of objectives that can be active;
-    at most 12 objectives. The paper's rescaling by ``1 / (1 + c^2)`` in some of its experiments is
-    left out. Where two gradients cancel and no vector serves both of them, the update is the
-    nearest to g_0 that conflicts with none. Zero gradients are left out, also of the mean.
-
-    Long gradients rule the mean, short ones rule the minimum.
+    ``|d - g_0| <= c |g_0|``. The problem is solved exactly, by trying every set of objectives that
+    can be active (at most 12 objectives). The paper's rescaling by ``1 / (1 + c^2)`` in some of its
+    experiments is left out. Where two gradients cancel and no vector improves both objectives, the
+    update is the nearest to g_0 that conflicts with none. Zero gradients are left out, also of the
+    mean. Long gradients dominate the mean, short ones the minimum.
 
     Args:
-        c: How far from the mean gradient the update may be, relative to its length: above 0
-            (`Fixed` in the limit) and below 1. 0.5 is the default of LibMTL.
+        c: Largest distance of the update from the mean gradient, relative to the length of the
+            mean: above 0 (`Fixed` in the limit) and below 1. 0.5 is the default of LibMTL.
     """
 
-    def __init__(self, c: float = 0.5) -> None:
-        super().__init__()
-        if not 0 < c < 1:
+    c: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.c < 1:
             raise InputError(
-                f"Parameter `c` of CAGrad should be above 0 and below 1. Found {c}. "
+                f"Parameter `CAGrad.c` should be above 0 and below 1. Found {self.c}. "
                 "Use Fixed for 0, MGDA for large values."
             )
-        self.c = c
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
         return conflict_averse_parts(cosine, lengths, self.c) / lengths
 
 
 class UPGrad(CosineWeighting):
-    """Moves each gradient just out of every conflict, and takes the mean.
+    """Project each gradient onto the directions without conflict, and take the mean.
 
     Quinton and Rey 2024, "Jacobian Descent for Multi-Objective Optimization", arXiv:2406.16232,
     Section 3.1: each g_i is projected onto the dual cone, the vectors that have no negative inner
     product with any gradient; the update is the mean of the projections, and conflicts with none.
-    Solved exactly, by trying every set of objectives that can be active; at most 12 objectives.
-    Zero gradients are left out, also of the mean.
+    The problem is solved exactly, by trying every set of objectives that can be active (at most 12
+    objectives). Zero gradients are left out, also of the mean.
 
     Without conflict this is the mean gradient, so objectives' own weights keep their meaning.
     """
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        """See `cone_parts`; the projection of g_i is ``|g_i|`` times that of its unit vector."""
+        # the projection of g_i is |g_i| times that of its unit vector
         projected = cone_parts(cosine, torch.eye(len(lengths), dtype=torch.float64))
         return (lengths[:, None] * projected / lengths[None, :]).mean(0)
 
 
 class DualProj(CosineWeighting):
-    """Moves the mean gradient just out of every conflict.
+    """Project the mean gradient onto the directions without conflict.
 
     The projection of the mean gradient onto the dual cone, the vectors that have no negative inner
     product with any gradient. Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory",
-    arXiv:1706.08840, Eq. 11; the name is that of TorchJD. Solved exactly, by trying every set of
-    objectives that can be active; at most 12 objectives. Zero gradients are left out, also of the
-    mean. Unlike with `UPGrad`, a short gradient in conflict with a long one is only no longer hurt.
+    arXiv:1706.08840, Eq. 11; the name is that of TorchJD. The problem is solved exactly, by trying
+    every set of objectives that can be active (at most 12 objectives). Zero gradients are left out,
+    also of the mean. Where a short gradient conflicts with a long one, the update is orthogonal to
+    the short one, which `UPGrad` still follows in part.
     """
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:

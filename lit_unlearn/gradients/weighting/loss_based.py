@@ -1,28 +1,29 @@
-"""Weights of objectives from their losses: they are set before a step, and moved after it.
+"""Weights of objectives from their losses: set before a step, and changed after it.
 
-A loss weighting gives each objective a factor beside its own weight; a `Weighting` then sees
-gradients that carry both. Losses come as ``[M]``, float64, NaN for an objective without rows in
-the step; that objective is left as it is.
+A loss weighting gives each objective a factor beside its own weight; a `Weighting` then gets
+gradients that carry both. Losses are ``[M]``, float64, with NaN for an objective without rows in
+the step; the factor of that objective stays as it is.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import InputError
-from lit_unlearn.gradients.weighting.base import Named
+from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.gradients.weighting.base import Rule
 
 
-class LossWeighting(Named, ABC):
+class LossWeighting(Rule, ABC):
     """Factors of the objectives' weights, learnt from their losses."""
 
     @abstractmethod
     def factors(self) -> Tensor:
-        """``[M]``, float64, on the CPU: the factors for the next step."""
+        """Return ``[M]``, float64, on the CPU: the factors for the next step."""
 
     @abstractmethod
     def update(self, losses: Tensor) -> None:
@@ -33,19 +34,10 @@ class LossWeighting(Named, ABC):
                 where it had no rows.
         """
 
-    # State is plain tensors, no buffers: modules are cast to half precision as a whole.
 
-    @abstractmethod
-    def get_extra_state(self) -> dict[str, Any]:
-        """What a resumed run needs, for checkpoints."""
-
-    @abstractmethod
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Takes what `get_extra_state` gave."""
-
-
+@dataclass
 class UncertaintyWeighting(LossWeighting):
-    """Learns a factor near 1 / loss for each objective, so that all weigh alike.
+    """Learn a factor near 1 / loss for each objective, so that all weigh alike.
 
     Kendall, Gal and Cipolla 2018, "Multi-Task Learning Using Uncertainty to Weigh Losses",
     arXiv:1705.07115, Eq. 7, with the log variance s_i learnt as in its Section 3.2: minimise
@@ -60,13 +52,14 @@ class UncertaintyWeighting(LossWeighting):
         largest: Bound of the factors: between 1 / largest and largest.
     """
 
-    def __init__(self, learning_rate: float = 0.01, largest: float = 100.0) -> None:
-        super().__init__()
-        _check_above("UncertaintyWeighting", "learning_rate", learning_rate, 0.0)
-        _check_above("UncertaintyWeighting", "largest", largest, 1.0)
-        self.learning_rate = learning_rate
-        self.largest = largest
-        self.log_variances: Tensor | None = None
+    learnt = ("log_variances",)
+    learning_rate: float = 0.01
+    largest: float = 100.0
+    log_variances: Tensor | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        check_field(self, "learning_rate", 0, above=True)
+        check_field(self, "largest", 1, above=True)
 
     def _current(self) -> Tensor:
         if self.log_variances is None:
@@ -77,26 +70,14 @@ class UncertaintyWeighting(LossWeighting):
         return (-self._current()).exp()
 
     def update(self, losses: Tensor) -> None:
-        """See `LossWeighting.update`.
-
-        Raises:
-            InputError: A loss is negative.
-        """
         check_not_negative(self, losses)
         moved = uncertainty_step(self._current(), losses, self.learning_rate)
         limit = torch.tensor(self.largest, dtype=torch.float64).log()
         self.log_variances = moved.clamp(-limit, limit)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"names": self.names, "log_variances": self.log_variances}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.check_saved(state["names"])
-        self.log_variances = state["log_variances"]
-
 
 def uncertainty_step(log_variances: Tensor, losses: Tensor, learning_rate: float) -> Tensor:
-    """One gradient step of ``sum_i exp(-s_i) L_i + s_i`` over s.
+    """Take one gradient step of ``sum_i exp(-s_i) L_i + s_i`` over s.
 
     Args:
         log_variances: ``[M]``: s.
@@ -110,6 +91,7 @@ def uncertainty_step(log_variances: Tensor, losses: Tensor, learning_rate: float
     return log_variances - learning_rate * slope.nan_to_num(0.0)
 
 
+@dataclass
 class DynamicWeightAverage(LossWeighting):
     """More weight for objectives whose loss falls slowly.
 
@@ -124,14 +106,15 @@ class DynamicWeightAverage(LossWeighting):
         window: Steps over which losses are averaged, at least 1.
     """
 
-    def __init__(self, temperature: float = 2.0, window: int = 20) -> None:
-        super().__init__()
-        _check_above("DynamicWeightAverage", "temperature", temperature, 0.0)
-        _check_above("DynamicWeightAverage", "window", window, 0)
-        self.temperature = temperature
-        self.window = window
-        self.recent: list[list[float]] = []
-        self.means: list[list[float]] = []
+    learnt = ("recent", "means")
+    temperature: float = 2.0
+    window: int = 20
+    recent: list[list[float]] = field(default_factory=list, init=False)
+    means: list[list[float]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        check_field(self, "temperature", 0, above=True)
+        check_field(self, "window", 1)
 
     def factors(self) -> Tensor:
         if len(self.means) < 2:
@@ -140,11 +123,6 @@ class DynamicWeightAverage(LossWeighting):
         return dynamic_weights(latest, before, self.temperature)
 
     def update(self, losses: Tensor) -> None:
-        """See `LossWeighting.update`.
-
-        Raises:
-            InputError: A loss is negative.
-        """
         check_not_negative(self, losses)
         self.recent.append(losses.tolist())
         if len(self.recent) == self.window:
@@ -152,16 +130,9 @@ class DynamicWeightAverage(LossWeighting):
             self.means = [*self.means[-1:], mean.tolist()]
             self.recent = []
 
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"names": self.names, "recent": list(self.recent), "means": list(self.means)}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.check_saved(state["names"])
-        self.recent, self.means = list(state["recent"]), list(state["means"])
-
 
 def dynamic_weights(latest: Tensor, before: Tensor, temperature: float) -> Tensor:
-    """Factors of objectives from how fast their losses fall.
+    """Return the factors of objectives from the rates at which their losses fall.
 
     Args:
         latest: ``[M]``: mean losses of the last window; NaN where there is none.
@@ -173,6 +144,91 @@ def dynamic_weights(latest: Tensor, before: Tensor, temperature: float) -> Tenso
     """
     ratio = torch.where((before > 0) & latest.isfinite(), latest / before, 1.0)
     return len(ratio) * (ratio / temperature).softmax(0)
+
+
+@dataclass
+class DualAscent(LossWeighting):
+    """Hold losses below limits ("retain may not get worse") and lower the others.
+
+    Minimise the other losses subject to ``L_i <= limit_i``, by the primal-dual rule of Entesari et
+    al. 2025 (PDU), arXiv:2506.05314: the factor of a constrained objective is its dual variable,
+    which becomes ``max(0, factor + step_size (L_i - limit_i))`` after each step; other objectives
+    have the factor 1. A loss above its limit gains weight until it is below; one below its limit
+    loses weight, down to none. The objective's own weight multiplies the factor.
+
+    The limit is a number, or null for the mean loss of the first `reference_steps` steps plus
+    `slack`; until it is known the factor keeps its initial value. Single batches are noisy: the
+    rule sums the differences up, and a large `step_size` makes the factor swing.
+
+    Args:
+        limits: By name of the objective: its limit in the unit of its loss, or null.
+        step_size: Change of the factor per unit of loss and step; 1 is the default of PDU's code.
+        slack: Amount by which a loss with the limit null may be worse than at the start.
+        reference_steps: Steps over which the loss at the start is averaged.
+        initial: Factor of the constrained objectives at the start.
+        largest: Upper bound of the factors, for limits that cannot be met.
+    """
+
+    learnt = ("duals", "references")
+    limits: dict[str, float | None]
+    step_size: float = 1.0
+    slack: float = 0.0
+    reference_steps: int = 10
+    initial: float = 1.0
+    largest: float = 100.0
+    duals: dict[str, float] = field(default_factory=dict, init=False)
+    references: dict[str, list[float]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        check_field(self, "step_size", 0, above=True)
+        check_field(self, "reference_steps", 1)
+        check_field(self, "initial", 0, self.largest)
+
+    def bind(self, names: Sequence[str]) -> None:
+        unknown = [name for name in self.limits if name not in names]
+        if unknown or not self.limits:
+            raise InputError(
+                "Parameter `DualAscent.limits` should have names of objectives "
+                f"({', '.join(names)}) as keys. Found: {', '.join(unknown) or 'no key'}."
+            )
+        super().bind(names)
+
+    def factors(self) -> Tensor:
+        return torch.tensor([self._factor(name) for name in self.names], dtype=torch.float64)
+
+    def update(self, losses: Tensor) -> None:
+        for name, loss in zip(self.names, losses.tolist(), strict=True):
+            if name in self.limits and loss == loss:  # NaN: no rows in this step
+                self._update_one(name, loss)
+
+    def _factor(self, name: str) -> float:
+        return self.duals.get(name, self.initial) if name in self.limits else 1.0
+
+    def _update_one(self, name: str, loss: float) -> None:
+        limit = self.limits[name]
+        if limit is None:
+            seen = self.references.setdefault(name, [])
+            if len(seen) < self.reference_steps:
+                seen.append(loss)
+                return
+            limit = sum(seen) / len(seen) + self.slack
+        ascended = dual_step(self._factor(name), loss, limit, self.step_size)
+        self.duals[name] = min(ascended, self.largest)
+
+
+def dual_step(dual: float, loss: float, limit: float, step_size: float) -> float:
+    """Take one step of projected gradient ascent on a dual variable.
+
+    Args:
+        dual: The variable, at least 0.
+        loss: The constrained loss.
+        limit: The largest loss that the constraint allows.
+        step_size: Change per unit of loss.
+
+    Returns:
+        ``max(0, dual + step_size (loss - limit))``.
+    """
+    return max(0.0, dual + step_size * (loss - limit))
 
 
 def check_not_negative(weighting: LossWeighting, losses: Tensor) -> None:
@@ -188,8 +244,3 @@ def check_not_negative(weighting: LossWeighting, losses: Tensor) -> None:
             f"negative loss of objective {low[0]!r}. Use an objective whose loss has a lower bound "
             "of 0, or no loss weighting."
         )
-
-
-def _check_above(cls: str, name: str, value: float, bound: float) -> None:
-    if not value > bound:
-        raise InputError(f"Parameter `{name}` of {cls} should be above {bound}. Found {value}.")

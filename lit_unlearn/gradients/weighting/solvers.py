@@ -1,10 +1,10 @@
 """Small convex problems over the gradients, solved exactly from their cosines and norms.
 
 The first three are solved by trying every set of objectives that can be active: the solution on a
-set is that of linear equations, and the minimum is among those solutions that are admissible. This
-has no tolerance to choose and does not depend on the objectives' order. It takes 1 to 3 ms for up
-to 6 objectives and 0.1 s for 12, on one core. Unknowns are parts ``p_i = w_i |g_i|``, so that the
-equations hold cosines only, whatever the norms.
+set comes from linear equations, and the minimum is among the admissible solutions. The method has
+no tolerance to choose and does not depend on the objectives' order. It takes 1 to 3 ms for up to 6
+objectives and 0.1 s for 12, on one core. Unknowns are parts ``p_i = w_i |g_i|``, so that the
+equations contain cosines only, whatever the norms.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.diagnostics import CANCELLED
 
 MOST_OBJECTIVES = 12
-"""Most objectives of which all sets are tried: 4096 sets."""
-_RANK = 1e-10  # smallest eigenvalue of the equations of gradients that count as independent
-_NEGLIGIBLE = 1e-12  # share of the parts under which a set does as well without the member
-_ROUNDING = 1e-14  # of a squared norm, relative to the square of its parts laid end to end
-_TIE = 1e-9  # relative difference under which parts count as equally small
+"""Largest number of objectives of which all sets are tried: 4096 sets."""
+_RANK = 1e-10  # smallest eigenvalue of the equations of independent gradients
+_NEGLIGIBLE = 1e-12  # share of the parts below which a member counts as absent from its set
+_ROUNDING = 1e-14  # of a squared norm, relative to the square of the sum of its parts
+_TIE = 1e-9  # relative difference below which parts count as equally small
 _DAMPING = 1e-8  # added to the diagonal of the cosines: bounds the weights of opposite gradients
 _STEPS = 100  # of Newton; 5 to 40 are usual
 
 
 def min_norm_weights(cosine: Tensor, lengths: Tensor) -> Tensor:
-    """Weights ``w >= 0`` with sum 1 that make ``sum_i w_i g_i`` shortest.
+    """Return the weights ``w >= 0`` with sum 1 that make ``sum_i w_i g_i`` shortest.
 
     For each set S of gradients the stationary point on the affine hull of S solves the linear
     equations ``G_SS w_S = t 1``, ``1' w_S = 1``. The minimum over the simplex is among those
@@ -41,8 +41,8 @@ def min_norm_weights(cosine: Tensor, lengths: Tensor) -> Tensor:
 
     Returns:
         ``[M]``, float64. Where the minimiser is not unique: the extreme one with the smallest parts
-        ``sum_i w_i |g_i|``, and the mean where several have that too, so that the order of the
-        objectives does not matter.
+        ``sum_i w_i |g_i|``, or the mean of several such, so that the order of the objectives does
+        not matter.
 
     Raises:
         InputError: ``M`` is above `MOST_OBJECTIVES`.
@@ -66,11 +66,11 @@ def min_norm_weights(cosine: Tensor, lengths: Tensor) -> Tensor:
 
 
 def cone_parts(cosine: Tensor, starts: Tensor) -> Tensor:
-    """The vectors nearest to each ``x = sum_i q_i g_i / |g_i|`` that conflict with no gradient.
+    """Return the vectors nearest to each ``x = sum_i q_i g_i / |g_i|`` without conflict.
 
-    That is the projection of x onto the dual cone of the gradients. It is x plus a combination
-    ``sum_i y_i g_i / |g_i|`` with ``y >= 0``, the one that makes the sum shortest: on the set S of
-    those with ``y_i > 0`` the result is orthogonal to the gradients, ``C_SS y_S = -(C q)_S``.
+    The result is the projection of x onto the dual cone of the gradients: x plus the combination
+    ``sum_i y_i g_i / |g_i|`` with ``y >= 0`` that makes the sum shortest. On the set S with
+    ``y_i > 0`` it is orthogonal to the gradients, ``C_SS y_S = -(C q)_S``.
 
     Args:
         cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
@@ -78,7 +78,7 @@ def cone_parts(cosine: Tensor, starts: Tensor) -> Tensor:
 
     Returns:
         ``[R, M]``, float64: the parts ``q + y``, at least q. Where several give the same vector:
-        the smallest, or the mean of those that are.
+        the smallest, or the mean of several such.
 
     Raises:
         InputError: ``M`` is above `MOST_OBJECTIVES`.
@@ -94,16 +94,16 @@ def cone_parts(cosine: Tensor, starts: Tensor) -> Tensor:
 
 
 def conflict_averse_parts(cosine: Tensor, lengths: Tensor, radius: float) -> Tensor:
-    """The vector near the mean gradient that serves the worst-served objective best.
+    """Return the vector near the mean gradient that improves the worst-served objective most.
 
     With ``g_0`` the mean of the gradients: maximise ``min_i <g_i, d>`` over
     ``|d - g_0| <= radius |g_0|``. The solution is ``d = g_0 + sum_i p_i g_i / |g_i|`` with
-    ``p >= 0`` on those that are served worst, S. With h_i = 1 / |g_i| and q the parts of g_0:
-    ``C_SS p_S = t h_S - (C q)_S``, and t is the larger root of the quadratic equation that says
-    how long the sum is.
+    ``p >= 0`` on the worst-served set S. With h_i = 1 / |g_i| and q the parts of g_0:
+    ``C_SS p_S = t h_S - (C q)_S``, and t is the larger root of the quadratic equation for the
+    length of the sum.
 
-    Where the gradients are dependent and no vector serves all of them, the worst can be served no
-    better than not at all by many d; then d is the nearest to g_0.
+    Where the gradients are dependent and no vector improves all objectives, the best minimum is 0
+    for many d; then d is the nearest to g_0 without conflict.
 
     Args:
         cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
@@ -139,7 +139,7 @@ def conflict_averse_parts(cosine: Tensor, lengths: Tensor, radius: float) -> Ten
 def _worst_served(
     blocks: Tensor, short: Tensor, toward: Tensor, radius: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """On each set: p and t with ``C p = t h - C q`` and ``p' C p = radius^2``; whether they exist.
+    """Solve ``C p = t h - C q`` with ``p' C p = radius^2`` for p and t, on each set.
 
     Args:
         blocks: ``[S, M, M]``: C of each set, see `_blocks`.
@@ -148,7 +148,7 @@ def _worst_served(
         radius: Length of the vector of p.
 
     Returns:
-        p ``[S, M]``; t, the larger of two, ``[S, 1]``; bool ``[S]``.
+        p ``[S, M]``; t, the larger of two, ``[S, 1]``; whether they exist, bool ``[S]``.
     """
     rise, shift = torch.linalg.solve(blocks, torch.stack([short, toward], dim=2)).unbind(2)
     a, b = (short * rise).sum(1), (short * shift).sum(1)
@@ -158,11 +158,11 @@ def _worst_served(
 
 
 def bargaining_parts(cosine: Tensor) -> Tensor:
-    """The parts ``p > 0`` with ``(C p)_i = 1 / p_i``: Nash's bargaining solution of unit gradients.
+    """Return parts ``p > 0`` with ``(C p)_i = 1 / p_i``, Nash's bargaining solution.
 
-    They minimise ``p' C p / 2 - sum_i log p_i``, a convex function, which is done by Newton's
-    method with the step that is safe for it. Its minimum is unique. With 1e-8 on the diagonal of C
-    it exists also where the gradients can cancel; there p grows to 1e4 and the update is near zero.
+    They minimise ``p' C p / 2 - sum_i log p_i``, a convex function with one minimum, by Newton's
+    method with damped steps. With 1e-8 on the diagonal of C the minimum exists also where the
+    gradients can cancel; there p grows to 1e4 and the update is near zero.
 
     Args:
         cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
@@ -173,7 +173,7 @@ def bargaining_parts(cosine: Tensor) -> Tensor:
     damped = cosine + _DAMPING * torch.eye(len(cosine), dtype=torch.float64)
     parts = (len(cosine) / damped.sum()).sqrt() * torch.ones(len(cosine), dtype=torch.float64)
     for _ in range(_STEPS):
-        # In units of p: the Hessian is P C P + 1, the gradient P C p - 1.
+        # in units of p the Hessian is P C P + 1, the gradient P C p - 1
         scaled = parts[:, None] * damped * parts[None, :]
         slope = scaled.sum(1) - 1
         step = torch.linalg.solve(scaled + torch.eye(len(parts), dtype=torch.float64), slope)
@@ -186,7 +186,7 @@ def bargaining_parts(cosine: Tensor) -> Tensor:
 
 @lru_cache(maxsize=MOST_OBJECTIVES)
 def _sets(count: int) -> Tensor:
-    """``[2^M, M]``, float64: the sets of ``M`` objectives, 1 for a member; the empty one first."""
+    """Return ``[2^M, M]``, float64: the sets of objectives, 1 for a member; the empty one first."""
     if count > MOST_OBJECTIVES:
         raise InputError(
             f"Parameter `weighting` should get at most {MOST_OBJECTIVES} objectives with a "
@@ -197,7 +197,7 @@ def _sets(count: int) -> Tensor:
 
 
 def _independent_sets(cosine: Tensor) -> tuple[Tensor, Tensor]:
-    """The sets of independent gradients, the empty one first, and the `_blocks` of each."""
+    """Return the sets of independent gradients, the empty one first, and the `_blocks` of each."""
     sets = _sets(len(cosine))
     blocks = _blocks(cosine, sets)
     independent = torch.linalg.eigvalsh(blocks).amin(1) > _RANK
@@ -205,21 +205,21 @@ def _independent_sets(cosine: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(cosine: Tensor, sets: Tensor) -> Tensor:
-    """``[S, M, M]``: cosines within each set, and ones on the diagonal outside it."""
+    """Return ``[S, M, M]``: cosines within each set, and ones on the diagonal outside it."""
     return cosine * sets[:, :, None] * sets[:, None, :] + torch.diag_embed(1 - sets)
 
 
 def _positive(parts: Tensor, sets: Tensor, reach: Tensor | float = 0.0) -> Tensor:
-    """``[S]``: whether every member's part is above what counts as nothing."""
+    """Return ``[S]``: whether the part of every member is above the negligible share."""
     least = _NEGLIGIBLE * (parts.abs().sum(1, keepdim=True) + reach)
     return ((parts > least) | (sets == 0)).all(1)
 
 
 def _shortest(parts: Tensor, cosine: Tensor) -> Tensor:
-    """Of candidates ``p`` (``[S, M]``) the one with the shortest ``sum_i p_i g_i / |g_i|``.
+    """Return the candidate ``p`` of ``[S, M]`` with the shortest ``sum_i p_i g_i / |g_i|``.
 
-    A length is known up to the rounding of its parts only, so each candidate is judged by the
-    longest that it may be; of those that may be as short as the best, the smallest parts win.
+    A length is known only up to the rounding of its parts. The upper bound of each length is
+    compared; of the candidates that may be as short as the best, the smallest parts win.
     """
     sizes = parts.sum(1)
     squares = ((parts @ cosine) * parts).sum(1).clamp(min=0)
@@ -227,6 +227,6 @@ def _shortest(parts: Tensor, cosine: Tensor) -> Tensor:
 
 
 def _smallest(parts: Tensor) -> Tensor:
-    """Of candidates ``[S, M]`` the one with the smallest sum, the mean of several."""
+    """Return the candidate of ``[S, M]`` with the smallest sum, or the mean of several such."""
     sizes = parts.sum(1)
     return parts[sizes <= sizes.min() * (1 + _TIE)].mean(0)

@@ -1,15 +1,15 @@
-"""Surgery: each gradient is corrected against every other one, then all are added."""
+"""Surgery: correct each gradient against every other one, then add them up."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import permutations
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_field
 from lit_unlearn.gradients.diagnostics import CANCELLED, cosines, norms
 from lit_unlearn.gradients.weighting.base import (
     CosineWeighting,
@@ -19,23 +19,23 @@ from lit_unlearn.gradients.weighting.base import (
 )
 
 ALL_ORDERS_UP_TO = 7
-"""Most objectives for which all orders are gone through: 7 * 6! rows of 7 numbers."""
+"""Largest number of objectives for which all orders are averaged: 7 * 6! rows of 7 numbers."""
 LARGEST_TARGET = 0.999
-"""Largest cosine at which `GradVac` aims: a weight grows without bound as its target nears 1."""
+"""Largest target cosine of `GradVac`: a weight grows without bound as its target nears 1."""
 
 
 class PCGrad(CosineWeighting):
-    """Projects each gradient onto the normal plane of every other that it conflicts with, and adds.
+    """Project each gradient onto the normal plane of every other in conflict with it, and add.
 
     Yu et al. 2020, "Gradient Surgery for Multi-Task Learning", arXiv:2001.06782, Algorithm 1:
-    starting from g_i' = g_i, for the other objectives j one after the other, where
+    starting from g_i' = g_i, for one other objective j after the other, where
     ``<g_i', g_j> < 0``: g_i' -= ``<g_i', g_j> / |g_j|^2`` g_j with the original g_j. The update is
     the sum of the g_i'. With two objectives it conflicts with neither; with more it may.
 
     The paper draws the order of the others at random. Here the weights are the average over all
     orders, which is the expectation of the paper's update and needs no generator. Beyond 7
     objectives the average is over the rotations of one order and of its reverse: the others
-    sorted by their cosine with g_i. A zero gradient has weight 1 and changes nothing.
+    sorted by their cosine with g_i. A zero gradient has weight 1, which has no effect.
     """
 
     zero_weight = 1.0
@@ -45,7 +45,7 @@ class PCGrad(CosineWeighting):
 
 
 def projection_weights(cosine: Tensor, lengths: Tensor) -> Tensor:
-    """Weights of the original gradients in the sum of the projected ones.
+    """Return the weights of the original gradients in the sum of the projected ones.
 
     Args:
         cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
@@ -63,40 +63,49 @@ def projection_weights(cosine: Tensor, lengths: Tensor) -> Tensor:
     return _sum_of(rows, starts, lengths)
 
 
+@dataclass
 class GradVac(Weighting):
-    """Turns gradients towards each other until their cosines reach what is usual for the pair.
+    """Turn gradients towards each other until their cosines reach the usual one of the pair.
 
     Wang et al. 2021, "Gradient Vaccine", arXiv:2010.05874, Algorithm 1: as `PCGrad`, but a pair has
-    a target cosine t, which starts at 0 and follows the cosines that were seen. Where the cosine c
-    of g_i' and g_j is below t, g_i' gets the share
+    a target cosine t, which starts at 0 and follows the measured cosines. Where the cosine c of
+    g_i' and g_j is below t, g_i' gets the share
     ``|g_i'| (t sqrt(1 - c^2) - c sqrt(1 - t^2)) / (|g_j| sqrt(1 - t^2))`` of g_j, after which the
     cosine is t. After each pair: t becomes ``(1 - beta) t + beta c``. The update is the sum of the
     g_i'. With all targets at 0, as in the first step, this is `PCGrad`.
 
-    Instead of drawing one order of the others, weights and seen cosines are averaged over orders,
-    as `PCGrad` does. Targets are kept in checkpoints. They are taken over all parameters, not per
-    layer. A target above .999 is taken as .999; a pair with a zero gradient keeps its target.
+    Instead of drawing one order of the others, weights and measured cosines are averaged over
+    orders, as in `PCGrad`. Targets are saved in checkpoints. They hold for all parameters, not per
+    layer. A target above .999 counts as .999; a pair with a zero gradient keeps its target.
 
     Args:
-        beta: How fast the targets follow, 0 to 1; 0.5 is the default of LibMTL. 0 is `PCGrad`.
+        beta: Share of the latest cosine in the new target, 0 to 1; 0 is `PCGrad`, and 0.5 is the
+            default of LibMTL.
     """
 
-    def __init__(self, beta: float = 0.5) -> None:
-        super().__init__()
-        if not 0 <= beta <= 1:
-            raise InputError(
-                f"Parameter `beta` of GradVac should be between 0 and 1. Found {beta}."
-            )
-        self.beta = beta
-        self.targets: Tensor | None = None  # no buffer: modules are cast to half precision
+    learnt = ("targets",)
+    beta: float = 0.5
+    targets: Tensor | None = field(default=None, init=False)
 
-    def forward(self, gramian: Tensor) -> Tensor:
-        """See `Weighting.forward`. Each call moves the targets."""
+    def __post_init__(self) -> None:
+        check_field(self, "beta", 0, 1)
+
+    def __call__(self, gramian: Tensor) -> Tensor:
+        """Return the weights, and move the targets.
+
+        Raises:
+            InputError: The targets are those of another number of objectives.
+        """
         if not gramian.isfinite().all():
             return not_a_number(gramian)
         if self.targets is None:
             self.targets = torch.zeros(gramian.shape, dtype=torch.float64)
-        self._check_count(len(gramian), len(self.targets))
+        if len(gramian) != len(self.targets):
+            raise InputError(
+                f"Parameter `weighting`: GradVac should get the {len(self.targets)} objectives for "
+                f"which it has targets. Found {len(gramian)}. Resume with the objectives of the "
+                "checkpoint."
+            )
         weights = torch.ones(len(gramian), dtype=torch.float64)
         alive = alive_rows(gramian)
         if len(alive):
@@ -107,27 +116,9 @@ class GradVac(Weighting):
             self.targets[pairs] = (1 - self.beta) * targets + self.beta * seen
         return weights.to(gramian.device)
 
-    def _check_count(self, found: int, expected: int) -> None:
-        if found != expected:
-            raise InputError(
-                f"Parameter `weighting`: GradVac should get the {expected} objectives that it has "
-                f"targets for. Found {found}. Resume with the objectives of the checkpoint."
-            )
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """The targets, for checkpoints."""
-        targets = None if self.targets is None else self.targets.clone()
-        return {"names": self.names, "targets": targets}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Takes the targets from a checkpoint."""
-        self.check_saved(state["names"])
-        targets = state["targets"]
-        self.targets = None if targets is None else targets.to("cpu", torch.float64, copy=True)
-
 
 def vaccine_weights(cosine: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights of the original gradients in the sum of the corrected ones, and the cosines seen.
+    """Return the weights of the original gradients in the corrected sum, and the measured cosines.
 
     Args:
         cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
@@ -136,7 +127,7 @@ def vaccine_weights(cosine: Tensor, lengths: Tensor, targets: Tensor) -> tuple[T
 
     Returns:
         ``[M]``, float64, all at least 1; ``[M, M]``, float64: the cosine of the corrected i with j,
-        before it is corrected for j, mean over the orders. Where g_i' has vanished: the target.
+        before it is corrected for j, mean over the orders; the target where g_i' has vanished.
     """
     starts, orders = _orders(cosine)
     rows = torch.eye(len(cosine), dtype=torch.float64)[starts]
@@ -161,13 +152,13 @@ def _sine(cosine: Tensor) -> Tensor:
 
 
 def _sum_of(rows: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
-    """Weights of the g_j in the sum over i of the mean over orders of ``|g_i|`` times the row."""
+    """Return the weights of the g_j in the sum over i of ``|g_i|`` times the mean row of i."""
     scale = lengths[starts][:, None] / lengths[None, :]
     return (rows * scale).sum(0) * (len(lengths) / len(rows))
 
 
 def _orders(cosine: Tensor) -> tuple[Tensor, Tensor]:
-    """Each start i with each order of the others: ``[R]`` and ``[R, M - 1]``, int64."""
+    """Return each start i with each order of the others: ``[R]`` and ``[R, M - 1]``, int64."""
     count = len(cosine)
     if count <= ALL_ORDERS_UP_TO:
         return _all_orders(count)

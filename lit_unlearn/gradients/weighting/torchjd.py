@@ -1,7 +1,8 @@
-"""Weightings of the package TorchJD, for what is not implemented here."""
+"""Weightings of the package TorchJD that this package has not."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -12,37 +13,37 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.weighting.base import Weighting, not_a_number
 
 
+@dataclass
 class TorchJD(Weighting):
     """Any aggregator or weighting of TorchJD (MIT licence) that needs no more than the Gramian.
 
     Needs ``pip install 'lit-unlearn[torchjd]'``. Some classes need further packages, which TorchJD
     names; those of UPGrad, DualProj and NashMTL are under the GPL, and this package has classes of
-    its own for these three. TorchJD computes in its own way: zero gradients are not left out,
-    results can change with the order of the objectives, PCGrad and GradVac draw from the global
-    generator of torch, and state (as of GradVac) is not kept in checkpoints.
+    its own for these three. TorchJD differs from the weightings here: zero gradients are not left
+    out, results can change with the order of the objectives, PCGrad and GradVac draw from the
+    global generator of torch, and state (as of GradVac) is not saved in checkpoints.
 
     Args:
         name: Name of the class, such as `FairGrad` or `KrumWeighting`: in `torchjd.aggregation`, or
             with its module.
-        arguments: What its constructor is given, by name.
+        arguments: Arguments of its constructor, by name.
     """
 
-    def __init__(self, name: str, arguments: dict[str, Any] | None = None) -> None:
-        super().__init__()
-        made = _make(name, arguments or {})
-        # A plain object, not a submodule: its state comes and goes, and would break checkpoints.
-        self.__dict__["weighting"] = _weighting_of(name, made)
+    name: str
+    arguments: dict[str, Any] | None = None
 
-    def forward(self, gramian: Tensor) -> Tensor:
+    def __post_init__(self) -> None:
+        self.weighting = _weighting_of(self.name, _make(self.name, self.arguments or {}))
+
+    def __call__(self, gramian: Tensor) -> Tensor:
         if not gramian.isfinite().all():
             return not_a_number(gramian)
-        weighting: nn.Module = self.__dict__["weighting"]
-        weights: Tensor = weighting(gramian.to(torch.float64, copy=True))
+        weights: Tensor = self.weighting(gramian.to(torch.float64, copy=True))
         return weights.detach().to(gramian.device, torch.float64)
 
 
 def _make(name: str, arguments: dict[str, Any]) -> object:
-    """An object of the class of that name."""
+    """Return an object of the class of that name."""
     path, _, last = name.rpartition(".")
     try:
         module = import_module(path or "torchjd.aggregation")
@@ -65,7 +66,7 @@ def _make(name: str, arguments: dict[str, Any]) -> object:
 
 
 def _weighting_of(name: str, made: object) -> nn.Module:
-    """The part of an aggregator that reads the Gramian, or a weighting as it is."""
+    """Return the part of an aggregator that reads the Gramian, or a weighting as it is."""
     from torchjd.aggregation import Aggregator
     from torchjd.aggregation import Weighting as TheirWeighting
 

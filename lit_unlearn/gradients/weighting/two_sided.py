@@ -1,14 +1,15 @@
-"""Two sides: rules of the unlearning literature, for what forgets against what is kept.
+"""Two sides: rules of the unlearning literature for a forget gradient and a retain gradient.
 
-These papers know two gradients, g_f of what must be forgotten and g_r of what must be retained.
-With more objectives, g_f is the sum of the gradients on the forget side and g_r of all others, each
-with its objective's weight; inside a side the weights keep their meaning.
+These papers have two gradients, g_f and g_r. With more objectives, g_f is the sum of the gradients
+on the forget side and g_r of all others, each with its objective's weight; inside a side the
+weights keep their meaning.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ from lit_unlearn.gradients.weighting.base import Weighting, not_a_number
 
 
 def check_sides(owner: str, forget: Sequence[str], names: Sequence[str]) -> None:
-    """See that the forget side is made of objectives, and leaves some for the other side.
+    """Check that the forget side names objectives, and leaves some for the retain side.
 
     Args:
         owner: Class whose parameter `forget` is checked, for the message.
@@ -32,26 +33,25 @@ def check_sides(owner: str, forget: Sequence[str], names: Sequence[str]) -> None
     """
     if not forget or not set(forget) < set(names):
         raise InputError(
-            f"Parameter `forget` of {owner} should name some of the objectives "
+            f"Parameter `{owner}.forget` should name some of the objectives "
             f"({', '.join(names)}), but not all. Found: {', '.join(forget) or 'none'}. "
             "List the objectives that make the model forget."
         )
 
 
-class TwoSided(Weighting, ABC):
+@dataclass
+class TwoSided(Weighting):
     """A weighting of two gradients, each the sum of the gradients of one side.
 
     Args:
         forget: Names of the objectives on the forget side; all others are on the retain side.
     """
 
-    def __init__(self, forget: tuple[str, ...] = ("forget",)) -> None:
-        super().__init__()
-        self.forget = tuple(forget)
+    forget: tuple[str, ...] = ("forget",)
 
     @abstractmethod
     def solve(self, inner: Tensor) -> Tensor:
-        """Weights of the two sides.
+        """Return the weights of the two sides.
 
         Args:
             inner: ``[2, 2]``, float64: the Gramian of g_f and g_r, neither of which is zero.
@@ -61,24 +61,14 @@ class TwoSided(Weighting, ABC):
         """
 
     def alone(self) -> Tensor:
-        """``[2]``, float64: weights of the two sides where one of them is zero, or cancels."""
+        """Return ``[2]``, float64: the weights where one of the sides is zero, or cancels."""
         return torch.ones(2, dtype=torch.float64)
 
     def bind(self, names: Sequence[str]) -> None:
-        """Take the names of the objectives, in the order of the Gramian's rows.
-
-        Raises:
-            InputError: A name in `forget` is not an objective, or a side is empty.
-        """
         check_sides(type(self).__name__, self.forget, names)
         super().bind(names)
 
-    def forward(self, gramian: Tensor) -> Tensor:
-        """See `Weighting.forward`. Where a side is zero, or cancels, `alone` gives the weights.
-
-        Raises:
-            InputError: The Gramian is not one of the objectives that were bound.
-        """
+    def __call__(self, gramian: Tensor) -> Tensor:
         if len(gramian) != len(self.names):
             raise InputError(
                 f"{type(self).__name__} should know the name of every row of the Gramian. Found "
@@ -96,42 +86,33 @@ class TwoSided(Weighting, ABC):
         return members.T @ self.solve(inner)
 
 
+@dataclass
 class OneSidedProjection(TwoSided):
-    """Takes out of one side's gradient what conflicts with the other side, and adds both.
+    """Project one side's gradient onto the normal plane of the other's, and add both.
 
     g_a is replaced by ``g_a - <g_a, g_b> / |g_b|^2 g_b``, which is orthogonal to g_b; g_b stays as
-    it is. The settings that have a name:
+    it is. Settings that have a name:
 
     - PCGrad for unlearning (arXiv:2604.14808, global): `forget`, `conflict`: retain goes first.
-    - GRU (Wang et al. 2025, arXiv:2503.09117): as before with `add_other` false: the retain
-      gradient only says what the forget gradient may not do. GRU smooths the retain gradient over
-      steps; here it is that of the step, so take larger retain batches.
+    - GRU (Wang et al. 2025, arXiv:2503.09117): the same with `add_other` false: the retain gradient
+      only restricts the forget gradient. GRU smooths the retain gradient over steps; here it is
+      that of the step, so take larger retain batches.
     - PRISM (arXiv:2509.23362), its gradient conflict decoupling: `forget`, `always`.
     - BLUR (Reisizadeh et al. 2025, arXiv:2506.08164): `retain`, `always`: forgetting goes first.
 
-    With `always`, agreement is taken out as well, and weights can be negative.
+    With `always`, agreement is removed as well, and weights can be negative.
 
     Args:
-        forget: Names of the objectives on the forget side; all others are on the retain side.
-        projected: The side whose gradient gives way.
+        projected: The side whose gradient is projected.
         when: Project only if the inner product is negative (`conflict`), or `always`.
         add_other: Whether the gradient of the other side is itself part of the update.
     """
 
-    def __init__(
-        self,
-        forget: tuple[str, ...] = ("forget",),
-        projected: Literal["forget", "retain"] = "forget",
-        when: Literal["conflict", "always"] = "conflict",
-        add_other: bool = True,
-    ) -> None:
-        super().__init__(forget)
-        self.projected = projected
-        self.when = when
-        self.add_other = add_other
+    projected: Literal["forget", "retain"] = "forget"
+    when: Literal["conflict", "always"] = "conflict"
+    add_other: bool = True
 
     def solve(self, inner: Tensor) -> Tensor:
-        """See the class."""
         other = 1 if self.projected == "forget" else 0
         product = inner[0, 1] if self.when == "always" else inner[0, 1].clamp(max=0)
         weights = self.alone().to(inner)
@@ -139,14 +120,13 @@ class OneSidedProjection(TwoSided):
         return weights
 
     def alone(self) -> Tensor:
-        """Nothing to take out; the other side takes part as `add_other` says."""
         other = float(self.add_other)
         both = [1.0, other] if self.projected == "forget" else [other, 1.0]
         return torch.tensor(both, dtype=torch.float64)
 
 
 class NGDiff(TwoSided):
-    """Both sides with the same length: the update conflicts with neither.
+    """Add both sides with the same length: the update conflicts with neither.
 
     Jin et al. 2025, "Unlearning as multi-task optimization: A normalized gradient difference
     approach with an adaptive learning rate", arXiv:2410.22086: ``g_r / |g_r| - g_F / |g_F|``, where
@@ -154,12 +134,8 @@ class NGDiff(TwoSided):
     gradient of the forget side is -g_F and the two are added. The sum is scaled by the geometric
     mean of the two norms, so that the update keeps the gradients' unit. The paper's automatic
     learning rate is not part of this. The weights of the objectives matter within a side only.
-
-    Args:
-        forget: Names of the objectives on the forget side; all others are on the retain side.
     """
 
     def solve(self, inner: Tensor) -> Tensor:
-        """``[sqrt(|g_r| / |g_f|), sqrt(|g_f| / |g_r|)]``."""
         lengths = norms(inner)
-        return (lengths.flip(0) / lengths).sqrt()
+        return (lengths.flip(0) / lengths).sqrt()  # sqrt(|g_r| / |g_f|), sqrt(|g_f| / |g_r|)

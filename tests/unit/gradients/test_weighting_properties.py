@@ -33,7 +33,7 @@ from lit_unlearn.gradients.weighting import (
     Weighting,
 )
 from tests import asserts
-from tests.inputs import GRAMIANS, jacobian
+from tests.inputs import GRAMIANS, HARMONIOUS, jacobian
 
 Rule = Callable[[Tensor], Tensor]
 
@@ -92,6 +92,11 @@ def test_every_weighting_is_here() -> None:
     assert concrete - here == {package.TorchJD}
 
 
+def test_inputs_are_what_their_names_say() -> None:
+    assert {"aligned", "orthogonal", "equal", "one_zero"} <= set(HARMONIOUS)
+    assert (GRAMIANS["conflicting"] < 0).any()
+
+
 # ---------------------------------------------------------------------------- any objective alike
 
 
@@ -136,7 +141,7 @@ def test_nothing_for_the_dead(name: str) -> None:
 
 
 def test_surgery_leaves_harmony_alone() -> None:
-    for gramian in GRAMIANS.values():
+    for gramian in HARMONIOUS.values():
         asserts.assert_leaves_harmony_alone(PCGrad(), gramian)
         asserts.assert_leaves_harmony_alone(GradVac(), gramian)  # its targets start at 0
 
@@ -144,11 +149,10 @@ def test_surgery_leaves_harmony_alone() -> None:
 @pytest.mark.parametrize("name", ["upgrad", "dualproj"])
 def test_cone_projections_leave_harmony_alone(name: str) -> None:
     """The mean of the gradients that are not zero, if none of them are in conflict."""
-    for gramian in GRAMIANS.values():
-        if (gramian >= 0).all():
-            alive = gramian.diagonal() > 0
-            expected = alive.double() / alive.sum().clamp(min=1)
-            assert_close(Afresh(WEIGHTINGS[name])(gramian), expected)
+    for gramian in HARMONIOUS.values():
+        alive = gramian.diagonal() > 0
+        expected = alive.double() / alive.sum().clamp(min=1)
+        assert_close(Afresh(WEIGHTINGS[name])(gramian), expected)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

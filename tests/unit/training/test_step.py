@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -17,7 +19,8 @@ from torch.testing import assert_close
 from transformers import PreTrainedModel
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.gradients.collect import Gradient, Sum
+from lit_unlearn.gradients.accumulator import Accumulator
+from lit_unlearn.gradients.collect import Gradient
 from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.loading import LoRA, ModelSource, load_student
 from lit_unlearn.models.tiny import TINY_NAME
@@ -32,7 +35,7 @@ from lit_unlearn.objectives import (
     SharpnessAware,
 )
 from lit_unlearn.objectives.objective import Reader, Terms
-from lit_unlearn.training.step import ObjectiveGradient, objective_gradient
+from lit_unlearn.training.step import Figures, Models, ObjectiveStep, accumulate
 from lit_unlearn.types import TokenBatch
 from tests.unit.objectives.given import SINGLE, batch_of
 
@@ -52,16 +55,25 @@ class Bowl(Objective):
         return Terms(loss.expand(len(batch)), torch.arange(len(batch)))
 
 
-def of(
-    objective: Objective,
-    model: PreTrainedModel,
-    batches: list[TokenBatch],
-    onto: Sum | None = None,
-) -> ObjectiveGradient:
-    teacher = ModelReader(copy.deepcopy(model))
-    parameters = list(model.parameters())
-    reader = ModelReader(model)
-    return objective_gradient("a", objective, batches, reader, teacher, parameters, onto=onto)
+class Found(NamedTuple):
+    gradient: Gradient
+    figures: Figures
+
+
+def read(one: ObjectiveStep, models: Models, parameters: list[Any]) -> Found:
+    """The gradient by itself."""
+    accumulator = Accumulator(parameters, torch.ones(1), {}, "keep")
+    figures = accumulate(one, models, accumulator)
+    return Found(accumulator.kept[0], figures)
+
+
+def models_of(model: PreTrainedModel) -> Models:
+    return Models(ModelReader(model), ModelReader(copy.deepcopy(model)))
+
+
+def of(objective: Objective, model: PreTrainedModel, batches: list[TokenBatch]) -> Found:
+    one = ObjectiveStep("a", objective, batches)
+    return read(one, models_of(model), list(model.parameters()))
 
 
 def flat(gradient: Gradient) -> Tensor:
@@ -71,15 +83,15 @@ def flat(gradient: Gradient) -> Tensor:
 def test_worked_value(tiny_model: PreTrainedModel) -> None:
     """|w|^2 / 2 at (3, 4): gradient (3, 4), loss 12.5. Radius 5 moves to (6, 8): (6, 8) and 50."""
     weight = nn.Parameter(torch.tensor([3.0, 4.0]))
-    reader = ModelReader(tiny_model)
-    plain = objective_gradient("a", Bowl(weight), MICRO, reader, None, [weight])
+    models = Models(ModelReader(tiny_model), None)
+    plain = read(ObjectiveStep("a", Bowl(weight), MICRO), models, [weight])
     assert flat(plain.gradient).tolist() == [3, 4]
-    assert (plain.loss, plain.count, plain.statistics) == (12.5, 2, {})
+    assert plain.figures == Figures(2, 12.5)
     sharp = SharpnessAware(Bowl(weight), radius=5.0)
-    found = objective_gradient("a", sharp, MICRO, reader, None, [weight])
+    found = read(ObjectiveStep("a", sharp, MICRO), models, [weight])
     assert flat(found.gradient).tolist() == pytest.approx([6, 8])
-    assert found.loss == pytest.approx(50)
-    assert found.statistics == {"unmoved": pytest.approx(12.5)}
+    assert found.figures.loss == pytest.approx(50)
+    assert found.figures.statistics == {"unmoved": pytest.approx(12.5)}
     assert weight.tolist() == [3, 4]
     assert weight.grad is None
 
@@ -139,8 +151,9 @@ def test_moved_along_the_gradient_of_all_micro_batches(tiny_model: PreTrainedMod
     """Rows one by one give what they give together; moving for each by itself would not."""
     objective = SharpnessAware(NPO(), radius=0.3)
     whole, micro = of(objective, tiny_model, WHOLE), of(objective, tiny_model, MICRO)
-    assert micro.loss == pytest.approx(whole.loss, rel=1e-4)
-    assert micro.statistics["unmoved"] == pytest.approx(whole.statistics["unmoved"], rel=1e-4)
+    one, other = micro.figures, whole.figures
+    assert one.loss == pytest.approx(other.loss, rel=1e-4)
+    assert one.statistics["unmoved"] == pytest.approx(other.statistics["unmoved"], rel=1e-4)
     assert_close(flat(micro.gradient), flat(whole.gradient), rtol=1e-3, atol=1e-5)
     apart = torch.stack([flat(of(objective, tiny_model, [b]).gradient) for b in MICRO]).mean(0)
     assert not torch.allclose(apart, flat(whole.gradient), rtol=1e-3, atol=1e-5)
@@ -151,27 +164,42 @@ def test_limit_and_loss(tiny_model: PreTrainedModel) -> None:
     plain = of(CrossEntropy(), tiny_model, WHOLE)
     tiny = of(SharpnessAware(CrossEntropy(), radius=1e-9), tiny_model, WHOLE)
     assert_close(flat(tiny.gradient), flat(plain.gradient), rtol=1e-4, atol=1e-6)
-    moved = of(SharpnessAware(CrossEntropy(), radius=1e-2), tiny_model, WHOLE)
+    moved = of(SharpnessAware(CrossEntropy(), radius=1e-2), tiny_model, WHOLE).figures
     rise = 1e-2 * float(flat(plain.gradient).norm())
     assert moved.loss - moved.statistics["unmoved"] == pytest.approx(rise, rel=0.05)
 
 
 def test_inner_statistics_stay(tiny_model: PreTrainedModel) -> None:
     objective = SharpnessAware(LatentAdversarial(NPO(), depth=0.5, steps=1))
-    assert set(of(objective, tiny_model, MICRO).statistics) >= {"unmoved", "clean"}
+    assert set(of(objective, tiny_model, MICRO).figures.statistics) >= {"unmoved", "clean"}
+
+
+def summing(parameters: list[Any], start: float, factor: float) -> Accumulator:
+    """An accumulator in which every element of the sum has a value already."""
+    accumulator = Accumulator(parameters, torch.tensor([factor]).double(), {}, "sum")
+    accumulator.total = [torch.full_like(p, start) for p in parameters]
+    return accumulator
 
 
 def test_backward_adds_to_a_sum(tiny_model: PreTrainedModel) -> None:
     """Sum + 0.3 x the gradient of the mean, in the sum's own memory; loss and count unchanged."""
     apart = of(CrossEntropy(), tiny_model, WHOLE)
-    total: Gradient = [torch.full_like(p, 0.01) for p in tiny_model.parameters()]
-    memory = [part.data_ptr() for part in total if part is not None]
-    found = of(CrossEntropy(), tiny_model, WHOLE, Sum(total, 0.3))
-    assert found.added
-    assert (found.loss, found.count) == (apart.loss, apart.count)
-    assert_close(flat(found.gradient), 0.01 + 0.3 * flat(apart.gradient), rtol=1e-5, atol=1e-7)
-    assert [part.data_ptr() for part in found.gradient if part is not None] == memory
-    assert all(p.grad is None for p in tiny_model.parameters())
+    parameters = list(tiny_model.parameters())
+    accumulator = summing(parameters, 0.01, 0.3)
+    memory = [part.data_ptr() for part in accumulator.total if part is not None]
+    seen: list[int] = []
+
+    def backward(loss: Tensor) -> None:
+        seen.extend(p.grad.data_ptr() for p in parameters if p.grad is not None)
+        loss.backward()
+
+    models = replace(models_of(tiny_model), backward=backward)
+    figures = accumulate(ObjectiveStep("a", CrossEntropy(), WHOLE), models, accumulator)
+    assert figures == apart.figures
+    assert_close(flat(accumulator.total), 0.01 + 0.3 * flat(apart.gradient), rtol=1e-5, atol=1e-7)
+    assert seen == memory
+    assert [part.data_ptr() for part in accumulator.total if part is not None] == memory
+    assert all(p.grad is None for p in parameters)
 
 
 @pytest.mark.parametrize(
@@ -182,20 +210,26 @@ def test_backward_adds_to_a_sum(tiny_model: PreTrainedModel) -> None:
 def test_what_must_stay_apart(
     objective: Objective, batches: list[TokenBatch], tiny_model: PreTrainedModel
 ) -> None:
-    """The mean's factor, or where the weights are moved to, is known after the backward pass."""
-    total: Gradient = [torch.ones_like(p) for p in tiny_model.parameters()]
+    """The factor of the mean, or the place of the weights, is known after the backward pass."""
     apart = of(objective, tiny_model, batches)
-    found = of(objective, tiny_model, batches, Sum(total, 0.3))
-    assert not found.added
-    for part, other in zip(found.gradient, apart.gradient, strict=True):
-        assert_close(part, other)
-    assert bool((flat(total) == 1).all())
+    parameters = list(tiny_model.parameters())
+    accumulator = summing(parameters, 1.0, 0.3)
+    before = [part for part in accumulator.total if part is not None]
+
+    def backward(loss: Tensor) -> None:
+        loss.backward()
+        assert not any(p.grad is part for p, part in zip(parameters, before, strict=True))
+
+    models = replace(models_of(tiny_model), backward=backward)
+    accumulate(ObjectiveStep("a", objective, batches), models, accumulator)
+    expected = 1 + 0.3 * flat(apart.gradient) if batches else torch.ones(1)
+    assert_close(flat(accumulator.total), expected.expand_as(flat(accumulator.total)))
 
 
 def test_without_rows(tiny_model: PreTrainedModel) -> None:
     found = of(SharpnessAware(NPO()), tiny_model, [])
-    assert found.count == 0
-    assert found.loss != found.loss
+    assert found.figures.count == 0
+    assert found.figures.loss != found.figures.loss
     assert all(part is None for part in found.gradient)
 
 
@@ -203,7 +237,7 @@ def test_weights_are_back_where_the_moved_loss_is_not_finite(tiny_model: PreTrai
     weight = nn.Parameter(torch.tensor([3.0, 4.0]))
     sharp = SharpnessAware(Bowl(weight), radius=1e30)  # its square is beyond float32
     with pytest.raises(InputError, match=r"'a' is no finite number at step 7.*rows short"):
-        objective_gradient("a", sharp, MICRO, ModelReader(tiny_model), None, [weight], 7)
+        read(ObjectiveStep("a", sharp, MICRO, 7), Models(ModelReader(tiny_model), None), [weight])
     assert weight.tolist() == [3, 4]
 
 
@@ -238,8 +272,9 @@ def in_process(rank: int, world: int, store: str) -> None:
         fully_shard(model, mesh=mesh)
         parameters = list(model.parameters())
         start = [p.to_local().clone() for p in parameters if isinstance(p, DTensor)]
-        found = objective_gradient("a", objective, MICRO, ModelReader(model), teacher, parameters)
-        assert found.loss == pytest.approx(expected.loss, rel=1e-4)
+        models = Models(ModelReader(model), teacher)
+        found = read(ObjectiveStep("a", objective, MICRO), models, parameters)
+        assert found.figures.loss == pytest.approx(expected.figures.loss, rel=1e-4)
         for part, other in zip(found.gradient, expected.gradient, strict=True):
             assert isinstance(part, DTensor)
             assert_close(part.full_tensor(), other, rtol=1e-3, atol=1e-4)
@@ -268,15 +303,12 @@ def alone_in_process(rank: int, world: int, store: str) -> None:
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
         parameters, teacher = list(model.parameters()), ModelReader(make_tiny_model())
-        total: Gradient = [None] * len(parameters)
-        for objective, factor in ((CrossEntropy(), 0.5), (NPO(), 2.0)):
-            onto = Sum(total, factor)
-            reader = ModelReader(model)
-            found = objective_gradient(
-                "a", objective, WHOLE, reader, teacher, parameters, onto=onto
-            )
-            assert found.added
-            total = found.gradient
+        preferences = torch.tensor([0.5, 2.0], dtype=torch.float64)
+        accumulator = Accumulator(parameters, preferences, {}, "sum")
+        models = Models(ModelReader(model), teacher)
+        for objective in (CrossEntropy(), NPO()):
+            accumulate(ObjectiveStep("a", objective, WHOLE), models, accumulator)
+        total = accumulator.total
         for part, one, other in zip(total, first.gradient, second.gradient, strict=True):
             assert isinstance(part, DTensor)
             assert one is not None

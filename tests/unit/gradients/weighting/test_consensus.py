@@ -257,5 +257,5 @@ def test_cagrad_equals_torchjd(count: int, seed: int) -> None:
 
 @pytest.mark.parametrize("c", [0.0, 1.0, -0.5])
 def test_cagrad_c(c: float) -> None:
-    with pytest.raises(InputError, match=r"`c` of CAGrad .* below 1. Found"):
+    with pytest.raises(InputError, match=r"`CAGrad.c` .* below 1. Found"):
         CAGrad(c=c)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.testing import assert_close
 
 from lit_unlearn.errors import InputError
@@ -13,10 +16,14 @@ from lit_unlearn.gradients.weighting import (
     DynamicWeightAverage,
     GradVac,
     LossWeighting,
+    Rule,
     UncertaintyWeighting,
 )
-from lit_unlearn.gradients.weighting.base import Named
-from lit_unlearn.gradients.weighting.loss_based import dynamic_weights, uncertainty_step
+from lit_unlearn.gradients.weighting.loss_based import (
+    dual_step,
+    dynamic_weights,
+    uncertainty_step,
+)
 
 NAMES = ["forget", "retain", "neighbor"]
 NAN = math.nan
@@ -71,27 +78,54 @@ def test_factors_follow_names_not_places(name: str) -> None:
 
 @pytest.mark.parametrize("name", _makes())
 @pytest.mark.parametrize("steps", [0, 1, 7])
-def test_state_survives_a_checkpoint(name: str, steps: int) -> None:
-    """A resumed run goes on as one that was never stopped, also where modules were cast."""
+def test_state_survives_a_checkpoint(tmp_path: Path, name: str, steps: int) -> None:
+    """A resumed run gives the factors of one that was never stopped; the file has plain data."""
     first, second = _bound(_makes()[name]), _bound(_makes()[name])
     for step in range(steps):
         first.update(_vector(1.0, 2.0 + step, 0.5))
-    parent = nn.ModuleDict({"weighting": second}).to(torch.bfloat16)
-    parent.load_state_dict(nn.ModuleDict({"weighting": first}).state_dict())
+    torch.save(first.state_dict(), tmp_path / "state")
+    second.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
     for step in range(5):
         assert torch.equal(first.factors(), second.factors())
         first.update(_vector(1.0, 2.0 - 0.3 * step, 0.2))
         second.update(_vector(1.0, 2.0 - 0.3 * step, 0.2))
 
 
-@pytest.mark.parametrize("make", [UncertaintyWeighting, DynamicWeightAverage, GradVac])
-def test_state_of_objectives_in_another_order_is_refused(make: type[Named]) -> None:
-    """What was learnt is told apart by place alone."""
+@pytest.mark.parametrize(
+    "make",
+    [
+        UncertaintyWeighting,
+        DynamicWeightAverage,
+        GradVac,
+        lambda: DualAscent({"retain": 1.0}),
+    ],
+)
+def test_state_of_objectives_in_another_order_is_refused(make: Callable[[], Rule]) -> None:
+    """Learnt values are told apart by their places."""
     first, second = make(), make()
     first.bind(NAMES)
     second.bind(NAMES[::-1])
     with pytest.raises(InputError, match=r"in their order: forget, retain.*Found neighbor, retain"):
         second.load_state_dict(first.state_dict())
+
+
+LEARNT: dict[str, tuple[Rule, dict[str, Any]]] = {
+    "uncertainty": (UncertaintyWeighting(), {"log_variances": _vector(0.1, 0.2, -0.3)}),
+    "dynamic": (DynamicWeightAverage(), {"recent": [[1.0, 2.0, NAN]], "means": [[1.0, 1.0, 2.0]]}),
+    "gradvac": (GradVac(), {"targets": torch.eye(3, dtype=torch.float64)}),
+    "dual": (DualAscent({"retain": None}), {"duals": {"retain": 1.5}, "references": {}}),
+}
+
+
+@pytest.mark.parametrize("name", LEARNT)
+def test_checkpoints_of_when_rules_were_modules(name: str) -> None:
+    """They have one entry `_extra_state`; DualAscent had no names in it."""
+    rule, learnt = LEARNT[name]
+    rule.bind(NAMES)
+    names = {} if name == "dual" else {"names": tuple(NAMES)}
+    rule.load_state_dict({"_extra_state": {**names, **learnt}})
+    for attribute, value in learnt.items():
+        assert str(getattr(rule, attribute)) == str(value)
 
 
 @pytest.mark.parametrize("name", ["uncertainty", "dynamic"])
@@ -122,7 +156,7 @@ def test_uncertainty_settles_at_one_over_the_loss() -> None:
     ("options", "named"), [({"learning_rate": 0.0}, "learning_rate"), ({"largest": 1.0}, "largest")]
 )
 def test_uncertainty_parameters(options: dict[str, float], named: str) -> None:
-    with pytest.raises(InputError, match=f"`{named}` of UncertaintyWeighting should be above"):
+    with pytest.raises(InputError, match=rf"`UncertaintyWeighting.{named}` should be above"):
         UncertaintyWeighting(**options)
 
 
@@ -152,5 +186,79 @@ def test_dynamic_windows() -> None:
     ("options", "named"), [({"temperature": 0.0}, "temperature"), ({"window": 0}, "window")]
 )
 def test_dynamic_parameters(options: dict[str, int], named: str) -> None:
-    with pytest.raises(InputError, match=f"`{named}` of DynamicWeightAverage should be above"):
+    with pytest.raises(InputError, match=rf"`DynamicWeightAverage.{named}` should be"):
         DynamicWeightAverage(**options)
+
+
+# ------------------------------------------------------------------------------------- dual ascent
+
+
+def _losses(retain: float, neighbor: float = NAN) -> Tensor:
+    return torch.tensor([7.0, retain, neighbor], dtype=torch.float64)
+
+
+def test_dual_step_worked() -> None:
+    assert dual_step(1.0, loss=0.5, limit=0.25, step_size=2.0) == 1.5
+    assert dual_step(0.25, loss=0.0, limit=0.25, step_size=2.0) == 0.0
+
+
+def test_factor_rises_above_the_limit_and_falls_below_it() -> None:
+    """Limit 1, step 0.5: losses 2, 1, 0.5 and -9 make 1 -> 1.5 -> 1.5 -> 1.25 -> 0."""
+    weighting = DualAscent({"retain": 1.0}, step_size=0.5)
+    weighting.bind(NAMES)
+    found = []
+    for loss in (2.0, 1.0, 0.5, -9.0):
+        weighting.update(_losses(loss))
+        found.append(weighting.factors().tolist())
+    assert found == [[1, 1.5, 1], [1, 1.5, 1], [1, 1.25, 1], [1, 0, 1]]
+
+
+def test_limit_taken_from_the_start() -> None:
+    """The mean of the first two losses, 1 and 2, plus 0.1: limit 1.6."""
+    weighting = DualAscent({"retain": None}, slack=0.1, reference_steps=2)
+    weighting.bind(NAMES)
+    for loss in (1.0, NAN, 2.0):
+        weighting.update(_losses(loss))
+        assert weighting.factors().tolist() == [1, 1, 1]
+    weighting.update(_losses(2.0))
+    assert_close(weighting.factors()[1].item(), 1.4)
+
+
+def test_a_dual_variable_for_each_constraint() -> None:
+    weighting = DualAscent({"retain": 1.0, "neighbor": 2.0}, initial=0.5, largest=3.0)
+    weighting.bind(NAMES)
+    weighting.update(_losses(1.25, 9.0))
+    assert weighting.factors().tolist() == [1, 0.75, 3]
+
+
+def test_finds_the_weight_that_holds_the_limit() -> None:
+    """Minimise (x - 2)^2 subject to x^2 <= 1 by descent on x and ascent on the dual variable.
+
+    The solution is x = 1, where 2 (x - 2) + dual 2 x = 0: the dual variable is 1.
+    """
+    weighting = DualAscent({"kept": 1.0}, step_size=0.02, initial=0.0)
+    weighting.bind(["forget", "kept"])
+    x = torch.tensor(2.0, dtype=torch.float64)
+    for _ in range(3000):
+        factors = weighting.factors()
+        slope = factors[0] * 2 * (x - 2) + factors[1] * 2 * x
+        weighting.update(torch.stack([(x - 2) ** 2, x**2]))
+        x = x - 0.02 * slope
+    assert_close(x.item(), 1.0, rtol=1e-3, atol=0)
+    assert_close(weighting.factors()[1].item(), 1.0, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("limits", [{}, {"retian": 1.0}], ids=["none", "unknown"])
+def test_limits_name_objectives(limits: dict[str, float | None]) -> None:
+    with pytest.raises(InputError, match=r"`DualAscent.limits` should have names of objectives"):
+        DualAscent(limits).bind(NAMES)
+
+
+@pytest.mark.parametrize(
+    "options", [{"step_size": 0.0}, {"reference_steps": 0}, {"initial": -1.0}, {"initial": 101.0}]
+)
+def test_dual_parameters(options: dict[str, float]) -> None:
+    with pytest.raises(
+        InputError, match=r"`DualAscent\.(step_size|reference_steps|initial)` should be"
+    ):
+        DualAscent({"retain": 1.0}, **options)

@@ -92,7 +92,7 @@ def test_side_that_only_corrects_never_becomes_the_update(
     ids=["unknown", "no retain side", "no forget side"],
 )
 def test_forget_side_must_fit(forget: tuple[str, ...], names: list[str]) -> None:
-    with pytest.raises(InputError, match="`forget` of NGDiff should name some of the objectives"):
+    with pytest.raises(InputError, match=r"`NGDiff.forget` should name some of the objectives"):
         NGDiff(forget).bind(names)
 
 

@@ -1,0 +1,89 @@
+"""The accumulator of a step, which collects the objectives' gradients in the cheapest form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from lit_unlearn.gradients.collect import Gradient, add_to, write_gradient
+from lit_unlearn.gradients.gramian import GroupedGramian, gramian
+from lit_unlearn.gradients.sketch import sketch, sketched_gramian
+
+Mode = Literal["keep", "sketch", "sum"]
+
+
+class Accumulator:
+    """Collects the gradients of the objectives, one after the other.
+
+    For each objective the step calls `start` before the backward passes and `add` after them. Under
+    ``keep`` all gradients are kept; otherwise they are added up with the objectives' weights, under
+    ``sketch`` after a sketch of each.
+
+    Args:
+        parameters: The trainable parameters.
+        preferences: ``[M]``: the objectives' weights at this step.
+        groups: Layer groups of the Gramian.
+        mode: ``keep``, ``sketch`` or ``sum``.
+        seed: Seed of the sketches.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        preferences: Tensor,
+        groups: Mapping[str, Sequence[int]],
+        mode: Mode,
+        seed: int = 0,
+    ) -> None:
+        self.parameters = parameters
+        self.preferences = preferences
+        self.groups = groups
+        self.mode: Mode = mode
+        self.seed = seed
+        self.kept: list[Gradient] = []
+        """Gradients of the unweighted mean losses, under ``keep``."""
+        self.total: Gradient = [None] * len(parameters)
+        """Sum of the weighted gradients, unless they are kept."""
+        self._sketches: list[Tensor] = []
+        self._added = 0
+        self._in_place = False
+
+    def start(self, *, single: bool) -> float:
+        """Prepare the parameters for the backward passes of the next objective.
+
+        Args:
+            single: Whether one backward pass will give the gradient of the mean loss. It then adds
+                to the running sum by itself where nothing else needs that gradient, which saves the
+                memory of a gradient and the time to fill it.
+
+        Returns:
+            The factor of the losses in the backward passes.
+        """
+        self._in_place = single and self.mode == "sum"
+        empty: Gradient = [None] * len(self.parameters)
+        write_gradient(self.parameters, self.total if self._in_place else empty)
+        return float(self.preferences[self._added]) if self._in_place else 1.0
+
+    def add(self, gradient: Gradient) -> None:
+        """Add the gradient that the backward passes left, divided by the number of loss terms.
+
+        Args:
+            gradient: Gradient taken from the parameters. Do not use it afterwards.
+        """
+        if self._in_place:
+            self.total = gradient
+        elif self.mode == "keep":
+            self.kept.append(gradient)
+        else:
+            if self.mode == "sketch":
+                self._sketches.append(sketch(gradient, self.groups, seed=self.seed))
+            add_to(self.total, gradient, float(self.preferences[self._added]))
+        self._added += 1
+
+    def gramian(self) -> GroupedGramian | None:
+        """Return the Gramian of the unweighted gradients: exact, of sketches, or None."""
+        if self.mode == "keep":
+            return gramian(self.kept, self.groups)
+        return sketched_gramian(self._sketches, self.groups) if self._sketches else None
