@@ -16,7 +16,9 @@ from torch import Tensor
 from lit_unlearn.errors import InputError
 from lit_unlearn.metrics.functional.resampling import exchanged_labels, permutation_p_value
 
-RIDGE = 0.1
+_FOLDS = 5
+"""Parts of the rows that are left out of the training in turn."""
+_RIDGE = 0.1
 """Penalty of the classifier, in units of a row's mean squared feature."""
 
 
@@ -34,9 +36,7 @@ class Discrepancy(NamedTuple):
 # ------------------------------------------------------------------------------ proxy A-distance
 
 
-def proxy_a_distance(
-    first: Tensor, second: Tensor, *, folds: int = 5, ridge: float = RIDGE, seed: int = 0
-) -> float:
+def proxy_a_distance(first: Tensor, second: Tensor) -> float:
     """Return ``max(0, 2 (1 - 2 error))`` of a linear classifier: 2 where it always tells domains.
 
     Ben-David et al. 2007, "Analysis of Representations for Domain Adaptation", NeurIPS. The error
@@ -48,41 +48,37 @@ def proxy_a_distance(
     Args:
         first: ``[n, d]`` hidden states, at least 2 rows.
         second: ``[m, d]`` hidden states, at least 2 rows.
-        folds: Parts that are left out in turn; at most the rows of the smaller domain.
-        ridge: Penalty. With a larger one mainly the domains' means are compared.
-        seed: Seed of the parts.
 
     Raises:
         InputError: Shapes do not fit, there are too few rows, or a number is not finite.
     """
     first, second = _checked(first, second)
-    folds = max(2, min(folds, len(first), len(second)))
-    parts = [_parts(len(sample), folds, seed) for sample in (first, second)]
+    folds = max(2, min(_FOLDS, len(first), len(second)))
+    parts = [_parts(len(sample), folds) for sample in (first, second)]
     wrong = torch.zeros(2, dtype=torch.float64)
     for fold in range(folds):
         train = [s[p != fold] for s, p in zip((first, second), parts, strict=True)]
         tested = [s[p == fold] for s, p in zip((first, second), parts, strict=True)]
-        for index, scores in enumerate(_scores(train[0], train[1], tested, ridge)):
+        for index, scores in enumerate(_scores(train[0], train[1], tested)):
             margin = scores * (1 - 2 * index)
             wrong[index] += (margin < 0).sum() + (margin == 0).sum() / 2
     error = float((wrong / torch.tensor([len(first), len(second)])).mean())
     return max(0.0, 2 * (1 - 2 * error))
 
 
-def _parts(count: int, folds: int, seed: int) -> Tensor:
+def _parts(count: int, folds: int) -> Tensor:
     """Return the part of each row, ``[count]``; all parts have nearly one size."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     return torch.randperm(count, generator=generator) % folds
 
 
-def _scores(first: Tensor, second: Tensor, tested: Sequence[Tensor], ridge: float) -> list[Tensor]:
+def _scores(first: Tensor, second: Tensor, tested: Sequence[Tensor]) -> list[Tensor]:
     """Return a classifier's scores of rows, positive for the first domain.
 
     Args:
         first: ``[n, d]`` training rows. Both domains have the same total weight.
         second: ``[m, d]`` training rows.
         tested: ``[k, d]`` rows, any number of times.
-        ridge: Penalty.
     """
     rows = torch.cat([first, second])
     centre = (first.mean(0) + second.mean(0)) / 2
@@ -92,13 +88,13 @@ def _scores(first: Tensor, second: Tensor, tested: Sequence[Tensor], ridge: floa
     labels[len(first) :] = -1
     sizes = torch.where(labels > 0, len(first), len(second))
     root = (len(rows) / (2 * sizes)).sqrt()
-    slope = _ridge_regression((rows - centre) / spread * root[:, None], labels * root, ridge)
+    slope = _ridge_regression((rows - centre) / spread * root[:, None], labels * root)
     return [((sample - centre) / spread) @ slope for sample in tested]
 
 
-def _ridge_regression(rows: Tensor, labels: Tensor, ridge: float) -> Tensor:
+def _ridge_regression(rows: Tensor, labels: Tensor) -> Tensor:
     """Return the slope, ``[d]``; solved over rows or over features, whichever are fewer."""
-    penalty = ridge * (float((rows**2).sum(1).mean()) or 1.0)
+    penalty = _RIDGE * (float((rows**2).sum(1).mean()) or 1.0)
     if len(rows) <= rows.shape[1]:
         kernel = rows @ rows.T
         kernel.diagonal().add_(penalty)
@@ -113,7 +109,7 @@ def _ridge_regression(rows: Tensor, labels: Tensor, ridge: float) -> Tensor:
 # ------------------------------------------------------------------------ maximum mean discrepancy
 
 
-def mmd(first: Tensor, second: Tensor, *, permutations: int = 500, seed: int = 0) -> Discrepancy:
+def mmd(first: Tensor, second: Tensor, *, permutations: int = 500) -> Discrepancy:
     """Return the unbiased squared MMD with the kernel ``exp(-|x - y|^2 / (2 sigma^2))``.
 
     Gretton et al. 2012, "A Kernel Two-Sample Test", JMLR 13, eq. 3. Sigma is the median distance of
@@ -125,14 +121,13 @@ def mmd(first: Tensor, second: Tensor, *, permutations: int = 500, seed: int = 0
         first: ``[n, d]`` hidden states, at least 2 rows.
         second: ``[m, d]`` hidden states, at least 2 rows.
         permutations: How often labels are exchanged.
-        seed: Seed of the exchanges.
 
     Raises:
         InputError: Shapes do not fit, there are too few rows, or a number is not finite.
     """
     first, second = _checked(first, second)
     kernel, bandwidth = _kernel(torch.cat([first, second]))
-    values = _squared(kernel, exchanged_labels(len(first), len(kernel), permutations, seed))
+    values = _squared(kernel, exchanged_labels(len(first), len(kernel), permutations))
     return Discrepancy(float(values[0]), permutation_p_value(values.tolist()), bandwidth)
 
 
@@ -154,44 +149,13 @@ def _squared(kernel: Tensor, labels: Tensor) -> Tensor:
     return within - 2 * (to_first * (1 - labels)).sum(1) / (n * m)
 
 
-# ---------------------------------------------------------------------- centred kernel alignment
-
-
-def linear_cka(first: Tensor, second: Tensor) -> float:
-    """Return ``|Y' X|^2 / (|X' X| |Y' Y|)`` of centred columns.
-
-    Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited", section 3; for
-    the same rows in two representations (two layers, two models, two surface forms). 1 if they are
-    equal up to rotation and scale. With fewer rows than features it is biased upwards: independent
-    noise has nearly 1.
-
-    Args:
-        first: ``[n, d]`` hidden states.
-        second: ``[n, e]`` hidden states of the same rows.
-
-    Returns:
-        0 to 1; NaN where one of the two does not vary.
-
-    Raises:
-        InputError: The numbers of rows differ, or are below 2.
-    """
-    if first.dim() != 2 or second.dim() != 2 or len(first) != len(second) or len(first) < 2:
-        raise InputError(
-            "Parameters `first` and `second` should be representations of the same rows, at least "
-            f"2. Found {list(first.shape)} and {list(second.shape)}."
-        )
-    x, y = (_centred(sample.detach().cpu().double()) for sample in (first, second))
-    within, across = x @ x.T, y @ y.T
-    size = float(within.norm() * across.norm())
-    return float((within * across).sum()) / size if size > 0 else math.nan
-
-
 def covariance_cka(first: Tensor, second: Tensor) -> float:
     """Return ``tr(C1 C2) / (|C1| |C2|)`` of two domains' covariances.
 
-    It is CKA with features in place of rows, since rows of two domains do not correspond. Each
-    domain is centred, so that the distance of their means does not count. 1 for covariances equal
-    up to scale, 0 for domains that vary in orthogonal directions.
+    It is linear CKA (Kornblith et al. 2019, "Similarity of Neural Network Representations
+    Revisited", section 3) with features in place of rows, since rows of two domains do not
+    correspond. Each domain is centred, so that the distance of their means does not count. 1 for
+    covariances equal up to scale, 0 for domains that vary in orthogonal directions.
 
     Args:
         first: ``[n, d]`` hidden states, at least 2 rows.
@@ -203,13 +167,9 @@ def covariance_cka(first: Tensor, second: Tensor) -> float:
     Raises:
         InputError: Shapes do not fit, there are too few rows, or a number is not finite.
     """
-    x, y = (_centred(sample) for sample in _checked(first, second))
+    x, y = (sample - sample.mean(0) for sample in _checked(first, second))
     size = float((x @ x.T).norm() * (y @ y.T).norm())  # |X' X| = |X X'|
     return float((x @ y.T).norm() ** 2) / size if size > 0 else math.nan
-
-
-def _centred(sample: Tensor) -> Tensor:
-    return sample - sample.mean(0)
 
 
 # ---------------------------------------------------------------------------------- both samples

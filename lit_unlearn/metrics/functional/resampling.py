@@ -48,16 +48,15 @@ def resampled_counts(
     return found.reshape(resamples, distinct).astype(np.float64)
 
 
-def exchanged_labels(chosen: int, count: int, permutations: int, seed: int) -> Tensor:
+def exchanged_labels(chosen: int, count: int, permutations: int) -> Tensor:
     """Return labels 1 of the first sample and 0 of the second, ``[1 + P, count]`` float64.
 
     Args:
         chosen: Rows of the first sample; row 0 of the result labels these.
         count: Rows of both samples.
         permutations: P; the other rows of the result label as many at random.
-        seed: Seed of the permutations.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     order = torch.rand(permutations, count, generator=generator).argsort(dim=1)
     return (torch.cat([torch.arange(count)[None], order]) < chosen).double()
 

@@ -1,7 +1,6 @@
 """Means, confidence intervals and significance tests of sequences of numbers.
 
-Random draws depend on the seed and the sorted values only, so that the order of rows does not
-matter.
+Random draws depend on the sorted values only, so that the order of rows does not matter.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ LEVEL = 0.95
 """Confidence of an interval."""
 RESAMPLES = 2000
 _EXACT_UP_TO = 12  # pairs that differ: 2 ** 12 sign patterns
+_SIGN_PATTERNS = 10_000
 
 
 class Interval(NamedTuple):
@@ -75,7 +75,7 @@ def harmonic_means(values: Array) -> Array:
 
 
 def bootstrap_mean(
-    values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
+    values: Sequence[float], *, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> Interval:
     """Return the percentile bootstrap interval of a mean.
 
@@ -84,7 +84,6 @@ def bootstrap_mean(
 
     Args:
         values: One score per row, at least one row.
-        seed: Seed of the resampling.
         resamples: Number of resamples.
         level: Share of resampled means inside the interval.
 
@@ -92,18 +91,12 @@ def bootstrap_mean(
         InputError: There is no value.
     """
     _check_some("values", values)
-    rng = np.random.default_rng(seed)
-    means = resampled_means(np.asarray([sorted(values)], dtype=np.float64), rng, resamples)[0]
+    table = np.asarray([sorted(values)], dtype=np.float64)
+    means = resampled_means(table, np.random.default_rng(0), resamples)[0]
     return _percentiles(means, level)
 
 
-def bootstrap_harmonic_mean(
-    groups: Sequence[Sequence[Sequence[float]]],
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-) -> Interval:
+def bootstrap_harmonic_mean(groups: Sequence[Sequence[Sequence[float]]]) -> Interval:
     """Return the percentile bootstrap interval of the harmonic mean of groups' mean scores.
 
     Rows are drawn within each group. All scores of a row are drawn together, since they come from
@@ -111,21 +104,18 @@ def bootstrap_harmonic_mean(
 
     Args:
         groups: Rows of each group, scores of each row; all rows of a group have equally many.
-        seed: Seed of the resampling.
-        resamples: Number of resamples.
-        level: Share of resampled values inside the interval.
 
     Raises:
         InputError: There is no group, or a group without rows.
     """
     _check_some("groups", groups)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     means: list[Array] = []
     for rows in groups:
         _check_some("groups", rows)
         scores = np.asarray(sorted(map(tuple, rows)), dtype=np.float64).T
-        means.append(resampled_means(scores, rng, resamples))
-    return _percentiles(harmonic_means(np.concatenate(means)), level)
+        means.append(resampled_means(scores, rng, RESAMPLES))
+    return _percentiles(harmonic_means(np.concatenate(means)), LEVEL)
 
 
 def clopper_pearson(successes: int, count: int, *, level: float = LEVEL) -> Interval:
@@ -171,14 +161,7 @@ def auc(lower: Sequence[float], higher: Sequence[float]) -> float:
     return (math.fsum(ranks) - smallest) / (len(lower) * len(higher))
 
 
-def bootstrap_auc(
-    lower: Sequence[float],
-    higher: Sequence[float],
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-) -> Interval:
+def bootstrap_auc(lower: Sequence[float], higher: Sequence[float]) -> Interval:
     """Return the percentile bootstrap interval of `auc`; each side is drawn by itself.
 
     Raises:
@@ -186,17 +169,17 @@ def bootstrap_auc(
     """
     _check_some("lower", lower)
     _check_some("higher", higher)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     distinct, codes = np.unique(
         np.asarray([*sorted(lower), *sorted(higher)], dtype=np.float64), return_inverse=True
     )
     sides = codes[: len(lower)], codes[len(lower) :]
     found: list[Array] = []
-    for count in portions(resamples, len(codes) + 2 * len(distinct)):
+    for count in portions(RESAMPLES, len(codes) + 2 * len(distinct)):
         below, above = (resampled_counts(side, len(distinct), rng, count) for side in sides)
         beaten = np.cumsum(below, axis=1) - below / 2
         found.append((above * beaten).sum(axis=1) / (len(lower) * len(higher)))
-    return _percentiles(np.concatenate(found), level)
+    return _percentiles(np.concatenate(found), LEVEL)
 
 
 def two_sample_ks(first: Sequence[float], second: Sequence[float]) -> KolmogorovSmirnov:
@@ -214,20 +197,16 @@ def two_sample_ks(first: Sequence[float], second: Sequence[float]) -> Kolmogorov
 # ------------------------------------------------------------------------------- paired tests
 
 
-def sign_flip_test(
-    first: Sequence[float], second: Sequence[float], *, seed: int = 0, resamples: int = 10_000
-) -> float:
+def sign_flip_test(first: Sequence[float], second: Sequence[float]) -> float:
     """Return the two-sided p-value of a mean difference, by a paired permutation test.
 
     Under the null hypothesis every row's difference is as likely with the other sign. With up to 12
     rows that differ, all sign patterns are tried and p is exact. With more, p is (1 + those at
-    least as extreme) / (1 + resamples) over random patterns (Phipson and Smyth 2010).
+    least as extreme) / (1 + 10,000) over random patterns (Phipson and Smyth 2010).
 
     Args:
         first: One score per row.
         second: Scores of the same rows by the other model.
-        seed: Seed of the random signs.
-        resamples: Number of random sign patterns.
 
     Raises:
         InputError: The two differ in length, are empty, or have a difference that is not finite.
@@ -245,12 +224,12 @@ def sign_flip_test(
     if len(differences) <= _EXACT_UP_TO:
         patterns = np.indices((2,) * len(differences)).reshape(len(differences), -1).T
         return float(np.mean(_flipped(differences, patterns) >= observed))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     extreme = 0
-    for count in portions(resamples, len(differences)):
+    for count in portions(_SIGN_PATTERNS, len(differences)):
         patterns = rng.integers(0, 2, (count, len(differences)))
         extreme += int(np.sum(_flipped(differences, patterns) >= observed))
-    return (1 + extreme) / (1 + resamples)
+    return (1 + extreme) / (1 + _SIGN_PATTERNS)
 
 
 def mcnemar_exact(first: Sequence[bool], second: Sequence[bool]) -> float:

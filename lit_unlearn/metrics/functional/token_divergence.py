@@ -47,7 +47,6 @@ def token_divergence(
     second: Sequence[Sequence[int]],
     *,
     permutations: int = 200,
-    seed: int = 0,
 ) -> Divergence:
     """Return the Jensen-Shannon divergence of two domains' tokens, and that by chance alone.
 
@@ -55,7 +54,6 @@ def token_divergence(
         first: Token ids of each row, at least 2 rows.
         second: Token ids of each row of the other domain.
         permutations: How often labels are exchanged.
-        seed: Seed of the exchanges.
 
     Raises:
         InputError: There are too few rows, or a domain has no token.
@@ -67,7 +65,7 @@ def token_divergence(
             f"{sum(map(len, second))} tokens."
         )
     counts = _counts([*first, *second])
-    labels = exchanged_labels(len(first), len(counts), permutations, seed)
+    labels = exchanged_labels(len(first), len(counts), permutations)
     values = [float(jensen_shannon(row @ counts, (1 - row) @ counts)) for row in labels]
     values = [values[0], *(value for value in values[1:] if not math.isnan(value))]
     chance = values[1:]
