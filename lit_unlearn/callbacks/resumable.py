@@ -1,4 +1,4 @@
-"""Resumable: a run that was killed or stopped goes on with the same command."""
+"""Resumable: a killed or stopped run resumes when its command is repeated."""
 
 from __future__ import annotations
 
@@ -30,20 +30,19 @@ LOCK = ".lock"
 
 
 class Resumable(Callback):
-    """Saves what a run needs to go on after it was killed or stopped.
+    """Saves what a run needs to resume after it was killed or stopped.
 
-    `lit-unlearn fit` always has one, and the same command goes on at the last checkpoint. It is in
-    `unfinished` in the run's folder, which is deleted when the run has ended. Once there is one,
-    another is written before the last step, so that what comes after training (evaluation, export)
-    costs one step when it is done again. After Ctrl-C or SIGTERM the step is finished, a checkpoint
-    written, and the process ends with status 130 or 143; a second one ends it at once. Losses,
-    weights and curves are those of a run that was never stopped.
+    `lit-unlearn fit` always has this callback. The checkpoint is in `unfinished` in the run's
+    folder, which is deleted when the run has ended; the same command resumes from it. Once there is
+    a checkpoint, another is written before the last step, so that a kill after training
+    (evaluation, export) costs one step. After Ctrl-C or SIGTERM the step is finished, a checkpoint
+    is written, and the process ends with status 130 or 143; a second signal ends it at once.
+    Losses, weights and curves equal those of a run that was never stopped.
 
     Args:
-        every_minutes: Save when so many minutes have passed, by a clock that nobody sets; null for
-            never.
-        every_n_steps: Save at every so many steps as well; null for never.
-        keep: How many checkpoints are kept; the newest that is undamaged is used.
+        every_minutes: Minutes between checkpoints, by the monotonic clock; null for none.
+        every_n_steps: Steps between further checkpoints; null for none.
+        keep: Number of checkpoints that are kept; the newest undamaged one is used.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Resumable(Callback):
         self.every_n_steps = every_n_steps
         self.keep = keep
         self.settings = ""
-        """What the run is set to: a checkpoint of other settings is not used."""
+        """Digest of the run's settings; a checkpoint of other settings is not used."""
         self._lock: BaseFileLock | None = None
         self._signal: int | None = None
         self._random: list[torch.Tensor] = []
@@ -70,22 +69,20 @@ class Resumable(Callback):
             self.claim(Path(trainer.default_root_dir))
 
     def claim(self, root: Path) -> None:
-        """Keep other runs out of a folder as long as this process lives.
+        """Lock a run's folder for other processes.
 
         Raises:
-            InputError: Another run is at work there, or nothing can be written there.
+            InputError: Another run uses the folder, or nothing can be written there.
         """
         if self._lock is None:
             self._lock = take_lock(root / LOCK, "run", again=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let other runs in."""
         self._release()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Let other runs in."""
         self._release()
 
     def _release(self) -> None:
@@ -106,13 +103,13 @@ class Resumable(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]
     ) -> None:
-        """Keep the random state until training goes on: what comes before may draw as well."""
+        """Keep the random states until training starts, since set-up may draw numbers too."""
         self._random = checkpoint.get("random_states", [])
 
     _saving = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take up the random state, and listen to signals."""
+        """Restore the random state, and handle signals."""
         if len(self._random) == trainer.world_size:
             torch.set_rng_state(self._random[trainer.global_rank].cpu())
         self._since = time.monotonic()
@@ -124,7 +121,7 @@ class Resumable(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time: here the step before is done, and its figures are logged."""
+        """Save if it is time; the step before is done, and its figures are logged."""
         asked = self._together(trainer, self._signal is not None)
         if asked or self._together(trainer, self._is_due(trainer)):
             self._save(trainer)
@@ -132,19 +129,19 @@ class Resumable(Callback):
             self._leave(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After the last step there is nothing to save: signals end the process at once."""
+        """Let signals end the process at once, since nothing is left to save."""
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if self._together(trainer, self._signal is not None):
             self._leave(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The run has ended; the other callbacks, before this one, have done what they do."""
+        """Delete the checkpoints; the other callbacks come before this one."""
         if trainer.is_global_zero:
             shutil.rmtree(Path(trainer.default_root_dir) / UNFINISHED, ignore_errors=True)
 
     def _kept(self, trainer: Trainer) -> list[Saved]:
-        """The checkpoint from which the run goes on; others are of no use any more."""
+        """Return the checkpoint from which the run resumes, and delete all others."""
         given = Path(trainer.ckpt_path).parent.resolve() if trainer.ckpt_path else None
         found: list[Saved | None] = []
         for folder in (Path(trainer.default_root_dir) / UNFINISHED).glob("*"):
@@ -172,7 +169,7 @@ class Resumable(Callback):
         raise SystemExit(128 + (self._signal or signal.SIGTERM))
 
     def _together(self, trainer: Trainer, said: bool) -> bool:
-        """Whether any process says so."""
+        """Return whether it is true in any process."""
         if trainer.world_size == 1:
             return said
         return bool(trainer.strategy.reduce_boolean_decision(said, all=False))
@@ -188,7 +185,7 @@ class Resumable(Callback):
         return step == trainer.max_steps - 1 and bool(self._saved)
 
     def _save(self, trainer: Trainer) -> None:
-        """Write a checkpoint; where the disk does not take it, training goes on without."""
+        """Write a checkpoint; if the disk refuses it, training continues without."""
         for logger in trainer.loggers:
             logger.save()
         folder = Path(trainer.default_root_dir) / UNFINISHED
@@ -222,11 +219,10 @@ class Resumable(Callback):
 
 
 class _Straight(TorchCheckpointIO):
-    """Writes where it is told; Lightning's own makes a copy in memory and one in /tmp first."""
+    """Writes a file directly; Lightning makes a copy in memory and one in /tmp first."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
     ) -> None:
-        """Write the file; who calls gives it its final name."""
         with Path(path).open("wb") as file:
             torch.save(checkpoint, file)

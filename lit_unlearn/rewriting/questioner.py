@@ -1,4 +1,4 @@
-"""Questions to a model, through the journal, so that nothing is asked twice."""
+"""Ask a model through the journal, so that no question is asked twice."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from lit_unlearn.utils.progress import Stage, shown
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one question."""
+    """Outcome of one question."""
 
     value: Any
-    """Of the form that was asked for; None where no attempt gave one."""
+    """Value of the requested form; None if no attempt gave one."""
     problem: str
-    """What was wrong with the last attempt."""
+    """Problem of the last attempt."""
     made: Made
 
 
 class Asker:
-    """Asks a model, as often as is needed and allowed.
+    """Asks a model until its reply has the requested form.
 
     Args:
-        backend: The model.
-        journal: Holds what it said, also in earlier runs.
+        backend: Model.
+        journal: Replies of the model, those of earlier runs too.
         attempts: Most attempts for each question.
         console: Shows the progress; None takes the standard error stream.
     """
@@ -49,25 +49,25 @@ class Asker:
         backend.proven = backend.proven or bool(self.known())
 
     def key(self, ask: Ask, attempt: int = 0) -> str:
-        """The journal's key for a question."""
+        """Return the journal's key of a question."""
         return content_key(self._identity, ask, attempt)
 
     def known(self) -> list[Reply]:
-        """What this model has said, also in earlier runs."""
+        """Return the replies of this model, those of earlier runs too."""
         own = model_key(self._identity)
         return [reply for key, reply in self.journal.replies.items() if key.startswith(own)]
 
     def answers(self, name: str, asks: Sequence[Ask]) -> list[Answer]:
-        """Answers in the order of the questions.
+        """Return answers in the order of the questions.
 
-        A reply that does not have the form that was asked for is asked for again.
+        A question whose reply does not have the requested form is asked again.
 
         Args:
-            name: The stage, for the progress bar.
-            asks: The questions; equal ones are asked once.
+            name: Name of the stage, for the progress bar.
+            asks: Questions; equal ones are asked once.
 
         Raises:
-            InputError: The model cannot be used. What was answered before is in the journal.
+            InputError: The model cannot be used. Earlier replies are in the journal.
         """
         found: dict[int, Answer] = {}
         still = list(range(len(asks)))
@@ -94,7 +94,7 @@ class Asker:
         return Answer(value, problem, made)
 
     def _replies(self, asks: Sequence[Ask], attempt: int, stage: Stage) -> list[Reply | None]:
-        """From the journal, or from the model and then in the journal."""
+        """Return replies from the journal, and from the model what the journal lacks."""
         keys = [self.key(ask, attempt) for ask in asks]
         known = self.journal.replies
         missing = {key: ask for key, ask in zip(keys, asks, strict=True) if key not in known}

@@ -1,6 +1,6 @@
-"""Commands of the package as processes: several at a time, resumable, with the time left.
+"""Run commands of the package as processes, several at a time; finished ones are not repeated.
 
-Nothing here imports torch: the processes do.
+This file does not import torch; the processes do.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from lit_unlearn.utils.progress import Stage, shown
 
 COMMAND = (sys.executable, "-m", "lit_unlearn")
 STAMP, LOG, EVALUATION = "job.json", "output.log", "evaluation"
-"""In a job's folder: with what it was finished, what it printed, and what others measured of it."""
+"""Files of a job: its arguments and inputs, and its output; folder of evaluations of its result."""
 _POLL = 0.1
-"""Seconds between two looks at the running processes."""
+"""Seconds between two checks of the running processes."""
+_ERROR = "lit-unlearn: error: "
 _GRACE = 60.0
-"""Seconds that a process has to write a checkpoint when it is stopped."""
+"""Seconds in which a stopped process may write a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ class Job:
     name: str
     folder: Path
     arguments: tuple[str, ...]
-    """Of `lit-unlearn`, the subcommand first."""
+    """Arguments of `lit-unlearn`, the command first."""
     result: str
-    """The file that the command writes last, in its folder."""
+    """File in the folder that the command writes last."""
     inputs: tuple[Path, ...] = ()
-    """Files on whose content the result depends, beside those after ``--config``."""
+    """Files on which the result depends, beside those after ``--config``."""
 
 
 class Failure(NamedTuple):
@@ -57,14 +58,14 @@ class Failure(NamedTuple):
 
 
 def stamp(job: Job) -> str:
-    """What a job depends on, as JSON: its arguments, and the content of its configs and inputs."""
+    """Return the arguments of a job and the digests of its configs and inputs, as JSON."""
     files = [*_configs(job.arguments), *job.inputs]
     content = {str(file): file_digest(file) if file.is_file() else None for file in files}
     return json.dumps({"arguments": list(job.arguments), "files": content}, indent=1)
 
 
 def _configs(arguments: Sequence[str]) -> Iterator[Path]:
-    """The files after ``--config``, ``--config=`` and ``-c``."""
+    """Yield the files after ``--config``, ``--config=`` and ``-c``."""
     for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
         if option in ("--config", "-c"):
             yield Path(value)
@@ -73,7 +74,7 @@ def _configs(arguments: Sequence[str]) -> Iterator[Path]:
 
 
 def is_finished(job: Job) -> bool:
-    """Whether the result is there, and was made with these arguments and files."""
+    """Return whether the result exists and was made with these arguments and files."""
     try:
         made_with = (job.folder / STAMP).read_text("utf-8")
     except OSError:
@@ -90,14 +91,14 @@ def run_jobs(
     gpus: Sequence[str] = (),
     console: Console | None = None,
 ) -> list[Failure]:
-    """Run all jobs that are not finished yet; a failure does not stop the others.
+    """Run all jobs that are not finished; a failure does not stop the others.
 
     Args:
-        jobs: The jobs, started in this order.
-        at_once: How many processes run at a time. The processor's cores are shared out among them,
-            unless OMP_NUM_THREADS says otherwise.
-        gpus: Names of GPUs, as CUDA_VISIBLE_DEVICES takes them: each process gets one that no other
-            one has. Empty leaves the choice to the processes.
+        jobs: Jobs in the order in which they start.
+        at_once: Number of processes at a time. They share the processor's cores, unless
+            OMP_NUM_THREADS is set.
+        gpus: Names of GPUs for CUDA_VISIBLE_DEVICES; each process gets its own. Without names the
+            processes choose.
         console: Where the progress is shown; None takes the standard error stream.
 
     Returns:
@@ -117,11 +118,13 @@ def run_jobs(
             while waiting or pool.running:
                 while waiting and pool.free:
                     pool.start(waiting.pop(0))
-                for ended in pool.ended():
-                    if ended.failure is not None:
-                        failures.append(ended.failure)
+                for run in pool.ended():
+                    seconds, reason = time.monotonic() - run.started, _finish(run)
+                    if reason:
+                        failures.append(Failure(run.job, reason))
                     stage.add()
-                    text = f"{_said(ended)}  {stage.state}"
+                    how = "failed after" if reason else "took"
+                    text = f"{run.job.name} {how} {seconds:.0f} s  {stage.state}"
                     console.print(text, highlight=False, markup=False)
                 time.sleep(_POLL)
         finally:
@@ -131,7 +134,7 @@ def run_jobs(
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM, as a cluster sends it, ends this process and what it started like Ctrl-C does."""
+    """Let SIGTERM, which clusters send, end this process and its children like Ctrl-C."""
 
     def leave(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
@@ -146,29 +149,18 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class _Ended(NamedTuple):
-    job: Job
-    seconds: float
-    failure: Failure | None
-
-
-def _said(ended: _Ended) -> str:
-    how = "failed after" if ended.failure else "took"
-    return f"{ended.job.name} {how} {ended.seconds:.0f} s"
-
-
 class _Running(NamedTuple):
     job: Job
     process: subprocess.Popen[bytes]
     log: IO[bytes]
     gpu: str | None
     stamp: str
-    """As the job began: what changes while it runs does not count."""
+    """Stamp from the start of the job; later changes of its inputs do not count."""
     started: float
 
 
 class _Pool:
-    """The processes that run now."""
+    """The running processes."""
 
     def __init__(self, at_once: int, gpus: Sequence[str]) -> None:
         self.at_once = at_once
@@ -177,11 +169,11 @@ class _Pool:
 
     @property
     def free(self) -> bool:
-        """Whether one more process may start."""
+        """Whether another process may start."""
         return len(self.running) < self.at_once
 
     def start(self, job: Job) -> None:
-        """Start a job in a clean state: what an earlier attempt left does not count."""
+        """Start a job, without the result of an earlier attempt."""
         with writing(job.folder):
             job.folder.mkdir(parents=True, exist_ok=True)
         if (job.folder / STAMP).is_file():  # finished, with other settings
@@ -205,18 +197,18 @@ class _Pool:
         shared = {"OMP_NUM_THREADS": str(threads), **os.environ}
         return shared if gpu is None else {**shared, "CUDA_VISIBLE_DEVICES": gpu}
 
-    def ended(self) -> list[_Ended]:
-        """The jobs that ended since the last look."""
+    def ended(self) -> list[_Running]:
+        """Return the processes that have ended since the last call."""
         over = [run for run in self.running if run.process.poll() is not None]
         for run in over:
             self.running.remove(run)
             run.log.close()
             if run.gpu is not None:
                 self.gpus.append(run.gpu)
-        return [_outcome(run) for run in over]
+        return over
 
     def stop(self) -> None:
-        """End what still runs, by one signal, at which training writes a checkpoint."""
+        """End the running processes by a signal at which training writes a checkpoint."""
         for run in self.running:
             run.process.terminate()
         until = time.monotonic() + _GRACE
@@ -228,18 +220,13 @@ class _Pool:
             run.log.close()
 
 
-def _outcome(run: _Running) -> _Ended:
-    job, seconds = run.job, time.monotonic() - run.started
-    if run.process.returncode == 0 and (job.folder / job.result).is_file():
-        write_text(job.folder / STAMP, run.stamp)
-        return _Ended(job, seconds, None)
-    reason = _last_words(job.folder / LOG) or f"exit status {run.process.returncode}"
-    return _Ended(job, seconds, Failure(job, reason))
-
-
-def _last_words(log: Path) -> str:
-    """The error that a process printed, or else its last line."""
-    lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines()]
-    lines = [line for line in lines if line]
-    said = [line for line in lines if line.startswith("lit-unlearn: error: ")]
-    return (said or lines or [""])[-1].removeprefix("lit-unlearn: error: ")
+def _finish(run: _Running) -> str:
+    """Mark a job as finished if it is; else return the error that it printed, or its last line."""
+    folder = run.job.folder
+    if run.process.returncode == 0 and (folder / run.job.result).is_file():
+        write_text(folder / STAMP, run.stamp)
+        return ""
+    printed = (folder / LOG).read_text("utf-8", errors="replace")
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(_ERROR)]
+    return (errors or lines or [f"exit status {run.process.returncode}"])[-1].removeprefix(_ERROR)
