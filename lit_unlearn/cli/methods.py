@@ -21,6 +21,7 @@ from lit_unlearn.training.methods import (
     objective_cards,
     weighting_cards,
 )
+from lit_unlearn.utils.tables import terminal
 
 _RECIPES = "Published methods as objectives side by side"
 _KINDS = {
@@ -49,7 +50,7 @@ def main(args: list[str]) -> None:
     parser.add_argument("names", nargs="*", help="Show the cards of these.")
     parser.add_argument("--markdown", action="store_true", help="Print docs/methods.md.")
     given = parse(parser, args[1:])
-    console = Console(highlight=False)
+    console = terminal()
     if given.markdown:
         print(markdown(), end="")
     elif given.names:

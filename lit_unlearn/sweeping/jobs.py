@@ -25,6 +25,7 @@ from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.disk import writing
 from lit_unlearn.utils.progress import Stage, shown
+from lit_unlearn.utils.tables import terminal
 
 COMMAND = (sys.executable, "-m", "lit_unlearn")
 STAMP, LOG, EVALUATION = "job.json", "output.log", "evaluation"
@@ -108,12 +109,12 @@ def run_jobs(
     waiting = [job for job in jobs if not is_finished(job)]
     pool = _Pool(at_once, gpus)
     failures: list[Failure] = []
-    console = console or Console(stderr=True)
+    console = console or terminal(stderr=True)
     before = len(jobs) - len(waiting)
     stage = Stage("finished", len(jobs), "runs", before)
     with _ended_by_sigterm(), shown(stage, console):
         if before:
-            console.print(f"{before} of {len(jobs)} runs were finished before", highlight=False)
+            console.print(f"{before} of {len(jobs)} runs were finished before")
         try:
             while waiting or pool.running:
                 while waiting and pool.free:
@@ -124,8 +125,7 @@ def run_jobs(
                         failures.append(Failure(run.job, reason))
                     stage.add()
                     how = "failed after" if reason else "took"
-                    text = f"{run.job.name} {how} {seconds:.0f} s  {stage.state}"
-                    console.print(text, highlight=False, markup=False)
+                    console.print(f"{run.job.name} {how} {seconds:.0f} s  {stage.state}")
                 time.sleep(_POLL)
         finally:
             pool.stop()

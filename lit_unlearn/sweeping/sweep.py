@@ -57,7 +57,7 @@ def sweep(
         raise InputError(f"--jobs: expected {limit}, found {at_once}")
     settings = run_settings(values)
     planned = plan_jobs(settings, common, output)
-    failures = run_jobs(planned, at_once, gpus, console or Console(stderr=True))
+    failures = run_jobs(planned, at_once, gpus, console)
     found = read_outcomes(planned, settings, failures)
     write_outcomes(output, found)
     return found

@@ -14,15 +14,16 @@ WIDTH = 140
 """Characters of a line where output goes to a file and COLUMNS is not set."""
 
 
-def terminal(*, stderr: bool = False) -> Console:
+def terminal(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console as wide as the terminal, or as COLUMNS or `WIDTH` where there is none.
 
     Args:
         stderr: Write to the standard error stream.
+        quiet: Print nothing.
     """
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else shutil.get_terminal_size((WIDTH, 24)).columns
-    return Console(stderr=stderr, width=width, highlight=False, markup=False)
+    return Console(stderr=stderr, quiet=quiet, width=width, highlight=False, markup=False)
 
 
 def table(

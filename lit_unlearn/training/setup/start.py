@@ -49,8 +49,7 @@ def get_ready(
     """
     check_names(objectives.keys(), data.objectives.keys())
     check_teacher(objective for objective in objectives.values() if teacher is None)
-    console = terminal(stderr=True)
-    console.quiet = rank() > 0
+    console = terminal(stderr=True, quiet=rank() > 0)
     prepared = prepare(
         data.objectives,
         data.examples,
