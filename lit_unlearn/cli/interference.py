@@ -5,9 +5,11 @@ from __future__ import annotations
 from lit_unlearn.cli.classes import load_classes
 from lit_unlearn.cli.parsing import arguments, make_parser, parse, read_run
 from lit_unlearn.data.datamodule import UnlearnDataModule
-from lit_unlearn.interference_study.interference import Options, interference
+from lit_unlearn.interference_study.interference import interference
+from lit_unlearn.interference_study.interference_page import summary_table
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.utils.options import take_options
+from lit_unlearn.utils.tables import print_paths, terminal
 
 _IDLE = ("trainer", "seed_everything", "ckpt_path", "weights_only")
 """Keys of a config for `fit` that play no part here."""
@@ -33,9 +35,14 @@ def main(args: list[str]) -> None:
         "export); the teacher remains that of the config.",
     )
     parser.add_argument("--config", action="config", help="YAML file, as for `fit`.")
-    parser.add_class_arguments(Options)
+    parser.add_function_arguments(interference, skip={"module", "data", "model"})
     parser.add_class_arguments(UnlearnModule, "model")
     parser.add_class_arguments(UnlearnDataModule, "data")
     given = parse(parser, options, config)
-    settings = Options(**arguments(Options, given))
-    interference(given.model, given.data, settings, models[-1][1] if models else None)
+    chosen = {"module": given.model, "model": models[-1][1] if models else None}
+    found = interference(**arguments(interference, given) | chosen)
+    console = terminal()
+    console.print(summary_table(found.estimates))
+    for remark in found.remarks:
+        console.print(remark)
+    print_paths(console, found.files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,9 +18,9 @@ from lit_unlearn.gradients.collect import layer_groups
 from lit_unlearn.gradients.diagnostics import RESTING_NORM
 from lit_unlearn.gradients.gramian import gramian
 from lit_unlearn.gradients.perturbation import perturbed
-from lit_unlearn.interference_study import interference_page as page
 from lit_unlearn.interference_study.batches import BatchStream, Rows
 from lit_unlearn.interference_study.estimates import Estimate, differences, estimates, resting
+from lit_unlearn.interference_study.interference_page import write_study
 from lit_unlearn.interference_study.measure import (
     Amounts,
     Measurement,
@@ -31,21 +31,46 @@ from lit_unlearn.interference_study.measure import (
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.forward import evaluating
 from lit_unlearn.models.loading import load_base, load_student, load_tokenizer
-from lit_unlearn.report.drawing import save_pictures
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.checks import check_names
 from lit_unlearn.training.setup.prepare import prepare
 from lit_unlearn.training.setup.teacher_gate import gate_error
 from lit_unlearn.types import Representation
 from lit_unlearn.utils.progress import Stage, shown
-from lit_unlearn.utils.tables import print_paths, terminal
 
 
-@dataclass
-class Options:
-    """Measure how the objectives of a config fight on a model, without training it.
+@dataclass(frozen=True)
+class Interference:
+    """The interference of objectives on a model."""
+
+    estimates: list[Estimate]
+    """All figures with their intervals."""
+    remarks: list[str]
+    """Sentences that a reader of the figures has to know."""
+    files: dict[str, Path]
+    """Written files by their content."""
+
+
+def interference(
+    module: UnlearnModule,
+    data: UnlearnDataModule,
+    *,
+    model: str | None = None,
+    output: Path = Path("runs/interference"),
+    representations: tuple[Representation, ...] = ("raw", "unified"),
+    batch_tokens: tuple[int, ...] = (64, 256),
+    batches: int = 8,
+    transfer_batches: int = 4,
+    radius: float = 0.01,
+    ahead: float = 0.0,
+    device: str = "auto",
+) -> Interference:
+    """Measure how objectives fight on a model, without training it; write figures and a page.
 
     Args:
+        module: Objectives, teacher and start model.
+        data: The objectives' rows.
+        model: Hub id or folder of a model to measure in place of the start model.
         output: Folder of all files.
         representations: Forms of the data to measure and compare.
         batch_tokens: Answer tokens of each objective in a batch; several numbers show how cosines
@@ -57,67 +82,36 @@ class Options:
             first one that is measured) before anything is measured; 0 for none. On the start model
             itself an objective that distils from it has no gradient.
         device: Device as torch names it (cpu, cuda:1); auto takes a GPU where there is one.
-    """
-
-    output: Path = Path("runs/interference")
-    representations: tuple[Representation, ...] = ("raw", "unified")
-    batch_tokens: tuple[int, ...] = (64, 256)
-    batches: int = 8
-    transfer_batches: int = 4
-    radius: float = 0.01
-    ahead: float = 0.0
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        check_number("batches", self.batches, 2)
-        check_number("transfer_batches", self.transfer_batches, 0)
-        check_number("radius", self.radius, 0, above=True)
-        check_number("ahead", self.ahead, 0)
-        for size in self.batch_tokens:
-            check_number("batch_tokens", size, 1)
-        for name, values in (
-            ("representations", self.representations),
-            ("batch_tokens", self.batch_tokens),
-        ):
-            if not values or len(set(values)) < len(values):
-                raise InputError(f"--{name}: expected different values, found {list(values)}")
-
-
-def interference(
-    module: UnlearnModule, data: UnlearnDataModule, options: Options, model: str | None = None
-) -> list[Estimate]:
-    """Measure the interference of objectives, and write figures, pictures and a page.
-
-    Args:
-        module: Objectives, teacher and start model.
-        data: The objectives' rows.
-        options: All settings.
-        model: Hub id or folder of a model to measure in place of the start model.
 
     Returns:
-        All figures.
+        The figures, remarks and files.
 
     Raises:
-        InputError: Rows or a model that cannot be used.
+        InputError: Settings, rows or a model cannot be used.
     """
+    settings = {
+        "output": output,
+        "representations": representations,
+        "batch_tokens": batch_tokens,
+        "batches": batches,
+        "transfer_batches": transfer_batches,
+        "radius": radius,
+        "ahead": ahead,
+        "device": device,
+    }
+    _check(batch_tokens, representations, batches, transfer_batches, radius, ahead)
     check_names(module.objectives.keys(), data.objectives.keys())
     module.prepare_data()
-    forms = {kind: _form(data, kind) for kind in options.representations}
-    studied = _studied(module, options.device, model)
-    sizes = sorted(options.batch_tokens)
-    amounts = Amounts(sizes, options.batches, options.transfer_batches, options.radius)
+    forms = {kind: _form(data, kind) for kind in representations}
+    studied = _studied(module, device, model)
+    amounts = Amounts(sorted(batch_tokens), batches, transfer_batches, radius)
     remarks: list[str] = []
-    rows = {
-        kind: _rows(module, studied, form, options.output, remarks) for kind, form in forms.items()
+    rows: dict[str, Rows] = {
+        kind: _rows(module, studied, form, output, remarks) for kind, form in forms.items()
     }
-    work = amounts.work(len(studied.objectives)) * len(rows)
-    measured: dict[str, Measurement] = {}
     start = rows.get(data.representation) or next(iter(rows.values()))
-    moved = _moved(studied, start, sizes[-1], options.ahead)
-    with evaluating(studied.student), moved, shown(Stage("measuring", work, "tokens")) as stage:
-        for kind, own in rows.items():
-            stage.part = kind
-            measured[kind] = measure(studied, own, amounts, stage)
+    with evaluating(studied.student), _moved(studied, start, amounts.sizes[-1], ahead):
+        measured = _measured(studied, rows, amounts)
     names = list(studied.objectives)
     found: list[Estimate] = []
     for form, measurement in measured.items():
@@ -125,7 +119,42 @@ def interference(
         remarks += _remarks(form, measurement, names)
     if len(measured) == 2:
         found += differences(measured, names)
-    _write(found, names, measured, remarks, options, model or module.source.path)
+    counts = {k: {name: len(own.tokens[name]) for name in names} for k, own in measured.items()}
+    name = model or module.source.path
+    facts = {"model": name, "settings": settings, "rows": counts, "remarks": remarks}
+    return Interference(found, remarks, write_study(output, found, measured, facts))
+
+
+def _check(
+    batch_tokens: Sequence[int],
+    representations: Sequence[str],
+    batches: int,
+    transfer_batches: int,
+    radius: float,
+    ahead: float,
+) -> None:
+    check_number("batches", batches, 2)
+    check_number("transfer_batches", transfer_batches, 0)
+    check_number("radius", radius, 0, above=True)
+    check_number("ahead", ahead, 0)
+    for size in batch_tokens:
+        check_number("batch_tokens", size, 1)
+    lists = {"representations": representations, "batch_tokens": batch_tokens}
+    for name, values in lists.items():
+        if not values or len(set(values)) < len(values):
+            raise InputError(f"--{name}: expected different values, found {list(values)}")
+
+
+def _measured(
+    studied: Studied, rows: Mapping[str, Rows], amounts: Amounts
+) -> dict[str, Measurement]:
+    """Measure every representation."""
+    work = amounts.work(len(studied.objectives)) * len(rows)
+    found = {}
+    with shown(Stage("measuring", work, "tokens")) as stage:
+        for kind, own in rows.items():
+            stage.part = kind
+            found[kind] = measure(studied, own, amounts, stage)
     return found
 
 
@@ -224,36 +253,3 @@ def _remarks(kind: str, found: Measurement, names: Sequence[str]) -> list[str]:
             "--batch_tokens)."
         )
     return remarks
-
-
-def _write(
-    found: Sequence[Estimate],
-    names: Sequence[str],
-    measured: Mapping[str, Measurement],
-    remarks: Sequence[str],
-    options: Options,
-    model: str,
-) -> None:
-    """Write all files, and print the summary."""
-    folder = options.output
-    rows = {kind: {name: len(own.tokens[name]) for name in names} for kind, own in measured.items()}
-    facts = {"model": model, "settings": asdict(options), "rows": rows, "remarks": list(remarks)}
-    drawn = page.gallery(found, names, measured)
-    page.write_figures(folder, found, facts)
-    for figures in drawn.values():
-        save_pictures(folder / page.PICTURES, figures)
-    title = f"Interference of objectives on {model}"
-    page.write_page(folder / page.PAGE, title, found, drawn, remarks, facts)
-    console = terminal()
-    console.print(page.summary_table(found))
-    for remark in remarks:
-        console.print(remark)
-    print_paths(
-        console,
-        {
-            "figures": folder / page.FIGURES,
-            "table": folder / page.TABLE,
-            "pictures": folder / page.PICTURES,
-            "page": folder / page.PAGE,
-        },
-    )

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from rich.table import Table
@@ -24,7 +25,8 @@ from lit_unlearn.interference_study.interference_pictures import (
 )
 from lit_unlearn.interference_study.measure import Measurement
 from lit_unlearn.log_names import pairs
-from lit_unlearn.report import html as pages
+from lit_unlearn.report.drawing import save_pictures
+from lit_unlearn.report.html import write_page
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.tables import table
@@ -123,35 +125,41 @@ def gallery(
     return sections
 
 
-def write_page(
-    path: Path,
-    title: str,
+def write_study(
+    folder: Path,
     found: Sequence[Estimate],
-    drawn: Mapping[str, Mapping[str, Figure]],
-    remarks: Sequence[str],
-    facts: Mapping[str, object],
-) -> None:
-    """Write the page, all at once or not at all.
+    measured: Mapping[str, Measurement],
+    facts: Mapping[str, Any],
+) -> dict[str, Path]:
+    """Write figures, table, pictures and page.
 
     Args:
-        path: The HTML file.
-        title: Heading.
+        folder: Folder of all files.
         found: All figures.
-        drawn: See `gallery`.
-        remarks: Sentences under the heading.
-        facts: How the figures were made.
+        measured: Raw numbers of each representation.
+        facts: Model, settings, remarks, and the number of rows by representation and objective.
+
+    Returns:
+        The files by their content.
     """
+    names = list(next(iter(facts["rows"].values())))
+    write_figures(folder, found, facts)
+    drawn = gallery(found, names, measured)
+    for figures in drawn.values():
+        save_pictures(folder / PICTURES, figures)
     headings, cosines = summary_rows(found)
     values = {
-        "title": title,
-        "remarks": remarks,
+        "title": f"Interference of objectives on {facts['model']}",
+        "remarks": facts["remarks"],
         "pairs": {"columns": headings, "rows": cosines},
         "pictures": drawn,
         "notes": _NOTES,
         "figures": [(*each[:6], shown(each)) for each in found],
         "settings": json_text(facts, indent=2),
     }
-    pages.write_page(path, "interference", values)
+    write_page(folder / PAGE, "interference", values)
+    files = {"figures": FIGURES, "table": TABLE, "pictures": PICTURES, "page": PAGE}
+    return {content: folder / name for content, name in files.items()}
 
 
 def summary_rows(found: Sequence[Estimate]) -> tuple[list[str], list[tuple[str, ...]]]:
