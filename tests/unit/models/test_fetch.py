@@ -32,7 +32,7 @@ HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 def pretend_conversion(gguf: Path, folder: Path) -> None:
     assert gguf.read_bytes() == b"weights"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (folder / name).write_text(name)
 
@@ -130,7 +130,7 @@ def test_an_interrupted_conversion_leaves_nothing_behind(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(gguf: Path, folder: Path) -> None:
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "convert", interrupt)
