@@ -1,4 +1,4 @@
-"""One checkpoint file out of a folder of slices."""
+"""Make one checkpoint file of a folder of slices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.utils.disk import writing
+from lit_unlearn.utils.atomic import whole_file
 
 _REST = "meta.pt"
 """Lightning's file for everything but weights and optimizer."""
@@ -34,16 +34,10 @@ def consolidate(folder: Path, file: Path) -> None:
             "none; give the folder that `save_distributed_checkpoint: true` has written"
         )
     checkpoint: dict[str, Any] = torch.load(folder / _REST, map_location="cpu", weights_only=True)
-    part = file.with_name(f".{file.name}.part")
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            dcp_to_torch_save(folder, part)
-            whole = torch.load(part, map_location="cpu", weights_only=True)
-            checkpoint["state_dict"] = whole["state_dict"]
-            names = sorted(key for key in whole if re.fullmatch(r"optimizer_\d+", key))
-            checkpoint["optimizer_states"] = [whole[name] for name in names]
-            torch.save(checkpoint, part)
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
+    with whole_file(file) as temporary:
+        dcp_to_torch_save(folder, temporary)
+        whole = torch.load(temporary, map_location="cpu", weights_only=True)
+        checkpoint["state_dict"] = whole["state_dict"]
+        names = sorted(key for key in whole if re.fullmatch(r"optimizer_\d+", key))
+        checkpoint["optimizer_states"] = [whole[name] for name in names]
+        torch.save(checkpoint, temporary)
