@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.blocks import block_index, decoder_blocks
+from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.hidden import (
     ModelReader,
@@ -21,13 +21,6 @@ from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 
 BATCH = tokens([[1, 5, 6, 7], [1, 8, 9, 10, 11, 12]], [2, 4], [2, 2], pad_id=0)
-
-
-def test_index_worked_values() -> None:
-    """0.25 of 32 blocks is the 8th (index 7), of 30 the 8th, of 2 the first; 1 is the last."""
-    found = [block_index(d, n) for d, n in ((0.25, 32), (0.25, 30), (0.25, 2), (1.0, 24))]
-    assert found == [7, 7, 0, 23]
-    assert [block_index(b / 32, 32) for b in (10, 20)] == [9, 19]
 
 
 def test_equal_to_the_models_own(tiny_model: PreTrainedModel) -> None:
