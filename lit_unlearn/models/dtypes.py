@@ -13,6 +13,8 @@ from typing import Literal
 
 import torch
 
+from lit_unlearn.utils.library_internals import onednn_has_bfloat16, processor_has_bfloat16
+
 __all__ = [
     "DType",
     "SavedDType",
@@ -35,13 +37,14 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions for matrix products in bfloat16."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= AMPERE
-    if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if device.type != "cpu" or not onednn_has_bfloat16():
         return False
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
-    # torch's check passes on every AVX-512 processor; without these instructions it emulates
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return native and torch.backends.cpu.get_cpu_capability().startswith(("AVX512", "AMX"))
+    # oneDNN's check passes on every AVX-512 processor; without these instructions it emulates
+    return processor_has_bfloat16() and torch.backends.cpu.get_cpu_capability().startswith(
+        ("AVX512", "AMX")
+    )
 
 
 def resolve_dtype(dtype: DType, device: torch.device | None = None) -> torch.dtype:

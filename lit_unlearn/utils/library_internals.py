@@ -25,7 +25,9 @@ __all__ = [
     "interpolate_",
     "keeps_float32",
     "local_extent",
+    "onednn_has_bfloat16",
     "plain_module",
+    "processor_has_bfloat16",
     "refresh_slices",
     "scale_",
     "set_process_layout",
@@ -112,6 +114,16 @@ def scale_(tensors: list[Tensor], factor: float) -> None:
 def interpolate_(tensors: list[Tensor], ends: list[Tensor], weight: float) -> None:
     """Move tensors towards others in place, ``a <- a + weight (b - a)``; one kernel for all."""
     torch._foreach_lerp_(tensors, ends, weight)
+
+
+def onednn_has_bfloat16() -> bool:
+    """Return whether oneDNN computes in bfloat16 here; on AVX-512 also where it emulates that."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def processor_has_bfloat16() -> bool:
+    """Return whether an x86 processor has instructions for products in bfloat16."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def storage_key(tensor: Tensor) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from jsonargparse import ArgumentParser
 from lightning import Trainer
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.demos.boring_classes import BoringModel
@@ -144,6 +145,22 @@ def test_storage_key() -> None:
     whole, other = torch.ones(4), torch.ones(4)
     assert internals.storage_key(whole) == internals.storage_key(whole[1:])
     assert internals.storage_key(whole) != internals.storage_key(other)
+
+
+def test_what_a_processor_says_of_bfloat16() -> None:
+    """The names exist and answer; oneDNN computes in it wherever the processor multiplies it."""
+    assert isinstance(internals.processor_has_bfloat16(), bool)
+    if internals.processor_has_bfloat16():
+        assert internals.onednn_has_bfloat16()
+
+
+def test_options_of_a_parser() -> None:
+    """What `cli.mistakes` reads; it may not import torch, and so not the file of these names."""
+    parser = ArgumentParser()
+    parser.add_argument("--rows", type=int | None)
+    found = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
+    assert found["rows"] == int | None
+    assert found["help"] is None
 
 
 def test_dispatch_mode_sees_operations() -> None:
