@@ -16,6 +16,7 @@ from typing import Any, cast
 import yaml
 
 from lit_unlearn.errors import InputError, did_you_mean
+from lit_unlearn.utils.config_files import find_config, shipped_names
 from lit_unlearn.utils.options import split_options, take_options
 
 KeyPath = tuple[str, ...]
@@ -195,7 +196,7 @@ def read_config(file: Path) -> Config:
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return find_config(file).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(_missing(file)) from None
     except UnicodeDecodeError as error:
@@ -207,15 +208,19 @@ def _read_text(file: Path) -> str:
 
 
 def _missing(file: Path) -> str:
-    """What to say about a config that does not exist."""
-    if not file.parent.is_dir():
-        return f"--config {file}: there is no folder {file.parent}"
-    names = sorted(p.name for p in file.parent.iterdir() if p.suffix in (".yaml", ".yml", ".json"))
-    held = f"{file.parent} holds {', '.join(names) or 'no config'}"
+    """Return the message about a config that does not exist."""
+    local = sorted(file.parent.iterdir()) if file.parent.is_dir() else []
+    names = [path.name for path in local if path.suffix in (".yaml", ".yml", ".json")]
     longer = " or ".join([name for name in names if file.stem in name][:3])
-    otherwise = f"did you mean {longer}?" if longer else held
+    otherwise = f"did you mean {longer}?" if longer else ""
     hint = did_you_mean(file.name, names, most=3, otherwise=otherwise)
-    return f"--config {file}: no such file; {hint}"
+    if not hint and not file.is_absolute():
+        known = file.as_posix().removeprefix("configs/")
+        hint = did_you_mean(known, shipped_names(), most=3)
+    if not hint and not file.parent.is_dir():
+        return f"--config {file}: there is no folder {file.parent}"
+    held = f"{file.parent} holds {', '.join(names) or 'no config'}"
+    return f"--config {file}: no such file; {hint or held}"
 
 
 def _check_size(node: yaml.Node, file: Path, seen: dict[int, int]) -> int:

@@ -22,8 +22,10 @@ from typing import IO, NamedTuple
 from rich.console import Console
 
 from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.config_files import find_config
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.disk import writing
+from lit_unlearn.utils.options import split_options
 from lit_unlearn.utils.progress import Stage, shown
 from lit_unlearn.utils.tables import terminal
 
@@ -66,12 +68,10 @@ def stamp(job: Job) -> str:
 
 
 def _configs(arguments: Sequence[str]) -> Iterator[Path]:
-    """Yield the files after ``--config``, ``--config=`` and ``-c``."""
-    for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
-        if option in ("--config", "-c"):
-            yield Path(value)
-        elif option.startswith(("--config=", "-c=")):
-            yield Path(option.partition("=")[2])
+    """Yield the config files among the arguments."""
+    for option in split_options(arguments):
+        if option.name in ("--config", "-c") and option.value:
+            yield find_config(Path(option.value))
 
 
 def is_finished(job: Job) -> bool:
