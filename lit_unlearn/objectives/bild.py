@@ -81,8 +81,6 @@ class BiLD(LogitObjective):
         check_field(self, "top_k", 3)
         check_field(self, "temperature", 0, above=True)
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
-        values = bild(student_logits, present(teacher_logits), self.top_k, self.temperature)
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
+        values = bild(logits, present(teacher_logits), self.top_k, self.temperature)
         return Terms(values, batch.student.rows)

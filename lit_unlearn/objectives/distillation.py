@@ -64,11 +64,9 @@ class BidirectionalDistillation(LogitObjective):
         for name in ("push_top_k", "push_weight", "pull_weight", "margin"):
             check_field(self, name, 0)
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         parts = losses.bidirectional(
-            student_logits,
+            logits,
             present(teacher_logits),
             top_k=self.top_k,
             push_top_k=self.push_top_k,
@@ -101,10 +99,8 @@ class ForwardKL(LogitObjective):
 
     needs_teacher = True
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
-        return Terms(losses.forward_kl(student_logits, present(teacher_logits)), batch.student.rows)
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
+        return Terms(losses.forward_kl(logits, present(teacher_logits)), batch.student.rows)
 
 
 class ReverseKL(LogitObjective):
@@ -118,10 +114,8 @@ class ReverseKL(LogitObjective):
 
     needs_teacher = True
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
-        return Terms(losses.reverse_kl(student_logits, present(teacher_logits)), batch.student.rows)
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
+        return Terms(losses.reverse_kl(logits, present(teacher_logits)), batch.student.rows)
 
 
 @dataclass(kw_only=True)
@@ -148,8 +142,6 @@ class GeneralizedJSD(LogitObjective):
                 f"{self.beta}; use ForwardKL or ReverseKL for the limits."
             )
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
-        values = losses.generalized_jsd(student_logits, present(teacher_logits), self.beta)
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
+        values = losses.generalized_jsd(logits, present(teacher_logits), self.beta)
         return Terms(values, batch.student.rows)

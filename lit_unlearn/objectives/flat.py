@@ -69,11 +69,9 @@ class FLAT(LogitObjective):
 
     divergence: Divergence = "total_variation"
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         preferred, rejected = answer_pairs(batch.groups)
-        p = losses.log_likelihood(student_logits, self.targets(batch)).exp()
+        p = losses.log_likelihood(logits, self.targets(batch)).exp()
         means = row_means(p, batch.student.rows, len(batch))
         template, forgotten = means[preferred], means[rejected]
         values = LOSSES[self.divergence](template, forgotten)

@@ -70,10 +70,8 @@ class CrossEntropy(LogitObjective):
     Cost: student 1, teacher 0.
     """
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
-        values = losses.cross_entropy(student_logits, self.targets(batch))
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
+        values = losses.cross_entropy(logits, self.targets(batch))
         return Terms(values, batch.student.rows)
 
 
@@ -101,10 +99,8 @@ class GradientAscent(LogitObjective):
         super().__post_init__()
         check_field(self, "nll_limit", 0, above=True, repair="set null for no bound")
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
-        nll = losses.cross_entropy(student_logits, self.targets(batch))
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
+        nll = losses.cross_entropy(logits, self.targets(batch))
         values = gradient_ascent(nll, self.nll_limit)
         return Terms(values, batch.student.rows, {"nll": nll.detach()})
 
@@ -130,10 +126,8 @@ class WGA(LogitObjective):
         super().__post_init__()
         check_field(self, "beta", 0)
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
-        log_p = losses.log_likelihood(student_logits, self.targets(batch))
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
+        log_p = losses.log_likelihood(logits, self.targets(batch))
         return _ascend(log_p, confidence_weights(log_p, self.beta), batch)
 
 
@@ -163,10 +157,8 @@ class SatImp(LogitObjective):
         check_field(self, "beta1", 0)
         check_field(self, "beta2", 0)
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
-        log_p = losses.log_likelihood(student_logits, self.targets(batch))
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
+        log_p = losses.log_likelihood(logits, self.targets(batch))
         return _ascend(log_p, saturation_weights(log_p, self.beta1, self.beta2), batch)
 
 
@@ -194,11 +186,9 @@ class TNPO(LogitObjective):
         super().__post_init__()
         check_field(self, "beta", 0)
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         target_ids = self.targets(batch)
-        log_p = losses.log_likelihood(student_logits, target_ids)
+        log_p = losses.log_likelihood(logits, target_ids)
         reference = losses.log_likelihood(present(teacher_logits), target_ids)
         return _ascend(log_p, preference_weights(log_p, reference, self.beta), batch)
 
@@ -231,13 +221,11 @@ class BST(LogitObjective):
         check_field(self, "top_k", 1)
         check_field(self, "mix", 0, 1)
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         target_ids = self.targets(batch)
-        log_p = student_logits.log_softmax(-1)
-        target = soft_belief(student_logits, target_ids, self.top_k, self.mix)
-        nll = losses.cross_entropy(student_logits.detach(), target_ids)
+        log_p = logits.log_softmax(-1)
+        target = soft_belief(logits, target_ids, self.top_k, self.mix)
+        nll = losses.cross_entropy(logits.detach(), target_ids)
         return Terms((target * log_p).sum(-1), batch.student.rows, {"nll": nll})
 
 

@@ -125,13 +125,11 @@ class LogitObjective(Objective):
         check_field(self, "positions", 1, repair="set null for all answer positions")
 
     @abstractmethod
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         """Return the loss terms.
 
         Args:
-            student_logits: ``[N, V]``.
+            logits: ``[N, V]``, the student's.
             teacher_logits: ``[N, V]`` without gradient; None unless `needs_teacher`.
             batch: The rows, with the predictions that are trained.
         """

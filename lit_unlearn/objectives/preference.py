@@ -98,10 +98,8 @@ class NPO(LogitObjective):
         super().__post_init__()
         check_field(self, "beta", 0, above=True, repair=_REPAIR)
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
-        log_p = _answers(student_logits, batch, self)
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
+        log_p = _answers(logits, batch, self)
         reference = _answers(present(teacher_logits), batch, self)
         rows = torch.arange(len(batch), device=log_p.device)
         ratio = (log_p - reference).detach()
@@ -135,10 +133,8 @@ class SimNPO(LogitObjective):
         super().__post_init__()
         check_field(self, "beta", 0, above=True, repair=_REPAIR)
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
-        log_p = losses.log_likelihood(student_logits, self.targets(batch))
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
+        log_p = losses.log_likelihood(logits, self.targets(batch))
         nll = row_means(-log_p, batch.student.rows, len(batch))
         rows = torch.arange(len(batch), device=nll.device)
         return Terms(simnpo(nll, self.beta, self.delta), rows, {"nll": nll.detach()})
@@ -170,11 +166,9 @@ class DPO(LogitObjective):
         super().__post_init__()
         check_field(self, "beta", 0, above=True, repair=_REPAIR)
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         preferred, rejected = answer_pairs(batch.groups)
-        ratio = _answers(student_logits, batch, self)
+        ratio = _answers(logits, batch, self)
         ratio = ratio - _answers(present(teacher_logits), batch, self)
         margin = ratio[preferred] - ratio[rejected]
         return Terms(preference(margin, self.beta), preferred, {"margin": margin.detach()})
@@ -203,11 +197,9 @@ class AnswerPreservation(LogitObjective):
         super().__post_init__()
         check_field(self, "beta", 0, above=True, repair=_REPAIR)
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         preferred, rejected = answer_pairs(batch.groups)
-        log_p = _answers(student_logits, batch, self)
+        log_p = _answers(logits, batch, self)
         margin = log_p[preferred] - log_p[rejected]
         return Terms(preference(margin, self.beta) / 2, preferred, {"margin": margin.detach()})
 

@@ -102,11 +102,9 @@ class UNDIAL(LogitObjective):
         super().__post_init__()
         check_field(self, "beta", 0)
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         target = lowered(present(teacher_logits), self.targets(batch), self.beta)
-        return Terms(soft_cross_entropy(student_logits, target), batch.student.rows)
+        return Terms(soft_cross_entropy(logits, target), batch.student.rows)
 
 
 @dataclass(kw_only=True)
@@ -136,11 +134,9 @@ class CEU(LogitObjective):
                 "`skip` to 0."
             )
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         keep = batch.offsets >= self.skip
-        logits, target_ids = student_logits[keep], self.targets(batch)[keep]
+        logits, target_ids = logits[keep], self.targets(batch)[keep]
         values = soft_cross_entropy(logits, without(logits, target_ids))
         return Terms(values, batch.student.rows[keep])
 
@@ -156,11 +152,9 @@ class Unilogit(LogitObjective):
     Cost: student 1, teacher 0.
     """
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
-        target = at_chance(student_logits.detach(), self.targets(batch))
-        return Terms(losses.reverse_kl(student_logits, target), batch.student.rows)
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
+        target = at_chance(logits.detach(), self.targets(batch))
+        return Terms(losses.reverse_kl(logits, target), batch.student.rows)
 
 
 @dataclass(kw_only=True)
@@ -182,10 +176,8 @@ class MaximumEntropy(LogitObjective):
 
     direction: Direction = "forward"
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
-        values = divergence_from_uniform(student_logits, self.direction)
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
+        values = divergence_from_uniform(logits, self.direction)
         return Terms(values, batch.student.rows)
 
 
@@ -201,7 +193,5 @@ class LogitFlattening(LogitObjective):
     Cost: student 1, teacher 0.
     """
 
-    def terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch
-    ) -> Terms:
-        return Terms(logit_flatness(student_logits), batch.student.rows)
+    def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
+        return Terms(logit_flatness(logits), batch.student.rows)
