@@ -1,0 +1,90 @@
+"""AnswerEvaluation: shared out over processes, and read back by a run that is resumed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from lit_unlearn.callbacks import AnswerEvaluation
+from lit_unlearn.distributed.ranks import rank
+from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
+from lit_unlearn.types import Example, Turn
+from tests.processes import FORKED, in_processes
+
+FILE = "answers_before.jsonl"
+ROWS = {
+    name: [
+        Example(f"{name}/{n}", (Turn("user", name * n),), "so" * n, "question_answer", ("no",))
+        for n in range(1, 4)
+    ]
+    for name in ("forget", "retain")
+}
+
+
+def trainer(folder: Path, step: int = 0) -> Any:
+    """Stand in for Lightning's, as far as the callback reads it at the start."""
+    prefills = {"forget": ["Well,"], "retain": None}
+    objectives = {n: SimpleNamespace(evaluation_prefills=p) for n, p in prefills.items()}
+    data = SimpleNamespace(evaluation=ROWS, objectives=objectives, max_length=512)
+    return SimpleNamespace(
+        default_root_dir=folder, global_step=step, is_global_zero=rank() == 0, datamodule=data
+    )
+
+
+def module() -> Any:
+    source = SimpleNamespace(path="random-tiny")
+    return SimpleNamespace(student=tiny_model(), tokenizer=tiny_tokenizer(), source=source)
+
+
+def values(callback: AnswerEvaluation) -> dict[str, float]:
+    assert callback.before is not None
+    figures = callback.before.suites["answers"].figures
+    return {figure.name: figure.value for figure in figures}
+
+
+def asked(folder: Path) -> dict[str, float]:
+    """Ask before the first step, and return the figures."""
+    torch.set_num_threads(1)
+    callback = AnswerEvaluation(max_new_tokens=2, batch_size=2)
+    callback.on_train_start(trainer(folder), module())
+    return values(callback)
+
+
+@FORKED
+def test_two_processes_answer_what_one_answers(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    wanted = pytest.approx(asked(tmp_path / "one"), abs=1e-5)
+    assert in_processes(2, lambda: asked(tmp_path / "two"), tmp_path / "out") == [wanted] * 2
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / FILE).read_text("utf-8").splitlines()]
+        for name in ("one", "two")
+    )
+    assert len(one) == 9
+    for mine, other in zip(one, two, strict=True):
+        assert mine.pop("answer_nll") == pytest.approx(other.pop("answer_nll"), abs=1e-5)
+        assert mine == other
+
+
+def test_a_resumed_run_reads_the_answers_of_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = asked(tmp_path)
+    monkeypatch.setattr("lit_unlearn.evaluation.suite_run.ask", None)  # nothing may be asked again
+    callback = AnswerEvaluation(max_new_tokens=2)
+    callback.on_train_start(trainer(tmp_path, step=3), module())
+    assert values(callback) == wanted
+
+
+def test_a_new_run_in_the_same_folder_asks_anew(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("not read", "utf-8")
+    asked(tmp_path)
+    first = json.loads((tmp_path / FILE).read_text("utf-8").splitlines()[0])
+    assert (first["objective"], first["example_id"]) == ("forget", "forget/1")
+    assert math.isfinite(first["answer_nll"])
