@@ -9,9 +9,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn.callbacks.gradient_monitor import GRADIENT_FILE
-from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.callbacks.suite_evaluation import student_subject
 from lit_unlearn.distributed.ranks import on_first
-from lit_unlearn.evaluation.probes import Subject
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord, settings_of, versions
 from lit_unlearn.evaluation.suite_run import run_suites
 from lit_unlearn.evaluation.suites.answers import (
@@ -141,9 +140,7 @@ class AnswerEvaluation(Callback):
         )
 
     def _run(self, suite: Answers, trainer: Trainer, module: Any) -> SuiteRecord:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        encoder = Encoder(module.tokenizer, data.max_length, "warn")
-        subject = Subject(module.source.path, module.student, module.tokenizer, encoder, "")
+        subject = student_subject(trainer, module, "")  # nothing is stored by its fingerprint
         return run_suites({suite.name: suite}, subject, batch_size=self.batch_size)[suite.name]
 
     def _facts(self, trainer: Trainer, module: Any) -> RunFacts:

@@ -112,7 +112,7 @@ class SuiteEvaluation(Callback):
         """Put all suites to the student; write the record and log its figures."""
         folder = Path(trainer.default_root_dir) / "evaluation" / name
         with undisturbed(module.student):
-            subject = _subject(trainer, module)
+            subject = student_subject(trainer, module, weights_fingerprint(module.student))
             found = run_suites(
                 self.suites,
                 subject,
@@ -163,15 +163,11 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _subject(trainer: Trainer, module: Any) -> Subject:
+def student_subject(trainer: Trainer, module: Any, fingerprint: str) -> Subject:
+    """Describe the student of a run, with the run's longest sequence."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    return Subject(
-        name=module.source.path,
-        model=module.student,
-        tokenizer=module.tokenizer,
-        encoder=Encoder(module.tokenizer, data.max_length, "warn"),
-        fingerprint=weights_fingerprint(module.student),
-    )
+    encoder = Encoder(module.tokenizer, data.max_length, "warn")
+    return Subject(module.source.path, module.student, module.tokenizer, encoder, fingerprint)
 
 
 def _data_root(trainer: Trainer) -> Path | None:
