@@ -36,13 +36,12 @@ _UNIT = "harmonic mean of two shares of words (F1), 0 to 1"
 
 @dataclass
 class Muse(Suite):
-    """MUSE (Shi et al., arXiv 2407.06460): are facts, wording and traces of a corpus forgotten?
+    """MUSE (Shi et al., arXiv 2407.06460): facts, wording and traces of a forgotten corpus.
 
-    `forget/rouge_l_f1` and `retain/rouge_l_f1` are knowledge memorisation: greedy answers to
-    questions about the corpus and about what stays, after examples. The other two need texts,
-    which the suite does not bring: `verbatim/rouge_l_f1`, how much of a passage a model recites
-    when given its beginning, and `privacy_leakage`, whether texts of the corpus are told from
-    unseen ones.
+    `forget/rouge_l_f1` and `retain/rouge_l_f1` are knowledge memorisation: greedy answers, after
+    examples, to questions about the corpus and about the rest. Two further figures need texts that
+    do not come with the suite: `verbatim/rouge_l_f1`, the share of a passage that a model recites
+    after its beginning, and `privacy_leakage`, the separation of the corpus from unseen texts.
 
     Args:
         corpus: One of the two corpora.
@@ -54,7 +53,7 @@ class Muse(Suite):
         stemmer: Compare stems of words, as open-unlearning does and MUSE does not.
         max_new_tokens: Longest answer in tokens.
         forget: Questions about the corpus that are asked.
-        retain: Questions about what stays that are asked.
+        retain: Questions about the rest that are asked.
         verbatim: Passages with the columns `prompt` and `gt` (what follows), such as
             `{path: muse-bench/MUSE-News, config: verbmem, split: forget}`; null leaves them out.
         verbatim_tokens: Longest recital in tokens; `gt` is cut to as many.

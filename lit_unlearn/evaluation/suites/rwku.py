@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from lit_unlearn.data.fields import text_of
 from lit_unlearn.data.readers import RawRow
@@ -42,12 +42,12 @@ _UNIT = "share of the answer's words, 0 to 1"
 
 @dataclass
 class Rwku(Suite):
-    """RWKU (Jin et al., arXiv 2406.10890): is a famous person forgotten, and nobody near them?
+    """RWKU (Jin et al., arXiv 2406.10890): a famous person to forget, neighbours to keep.
 
     ROUGE-L recall of greedy replies, prompts and score as in the authors' code: blanks
     (`forget_level1`, `neighbor_level1`), questions (`forget_level2`, `neighbor_level2`), and
     adversarial questions of nine kinds (`forget_level3`). `forget` and `neighbor` are means over
-    the rows of all their levels. Of several people, each has these two figures as well.
+    the rows of all their levels. If there are several people, each has these two figures as well.
 
     Args:
         targets: People, spelt as the data set spells them; empty for all 200. A model that has
@@ -63,15 +63,7 @@ class Rwku(Suite):
     name: ClassVar[str] = "rwku"
 
     targets: list[str] = field(default_factory=lambda: ["Stephen King"])
-    parts: list[Part] = field(
-        default_factory=lambda: [
-            "forget_level1",
-            "forget_level2",
-            "forget_level3",
-            "neighbor_level1",
-            "neighbor_level2",
-        ]
-    )
+    parts: list[Part] = field(default_factory=lambda: list(get_args(Part)))
     rows: Selection = field(default_factory=Selection)
     score_by: Literal["distinct_words", "stemmed"] = "distinct_words"
     path: str = "jinzhuoran/RWKU"

@@ -51,15 +51,15 @@ _WITHOUT = "--suites.tofu.forget_quality false"
 
 @dataclass
 class Tofu(Suite):
-    """TOFU (Maini et al., arXiv 2401.06121): is it forgotten, and is everything else still there?
+    """TOFU (Maini et al., arXiv 2401.06121): forgetting of a split, utility of everything else.
 
     Four groups: `forget`, `retain`, `real_authors`, `world_facts`. For each: `probability` of the
     right answer (per token; for the last two groups its share among the given options),
     `rouge_l_recall` of a greedy reply, `truth_ratio`, `extraction_strength` and
-    `exact_memorisation`; and, for whether the reply is one that anybody could read, `repetition`
-    (share of its 4-grams that it has written before) and `empty`. Beside them `model_utility`, the
-    harmonic mean of the first three over the last three groups, and `forget_quality`, which
-    compares the forget rows' truth ratios with those of a model that never saw them.
+    `exact_memorisation`; and, as signs of a readable reply, `repetition` (share of its 4-grams that
+    it repeats) and `empty`. Two figures of the whole suite: `model_utility`, the harmonic mean of
+    the first three scores over the last three groups, and `forget_quality`, which compares the
+    truth ratios of the forget rows with those of a model that never saw them.
 
     Args:
         forget_split: Rows that should be gone; the retain model for `forget_quality` must have
@@ -73,10 +73,10 @@ class Tofu(Suite):
         end_of_turn: Count the end-of-turn token in `extraction_strength` and `exact_memorisation`
             as well; `false` drops the last token, as open-unlearning does.
         max_new_tokens: Longest reply in tokens.
-        forget: Which rows of the forget group are asked.
-        retain: The same for the retain group.
-        real_authors: The same for the real authors.
-        world_facts: The same for the world facts.
+        forget: Rows of the forget group that are asked.
+        retain: Rows of the retain group that are asked.
+        real_authors: Rows of the real authors that are asked.
+        world_facts: Rows of the world facts that are asked.
     """
 
     name: ClassVar[str] = "tofu"
