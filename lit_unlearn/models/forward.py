@@ -8,15 +8,16 @@ built, and logit scaling, soft caps, adapters and sharding work unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.packing import packed
+from lit_unlearn.models.trunk import segment_states, starting_above
 from lit_unlearn.types import Tokens
 
 
@@ -98,8 +99,33 @@ def _pass(model: nn.Module, inputs: Inputs, choose: Callable[[Tensor], Tensor]) 
         handle.remove()
 
 
-def answer_logits(model: nn.Module, tokens: Tokens, *, pack: bool = True) -> Tensor:
-    """Return ``[N, V]`` float32 logits, in the order of ``tokens.rows``; see `arranged`."""
+class StoredTrunk(Protocol):
+    """Stored outputs of the trunk."""
+
+    height: int
+    """Number of blocks of the trunk."""
+
+    def states(self, rows: Sequence[Sequence[int]]) -> list[Tensor] | None:
+        """Return what leaves the trunk for each sequence, ``[T, D]``; None if one is missing."""
+
+
+def answer_logits(
+    model: nn.Module, tokens: Tokens, *, pack: bool = True, trunk: StoredTrunk | None = None
+) -> Tensor:
+    """Return ``[N, V]`` float32 logits, in the order of ``tokens.rows``; see `arranged`.
+
+    Args:
+        model: A causal language model of transformers, possibly with adapters or sharded.
+        tokens: ``B`` sequences and ``N`` positions in them.
+        pack: See `arranged`.
+        trunk: The pass starts above the trunk where this has all sequences.
+    """
+    dense = None if trunk is None else packed(model, tokens, always=True)
+    rows = None if trunk is None or dense is None else trunk.states(dense.rows)
+    if trunk is not None and dense is not None and rows is not None:
+        states = segment_states(dense.tree, rows).to(tokens.input_ids.device)
+        with starting_above(model, trunk.height, states):
+            return logits_at(model, Inputs(dense.arguments, 0, dense.places)).float()
     return logits_at(model, arranged(model, tokens, pack=pack)).float()
 
 

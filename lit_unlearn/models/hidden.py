@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_unlearn.models.blocks import block_index, decoder_blocks
-from lit_unlearn.models.forward import answer_logits
+from lit_unlearn.models.forward import StoredTrunk, answer_logits
 from lit_unlearn.types import Tokens
 
 Change = Callable[[Tensor], Tensor]
@@ -93,14 +93,20 @@ def _states(output: Any) -> Tensor:
 
 
 class ModelReader:
-    """Reads a model that is being trained: gradients flow, the mode stays as it is."""
+    """Reads a model that is being trained: gradients flow, the mode stays as it is.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: A causal language model of transformers.
+        trunk: Stored outputs of its constant trunk; None reads the whole model.
+    """
+
+    def __init__(self, model: nn.Module, trunk: StoredTrunk | None = None) -> None:
         self.model = model
+        self.trunk = trunk
 
     def logits(self, tokens: Tokens) -> Tensor:
         """Return ``[N, V]`` float32 logits with gradient; see `answer_logits`."""
-        return answer_logits(self.model, tokens)
+        return answer_logits(self.model, tokens, trunk=self.trunk)
 
     def hidden(self, tokens: Tokens, depths: Sequence[float] | None = None) -> Tensor:
         """Return ``[D, N, d]`` hidden states with gradient; see `hidden_states`."""

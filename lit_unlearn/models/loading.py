@@ -91,6 +91,9 @@ class ModelSource:
         compile: Compile the decoder blocks for training (`torch.compile`). Needs a C++ compiler on
             a CPU, Triton on a GPU; the first step takes a minute longer. Results differ by
             rounding.
+        cache_trunk: Compute what leaves the blocks below the first trained one once for every
+            training sequence, and keep it on disk; training then starts above them. `auto` does so
+            where these blocks are constant and draw nothing at random.
     """
 
     path: str
@@ -103,6 +106,7 @@ class ModelSource:
     seed: int = field(default=0)
     noise: Noise | None = None
     compile: bool = False
+    cache_trunk: Literal["auto"] | bool = "auto"
 
     def __post_init__(self) -> None:
         if self.noise is not None and (self.lora is not None or self.trainable is not None):

@@ -37,7 +37,7 @@ from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.learning_rate import LearningRateSchedule, factor
 from lit_unlearn.training.setup.checks import check_objectives, check_trainer
 from lit_unlearn.training.setup.prepare import Prepared
-from lit_unlearn.training.setup.start import foresee, get_ready
+from lit_unlearn.training.setup.start import foresee, get_ready, store_trunk
 from lit_unlearn.training.setup.teacher_gate import Gate
 from lit_unlearn.training.step import (
     Diagnostics,
@@ -50,6 +50,7 @@ from lit_unlearn.training.step import (
     empty_record,
     preferences,
 )
+from lit_unlearn.training.trunk_cache import TrunkCache
 from lit_unlearn.types import TokenBatch
 
 LEARNT = "weightings"
@@ -128,6 +129,7 @@ class UnlearnModule(LightningModule):
         self.teacher_weights: nn.Module | None = None
         self.prepared: Prepared | None = None
         self.sharding: Sharding | None = None  # set by a strategy that shards
+        self.trunk: TrunkCache | None = None
         self.strict_loading = student.lora is None
 
     # ---------------------------------------------------------------------------------- set-up
@@ -183,6 +185,9 @@ class UnlearnModule(LightningModule):
             trainer.max_steps,
         )
         with trainer.precision_plugin.forward_context():
+            self.trunk = store_trunk(
+                self._student(), self.source, self.objectives, data, trainer.max_steps
+            )
             foresee(self.teacher, self.objectives, data, trainer.max_steps)
         if rank() > 0:
             torch.manual_seed(data.seed + rank())  # different dropout in every process
@@ -200,7 +205,7 @@ class UnlearnModule(LightningModule):
             self._mode(diagnose),
             seed=step,
         )
-        reader = ModelReader(self._student())
+        reader = ModelReader(self._student(), self.trunk)
         models = Models(reader, self.teacher, self.models_read(), self.manual_backward)
         record = empty_record(step, "sketch" if accumulator.mode == "sketch" else "exact")
         try:

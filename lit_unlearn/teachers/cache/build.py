@@ -109,7 +109,7 @@ def fill(
     config = getattr(base_model(model), "config", None)
     name = getattr(config, "name_or_path", "") or type(model).__name__
     shards, head = Shards(folder, name), Head(model)
-    with _locked(shards):
+    with locked_by_all(shards):
         missing = _missing(rows, shards)
         _check(teacher, rows, shards, head)
         if missing:
@@ -130,7 +130,7 @@ def fill(
 
 
 @contextmanager
-def _locked(shards: Shards) -> Iterator[None]:
+def locked_by_all(shards: Shards) -> Iterator[None]:
     """Keep the processes of other runs out; all processes of this run see the same entries."""
     if rank() == 0:
         with shards.locked():

@@ -66,20 +66,22 @@ class Shards:
     Args:
         folder: Folder of the shards; made if it is missing.
         teacher: Name of the model, for people. The name in an existing index wins.
+        kind: Name of the cache in messages.
 
     Raises:
         InputError: The folder cannot be made, or its content is damaged.
     """
 
-    def __init__(self, folder: Path, teacher: str = "") -> None:
+    def __init__(self, folder: Path, teacher: str = "", kind: str = "Teacher cache") -> None:
         self.folder = folder
+        self.kind = kind
         self.teacher = teacher
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"Teacher cache {folder}: the folder cannot be made ({error.strerror}). Name "
-                "another one with `model.teacher.init_args.cache`, or set LIT_UNLEARN_CACHE."
+                f"{kind} {folder}: the folder cannot be made ({error.strerror}). Name another one "
+                "in the config, or set LIT_UNLEARN_CACHE."
             ) from None
         self.entries: dict[bytes, Stored] = {}
         self._digests: dict[str, str] = {}
@@ -139,7 +141,7 @@ class Shards:
 
     def _damaged(self, name: str) -> InputError:
         return InputError(
-            f"Teacher cache {self.folder}: {name} should be as it was written, by checksums and "
+            f"{self.kind} {self.folder}: {name} should be as it was written, by checksums and "
             f"{INDEX_FILE}. Found it damaged or missing. Delete the folder; the next run makes it "
             "again."
         )

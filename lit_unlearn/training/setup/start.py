@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.models.finding import fingerprint
@@ -15,6 +17,7 @@ from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.checks import check_names
 from lit_unlearn.training.setup.prepare import Load, Prepared, prepare
 from lit_unlearn.training.setup.teacher_gate import Gate, gate_error, gate_table
+from lit_unlearn.training.trunk_cache import TrunkCache, trunk_cache
 from lit_unlearn.utils.tables import terminal
 
 STORE = "preparation.json"
@@ -85,3 +88,32 @@ def foresee(
         plan = data.plan()
         batches = (data.batch(plan.step(step)) for step in range(steps))
         teacher.foresee(all_teacher_inputs(objectives, batches))
+
+
+def store_trunk(
+    student: nn.Module,
+    source: ModelSource,
+    objectives: Mapping[str, Objective],
+    data: Any,
+    steps: int,
+) -> TrunkCache | None:
+    """Compute what leaves the student's trunk for all rows of a run; see `trunk_cache`.
+
+    Args:
+        student: The student with its start weights in the trunk.
+        source: The model that the student was loaded from.
+        objectives: Name -> objective.
+        data: The `UnlearnDataModule` with its encoded rows.
+        steps: Number of training steps.
+    """
+    plan = data.plan()
+    read = (
+        batch.student
+        for step in range(steps)
+        for name, batches in data.batch(plan.step(step)).items()
+        if name in objectives
+        for batch in batches
+    )
+    console = terminal(stderr=True)
+    console.quiet = rank() > 0
+    return trunk_cache(student, source, source.cache_trunk, read, console)

@@ -1,0 +1,249 @@
+"""The trunk cache: frozen blocks read every training sequence once, not at every step.
+
+What leaves the trunk (`lit_unlearn.models.trunk`) is stored by the segments of the sequences'
+prefix tree, so that a common beginning is stored once: the model's width D times the bytes of its
+dtype for each token of the tree. A segment is found by the token ids from the sequence's start to
+the segment's end.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+from rich.filesize import decimal
+from torch import Tensor, nn
+
+from lit_unlearn.data.collation import tokens
+from lit_unlearn.distributed.ranks import is_sharded, on_first, share, world_size
+from lit_unlearn.errors import InputError
+from lit_unlearn.models.finding import fingerprint
+from lit_unlearn.models.forward import answer_logits
+from lit_unlearn.models.loading import ModelSource
+from lit_unlearn.models.packing import packable
+from lit_unlearn.models.prefix_tree import PrefixTree, prefix_tree
+from lit_unlearn.models.trunk import trunk_height, trunk_outputs
+from lit_unlearn.teachers.cache.build import cache_folder, locked_by_all
+from lit_unlearn.teachers.cache.rows import row_key, sequences
+from lit_unlearn.teachers.cache.store import Entry, Shards
+from lit_unlearn.types import Tokens
+from lit_unlearn.utils.disk import user_cache
+from lit_unlearn.utils.progress import Stage, shown
+
+__all__ = ["TrunkCache", "trunk_cache"]
+
+_BATCH_TOKENS = 2**13
+"""Tokens of the tree in one forward pass of a build."""
+_SHARD_TOKENS = 2**16
+"""Tokens of the tree in a shard; a build that is killed loses at most so many."""
+_ROUNDING = 0.05
+"""Largest root mean square of differences that counts as rounding, relative to the logits'."""
+
+
+class TrunkCache:
+    """Stored outputs of the trunk.
+
+    Args:
+        shards: The stored segments.
+        height: Number of blocks of the trunk.
+        tree: Prefix tree of the sequences.
+        rows: The sequences, in the tree's order.
+    """
+
+    def __init__(
+        self, shards: Shards, height: int, tree: PrefixTree, rows: Sequence[tuple[int, ...]]
+    ) -> None:
+        self.shards = shards
+        self.height = height
+        keys = segment_keys(tree)
+        self._chains = {
+            _key(row): [keys[segment] for segment in chain]
+            for row, chain in zip(rows, tree.chains, strict=True)
+        }
+
+    def states(self, rows: Sequence[Sequence[int]]) -> list[Tensor] | None:
+        """Return what leaves the trunk for each sequence, ``[T, D]``; None if one is not stored.
+
+        Raises:
+            InputError: An entry is damaged.
+        """
+        chains = [self._chains.get(_key(row)) for row in rows]
+        if any(chain is None for chain in chains):
+            return None
+        read = {key: self.shards.read(key) for chain in chains for key in chain or []}
+        return [torch.cat([read[key] for key in chain or []]) for chain in chains]
+
+
+def trunk_cache(
+    student: nn.Module,
+    source: ModelSource,
+    setting: Literal["auto"] | bool,
+    requests: Iterable[Tokens],
+    console: Console,
+) -> TrunkCache | None:
+    """Fill the trunk cache of a run.
+
+    All processes call this alike. They share out the reading, and the first one writes.
+
+    Args:
+        student: The student with its start weights.
+        source: The model that the student was loaded from.
+        setting: `model.student.cache_trunk`.
+        requests: All sequences that training will read.
+        console: Shows sizes and progress.
+
+    Returns:
+        None where the setting is false, or `auto` where there is no constant trunk.
+
+    Raises:
+        InputError: The setting is true, and there is no constant trunk; the disk is too small, or
+            the folder is damaged.
+    """
+    height, reason = (0, "") if setting is False else _usable(student, source)
+    if height == 0:
+        if setting is True:
+            raise InputError(
+                f"Parameter `model.student.cache_trunk` should be auto or false: {reason}. "
+                "Found true."
+            )
+        return None
+    with shown(Stage("trunk cache: collecting sequences", None)):
+        rows = sorted({tuple(ids.tolist()) for one in requests for ids in sequences(one)})
+    if not rows or not packable(student, max(map(len, rows))):
+        return None
+    dtype = next(student.parameters()).dtype
+    content = (fingerprint(source.path, source.revision), source.attention, source.seed)
+    folder = cache_folder(user_cache() / "trunk", (*content, dtype, height))
+    tree = prefix_tree(rows)
+    shards = Shards(folder, source.path, "Trunk cache")
+    cache = TrunkCache(shards, height, tree, rows)
+    with locked_by_all(shards):
+        new = _read(student, cache, tree, rows, console)
+        shards.refresh()
+        _check(student, cache, rows)
+    console.print(
+        f"Trunk cache: {tree.tokens} tokens below block {height} of {len(rows)} sequences, of "
+        f"which {new} new, in {folder} ({decimal(shards.size())})",
+        soft_wrap=True,
+    )
+    return cache
+
+
+def _usable(student: nn.Module, source: ModelSource) -> tuple[int, str]:
+    """Return the height of a trunk that can be cached, and why it is 0 where it is."""
+    if is_sharded(student):
+        return 0, "the student is sharded"
+    if source.noise is not None:
+        return 0, "the start weights get noise"
+    return trunk_height(student)
+
+
+def segment_keys(tree: PrefixTree) -> list[bytes]:
+    """Return the key of each segment: that of the ids from the sequence's start to its end."""
+    keys = []
+    for segment in tree.segments:
+        before = [i for ancestor in segment.ancestors for i in tree.segments[ancestor].ids]
+        keys.append(_key((*before, *segment.ids)))
+    return keys
+
+
+def _key(ids: Sequence[int]) -> bytes:
+    return row_key(torch.tensor(ids))
+
+
+def _read(
+    student: nn.Module,
+    cache: TrunkCache,
+    tree: PrefixTree,
+    rows: Sequence[tuple[int, ...]],
+    console: Console,
+) -> int:
+    """Run the trunk for segments that are not stored yet; return the number of new tokens."""
+    keys, shards = segment_keys(tree), cache.shards
+    missing = {index for index, key in enumerate(keys) if key not in shards.entries}
+    new = sum(len(tree.segments[index].ids) for index in missing)
+    batches = list(_batches(tree, missing))
+
+    def read(own: Sequence[list[int]]) -> list[list[Tensor]]:
+        return [
+            [states.cpu() for states in trunk_outputs(student, cache.height, _padded(rows, batch))]
+            for batch in own
+        ]
+
+    entries: list[Entry] = []
+    held = 0
+    with shown(Stage("trunk cache", new), console) as stage:
+        for start in range(0, len(batches), world_size()):
+            part = batches[start : start + world_size()]
+            found = share(part, read, student)
+            if start == 0:
+                on_first(partial(_check_space, shards.folder, new, found[0][0][:1], console))
+            before = held
+            for batch, outputs in zip(part, found, strict=True):
+                for row, states in zip(batch, outputs, strict=True):
+                    for index in missing.intersection(tree.chains[row]):
+                        first, length = tree.segments[index].first, len(tree.segments[index].ids)
+                        entries.append(Entry(keys[index], first, states[first : first + length]))
+                        missing.discard(index)
+                        held += length
+            stage.add(held - before)
+            if entries and (held >= _SHARD_TOKENS or start + len(part) == len(batches)):
+                on_first(partial(shards.append, entries))
+                entries, held = [], 0
+    return new
+
+
+def _batches(tree: PrefixTree, missing: set[int]) -> Iterator[list[int]]:
+    """Yield batches of rows that cover the missing segments; rows of a batch begin alike."""
+    batch: list[int] = []
+    covered: set[int] = set()
+    inside: set[int] = set()
+    for row, chain in enumerate(tree.chains):
+        if not (missing - covered).intersection(chain):
+            continue
+        size = sum(len(tree.segments[index].ids) for index in inside.union(chain))
+        if batch and size > _BATCH_TOKENS:
+            yield batch
+            batch, inside = [], set()
+        batch.append(row)
+        inside.update(chain)
+        covered.update(chain)
+    if batch:
+        yield batch
+
+
+def _padded(rows: Sequence[tuple[int, ...]], batch: Sequence[int]) -> Tokens:
+    """Return rows as one batch, with one position each that nothing reads."""
+    return tokens([rows[row] for row in batch], [1] * len(batch), [1] * len(batch), pad_id=0)
+
+
+def _check(student: nn.Module, cache: TrunkCache, rows: Sequence[tuple[int, ...]]) -> None:
+    """Check on one sequence that passes that start above the trunk give the model's logits."""
+    row = min(rows, key=len)
+    one = tokens([row], [len(row) - 1], [1], pad_id=0).to(next(student.parameters()).device)
+    with torch.no_grad():
+        whole, above = answer_logits(student, one), answer_logits(student, one, trunk=cache)
+    spread = (whole - whole.mean(-1, keepdim=True)).square().mean()
+    if (above - whole).square().mean() > _ROUNDING**2 * spread:
+        raise InputError(
+            f"Trunk cache {cache.shards.folder}: the stored states should come from this model. "
+            "Found others. Delete the folder, or set `model.student.cache_trunk` to false."
+        )
+
+
+def _check_space(folder: Path, count: int, vector: Tensor, console: Console) -> None:
+    """Print the size of ``count`` such vectors, and check that the disk has room for them."""
+    each = vector.numel() * vector.element_size()
+    needed, free = int(1.05 * each * count), shutil.disk_usage(folder).free
+    console.print(f"Trunk cache: {count} tokens to be read: {decimal(each * count)}")
+    if free < needed:
+        raise InputError(
+            f"Trunk cache {folder}: the disk should have {decimal(needed)} free. Found "
+            f"{decimal(free)}. Set LIT_UNLEARN_CACHE to another folder, or "
+            "`model.student.cache_trunk` to false."
+        )
