@@ -1,1 +1,1 @@
-"""One gradient per objective, their Gramian, what it tells, and how it weighs the update."""
+"""One gradient per objective, their Gramian, its measures, and the weights that follow from it."""

@@ -1,1 +1,1 @@
-"""The training step as a LightningModule, what is prepared before it, and the methods it offers."""
+"""The training step as a LightningModule, its set-up, and the table of all methods."""
