@@ -1,4 +1,4 @@
-"""The command `lit-unlearn`: finds the subcommand and hands over to it.
+"""The command `lit-unlearn`: finds and runs a subcommand.
 
 Standard library only, and nothing of the package is imported before a subcommand is known, so that
 help, version and typing errors answer at once (importing torch and Lightning takes seconds).
@@ -92,7 +92,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _reader_has_gone() -> bool:
-    """Whether the output is a pipe without reader, as in `lit-unlearn methods | head -1`."""
+    """Return whether the output is a pipe without reader, as in `lit-unlearn methods | head -1`."""
     poll = select.poll()
     poll.register(sys.stdout, 0)
     return bool(poll.poll(0))
@@ -114,7 +114,7 @@ def _dispatch(given: list[str]) -> int:
 
 
 def _run(command: Command, args: list[str]) -> int:
-    """Import and call a subcommand; what the user can mend becomes one message."""
+    """Import and call a subcommand; an error that the user can repair becomes one message."""
     module, function = command.where.split(":")
     try:
         getattr(import_module(module), function)(args)
@@ -129,7 +129,7 @@ def _run(command: Command, args: list[str]) -> int:
         if cause is None:
             raise
         return _fail(str(cause))
-    except OSError as error:  # wherever it was noticed, in a logger for example
+    except OSError as error:  # raised anywhere, in a logger for example
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         what = f"{error.filename}: " if error.filename else ""
@@ -138,7 +138,7 @@ def _run(command: Command, args: list[str]) -> int:
 
 
 def _input_error(error: BaseException | None) -> BaseException | None:
-    """The `lit_unlearn.errors.InputError` that an error is, or that the parser wrapped into it."""
+    """Return the `InputError` that an error is, or that the parser wrapped into it."""
     while error is not None and not isinstance(error, InputError):
         error = error.__cause__
     return error

@@ -20,12 +20,12 @@ from lit_unlearn.utils.config_files import find_config, shipped_names
 from lit_unlearn.utils.options import split_options, take_options
 
 KeyPath = tuple[str, ...]
-"""The keys that lead to a value, from the outermost to the innermost."""
+"""Keys that lead to a value, from the outermost to the innermost."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a key stands."""
+    """File and line of a key."""
 
     file: Path
     line: int
@@ -38,13 +38,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Config:
-    """Values of one or several config files, and where each of them stands."""
+    """Values of one or several config files, with file and line of each."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: Mapping[KeyPath, Origin] = field(default_factory=dict)
 
     def origin(self, path: KeyPath) -> Origin | None:
-        """Where ``path`` stands, or the nearest key around it; None for a key of no file."""
+        """Return file and line of a key or of the nearest key around it, None without either."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.origins:
                 return self.origins[path[:length]]
@@ -76,7 +76,7 @@ def merge_configs(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str,
 
 
 def _merge_values(base: object, over: object) -> object:
-    """The value of one key that stands in both."""
+    """Return the value of a key that both configs have."""
     if not isinstance(over, Mapping):
         return over
     if isinstance(base, str) and "init_args" in over:  # `forget: Distillation` in the first file
@@ -90,7 +90,7 @@ def _merge_values(base: object, over: object) -> object:
 
 
 def _same_class(first: object, second: object) -> bool:
-    """Whether two class paths name one class; a bare name equals a path that ends in it."""
+    """Return whether two class paths name one class; a bare name equals a path that ends in it."""
     if first == second:
         return True
     short, long = sorted((str(first), str(second)), key=len)
@@ -200,9 +200,7 @@ def _read_text(file: Path) -> str:
     except FileNotFoundError:
         raise InputError(_missing(file)) from None
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{file}: expected UTF-8 text, found byte {error.start} not to be"
-        ) from None
+        raise InputError(f"{file}: not valid UTF-8 at byte {error.start}") from None
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from None
 
@@ -224,14 +222,14 @@ def _missing(file: Path) -> str:
 
 
 def _check_size(node: yaml.Node, file: Path, seen: dict[int, int]) -> int:
-    """See that aliases do not blow a small file up; gives its number of nodes, aliases spelt out.
+    """Check that aliases do not blow up a small file; return its nodes with aliases spelt out.
 
     Raises:
         InputError: They do, or one stands inside itself.
     """
     if seen.setdefault(id(node), 0) > 0:
         return seen[id(node)]
-    seen[id(node)] = _MOST_NODES  # of what is not counted yet: an alias inside of itself
+    seen[id(node)] = _MOST_NODES  # until it is counted: then an alias inside of itself fails
     parts = node.value if isinstance(node, yaml.CollectionNode) else []
     flat = [p for pair in parts for p in pair] if isinstance(node, yaml.MappingNode) else parts
     size = 1 + sum(_check_size(part, file, seen) for part in flat)
@@ -243,7 +241,7 @@ def _check_size(node: yaml.Node, file: Path, seen: dict[int, int]) -> int:
 
 
 def _origins(node: yaml.Node, file: Path, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Origin]]:
-    """File and line of each key under a YAML node."""
+    """Yield file and line of each key under a YAML node."""
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield from _origins(item, file, (*path, str(index)))

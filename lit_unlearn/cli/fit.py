@@ -1,4 +1,4 @@
-"""`lit-unlearn fit` and `test`: a config and the command line become a run.
+"""`lit-unlearn fit` and `test`: run a config.
 
 The only file that knows Lightning's command line. The parser is made from the constructors of
 `UnlearnModule`, `UnlearnDataModule` and `Trainer`: their annotations are the types, and their
@@ -41,7 +41,7 @@ from lit_unlearn.training.trainer import UnlearnTrainer
 from lit_unlearn.utils.atomic import write_text
 
 STAGES = ("fit", "test")
-"""Lightning's stages that the module knows."""
+"""Stages of Lightning that are commands."""
 
 
 def main(args: list[str]) -> None:
@@ -90,7 +90,7 @@ class UnlearnCLI(LightningCLI):
     Args:
         model_class: What ``model`` sets.
         data_class: What ``data`` sets.
-        stage: One of `STAGES`.
+        stage: Name in `STAGES`.
         given: The merged config files.
         overrides: Options of the command line; they win over the files, wherever they stand.
     """
@@ -123,16 +123,16 @@ class UnlearnCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The stages, each with the arguments of the trainer's method that are not options."""
+        """Return the stages with those arguments of the trainer's methods that are no options."""
         known = LightningCLI.subcommands()
         return {stage: known[stage] for stage in STAGES}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """One seed for everything: the order of the data takes it as well."""
+        """Give the seed of the run to the data as well."""
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, and say in one line what cannot be parsed.
+        """Parse the command line.
 
         Raises:
             InputError: An option, key or value is not known or has the wrong type.
@@ -145,7 +145,7 @@ class UnlearnCLI(LightningCLI):
             raise InputError(explain(str(error), own, self.given, self.overrides)) from None
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the command line alone; Lightning lays a checkpoint's settings over it.
+        """Check the checkpoint; Lightning would lay its settings over the command line.
 
         Raises:
             InputError: The checkpoint does not exist, or cannot be loaded safely.
@@ -153,7 +153,7 @@ class UnlearnCLI(LightningCLI):
         check_given(self.config[self.stage])
 
     def before_fit(self) -> None:
-        """Say at once all that is missing: rows and model.
+        """Check that rows and model are there, and report all that is missing at once.
 
         Raises:
             InputError: The trainer's settings cannot be used; rows or the model cannot be found.
@@ -175,7 +175,7 @@ class UnlearnCLI(LightningCLI):
             raise InputError("\n".join([*missing, hint] if "hub" in missing[-1] else missing))
 
     def before_test(self) -> None:
-        """Say at once all that is missing: something to measure, rows and model.
+        """Check that a callback evaluates, and that rows and model are there.
 
         Raises:
             InputError: No callback evaluates, or rows or the model cannot be found.
@@ -191,7 +191,7 @@ class UnlearnCLI(LightningCLI):
         self.before_fit()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
-        """The trainer, with a TensorBoard logger unless the config says otherwise.
+        """Make the trainer, with a TensorBoard logger unless the config says otherwise.
 
         Raises:
             InputError: Lightning refuses the combination.
@@ -206,7 +206,7 @@ class UnlearnCLI(LightningCLI):
             raise InputError(_unknown_strategy(config) or f"trainer: {_one_line(error)}") from error
 
     def _saved(self, config: dict[str, Any]) -> Saved | None:
-        """The checkpoint from which an unfinished run goes on; it becomes `--ckpt_path`."""
+        """Find the checkpoint from which an unfinished run resumes; it becomes `--ckpt_path`."""
         options = self.config_init["fit"]
         text = self._parser("fit").dump(self.config["fit"], skip_none=False)
         saved = make_resumable(config, run_settings(text), options.get("ckpt_path"))
@@ -216,10 +216,10 @@ class UnlearnCLI(LightningCLI):
 
 
 class RunConfig(SaveConfigCallback):
-    """Writes ``config.yaml``, the record of the run, beside everything else that the run makes."""
+    """Writes ``config.yaml``, the settings of the run, into its folder."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the whole config, as it was parsed; ``test`` leaves that of the training alone."""
+        """Write the whole config; ``test`` keeps the config of the training."""
         if stage != "fit":
             return
         text = self.parser.dump(self.config, skip_none=False)
@@ -227,7 +227,7 @@ class RunConfig(SaveConfigCallback):
 
 
 def _plain(value: Any) -> Any:
-    """Settings in place of default data classes, which could not be written to a file."""
+    """Replace default data classes, which cannot be written to a file, by their settings."""
     if is_dataclass(value) and not isinstance(value, type):
         return Namespace(
             **{field.name: _plain(getattr(value, field.name)) for field in fields(value)}
@@ -240,12 +240,12 @@ def _plain(value: Any) -> Any:
 
 
 def _seed(value: bool | int) -> int:
-    """The seed of the data: Lightning takes 0 where it is told true, or none at all."""
+    """Return the seed of the data: 0 where Lightning takes 0, for true and false."""
     return 0 if isinstance(value, bool) else value
 
 
 def _unknown_strategy(config: Mapping[str, Any]) -> str | None:
-    """What to say about a strategy that does not exist; None where it is not the trouble."""
+    """Return the message about a strategy that does not exist, or None if it does."""
     name = config.get("strategy")
     known = ["auto", *StrategyRegistry.available_strategies()]
     if not isinstance(name, str) or name in known:
@@ -266,7 +266,7 @@ class _NoTips(logging.Filter):
 
 
 def _silence() -> None:
-    """Hold back what users can do nothing about."""
+    """Suppress warnings that users cannot act on."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_NO_TIPS)
     # Lightning 2.6 uses a name that torch 2.13 deprecated.

@@ -1,4 +1,4 @@
-"""The same command goes on where a run was killed or stopped."""
+"""Resume an interrupted run by repeating its command."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lit_unlearn.utils.digests import text_digest
 from lit_unlearn.utils.tables import terminal
 
 _OF_A_RUN = ("max_steps", "precision")
-"""Settings of the trainer that decide what a run computes."""
+"""Settings of the trainer on which the results of a run depend."""
 
 
 def check_given(options: Any) -> None:
-    """See that the checkpoint that the user named can be loaded; loading may run no code.
+    """Check that the checkpoint that the user named can be loaded; loading may run no code.
 
     Args:
-        options: Of ``fit`` or ``test``; `weights_only` is set where the user did not.
+        options: Options of ``fit`` or ``test``; `weights_only` is set where the user did not.
 
     Raises:
-        InputError: It does not exist, is damaged, or is none.
+        InputError: It does not exist, is damaged, or is no checkpoint.
     """
     name = str(options.get("ckpt_path") or "best")
     if options.get("weights_only") is None:
@@ -40,12 +40,12 @@ def check_given(options: Any) -> None:
 
 
 def make_resumable(trainer: dict[str, Any], settings: str, given: str | None) -> Saved | None:
-    """Let a run save itself, and find the checkpoint from which it goes on.
+    """Let a run save itself, and find the checkpoint from which it resumes.
 
     Args:
         trainer: Its arguments; gets a `Resumable` and, unless the config has a logger, one that
             goes on with the run's curves.
-        settings: From `run_settings`.
+        settings: Digest from `run_settings`.
         given: The checkpoint that the user named; then nothing is looked for.
 
     Raises:
@@ -74,7 +74,7 @@ def make_resumable(trainer: dict[str, Any], settings: str, given: str | None) ->
 
 
 def run_logger(root: str | Path | None, saved: Saved | None) -> TensorBoardLogger:
-    """TensorBoard's logger; that of a run that goes on hides what came after the checkpoint."""
+    """Return TensorBoard's logger; of a resumed run it hides curves behind the checkpoint."""
     place = str(root or Path.cwd())
     if saved is None or saved.log_version is None:
         return TensorBoardLogger(place, default_hp_metric=False)
@@ -85,7 +85,7 @@ def run_logger(root: str | Path | None, saved: Saved | None) -> TensorBoardLogge
 
 
 def run_settings(text: str) -> str:
-    """What decides the course of a run, as a digest of the settings in YAML."""
+    """Return a digest of the settings in YAML on which the results of a run depend."""
     values: dict[str, Any] = yaml.safe_load(text)
     trainer = values.get("trainer", {})
     kept = {key: values.get(key) for key in ("model", "data", "seed_everything")}

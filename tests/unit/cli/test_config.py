@@ -159,7 +159,7 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
 
 def test_not_text(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_bytes(b"a: \xff\xfe\n")
-    with pytest.raises(InputError, match="expected UTF-8 text, found byte 3"):
+    with pytest.raises(InputError, match="not valid UTF-8 at byte 3"):
         read_config(tmp_path / "c.yaml")
 
 
