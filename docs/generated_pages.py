@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -104,7 +105,7 @@ def api_pages() -> dict[str, str]:
     for name in getattr(lit_unlearn, "__all__", ()):
         groups[getattr(lit_unlearn, name).__module__.split(".")[1]].append(name)
     pages = {f"api_{group}.md": api_page(group, names) for group, names in groups.items()}
-    listed = "\n".join(Path(name).stem for name in pages)
+    listed = "\n".join(sorted(Path(name).stem for name in pages))
     pages["api.md"] = (
         "# Python API\n\nEverything here is imported from `lit_unlearn` itself: "
         f"`from lit_unlearn import UnlearnModule`.\n\n```{{toctree}}\n{listed}\n```\n"
@@ -114,7 +115,8 @@ def api_pages() -> dict[str, str]:
 
 def api_page(group: str, names: list[str]) -> str:
     """Return the page of the public names that one package of the library defines."""
-    lines = [f"# {group}", ""]
+    about = importlib.import_module(f"lit_unlearn.{group}").__doc__ or ""
+    lines = [f"# {group.replace('_', ' ').capitalize()}", "", about.splitlines()[0], ""]
     for name in names:
         kind = "autoclass" if isinstance(getattr(lit_unlearn, name), type) else "autofunction"
         members = ["   :members:", "   :show-inheritance:"] if kind == "autoclass" else []
