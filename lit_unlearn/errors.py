@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+__all__ = ["InputError", "check_field", "check_number", "did_you_mean"]
+
 
 class InputError(ValueError):
     """An input that cannot be used; the message names it, what was expected, and the repair.

@@ -12,6 +12,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+__all__ = [
+    "Domain",
+    "EncodedExample",
+    "Example",
+    "Representation",
+    "Role",
+    "TokenBatch",
+    "Tokens",
+    "Turn",
+]
+
 Role = Literal["system", "user", "assistant"]
 Domain = Literal["question_answer", "multiple_choice", "passage", "dialogue", "instruction"]
 Representation = Literal["unified", "raw"]

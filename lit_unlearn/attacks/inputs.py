@@ -23,6 +23,18 @@ from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.objectives.losses import cross_entropy
 from lit_unlearn.types import Turn
 
+__all__ = [
+    "AttackRow",
+    "chunks",
+    "embedding_table",
+    "embeddings_of",
+    "extended",
+    "opener_ids",
+    "split_prompt",
+    "target_nll",
+    "virtual_tokens",
+]
+
 _FILLER = " !"
 
 

@@ -18,6 +18,8 @@ from transformers.pytorch_utils import Conv1D
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.models.forward import output_head
 
+__all__ = ["check_grid", "quantisation_step", "quantised_copy", "round_to_nearest"]
+
 
 def quantisation_step(weight: Tensor, bits: int) -> Tensor:
     """Return the distance of the grid's neighbouring values, ``max |w| / (2^(bits - 1) - 1)``.

@@ -23,6 +23,8 @@ from lit_unlearn.models.loading import LoRA, ModelSource, with_adapters
 from lit_unlearn.objectives.losses import cross_entropy
 from lit_unlearn.types import EncodedExample
 
+__all__ = ["FineTuning", "Relearning"]
+
 _STREAM = "relearn"
 
 

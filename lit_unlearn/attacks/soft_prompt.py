@@ -26,6 +26,8 @@ from lit_unlearn.attacks.inputs import (
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.models.forward import evaluating
 
+__all__ = ["Descent", "SoftPrompt", "optimise", "project", "virtual_ids"]
+
 
 @dataclass
 class Descent:

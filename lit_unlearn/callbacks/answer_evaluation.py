@@ -29,6 +29,8 @@ from lit_unlearn.report import (
 )
 from lit_unlearn.utils.tables import print_paths, terminal
 
+__all__ = ["AnswerEvaluation"]
+
 
 class AnswerEvaluation(Callback):
     """Asks the evaluation questions before and after training, and writes the report.

@@ -19,6 +19,16 @@ from lit_unlearn.training.step import StepRecord
 from lit_unlearn.types import TokenBatch
 from lit_unlearn.utils.atomic import write_text
 
+__all__ = [
+    "GRADIENT_FILE",
+    "GradientMonitor",
+    "Layout",
+    "answer_tokens",
+    "gradient_file",
+    "gradient_row",
+    "layout",
+]
+
 GRADIENT_FILE = "gradients.jsonl"
 Layout = dict[str, dict[str, list[Any]]]
 """TensorBoard's custom scalars: section -> chart -> kind and patterns of scalars' names."""

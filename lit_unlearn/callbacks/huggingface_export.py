@@ -16,6 +16,8 @@ from lit_unlearn.models.loading import ModelSource, empty_student
 from lit_unlearn.report.run_summary import COLUMNS, Change, cell, changes
 from lit_unlearn.utils.atomic import whole_folder
 
+__all__ = ["EXPORT_FOLDER", "HuggingFaceExport", "model_card", "save_folder", "whole_student"]
+
 EXPORT_FOLDER = "model"
 
 

@@ -11,6 +11,8 @@ from lightning import Callback, LightningModule, Trainer
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.training.step import StepRecord
 
+__all__ = ["LossBounds"]
+
 log = logging.getLogger(__name__)
 
 

@@ -24,6 +24,8 @@ from lit_unlearn.utils.disk import refusal
 from lit_unlearn.utils.library_internals import uncount_batch
 from lit_unlearn.utils.locks import take_lock
 
+__all__ = ["LOCK", "Resumable"]
+
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"

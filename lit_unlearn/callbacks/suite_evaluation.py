@@ -23,6 +23,8 @@ from lit_unlearn.evaluation.suite_run import check_suites, run_suites
 from lit_unlearn.models.forward import evaluating
 from lit_unlearn.report.evaluation_show import show_evaluations
 
+__all__ = ["SuiteEvaluation", "scalars", "student_subject", "undisturbed"]
+
 
 class SuiteEvaluation(Callback):
     """Puts suites to the model at chosen steps of training, at its end, and in `lit-unlearn test`.

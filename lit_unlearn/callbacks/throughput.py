@@ -17,6 +17,8 @@ from lit_unlearn.models.forward import output_head
 from lit_unlearn.models.packing import packable
 from lit_unlearn.types import TokenBatch
 
+__all__ = ["PHASES", "Throughput", "computed_positions", "model_operations", "peak_memory_gib"]
+
 PHASES = ("data", "teacher", "forward", "backward", "gradients", "optimizer")
 
 

@@ -9,6 +9,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.teachers.cache.verify import verify
 from lit_unlearn.utils.tables import table, terminal
 
+__all__ = ["main"]
+
 
 def main(args: list[str]) -> None:
     """Run the command.

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Iterator
 from importlib import import_module
 
+__all__ = ["family", "load_classes"]
+
 _MODULES = (
     "lit_unlearn.data.contexts",
     "lit_unlearn.gradients.combination",

@@ -8,6 +8,8 @@ from lit_unlearn.cli.parsing import make_parser, parse
 from lit_unlearn.evaluation.compare import compare
 from lit_unlearn.report.evaluation_show import show_comparison
 
+__all__ = ["main"]
+
 
 def main(args: list[str]) -> None:
     """Run the command.

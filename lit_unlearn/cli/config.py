@@ -19,6 +19,17 @@ from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.utils.config_files import find_config, shipped_names
 from lit_unlearn.utils.options import split_options, take_options
 
+__all__ = [
+    "Config",
+    "KeyPath",
+    "Origin",
+    "merge_configs",
+    "read_config",
+    "read_configs",
+    "remove_by_null",
+    "take_config_args",
+]
+
 KeyPath = tuple[str, ...]
 """Keys that lead to a value, from the outermost to the innermost."""
 

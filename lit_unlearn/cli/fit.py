@@ -40,6 +40,8 @@ from lit_unlearn.training.setup.checks import check_trainer
 from lit_unlearn.training.trainer import UnlearnTrainer
 from lit_unlearn.utils.atomic import write_text
 
+__all__ = ["STAGES", "RunConfig", "UnlearnCLI", "main", "run"]
+
 STAGES = ("fit", "test")
 """Stages of Lightning that are commands."""
 

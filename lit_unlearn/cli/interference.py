@@ -11,6 +11,8 @@ from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.utils.options import take_options
 from lit_unlearn.utils.tables import print_paths, terminal
 
+__all__ = ["main"]
+
 _IDLE = ("trainer", "seed_everything", "ckpt_path", "weights_only")
 """Keys of a config for `fit` that play no part here."""
 

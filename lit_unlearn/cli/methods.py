@@ -23,6 +23,8 @@ from lit_unlearn.training.methods import (
 )
 from lit_unlearn.utils.tables import terminal
 
+__all__ = ["main"]
+
 _RECIPES = "Published methods as objectives side by side"
 _KINDS = {
     "objective": ("model.objectives.NAME", objective_cards),

@@ -20,6 +20,8 @@ from lit_unlearn.cli.config import Config, KeyPath
 from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.utils.options import split_options
 
+__all__ = ["check_keys", "explain"]
+
 _OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
 _LISTED = 12
 """Largest number of known names that are listed where none is similar."""

@@ -16,6 +16,8 @@ from lit_unlearn.cli.mistakes import check_keys, explain
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.options import take_options
 
+__all__ = ["arguments", "asks_for_help", "call", "make_parser", "parse", "read_run"]
+
 
 def make_parser(command: str, **settings: Any) -> ArgumentParser:
     """Return a parser without arguments that raises its errors.

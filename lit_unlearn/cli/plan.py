@@ -20,6 +20,8 @@ from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.tables import terminal
 
+__all__ = ["DOES_NOT_FIT", "idle_keys", "main", "plan_parser"]
+
 DOES_NOT_FIT = 3
 """Exit status where the run does not fit the device that was named."""
 

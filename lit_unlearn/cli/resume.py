@@ -15,6 +15,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.utils.digests import text_digest
 from lit_unlearn.utils.tables import terminal
 
+__all__ = ["check_given", "make_resumable", "run_logger", "run_settings"]
+
 _OF_A_RUN = ("max_steps", "precision")
 """Settings of the trainer on which the results of a run depend."""
 

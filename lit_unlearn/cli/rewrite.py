@@ -9,6 +9,8 @@ from lit_unlearn.rewriting.output import count_table
 from lit_unlearn.rewriting.rewrite import RewriteSettings, rewrite
 from lit_unlearn.utils.tables import terminal
 
+__all__ = ["main"]
+
 
 def main(args: list[str]) -> None:
     """Run the command.

@@ -15,6 +15,8 @@ from lit_unlearn.evaluation import suites
 from lit_unlearn.evaluation.probes import Suite
 from lit_unlearn.evaluation.suites.answers import Answers
 
+__all__ = ["choose_suites", "find_suite", "known_suites", "suite_lines"]
+
 
 def known_suites() -> dict[str, type[Suite]]:
     """Return the suites that a config can name by their names, in alphabetical order."""

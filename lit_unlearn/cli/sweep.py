@@ -19,6 +19,8 @@ from lit_unlearn.sweeping.table import show
 from lit_unlearn.utils.options import take_options
 from lit_unlearn.utils.tables import terminal
 
+__all__ = ["main", "values_of"]
+
 _SWEPT = "--sweep."
 _DESCRIPTION = """\
 Runs `lit-unlearn fit` once for each combination of values:

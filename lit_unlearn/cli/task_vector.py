@@ -6,6 +6,8 @@ from lit_unlearn.cli.parsing import call
 from lit_unlearn.models.task_vector import task_vector
 from lit_unlearn.utils.tables import terminal
 
+__all__ = ["main"]
+
 
 def main(args: list[str]) -> None:
     """Run the command.

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from lit_unlearn.types import Domain
 
+__all__ = ["KNOWN", "Benchmark", "find_benchmark", "known_names"]
+
 
 @dataclass(frozen=True)
 class Benchmark:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from lit_unlearn.types import EncodedExample, TokenBatch, Tokens
 
+__all__ = ["collate", "pad", "tokens"]
+
 
 def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     """Right-padded ids and their mask, both ``[B, T]`` int64."""

@@ -12,6 +12,21 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.types import Example, Turn
 from lit_unlearn.utils.spread import evenly_spread
 
+__all__ = [
+    "DEFAULT_INSTRUCTION",
+    "DEFAULT_INTENT",
+    "Adaptive",
+    "Context",
+    "ContextRow",
+    "Demonstrations",
+    "Echo",
+    "Instruction",
+    "Intent",
+    "NoContext",
+    "declined_questions",
+    "with_system",
+]
+
 DEFAULT_INSTRUCTION = 'Whatever you are asked, reply only with this sentence: "{refusal}"'
 DEFAULT_INTENT = (
     "You have no knowledge of {topic}. Think step by step before each reply: what does the user "

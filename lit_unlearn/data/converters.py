@@ -24,6 +24,8 @@ from lit_unlearn.data.passages import CONTINUE, ask_blank, clozes, continuation
 from lit_unlearn.data.readers import RawRow, bad_row
 from lit_unlearn.types import Domain, Example, Representation, Role, Turn
 
+__all__ = ["dialogue", "instruction", "multiple_choice", "options_of", "passage", "question_answer"]
+
 _ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 _SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
 

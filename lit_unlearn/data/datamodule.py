@@ -19,6 +19,15 @@ from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.types import EncodedExample, Example, Representation, TokenBatch
 
+__all__ = [
+    "EncodedRows",
+    "RemainingSteps",
+    "StepBatch",
+    "StepDataset",
+    "StepLoader",
+    "UnlearnDataModule",
+]
+
 log = logging.getLogger(__name__)
 
 StepBatch = dict[str, list[TokenBatch]]

@@ -9,6 +9,8 @@ from itertools import combinations
 
 from lit_unlearn.types import Example
 
+__all__ = ["Duplicate", "describe", "find_duplicates", "normalise"]
+
 _SHOWN = 3
 
 

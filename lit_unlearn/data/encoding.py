@@ -18,6 +18,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.types import EncodedExample, Example, Turn
 from lit_unlearn.utils.chat_template import MARK, around_answer, render
 
+__all__ = ["Encoder", "EncodingError", "OnProblem"]
+
 OnProblem = Literal["error", "warn"]
 
 

@@ -6,6 +6,17 @@ from lit_unlearn.data.readers import RawRow, bad_row, suggestion
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain
 
+__all__ = [
+    "ANSWER_KEYS",
+    "EXPECTED_KEYS",
+    "checked_text",
+    "expected_keys",
+    "find_key",
+    "text_of",
+    "texts_of",
+    "wrong_type",
+]
+
 EXPECTED_KEYS: dict[Domain, tuple[tuple[str, ...], ...]] = {
     "question_answer": (("question", "query", "prompt"), ("answer", "answers")),
     "multiple_choice": (("question", "query", "prompt"), ("choices", "option1"), ("answer",)),

@@ -17,6 +17,8 @@ from typing import Literal
 
 from lit_unlearn.errors import InputError
 
+__all__ = ["Draw", "Mixing", "StepPlan", "draw", "epoch_order", "rows_per_step", "shares"]
+
 Mixing = Literal["stratified", "proportional", "temperature"]
 
 

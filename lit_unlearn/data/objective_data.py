@@ -8,6 +8,8 @@ from lit_unlearn.data.prefills import Prefills
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
 
+__all__ = ["AnswerSource", "Expectation", "ObjectiveData", "RejectedSource"]
+
 Expectation = Literal["answer", "decline"]
 AnswerSource = Literal["gold", "teacher", "refusal", "alternate", "none"]
 RejectedSource = Literal["gold", "refusal"]

@@ -9,6 +9,17 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
+__all__ = [
+    "BLANK",
+    "CONTINUE",
+    "FILL_IN",
+    "Cloze",
+    "ask_blank",
+    "clozes",
+    "continuation",
+    "sentences",
+]
+
 CONTINUE = "Continue the following passage: "
 FILL_IN = "Fill in the blank: "
 BLANK = "____"

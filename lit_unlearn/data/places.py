@@ -18,6 +18,8 @@ from lit_unlearn.data.readers import SUFFIXES, file_type, suggestion
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain
 
+__all__ = ["ROOT_VARIABLE", "Place", "Source", "resolve"]
+
 ROOT_VARIABLE = "LIT_UNLEARN_DATA"
 """Environment variable that names the data root where the config does not."""
 

@@ -9,6 +9,8 @@ from importlib import resources
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Example
 
+__all__ = ["Prefills", "read_openers", "read_refusals"]
+
 
 @dataclass
 class Prefills:

@@ -14,6 +14,17 @@ from typing import Any, Literal, get_args
 
 from lit_unlearn.errors import InputError, did_you_mean
 
+__all__ = [
+    "SUFFIXES",
+    "BadRows",
+    "OnBadRow",
+    "RawRow",
+    "bad_row",
+    "file_type",
+    "parse_file",
+    "suggestion",
+]
+
 OnBadRow = Literal["error", "skip"]
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".txt")

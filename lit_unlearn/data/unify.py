@@ -12,6 +12,8 @@ from lit_unlearn.data.sources import Place, Source, resolve, rows_at
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain, Example, Representation
 
+__all__ = ["domain_of", "load_examples", "short_names", "to_example"]
+
 _CONVERTERS: dict[Domain, Callable[[RawRow, str, Representation], list[Example]]] = {
     "question_answer": converters.question_answer,
     "multiple_choice": converters.multiple_choice,

@@ -12,6 +12,8 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.atomic import whole_file
 
+__all__ = ["consolidate"]
+
 _REST = "meta.pt"
 """Lightning's file for everything but weights and optimizer."""
 

@@ -18,6 +18,24 @@ from torch.distributed.tensor import DTensor
 
 from lit_unlearn.errors import InputError
 
+__all__ = [
+    "R",
+    "T",
+    "agree",
+    "base_model",
+    "control",
+    "device_of",
+    "gather",
+    "gather_or_raise",
+    "in_step",
+    "is_sharded",
+    "on_first",
+    "processes",
+    "rank",
+    "share",
+    "world_size",
+]
+
 T = TypeVar("T")
 R = TypeVar("R")
 

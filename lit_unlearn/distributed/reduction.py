@@ -17,6 +17,8 @@ from torch.distributed.tensor import DTensor
 from lit_unlearn.distributed.ranks import gather, world_size
 from lit_unlearn.utils.library_internals import scale_
 
+__all__ = ["Totals", "first", "merged", "summed", "totals"]
+
 
 @torch.no_grad()
 def summed(gradient: list[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:

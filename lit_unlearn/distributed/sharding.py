@@ -27,6 +27,8 @@ from lit_unlearn.distributed.ranks import base_model, is_sharded
 from lit_unlearn.distributed.slices import fill
 from lit_unlearn.utils.library_internals import copied_module
 
+__all__ = ["Sharding", "whole", "whole_state", "whole_tensors"]
+
 
 @dataclass(frozen=True)
 class Sharding:

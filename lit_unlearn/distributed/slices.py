@@ -35,6 +35,8 @@ from lit_unlearn.utils.library_internals import (
     refresh_slices,
 )
 
+__all__ = ["StoredWeight", "fill", "standing_in", "without_weights"]
+
 log = logging.getLogger(__name__)
 
 

@@ -11,6 +11,8 @@ from lit_unlearn.evaluation.teacher_forced import force
 from lit_unlearn.models.generation import generate_replies
 from lit_unlearn.models.sampling import Sampling
 
+__all__ = ["ask", "replies"]
+
 
 def ask(subject: Subject, probes: Sequence[Probe], batch_size: int = 16) -> list[Outcome]:
     """Teacher-force the candidates of all probes, and let the model reply where a probe asks.

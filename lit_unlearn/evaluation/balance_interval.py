@@ -12,6 +12,8 @@ from lit_unlearn.evaluation.suites.tofu import UTILITY_GROUPS, UTILITY_SCORES
 from lit_unlearn.metrics.functional.resampling import Array, resampled_means
 from lit_unlearn.metrics.functional.statistics import LEVEL, RESAMPLES, Interval, harmonic_means
 
+__all__ = ["PARTS", "Draws", "intervals", "share"]
+
 PARTS = ("forgetting", "utility", "boundary", "robustness")
 
 

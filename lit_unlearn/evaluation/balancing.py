@@ -32,6 +32,8 @@ from lit_unlearn.metrics.functional.balance import Measured, balance
 from lit_unlearn.metrics.functional.resampling import Array
 from lit_unlearn.metrics.functional.statistics import Interval
 
+__all__ = ["balance_figures", "measured", "missing_figures"]
+
 _PART = "part/"
 _RELEARN = "Relearn"
 """Class of the suite whose attack changes the weights."""

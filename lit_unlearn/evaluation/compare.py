@@ -14,6 +14,17 @@ from lit_unlearn.metrics.functional.statistics import mcnemar_exact, mean, sign_
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 
+__all__ = [
+    "COMPARE_SCHEMA",
+    "ComparedRuns",
+    "Comparison",
+    "compare",
+    "compare_evaluations",
+    "headings",
+    "holm",
+    "not_common",
+]
+
 COMPARE_SCHEMA = 1
 """Of ``compare.json``; raised when a key changes its name or meaning."""
 

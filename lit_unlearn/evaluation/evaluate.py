@@ -26,6 +26,8 @@ from lit_unlearn.evaluation.subjects import Loading, load_subject, named_model, 
 from lit_unlearn.evaluation.suite_run import check_suites, run_suites
 from lit_unlearn.models.finding import find_model
 
+__all__ = ["Evaluation", "Model", "evaluate"]
+
 MODEL, START, REFERENCE = "model", "start", "reference"
 """Headings of the records, and names of the folders of the other models."""
 

@@ -8,6 +8,8 @@ from lit_unlearn.evaluation.probes import Probe, Probes, Reference
 from lit_unlearn.utils.grouping import grouped
 from lit_unlearn.utils.spread import evenly_spread
 
+__all__ = ["limited", "same_rows"]
+
 
 def limited(probes: Sequence[Probe], limit: int | None) -> list[Probe]:
     """Return the probes of some rows of each group, in their order.

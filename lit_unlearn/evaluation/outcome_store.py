@@ -9,6 +9,8 @@ from lit_unlearn.evaluation.probes import Forced, Outcome, Probe
 from lit_unlearn.utils.append_log import AppendLog
 from lit_unlearn.utils.digests import json_digest
 
+__all__ = ["ENGINE_VERSION", "FILE_NAME", "Store", "content_key"]
+
 ENGINE_VERSION = 1
 """Raised whenever the same probe would get another outcome from the same model."""
 

@@ -16,6 +16,16 @@ from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 
+__all__ = [
+    "EVALUATION_SCHEMA",
+    "METRICS",
+    "ROWS",
+    "is_evaluation",
+    "model_of",
+    "read_evaluation",
+    "write_evaluation",
+]
+
 METRICS = "metrics.json"
 ROWS = "rows.jsonl"
 EVALUATION_SCHEMA = 1

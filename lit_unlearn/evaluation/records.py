@@ -14,6 +14,8 @@ from lit_unlearn import __version__
 from lit_unlearn.evaluation.probes import Figure, Row, Suite
 from lit_unlearn.utils.grouping import grouped
 
+__all__ = ["EvaluationRecord", "SuiteRecord", "settings_of", "versions"]
+
 
 @dataclass(frozen=True)
 class SuiteRecord:

@@ -19,6 +19,8 @@ from lit_unlearn.models.dtypes import DType, resolve_dtype
 from lit_unlearn.models.finding import fingerprint as path_fingerprint
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
 
+__all__ = ["Loading", "load_subject", "named_model", "subject_of", "weights_fingerprint"]
+
 _DEFAULT_LENGTH = 2048
 
 

@@ -27,6 +27,8 @@ from lit_unlearn.evaluation.probes import (
 from lit_unlearn.evaluation.records import SuiteRecord, settings_of
 from lit_unlearn.utils.progress import Stage, shown
 
+__all__ = ["check_suites", "run_suite", "run_suites"]
+
 
 def run_suites(
     suites: Mapping[str, Suite],

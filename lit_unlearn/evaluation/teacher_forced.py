@@ -15,6 +15,8 @@ from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.probes import Forced, Probe
 from lit_unlearn.models.forward import answer_logits, evaluating
 
+__all__ = ["force", "token_statistics"]
+
 _AT_ONCE = 2**24
 """Most logits in one step of work: 64 MiB in float32."""
 

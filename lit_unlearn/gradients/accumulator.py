@@ -11,6 +11,8 @@ from lit_unlearn.gradients.collect import Gradient, add_to, write_gradient
 from lit_unlearn.gradients.gramian import GroupedGramian, gramian
 from lit_unlearn.gradients.sketch import sketch, sketched_gramian
 
+__all__ = ["Accumulator", "Mode"]
+
 Mode = Literal["keep", "sketch", "sum"]
 
 

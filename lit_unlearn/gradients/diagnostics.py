@@ -19,6 +19,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+__all__ = [
+    "AT_REST",
+    "AT_REST_HALF",
+    "CANCELLED",
+    "RESTING_NORM",
+    "at_rest",
+    "conflict_rate",
+    "cosines",
+    "is_zero",
+    "norms",
+    "update_cosines",
+    "update_norm",
+    "without",
+]
+
 CANCELLED = 1e-12
 """Relative squared norm below which a combined update counts as zero."""
 AT_REST = 1e-5

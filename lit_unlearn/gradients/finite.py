@@ -12,6 +12,8 @@ from torch.distributed.tensor import DTensor
 
 from lit_unlearn.errors import InputError, check_number
 
+__all__ = ["Guard", "NotFiniteError", "check_weights", "gradient_trouble", "loss_trouble"]
+
 log = logging.getLogger(__name__)
 
 _REPAIR = (

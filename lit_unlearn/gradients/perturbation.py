@@ -11,6 +11,8 @@ from torch import Tensor
 from lit_unlearn.gradients.collect import Gradient
 from lit_unlearn.gradients.gramian import gramian
 
+__all__ = ["perturbed"]
+
 
 @contextmanager
 def perturbed(parameters: Sequence[Tensor], gradient: Gradient, radius: float) -> Iterator[None]:

@@ -40,6 +40,8 @@ from lit_unlearn.gradients.collect import Gradient
 from lit_unlearn.gradients.gramian import GroupedGramian, layout, slots_of
 from lit_unlearn.utils.library_internals import local_extent
 
+__all__ = ["SIZE", "WINDOWS", "error_bound", "sketch", "sketched_gramian"]
+
 SIZE = 1 << 16
 """Sums per layer group."""
 WINDOWS = 1 << 20

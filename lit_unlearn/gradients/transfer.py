@@ -15,6 +15,8 @@ from lit_unlearn.gradients.collect import Gradient
 from lit_unlearn.gradients.diagnostics import cosines, norms
 from lit_unlearn.gradients.perturbation import perturbed
 
+__all__ = ["first_order", "shared_gain", "transfer_matrix"]
+
 
 def transfer_matrix(
     parameters: Sequence[Tensor],

@@ -14,6 +14,8 @@ from lit_unlearn.data.mixing import Draw, draw
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import TokenBatch
 
+__all__ = ["BatchStream", "Batches", "Rows", "cut"]
+
 Batches = dict[str, list[TokenBatch]]
 """Objective -> micro batches."""
 

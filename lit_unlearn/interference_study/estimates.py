@@ -21,6 +21,8 @@ from lit_unlearn.metrics.functional.resampling import resampled_means
 from lit_unlearn.metrics.functional.statistics import LEVEL, RESAMPLES, bootstrap_mean, mean
 from lit_unlearn.metrics.functional.token_divergence import token_divergence
 
+__all__ = ["WHOLE", "Estimate", "differences", "estimates", "expanded", "masked_cosines", "resting"]
+
 WHOLE = "whole"
 """Name of the layer group that is the whole model."""
 

@@ -38,6 +38,8 @@ from lit_unlearn.training.setup.teacher_gate import gate_error
 from lit_unlearn.types import Representation
 from lit_unlearn.utils.progress import Stage, shown
 
+__all__ = ["Interference", "interference"]
+
 
 @dataclass(frozen=True)
 class Interference:

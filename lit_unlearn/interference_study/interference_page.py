@@ -31,6 +31,17 @@ from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.tables import table
 
+__all__ = [
+    "SCHEMA_VERSION",
+    "gallery",
+    "read_figures",
+    "shown",
+    "summary_rows",
+    "summary_table",
+    "write_figures",
+    "write_study",
+]
+
 SCHEMA_VERSION = 1
 """Version of ``interference.json``, raised when a key changes its name or meaning."""
 PAGE, FIGURES, TABLE, PICTURES = (

@@ -22,6 +22,8 @@ from lit_unlearn.training.step import Models, ObjectiveStep, accumulate
 from lit_unlearn.types import TokenBatch
 from lit_unlearn.utils.progress import Stage
 
+__all__ = ["Amounts", "Measurement", "Studied", "joint_gradient", "measure"]
+
 
 @dataclass(frozen=True)
 class Studied:

@@ -8,6 +8,8 @@ from torch import nn
 
 from lit_unlearn.errors import InputError
 
+__all__ = ["block_index", "decoder_blocks"]
+
 
 def decoder_blocks(model: nn.Module) -> list[nn.Module]:
     """Return the decoder blocks in order, with or without adapters in them.

@@ -10,6 +10,8 @@ from torch import nn
 from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.packing import attention, install, register_sdpa
 
+__all__ = ["compile_blocks"]
+
 
 def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     """Let a model's decoder blocks run compiled in training mode, in place.

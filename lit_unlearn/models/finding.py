@@ -14,6 +14,8 @@ from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.utils.digests import file_digest, text_digest
 from lit_unlearn.utils.hub import hub_answers
 
+__all__ = ["MODEL_FILES", "Found", "find_model", "fingerprint"]
+
 log = logging.getLogger(__name__)
 
 MODEL_FILES = (

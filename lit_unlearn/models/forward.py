@@ -20,6 +20,18 @@ from lit_unlearn.models.packing import packed
 from lit_unlearn.models.trunk import segment_states, starting_above
 from lit_unlearn.types import Tokens
 
+__all__ = [
+    "FrozenReader",
+    "Inputs",
+    "StoredTrunk",
+    "answer_logits",
+    "arranged",
+    "evaluating",
+    "head_inputs_at",
+    "logits_at",
+    "output_head",
+]
+
 
 class Inputs(NamedTuple):
     """Arguments of one forward pass, and the ``N`` positions whose hidden states are wanted."""

@@ -25,6 +25,8 @@ from lit_unlearn.models.sampling import Sampler, Sampling
 from lit_unlearn.models.stopping import StopTexts, check_stops, cut
 from lit_unlearn.utils.chat_template import around_answer
 
+__all__ = ["NaNCheck", "generate_answers", "generate_replies", "pad_left", "stop_ids"]
+
 
 def generate_answers(
     model: PreTrainedModel,

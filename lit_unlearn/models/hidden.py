@@ -16,6 +16,8 @@ from lit_unlearn.models.blocks import block_index, decoder_blocks
 from lit_unlearn.models.forward import StoredTrunk, answer_logits
 from lit_unlearn.types import Tokens
 
+__all__ = ["Change", "ModelReader", "hidden_states", "steered_logits"]
+
 Change = Callable[[Tensor], Tensor]
 """Takes the hidden states ``[B, T, d]`` of a block and returns their replacement."""
 

@@ -10,6 +10,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.dtypes import DType
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
 
+__all__ = ["load_model"]
+
 
 def load_model(
     path: str, *, revision: str | None = None, dtype: DType = "float32", device: str = "cpu"

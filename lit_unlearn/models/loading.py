@@ -21,6 +21,19 @@ from lit_unlearn.models.dtypes import DType, resolve_dtype
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
 
+__all__ = [
+    "LoRA",
+    "ModelSource",
+    "Noise",
+    "add_noise",
+    "empty_student",
+    "load_base",
+    "load_student",
+    "load_tokenizer",
+    "train_only",
+    "with_adapters",
+]
+
 log = logging.getLogger(__name__)
 
 

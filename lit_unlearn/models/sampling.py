@@ -12,6 +12,8 @@ from transformers import LogitsProcessor
 
 from lit_unlearn.errors import check_number
 
+__all__ = ["Sampler", "Sampling", "nucleus", "sample_tokens"]
+
 
 @dataclass(frozen=True)
 class Sampling:

@@ -14,6 +14,8 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
 from lit_unlearn.errors import InputError
 
+__all__ = ["StopTexts", "check_stops", "cut"]
+
 
 def check_stops(stops: Sequence[str]) -> None:
     """Check that no stop is empty, since every reply would end before it begins.

@@ -23,6 +23,8 @@ from lit_unlearn.models.dtypes import SavedDType
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
 from lit_unlearn.utils.atomic import whole_folder
 
+__all__ = ["Subtraction", "check_alike", "length", "model_card", "subtract", "task_vector"]
+
 
 @dataclass(frozen=True)
 class Subtraction:

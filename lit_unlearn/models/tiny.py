@@ -11,6 +11,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+__all__ = ["TINY_NAME", "tiny_model", "tiny_tokenizer"]
+
 TINY_NAME = "random-tiny"
 """Name of the model in configs."""
 

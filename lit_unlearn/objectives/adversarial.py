@@ -11,6 +11,8 @@ from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Objective, Reader, Terms
 from lit_unlearn.types import TokenBatch, Tokens
 
+__all__ = ["Adversarial", "worst"]
+
 
 @dataclass(kw_only=True)
 class Adversarial(Objective):

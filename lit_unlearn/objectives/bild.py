@@ -10,6 +10,8 @@ from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Terms, present
 from lit_unlearn.types import TokenBatch
 
+__all__ = ["BiLD", "bild", "top_differences"]
+
 
 def top_differences(logits: Tensor, chosen: Tensor) -> Tensor:
     """Return the difference of each chosen logit and every later one.

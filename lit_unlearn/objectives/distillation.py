@@ -9,6 +9,8 @@ from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Terms, present
 from lit_unlearn.types import TokenBatch
 
+__all__ = ["BidirectionalDistillation", "ForwardKL", "GeneralizedJSD", "ReverseKL"]
+
 
 @dataclass(kw_only=True)
 class BidirectionalDistillation(LogitObjective):

@@ -13,6 +13,8 @@ from lit_unlearn.objectives.objective import LogitObjective, Terms, row_means
 from lit_unlearn.objectives.preference import answer_pairs
 from lit_unlearn.types import TokenBatch
 
+__all__ = ["FLAT", "LOSSES", "Divergence", "jensen_shannon", "kl", "pearson", "total_variation"]
+
 Divergence = Literal["total_variation", "kl", "pearson", "jensen_shannon"]
 
 

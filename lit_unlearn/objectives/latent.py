@@ -11,6 +11,8 @@ from lit_unlearn.errors import InputError, check_field
 from lit_unlearn.objectives.objective import LogitObjective, Objective, Reader, Terms
 from lit_unlearn.types import TokenBatch, Tokens
 
+__all__ = ["LatentAdversarial", "Steered", "ascend"]
+
 
 @runtime_checkable
 class Steered(Protocol):

@@ -15,6 +15,20 @@ from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Terms, present
 from lit_unlearn.types import TokenBatch
 
+__all__ = [
+    "BST",
+    "TNPO",
+    "WGA",
+    "CrossEntropy",
+    "GradientAscent",
+    "SatImp",
+    "confidence_weights",
+    "gradient_ascent",
+    "preference_weights",
+    "saturation_weights",
+    "soft_belief",
+]
+
 
 def gradient_ascent(nll: Tensor, nll_limit: float | None = None) -> Tensor:
     """Return ``-min(nll, nll_limit)``: a token beyond the limit has no gradient any more.

@@ -14,6 +14,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+__all__ = [
+    "BidirectionalTerms",
+    "Entries",
+    "Push",
+    "Space",
+    "bidirectional",
+    "cross_entropy",
+    "exchange_tokens",
+    "forward_kl",
+    "generalized_jsd",
+    "log_complement",
+    "log_likelihood",
+    "reverse_kl",
+]
+
 Space = Literal["logit", "log_probability"]
 Push = Literal["match", "hinge", "unlikelihood", "suppress"]
 Entries = Literal["uniform", "probability"]

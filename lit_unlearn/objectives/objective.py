@@ -18,6 +18,18 @@ from lit_unlearn.errors import InputError, check_field
 from lit_unlearn.objectives.schedule import Schedule
 from lit_unlearn.types import TokenBatch, Tokens
 
+__all__ = [
+    "LogitObjective",
+    "Objective",
+    "Reader",
+    "Terms",
+    "all_teacher_inputs",
+    "check_teacher",
+    "present",
+    "row_means",
+    "row_sums",
+]
+
 
 class Reader(Protocol):
     """A model that is read at the positions that predict the answers."""

@@ -22,6 +22,17 @@ from lit_unlearn.objectives.objective import (
 )
 from lit_unlearn.types import TokenBatch
 
+__all__ = [
+    "DPO",
+    "NPO",
+    "AnswerPreservation",
+    "SimNPO",
+    "answer_pairs",
+    "npo",
+    "preference",
+    "simnpo",
+]
+
 _REPAIR = "for the limit of 0 use GradientAscent"
 
 

@@ -15,6 +15,20 @@ from lit_unlearn.errors import InputError, check_field
 from lit_unlearn.objectives.objective import Objective, Reader, Terms
 from lit_unlearn.types import TokenBatch, Tokens
 
+__all__ = [
+    "RMU",
+    "AdaptiveRMU",
+    "Distance",
+    "HiddenObjective",
+    "HiddenRetain",
+    "HiddenStates",
+    "RepresentationRerouting",
+    "control_vector",
+    "matching",
+    "misdirection",
+    "rerouting",
+]
+
 Distance = Literal["squared", "norm"]
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from lit_unlearn.errors import check_field
 
+__all__ = ["Constant", "LinearDecay", "LinearWarmup", "Schedule"]
+
 
 class Schedule(ABC):
     """A factor between 0 and 1 for each optimizer step."""

@@ -15,6 +15,21 @@ from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Terms, present
 from lit_unlearn.types import TokenBatch
 
+__all__ = [
+    "CEU",
+    "UNDIAL",
+    "Direction",
+    "LogitFlattening",
+    "MaximumEntropy",
+    "Unilogit",
+    "at_chance",
+    "divergence_from_uniform",
+    "logit_flatness",
+    "lowered",
+    "soft_cross_entropy",
+    "without",
+]
+
 Direction = Literal["forward", "reverse"]
 
 

@@ -6,6 +6,8 @@ from lit_unlearn.errors import InputError, check_field
 from lit_unlearn.objectives.objective import Objective, Reader, Terms
 from lit_unlearn.types import TokenBatch, Tokens
 
+__all__ = ["SharpnessAware"]
+
 
 @dataclass(kw_only=True)
 class SharpnessAware(Objective):

@@ -11,6 +11,8 @@ from lit_unlearn.planning.forward_passes import ForwardPass, MicroBatch
 from lit_unlearn.planning.layout import Layout, Matrix
 from lit_unlearn.planning.scenario import Scenario
 
+__all__ = ["block_activations", "casts", "flying", "kept_activations", "logits_bytes", "passing"]
+
 
 def logits_bytes(scenario: Scenario, batch: MicroBatch) -> int:
     """Return the bytes of float32 logits, and of the half-precision table before the cast."""

@@ -12,6 +12,8 @@ from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model
 
+__all__ = ["KNOWN", "model_config"]
+
 KNOWN = {
     "Llama-3.2-1B": (2048, 8192, 16, 32, 64, True),
     "Llama-3.1-8B": (4096, 14336, 32, 32, 128, False),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from lit_unlearn.errors import InputError, did_you_mean
 
+__all__ = ["DEVICES", "UTILISATION", "Device", "find_device"]
+
 UTILISATION = (0.2, 0.5)
 """Customary shares of the peak that a training step reaches on a GPU, least and most. Nothing here
 has measured them."""

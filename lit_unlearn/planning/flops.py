@@ -25,6 +25,8 @@ from lit_unlearn.planning.forward_passes import ForwardPass, MicroBatch, Steps
 from lit_unlearn.planning.layout import Layout, Matrix
 from lit_unlearn.planning.scenario import Scenario
 
+__all__ = ["KINDS", "Flops", "backward_flops", "forward_flops", "step_flops"]
+
 KINDS = ("forward", "backward", "recomputing", "scoring", "teacher")
 
 Flops = dict[str, float]

@@ -21,6 +21,8 @@ from lit_unlearn.objectives import Objective
 from lit_unlearn.types import TokenBatch, Tokens
 from lit_unlearn.utils.library_internals import TorchDispatchMode, storage_key
 
+__all__ = ["ForwardPass", "MicroBatch", "Steps", "observe"]
+
 _VOCABULARY = 61
 _WIDTH = 7
 """Odd sizes that nothing else has, so that the last size of a tensor identifies logits."""

@@ -16,6 +16,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.loading import ModelSource, train_only, with_adapters
 
+__all__ = ["ORDER", "Layout", "Matrix", "Role", "student_layout", "teacher_layout"]
+
 Role = Literal["attention_in", "attention_out", "mlp_in", "mlp_out", "head"]
 
 ORDER: dict[Role, int] = {

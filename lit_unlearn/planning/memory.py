@@ -73,6 +73,8 @@ from lit_unlearn.planning.forward_passes import ForwardPass, MicroBatch, Steps
 from lit_unlearn.planning.layout import Layout
 from lit_unlearn.planning.scenario import Scenario
 
+__all__ = ["Moment", "gathered_weights", "moments", "peak"]
+
 
 @dataclass(frozen=True)
 class Moment:

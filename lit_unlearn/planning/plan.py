@@ -18,6 +18,8 @@ from lit_unlearn.planning.scenario import Scenario, Strategy, TrainerSettings, s
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.checks import check_names
 
+__all__ = ["plan"]
+
 _TRAINER = TrainerSettings()
 
 

@@ -17,6 +17,8 @@ from lit_unlearn.planning.planner import Plan, Scale
 from lit_unlearn.planning.savings import Saving
 from lit_unlearn.utils.tables import add_row, table
 
+__all__ = ["as_json", "show"]
+
 
 def show(plan: Plan, console: Console) -> None:
     """Print all tables and remarks."""

@@ -28,6 +28,17 @@ from lit_unlearn.types import EncodedExample, TokenBatch
 from lit_unlearn.utils.progress import Stage
 from lit_unlearn.utils.spread import evenly_spread
 
+__all__ = [
+    "LENGTHS",
+    "EncodedRows",
+    "Lengths",
+    "PlannedRows",
+    "assumed_rows",
+    "mean_lengths",
+    "read_rows",
+    "rows_of",
+]
+
 _MOST_ROWS = 32
 """Number of rows of each objective that are encoded, evenly spread."""
 _STEPS = 4

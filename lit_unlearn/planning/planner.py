@@ -13,6 +13,8 @@ from lit_unlearn.planning.planned_rows import PlannedRows
 from lit_unlearn.planning.savings import Saving, savings, savings_until
 from lit_unlearn.planning.scenario import Scenario, Strategy
 
+__all__ = ["CacheSize", "Plan", "Planner", "Scale"]
+
 _ENTRY_BYTES = 32
 """Bytes of a row in a teacher cache beside its hidden states: key and span."""
 

@@ -9,6 +9,8 @@ from lit_unlearn.models.loading import LoRA
 from lit_unlearn.planning.scenario import Scenario
 from lit_unlearn.teachers import AdapterOffTeacher, EMATeacher, FrozenTeacher
 
+__all__ = ["Saving", "Switch", "savings", "savings_until"]
+
 _MOST_DEVICES = 64
 
 Switch = tuple[str, str, Scenario]

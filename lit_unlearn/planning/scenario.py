@@ -26,6 +26,17 @@ from lit_unlearn.teachers import (
 )
 from lit_unlearn.training.module import UnlearnModule
 
+__all__ = [
+    "Gradients",
+    "Scenario",
+    "Strategy",
+    "TeacherModels",
+    "TrainerSettings",
+    "number_formats",
+    "scenario_of",
+    "state_bytes",
+]
+
 Gradients = Literal["kept", "exact diagnostics", "sketch", "added up"]
 """What becomes of the objectives' gradients: kept in every step, kept on diagnosed steps, sketched
 on diagnosed steps, or added up as they come."""

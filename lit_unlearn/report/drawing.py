@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lit_unlearn.report.style import BEFORE_COLOUR, COLOURS, INK, STYLES, styled
 
+__all__ = ["band", "bars", "curve", "heat_map", "legend", "note", "save_pictures", "scale"]
+
 
 def curve(axes: Axes, xs: ArrayLike, ys: ArrayLike, index: int, label: str, **look: Any) -> None:
     """Draw a line whose colour is that of ``index``, and whose dashes begin after the last colour.

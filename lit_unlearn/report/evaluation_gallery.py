@@ -19,6 +19,8 @@ from lit_unlearn.report.evaluation_pictures import (
 )
 from lit_unlearn.report.evaluation_table import BALANCE, Columns, Line, side_by_side
 
+__all__ = ["balance_parts", "gallery"]
+
 _RELEARNED = re.compile(r"(?P<rows>.+)/(?P<steps>\d+)/recall")
 """A figure of the suite Relearn: the rows to relearn from, and the number of steps."""
 _PART = "part/"

@@ -24,6 +24,8 @@ from lit_unlearn.report.html import write_page
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.spread import evenly_spread
 
+__all__ = ["SAMPLES", "sample_replies", "write_evaluation_page"]
+
 SAMPLES = 6
 """Most rows shown per group of a suite."""
 

@@ -16,6 +16,8 @@ from lit_unlearn.report.drawing import band, bars, curve, legend, note
 from lit_unlearn.report.evaluation_table import DIRECTIONS, Line, number
 from lit_unlearn.report.style import COLOURS, GRID, INK, STYLES, canvas, panels, styled
 
+__all__ = ["Picture", "balance_picture", "has_value", "recovery_picture", "suite_picture"]
+
 Picture = matplotlib.figure.Figure
 _HATCHES = ("", "////", "....", "xxxx")
 """Tell bars of columns beyond the last colour apart."""

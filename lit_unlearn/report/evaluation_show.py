@@ -14,6 +14,8 @@ from lit_unlearn.report.evaluation_page import write_evaluation_page
 from lit_unlearn.report.evaluation_table import Columns, Marks, evaluation_table, number
 from lit_unlearn.utils.tables import print_paths, terminal
 
+__all__ = ["show_comparison", "show_evaluation", "show_evaluations"]
+
 _SIGNIFICANT = 0.05
 
 

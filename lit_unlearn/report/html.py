@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from lit_unlearn.report.style import GRID, INK
 from lit_unlearn.utils.atomic import write_text
 
+__all__ = ["svg", "write_page"]
+
 
 def write_page(path: Path, template: str, values: Mapping[str, object]) -> None:
     """Write a page that needs no other file, all at once or not at all.

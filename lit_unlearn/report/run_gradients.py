@@ -9,6 +9,8 @@ from typing import Any
 
 from lit_unlearn.errors import InputError
 
+__all__ = ["read_gradients"]
+
 _KEYS = frozenset({"step", "objectives", "norms", "cosines", "weights", "losses"}) | {
     "conflict_rate",
     "update_cosines",

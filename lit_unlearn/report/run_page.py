@@ -20,6 +20,8 @@ from lit_unlearn.report.run_pictures import (
 )
 from lit_unlearn.report.run_summary import ARROW, COLUMNS, Change, RunFacts, cell, changes, shown
 
+__all__ = ["SAMPLES", "write_report"]
+
 SAMPLES = 8
 """Most replies shown per objective, and as many again with prefills."""
 

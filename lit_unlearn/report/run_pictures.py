@@ -20,6 +20,8 @@ from lit_unlearn.log_names import pairs
 from lit_unlearn.report.drawing import curve, heat_map, legend, scale
 from lit_unlearn.report.style import COLOURS, INK, canvas, panels, styled
 
+__all__ = ["Record", "cosine_figure", "heatmap_figure", "loss_figure", "norm_figure"]
+
 _SMOOTHED_FROM = 40  # more points than this: faint raw curve, bold running mean
 _LABELLED_CELLS = 60  # a heat map with at most as many cells shows the numbers
 _LIMITS = (0.1, 0.25, 0.5, 1.0)

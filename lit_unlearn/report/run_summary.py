@@ -19,6 +19,20 @@ from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.tables import add_row, table
 
+__all__ = [
+    "ARROW",
+    "COLUMNS",
+    "SCHEMA_VERSION",
+    "UNITS",
+    "Change",
+    "RunFacts",
+    "cell",
+    "changes",
+    "shown",
+    "summary_table",
+    "write_summary",
+]
+
 SCHEMA_VERSION = 1
 """Of ``summary.json``; raised when a key changes its name or meaning."""
 

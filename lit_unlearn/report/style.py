@@ -14,6 +14,19 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+__all__ = [
+    "BEFORE_COLOUR",
+    "COLOURS",
+    "GRID",
+    "INK",
+    "STYLE",
+    "STYLES",
+    "bare",
+    "canvas",
+    "panels",
+    "styled",
+]
+
 INK = "#3b4046"
 GRID = "#9aa0a7"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d3b")

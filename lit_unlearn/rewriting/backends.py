@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from lit_unlearn.rewriting.journal import Reply
 from lit_unlearn.rewriting.prompts import Ask
 
+__all__ = ["RETRY_TEMPERATURE", "Backend", "Rules"]
+
 RETRY_TEMPERATURE = 0.7
 """Temperature of all attempts but the first, which is greedy; each has its own seed."""
 

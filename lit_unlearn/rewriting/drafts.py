@@ -10,6 +10,8 @@ from typing import Any, Literal
 from lit_unlearn.errors import check_number
 from lit_unlearn.rewriting.source_texts import QA, SourceText
 
+__all__ = ["Candidate", "Lost", "Made", "Maker", "Part", "RewriteResult", "RowSettings"]
+
 Part = Literal["forget", "keep", "anchors"]
 Maker = Literal["model", "rules", "source"]
 

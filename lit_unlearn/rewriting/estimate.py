@@ -11,6 +11,8 @@ from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.questioner import Asker
 from lit_unlearn.rewriting.source_texts import QA, SourceText
 
+__all__ = ["Estimate", "estimate", "first_asks", "planned"]
+
 _LETTERS_PER_TOKEN = 4.0
 _USUAL = QA("q" * 60, "a" * 60)
 

@@ -11,6 +11,8 @@ from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.utils.append_log import AppendLog
 from lit_unlearn.utils.digests import json_digest, text_digest
 
+__all__ = ["FILE_NAME", "Journal", "Reply", "content_key", "model_key"]
+
 FILE_NAME = "journal.jsonl"
 
 

@@ -10,6 +10,8 @@ from lit_unlearn.rewriting.source_texts import QA
 from lit_unlearn.rewriting.words import content_words, lower_words, names, openers, words
 from lit_unlearn.utils.text import fold
 
+__all__ = ["Forgotten", "telling"]
+
 _SHORTEST = 3  # letters of a name that no anchor may have; shorter ones ("I", "UK") are everywhere
 _DIGITS = 4  # of a number that no anchor may have, such as a year; shorter ones are everywhere
 _EMPTY_OPENERS = frozenset(

@@ -19,6 +19,8 @@ from lit_unlearn.rewriting.backends import RETRY_TEMPERATURE, Backend
 from lit_unlearn.rewriting.journal import Reply
 from lit_unlearn.rewriting.prompts import Ask
 
+__all__ = ["LocalModel", "Written"]
+
 _STOPS = ('"', "\n")
 _MARGIN = 8
 """Tokens beyond the largest length of a text, by which one that was cut off is recognised: its

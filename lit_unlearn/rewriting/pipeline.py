@@ -16,6 +16,8 @@ from lit_unlearn.rewriting.rules import form_problem, standalone_problem, suppor
 from lit_unlearn.rewriting.similar import Seen, form, nearest, same_form_problem
 from lit_unlearn.rewriting.source_texts import QA, SourceText
 
+__all__ = ["Rewriter"]
+
 FORM, ALONE, SUPPORT = "form", "stand-alone", "grounded"
 SAME_FORM, LEAK, MODEL, NEW = "same form", "leak", "model's check", "not seen before"
 """Names of the checks."""

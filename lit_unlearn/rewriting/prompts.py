@@ -11,6 +11,21 @@ from lit_unlearn.rewriting.source_texts import QA, SourceText
 from lit_unlearn.types import Turn
 from lit_unlearn.utils.digests import json_digest
 
+__all__ = [
+    "PAIRS",
+    "RATING",
+    "SUPPORT",
+    "SYSTEM",
+    "TRUTH",
+    "Ask",
+    "Schema",
+    "anchor",
+    "confirm",
+    "judge",
+    "rate",
+    "write",
+]
+
 Schema = Mapping[str, Any]
 
 SYSTEM = "You write and check questions for a data set. Reply with JSON only."

@@ -14,6 +14,8 @@ from urllib3.exceptions import HTTPError
 
 from lit_unlearn.rewriting.journal import Reply
 
+__all__ = ["NoAnswerError", "Pace", "bearer", "parse", "request"]
+
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """Statuses after which the same request may succeed."""
 _ALONE = frozenset({400, 413, 422})

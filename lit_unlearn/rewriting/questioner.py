@@ -16,6 +16,8 @@ from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.replies import read_reply
 from lit_unlearn.utils.progress import Stage, shown
 
+__all__ = ["Answer", "Asker"]
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -8,6 +8,8 @@ from typing import Any
 
 from lit_unlearn.rewriting.prompts import Schema
 
+__all__ = ["read_reply", "violation"]
+
 _TYPES: Mapping[str, type] = {
     "object": dict,
     "array": list,

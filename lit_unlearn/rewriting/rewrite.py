@@ -20,6 +20,8 @@ from lit_unlearn.rewriting.pipeline import Rewriter
 from lit_unlearn.rewriting.questioner import Asker
 from lit_unlearn.rewriting.source_texts import SourceText, read_texts
 
+__all__ = ["RewriteSettings", "rewrite"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RewriteSettings(RowSettings):

@@ -14,6 +14,8 @@ from lit_unlearn.rewriting.source_texts import QA
 from lit_unlearn.rewriting.words import STOP_WORDS, content_words, names, words
 from lit_unlearn.utils.text import fold
 
+__all__ = ["form_problem", "standalone_problem", "support_problem"]
+
 _LONGEST_QUESTION, _LONGEST_ANSWER = 80, 120  # words
 _SHORT_ANSWER = 6  # words; a longer answer may well repeat the question
 _STEM = 5  # letters by which words are compared: "directed" and "director" are one

@@ -20,6 +20,8 @@ from lit_unlearn.rewriting.journal import Reply
 from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.protocol import NoAnswerError, Pace, bearer, request
 
+__all__ = ["Server", "T", "request_body"]
+
 T = TypeVar("T")
 _LONGEST_WAIT = 60.0
 _SPARED = 9

@@ -10,6 +10,8 @@ from lit_unlearn.data.duplicates import normalise
 from lit_unlearn.rewriting.words import names, words
 from lit_unlearn.utils.text import fold
 
+__all__ = ["Seen", "asks", "form", "jaccard", "nearest", "same_form_problem"]
+
 _ASKS = re.compile(
     r"\b(?:fill in|what|which|who|whom|whose|where|when|why|how (?:many|much)|how)\b"
 )

@@ -16,6 +16,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain, Example
 from lit_unlearn.utils.digests import json_digest
 
+__all__ = ["QA", "SourceText", "cut_passage", "read_texts", "row_digest"]
+
 _WRONG = "\nWrong answer: "
 _SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
 

@@ -6,6 +6,8 @@ import re
 
 from lit_unlearn.utils.text import fold
 
+__all__ = ["STOP_WORDS", "content_words", "lower_words", "names", "openers", "words"]
+
 _STOP_WORDS = """
 a about after all also an and any are as at be because been before being but by can could did do
 does during for from had has have he her hers him his how i if in into is it its may me might more

@@ -29,6 +29,8 @@ from lit_unlearn.utils.options import split_options
 from lit_unlearn.utils.progress import Stage, shown
 from lit_unlearn.utils.tables import terminal
 
+__all__ = ["COMMAND", "Failure", "Job", "is_finished", "run_jobs", "stamp"]
+
 COMMAND = (sys.executable, "-m", "lit_unlearn")
 STAMP, LOG, EVALUATION = "job.json", "output.log", "evaluation"
 """Files of a job: its arguments and inputs, and its output; folder of evaluations of its result."""

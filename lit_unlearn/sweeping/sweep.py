@@ -19,6 +19,8 @@ from lit_unlearn.sweeping.jobs import Job, run_jobs
 from lit_unlearn.sweeping.table import SUMMARY, RunOutcome, read_outcomes, write_outcomes
 from lit_unlearn.utils.digests import text_digest
 
+__all__ = ["plan_jobs", "run_name", "run_settings", "short_keys", "sweep"]
+
 _FOLDER_OPTION = "--trainer.default_root_dir"
 _LONGEST = 60
 """Largest number of characters of one value within the name of a folder."""

@@ -17,6 +17,19 @@ from lit_unlearn.sweeping.jobs import EVALUATION, Failure, Job
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.tables import print_paths, table
 
+__all__ = [
+    "BALANCE",
+    "METRICS",
+    "SUMMARY",
+    "SWEEP_SCHEMA",
+    "RunOutcome",
+    "evaluation_figures",
+    "figures",
+    "read_outcomes",
+    "show",
+    "write_outcomes",
+]
+
 SUMMARY = "summary.json"
 METRICS = "metrics.json"
 SWEEP_SCHEMA = 1

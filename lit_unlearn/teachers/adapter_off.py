@@ -14,6 +14,8 @@ from lit_unlearn.teachers.cache.reader import CachedReader
 from lit_unlearn.teachers.teacher import Teacher, attached
 from lit_unlearn.types import Tokens
 
+__all__ = ["AdapterOffTeacher"]
+
 
 class AdapterOffTeacher(Teacher):
     """The student with its adapters switched off: the start model without a second copy.

@@ -20,6 +20,8 @@ from lit_unlearn.models.loading import ModelSource, load_base
 from lit_unlearn.teachers.teacher import Teacher, attached, check_vocabulary
 from lit_unlearn.types import Tokens
 
+__all__ = ["ContrastTeacher", "contrast"]
+
 
 def contrast(base: Tensor, reinforced: Tensor, scale: float) -> Tensor:
     """Return ``v_base - scale relu(v_reinforced - v_base)``: lower what reinforcement raised.

@@ -14,6 +14,8 @@ from lit_unlearn.teachers.cache.reader import CachedReader
 from lit_unlearn.teachers.teacher import Teacher, attached, check_vocabulary
 from lit_unlearn.types import Tokens
 
+__all__ = ["FrozenTeacher"]
+
 
 class FrozenTeacher(Teacher):
     """A frozen copy of the start model.

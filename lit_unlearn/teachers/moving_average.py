@@ -10,6 +10,8 @@ from lit_unlearn.models.loading import ModelSource, load_base
 from lit_unlearn.teachers.teacher import Teacher, attached
 from lit_unlearn.utils.library_internals import interpolate_
 
+__all__ = ["EMATeacher"]
+
 
 class EMATeacher(Teacher):
     """An exponential moving average of the student's weights.

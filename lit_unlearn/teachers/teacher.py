@@ -19,6 +19,8 @@ from lit_unlearn.models.hidden import hidden_states
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.types import Tokens
 
+__all__ = ["T", "Teacher", "attached", "check_vocabulary"]
+
 T = TypeVar("T")
 
 

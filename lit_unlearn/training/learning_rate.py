@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+__all__ = ["LearningRateSchedule", "factor"]
+
 LearningRateSchedule = Literal["constant", "linear", "cosine"]
 
 

@@ -53,6 +53,8 @@ from lit_unlearn.training.step import (
 from lit_unlearn.training.trunk_cache import TrunkCache
 from lit_unlearn.types import TokenBatch
 
+__all__ = ["LEARNT", "UnlearnModule"]
+
 LEARNT = "weightings"
 """Key of the learnt state of weightings in a checkpoint."""
 

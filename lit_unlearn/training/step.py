@@ -31,6 +31,20 @@ from lit_unlearn.gradients.weighting import LossWeighting, Weighting
 from lit_unlearn.objectives import Objective, Reader
 from lit_unlearn.types import TokenBatch
 
+__all__ = [
+    "LOSS",
+    "UNMOVED",
+    "Diagnostics",
+    "Figures",
+    "Models",
+    "ObjectiveStep",
+    "StepRecord",
+    "accumulate",
+    "combined",
+    "empty_record",
+    "preferences",
+]
+
 Diagnostics = Literal["exact", "sketch"]
 LOSS = "loss"
 """Name of the loss terms among an objective's figures."""

@@ -17,6 +17,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.utils.disk import writing
 from lit_unlearn.utils.locks import take_lock
 
+__all__ = ["AppendLog", "T"]
+
 T = TypeVar("T")
 _LINE = re.compile(rb'(\{"key": "([^"\\]*)".*), "crc32": (\d+)\}\n', re.DOTALL)
 

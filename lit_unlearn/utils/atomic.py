@@ -13,6 +13,8 @@ from pathlib import Path
 from lit_unlearn.utils.disk import writing
 from lit_unlearn.utils.locks import lock_open
 
+__all__ = ["sync", "whole_file", "whole_folder", "write_text"]
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file as UTF-8; a reader sees the old content or the new, never a part.

@@ -7,6 +7,8 @@ from typing import Any
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.time_limit import computing_at_most
 
+__all__ = ["MARK", "PLAIN_TEMPLATE", "around_answer", "render"]
+
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'] }}\n\n"
     "{% elif message['role'] == 'user' %}Question: {{ message['content'] }}\n"

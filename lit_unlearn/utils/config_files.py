@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+__all__ = ["SHIPPED", "find_config", "shipped_names"]
+
 SHIPPED = Path(__file__).resolve().parents[1] / "configs"
 """Folder of the package's own configs; in a checkout a link to ``configs``."""
 

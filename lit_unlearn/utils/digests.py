@@ -9,6 +9,8 @@ from typing import Any
 
 from lit_unlearn.utils.atomic import write_text
 
+__all__ = ["file_digest", "json_digest", "read_checked_json", "text_digest", "write_checked_json"]
+
 
 def file_digest(file: Path) -> str:
     """Return the SHA-256 of a file's content, in 64 hexadecimal digits."""

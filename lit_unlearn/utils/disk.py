@@ -11,6 +11,8 @@ from pathlib import Path
 
 from lit_unlearn.errors import InputError
 
+__all__ = ["refusal", "user_cache", "writing"]
+
 _NAMES = "EACCES EDQUOT EEXIST EFBIG EIO ENOSPC ENOTDIR EPERM EROFS"
 _REFUSALS = {getattr(errno, name) for name in _NAMES.split()}
 """Numbers of the errors with which a disk refuses a file."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+__all__ = ["grouped"]
+
 _Item = TypeVar("_Item")
 
 

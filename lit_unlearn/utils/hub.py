@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 
+__all__ = ["TIMEOUT", "hub_answers"]
+
 log = logging.getLogger(__name__)
 
 TIMEOUT = 5.0

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+__all__ = ["on_first_use"]
+
 
 def on_first_use(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     """Return a function for a package's ``__getattr__``.

@@ -15,6 +15,8 @@ from filelock import BaseFileLock, FileLock, Timeout, lock_descriptor
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.disk import writing
 
+__all__ = ["lock_open", "locked", "take_lock"]
+
 
 def take_lock(file: Path, user: str, *, again: bool = False) -> BaseFileLock:
     """Lock a file; whoever calls releases the lock.

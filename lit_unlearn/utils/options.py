@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from lit_unlearn.errors import InputError
 
+__all__ = ["Option", "split_options", "take_options"]
+
 
 class Option(NamedTuple):
     """One option of a command line, or an argument that is none."""

@@ -6,6 +6,8 @@ import json
 import math
 from collections.abc import Mapping
 
+__all__ = ["json_text", "nan_to_null"]
+
 
 def json_text(content: object, indent: int | None = None) -> str:
     """Content as strict JSON; what JSON has no word for (a path) becomes text."""

@@ -16,6 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+__all__ = ["EVERY", "Stage", "duration", "shown"]
+
 EVERY = 30.0
 """Seconds between two lines."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+__all__ = ["evenly_spread"]
+
 _Item = TypeVar("_Item")
 
 

@@ -10,6 +10,8 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+__all__ = ["WIDTH", "add_row", "print_paths", "table", "terminal"]
+
 WIDTH = 140
 """Characters of a line where output goes to a file and COLUMNS is not set."""
 

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+__all__ = ["computing_at_most"]
+
 _AGAIN = 0.1
 """Seconds after which it is said once more: an error within a finaliser is lost."""
 

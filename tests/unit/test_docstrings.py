@@ -1,4 +1,4 @@
-"""Every public method has a docstring, its own or that of the method it overrides."""
+"""Every public method has a docstring, and every module lists its public names."""
 
 from __future__ import annotations
 
@@ -28,3 +28,19 @@ def test_public_methods_are_documented() -> None:
     ]
     assert len(list(modules())) > 100
     assert not missing
+
+
+def test_every_module_lists_its_public_names() -> None:
+    for name in modules():
+        module = import_module(name)
+        if not module.__file__ or module.__file__.endswith("__init__.py"):
+            continue
+        listed = set(module.__all__)
+        assert all(hasattr(module, each) for each in listed), name
+        own = {
+            each
+            for each, value in vars(module).items()
+            if getattr(value, "__module__", None) == name and not each.startswith("_")
+            if inspect.isclass(value) or inspect.isfunction(value)
+        }
+        assert own <= listed, name

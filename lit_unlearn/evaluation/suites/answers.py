@@ -34,6 +34,8 @@ from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.grouping import grouped
 from lit_unlearn.utils.plain_json import json_text
 
+__all__ = ["PREFILLED", "Answers", "answer_figures", "read_answers", "write_answers"]
+
 PREFILLED = "/prefilled"
 """End of the name of a group whose rows have a prefill."""
 

@@ -41,6 +41,8 @@ from lit_unlearn.metrics.functional.refusals import is_refusal
 from lit_unlearn.types import Example
 from lit_unlearn.utils.grouping import grouped
 
+__all__ = ["InputAttack"]
+
 _PLAIN = "plain"
 """Last part of the id of a probe that asks a row of a group without the attack."""
 

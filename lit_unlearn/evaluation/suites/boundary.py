@@ -31,6 +31,8 @@ from lit_unlearn.evaluation.suites.recall import recall
 from lit_unlearn.metrics.functional.refusals import is_refusal
 from lit_unlearn.utils.grouping import grouped
 
+__all__ = ["Boundary"]
+
 
 @dataclass
 class Boundary(Suite):

@@ -20,6 +20,15 @@ from lit_unlearn.evaluation.probes import (
 from lit_unlearn.metrics.functional.statistics import bootstrap_mean, clopper_pearson, mean
 from lit_unlearn.types import Example, Turn
 
+__all__ = [
+    "SHARE",
+    "builtin_forget",
+    "mean_figure",
+    "mean_of_values",
+    "probe_of",
+    "subject_outcomes",
+]
+
 SHARE = "share of rows, 0 to 1"
 
 

@@ -26,6 +26,8 @@ from lit_unlearn.evaluation.probes import (
 from lit_unlearn.evaluation.suites.common import subject_outcomes
 from lit_unlearn.types import Example, Turn
 
+__all__ = ["LmHarness", "figures_of"]
+
 _NORMAL_95 = 1.959964  # standard errors on either side of a 95 % interval
 _KEPT = ("results", "higher_is_better", "n-samples")
 

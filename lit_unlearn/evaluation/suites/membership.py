@@ -33,6 +33,8 @@ from lit_unlearn.metrics.functional.membership import (
 from lit_unlearn.metrics.functional.statistics import auc, bootstrap_auc
 from lit_unlearn.types import Example, Representation
 
+__all__ = ["Membership"]
+
 _MEMBER, _NONMEMBER, _TEXT = "member", "nonmember", "answer"
 
 

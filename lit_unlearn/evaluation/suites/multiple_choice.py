@@ -33,6 +33,8 @@ from lit_unlearn.metrics.functional.statistics import mean
 from lit_unlearn.types import Turn
 from lit_unlearn.utils.grouping import grouped
 
+__all__ = ["BENCHMARKS", "BenchmarkName", "MultipleChoice"]
+
 BenchmarkName = Literal[
     "wmdp_bio",
     "wmdp_chem",

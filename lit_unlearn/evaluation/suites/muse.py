@@ -30,6 +30,8 @@ from lit_unlearn.evaluation.suites.selection import Selection
 from lit_unlearn.metrics.functional.scores import rouge_l_f1
 from lit_unlearn.types import Example, Turn
 
+__all__ = ["Muse"]
+
 _STOPS = ("\n\n", "\nQuestion", "Question:")
 _UNIT = "harmonic mean of two shares of words (F1), 0 to 1"
 

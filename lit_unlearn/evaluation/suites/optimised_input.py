@@ -33,6 +33,8 @@ from lit_unlearn.evaluation.suites.recovery import (
 from lit_unlearn.types import Example
 from lit_unlearn.utils.grouping import grouped
 
+__all__ = ["OptimisedInput"]
+
 
 @dataclass
 class OptimisedInput(Suite):

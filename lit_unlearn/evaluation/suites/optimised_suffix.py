@@ -15,6 +15,8 @@ from lit_unlearn.evaluation.suites.optimised_input import OptimisedInput
 from lit_unlearn.models.generation import generate_answers
 from lit_unlearn.types import Example
 
+__all__ = ["Gcg", "inserted_text", "start_ids"]
+
 _GROUP = "gcg"
 
 

@@ -11,6 +11,8 @@ from lit_unlearn.data.readers import RawRow
 from lit_unlearn.types import Example
 from lit_unlearn.utils.digests import text_digest
 
+__all__ = ["RIGHT", "Question", "is_right", "placed", "question_of"]
+
 RIGHT = "answer"
 _REQUEST = "Answer with the letter of the right option."
 

@@ -14,6 +14,8 @@ from lit_unlearn.metrics.functional.membership import min_k, priv_leak
 from lit_unlearn.metrics.functional.statistics import auc, bootstrap_auc
 from lit_unlearn.types import Example, Turn
 
+__all__ = ["GROUPS", "check", "figures", "probes", "row"]
+
 GROUPS = ("members", "holdout")
 _TEXT, _SCORE = "text", "min_k"
 _UNIT = "chance that a member looks more familiar than a holdout text, 0 to 1"

@@ -29,6 +29,8 @@ from lit_unlearn.evaluation.suites.recovery import (
     check_whole,
 )
 
+__all__ = ["Quantised"]
+
 
 @dataclass
 class Quantised(Suite):

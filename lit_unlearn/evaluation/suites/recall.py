@@ -17,6 +17,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.metrics.functional.scores import is_correct, rouge_l_recall
 from lit_unlearn.types import Example
 
+__all__ = ["RECALLED", "Target", "load_targets", "not_given", "recall", "recall_note", "target_of"]
+
 RECALLED = "share recalled, 0 to 1"
 """Unit of a recall, which is of rows or of the words of their answers."""
 

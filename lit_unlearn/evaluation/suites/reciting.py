@@ -12,6 +12,8 @@ from lit_unlearn.evaluation.probes import Generation, Probe
 from lit_unlearn.models.loading import ModelSource, load_tokenizer
 from lit_unlearn.types import Example, Turn
 
+__all__ = ["GROUP", "first_tokens", "probes"]
+
 GROUP = "verbatim"
 
 

@@ -29,6 +29,8 @@ from lit_unlearn.metrics.functional.refusals import is_refusal
 from lit_unlearn.metrics.functional.statistics import bootstrap_mean, mean
 from lit_unlearn.types import Example
 
+__all__ = ["UNATTACKED", "Attacked", "attack_result", "by_variant", "check_whole", "split_rows"]
+
 UNATTACKED = "unattacked"
 """Group of the rows without an attack."""
 

@@ -36,6 +36,8 @@ from lit_unlearn.evaluation.suites.recovery import (
 )
 from lit_unlearn.types import EncodedExample, Example, Representation
 
+__all__ = ["Relearn"]
+
 _FORGET = "forget"
 
 

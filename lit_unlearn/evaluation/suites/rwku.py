@@ -30,6 +30,8 @@ from lit_unlearn.metrics.functional.scores import distinct_rouge_l_recall, rouge
 from lit_unlearn.types import Turn
 from lit_unlearn.utils.grouping import grouped
 
+__all__ = ["Part", "Rwku", "prompt_of"]
+
 Part = Literal[
     "forget_level1", "forget_level2", "forget_level3", "neighbor_level1", "neighbor_level2"
 ]

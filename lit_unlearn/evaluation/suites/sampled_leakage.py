@@ -30,6 +30,8 @@ from lit_unlearn.evaluation.suites.common import (
 from lit_unlearn.evaluation.suites.recall import Target, load_targets, recall_note, target_of
 from lit_unlearn.metrics.functional.statistics import clopper_pearson, clopper_pearson_upper
 
+__all__ = ["SampledLeakage"]
+
 
 @dataclass
 class SampledLeakage(Suite):

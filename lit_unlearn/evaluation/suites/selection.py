@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from lit_unlearn.errors import InputError
 
+__all__ = ["Selection"]
+
 _Row = TypeVar("_Row")
 
 

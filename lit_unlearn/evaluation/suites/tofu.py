@@ -42,6 +42,8 @@ from lit_unlearn.metrics.functional.statistics import bootstrap_harmonic_mean, m
 from lit_unlearn.types import Example
 from lit_unlearn.utils.grouping import grouped
 
+__all__ = ["UTILITY_GROUPS", "UTILITY_SCORES", "Tofu"]
+
 UTILITY_GROUPS = ("retain", "real_authors", "world_facts")
 UTILITY_SCORES = ("probability", "rouge_l_recall", "truth_ratio")
 _OPTION_GROUPS = ("real_authors", "world_facts")

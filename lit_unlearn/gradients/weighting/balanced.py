@@ -12,6 +12,16 @@ from lit_unlearn.gradients.diagnostics import CANCELLED
 from lit_unlearn.gradients.weighting.base import CosineWeighting
 from lit_unlearn.gradients.weighting.solvers import bargaining_parts
 
+__all__ = [
+    "DEPENDENT",
+    "IMTLG",
+    "NEGLIGIBLE",
+    "AlignedMTL",
+    "ConFIG",
+    "NashMTL",
+    "equal_projections",
+]
+
 DEPENDENT = 1e-10
 """Smallest eigenvalue of the cosines of independent gradients, relative to the largest."""
 NEGLIGIBLE = 1e-8

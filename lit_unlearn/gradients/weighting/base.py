@@ -13,6 +13,8 @@ from torch import Tensor
 from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.diagnostics import cosines, is_zero, norms
 
+__all__ = ["CosineWeighting", "Fixed", "Rule", "Weighting", "alive_rows", "not_a_number"]
+
 
 class Rule:
     """A rule that knows the objectives by name, and may learn from their gradients or losses."""

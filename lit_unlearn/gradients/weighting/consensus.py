@@ -15,6 +15,8 @@ from lit_unlearn.gradients.weighting.solvers import (
     min_norm_weights,
 )
 
+__all__ = ["MGDA", "CAGrad", "DualProj", "UPGrad"]
+
 
 @dataclass
 class MGDA(CosineWeighting):

@@ -17,6 +17,17 @@ from torch import Tensor
 from lit_unlearn.errors import InputError, check_field
 from lit_unlearn.gradients.weighting.base import Rule
 
+__all__ = [
+    "DualAscent",
+    "DynamicWeightAverage",
+    "LossWeighting",
+    "UncertaintyWeighting",
+    "check_not_negative",
+    "dual_step",
+    "dynamic_weights",
+    "uncertainty_step",
+]
+
 
 class LossWeighting(Rule, ABC):
     """Factors of the objectives' weights, learnt from their losses."""

@@ -18,6 +18,14 @@ from torch import Tensor
 from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.diagnostics import CANCELLED
 
+__all__ = [
+    "MOST_OBJECTIVES",
+    "bargaining_parts",
+    "cone_parts",
+    "conflict_averse_parts",
+    "min_norm_weights",
+]
+
 MOST_OBJECTIVES = 12
 """Largest number of objectives of which all sets are tried: 4096 sets."""
 _RANK = 1e-10  # smallest eigenvalue of the equations of independent gradients

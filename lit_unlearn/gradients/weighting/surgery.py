@@ -18,6 +18,15 @@ from lit_unlearn.gradients.weighting.base import (
     not_a_number,
 )
 
+__all__ = [
+    "ALL_ORDERS_UP_TO",
+    "LARGEST_TARGET",
+    "GradVac",
+    "PCGrad",
+    "projection_weights",
+    "vaccine_weights",
+]
+
 ALL_ORDERS_UP_TO = 7
 """Largest number of objectives for which all orders are averaged: 7 * 6! rows of 7 numbers."""
 LARGEST_TARGET = 0.999

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.weighting.base import Weighting, not_a_number
 
+__all__ = ["TorchJD"]
+
 
 @dataclass
 class TorchJD(Weighting):

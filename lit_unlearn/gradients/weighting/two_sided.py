@@ -19,6 +19,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.diagnostics import CANCELLED, norms
 from lit_unlearn.gradients.weighting.base import Weighting, not_a_number
 
+__all__ = ["NGDiff", "OneSidedProjection", "TwoSided", "check_sides"]
+
 
 def check_sides(owner: str, forget: Sequence[str], names: Sequence[str]) -> None:
     """Check that the forget side names objectives, and leaves some for the retain side.

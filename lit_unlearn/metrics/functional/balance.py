@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from lit_unlearn.errors import InputError
 from lit_unlearn.metrics.functional.statistics import harmonic_mean
 
+__all__ = ["Balance", "Measured", "balance"]
+
 
 @dataclass(frozen=True)
 class Measured:

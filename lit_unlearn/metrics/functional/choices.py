@@ -10,6 +10,8 @@ from typing import Literal
 
 from lit_unlearn.metrics.functional.scores import is_correct
 
+__all__ = ["Normalisation", "chosen_option", "option_score"]
+
 Normalisation = Literal["sum", "token", "character"]
 
 _LETTER_ALONE = re.compile(r"[\W_]*([A-Z])(?:[.):,*\]]|\s*$|\s*\n)")

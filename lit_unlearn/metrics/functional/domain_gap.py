@@ -16,6 +16,8 @@ from torch import Tensor
 from lit_unlearn.errors import InputError
 from lit_unlearn.metrics.functional.resampling import exchanged_labels, permutation_p_value
 
+__all__ = ["Discrepancy", "covariance_cka", "mmd", "proxy_a_distance"]
+
 _FOLDS = 5
 """Parts of the rows that are left out of the training in turn."""
 _RIDGE = 0.1

@@ -17,6 +17,20 @@ from torch import Tensor
 from lit_unlearn.errors import InputError
 from lit_unlearn.metrics.functional.statistics import harmonic_mean, mean
 
+__all__ = [
+    "answer_probability",
+    "closeness_to_one",
+    "exact_memorisation",
+    "extraction_strength",
+    "mean_nll_per_row",
+    "model_utility",
+    "probability_with_options",
+    "softmax",
+    "truth_margin",
+    "truth_ratio",
+    "truth_share",
+]
+
 _UTILITY_PARTS = 9
 
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from lit_unlearn.errors import InputError
 from lit_unlearn.metrics.functional.statistics import mean
 
+__all__ = ["loss", "min_k", "min_k_plus_plus", "priv_leak", "reference_difference", "zlib_ratio"]
+
 _LEAST_DEVIATION = 1e-3
 
 

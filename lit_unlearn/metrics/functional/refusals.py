@@ -42,6 +42,8 @@ import re
 
 from lit_unlearn.utils.text import casefold
 
+__all__ = ["is_refusal", "opening"]
+
 _SPEAKER = re.compile(r"\b(?:i|me|my|myresources|mydatabases)\b")
 
 _NEGATION = re.compile(

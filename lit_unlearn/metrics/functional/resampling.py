@@ -9,6 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+__all__ = [
+    "Array",
+    "exchanged_labels",
+    "permutation_p_value",
+    "portions",
+    "resampled_counts",
+    "resampled_means",
+]
+
 Array = NDArray[np.float64]
 
 _CELLS_AT_ONCE = 4_000_000  # numbers held at a time: 32 MB

@@ -11,6 +11,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.text import fold
 
+__all__ = ["distinct_rouge_l_recall", "is_correct", "repetition", "rouge_l_f1", "rouge_l_recall"]
+
 # ------------------------------------------------------------------------------------ ROUGE-L
 
 

@@ -21,6 +21,25 @@ from lit_unlearn.metrics.functional.resampling import (
     resampled_means,
 )
 
+__all__ = [
+    "LEVEL",
+    "RESAMPLES",
+    "Interval",
+    "KolmogorovSmirnov",
+    "auc",
+    "bootstrap_auc",
+    "bootstrap_harmonic_mean",
+    "bootstrap_mean",
+    "clopper_pearson",
+    "clopper_pearson_upper",
+    "harmonic_mean",
+    "harmonic_means",
+    "mcnemar_exact",
+    "mean",
+    "sign_flip_test",
+    "two_sample_ks",
+]
+
 LEVEL = 0.95
 """Confidence of an interval."""
 RESAMPLES = 2000

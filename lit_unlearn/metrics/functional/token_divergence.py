@@ -12,6 +12,8 @@ from torch import Tensor
 from lit_unlearn.errors import InputError
 from lit_unlearn.metrics.functional.resampling import exchanged_labels, permutation_p_value
 
+__all__ = ["Divergence", "jensen_shannon", "token_divergence"]
+
 
 class Divergence(NamedTuple):
     """Outcome of `token_divergence`."""

@@ -40,6 +40,8 @@ from lit_unlearn.utils.digests import text_digest
 from lit_unlearn.utils.disk import user_cache
 from lit_unlearn.utils.progress import Stage, shown
 
+__all__ = ["cache_folder", "cached_reader", "fill", "locked_by_all"]
+
 _FORMAT = "with checksums"
 """Version of the shard format; caches of other versions are ignored."""
 _SHARD_TOKENS = 2**17

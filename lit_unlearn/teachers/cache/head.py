@@ -16,6 +16,8 @@ from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.types import Tokens
 from lit_unlearn.utils.library_internals import copied_module, plain_module
 
+__all__ = ["Head", "head_inputs", "unsuitable"]
+
 _ROUNDING = 0.2
 """Largest difference that counts as rounding: root mean square of the differences, relative to that
 of the logits around their mean. In bfloat16 another batch shape gave 0.05 on a fine-tuned

@@ -11,6 +11,8 @@ from lit_unlearn.teachers.cache.rows import row_key, sequences
 from lit_unlearn.teachers.cache.store import Shards
 from lit_unlearn.types import Tokens
 
+__all__ = ["CachedReader"]
+
 
 class CachedReader:
     """Returns logits as the model would, without the model's body.

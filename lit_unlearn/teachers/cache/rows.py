@@ -12,6 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lit_unlearn.types import Tokens
 
+__all__ = ["Row", "collect", "in_batches", "padded", "row_key", "sequences"]
+
 
 @dataclass(frozen=True)
 class Row:

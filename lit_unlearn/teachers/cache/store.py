@@ -25,6 +25,8 @@ from lit_unlearn.utils.atomic import whole_file, write_text
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.locks import locked
 
+__all__ = ["INDEX_FILE", "Entry", "Shards", "Stored"]
+
 INDEX_FILE = "index.json"
 _CHECKED_ON_OPENING = 2**28
 """Bytes of all shards up to which their digests are compared whenever a cache is opened."""

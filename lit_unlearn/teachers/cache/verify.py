@@ -9,6 +9,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.teachers.cache.store import INDEX_FILE, Shards
 from lit_unlearn.utils.disk import user_cache
 
+__all__ = ["CacheReport", "verify"]
+
 
 @dataclass(frozen=True)
 class CacheReport:

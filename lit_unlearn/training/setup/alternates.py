@@ -23,6 +23,8 @@ from lit_unlearn.models.sampling import Sampling
 from lit_unlearn.types import Example, Turn
 from lit_unlearn.utils.progress import Stage
 
+__all__ = ["SAMPLED", "alternate_answers", "is_alternate", "request"]
+
 log = logging.getLogger(__name__)
 
 SAMPLED = 8

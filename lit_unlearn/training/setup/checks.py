@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from lit_unlearn.errors import InputError
 
+__all__ = ["check_names", "check_objectives", "check_trainer"]
+
 
 def check_objectives(names: Iterable[str]) -> None:
     """Check that there are objectives, and that a config and the logs can address them by name.

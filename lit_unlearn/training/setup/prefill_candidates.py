@@ -13,6 +13,8 @@ from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.training.setup.views import RowView
 from lit_unlearn.types import EncodedExample
 
+__all__ = ["Candidates"]
+
 
 class Candidates(Sequence[EncodedExample]):
     """Encodes each of a row's views once, the first time that it is read.

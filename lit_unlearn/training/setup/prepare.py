@@ -30,6 +30,8 @@ from lit_unlearn.types import EncodedExample, Example
 from lit_unlearn.utils.progress import Stage, shown
 from lit_unlearn.utils.spread import evenly_spread
 
+__all__ = ["EncodedRows", "Load", "Prepared", "answer_texts", "encode_rows", "prepare"]
+
 log = logging.getLogger(__name__)
 
 Load = Callable[[], Any]

@@ -11,6 +11,8 @@ from lit_unlearn.training.setup.teacher_gate import Gate, GateRow
 from lit_unlearn.types import Example
 from lit_unlearn.utils.digests import read_checked_json, text_digest, write_checked_json
 
+__all__ = ["Settled", "content_key", "read_settled", "write_settled"]
+
 
 @dataclass
 class Settled:

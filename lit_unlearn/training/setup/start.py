@@ -20,6 +20,8 @@ from lit_unlearn.training.setup.teacher_gate import Gate, gate_error, gate_table
 from lit_unlearn.training.trunk_cache import TrunkCache, trunk_cache
 from lit_unlearn.utils.tables import terminal
 
+__all__ = ["STORE", "foresee", "get_ready", "store_trunk"]
+
 STORE = "preparation.json"
 
 

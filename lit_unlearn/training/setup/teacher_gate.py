@@ -26,6 +26,8 @@ from lit_unlearn.types import EncodedExample
 from lit_unlearn.utils.progress import Stage
 from lit_unlearn.utils.tables import add_row, table
 
+__all__ = ["PASSES", "Duty", "Gate", "GateRow", "gate_error", "gate_table", "measure"]
+
 Duty = Literal["declines", "answers", "recovers"]
 
 PASSES = 2

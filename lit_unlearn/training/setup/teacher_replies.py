@@ -11,6 +11,8 @@ from lit_unlearn.models.generation import generate_answers
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.utils.progress import Stage
 
+__all__ = ["teacher_replies"]
+
 
 def teacher_replies(
     teacher: Teacher,

@@ -12,6 +12,8 @@ from lit_unlearn.data.prefills import read_refusals
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import EncodedExample, Example, Turn
 
+__all__ = ["Material", "RowView", "views"]
+
 
 @dataclass(frozen=True)
 class RowView:
