@@ -243,7 +243,7 @@ def test_help_of_one_suite(capsys: pytest.CaptureFixture[str]) -> None:
         (["--suite=boundary", "--limit=0"], "`limit` should be at least 1. Found 0"),
         (["--suite=boundary", "--batch_size=0"], "`batch_size` should be at least 1. Found 0"),
         (["--suite=boundary", "--limitt=2"], "--limitt: unknown option; did you mean --limit?"),
-        (["--suite=boundary", "--dtype=int8"], "--dtype: expected one of 'float32'"),
+        (["--suite=boundary", "--dtype=int8"], "--dtype: expected one of 'auto', 'float32'"),
         (
             ["--suite=boundary", "--suites.boundary.max_new_token=2"],
             "--suites.boundary.max_new_token: unknown",
