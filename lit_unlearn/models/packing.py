@@ -26,6 +26,8 @@ from lit_unlearn.types import Tokens
 from lit_unlearn.utils.library_internals import attention_kind
 
 __all__ = [
+    "LAYOUT",
+    "Layout",
     "Packed",
     "attention",
     "draws_at_random",

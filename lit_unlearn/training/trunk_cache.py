@@ -35,7 +35,7 @@ from lit_unlearn.types import Tokens
 from lit_unlearn.utils.disk import user_cache
 from lit_unlearn.utils.progress import Stage, shown
 
-__all__ = ["TrunkCache", "trunk_cache"]
+__all__ = ["TrunkCache", "segment_keys", "trunk_cache"]
 
 _BATCH_TOKENS = 2**13
 """Tokens of the tree in one forward pass of a build."""
