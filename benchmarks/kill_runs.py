@@ -87,18 +87,25 @@ class Process:
         folder: Everything is written there, the cache and the output as well.
         dies_at: At which access to files it kills itself; None for never.
         delay: Seconds between that access and the kill.
+        cache: The user's cache; None takes one in the folder.
     """
 
     def __init__(
-        self, arguments: list[str], folder: Path, dies_at: int | None = None, delay: float = 0.0
+        self,
+        arguments: list[str],
+        folder: Path,
+        dies_at: int | None = None,
+        delay: float = 0.0,
+        cache: Path | None = None,
     ) -> None:
+        self.cache = cache or folder / "cache"
         self.shared = mmap.mmap(-1, _BUFFER)
         self.log = folder / "output.log"
         self.pid = os.fork()
         if self.pid == 0:
-            self._run(arguments, folder, dies_at, delay)
+            self._run(arguments, dies_at, delay)
 
-    def _run(self, arguments: list[str], folder: Path, dies_at: int | None, delay: float) -> None:
+    def _run(self, arguments: list[str], dies_at: int | None, delay: float) -> None:
         status = 1
         try:
             os.setsid()
@@ -106,7 +113,7 @@ class Process:
             os.dup2(output, 1)
             os.dup2(output, 2)
             sys.stdout = sys.stderr = os.fdopen(output, "w", buffering=1)
-            os.environ["LIT_UNLEARN_CACHE"] = str(folder / "cache")
+            os.environ["LIT_UNLEARN_CACHE"] = str(self.cache)
             self._watch(dies_at, delay)
             status = __main__.main(arguments)
         except SystemExit as stop:

@@ -23,6 +23,12 @@ DATA_ROOTS = {"excerpts": EXCERPTS} | ({"full": FULL} if FULL.is_dir() else {})
 """Data roots of real rows: the excerpts, and the full files where they stand beside the project."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _user_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep away from the user's cache, which other versions may have filled."""
+    os.environ["LIT_UNLEARN_CACHE"] = str(tmp_path_factory.mktemp("user_cache"))
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)

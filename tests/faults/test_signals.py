@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -109,17 +110,17 @@ def test_one_run_at_a_time_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
-def test_two_runs_share_a_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbroken: dict[str, object]
-) -> None:
-    monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
+def test_two_runs_share_a_cache(tmp_path: Path, unbroken: dict[str, object]) -> None:
+    """One waits for the other, and finds its rows."""
     folders = [tmp_path / "a", tmp_path / "b"]
     processes = []
     for folder in folders:
         folder.mkdir()
-        process = kill_runs.Process(small(folder), folder)
+        process = kill_runs.Process(small(folder), folder, cache=tmp_path / "cache")
         processes.append(process)
     assert [process.wait() for process in processes] == [0, 0]
+    said = " ".join((folder / "output.log").read_text("utf-8") for folder in folders)
+    assert sorted(re.findall(r"8 rows, of which (\d) new", said)) == ["0", "8"]
     for folder in folders:
         assert kill_runs.trained(folder)["weights"] == unbroken["weights"]
 
