@@ -79,6 +79,12 @@ from lit_unlearn.interference_study.interference import (
     Interference as Interference,
     interference as interference,
 )
+from lit_unlearn.interference_study.interference_page import read_figures as read_figures
+from lit_unlearn.interference_study.interference_pictures import (
+    gap_figure as gap_figure,
+    layer_figure as layer_figure,
+    matrix_figure as matrix_figure,
+)
 from lit_unlearn.models.load_model import load_model as load_model
 from lit_unlearn.models.loading import LoRA as LoRA, ModelSource as ModelSource, Noise as Noise
 from lit_unlearn.models.task_vector import task_vector as task_vector
