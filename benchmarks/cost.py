@@ -23,6 +23,7 @@ from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.places import Source
 from lit_unlearn.data.prefills import Prefills
+from lit_unlearn.models.packing import LAYOUT, Layout, install
 from lit_unlearn.types import TokenBatch
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -59,7 +60,7 @@ class PlainStep:
     """The yardstick: cross-entropy at answer positions, AdamW, and nothing else.
 
     All rows go through the model at once. They lie in one sequence without padding, attention runs
-    row by row (the `sdpa` that `lit_unlearn.models.packing` registers), and the output head sees
+    row by row (the `sdpa` that `lit_unlearn.models.packing` installs), and the output head sees
     answer positions alone: the fastest plain step that we know.
 
     Args:
@@ -75,6 +76,7 @@ class PlainStep:
 
     def __call__(self, batches: Sequence[TokenBatch]) -> None:
         """One step on the student's tokens of these batches."""
+        install()
         rows: list[list[int]] = []
         places: list[int] = []
         targets: list[Tensor] = []
@@ -89,7 +91,7 @@ class PlainStep:
             input_ids=torch.tensor([[token for row in rows for token in row]]),
             position_ids=torch.tensor([[place for row in rows for place in range(len(row))]]),
             attention_mask=torch.zeros(1, 1, 1, 1),
-            packed_row_lengths=[len(row) for row in rows],
+            **{LAYOUT: Layout([len(r) for r in rows], [()] * len(rows), [None] * len(rows))},
             use_cache=False,
         ).last_hidden_state
         logits = self.model.lm_head(hidden[0, places])

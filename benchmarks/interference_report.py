@@ -71,7 +71,8 @@ def data_table(runs: Sequence[Run]) -> list[str]:
     rows = []
     for form in dict.fromkeys(run.arm.form for run in runs):
         run = next(run for run in runs if run.arm.form == form)
-        settled = json.loads((run.folder / "preparation.json").read_text("utf-8"))["settled"]
+        stored = json.loads((run.folder / "preparation.json").read_text("utf-8"))
+        settled = stored.get("content", stored)["settled"]  # older files have no digest
         gate = {row["objective"]: row for row in settled}
         for index, name in enumerate(run.records[0]["objectives"]):
             tokens = mean([step["answer_tokens"][index] for step in run.records])

@@ -58,7 +58,7 @@ if args[0] == "fit":
     (folder / "gradients.jsonl").write_text("".join(json.dumps(r) + "\\n" for r in rows))
     settled = [{"objective": "forget", "duty": "declines", "share": 1.0, "first_token_mean": 0.9}]
     gate = folder / "preparation.json"
-    gate.write_text(json.dumps({"settled": settled, "gates": 1 + gate.exists()}))
+    gate.write_text(json.dumps({"content": {"settled": settled}, "gates": 1 + gate.exists()}))
 where = folder / "evaluation" / ("test" if args[0] == "test" else "step_16")
 shutil.copytree("template/evaluation", where, dirs_exist_ok=True)
 metrics = (where / "metrics.json").read_text().replace("0.123", str(recall))
