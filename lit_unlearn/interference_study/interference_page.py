@@ -1,4 +1,4 @@
-"""What the measurement leaves: figures as JSON and CSV, pictures, and one page."""
+"""Output of the measurement: figures as JSON and CSV, pictures, and one page."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class PrefixTree:
 
     @property
     def starts(self) -> list[int]:
-        """Where each segment starts among the tokens of all segments, and their number."""
+        """Start of each segment among the tokens of all segments; last, their number."""
         return [0, *accumulate(len(segment.ids) for segment in self.segments)]
 
     @property

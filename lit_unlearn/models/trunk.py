@@ -19,8 +19,12 @@ from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.packing import draws_at_random, packed
 from lit_unlearn.models.prefix_tree import PrefixTree
 from lit_unlearn.types import Tokens
+from lit_unlearn.utils.digests import text_digest
 
-__all__ = ["segment_states", "starting_above", "trunk_height", "trunk_outputs"]
+__all__ = ["segment_states", "starting_above", "trunk_digest", "trunk_height", "trunk_outputs"]
+
+_SAME_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Integer dtype by bytes of an element; integer sums are exact in any order."""
 
 
 def trunk_height(model: nn.Module) -> tuple[int, str]:
@@ -46,6 +50,25 @@ def trunk_height(model: nn.Module) -> tuple[int, str]:
     if any(draws_at_random(block) for block in blocks[:height]):
         return 0, "dropout is at work below the first trained decoder block"
     return height, ""
+
+
+def trunk_digest(model: nn.Module, height: int) -> str:
+    """Return a digest of the weights of the trunk and of what lies below it.
+
+    Args:
+        model: A causal language model of transformers.
+        height: Number of blocks of the trunk.
+    """
+    blocks = decoder_blocks(model)
+    inside = {id(p) for block in blocks[:height] for p in block.parameters()}
+    behind = {id(p) for block in blocks[height:] for p in block.parameters()}
+    sums, above_embedding = [], False
+    for name, parameter in model.named_parameters():  # in the order in which modules are made
+        above_embedding = above_embedding or id(parameter) in inside | behind
+        if id(parameter) in inside or not above_embedding:
+            bits = parameter.detach().contiguous().view(_SAME_BITS[parameter.itemsize])
+            sums.append((name, int(bits.sum(dtype=torch.int64))))
+    return text_digest(repr(sums))
 
 
 @torch.no_grad()

@@ -81,7 +81,7 @@ class Plan:
 
 @dataclass
 class Planner:
-    """What stays the same while switches change."""
+    """Plans scenarios of one run: the objectives, rows and device rates stay the same."""
 
     objectives: Mapping[str, Objective]
     rows: PlannedRows

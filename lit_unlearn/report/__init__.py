@@ -1,4 +1,4 @@
-"""What a run or an evaluation leaves for people: tables, pictures, pages and ``summary.json``.
+"""Output of runs and evaluations for people: tables, pictures, pages and ``summary.json``.
 
 `run_*` belongs to training runs, `evaluation_*` to evaluations; pictures are matplotlib figures,
 also for TensorBoard and notebooks. Nothing here knows about training.

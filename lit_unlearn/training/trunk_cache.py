@@ -27,7 +27,7 @@ from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.packing import packable
 from lit_unlearn.models.prefix_tree import PrefixTree, prefix_tree
-from lit_unlearn.models.trunk import trunk_height, trunk_outputs
+from lit_unlearn.models.trunk import trunk_digest, trunk_height, trunk_outputs
 from lit_unlearn.teachers.cache.build import cache_folder, locked_by_all
 from lit_unlearn.teachers.cache.rows import row_key, sequences
 from lit_unlearn.teachers.cache.store import Entry, Shards
@@ -37,8 +37,8 @@ from lit_unlearn.utils.progress import Stage, shown
 
 __all__ = ["TrunkCache", "segment_keys", "trunk_cache"]
 
-_BATCH_TOKENS = 2**13
-"""Tokens of the tree in one forward pass of a build."""
+_BATCH_TOKENS = 2**11
+"""Tokens of the tree in one forward pass of a build: seconds, so that progress is seen."""
 _SHARD_TOKENS = 2**16
 """Tokens of the tree in a shard; a build that is killed loses at most so many."""
 _ROUNDING = 0.05
@@ -65,6 +65,10 @@ class TrunkCache:
             _key(row): [keys[segment] for segment in chain]
             for row, chain in zip(rows, tree.chains, strict=True)
         }
+
+    def __deepcopy__(self, memo: dict[int, object]) -> TrunkCache:
+        """Return the cache itself: copies of a training module share it."""
+        return self
 
     def states(self, rows: Sequence[Sequence[int]]) -> list[Tensor] | None:
         """Return what leaves the trunk for each sequence, ``[T, D]``; None if one is not stored.
@@ -116,9 +120,10 @@ def trunk_cache(
         rows = sorted({tuple(ids.tolist()) for one in requests for ids in sequences(one)})
     if not rows or not packable(student, max(map(len, rows))):
         return None
-    dtype = next(student.parameters()).dtype
-    content = (fingerprint(source.path, source.revision), source.attention, source.seed)
-    folder = cache_folder(user_cache() / "trunk", (*content, dtype, height))
+    # the weights themselves, since a checkpoint may have brought others than the source's
+    weights = (trunk_digest(student, height), next(student.parameters()).dtype, height)
+    model = (fingerprint(source.path, source.revision), source.attention)
+    folder = cache_folder(user_cache() / "trunk", (*weights, *model))
     tree = prefix_tree(rows)
     shards = Shards(folder, source.path, "Trunk cache")
     cache = TrunkCache(shards, height, tree, rows)
@@ -177,7 +182,7 @@ def _read(
 
     entries: list[Entry] = []
     held = 0
-    with shown(Stage("trunk cache", new), console) as stage:
+    with shown(Stage("trunk cache", new, "tokens"), console) as stage:
         for start in range(0, len(batches), world_size()):
             part = batches[start : start + world_size()]
             found = share(part, read, student)

@@ -73,7 +73,7 @@ class InputAttack(Suite):
         """Return the attacked probes of these rows, each with a `part` in its id."""
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`.
+        """Return plain and attacked probes.
 
         A row is asked without attack in a group of its own, and in every group it is attacked in,
         so that any choice of rows of a group can be compared; the engine asks it once.

@@ -62,7 +62,7 @@ class LmHarness(Suite):
             raise InputError("Parameter `tasks` should name at least one task. Found none.")
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`: one for each task.
+        """Return one probe for each task.
 
         Raises:
             InputError: The package is missing.

@@ -108,7 +108,7 @@ class MultipleChoice(Suite):
     max_new_tokens: int = 16
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`; a row is asked twice for `texts` with a reply."""
+        """Return the probes; for `texts` with a reply a row has two."""
         groups: dict[str, Source] = {name: BENCHMARKS[name] for name in self.benchmarks}
         if self.subjects and "mmlu" in groups:
             groups["mmlu"] = Source("cais/mmlu", "all", "test", where={"subject": self.subjects})

@@ -120,7 +120,7 @@ class Muse(Suite):
         return Probe(probe_id, group, example, turns, plain, generation=generation)
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
-        """See `Suite.score`; the reference is read for `privacy_leakage` alone.
+        """Score the outcomes; the reference is read for `privacy_leakage` alone.
 
         Raises:
             InputError: The reference has other texts.

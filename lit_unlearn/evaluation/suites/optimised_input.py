@@ -76,7 +76,7 @@ class OptimisedInput(Suite):
         return self.opener
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """See `Suite.probes`. The rows of the attack are kept for `answer`.
+        """Return plain and attacked probes; keep the rows of the attack for `answer`.
 
         The target of an attacked probe is among its candidates, so that it is part of the key of
         the stored outcome; it is not teacher-forced.

@@ -122,7 +122,7 @@ class Tofu(Suite):
         return probe_of(example, group, Generation(self.max_new_tokens), candidates)
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
-        """See `Suite.score`; the reference is read for `forget_quality` alone.
+        """Score the outcomes; the reference is read for `forget_quality` alone.
 
         Raises:
             InputError: `forget_quality` is asked for without a reference, or with one of other

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 from transformers import PreTrainedModel
@@ -13,7 +14,13 @@ from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.loading import LoRA, ModelSource, train_only, with_adapters
 from lit_unlearn.models.packing import packed
-from lit_unlearn.models.trunk import segment_states, starting_above, trunk_height, trunk_outputs
+from lit_unlearn.models.trunk import (
+    segment_states,
+    starting_above,
+    trunk_digest,
+    trunk_height,
+    trunk_outputs,
+)
 from tests.unit.models.test_packing import BATCH, FAMILIES, NESTED, made
 
 
@@ -91,3 +98,18 @@ def test_where_there_is_no_trunk() -> None:
     train_only(only_norm, ["model[.]norm"])
     assert trunk_height(only_norm) == (2, "")
     assert "no list" in trunk_height(nn.Linear(2, 2))[1]
+
+
+def test_digest_is_that_of_the_trunk_alone() -> None:
+    """Weights of the trunk and of the embedding change it, weights above do not."""
+    model = upper("llama")
+    digest = trunk_digest(model, 1)
+    with torch.no_grad():
+        model.get_submodule("model.norm").weight.add_(1)
+        decoder_blocks(model)[1].get_submodule("mlp.up_proj").weight.add_(1)
+        assert trunk_digest(model, 1) == digest
+        decoder_blocks(model)[0].get_submodule("mlp.up_proj").weight[0, 0] += 1e-3
+        changed = trunk_digest(model, 1)
+        assert changed != digest
+        model.get_input_embeddings().weight[3, 0] += 1e-3
+        assert trunk_digest(model, 1) not in (digest, changed)
