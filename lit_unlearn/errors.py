@@ -9,7 +9,7 @@ __all__ = ["InputError", "check_field", "check_number", "did_you_mean"]
 
 
 class InputError(ValueError):
-    """An input that cannot be used; the message names it, what was expected, and the repair.
+    """Input that cannot be used; the message names it, what was expected and found, and the repair.
 
     The command line prints the message alone, without a traceback, and exits with status 2.
     """
@@ -44,7 +44,7 @@ def check_number(
     above: bool = False,
     repair: str = "change it",
 ) -> None:
-    """Check that a number lies in its range; None, for "unset", always passes.
+    """Check that a number lies in its range; None (not set) always passes.
 
     Args:
         parameter: Name of the parameter in a config.
@@ -52,7 +52,7 @@ def check_number(
         least: Smallest sensible value.
         most: Largest sensible value.
         above: Whether ``least`` itself is too small.
-        repair: Last words of the message, which say what to do.
+        repair: End of the message, which says what to do.
 
     Raises:
         InputError: The number is out of range, or NaN.
@@ -73,6 +73,6 @@ def check_field(
     above: bool = False,
     repair: str = "change it",
 ) -> None:
-    """Check a number that a class has as a field; see `check_number`."""
+    """Check a number in a field of an object with `check_number`."""
     parameter, value = f"{type(owner).__name__}.{name}", getattr(owner, name)
     check_number(parameter, value, least, most, above=above, repair=repair)

@@ -41,24 +41,24 @@ class Example:
     """One row of any domain in the unified representation: a conversation and its answer."""
 
     example_id: str
-    """Unique and stable: ``<source>/<row number or the row's own id>``."""
+    """Unique and stable id: ``<source>/<row number or the row's own id>``."""
     turns: tuple[Turn, ...]
-    """The conversation before the answer; the last turn is the user's question."""
+    """Conversation before the answer; its last turn is the user's question."""
     answer: str
-    """The gold answer; empty only where the source has questions alone."""
+    """Gold answer; empty only if the source has only questions."""
     domain: Domain
     accepted: tuple[str, ...] = ()
-    """Further spellings of the gold answer which count as correct when a generation is scored."""
+    """Other spellings of the gold answer, which count as correct when a generation is scored."""
     distractors: tuple[str, ...] = ()
-    """Wrong answers that came with the row (other options, perturbed answers); scoring only."""
+    """Wrong answers of the row (other options, perturbed answers), used only for scoring."""
     paraphrases: tuple[str, ...] = ()
-    """The gold answer in other words, where the data set has one; scoring only."""
+    """Gold answer in other words, if the data set has it; used only for scoring."""
     plain: bool = False
-    """Raw surface form: a text, ``turns[0].content``, that ``answer`` continues; no template."""
+    """Whether the row is plain text: ``answer`` continues ``turns[0].content``, no template."""
 
     @property
     def question(self) -> str:
-        """The text of the last turn."""
+        """Text of the last turn."""
         return self.turns[-1].content
 
 
@@ -67,8 +67,8 @@ class EncodedExample:
     """One row as token ids, for the student and for the teacher, aligned on the answer.
 
     ``student_ids[student_start + i] == teacher_ids[teacher_start + i]`` for ``i`` in
-    ``range(target_count)``. Where the row has no answer, `target_count` is 0 and there is one
-    prediction, that of the first answer token.
+    ``range(target_count)``. A row without answer has `target_count` 0 and one prediction, the first
+    answer token.
     """
 
     example_id: str
@@ -77,10 +77,10 @@ class EncodedExample:
     teacher_ids: tuple[int, ...]
     teacher_start: int
     target_count: int
-    """Answer tokens, the end-of-turn token included; 0 for a row without answer."""
+    """Number of answer tokens, including the end-of-turn token; 0 for a row without answer."""
     unprefilled_ids: tuple[int, ...] = ()
-    """Like `teacher_ids`, without the prefill; empty where the row has no prefill, or its answer
-    another number of tokens without it (preparation counts those)."""
+    """Teacher's ids without the prefill; empty if the row has no prefill, or if its answer has
+    another number of tokens without the prefill (preparation counts these rows)."""
     unprefilled_start: int = 0
     prefill: str = ""
 
@@ -92,36 +92,36 @@ class EncodedExample:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What one reader (student or teacher) sees of a batch, padded, and where it must predict."""
+    """Padded input of one model (student or teacher) for a batch, and its predictions."""
 
     input_ids: Tensor
     """``[B, T]``, int64."""
     attention_mask: Tensor
-    """``[B, T]``, int64, 1 on real tokens; made from lengths, never from the pad id."""
+    """``[B, T]``, int64: 1 on real tokens; made from lengths, never from the pad id."""
     rows: Tensor
     """``[N]``, int64: the row of each prediction."""
     columns: Tensor
-    """``[N]``, int64: the position whose output predicts."""
+    """``[N]``, int64: the position whose output is the prediction, one before the token."""
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Tokens:
-        """The same on another device."""
+        """Return the same on another device."""
         fields = (self.input_ids, self.attention_mask, self.rows, self.columns)
         return Tokens(*(f.to(device, non_blocking=non_blocking) for f in fields))
 
     def select_rows(self, rows: Tensor) -> Tokens:
-        """Only the given rows, in the given order (``rows``: ``[R]``, int64)."""
+        """Return only the given rows, in the given order (``rows``: ``[R]``, int64)."""
         order, new_rows = _regroup(self.rows, rows)
         return Tokens(
             self.input_ids[rows], self.attention_mask[rows], new_rows, self.columns[order]
         )
 
     def select_predictions(self, keep: Tensor) -> Tokens:
-        """Only the predictions where ``keep`` (``[N]``, bool) is true."""
+        """Return only the predictions where ``keep`` (``[N]``, bool) is true."""
         return replace(self, rows=self.rows[keep], columns=self.columns[keep])
 
 
 def _regroup(row_of: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices of the predictions of ``rows`` in that order, and their row numbers afterwards."""
+    """Return the indices of the predictions of ``rows``, in that order, and their new rows."""
     matches = rows[:, None] == row_of[None, :]
     new_rows, order = matches.nonzero(as_tuple=True)
     return order, new_rows
@@ -129,33 +129,33 @@ def _regroup(row_of: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """The rows of one objective in one step. Student and teacher predict the same answer tokens.
+    """Rows of one objective in one step. Student and teacher predict the same answer tokens.
 
-    A row with several candidate prefills appears once per candidate; `groups` ties them together.
+    A row with several candidate prefills appears once per candidate, under one number in `groups`.
     """
 
     example_ids: tuple[str, ...]
-    """``B`` ids."""
+    """Ids of the ``B`` rows."""
     groups: Tensor
-    """``[B]``, int64: candidates of one example share a number; 0, 1, 2, ... otherwise."""
+    """``[B]``, int64: number of the example, 0, 1, 2, ...; its candidates share it."""
     student: Tokens
     teacher: Tokens
     offsets: Tensor
     """``[N]``, int64: index of each prediction within its answer, 0 for the first token."""
     target_ids: Tensor | None
-    """``[N]``, int64: the answer tokens; None where the rows have no answer."""
+    """``[N]``, int64: the answer tokens; None if the rows have no answer."""
     unprefilled: Tokens | None = None
-    """What the teacher would see without the prefills; None where no row has such a version. In a
-    row that has none it is what the teacher sees."""
+    """Teacher's input without the prefills; None if no row has such a version. A row without one
+    has the input of `teacher` here."""
     borrowed: bool = False
-    """Rows of another process, read only to keep step with it: they count for nothing."""
+    """Whether these are rows of another process, run only to keep in step and never counted."""
 
     def __len__(self) -> int:
-        """Number of rows, candidates counted one by one."""
+        """Return the number of rows; each candidate counts."""
         return len(self.example_ids)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenBatch:
-        """The same on another device (Lightning calls this)."""
+        """Return the same on another device (Lightning calls this)."""
 
         def move(value: Tensor) -> Tensor:
             return value.to(device, non_blocking=non_blocking)
@@ -174,7 +174,7 @@ class TokenBatch:
         )
 
     def select_rows(self, rows: Tensor) -> TokenBatch:
-        """Only the given rows, in the given order (``rows``: ``[R]``, int64)."""
+        """Return only the given rows, in the given order (``rows``: ``[R]``, int64)."""
         order, _ = _regroup(self.student.rows, rows)
         return TokenBatch(
             example_ids=tuple(self.example_ids[i] for i in rows.tolist()),
@@ -187,7 +187,7 @@ class TokenBatch:
         )
 
     def first_positions(self, count: int) -> TokenBatch:
-        """Only the first ``count`` predictions of each answer."""
+        """Return only the first ``count`` predictions of each answer."""
         keep = self.offsets < count
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""Lightning callbacks: what is measured, shown and written around the training steps."""
+"""Lightning callbacks that measure, show and write results beside the training steps."""
 
 from lit_unlearn.callbacks.answer_evaluation import AnswerEvaluation
 from lit_unlearn.callbacks.gradient_monitor import GradientMonitor

@@ -33,18 +33,18 @@ __all__ = ["AnswerEvaluation"]
 
 
 class AnswerEvaluation(Callback):
-    """Asks the evaluation questions before and after training, and writes the report.
+    """Evaluation of the model's answers before and after training, and the report of the run.
 
-    Before the first step and after the last one every objective's evaluation rows are asked,
-    without prefill and with each objective's `evaluation_prefills`. The end of the run prints the
-    table and writes `summary.json`, `report.html`, `answers_before.jsonl` and
-    `answers_after.jsonl` into the run's folder.
+    Before the first and after the last step, the model answers the evaluation rows of every
+    objective, without prefill and with the objective's `evaluation_prefills`. At its end, the run
+    prints the table and writes `summary.json`, `report.html`, `answers_before.jsonl` and
+    `answers_after.jsonl` into its folder.
 
     Args:
-        max_new_tokens: Longest answer.
+        max_new_tokens: Largest number of tokens of an answer.
         batch_size: Rows per forward pass.
-        samples_every: Write a few answers as TensorBoard text at every so many steps; 0 for never.
-        samples: Questions of each objective among them, always the same.
+        samples_every: Steps between samples of answers, written as TensorBoard text; 0 for none.
+        samples: Number of questions of each objective in a sample; they are always the same.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class AnswerEvaluation(Callback):
         self._started = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask before the first step; a resumed run reads the answers of its beginning."""
+        """Ask before the first step; a resumed run reads the answers that it wrote then."""
         self.before = self._record(trainer, pl_module, "before", resumed=trainer.global_step > 0)
 
     def on_train_batch_end(
@@ -99,7 +99,7 @@ class AnswerEvaluation(Callback):
     @rank_zero_only
     def _conclude(self, trainer: Trainer, module: Any) -> None:
         if self.before is None or self.after is None:
-            raise RuntimeError("on_train_start and on_train_end come before the conclusion")
+            raise RuntimeError("on_train_start and on_train_end should run before the report")
         folder = Path(trainer.default_root_dir)
         facts = self._facts(trainer, module)
         write_summary(folder / "summary.json", self.before, self.after, facts)
@@ -120,7 +120,7 @@ class AnswerEvaluation(Callback):
     def _record(
         self, trainer: Trainer, module: Any, when: str, *, resumed: bool = False
     ) -> EvaluationRecord:
-        """Ask all questions and write the answers, or read those of a run that is resumed."""
+        """Ask all questions and write the answers; on resume, read the answers instead."""
         path = Path(trainer.default_root_dir) / f"answers_{when}.jsonl"
         suite = self._suite(trainer)
         rows = on_first(lambda: read_answers(path) if resumed and path.exists() else None)
@@ -133,7 +133,7 @@ class AnswerEvaluation(Callback):
         return EvaluationRecord(module.source.path, "", {suite.name: found}, {}, versions())
 
     def _suite(self, trainer: Trainer, most: int | None = None) -> Answers:
-        """Return the suite, with at most so many rows of each objective."""
+        """Return the suite, with at most ``most`` rows of each objective."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         return Answers(
             {name: rows[:most] for name, rows in data.evaluation.items()},

@@ -1,4 +1,4 @@
-"""GradientMonitor: the fight between the objectives, step by step."""
+"""GradientMonitor: norms and cosines of the objectives' gradients, step by step."""
 
 import json
 import math
@@ -35,24 +35,24 @@ Layout = dict[str, dict[str, list[Any]]]
 
 
 class GradientMonitor(Callback):
-    """Logs how the objectives' gradients stand to each other, at every diagnosed step.
+    """Log of the norms and cosines of the objectives' gradients at every diagnosed step.
 
     The steps are those of `model.diagnostics_every`. Scalars: `grad_cos/A~B` for each pair,
     `grad_norm/A`, `grad_norm/update`, `grad_cos_update/A` (with the combined update), `weight/A`
     and `conflict/rate`. The same cosines per layer group (embedding, each decoder block, head) are
-    `grad_cos_layers/A~B/GROUP`, and a heat map. The tab Custom Scalars of TensorBoard shows all
-    pairs in one chart, and each pair's layers in one. Everything goes into the table
-    `gradients.jsonl` in the run's folder too, with the answer tokens of each objective's batch
-    (cosines depend on them: the noise of small batches draws them towards 0). Its key `diagnostics`
-    says whether the figures are exact or estimated from sketches.
+    `grad_cos_layers/A~B/GROUP`, and a heat map. The tab Custom Scalars of TensorBoard has one chart
+    of all pairs, and one chart of the layers of each pair. The table `gradients.jsonl` in the run's
+    folder has all figures too, with the number of answer tokens in each objective's batch (in small
+    batches, noise moves the cosines towards 0). Its key `diagnostics` says whether the figures are
+    exact or estimated from sketches.
 
-    A gradient is rounding if its norm is below 1e-5 times the largest one of the step (0.05 where
-    `trainer.precision` is a form of bf16) or below 1e-6: it has no cosines here (NaN, `null` in the
-    table) and is in no conflict, and its norm is logged. At the first step that is every objective
-    that distils from the start model without a context.
+    A gradient is only rounding if its norm is below 1e-6, or below 1e-5 times the largest norm of
+    the step (0.05 times if `trainer.precision` is a form of bf16). It has no cosines here (NaN,
+    `null` in the table) and no conflict; its norm is logged. At the first step this holds for every
+    objective that distils from the start model without a context.
 
     Args:
-        heat_map_every: Write the heat-map image at every so many diagnosed steps; 0 for never.
+        heat_map_every: Diagnosed steps between heat-map images; 0 for none.
     """
 
     def __init__(self, heat_map_every: int = 5) -> None:
@@ -60,7 +60,7 @@ class GradientMonitor(Callback):
         self._lines: list[str] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """On resume keep the table up to the step that comes next; otherwise begin a new one."""
+        """Begin a new table; on resume, keep the lines of earlier steps."""
         path = gradient_file(trainer)
         self._lines = []
         if trainer.global_step > 0 and path.exists():
@@ -70,7 +70,7 @@ class GradientMonitor(Callback):
 
     @rank_zero_only
     def _lay_out(self, trainer: Trainer, module: Any) -> None:
-        """Tell TensorBoard which curves belong side by side."""
+        """Tell TensorBoard which curves to show in one chart."""
         board: Any = getattr(trainer.logger, "experiment", None)
         if hasattr(board, "add_custom_scalars"):
             board.add_custom_scalars(layout(list(module.objectives)))
@@ -88,7 +88,7 @@ class GradientMonitor(Callback):
         row["answer_tokens"] = answer_tokens(batch, names)
         scalars = _scalars(names, row)
         pl_module.log_dict(scalars, batch_size=1, logger=False)
-        # by hand: Lightning logs at its own interval, and then says the last value once more
+        # directly, since Lightning logs at its own interval and repeats the last value
         for logger in trainer.loggers:
             logger.log_metrics(scalars | _layer_scalars(names, row), step=row["step"])
         self._write(trainer, row)
@@ -109,19 +109,19 @@ class GradientMonitor(Callback):
 
 
 def gradient_file(trainer: Trainer) -> Path:
-    """Where the table of a run is."""
+    """Return the path of the table of a run."""
     return Path(trainer.default_root_dir) / GRADIENT_FILE
 
 
 def gradient_row(
     record: StepRecord, names: list[str], share: float = diagnostics.AT_REST
 ) -> dict[str, Any]:
-    """One line of the table: plain numbers of one diagnosed step.
+    """Return one line of the table: plain numbers of one diagnosed step.
 
     Args:
-        record: Of that step.
-        names: The objectives.
-        share: Of the largest norm, below which a gradient is at rest (see `diagnostics.at_rest`).
+        record: Record of that step.
+        names: Names of the objectives.
+        share: Share of the largest norm below which a gradient is at rest (`diagnostics.at_rest`).
     """
     grouped, weights = record["gramian"], record["weights"]
     if grouped is None or weights is None:
@@ -131,7 +131,7 @@ def gradient_row(
     awake = diagnostics.without(whole, rests)
     by_group = [diagnostics.without(group, rests) for group in grouped.by_group]
     made, parts = whole, weights
-    if record["with_update"] is not None:  # the update is no weighted sum: it is there itself, last
+    if record["with_update"] is not None:  # the update is no weighted sum, but the last entry
         made = record["with_update"]
         parts = torch.eye(len(made), dtype=torch.float64)[-1]
     to_update = diagnostics.update_cosines(made, parts)[: len(names)]
@@ -153,19 +153,19 @@ def gradient_row(
 
 
 def answer_tokens(batch: Mapping[str, Sequence[TokenBatch]], names: Sequence[str]) -> list[int]:
-    """Answer positions of each objective in this process's share of a step.
+    """Count the answer positions of each objective in this process's share of a step.
 
-    An objective may read only the first ones of each row.
+    An objective may read only the first positions of each row.
     """
     own = ([part for part in batch.get(name, []) if not part.borrowed] for name in names)
     return [sum(len(part.offsets) for part in parts) for parts in own]
 
 
 def layout(names: list[str]) -> Layout:
-    """Which curves TensorBoard shows in one chart.
+    """Return the charts of TensorBoard, each with its curves.
 
     Args:
-        names: The objectives.
+        names: Names of the objectives.
     """
     couples = [(names[i], names[j]) for i, j in log_names.pairs(names)]
     if not couples:

@@ -22,14 +22,14 @@ EXPORT_FOLDER = "model"
 
 
 class HuggingFaceExport(Callback):
-    """Writes weights (safetensors), tokenizer and model card at the end of training.
+    """Export of weights (safetensors), tokenizer and model card at the end of training.
 
     The folder is `model` in the run's folder. Adapters are merged into the model, so that it loads
-    without peft; a sharded model is put together in the first process's memory. An earlier export
-    is replaced whole or not at all.
+    without peft. A sharded model is gathered in the first process's memory. An earlier export is
+    replaced completely or not at all.
 
     Args:
-        dtype: Number format of the written weights; null for the student's.
+        dtype: dtype of the written weights; null for the student's.
     """
 
     def __init__(self, dtype: str | None = None) -> None:
@@ -47,9 +47,9 @@ class HuggingFaceExport(Callback):
 
 
 def whole_student(student: nn.Module, source: ModelSource) -> nn.Module | None:
-    """A student as it is, or, where it is sharded, put together in the first process's memory.
+    """Return a student as it is; if it is sharded, gather it in the first process's memory.
 
-    All processes must call this; the others get None for a sharded one.
+    All processes must call this. For a sharded student, the others get None.
     """
     if not is_sharded(student):
         return student
@@ -66,7 +66,7 @@ def whole_student(student: nn.Module, source: ModelSource) -> nn.Module | None:
 
 
 def save_folder(model: Any, tokenizer: Any, folder: Path, dtype: str | None = None) -> None:
-    """Weights, config and tokenizer; a model with adapters is merged in a copy."""
+    """Save weights, config and tokenizer; adapters are merged into a copy of the model."""
     if hasattr(model, "merge_and_unload"):
         model = copy.deepcopy(model).merge_and_unload()
     if dtype is not None:
@@ -76,7 +76,7 @@ def save_folder(model: Any, tokenizer: Any, folder: Path, dtype: str | None = No
 
 
 def model_card(trainer: Trainer, module: Any) -> str:
-    """The model card: what was started from, what was forgotten, and the figures."""
+    """Return the model card: the start model, the data of the objectives, and the figures."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     lines = [
         "---",
@@ -106,7 +106,7 @@ def model_card(trainer: Trainer, module: Any) -> str:
 
 
 def _figures(trainer: Trainer) -> list[str]:
-    """The before/after table in Markdown, from the evaluation callback if there is one."""
+    """Return the before/after table in Markdown, if an evaluation callback measured it."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, AnswerEvaluation) and callback.before and callback.after:
             both = changes(callback.before, callback.after)
@@ -116,7 +116,7 @@ def _figures(trainer: Trainer) -> list[str]:
 
 
 def _config(trainer: Trainer) -> list[str]:
-    """The whole config of a run of the command line; nothing of a run from Python."""
+    """Return the config of a run from the command line; nothing for a run from Python."""
     file = Path(trainer.default_root_dir) / "config.yaml"
     if not file.exists():
         return []

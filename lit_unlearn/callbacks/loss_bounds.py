@@ -1,4 +1,4 @@
-"""LossBounds: training ends before a runaway objective has ruined the model."""
+"""LossBounds: training ends before the loss of one objective ruins the model."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ log = logging.getLogger(__name__)
 
 
 class LossBounds(Callback):
-    """Ends training when the loss of an objective has left its bounds.
+    """End of training when the loss of an objective leaves its bounds.
 
-    Gradient ascent has no lowest loss: left alone, it goes on until the model says nothing any
-    more. What follows training (evaluation, export) is done as usual. The bounds are those of the
-    losses as they are logged, `loss/<objective>`, so that of an ascent is a negative number.
+    Gradient ascent has no lowest loss: without bounds, it continues until the model gives no
+    answers any more. Evaluation and export follow as usual. The bounds apply to the logged losses,
+    `loss/<objective>`, which are negative for gradient ascent.
 
     Args:
-        lowest: The smallest loss allowed, by objective, for example {forget: -8}.
-        highest: The largest loss allowed, by objective, for example {retain: 5}.
-        patience: How many steps in a row a loss may lie outside before training ends, at least 1.
+        lowest: Smallest loss allowed, by objective, for example {forget: -8}.
+        highest: Largest loss allowed, by objective, for example {retain: 5}.
+        patience: Number of steps in a row with a loss outside that ends training, at least 1.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class LossBounds(Callback):
         self.highest = highest or {}
         self.patience = patience
         self.outside: dict[str, int] = {}
-        """Steps in a row, by objective."""
+        """Number of steps in a row outside the bounds, by objective."""
         if not self.lowest and not self.highest:
             raise InputError(
                 "Parameters `lowest` and `highest` of LossBounds should bound at least one "
@@ -48,10 +48,10 @@ class LossBounds(Callback):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check the names.
+        """Check the names of the objectives.
 
         Raises:
-            InputError: There is no such objective.
+            InputError: An objective does not exist.
         """
         known: Any = pl_module.objectives
         for name in {**self.lowest, **self.highest}:
@@ -64,7 +64,7 @@ class LossBounds(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the steps outside, and end training when there were enough."""
+        """Count the steps outside the bounds, and end training after `patience` in a row."""
         record: StepRecord = outputs
         for name, loss in record["losses"].items():
             low, high = self.lowest.get(name), self.highest.get(name)
@@ -79,9 +79,9 @@ class LossBounds(Callback):
                 trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts."""
+        """Return the counts."""
         return {"outside": self.outside}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take them up."""
+        """Restore the counts."""
         self.outside = dict(state_dict["outside"])

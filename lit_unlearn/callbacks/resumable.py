@@ -32,11 +32,11 @@ LOCK = ".lock"
 
 
 class Resumable(Callback):
-    """Saves what a run needs to resume after it was killed or stopped.
+    """Checkpoints from which a run resumes after it was killed or stopped.
 
-    `lit-unlearn fit` always has this callback. The checkpoint is in `unfinished` in the run's
-    folder, which is deleted when the run has ended; the same command resumes from it. Once there is
-    a checkpoint, another is written before the last step, so that a kill after training
+    `lit-unlearn fit` always has this callback. The folder `unfinished` in the run's folder holds
+    the checkpoints, from which the same command resumes; it is deleted when the run has ended. If
+    there is a checkpoint, another is written before the last step, so that a kill after training
     (evaluation, export) costs one step. After Ctrl-C or SIGTERM the step is finished, a checkpoint
     is written, and the process ends with status 130 or 143; a second signal ends it at once.
     Losses, weights and curves equal those of a run that was never stopped.
@@ -44,7 +44,7 @@ class Resumable(Callback):
     Args:
         every_minutes: Minutes between checkpoints, by the monotonic clock; null for none.
         every_n_steps: Steps between further checkpoints; null for none.
-        keep: Number of checkpoints that are kept; the newest undamaged one is used.
+        keep: Number of checkpoints to keep; the newest undamaged one is used.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Resumable(Callback):
         self.every_n_steps = every_n_steps
         self.keep = keep
         self.settings = ""
-        """Digest of the run's settings; a checkpoint of other settings is not used."""
+        """Digest of the run's settings; a checkpoint with other settings is not used."""
         self._lock: BaseFileLock | None = None
         self._signal: int | None = None
         self._random: list[torch.Tensor] = []
@@ -123,7 +123,7 @@ class Resumable(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time; the step before is done, and its figures are logged."""
+        """Save if a checkpoint is due; the step before is done, and its figures are logged."""
         asked = self._together(trainer, self._signal is not None)
         if asked or self._together(trainer, self._is_due(trainer)):
             self._save(trainer)
@@ -138,7 +138,7 @@ class Resumable(Callback):
             self._leave(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Delete the checkpoints; the other callbacks come before this one."""
+        """Delete the checkpoints; the other callbacks run before this one."""
         if trainer.is_global_zero:
             shutil.rmtree(Path(trainer.default_root_dir) / UNFINISHED, ignore_errors=True)
 
@@ -158,20 +158,20 @@ class Resumable(Callback):
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self._signal = number
-        text = "\nlit-unlearn: will save and stop after this step; once more to stop at once\n"
+        text = "\nlit-unlearn: will save and stop after this step; repeat to stop at once\n"
         os.write(2, text.encode())  # a handler may interrupt a print
 
     def _leave(self, trainer: Trainer) -> None:
         if trainer.is_global_zero:
             last = self._saved[-1].step if self._saved else 0
             log.warning(
-                "Stopped after step %d of %d, as asked; the same command goes on after step %d.",
+                "Stopped after step %d of %d, on request; the same command resumes after step %d.",
                 *(trainer.global_step, trainer.max_steps, last),
             )
         raise SystemExit(128 + (self._signal or signal.SIGTERM))
 
     def _together(self, trainer: Trainer, said: bool) -> bool:
-        """Return whether it is true in any process."""
+        """Return whether ``said`` is true in any process."""
         if trainer.world_size == 1:
             return said
         return bool(trainer.strategy.reduce_boolean_decision(said, all=False))
@@ -187,7 +187,7 @@ class Resumable(Callback):
         return step == trainer.max_steps - 1 and bool(self._saved)
 
     def _save(self, trainer: Trainer) -> None:
-        """Write a checkpoint; if the disk refuses it, training continues without."""
+        """Write a checkpoint; if the disk refuses it, training continues without one."""
         for logger in trainer.loggers:
             logger.save()
         folder = Path(trainer.default_root_dir) / UNFINISHED
@@ -221,7 +221,7 @@ class Resumable(Callback):
 
 
 class _Straight(TorchCheckpointIO):
-    """Writes a file directly; Lightning makes a copy in memory and one in /tmp first."""
+    """Writer of a file without the copies that Lightning first makes in memory and in /tmp."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None

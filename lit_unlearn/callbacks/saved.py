@@ -1,4 +1,4 @@
-"""Checkpoints of unfinished runs: folders that appear whole or not at all, with digests."""
+"""Checkpoints of unfinished runs: folders with digests, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that was written to its end."""
+    """Checkpoint that was written completely."""
 
     folder: Path
     step: int
     """Number of optimizer steps that were done."""
     settings: str
-    """Digest of the run's settings; a checkpoint of other settings is not used."""
+    """Digest of the run's settings; a checkpoint with other settings is not used."""
     log_version: str | int | None = None
     """Version of the logger, under which its curves continue."""
 
@@ -42,13 +42,13 @@ class Saved:
 
 
 def seal(part: Path, step: int, settings: str, log_version: str | int | None) -> Saved:
-    """Write the digests of a checkpoint and give it its final name, from which on it counts.
+    """Write the digests of a checkpoint and give it its final name, so that a run can use it.
 
     Args:
         part: Folder with the state, under a temporary name.
-        step: See `Saved`.
-        settings: See `Saved`.
-        log_version: See `Saved`.
+        step: Number of optimizer steps that were done.
+        settings: Digest of the run's settings.
+        log_version: Version of the logger.
     """
     saved = Saved(part.with_name(f"step_{step}"), step, settings, log_version)
     files = {}
@@ -77,7 +77,7 @@ def find_saved(root: Path, settings: str = "") -> Saved | None:
     for folder in found:
         saved = read_saved(folder)
         if saved is None:
-            log.warning("%s: damaged, by its SHA-256; not used.", folder)
+            log.warning("%s: damaged, as its SHA-256 shows; not used.", folder)
         elif saved.settings != settings:
             log.warning("%s: of a run with other settings, which this one replaces.", folder)
             return None
@@ -85,18 +85,18 @@ def find_saved(root: Path, settings: str = "") -> Saved | None:
             return saved
     if found:
         raise InputError(
-            f"{root / UNFINISHED} should hold a checkpoint as it was written, by its SHA-256. "
+            f"{root / UNFINISHED} should hold a checkpoint that agrees with its SHA-256. "
             "Found it damaged; delete the folder, and the same command starts from the beginning."
         )
     return None
 
 
 def read_saved(folder: Path, *, digests: bool = True) -> Saved | None:
-    """Return a checkpoint, or None where it is damaged.
+    """Return a checkpoint, or None if it is damaged.
 
     Args:
         folder: Folder of the checkpoint.
-        digests: Compare the digests of the files, not only their sizes.
+        digests: Whether to compare the digests of the files, not only their sizes.
     """
     try:
         content = read_checked_json(folder / MANIFEST)
@@ -113,10 +113,10 @@ def check_checkpoint(path: Path) -> None:
     """Check that a file is a checkpoint of Lightning, without loading weights or running code.
 
     Args:
-        path: A file. Folders of sharded checkpoints are left to their reader.
+        path: File to check. Folders of sharded checkpoints are not checked.
 
     Raises:
-        InputError: The file is none, is cut off, or holds more than tensors and plain values.
+        InputError: It is no checkpoint, is cut off, or holds more than tensors and plain values.
     """
     if not path.is_file():
         return

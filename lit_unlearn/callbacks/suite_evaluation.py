@@ -27,22 +27,22 @@ __all__ = ["SuiteEvaluation", "scalars", "student_subject", "undisturbed"]
 
 
 class SuiteEvaluation(Callback):
-    """Puts suites to the model at chosen steps of training, at its end, and in `lit-unlearn test`.
+    """Evaluation of suites at chosen steps of training, at its end, and in `lit-unlearn test`.
 
     Results go into the run's folder: `evaluation/step_<n>/` with metrics.json, rows.jsonl and the
-    stored outcomes, `evaluation/test/` for `lit-unlearn test`, which shows the table as well. Each
-    figure is a TensorBoard scalar, `eval/<suite>/<figure>`. Training goes on as if nothing had been
-    measured.
+    stored outcomes, `evaluation/test/` for `lit-unlearn test`, which also shows the table. Each
+    figure is a TensorBoard scalar, `eval/<suite>/<figure>`. The evaluation does not change the
+    training.
 
     Args:
         suites: Suites by the name under which their figures are shown.
-        every_n_steps: Measure at every so many steps of training; 0 for never.
-        at_start: Measure before the first step; a resumed run does not.
-        at_end: Measure after the last step.
-        subsample: Most rows of each group of a suite, spread evenly, at the steps between; null for
-            all. Before the first and after the last step all rows are asked.
+        every_n_steps: Steps of training between evaluations; 0 for none.
+        at_start: Whether to evaluate before the first step; a resumed run does not.
+        at_end: Whether to evaluate after the last step.
+        subsample: Largest number of rows of each group of a suite, spread evenly, during training;
+            null for all. Evaluations before the first and after the last step use all rows.
         reference: Folder of an evaluation of a retain model with the same suites, for the figures
-            that are defined against one; null for none.
+            that compare with one; null for none.
         batch_size: Probes per forward pass.
     """
 
@@ -70,7 +70,7 @@ class SuiteEvaluation(Callback):
         self.batch_size = batch_size
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse before training what the suites would refuse afterwards.
+        """Check before training that the suites can run.
 
         Raises:
             InputError: Rows of a suite, or the reference, cannot be found.
@@ -86,7 +86,7 @@ class SuiteEvaluation(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Measure at every n-th step, but leave the last one to the end."""
+        """Measure at every n-th step; `on_train_end` measures after the last one."""
         step = trainer.global_step
         last = self.at_end and step == trainer.max_steps
         if self.every_n_steps and step % self.every_n_steps == 0 and not last:
@@ -111,7 +111,7 @@ class SuiteEvaluation(Callback):
     def _measure(
         self, trainer: Trainer, module: Any, name: str, limit: int | None
     ) -> tuple[Path, EvaluationRecord]:
-        """Put all suites to the student; write the record and log its figures."""
+        """Run all suites on the student; write the record and log its figures."""
         folder = Path(trainer.default_root_dir) / "evaluation" / name
         with undisturbed(module.student):
             subject = student_subject(trainer, module, weights_fingerprint(module.student))
@@ -155,7 +155,7 @@ def scalars(record: EvaluationRecord) -> dict[str, float]:
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Set evaluation mode and allow gradients; restore modes and random state afterwards."""
-    # `lit-unlearn test` runs under inference mode, in which nothing can be relearned or optimised
+    # `lit-unlearn test` runs in inference mode, in which suites cannot relearn or optimise
     with (
         torch.inference_mode(False),
         torch.enable_grad(),

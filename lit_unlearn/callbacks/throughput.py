@@ -1,4 +1,4 @@
-"""Throughput: what a step spends its time on, tokens, arithmetic and memory."""
+"""Throughput: time, tokens, arithmetic and memory of a step."""
 
 import resource
 import time
@@ -23,29 +23,28 @@ PHASES = ("data", "teacher", "forward", "backward", "gradients", "optimizer")
 
 
 class Throughput(Callback):
-    """Logs time, tokens, arithmetic and memory of each step; of several processes the slowest.
+    """Log of time, tokens, arithmetic and memory of each step; the slowest process gives the time.
 
     `time/step_s` is the wall time of a step, and `time/PHASE_s` its parts: `data` (waiting for the
-    batch), `teacher` (its models; the output head alone where it is cached), `forward` (student and
-    losses; also an AdapterOffTeacher), `backward`, `gradients` (what is done with them:
-    diagnostics, weighting, clipping) and `optimizer`. On a GPU these are the times of the process
-    that gives it work.
+    batch), `teacher` (its models; with a cache, only the output head), `forward` (student and
+    losses; also an AdapterOffTeacher), `backward`, `gradients` (diagnostics, weighting and
+    clipping) and `optimizer`. On a GPU, `time/*` are the times in which the process gives it work.
 
     `throughput/student_tokens_per_s` and `throughput/teacher_tokens_per_s` count real tokens of the
-    rows, also those that a cache spares the teacher; `throughput/padding_share` is the share of
+    rows, also those that the teacher reads from a cache; `throughput/padding_share` is the share of
     padding among the positions that the student computes. `memory/peak_gib` is the peak of the
     process or GPU.
 
-    `throughput/model_tflops` is (4 B + 2 B') T + (4 H + 2 H') N operations by the step's seconds:
-    B parameters between embedding and head of which B' are trained, H and H' those of the head, T
-    real tokens of the student, N its predictions. That is what a step cannot do without (Chowdhery
-    et al. 2022, arXiv 2204.02311, appendix B, without attention): one forward and backward pass, no
-    teacher, no scoring of candidates, no recomputation. `throughput/mfu` is its share of the
-    device's peak.
+    `throughput/model_tflops` is (4 B + 2 B') T + (4 H + 2 H') N operations, divided by the
+    step's seconds. B is the number of parameters between embedding and head, of which B' are
+    trained; H and H' are those of the head; T counts real tokens of the student, N its predictions.
+    Every step needs these operations (Chowdhery et al. 2022, arXiv 2204.02311, appendix B, without
+    attention): one forward and backward pass, no teacher, no scoring of candidates, no
+    recomputation. `throughput/mfu` is this rate as a share of the device's peak.
 
     Args:
-        peak_tflops: The device's peak in 10^12 operations a second, for the number format in use;
-            null takes Lightning's table of GPUs for half precision, and logs no share elsewhere.
+        peak_tflops: Peak of the device in 10^12 operations a second, for the dtype in use; null
+            takes Lightning's table of GPUs for half precision; other devices get no share.
     """
 
     def __init__(self, peak_tflops: float | None = None) -> None:
@@ -58,13 +57,13 @@ class Throughput(Callback):
     # ---------------------------------------------------------------------------------- the clock
 
     def _enter(self, phase: str) -> None:
-        """What follows belongs to another phase."""
+        """End the current phase and begin another."""
         now = time.perf_counter()
         self._seconds[self._phase] += now - self._mark
         self._phase, self._mark = phase, now
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Watch the models."""
+        """Register hooks on the models."""
         student, teacher = pl_module.student, pl_module.teacher
         taught: list[Any] = [] if teacher is None else [*teacher.models(), teacher.unsaved_module()]
         for model in dict.fromkeys(m for m in taught if m is not None and m is not student):
@@ -74,12 +73,12 @@ class Throughput(Callback):
         self._phase, self._mark = "data", time.perf_counter()
 
     def _watch(self, model: nn.Module, phase: str) -> None:
-        """Its forward passes belong to a phase, and what follows them to the student's."""
+        """Count a model's forward passes to a phase, and the time after them to `forward`."""
         self._handles.append(model.register_forward_pre_hook(lambda *_: self._enter(phase)))
         self._handles.append(model.register_forward_hook(lambda *_: self._enter("forward")))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the models alone."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -87,23 +86,23 @@ class Throughput(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """The batch is here."""
+        """Begin the phase `forward`: the batch is here."""
         self._enter("forward")
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        """A loss is known."""
+        """Begin the phase `backward`: a loss is known."""
         self._enter("backward")
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Its gradient is known."""
+        """Begin the phase `gradients`: the gradient of a loss is known."""
         self._enter("gradients")
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
     ) -> None:
-        """The update is known."""
+        """Begin the phase `optimizer`: the update is known."""
         self._enter("optimizer")
 
     # ----------------------------------------------------------------------------------- the log
@@ -140,7 +139,7 @@ class Throughput(Callback):
 
 
 def computed_positions(student: nn.Module, batches: Sequence[TokenBatch]) -> int:
-    """Positions of the student's forward passes: real tokens, and padding where it cannot pack."""
+    """Count positions of the student's passes: real tokens, and padding if it cannot pack."""
     total = 0
     for batch in batches:
         mask = batch.student.attention_mask
@@ -150,7 +149,7 @@ def computed_positions(student: nn.Module, batches: Sequence[TokenBatch]) -> int
 
 
 def model_operations(student: nn.Module, batches: Sequence[TokenBatch]) -> float:
-    """Floating-point operations of a forward and backward pass, by the formula of `Throughput`."""
+    """Return floating-point operations of a forward and backward pass, as in `Throughput`."""
     model: Any = base_model(student)
     outside = {id(p) for p in model.get_input_embeddings().parameters()}
     head = list(output_head(model).parameters())
@@ -162,12 +161,12 @@ def model_operations(student: nn.Module, batches: Sequence[TokenBatch]) -> float
 
 
 def _factor(parameters: Sequence[Tensor]) -> int:
-    """Operations of one token: 4 for each parameter, and 2 more if it is trained."""
+    """Return the operations of one token: 4 per parameter, and 2 more if it is trained."""
     return sum(p.numel() * (6 if p.requires_grad else 4) for p in parameters)
 
 
 def _peak_tflops(device: torch.device) -> float | None:
-    """Of Lightning's table; None for what is not in it."""
+    """Return the peak from Lightning's table, or None for a device that is not in it."""
     if device.type != "cuda":
         return None
     found = get_available_flops(device, torch.bfloat16)
@@ -175,7 +174,7 @@ def _peak_tflops(device: torch.device) -> float | None:
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Peak memory in GiB: the allocator's on a GPU, the process's resident set otherwise."""
+    """Return peak memory in GiB: the allocator's on a GPU, otherwise the resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,1 +1,1 @@
-"""From a raw benchmark row to the batches of one step."""
+"""Data: raw rows of a benchmark become the batches of one step."""

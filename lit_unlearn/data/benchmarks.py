@@ -1,7 +1,7 @@
-"""The data sets that are known by name: their domain, and their file in a local data root.
+"""Data sets that are known by name, with their domain and their file in a local data root.
 
 The names are those of the Hugging Face hub, so that one config runs with the hub and without it.
-The file layout is one folder for each benchmark, as the authors' repositories publish the files.
+Each benchmark has one folder, with the files as the authors' repositories publish them.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ class Benchmark:
     file: str
     """Path relative to the data root."""
     domain: Domain | None
-    """None where the rows are no training data by themselves."""
+    """Domain of the rows; None if they are no training data by themselves."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """As `Source.columns`."""
+    """Columns with other names than ours, as in `Source.columns`."""
     where: Mapping[str, list[str]] = field(default_factory=dict)
-    """As `Source.where`: which rows of the file make up this configuration."""
+    """Rows of the file that make up this configuration, as in `Source.where`."""
     note: str = ""
-    """How the local file differs from the hub's data set; said once whenever it is read."""
+    """Difference between the local file and the hub's data set; logged when the file is read."""
 
 
 _QUESTIONS_ALONE = {"question": "prompt", "answer": ""}
-_UNION = "the local file joins the rows of all 200 targets, each once"
+_UNION = "the local file holds the rows of all 200 targets, without repeated rows"
 
 
 def _tofu() -> list[Benchmark]:
-    """Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs" (arXiv 2401.06121)."""
+    """List Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs" (arXiv 2401.06121)."""
     answers = ["full", "retain_perturbed", "real_authors_perturbed", "world_facts_perturbed"]
     for percent in (1, 5, 10):
         forget = f"forget{percent:02d}"
@@ -52,7 +52,7 @@ def _tofu() -> list[Benchmark]:
 
 
 def _muse() -> list[Benchmark]:
-    """Shi et al., "MUSE: Machine Unlearning Six-Way Evaluation" (arXiv 2407.06460)."""
+    """List Shi et al., "MUSE: Machine Unlearning Six-Way Evaluation" (arXiv 2407.06460)."""
     return [
         Benchmark(
             f"muse-bench/MUSE-{corpus}",
@@ -67,7 +67,7 @@ def _muse() -> list[Benchmark]:
 
 
 def _multiple_choice() -> list[Benchmark]:
-    """WMDP (Li et al., arXiv 2403.03218) and MMLU (Hendrycks et al., arXiv 2009.03300)."""
+    """List WMDP (Li et al., arXiv 2403.03218) and MMLU (Hendrycks et al., arXiv 2009.03300)."""
     wmdp = [
         Benchmark(
             "cais/wmdp", f"wmdp-{part}", "test", f"wmdp/{part}_questions.json", "multiple_choice"
@@ -86,7 +86,7 @@ def _multiple_choice() -> list[Benchmark]:
 
 
 def _general_choice() -> list[Benchmark]:
-    """Multiple choice about general knowledge.
+    """List multiple-choice sets about general knowledge.
 
     ARC (Clark et al., arXiv 1803.05457), OpenBookQA (Mihaylov et al., arXiv 1809.02789),
     CommonsenseQA (Talmor et al., arXiv 1811.00937) and TruthfulQA (Lin et al., arXiv 2109.07958).
@@ -101,7 +101,7 @@ def _general_choice() -> list[Benchmark]:
             "multiple_choice",
             "validation",
             "truthfulqa_mc_task.json.gz",
-            "the local file holds the 790 questions of the authors' later release, the hub 817",
+            "the local file holds the 790 questions of the authors' later release; the hub, 817",
         ),
     ]
     return [
@@ -111,7 +111,7 @@ def _general_choice() -> list[Benchmark]:
 
 
 def _rwku() -> list[Benchmark]:
-    """Jin et al., "RWKU: Benchmarking Real-World Knowledge Unlearning" (arXiv 2406.10890)."""
+    """List Jin et al., "RWKU: Benchmarking Real-World Knowledge Unlearning" (arXiv 2406.10890)."""
     hub_id = "jinzhuoran/RWKU"
     probes = [f"forget_level{level}" for level in (1, 2, 3)] + [
         "neighbor_level1",
@@ -137,7 +137,7 @@ def _rwku() -> list[Benchmark]:
 
 
 def _rwku_utility() -> list[Benchmark]:
-    """The general-ability sets of RWKU (see `_rwku`)."""
+    """List the general-ability sets of RWKU (see `_rwku`)."""
     utility: list[tuple[str, str, Domain, dict[str, str], str]] = [
         ("fluency", "fluency.jsonl", "instruction", {"answer": ""}, _UNION),
         (
@@ -145,14 +145,14 @@ def _rwku_utility() -> list[Benchmark]:
             "truthful.jsonl.gz",
             "multiple_choice",
             {},
-            f"{_UNION}; the right option always stands first",
+            f"{_UNION}; the right option is always the first",
         ),
         (
             "factuality",
             "triviaqa.jsonl.gz",
             "question_answer",
             {},
-            f"{_UNION}, and holds a sample of 2,000 of these 9,350",
+            "the local file holds a sample of 2,000 of the 9,350 different rows of all 200 targets",
         ),
     ]
     return [
@@ -170,10 +170,10 @@ def _rwku_utility() -> list[Benchmark]:
 
 
 def _xstest() -> list[Benchmark]:
-    """Röttger et al., "XSTest" (arXiv 2308.01263): prompts alone; `label` is safe or unsafe.
+    """List Röttger et al., "XSTest" (arXiv 2308.01263): only prompts; `label` is safe or unsafe.
 
-    ``walledai/XSTest`` is the copy most evaluations name, and asks for a log-in; ``Paul/XSTest``
-    is the same table from its first author.
+    ``walledai/XSTest`` is the copy that most evaluations name; it needs a log-in. ``Paul/XSTest``
+    is the same table, published by the first author.
     """
     file = "over_refusal/xstest_prompts.csv"
     return [
@@ -191,14 +191,14 @@ KNOWN: tuple[Benchmark, ...] = (
     *_rwku_utility(),
     *_xstest(),
 )
-"""Every known split; MMLU's subjects are further configurations of the one entry."""
+"""All known splits. MMLU has one entry, of which `find_benchmark` selects subjects."""
 
 
 def find_benchmark(hub_id: str, config: str | None, split: str) -> Benchmark | None:
-    """The known data set of these names (capitals of the hub id do not matter), or None.
+    """Return the known data set of these names, or None; the case of the hub id does not matter.
 
-    A configuration of ``cais/mmlu`` other than ``all`` is a subject: the rows of ``all`` whose
-    column ``subject`` says so.
+    A configuration of ``cais/mmlu`` other than ``all`` is a subject: the rows of ``all`` with that
+    value in the column ``subject``.
     """
     hub_id = hub_id.casefold()
     for known in KNOWN:
@@ -212,7 +212,7 @@ def find_benchmark(hub_id: str, config: str | None, split: str) -> Benchmark | N
 
 
 def known_names(hub_id: str) -> list[str]:
-    """What is known of a hub id, as ``config=forget10 split=train``, for error messages."""
+    """List the known splits of a hub id, as ``config=forget10 split=train``, for messages."""
     return [
         f"config={known.config} split={known.split}" if known.config else f"split={known.split}"
         for known in KNOWN

@@ -1,4 +1,4 @@
-"""list[EncodedExample] -> TokenBatch. Masks come from lengths, never from the pad id."""
+"""Encoded rows as a padded `TokenBatch`. Masks come from lengths, never from the pad id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["collate", "pad", "tokens"]
 
 
 def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Right-padded ids and their mask, both ``[B, T]`` int64."""
+    """Return right-padded ids and their mask, both ``[B, T]`` int64."""
     longest = max(len(sequence) for sequence in sequences)
     input_ids = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
     mask = torch.zeros(len(sequences), longest, dtype=torch.long)
@@ -26,9 +26,9 @@ def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor
 def tokens(
     sequences: Sequence[Sequence[int]], starts: Sequence[int], counts: Sequence[int], pad_id: int
 ) -> Tokens:
-    """Padded sequences and the positions that predict ``counts[b]`` tokens from ``starts[b]`` on.
+    """Pad sequences and find the positions that predict ``counts[b]`` tokens from ``starts[b]`` on.
 
-    The causal shift happens here, once: the token at ``start`` is predicted at ``start - 1``.
+    The causal shift happens only here: the token at ``start`` is predicted at ``start - 1``.
     """
     input_ids, mask = pad(sequences, pad_id)
     rows = [row for row, count in enumerate(counts) for _ in range(count)]
@@ -39,13 +39,13 @@ def tokens(
 
 
 def collate(groups: Sequence[Sequence[EncodedExample]], pad_id: int) -> TokenBatch:
-    """The rows of one objective in one step as tensors.
+    """Return the rows of one objective in one step as tensors.
 
-    Beside rows with an un-prefilled version a row without one keeps what its teacher sees.
+    If any row has a version without prefill, a row without one uses its teacher's tokens instead.
 
     Args:
-        groups: One entry per example: its candidates (one, unless it has several prefills).
-        pad_id: Any valid token id; it is never looked at.
+        groups: Candidates of each example (one, unless the example has several prefills).
+        pad_id: Any valid token id; nothing depends on it.
     """
     rows = [row for group in groups for row in group]
     counts = [row.predictions for row in rows]

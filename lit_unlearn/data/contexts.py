@@ -1,7 +1,7 @@
-"""Contexts: what only the teacher sees in front of a question, so that it answers as it should.
+"""Contexts: turns before a question that only the teacher sees, so that it answers as it should.
 
-A context turns the conversation of a row into the teacher's conversation. It may use the refusal
-chosen for the row and other rows' questions; it never sees the gold answer of a forgotten row.
+A context turns the conversation of a row into the teacher's conversation. It may use the row's
+refusal and the questions of other rows. It never sees the gold answer of a forgotten row.
 """
 
 from abc import ABC, abstractmethod
@@ -37,46 +37,46 @@ DEFAULT_INTENT = (
 
 @dataclass(frozen=True)
 class ContextRow:
-    """What a context may look at for one row."""
+    """Inputs of a context for one row."""
 
     turns: tuple[Turn, ...]
-    """The conversation that the student sees; the last turn is the question."""
+    """Conversation that the student sees; its last turn is the question."""
     refusal: str
-    """The sentence with which this row is to be declined."""
+    """Sentence that declines the question of this row."""
     opener: str = ""
-    """Prefill after which the teacher must still decline; its demonstrations recover from it."""
+    """Prefill after which the teacher must decline; demonstrations decline after it too."""
     declined: Sequence[str] = ()
     """Questions of the forgotten rows, without their answers."""
     answered: Sequence[tuple[str, str]] = ()
     """Questions and answers of rows that must be answered."""
 
     def declined_reply(self) -> str:
-        """How an assistant turn of a demonstration declines."""
+        """Return the assistant's reply in a declined demonstration."""
         return f"{self.opener} {self.refusal}" if self.opener else self.refusal
 
 
 class Context(ABC):
-    """Turns a row's conversation into the one that the teacher sees."""
+    """Rule that turns a row's conversation into the one that the teacher sees."""
 
     answered_from: str | None = None
-    """Name of the objective whose rows are shown as answered demonstrations."""
+    """Name of the objective whose rows are the answered demonstrations."""
 
     @abstractmethod
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
-        """The teacher's conversation: ends with the row's question, holds no gold answer of it."""
+        """Return the teacher's conversation, which ends with the question, without gold answer."""
 
     def ladder(self) -> "tuple[Context, ...]":
-        """Ever stronger contexts to try until the teacher passes its gate; one by default."""
+        """Return contexts to try until the teacher passes its gate, the strongest one last."""
         return (self,)
 
     def describe(self) -> str:
-        """A few words for the gate's table."""
+        """Return a few words for the gate's table."""
         return type(self).__name__.lower()
 
 
 @dataclass
 class NoContext(Context):
-    """The teacher sees what the student sees."""
+    """No context: the teacher sees what the student sees."""
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
         return row.turns
@@ -87,10 +87,10 @@ class NoContext(Context):
 
 @dataclass
 class Instruction(Context):
-    """A system prompt that tells the teacher how to reply.
+    """System prompt that tells the teacher how to reply.
 
     Args:
-        text: The instruction; ``{refusal}`` stands for the sentence chosen for the row.
+        text: Text of the instruction; ``{refusal}`` is replaced by the refusal of the row.
     """
 
     text: str = DEFAULT_INSTRUCTION
@@ -101,11 +101,11 @@ class Instruction(Context):
 
 @dataclass
 class Intent(Context):
-    """A system prompt that makes the teacher reason about the intent of each question.
+    """System prompt that makes the teacher reason about the intent of each question.
 
     Args:
-        topic: What is forgotten, in words, such as "France".
-        text: The instruction; ``{topic}`` and ``{refusal}`` are filled in.
+        topic: Topic to forget, in words, such as "France".
+        text: Text of the instruction; ``{topic}`` and ``{refusal}`` are replaced.
     """
 
     topic: str
@@ -118,14 +118,14 @@ class Intent(Context):
 
 @dataclass
 class Demonstrations(Context):
-    """Other questions of the forgotten set as earlier chat turns, each declined.
+    """Earlier chat turns in which other questions of the forgotten set are declined.
 
     Args:
-        declined: How many declined questions come before the row's own.
-        answered: How many answered questions of `answered_from` are mixed in between.
+        declined: Number of declined questions before the row's own question.
+        answered: Number of answered questions of `answered_from`, mixed with the declined ones.
         answered_from: Objective (one that expects answers) whose rows are shown as answered.
-        instruction: System prompt in front; ``{refusal}`` is filled in; empty for none.
-        echo: Whether the row's own question stands once more, declined, in the turn before.
+        instruction: System prompt in front; ``{refusal}`` is replaced; empty for none.
+        echo: Whether the turn just before the row's question is the same question, declined.
     """
 
     declined: int = 3
@@ -138,7 +138,7 @@ class Demonstrations(Context):
         if self.answered and self.answered_from is None:
             raise InputError(
                 f"Parameter `answered` is {self.answered}, so `answered_from` should name an "
-                "objective whose rows are answered. Found none; set it or set `answered` to 0."
+                "objective whose rows are answered. Found none; set it, or set `answered` to 0."
             )
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
@@ -171,10 +171,10 @@ class Demonstrations(Context):
 
 @dataclass
 class Echo(Demonstrations):
-    """The row's own question, declined, as the turn before; optionally after demonstrations.
+    """The row's own question, declined, as the turn just before it; demonstrations may come first.
 
-    The strongest context for small models: the question is privileged information that the
-    teacher has at training time only.
+    This is the strongest context for small models. Only the teacher sees it, and only in training:
+    it is privileged information.
     """
 
     declined: int = 0
@@ -183,12 +183,12 @@ class Echo(Demonstrations):
 
 @dataclass
 class Adaptive(Context):
-    """Adds demonstrations, then the echo, until the teacher passes its gate.
+    """Demonstrations, then also the echo, added until the teacher passes its gate.
 
     Args:
-        declined: Numbers of declined demonstrations to try, in this order; the echo comes with
-            the first of them, then with the last.
-        answered: How many answered questions of `answered_from` are mixed in between.
+        declined: Numbers of declined demonstrations to try, in this order. Afterwards the first
+            and the last number are tried with the echo, the smaller one first.
+        answered: Number of answered questions of `answered_from`, mixed with the declined ones.
         answered_from: Objective (one that expects answers) whose rows are shown as answered.
         instruction: System prompt in front of every step; empty for none.
     """
@@ -206,7 +206,7 @@ class Adaptive(Context):
             )
 
     def ladder(self) -> tuple[Context, ...]:
-        """Demonstrations alone in the order given, then with the echo."""
+        """Return demonstrations alone in the order given, then with the echo."""
         steps = [(count, False) for count in self.declined]
         steps += [(count, True) for count in sorted({self.declined[0], self.declined[-1]})]
         return tuple(
@@ -215,19 +215,19 @@ class Adaptive(Context):
         )
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
-        """The strongest step's; preparation normally settles on one step beforehand."""
+        """Return the strongest step's conversation; preparation normally chooses a step before."""
         return self.ladder()[-1].conversation(row)
 
 
 def with_system(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:
-    """The conversation with ``text`` as system prompt, in front of an existing one."""
+    """Return the conversation with ``text`` as system prompt, before the text of an old one."""
     existing = [turn.content for turn in turns if turn.role == "system"]
     rest = tuple(turn for turn in turns if turn.role != "system")
     return (Turn("system", "\n\n".join([text, *existing])), *rest)
 
 
 def declined_questions(examples: Sequence[Example]) -> list[str]:
-    """The questions of forgotten rows, for demonstrations; a bare passage asks nothing."""
+    """Return the questions of forgotten rows, for demonstrations; a bare passage has none."""
     return list(dict.fromkeys(e.question for e in examples if e.question.strip()))
 
 
@@ -238,5 +238,5 @@ def _fill(text: str, parameter: str, **values: str) -> str:
         known = ", ".join("{" + name + "}" for name in values)
         raise InputError(
             f"Parameter `{parameter}` of the context should use only the fields {known}. "
-            f"Found {text!r} ({error!r}); write a literal brace as two."
+            f"Found {text!r} ({error!r}); write each literal brace twice."
         ) from error

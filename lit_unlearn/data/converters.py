@@ -1,9 +1,9 @@
-"""One raw row -> examples, one small function for each domain, in both representations.
+"""Conversion of one raw row into examples: one function for each domain and both representations.
 
-Under ``unified`` an example is a chat conversation whose last turn is a question. Under ``raw`` it
-is plain text: the model's text is ``turns[0].content`` followed by ``answer``, verbatim, which is
-why answers, distractors and paraphrases carry their leading white space there. `Example.accepted`
-is compared with generated text and never carries any.
+In ``unified``, an example is a chat conversation whose last turn is a question. In ``raw``, it is
+plain text: ``turns[0].content`` directly followed by ``answer``. Therefore answers, distractors
+and paraphrases begin with their white space in ``raw``. `Example.accepted` is compared with
+generated text and never begins with white space.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
 
 
 def question_answer(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
-    r"""A question with its answer; of a list of answers the first is the gold one.
+    r"""Convert a question with its answer; the first of several answers is the gold answer.
 
-    Further answers and the column ``accepted`` count as correct; ``perturbed_answer`` gives the
+    Other answers and the column ``accepted`` count as correct. ``perturbed_answer`` gives the
     distractors and ``paraphrased_answer`` the paraphrases, as in TOFU. A question with a blank
     (RWKU level 1) becomes a request to fill it in. Raw: ``Question: ...\nAnswer:``.
     """
@@ -57,7 +57,7 @@ def question_answer(row: RawRow, example_id: str, representation: Representation
 
 
 def multiple_choice(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
-    """An open question whose answer is the text of the right option; the others are distractors.
+    """Convert a question with options: the right one is the answer, the others are distractors.
 
     Options are the list ``choices`` or the columns ``option1``, ``option2``, ...; ``answer`` is the
     text of the right one, its letter, or its index from 0. The forms of ARC, OpenBookQA and
@@ -85,10 +85,10 @@ def multiple_choice(row: RawRow, example_id: str, representation: Representation
 
 
 def passage(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
-    """A continuation and up to two blanks to fill in (see `passages`).
+    """Convert a passage into a continuation and up to two blanks to fill in (see `passages`).
 
-    Raw: the whole passage is the answer to an empty prompt, as in language modelling. A column
-    ``beginning`` holds words in front of the text, which are the prompt then.
+    The column ``beginning``, if any, holds words in front of the text. Raw: the whole text is the
+    answer to the beginning, or to an empty prompt as in language modelling.
     """
     text = text_of(row, find_key(row, EXPECTED_KEYS["passage"][0], "passage"))
     beginning = text_of(row, "beginning") if "beginning" in row.values else ""
@@ -115,10 +115,10 @@ def passage(row: RawRow, example_id: str, representation: Representation) -> lis
 
 
 def dialogue(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
-    r"""The last turn of the assistant with the turns before it; what follows it is left out.
+    r"""Convert a dialogue up to its last assistant turn, which is the answer.
 
-    ``messages`` is a list of ``{role, content}``, ``dialogue`` a list of texts, user first. Raw:
-    ``User: ...\nAssistant: ...`` as one text.
+    ``messages`` is a list of ``{role, content}``; ``dialogue`` is a list of texts, of which the
+    user has the first. Raw: ``User: ...\nAssistant: ...`` as one text.
     """
     turns = _turns(row)
     last: Role = "user" if row.answerless else "assistant"
@@ -129,7 +129,7 @@ def dialogue(row: RawRow, example_id: str, representation: Representation) -> li
         found = ", ".join(turn.role for turn in turns) or "no turn"
         raise bad_row(
             row.location,
-            f"a dialogue should have a turn of the user before the last one of the assistant. "
+            f"a dialogue should have a user turn before its last assistant turn. "
             f"Found {found}; repair the row, or set `on_bad_row: skip`.",
         )
     if representation == "unified":
@@ -141,7 +141,7 @@ def dialogue(row: RawRow, example_id: str, representation: Representation) -> li
 
 
 def instruction(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
-    """An instruction with an optional ``input``, and what it should produce.
+    """Convert an instruction, its ``input`` if it has one, and its output.
 
     Raw: the headings of Alpaca (``### Instruction:`` and so on).
     """
@@ -170,7 +170,7 @@ def _question(row: RawRow, domain: Domain) -> str:
 
 
 def _answers(row: RawRow, domain: Domain) -> list[str]:
-    """Gold answer and further ones; no entry where the source has questions alone."""
+    """Return the gold answer and other answers; none if the source has only questions."""
     if row.answerless:
         return []
     key = find_key(row, EXPECTED_KEYS[domain][-1], domain)
@@ -181,9 +181,9 @@ def _answers(row: RawRow, domain: Domain) -> list[str]:
 
 
 def options_of(row: RawRow) -> tuple[list[str], int]:
-    """The options of a multiple-choice row in their order, and the index of the right one.
+    """Return the options of a multiple-choice row in their order, and the index of the right one.
 
-    Beside the forms of `multiple_choice`: ``choices`` as ``{text: [...], label: [...]}`` with
+    It reads the forms of `multiple_choice`, ``choices`` as ``{text: [...], label: [...]}`` with
     ``answerKey`` (ARC, OpenBookQA, CommonsenseQA), and TruthfulQA's ``mc1_targets``, either as
     ``{choices: [...], labels: [...]}`` (hub) or as ``{option: label}`` (the authors' file).
 
@@ -213,9 +213,9 @@ def _check_number(row: RawRow, options: list[str]) -> None:
 
 
 def _labelled(row: RawRow, targets: dict[str, Any]) -> tuple[list[str], int]:
-    """TruthfulQA: options, each with the label 1 (right) or 0.
+    """Read the options of TruthfulQA, each with the label 1 (right) or 0.
 
-    The authors' file has empty wrong options (a mark at the end of 17 lists); they are left out.
+    In the authors' file 17 lists end with an empty wrong option; these options are left out.
     """
     given = {text: label for text, label in targets.items() if text or label}
     texts, labels = list(given), list(given.values())
@@ -229,7 +229,7 @@ def _labelled(row: RawRow, targets: dict[str, Any]) -> tuple[list[str], int]:
 
 
 def _keyed(row: RawRow, listed: dict[str, Any]) -> tuple[list[str], int]:
-    """ARC and its kin: texts with labels, and the label of the right one."""
+    """Read the options of ARC and similar sets: texts with labels, and the right label."""
     texts, labels, right = listed.get("text"), listed.get("label"), row.values.get("answerKey")
     if not isinstance(texts, list) or not isinstance(labels, list) or len(texts) != len(labels):
         raise wrong_type(row, "key 'choices'", "an object of as many texts as labels", listed)
@@ -241,7 +241,7 @@ def _keyed(row: RawRow, listed: dict[str, Any]) -> tuple[list[str], int]:
 
 
 def _right_option(row: RawRow, options: list[str], answer: object) -> int:
-    """Index of the right option, given by index, by its text, or by its letter."""
+    """Return the index of the right option, given by its index, text or letter."""
     names: dict[str, int] = {str(index): index for index in range(len(options))}
     names |= {ascii_uppercase[index]: index for index in range(len(options))}
     names |= {text: index for index, text in reversed(list(enumerate(options)))}
@@ -255,7 +255,7 @@ def _right_option(row: RawRow, options: list[str], answer: object) -> int:
 
 
 def _turns(row: RawRow) -> list[Turn]:
-    """The turns of a dialogue row."""
+    """Return the turns of a dialogue row."""
     key = find_key(row, EXPECTED_KEYS["dialogue"][0], "dialogue")
     entries = row.values[key]
     if not isinstance(entries, list):
@@ -277,7 +277,7 @@ def _turns(row: RawRow) -> list[Turn]:
 
 
 def _led(text: str, space: str) -> str:
-    """A text with white space in front; an empty one stays empty."""
+    """Return a text with white space in front; an empty text stays empty."""
     return space + text if text else ""
 
 
@@ -286,6 +286,6 @@ def _led_all(texts: Iterable[str], space: str) -> tuple[str, ...]:
 
 
 def _distinct(texts: Iterable[str], besides: Iterable[str]) -> tuple[str, ...]:
-    """Each text once, in order, without those of ``besides``."""
+    """Return each text once, in order, without the texts in ``besides``."""
     left_out = set(besides)
     return tuple(text for text in dict.fromkeys(texts) if text not in left_out)

@@ -37,29 +37,29 @@ EncodedRows = Mapping[str, Sequence[Sequence[EncodedExample]]]
 class UnlearnDataModule(LightningDataModule):
     """Rows of any number of named objectives, in one representation, mixed step by step.
 
-    The names must be those of `model.objectives`. Which rows make up a step depends on nothing
-    but the seed, the step and the device, so that a resumed run continues exactly.
+    The names must be those of `model.objectives`. The rows of a step depend only on the seed, the
+    step and the rank, so that a resumed run continues exactly.
 
     Args:
-        objectives: The data of each objective, by name; usually forget, retain, neighbor and
+        objectives: Data of each objective, by name; usually forget, retain, neighbor and
             adversarial.
         representation: `unified` turns every domain into chat questions and answers; `raw` keeps
-            each domain's own surface form as plain text.
-        mixing: How a batch is shared out: `stratified` takes each objective's `rows`;
-            `proportional` and `temperature` share out `batch_size` by the numbers of rows.
-        batch_size: Rows per step over all objectives (proportional and temperature mixing).
-        mixing_temperature: 1 is proportional; the higher, the more equal the shares.
-        micro_batch_rows: Most rows in one forward pass; gradients are accumulated per objective.
-            Null takes all rows of an objective at once.
+            the original form of each domain as plain text.
+        mixing: Division of a batch among objectives: `stratified` takes each objective's `rows`;
+            `proportional` and `temperature` divide `batch_size` according to the numbers of rows.
+        batch_size: Rows per step of all objectives (proportional and temperature mixing).
+        mixing_temperature: 1 is proportional; a higher value makes the shares more equal.
+        micro_batch_rows: Largest number of rows in one forward pass; gradients are accumulated per
+            objective. Null takes all rows of an objective at once.
         max_length: Longest sequence in tokens, of the student and of the teacher.
-        data_root: Folder that stands in for the hub, with the hub's names or in the benchmark
-            layout of the documentation; null reads the environment variable LIT_UNLEARN_DATA.
-        on_bad_row: What happens to rows that cannot be read: stop with file, line and reason, or
-            skip and count them.
-        on_problem: What happens to rows that cannot be encoded as they should (answer cut off,
-            empty answer, prompt not a prefix): stop, or warn with counts.
+        data_root: Folder that replaces the hub, with the hub's names or in the benchmark layout
+            of the documentation; null reads the environment variable LIT_UNLEARN_DATA.
+        on_bad_row: Treatment of rows that cannot be read: `error` stops with file, line and
+            reason; `skip` leaves them out and counts them.
+        on_problem: Treatment of rows that cannot be encoded exactly (answer cut off, empty answer,
+            prompt not a prefix): `error` stops; `warn` warns with counts.
         seed: Seed of the order of rows; set by `seed_everything` on the command line.
-        num_workers: Processes that collate batches; the batches do not depend on it.
+        num_workers: Number of processes that collate batches; the batches do not depend on it.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class UnlearnDataModule(LightningDataModule):
         self.pad_id = 0
 
     def prepare_data(self) -> None:
-        """Find and read all rows, so that a missing file is known before a model is loaded."""
+        """Find and read all rows, so that a missing file is reported before a model is loaded."""
         self.setup("fit")
 
     def setup(self, stage: str) -> None:
-        """Read the rows of all objectives, once; report duplicates that work against each other."""
+        """Read the rows of all objectives once; warn of questions both to forget and to keep."""
         if self.examples:
             return
         examples, evaluation = {}, {}
@@ -133,12 +133,12 @@ class UnlearnDataModule(LightningDataModule):
     # --------------------------------------------------------------------------------- serving
 
     def set_rows(self, encoded: EncodedRows, pad_id: int) -> None:
-        """Take the encoded rows: for each objective and row its candidates (usually one)."""
+        """Set the encoded rows: for each objective and row its candidates (usually one)."""
         self.encoded = encoded
         self.pad_id = pad_id
 
     def plan(self, rank: int = 0, world: int = 1) -> StepPlan:
-        """Which rows make up which step."""
+        """Return the plan of the rows of every step."""
         sizes = {name: len(rows) for name, rows in self.encoded.items()}
         wanted = {name: data.rows for name, data in self.objectives.items()}
         per_step = rows_per_step(
@@ -147,7 +147,7 @@ class UnlearnDataModule(LightningDataModule):
         return StepPlan(sizes, per_step, self.seed, rank, world)
 
     def summary(self, steps: int) -> str:
-        """Rows, tokens and epochs of each objective, for the line at the start."""
+        """Return rows, tokens and epochs of each objective, for the log line at the start."""
         plan = self.plan()
         parts = []
         for name, epochs in plan.epochs(steps).items():
@@ -161,7 +161,7 @@ class UnlearnDataModule(LightningDataModule):
         return "; ".join(parts)
 
     def train_dataloader(self) -> DataLoader[StepBatch]:
-        """One item per optimizer step, from the trainer's current step on."""
+        """Return a loader with one item per optimizer step, from the trainer's current step on."""
         trainer = self.trainer
         if trainer is None:
             raise RuntimeError("UnlearnDataModule.trainer should be set before it serves steps.")
@@ -174,18 +174,18 @@ class UnlearnDataModule(LightningDataModule):
         )
 
     def test_dataloader(self) -> list[int]:
-        """One item that nobody reads: callbacks measure, and ask questions of their own."""
+        """Return one item that is not read: the callbacks evaluate, with their own questions."""
         return [0]
 
     def batch(
         self, drawn: dict[str, list[Draw]], busiest: dict[str, list[Draw]] | None = None
     ) -> StepBatch:
-        """The token batches of one step, in micro batches.
+        """Return the token batches of one step, in micro batches.
 
         Args:
-            drawn: The rows of this process.
-            busiest: Those of the process with most rows; it lends micro batches to one that has
-                fewer, so that all read their models equally often. None for a single process.
+            drawn: Rows of this process.
+            busiest: Rows of the process with most rows. A process with fewer rows also takes micro
+                batches of these, so that all run their models equally often. None for one process.
         """
         most = drawn if busiest is None else busiest
         return {name: self._micro_batches(name, d, most[name]) for name, d in drawn.items()}
@@ -200,7 +200,7 @@ class UnlearnDataModule(LightningDataModule):
         return [replace(b, borrowed=i >= len(own)) for i, b in enumerate(batches)]
 
     def _candidates(self, name: str, drawn: Draw) -> Sequence[EncodedExample]:
-        """A row's candidates in this visit: all in order, or the next few of its prefills."""
+        """Return a row's candidates in this visit: all in order, or its next few prefills."""
         rows = self.encoded[name][drawn.index]
         prefills = self.objectives[name].prefills
         if prefills is None:
@@ -213,21 +213,21 @@ class UnlearnDataModule(LightningDataModule):
 
 
 class StepLoader(DataLoader[StepBatch]):
-    """A loader that needs no state to resume: it starts at the trainer's step.
+    """Loader that needs no state to resume, since it starts at the trainer's step.
 
-    Lightning is told so by these two methods.
+    These two methods tell Lightning that there is no state.
     """
 
     def state_dict(self) -> dict[str, int]:
-        """Nothing; the step is in the checkpoint already."""
+        """Return no state, since the checkpoint already has the step."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Nothing to load."""
+        """Load nothing."""
 
 
 class StepDataset(Dataset[StepBatch]):
-    """Item k is the batch of optimizer step k on this device."""
+    """Dataset whose item k is the batch of optimizer step k on this rank."""
 
     def __init__(self, data: UnlearnDataModule, plan: StepPlan, steps: int) -> None:
         self.data = data
@@ -242,7 +242,7 @@ class StepDataset(Dataset[StepBatch]):
 
 
 class RemainingSteps(Sampler[int]):
-    """Steps from `start` on. Its length is that of the whole run, as Lightning counts on resume."""
+    """Steps from `start` on. The length is that of the whole run, as Lightning counts on resume."""
 
     def __init__(self, start: int, steps: int) -> None:
         self.start = start

@@ -1,4 +1,4 @@
-"""Questions that stand in more than one set: a row to forget that is also a row to keep."""
+"""Questions that are in more than one set: a row to forget that is also a row to keep."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class Duplicate:
     """One question that several groups have."""
 
     question: str
-    """As the first group writes it."""
+    """Question as the first group writes it."""
     example_ids: tuple[tuple[str, tuple[str, ...]], ...]
-    """Group -> the ids of its rows with this question; at least two groups."""
+    """Pairs of a group and the ids of its rows with this question; at least two groups."""
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Names of the groups that have it."""
+        """Names of the groups that have the question."""
         return tuple(group for group, _ in self.example_ids)
 
 
 def normalise(text: str) -> str:
-    """A text without case, punctuation, white space and differences of Unicode form.
+    """Return a text without case, punctuation, white space and differences of Unicode form.
 
-    A text of nothing but punctuation stays as it is.
+    A text that has only punctuation keeps it.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     kept = "".join(c for c in folded if unicodedata.category(c)[0] not in "PZC")
@@ -40,10 +40,10 @@ def normalise(text: str) -> str:
 
 
 def find_duplicates(rows: Mapping[str, Sequence[Example]]) -> list[Duplicate]:
-    """Questions that stand in more than one of the named groups, in the order of the first group.
+    """Find questions that are in more than one of the named groups, in order of appearance.
 
-    Questions are equal when their normal forms are (see `normalise`). A row without question text
-    (a raw passage) is compared by its answer. A question that one group has twice is no duplicate.
+    Questions are equal if `normalise` gives equal texts. A row without question text
+    (a raw passage) is compared by its answer. A question twice in only one group is no duplicate.
     """
     found: dict[str, tuple[str, dict[str, list[str]]]] = {}
     for group, examples in rows.items():
@@ -59,13 +59,13 @@ def find_duplicates(rows: Mapping[str, Sequence[Example]]) -> list[Duplicate]:
 
 
 def describe(duplicates: Sequence[Duplicate], forget_names: Sequence[str]) -> str:
-    """One paragraph on the questions that are both to be forgotten and to be kept.
+    """Describe in one paragraph the questions that are both to be forgotten and to be kept.
 
-    Questions that only groups of the same kind share (forget and adversarial, say) are left out:
-    they do not work against each other. Empty where nothing is left.
+    Questions that only groups of the same kind share (such as forget and adversarial) are left out,
+    since they do not work against each other. If none is left, the text is empty.
 
     Args:
-        duplicates: What `find_duplicates` found.
+        duplicates: Result of `find_duplicates`.
         forget_names: Names of the groups whose rows are to be forgotten.
     """
     forget = set(forget_names)
@@ -93,5 +93,5 @@ def describe(duplicates: Sequence[Duplicate], forget_names: Sequence[str]) -> st
     return (
         f"{len(opposed)} {plural} both to be forgotten and to be kept ({shares}), so that these "
         f"objectives work against each other: {shown}{more}. "
-        "Take them out of one side with `where`, `offset` or `limit` of its source."
+        "Take them out of one objective, with `where`, `offset` or `limit` of its source."
     )

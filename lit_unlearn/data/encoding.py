@@ -1,8 +1,8 @@
-"""Example -> token ids for student and teacher, aligned on the answer.
+"""Encoding of examples as token ids for student and teacher, aligned on the answer.
 
-This is the only place that decides which positions are predicted. Text is rendered by the
+Only this module decides which positions are predicted. Text is rendered by the
 tokenizer's chat template (`lit_unlearn.utils.chat_template`). The end-of-turn token belongs to the
-answer, so that a model also learns where to stop.
+answer, so that a model also learns when to stop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OnProblem = Literal["error", "warn"]
 
 
 class EncodingError(InputError):
-    """One row cannot be encoded; `kind` is the name under which `Encoder.problems` counts it."""
+    """Row that cannot be encoded; `kind` is the name under which `Encoder.problems` counts it."""
 
     def __init__(self, kind: str, example: Example, what: str) -> None:
         super().__init__(f"Row {example.example_id!r} {what}.")
@@ -33,15 +33,15 @@ class EncodingError(InputError):
 
 @dataclass
 class Encoder:
-    """Encodes examples with one tokenizer.
+    """Encoder of examples with one tokenizer.
 
     Args:
         tokenizer: A transformers tokenizer.
         max_length: Longest sequence of student and teacher, in tokens.
         on_problem: Treatment of rows whose prompt is not a prefix of the whole after tokenising,
-            whose answer is cut off at `max_length`, or whose answer is empty: ``error`` stops with
-            the row's id; ``warn`` encodes prompt and answer apart, keeps the cut answer, leaves the
-            row without answer out, and counts each in `problems`.
+            whose answer is cut off at `max_length`, or whose answer is empty. ``error`` stops with
+            the row's id. ``warn`` encodes prompt and answer separately, keeps the cut answer,
+            leaves out the row with the empty answer, and counts each in `problems`.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -53,7 +53,7 @@ class Encoder:
         self._plain = not self.tokenizer.chat_template
         self._row: Example | None = None
         self._sequences: dict[tuple[object, ...], tuple[list[int], int]] = {}
-        """Token ids of the current row, since student, teacher and prefill variants share some."""
+        """Cache of the current row: student, teacher and prefill variants share some token ids."""
         self._system = self._has_system_role()
         self._lead, self._end_of_turn = around_answer(self.tokenizer)
 
@@ -62,13 +62,13 @@ class Encoder:
     def prompt_ids(
         self, turns: Sequence[Turn], *, plain: bool = False, prefill: str = ""
     ) -> list[int]:
-        """Return the token ids in front of the answer, the prefill included."""
+        """Return the token ids in front of the answer, including the prefill."""
         return self._ids(self._prompt(turns, plain, prefill), plain)
 
     def _prompt(self, turns: Sequence[Turn], plain: bool, prefill: str) -> str:
-        """Return the text in front of the answer; a prefill takes the place of its beginning.
+        """Return the text in front of the answer, including the prefill.
 
-        The turns of a plain row become running text: a reply continues the line of its question,
+        The turns of a plain row become one text: a reply continues the line of its question, and
         each other turn begins a paragraph.
         """
         if not plain:
@@ -90,7 +90,7 @@ class Encoder:
         self._system = True
         try:
             return MARK in self._render((Turn("system", MARK), Turn("user", "question")))
-        except InputError:  # templates refuse a role with errors of their own kind
+        except InputError:  # the template refuses the role
             return False
 
     def _ids(self, text: str, plain: bool) -> list[int]:
@@ -115,12 +115,12 @@ class Encoder:
         """Encode one row for student and teacher.
 
         Args:
-            example: The row; its own `answer` is not read.
-            answer: The text to predict; None for a row without answer, of which only the first
+            example: Row to encode; its own `answer` is not read.
+            answer: Text to predict; None for a row without answer, of which only the first
                 token is predicted.
-            teacher_turns: The teacher's conversation; None takes the student's.
+            teacher_turns: Conversation of the teacher; None takes the student's.
             prefill: Beginning of the answer that is part of both prompts.
-            unprefilled_turns: The teacher's conversation for the version without the prefill; None
+            unprefilled_turns: Conversation of the teacher for the version without the prefill; None
                 takes `teacher_turns`.
 
         Returns:
@@ -159,8 +159,8 @@ class Encoder:
             student, teacher = student[: start + shortest], teacher[: teacher_start + shortest]
             if student[start:] != teacher[teacher_start:]:
                 what = (
-                    "tokenises differently after the student's and the teacher's prompt; use a "
-                    "context that ends like the student's prompt"
+                    "has an answer with other token ids after the teacher's prompt than after the "
+                    "student's; use a context that ends like the student's prompt"
                 )
                 raise EncodingError("alignment", example, what)
         bare: list[int] = []
@@ -203,7 +203,7 @@ class Encoder:
     def _sequence(
         self, example: Example, turns: Sequence[Turn], prefill: str, joined: str
     ) -> tuple[list[int], int]:
-        """Return the token ids of prompt and answer, and the index of the answer's first."""
+        """Return the token ids of prompt and answer, and the index of the first answer token."""
         if example is not self._row:
             self._row, self._sequences = example, {}
         key = (turns, prefill, joined)
@@ -236,7 +236,7 @@ class Encoder:
             what = (
                 f"has a prompt whose {len(prompt)} token ids (… {prompt[-4:]}) are not the "
                 f"beginning of the whole (… {whole[max(0, len(prompt) - 4) : len(prompt)]}); set "
-                "`on_problem: warn` to encode prompt and answer apart"
+                "`on_problem: warn` to encode prompt and answer separately"
             )
             raise EncodingError("boundary", example, what)
         self.problems["boundary"] += 1
@@ -246,7 +246,7 @@ class Encoder:
     def _cut(self, example: Example, whole: list[int], prompt_length: int) -> list[int]:
         if self.on_problem == "error" or prompt_length >= self.max_length:
             what = (
-                f"has {len(whole)} tokens, {prompt_length} of them prompt, which is more than "
+                f"has {len(whole)} tokens, {prompt_length} of them in the prompt, more than "
                 f"`max_length` = {self.max_length}; raise it, or set `on_problem: warn` to train "
                 "on the cut answer"
             )
@@ -262,7 +262,7 @@ def _space_between(before: str, after: str) -> str:
 
 
 def _fold_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Put the system text before the first user message, for templates without that role."""
+    """Put the system text before the first user message, for templates without a system role."""
     system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
     rest = [dict(m) for m in messages if m["role"] != "system"]
     if system and rest:

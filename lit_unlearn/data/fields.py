@@ -1,4 +1,4 @@
-"""Reading typed values out of a raw row, with errors that say where, what and how to repair it."""
+"""Typed values of a raw row, with errors that name the row, the value and the repair."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ EXPECTED_KEYS: dict[Domain, tuple[tuple[str, ...], ...]] = {
     "dialogue": (("messages", "dialogue"),),
     "instruction": (("instruction", "prompt"), ("output", "response", "answer")),
 }
-"""The keys that the rows of a domain must have; of names in one group the first found is read."""
+"""Keys that the rows of a domain must have; in each group, the first name found is read."""
 
 ANSWER_KEYS = ("answer", "answers", "output", "response")
 
 
 def expected_keys(domain: Domain) -> str:
-    """The keys of a domain as a text: ``question (or query, prompt) and answer (or answers)``."""
+    """Return a domain's keys as text: ``question (or query, prompt) and answer (or answers)``."""
     return " and ".join(_group_text(names) for names in EXPECTED_KEYS[domain])
 
 
@@ -39,10 +39,10 @@ def _group_text(names: tuple[str, ...]) -> str:
 
 
 def find_key(row: RawRow, names: tuple[str, ...], domain: Domain) -> str:
-    """The first of ``names`` that the row has.
+    """Return the first of ``names`` that the row has.
 
     Raises:
-        InputError: It has none; the message names the keys found and the repair.
+        InputError: The row has none; the message names the keys found and the repair.
     """
     key = next((name for name in names if name in row.values), None)
     if key is not None:
@@ -51,7 +51,7 @@ def find_key(row: RawRow, names: tuple[str, ...], domain: Domain) -> str:
     close = next((guess for name in names if (guess := suggestion(name, found))), "")
     repair = f"rename the column, or set `columns: {{{names[0]}: <its name here>}}` of the source"
     if names[0] in ANSWER_KEYS:
-        repair += f"; where it has questions alone, `columns: {{{ANSWER_KEYS[0]}: ''}}`"
+        repair += f"; if it has only questions, set `columns: {{{ANSWER_KEYS[0]}: ''}}`"
     raise bad_row(
         row.location,
         f"a row of domain {domain} should have {expected_keys(domain)}. Found the keys "
@@ -60,19 +60,19 @@ def find_key(row: RawRow, names: tuple[str, ...], domain: Domain) -> str:
 
 
 def text_of(row: RawRow, key: str) -> str:
-    """The text of one column, without white space around it.
+    """Return the text of one column, without white space around it.
 
     Raises:
-        InputError: It is not text, or empty.
+        InputError: The value is not text, or is empty.
     """
     return checked_text(row, f"key {key!r}", row.values[key])
 
 
 def checked_text(row: RawRow, what: str, value: object) -> str:
-    """``value`` as text without white space around it; ``what`` names it in the message.
+    """Return ``value`` as text without white space around it; ``what`` is its name in errors.
 
     Raises:
-        InputError: It is not text, or empty.
+        InputError: The value is not text, or is empty.
     """
     if not isinstance(value, str):
         raise wrong_type(row, what, "text", value)
@@ -95,10 +95,10 @@ def checked_text(row: RawRow, what: str, value: object) -> str:
 
 
 def texts_of(row: RawRow, key: str) -> list[str]:
-    """The texts of a column that holds one text or a list; no entry where the column is absent.
+    """Return the texts of a column that holds one text or a list; none if the column is absent.
 
     Raises:
-        InputError: It is neither, or a text in it is empty.
+        InputError: The value is neither, or a text in it is empty.
     """
     value = row.values.get(key, [])
     values = value if isinstance(value, list) else [value]
@@ -106,7 +106,7 @@ def texts_of(row: RawRow, key: str) -> list[str]:
 
 
 def wrong_type(row: RawRow, what: str, expected: str, found: object) -> InputError:
-    """The message for a value of the wrong type."""
+    """Return the error about a value of the wrong type."""
     kind = type(found).__name__
     return bad_row(
         row.location,

@@ -1,9 +1,9 @@
-"""Which rows make up which step: a pure function of (seed, step, rank, world).
+"""Rows of each step: a pure function of (seed, step, rank, world).
 
-Every objective is an endless stream: its rows in a shuffled order, shuffled anew each epoch. A
-step takes the next rows of each stream, so that resuming at step k gives the batches of an
-unbroken run without any saved state, on any number of ranks. No other file draws random numbers
-for data.
+Every objective has an endless stream: its rows in a shuffled order, shuffled again in each epoch. A
+step takes the next rows of each stream. A run that resumes at step k therefore gets the batches of
+an uninterrupted run without any saved state, on any number of ranks. No other file draws random
+numbers for data.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Mixing = Literal["stratified", "proportional", "temperature"]
 
 @dataclass(frozen=True)
 class Draw:
-    """One row of a step: its index in the objective's rows, and how often it came before."""
+    """One row of a step: its index in the objective's rows, and its number of earlier visits."""
 
     index: int
     visit: int
@@ -32,23 +32,23 @@ class Draw:
 
 @lru_cache(maxsize=256)
 def epoch_order(size: int, seed: int, objective: str, epoch: int) -> tuple[int, ...]:
-    """The order of an objective's rows in one epoch."""
+    """Return the order of an objective's rows in one epoch."""
     order = list(range(size))
     random.Random(f"{seed}/{objective}/{epoch}").shuffle(order)
     return tuple(order)
 
 
 def draw(size: int, seed: int, objective: str, position: int) -> Draw:
-    """The row at one position of an objective's endless stream."""
+    """Return the row at one position of an objective's endless stream."""
     epoch, index = divmod(position, size)
     return Draw(epoch_order(size, seed, objective, epoch)[index], epoch)
 
 
 def shares(sizes: Mapping[str, int], mixing: Mixing, temperature: float = 1.0) -> dict[str, float]:
-    """Expected share of each objective in a batch, from the number of its rows.
+    """Return the expected share of each objective in a batch, from the number of its rows.
 
     ``share_i = n_i^(1/temperature) / sum_j n_j^(1/temperature)``; proportional mixing has
-    temperature 1, a high temperature approaches equal shares (Raffel et al. 2020,
+    temperature 1, and a high temperature approaches equal shares (Raffel et al. 2020,
     arXiv 1910.10683, section 3.5.2).
     """
     exponent = 1.0 if mixing == "proportional" else 1.0 / temperature
@@ -59,14 +59,14 @@ def shares(sizes: Mapping[str, int], mixing: Mixing, temperature: float = 1.0) -
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The rows of every step.
+    """Plan of the rows of every step.
 
     Args:
-        sizes: Rows of each objective.
+        sizes: Number of rows of each objective.
         rows_per_step: Rows of each objective in one step over all ranks. A fraction such as 0.5
-            gives a row every other step; over many steps the ratio is exact.
+            gives a row every second step; over many steps the ratio is exact.
         seed: Seed of the shuffles.
-        rank: This process.
+        rank: Rank of this process.
         world: Number of processes; rank r takes every world-th row of the step, from the r-th on.
     """
 
@@ -86,7 +86,7 @@ class StepPlan:
                 )
 
     def step(self, step: int) -> dict[str, list[Draw]]:
-        """The rows of one step, by objective, for this rank (possibly none)."""
+        """Return the rows of one step, by objective, for this rank (possibly none)."""
         plan = {}
         for name, rows in self.rows_per_step.items():
             first, last = floor(step * rows + 1e-9), floor((step + 1) * rows + 1e-9)
@@ -95,17 +95,17 @@ class StepPlan:
         return plan
 
     def busiest(self) -> StepPlan:
-        """The plan of the first process, which never has fewer rows than another."""
+        """Return the plan of rank 0, which never has fewer rows than another."""
         return replace(self, rank=0)
 
     def steps(self, start: int) -> Iterator[dict[str, list[Draw]]]:
-        """All steps from ``start`` on, without end."""
+        """Yield all steps from ``start`` on, without end."""
         while True:
             yield self.step(start)
             start += 1
 
     def epochs(self, steps: int) -> dict[str, float]:
-        """How often each objective's rows are seen in so many steps."""
+        """Return the number of epochs of each objective in that number of steps."""
         return {n: steps * rows / self.sizes[n] for n, rows in self.rows_per_step.items()}
 
 
@@ -116,17 +116,17 @@ def rows_per_step(
     batch_size: int,
     temperature: float,
 ) -> dict[str, float]:
-    """Rows of each objective in a step.
+    """Return the number of rows of each objective in a step.
 
     Args:
-        sizes: Rows of each objective.
-        mixing: ``stratified`` takes `rows` as they are; the others share out `batch_size`.
+        sizes: Number of rows of each objective.
+        mixing: ``stratified`` takes `rows` as they are; the others divide `batch_size` by `shares`.
         rows: Rows per step of each objective (stratified).
         batch_size: Rows per step of all objectives together (proportional, temperature).
-        temperature: See `shares`.
+        temperature: Temperature of `shares`.
 
     Raises:
-        InputError: A temperature or batch size that is not positive.
+        InputError: The temperature or the batch size is not positive.
     """
     if mixing == "stratified":
         return dict(rows)

@@ -1,4 +1,4 @@
-"""What one objective reads: its rows, how they are answered, and what its teacher sees."""
+"""Data of one objective: its rows, their answers, and the context of its teacher."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,33 +17,33 @@ RejectedSource = Literal["gold", "refusal"]
 
 @dataclass
 class ObjectiveData:
-    """The data of one objective.
+    """Data of one objective.
 
     Args:
-        sources: Where the rows come from; several are joined.
-        expect: What the teacher must do with these rows, `answer` or `decline`; the teacher gate
-            checks it.
-        rows: Rows in each step over all devices (mixing `stratified`); 0.5 is a row every other
+        sources: Sources of the rows; the rows of several are joined.
+        expect: Required behaviour of the teacher on these rows, `answer` or `decline`; the teacher
+            gate checks it.
+        rows: Rows in each step over all ranks (mixing `stratified`); 0.5 is a row every second
             step.
-        answer: The text that is predicted: the row's `gold` answer, the `teacher`'s own answer
-            under its context (generated once before training and stored in the run's folder), a
-            `refusal`, an `alternate` (a wrong answer that the start model makes up from question
-            and gold answer, also once before training; AltPO), or `none` (only the first token is
-            predicted, from the question alone).
-        refusals: Sentences to decline with, used in turn, or `builtin`; also fill `{refusal}` in
-            contexts.
-        context: What only the teacher sees in front of the question; null for nothing.
-        prefills: Beginnings of the answer that the rows are trained with; null for none.
-        answer_tokens: Longest answer in tokens that is generated before training, where `answer`
-            is `teacher` or `alternate`.
-        evaluation: Where the rows for the table before and after training come from; empty takes
-            the first `evaluation_rows` training rows.
-        evaluation_rows: Most rows in that table.
+        answer: Text to predict: the row's `gold` answer, the `teacher`'s own answer under its
+            context (generated once before training and stored in the run's folder), a `refusal`,
+            an `alternate` (AltPO: a wrong answer that the start model generates once before
+            training from question and gold answer), or `none` (only the first token is predicted,
+            from the question alone).
+        refusals: Sentences that decline, one for each row in turn, or `builtin`; they also replace
+            `{refusal}` in contexts.
+        context: Turns before the question that only the teacher sees; null for none.
+        prefills: Beginnings of the answer with which the rows are trained; null for none.
+        answer_tokens: Largest number of tokens of an answer that is generated before training
+            (`answer` is `teacher` or `alternate`).
+        evaluation: Sources of the rows for the table before and after training; empty takes the
+            first `evaluation_rows` training rows.
+        evaluation_rows: Largest number of rows in that table.
         evaluation_prefills: Openers for the prefilled half of the table, one for each row in
-            turn; a list, `builtin:eval`, or null for none. Keep them apart from `prefills`.
-        rejected: For objectives that compare two answers to a question (DPO, FLAT,
-            AnswerPreservation): the one that is made less likely, `gold` or `refusal`, beside
-            `answer`, which is preferred; null for none.
+            turn: a list, `builtin:eval`, or null for none. They should differ from `prefills`.
+        rejected: Answer that is made less likely, `gold` or `refusal`, for objectives that compare
+            two answers to a question (DPO, FLAT, AnswerPreservation) and prefer `answer`; null for
+            none.
     """
 
     sources: list[Source]
@@ -75,7 +75,7 @@ class ObjectiveData:
             self.answer in (self.rejected, "none") or self.prefills is not None
         ):
             raise InputError(
-                "Parameter `rejected` should name another answer than `answer`, of rows that have "
-                f"one and no `prefills`. Found `rejected: {self.rejected}` with `answer: "
+                "Parameter `rejected` should name another answer than `answer`, for rows that have "
+                f"an answer and no `prefills`. Found `rejected: {self.rejected}` with `answer: "
                 f"{self.answer}`; leave `rejected` out for objectives that read one answer."
             )

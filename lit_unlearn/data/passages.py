@@ -1,6 +1,6 @@
-"""Plain passages -> questions and answers by rule: continue the text, and fill in a blank.
+"""Conversion of plain passages into questions by rule: continue the text, and fill in a blank.
 
-No language model is used, so that the conversion is exact, free and the same everywhere.
+It uses no language model, so that it is exact, costs nothing and gives the same on every machine.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ CONTINUE = "Continue the following passage: "
 FILL_IN = "Fill in the blank: "
 BLANK = "____"
 
-_SHORTEST_SENTENCE = 6  # words; below it a blank leaves too little to go by
-_SHORTEST_HALF = 3  # words on either side of a continuation
-_LONGEST_ENTITY = 5  # words; longer runs of capitals are titles or headings
+_SHORTEST_SENTENCE = 6  # words; a shorter one with a blank has too little context
+_SHORTEST_HALF = 3  # words before and after the cut of a continuation
+_LONGEST_ENTITY = 5  # words; longer capitalised expressions are titles or headings
 _WORD = re.compile(r"[^\W_]+(?:['\u2019.-][^\W_]+)*")
 _NUMBER = re.compile(r"\d[\d.,]*\d|\d")
 _BOUNDARY = re.compile(
@@ -39,22 +39,22 @@ _STANDALONE_BLANK = re.compile(r"(?<!\w)_{3,}(?!\w)")
 
 @dataclass(frozen=True)
 class Cloze:
-    """A sentence with one expression taken out."""
+    """Sentence with a blank, and the expression that the blank replaces."""
 
     question: str
     answer: str
 
 
 def ask_blank(question: str) -> str:
-    """A text with a blank (``___``) as a request to fill it in; any other text unchanged."""
+    """Turn a text with a blank (``___``) into a request to fill it in; keep any other text."""
     asks = question.casefold().startswith(("fill in", "complete"))
     return question if asks or not _STANDALONE_BLANK.search(question) else FILL_IN + question
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text: ends of sentences are followed by a capital or a number.
+    """Split a text into sentences; the next sentence must begin with a capital or a number.
 
-    Initials and common abbreviations ("J. K.", "Dr.") do not end one.
+    Initials and common abbreviations ("J. K.", "Dr.") do not end a sentence.
     """
     parts: list[str] = []
     start = 0
@@ -69,10 +69,10 @@ def sentences(text: str) -> list[str]:
 
 
 def continuation(text: str) -> tuple[str, str] | None:
-    """First part and rest of a passage, cut at the end of a sentence near the middle.
+    """Return first part and rest of a passage, cut at the end of a sentence near the middle.
 
-    A passage of one sentence is cut between words. None where a side would have fewer than three
-    words.
+    A passage of one sentence is cut between words. The result is None if one part would have fewer
+    than three words.
     """
     parts = sentences(text)
     cuts = [(" ".join(parts[:count]), " ".join(parts[count:])) for count in range(1, len(parts))]
@@ -90,10 +90,10 @@ def _long_enough(cut: tuple[str, str]) -> bool:
 
 
 def clozes(text: str, count: int = 2) -> list[Cloze]:
-    """Up to ``count`` sentences with a blank, in the order of the text.
+    """Return up to ``count`` sentences with a blank, in the order of the text.
 
-    The blank is a capitalised expression inside the sentence, else a number, else the longest
-    content word; sentences that offer the better kind are taken first, earlier ones first.
+    The blank replaces a capitalised expression inside the sentence, else a number, else the longest
+    content word. Sentences with the better kind are taken first, and among these the earlier ones.
     """
     ranked: list[tuple[int, int, Cloze]] = []
     for position, sentence in enumerate(sentences(text)):
@@ -110,7 +110,7 @@ def clozes(text: str, count: int = 2) -> list[Cloze]:
 
 
 def _candidates(sentence: str) -> tuple[list[str], list[str], list[str]]:
-    """Capitalised expressions, numbers and long words of a sentence, each the longest first."""
+    """Return capitalised expressions, numbers and long words of a sentence, longest first."""
     entities: list[list[re.Match[str]]] = []
     words = list(_WORD.finditer(sentence))
     for previous, word in pairwise(words):
@@ -133,7 +133,7 @@ def _without_possessive(name: str) -> str:
 
 
 def _longest_first(texts: list[str]) -> list[str]:
-    return sorted(texts, key=len, reverse=True)  # stable: the first of equals stays first
+    return sorted(texts, key=len, reverse=True)  # stable: equally long texts keep their order
 
 
 def _occurs_once(sentence: str, expression: str) -> bool:

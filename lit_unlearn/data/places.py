@@ -1,7 +1,7 @@
-"""A source, and the place where its rows will be read from.
+"""Sources of rows, and the place from which the rows of a source are read.
 
-Places are looked for in this order: a local file or folder, the built-in set, the data root, the
-hub. The first that has the rows is taken; only the last needs a network.
+The places are tried in this order: the built-in set, a local file or folder, the data root, the
+hub. The first that has the rows is used; only the hub needs a network.
 """
 
 from __future__ import annotations
@@ -21,33 +21,32 @@ from lit_unlearn.types import Domain
 __all__ = ["ROOT_VARIABLE", "Place", "Source", "resolve"]
 
 ROOT_VARIABLE = "LIT_UNLEARN_DATA"
-"""Environment variable that names the data root where the config does not."""
+"""Environment variable that names the data root if the config does not."""
 
 _BUILTIN = "builtin:"
 
 
 @dataclass
 class Source:
-    """Where some rows of an objective come from.
+    """Source of some rows of an objective.
 
     Args:
         path: Hub id such as `locuslab/TOFU`; or a local folder of the same layout; or a local
-            file (.json, .jsonl, .csv, .txt, each also with .gz); or `builtin:forget` and its
-            siblings, which come with the package.
-        config: Configuration of the hub data set, such as `forget10`; in a local folder the file
-            `<config>.json`, `<config>_<split>.json` or `<config>/<split>.json` (or .jsonl, ...),
-            or, in a downloaded copy of a hub data set, what its own README.md says.
+            file (.json, .jsonl, .csv, .txt, each also with .gz); or `builtin:forget` or another
+            set of the package.
+        config: Configuration of the hub data set, such as `forget10`. In a local folder it selects
+            the file `<config>.json`, `<config>_<split>.json` or `<config>/<split>.json` (or .jsonl,
+            ...); in a downloaded copy of a hub data set, the files that its README.md names.
         split: Split of the data set; the built-in sets have `train` and `eval`.
-        domain: Shape of the rows; null where the data set is a known benchmark or built-in.
-        columns: Column names of the source that differ from ours, as `ours: theirs`, for example
-            `question: prompt`. `answer: ""` says that the source has questions alone.
-        limit: Take only this many rows, the first ones after `where`, `offset` and `every`; null
-            for all.
-        offset: Leave out this many rows first, after `where`.
-        every: Of the rows after `offset`, take the first of each so many: a spread over a file
-            that is sorted, by author for example.
-        where: Keep only rows whose column has one of the values listed, for example
-            `subject: [Stephen King]`; the names are those of the source.
+        domain: Domain of the rows; null if the data set is a known benchmark or built-in.
+        columns: Columns of the source with other names than ours, as `ours: theirs`, for example
+            `question: prompt`. `answer: ""` says that the source has only questions.
+        limit: Largest number of rows, taken after `where`, `offset` and `every`; null for all.
+        offset: Number of first rows to leave out, after `where`.
+        every: Distance between the rows taken after `offset`: 2 takes every second row. It spreads
+            the rows over a file that is sorted, by author for example.
+        where: Values to keep, for example `subject: [Stephen King]`: only rows whose column has
+            one of the listed values are read. The names are those of the source.
     """
 
     path: str
@@ -88,33 +87,33 @@ class Source:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the rows of a source will be read from."""
+    """Place from which the rows of a source are read."""
 
     file: Path | Traversable | None
-    """None: a copy of a hub data set in `folder`, or the hub."""
+    """File with the rows; None for a copy of a hub data set in `folder`, or for the hub."""
     description: str
-    """For the summary at the start of a run."""
+    """Description for the summary at the start of a run."""
     domain: Domain | None
-    """`Source.domain`, or what is known of the data set."""
+    """Domain of the rows: `Source.domain`, or that of the known data set."""
     columns: Mapping[str, str] = field(default_factory=dict)
     where: Mapping[str, list[str]] = field(default_factory=dict)
     tried: tuple[Path, ...] = ()
     """Files that were looked for before the hub, the expected one first."""
     note: str = ""
     folder: Path | None = None
-    """A downloaded copy of a hub data set, with files that only the hub's client reads."""
+    """Downloaded copy of a hub data set, with files that only the hub's client can read."""
 
 
 def resolve(source: Source, data_root: Path | None = None) -> Place:
-    """Find where the rows of a source will be read from, without reading them.
+    """Find the place from which the rows of a source are read, without reading them.
 
     Args:
         source: The source.
-        data_root: Folder that stands in for the hub; None reads the environment variable
-            `ROOT_VARIABLE`, and where that is not set there is none.
+        data_root: Folder that replaces the hub; None reads the environment variable
+            `ROOT_VARIABLE`. If that is not set, there is no data root.
 
     Raises:
-        InputError: A local file, built-in set or data root that does not exist.
+        InputError: The local file, built-in set or data root does not exist.
     """
     local = Path(source.path).expanduser()
     root = _data_root(data_root)
@@ -145,7 +144,7 @@ def _data_root(data_root: Path | None) -> Path | None:
     if not data_root.is_dir():
         raise InputError(
             f"Parameter `{name}` should be an existing folder. Found {str(data_root)!r}, which is "
-            "none; correct it, or leave it out to read from the hub."
+            "no folder; correct it, or leave it out to read from the hub."
         )
     return data_root
 
@@ -192,15 +191,15 @@ def _local_folder(source: Source, folder: Path) -> Place:
     if found is None:
         looked = ", ".join(str(stem.relative_to(folder)) for stem in stems)
         raise InputError(
-            f"Folder {source.path!r} should hold one of {looked} with a suffix of "
-            f"{', '.join(SUFFIXES)} (or .gz behind it). Found none of them; correct `path`, "
+            f"Folder {source.path!r} should hold one of {looked} with one of the suffixes "
+            f"{', '.join(SUFFIXES)} (also with .gz). Found none of them; correct `path`, "
             "`config` or `split`."
         )
     return _local_file(source, found)
 
 
 def _is_hub_copy(folder: Path) -> bool:
-    """Whether a folder holds parquet files, or a README.md that says where its files are."""
+    """Return whether a folder holds parquet files, or a README.md that names its data files."""
     readme = folder / "README.md"
     says = readme.is_file() and "data_files:" in readme.read_text("utf-8", errors="replace")
     return says or next(folder.rglob("*.parquet"), None) is not None
@@ -212,7 +211,7 @@ def _files(stem: Path) -> list[Path]:
 
 
 def _named(source: Source, root: Path | None) -> Place:
-    """A hub id: the file of that name in the data root, or the hub."""
+    """Return the place of a hub id: the file of that name in the data root, or the hub."""
     known = find_benchmark(source.path, source.config, source.split)
     tried = _root_files(source, known, root) if root is not None else ()
     found = next((file for file in tried if file.is_file()), None)

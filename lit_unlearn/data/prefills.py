@@ -1,4 +1,4 @@
-"""Prefills: beginnings of an answer that an attacker puts into the assistant's mouth."""
+"""Prefills: beginnings of an answer that an attacker writes in the assistant's place."""
 
 import json
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ __all__ = ["Prefills", "read_openers", "read_refusals"]
 
 @dataclass
 class Prefills:
-    """Which prefills the rows of an objective are trained with.
+    """Prefills with which the rows of an objective are trained.
 
     Args:
         openers: Affirmative openers such as "The answer is"; or `builtin:train`, `builtin:eval`
             for the families that come with the package.
-        answer_words: m: also the first 1 to m words of the row's gold answer; 0 for none.
-        combine: Also each opener followed by the first `answer_words` words.
-        unprefilled: How many times no prefill at all stands among a row's prefills. For rows that
-            must be answered, so that they are trained both ways: 8 beside 8 openers is half.
-        candidates: How many of a row's prefills are candidates in one step; the inner
+        answer_words: Add the first 1 to this many words of the row's gold answer; 0 for none.
+        combine: Whether to add each opener followed by the first `answer_words` words.
+        unprefilled: Number of empty prefills among those of a row. They are for rows that must be
+            answered, with and without prefill: 8 beside 8 openers is half.
+        candidates: Number of a row's prefills that are candidates in one step; the inner
             maximisation chooses among them. Each visit of a row takes the next ones.
     """
 
@@ -47,9 +47,9 @@ class Prefills:
             )
 
     def of(self, example: Example) -> list[str]:
-        """All prefills of one row: openers, beginnings of the gold answer, both.
+        """Return all prefills of one row: openers, beginnings of the gold answer, and both joined.
 
-        A beginning always leaves at least one word of the answer to be given.
+        A beginning always leaves at least one word of the answer to predict.
         """
         openers = read_openers(self.openers)
         words = example.answer.split()
@@ -65,24 +65,24 @@ class Prefills:
         return found
 
     def opener_of(self, prefill: str) -> str:
-        """The part of a prefill that gives nothing away; the teacher's context may show it."""
+        """Return the opener of a prefill, which has no words of the answer; contexts may use it."""
         known = [o for o in read_openers(self.openers) if prefill.startswith(o)]
         return max(known, key=len, default="")
 
 
 @cache
 def _families() -> dict[str, list[str]]:
-    """The families of openers that come with the package."""
+    """Return the families of openers that come with the package."""
     text = resources.files("lit_unlearn.data").joinpath("builtin/prefills.json").read_text("utf-8")
     found: dict[str, list[str]] = json.loads(text)
     return found
 
 
 def read_openers(openers: Sequence[str] | str) -> list[str]:
-    """The list itself, or the built-in family that a name stands for.
+    """Return the list itself, or the built-in family of that name.
 
     Raises:
-        InputError: An unknown name.
+        InputError: The name is unknown.
     """
     if not isinstance(openers, str):
         return list(openers)
@@ -97,10 +97,10 @@ def read_openers(openers: Sequence[str] | str) -> list[str]:
 
 
 def read_refusals(refusals: Sequence[str] | str) -> list[str]:
-    """The list itself, or the built-in one for the name ``builtin``.
+    """Return the list itself, or the built-in list for the name ``builtin``.
 
     Raises:
-        InputError: Another name, or no refusal at all.
+        InputError: The name is another one, or the list is empty.
     """
     if refusals == "builtin":
         file = resources.files("lit_unlearn.data").joinpath("builtin/refusals.json")

@@ -1,4 +1,4 @@
-"""Bytes of one file -> raw rows, and what happens to the rows that cannot be used."""
+"""Raw rows from the bytes of one file, and treatment of the rows that cannot be used."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = [
 OnBadRow = Literal["error", "skip"]
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".txt")
-"""File types that can be read; each also with ``.gz`` behind it."""
+"""File types that can be read; each also with ``.gz`` at the end."""
 
 _REASONS_SHOWN = 3
 _GZIP_RATIO, _GZIP_LEAST = 200, 2**26
-"""A gzip file may hold so many times its own bytes, or so many bytes: text packs 3 to 30 times."""
+"""Largest unpacked size: per packed byte (text has 3 to 30), or in bytes if that is more."""
 _logger = logging.getLogger(__name__)
 
 
@@ -41,28 +41,28 @@ class RawRow:
     """One row as its file or hub data set gives it."""
 
     row_id: str
-    """The row's own ``id``, or its number in the file, counted from 0."""
+    """Row's own ``id``, or its number in the file, counted from 0."""
     values: dict[str, Any]
-    """Column -> value, with the columns renamed to what the converters expect."""
+    """Values by column, with the columns renamed to those that the converters expect."""
     location: str
-    """For error messages: ``file.jsonl:12`` or ``owner/name[config/split] row 12``."""
+    """Location for error messages: ``file.jsonl:12`` or ``owner/name[config/split] row 12``."""
     answerless: bool = False
-    """The source has questions alone, as its ``columns`` say."""
+    """Whether the source has only questions, as its ``columns`` say."""
 
 
 @dataclass
 class BadRows:
-    """Stops at the first unusable row, or counts such rows and reports them in one warning.
+    """Treatment of unusable rows: an error at the first one, or one warning with their number.
 
     Args:
-        policy: ``error`` raises at once; ``skip`` counts, and `report` logs.
-        source: What is being read, for the messages.
+        policy: ``error`` raises at the first one; ``skip`` counts them, and `report` logs them.
+        source: Name of the source, for the messages.
     """
 
     policy: OnBadRow
     source: str
     count: int = 0
-    """Rows left out so far."""
+    """Number of rows left out so far."""
     reasons: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class BadRows:
         """Raise ``error``, or count it.
 
         Raises:
-            InputError: The given one, where the policy is ``error``.
+            InputError: The given error, if the policy is ``error``.
         """
         if self.policy == "error":
             raise error
@@ -96,7 +96,7 @@ class BadRows:
 
 
 def bad_row(location: str, reason: str) -> InputError:
-    """The one form of message about a row: where it is, and why it cannot be used."""
+    """Return the error about a row: its location, and the reason why it cannot be used."""
     return InputError(f"Bad row at {location}: {reason}")
 
 
@@ -107,22 +107,22 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def file_type(name: str) -> str | None:
-    """The suffix in `SUFFIXES` that decides how a file is read, or None for any other file."""
+    """Return the suffix in `SUFFIXES` with which a file is read, or None for any other file."""
     plain = name.removesuffix(".gz")
     return next((suffix for suffix in SUFFIXES if plain.endswith(suffix)), None)
 
 
 def parse_file(data: bytes, name: str, bad: BadRows) -> list[RawRow]:
-    r"""All rows of one file, in its order.
+    r"""Read all rows of one file, in its order.
 
-    JSON files hold one array of objects or one object a line, whatever their suffix; CSV files have
-    a header; text files give a row with the one column ``text`` per line that is not blank. Lines
-    end at ``\n`` only: texts may hold U+0085 or U+2028.
+    JSON files hold one array of objects or one object per line, whatever their suffix. CSV files
+    have a header. In text files, each line that is not blank gives a row with the column ``text``.
+    Only ``\n`` ends a line, since texts may hold U+0085 or U+2028.
 
     Args:
-        data: The file's bytes, still compressed where its name ends in ``.gz``.
-        name: The file's name or path, for its type and for the messages.
-        bad: Takes the rows that cannot be used.
+        data: Bytes of the file, still compressed if its name ends in ``.gz``.
+        name: Name or path of the file, for its type and for the messages.
+        bad: Object that takes the rows that cannot be used.
 
     Raises:
         InputError: The whole file cannot be read (broken gzip, not UTF-8, a broken array, broken
@@ -169,7 +169,7 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _unpacked(data: bytes, name: str) -> bytes:
-    """What a gzip file holds, as long as it does not hold far more than text would."""
+    """Unpack a gzip file, unless it holds far more bytes than text would."""
     most = max(_GZIP_LEAST, _GZIP_RATIO * len(data))
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
         found = file.read(most + 1)
@@ -182,14 +182,14 @@ def _unpacked(data: bytes, name: str) -> bytes:
 
 
 def _json(text: str) -> object:
-    """A JSON value whose texts can be written.
+    """Parse a JSON value whose texts can be encoded.
 
     Raises:
-        ValueError: It is none, has a number of thousands of digits, or half a character.
+        ValueError: It is not JSON, has a number of thousands of digits, or half a surrogate pair.
     """
     value: object = json.loads(text)
     if "\\u" in text:
-        json.dumps(value, ensure_ascii=False).encode()  # an escaped half of a pair alone
+        json.dumps(value, ensure_ascii=False).encode()  # fails at half a surrogate pair
     return value
 
 
@@ -215,7 +215,7 @@ def _array_rows(text: str, name: str, bad: BadRows) -> Iterator[RawRow]:
         line = f" line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(
             f"File {name}{line}: should be one JSON array of rows, because it begins with '['. "
-            f"Found {error}; repair the array, or write one object a line."
+            f"Found {error}; repair the array, or write one object per line."
         ) from error
     for index, value in enumerate(values):
         yield from _object_row(value, index, f"{name} row {index}", bad)

@@ -1,4 +1,4 @@
-"""Raw rows of a source: read where `places` finds them, filtered, under our column names."""
+"""Raw rows of a source: read from the place in `places`, filtered, with our column names."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _logger = logging.getLogger(__name__)
 def read_rows(
     source: Source, data_root: Path | None = None, on_bad_row: OnBadRow = "error"
 ) -> list[RawRow]:
-    """The raw rows of a source.
+    """Read the raw rows of a source.
 
     Args:
         source: The source.
-        data_root: As in `resolve`.
+        data_root: Folder that replaces the hub, as in `resolve`.
         on_bad_row: ``error`` stops at the first row that cannot be used; ``skip`` leaves such
             rows out and logs one warning with their number and the first three reasons.
 
@@ -42,7 +42,7 @@ def read_rows(
 
 
 def rows_at(place: Place, source: Source, bad: BadRows) -> list[RawRow]:
-    """As `read_rows`, from a place that was found before; ``bad`` takes the unusable rows."""
+    """Read as `read_rows` does, from a place found before; ``bad`` takes the unusable rows."""
     if place.folder is not None:
         rows = _copied_rows(source, place.folder)
     elif place.file is None:
@@ -76,21 +76,21 @@ def _read_bytes(file: Path | Traversable) -> bytes:
 
 
 def _hub_rows(source: Source, place: Place) -> list[RawRow]:
-    hub_answers()  # where it does not, the next lines look into its cache only
+    hub_answers()  # if it does not, the next lines read only its cache
     try:
         return _loaded(source, source.path)
-    except Exception as error:  # the hub's client has dozens of kinds of its own
+    except Exception as error:  # the hub's client raises dozens of types
         raise _unreachable(source, place, error) from error
 
 
 def _copied_rows(source: Source, folder: Path) -> list[RawRow]:
-    """The rows of a downloaded copy of a hub data set."""
+    """Return the rows of a downloaded copy of a hub data set."""
     import datasets
 
     kept = Path(datasets.config.HF_DATASETS_CACHE)
     try:
         kept.mkdir(parents=True, exist_ok=True)
-        # what is kept there does not notice when a file of the folder has changed
+        # a cache that is kept would not notice a changed file of the folder
         with TemporaryDirectory(dir=kept, prefix="copy_") as once:
             return _loaded(source, str(folder), once)
     except Exception as error:  # see `_hub_rows`
@@ -118,7 +118,7 @@ def _cause(error: Exception) -> str:
 
 
 def _unreachable(source: Source, place: Place, error: Exception) -> InputError:
-    """What was tried, and both repairs."""
+    """Return the error that names all places that were tried, and both repairs."""
     known = find_benchmark(source.path, source.config, source.split)
     if place.tried:
         tried = f"no file {place.tried[0]}"
@@ -136,16 +136,16 @@ def _unreachable(source: Source, place: Place, error: Exception) -> InputError:
         tried = f"no data root (`data_root` and {ROOT_VARIABLE} are not set)"
         repair = f"set `data_root` to a folder that holds {relative}"
     names = known_names(source.path)
-    hint = f" Known of {source.path}: {'; '.join(names)}." if names and known is None else ""
+    hint = f" Known parts of {source.path}: {'; '.join(names)}." if names and known is None else ""
     return InputError(
-        f"Source {source.name!r} could not be read. Tried: no local file or folder "
-        f"{source.path!r}; {tried}; the Hugging Face hub: {_cause(error)}. Either check the "
+        f"Source {source.name!r} should be readable. Found no local file or folder "
+        f"{source.path!r}; {tried}; on the Hugging Face hub: {_cause(error)}. Either check the "
         f"names and connect to the network, or {repair}.{hint}"
     )
 
 
 def _with_own_ids(rows: list[RawRow]) -> list[RawRow]:
-    """Rows under their own ``id``, where every row has one and no two share it."""
+    """Return the rows under their own ``id`` if every row has one and no two rows share it."""
     own = [row.values.get("id") for row in rows]
     usable = all(isinstance(value, str | int) and str(value).strip() for value in own)
     if not usable or len({str(value) for value in own}) < len(own):
@@ -177,7 +177,7 @@ def _filtered(
 
 
 def _renamed(rows: list[RawRow], columns: Mapping[str, str], bad: BadRows) -> Iterable[RawRow]:
-    """Rows under our column names; the source's own names stay beside them."""
+    """Yield rows with our column names; they also keep the source's own names."""
     answerless = columns.get("answer") == ""
     pairs = [(ours, theirs) for ours, theirs in columns.items() if theirs]
     for row in rows:

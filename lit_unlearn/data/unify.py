@@ -1,4 +1,4 @@
-"""Raw rows -> examples: every domain in one representation, with unique and stable ids."""
+"""Examples from raw rows: every domain in one representation, with unique and stable ids."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _CONVERTERS: dict[Domain, Callable[[RawRow, str, Representation], list[Example]]
 def to_example(
     row: RawRow, domain: Domain, representation: Representation, source_name: str
 ) -> list[Example]:
-    """The examples of one raw row: one, or several for a passage under ``unified``.
+    """Return the examples of one raw row: one, or several for a passage in ``unified``.
 
     Args:
         row: The raw row.
-        domain: Its shape, which decides on the converter (see `converters`).
+        domain: Domain of the row, which selects the converter (see `converters`).
         representation: ``unified`` for chat questions and answers, ``raw`` for plain text.
         source_name: First part of the example's id.
 
     Raises:
-        InputError: A missing key, a value of the wrong type or an empty text; the message names
-            file and line, what was expected and found, and the repair.
+        InputError: A key is missing, a value has the wrong type, or a text is empty; the message
+            names file and line, what was expected and found, and the repair.
     """
     return _CONVERTERS[domain](row, f"{source_name}/{row.row_id}", representation)
 
@@ -47,17 +47,17 @@ def load_examples(
     representation: Representation = "unified",
     on_bad_row: OnBadRow = "error",
 ) -> list[Example]:
-    """The examples of several sources, one source after the other.
+    """Return the examples of several sources, one source after the other.
 
     Args:
-        sources: Where the rows come from.
-        data_root: Folder that stands in for the hub, see `sources.resolve`.
-        representation: See `to_example`.
+        sources: Sources of the rows.
+        data_root: Folder that replaces the hub, see `sources.resolve`.
+        representation: ``unified`` or ``raw``, see `to_example`.
         on_bad_row: ``error`` or ``skip``, see `sources.read_rows`.
 
     Raises:
-        InputError: A source that cannot be read, has no domain or no usable row, or two sources
-            that give the same row.
+        InputError: A source cannot be read, or has no domain or no usable row, or two sources
+            give the same row.
     """
     names = short_names(sources)
     examples: dict[str, Example] = {}
@@ -92,17 +92,17 @@ def _load(
     bad.report()
     if not examples:
         raise InputError(
-            f"Source {source.name!r} should have usable rows. Found {bad.count} bad ones and no "
-            f"other; {bad.reasons[0]}"
+            f"Source {source.name!r} should have usable rows. Found {bad.count} bad and no "
+            f"usable rows; {bad.reasons[0]}"
         )
     return examples
 
 
 def domain_of(source: Source, place: Place) -> Domain:
-    """The shape of a source's rows.
+    """Return the domain of a source's rows.
 
     Raises:
-        InputError: It is neither set nor known.
+        InputError: The domain is neither set nor known.
     """
     if place.domain is None:
         known = known_names(source.path)
@@ -115,16 +115,16 @@ def domain_of(source: Source, place: Place) -> Domain:
             )
         raise InputError(
             f"Parameter `domain` of source {source.name!r} should be one of "
-            f"{', '.join(_CONVERTERS)}. Found none, and this is no data set known by name; set it."
+            f"{', '.join(_CONVERTERS)}. Found none, and the data set is not known by name; set it."
         )
     return place.domain
 
 
 def short_names(sources: Sequence[Source]) -> list[str]:
-    """First parts of the ids: ``TOFU/forget10``; other sources of the same name get ``#2``, ...
+    """Return first parts of ids, as ``TOFU/forget10``; other sources of that name get ``#2``, ...
 
-    Sources that differ in nothing but `limit`, `offset` and `where` share a name, so that a row
-    which both give is found.
+    Sources that differ only in `limit`, `offset`, `every` and `where` share a name, so that a row
+    of both is found.
     """
     kinds: dict[str, list[object]] = {}
     names: list[str] = []

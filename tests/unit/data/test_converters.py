@@ -96,7 +96,7 @@ def test_questions_alone() -> None:
     assert one("question_answer", row, answerless=True).answer == ""
     assert one("question_answer", row, "raw", answerless=True).answer == ""
     with pytest.raises(
-        InputError, match=r"where it has questions alone, `columns: \{answer: ''\}`"
+        InputError, match=r"if it has only questions, set `columns: \{answer: ''\}`"
     ):
         one("question_answer", row)
 
@@ -273,7 +273,7 @@ def test_dialogue_without_answer() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"messages": MESSAGES[:2]}, r"before the last one of the assistant\. Found system, user"),
+        ({"messages": MESSAGES[:2]}, r"before its last assistant turn\. Found system, user"),
         ({"messages": []}, r"Found no turn"),
         ({"messages": MESSAGES[2:3]}, r"Found assistant"),
         ({"messages": [{"role": "bot", "content": "x"}]}, r"a role should be system, user or"),

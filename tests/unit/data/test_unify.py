@@ -72,7 +72,7 @@ def test_skipped_rows_of_reading_and_converting_are_one_warning(
 
 def test_a_source_with_bad_rows_alone(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "rows.jsonl", {"question": "", "answer": "x"})
-    with pytest.raises(InputError, match=r"Found 1 bad ones and no other; Bad row at"):
+    with pytest.raises(InputError, match=r"Found 1 bad and no usable rows; Bad row at"):
         load_examples([Source(file, domain="question_answer")], on_bad_row="skip")
 
 
