@@ -6,17 +6,23 @@ help, version and typing errors answer at once (importing torch and Lightning ta
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from lit_unlearn.errors import InputError, did_you_mean
+from lit_unlearn.errors import did_you_mean
 
 PROGRAM = "lit-unlearn"
+DEBUG, DEBUG_VARIABLE = "--debug", "LIT_UNLEARN_DEBUG"
+"""Option and environment variable with which every error shows its traceback."""
+_REPORT = (
+    f"{PROGRAM}: this should not happen. If no class of yours is in the traceback, please report "
+    "it as an issue, with the traceback, the command and its config."
+)
 
 
 class Command(NamedTuple):
@@ -78,6 +84,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if args is None and not sys.flags.safe_path:
         sys.path.append("")  # classes of one's own, as with `python -m lit_unlearn`
     given = list(sys.argv[1:] if args is None else args)
+    if DEBUG in given:
+        given.remove(DEBUG)
+        os.environ[DEBUG_VARIABLE] = "1"  # for the processes of a sweep too
     try:
         try:
             return _dispatch(given)
@@ -114,34 +123,34 @@ def _dispatch(given: list[str]) -> int:
 
 
 def _run(command: Command, args: list[str]) -> int:
-    """Import and call a subcommand; an error that the user can repair becomes one message."""
+    """Import and call a subcommand; what is no fault of the package becomes one message."""
     module, function = command.where.split(":")
     try:
         getattr(import_module(module), function)(args)
+    except BrokenPipeError:
+        raise
     except KeyboardInterrupt:
-        return 130
+        return _interrupted()
     except SystemExit as stop:  # Lightning turns an interrupt into exit status 1
         if isinstance(stop.__context__, KeyboardInterrupt):
-            return 130
+            return _interrupted()
         raise
-    except ValueError as error:
-        cause = _input_error(error)
-        if cause is None:
+    except Exception as error:
+        from lit_unlearn.cli.failures import foreign_line
+
+        line = foreign_line(error)
+        if line is None:
+            error.add_note(_REPORT)
             raise
-        return _fail(str(cause))
-    except OSError as error:  # raised anywhere, in a logger for example
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        what = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{what}{error.strerror}; make room, and give the same command again")
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exception(error)
+        return _fail(line)
     return 0
 
 
-def _input_error(error: BaseException | None) -> BaseException | None:
-    """Return the `InputError` that an error is, or that the parser wrapped into it."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__
-    return error
+def _interrupted() -> int:
+    print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
+    return 130
 
 
 def _fail(message: str) -> int:
@@ -160,7 +169,7 @@ def _help() -> str:
     lines = [f"  {name:{width}}  {command.help}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            f"usage: {PROGRAM} [--help] [--version] COMMAND ...",
+            f"usage: {PROGRAM} [--help] [--version] [{DEBUG}] COMMAND ...",
             "",
             "Multi-objective unlearning for language models.",
             "",
@@ -168,6 +177,7 @@ def _help() -> str:
             *lines,
             "",
             f"{PROGRAM} COMMAND --help shows the options of one command.",
+            f"{DEBUG} (or {DEBUG_VARIABLE}=1) shows the traceback of an error beside its line.",
         ]
     )
 

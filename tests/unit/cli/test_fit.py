@@ -495,8 +495,8 @@ def test_exit_status(
 
     monkeypatch.setattr(cli, "main", fail)
     assert dispatcher.main(["fit"]) == status
-    expected = "lit-unlearn: error: this: that\n" if status == 2 else ""
-    assert capsys.readouterr().err == expected
+    expected = "error: this: that\n" if status == 2 else "interrupted\n"
+    assert capsys.readouterr().err.lstrip("\n") == f"lit-unlearn: {expected}"
 
 
 def test_interrupted_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -504,15 +504,9 @@ def test_interrupted_training(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dispatcher.main(["fit"]) == 130
 
 
-@pytest.mark.parametrize("raised", [ValueError("a bug"), SystemExit(3)])
-def test_other_exceptions_are_not_hidden(
-    monkeypatch: pytest.MonkeyPatch, raised: BaseException
-) -> None:
-    def fail(args: list[str]) -> None:
-        raise raised
-
-    monkeypatch.setattr(cli, "main", fail)
-    with pytest.raises(type(raised)):
+def test_an_exit_status_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "main", lambda args: sys.exit(3))
+    with pytest.raises(SystemExit):
         dispatcher.main(["fit"])
 
 
