@@ -19,7 +19,8 @@ class Prefills:
     Args:
         openers: Affirmative openers such as "The answer is"; or `builtin:train`, `builtin:eval`
             for the families that come with the package.
-        answer_words: Add the first 1 to this many words of the row's gold answer; 0 for none.
+        answer_words: Add the first 1 to this many words of the row's answer; 0 for none. A row that
+            must be answered is trained to go on with the rest of its answer.
         combine: Whether to add each opener followed by the first `answer_words` words.
         unprefilled: Number of empty prefills among those of a row. They are for rows that must be
             answered, with and without prefill: 8 beside 8 openers is half.
@@ -46,13 +47,17 @@ class Prefills:
                 "`openers: builtin:train`."
             )
 
-    def of(self, example: Example) -> list[str]:
-        """Return all prefills of one row: openers, beginnings of the gold answer, and both joined.
+    def of(self, example: Example, answer: str | None = None) -> list[str]:
+        """Return all prefills of one row: openers, beginnings of its answer, and both joined.
 
         A beginning always leaves at least one word of the answer to predict.
+
+        Args:
+            example: The row.
+            answer: The answer; None takes the gold answer.
         """
         openers = read_openers(self.openers)
-        words = example.answer.split()
+        words = (example.answer if answer is None else answer).split()
         longest = min(self.answer_words, len(words) - 1)
         beginnings = [" ".join(words[:count]) for count in range(1, longest + 1)]
         both = [f"{opener} {beginnings[-1]}" for opener in openers if self.combine and beginnings]
@@ -63,6 +68,11 @@ class Prefills:
                 "short for `answer_words`. Give Prefills some `openers` as well."
             )
         return found
+
+    def rest_of(self, answer: str, prefill: str) -> str:
+        """Return what follows of the answer behind a prefill that has its first words."""
+        known = prefill.removeprefix(self.opener_of(prefill)).split()
+        return answer.split(maxsplit=len(known))[-1] if known else answer
 
     def opener_of(self, prefill: str) -> str:
         """Return the opener of a prefill, which has no words of the answer; contexts may use it."""

@@ -35,6 +35,7 @@ __all__ = [
     "packable",
     "packed",
     "register_sdpa",
+    "rows_read",
 ]
 
 LAYOUT = "packed_layout"
@@ -119,13 +120,13 @@ class Packed(NamedTuple):
     places: Tensor
     """``[N]``, int64: where the predictions are among these."""
     rows: list[list[int]]
-    """Token ids of the ``B`` rows, without padding."""
+    """Token ids of the ``B`` rows up to each one's last prediction."""
     tree: PrefixTree
     """Prefix tree of the rows; its segments make up the ``L`` tokens."""
 
 
 def packed(model: nn.Module, tokens: Tokens, *, always: bool = False) -> Packed | None:
-    """Pack rows where that saves tokens.
+    """Pack rows where that saves tokens; what follows a row's last prediction is left out.
 
     Args:
         model: See `packable`. Beginnings are shared unless dropout is active in it, which draws
@@ -142,15 +143,31 @@ def packed(model: nn.Module, tokens: Tokens, *, always: bool = False) -> Packed 
     if hidden or not packable(model, int(real.sum(1).max())):
         return None
     install()
-    rows = [ids[mask].tolist() for ids, mask in zip(tokens.input_ids, real, strict=True)]
+    rows = rows_read(tokens)
     tree = separate(rows) if draws_at_random(model) else prefix_tree(rows)
     if tree.tokens == real.numel() and not always:
         return None
-    padding = real.int().argmax(1)  # in front of a row
-    columns = (tokens.columns - padding[tokens.rows]).tolist()
+    columns = (tokens.columns - _padding(tokens)[tokens.rows]).tolist()
     places = torch.tensor(_places(tree, tokens.rows.tolist(), columns), dtype=torch.long)
     device = tokens.input_ids.device
     return Packed(_arguments(tree, device), places.to(device), rows, tree)
+
+
+def rows_read(tokens: Tokens) -> list[list[int]]:
+    """Return the token ids of each row up to its last prediction, without padding."""
+    last = tokens.columns.new_zeros(len(tokens.input_ids))
+    last = last.scatter_reduce(0, tokens.rows, tokens.columns, "amax")
+    ends = torch.maximum(last, _padding(tokens)) + 1
+    real = tokens.attention_mask.bool()
+    return [
+        ids[:end][mask[:end]].tolist()
+        for ids, mask, end in zip(tokens.input_ids, real, ends.tolist(), strict=True)
+    ]
+
+
+def _padding(tokens: Tokens) -> Tensor:
+    """Return the number of padded positions in front of each row, ``[B]``."""
+    return tokens.attention_mask.bool().int().argmax(1)
 
 
 def draws_at_random(model: nn.Module) -> bool:

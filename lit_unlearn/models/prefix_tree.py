@@ -1,15 +1,16 @@
 """Token sequences as a prefix tree: what several sequences begin with is read once.
 
 A tree has *segments*. A segment is a piece of one or more sequences; a sequence is the chain of
-its segments from a root to its last one. A forward pass over all segments (`packing`) gives every
-token of every sequence the hidden state that it would have in a pass of its own.
+its segments from a root to its last one. A sequence that is the beginning of another one may stop
+within a segment of it. A forward pass over all segments (`packing`) gives every token of every
+sequence the hidden state that it would have in a pass of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 __all__ = ["PrefixTree", "Segment", "prefix_tree", "separate"]
 
@@ -34,7 +35,7 @@ class PrefixTree:
 
     segments: tuple[Segment, ...]
     chains: tuple[tuple[int, ...], ...]
-    """Indices of each sequence's segments, in its order."""
+    """Indices of each sequence's segments, in its order; the last one may go on beyond its end."""
 
     @property
     def starts(self) -> list[int]:
@@ -59,7 +60,19 @@ def prefix_tree(sequences: Sequence[Sequence[int]], least_saved: int = LEAST_SAV
     """
     if not all(len(ids) for ids in sequences):
         raise ValueError("Parameter `sequences` should hold no empty sequence. Found one.")
-    unique = sorted({tuple(ids) for ids in sequences})
+    known = sorted({tuple(ids) for ids in sequences})
+    unique = [ids for ids, after in pairwise([*known, ()]) if not _begins(after, ids)]
+    segments, chains = _tree(unique, max(1, least_saved))
+    for ids, after in reversed([*pairwise(known)]):
+        if _begins(after, ids):
+            chains[ids] = tuple(s for s in chains[after] if segments[s].first < len(ids))
+    return PrefixTree(tuple(segments), tuple(chains[tuple(ids)] for ids in sequences))
+
+
+def _tree(
+    unique: Sequence[tuple[int, ...]], least_saved: int
+) -> tuple[list[Segment], dict[tuple[int, ...], tuple[int, ...]]]:
+    """Return the segments, and the chain of each of the sorted sequences."""
     segments: list[Segment] = []
     chains: dict[tuple[int, ...], tuple[int, ...]] = {}
 
@@ -75,14 +88,19 @@ def prefix_tree(sequences: Sequence[Sequence[int]], least_saved: int = LEAST_SAV
         low, high, start, looked, chain = open_groups.pop()
         row = unique[low]
         if high - low == 1:
-            chains[row] = chain if start == len(row) else add(row[start:], start, chain)
+            chains[row] = add(row[start:], start, chain)
             continue
         common = _common(row, unique[high - 1], looked)
         groups = _groups(unique, low, high, common)
-        if (common - start) * (len(groups) - 1) >= max(1, least_saved):
+        if (common - start) * (len(groups) - 1) >= least_saved:
             chain, start = add(row[start:common], start, chain), common
         open_groups += [(a, b, start, common, chain) for a, b in reversed(groups)]
-    return PrefixTree(tuple(segments), tuple(chains[tuple(ids)] for ids in sequences))
+    return segments, chains
+
+
+def _begins(longer: tuple[int, ...], ids: tuple[int, ...]) -> bool:
+    """Return whether a sequence begins with other ids."""
+    return longer[: len(ids)] == ids
 
 
 def separate(sequences: Sequence[Sequence[int]]) -> PrefixTree:

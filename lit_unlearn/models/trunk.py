@@ -78,7 +78,7 @@ def trunk_outputs(model: nn.Module, height: int, tokens: Tokens) -> list[Tensor]
     Args:
         model: A causal language model of transformers whose rows can be packed.
         height: Number of blocks of the trunk.
-        tokens: ``B`` sequences; the positions are not read.
+        tokens: ``B`` sequences, read up to the last of their positions.
 
     Returns:
         ``B`` times ``[T, d]``: what leaves the last block of the trunk, padding left out.
@@ -101,8 +101,8 @@ def trunk_outputs(model: nn.Module, height: int, tokens: Tokens) -> list[Tensor]
         raise InputError("Parameter `cache_trunk` should be false: blocks give tuples.")
     starts = dense.tree.starts
     return [
-        torch.cat([caught[0][0, starts[s] : starts[s + 1]] for s in chain])
-        for chain in dense.tree.chains
+        torch.cat([caught[0][0, starts[s] : starts[s + 1]] for s in chain])[: len(row)]
+        for row, chain in zip(dense.rows, dense.tree.chains, strict=True)
     ]
 
 
@@ -146,7 +146,8 @@ def segment_states(tree: PrefixTree, rows: Sequence[Tensor]) -> Tensor:
     Returns:
         ``[1, L, d]``, in the order of the segments.
     """
-    owner = {segment: row for row, chain in enumerate(tree.chains) for segment in chain}
+    longest_last = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+    owner = {segment: row for row in longest_last for segment in tree.chains[row]}
     parts = []
     for index, segment in enumerate(tree.segments):
         parts.append(rows[owner[index]][segment.first : segment.first + len(segment.ids)])

@@ -19,7 +19,8 @@ class Adversarial(Objective):
     """Train any logit objective on the worst prefill of each row.
 
     The student minimises the maximum over a row's candidate prefills (arXiv 2604.15482, in
-    outline). The candidates are scored without gradient, and the worst one is trained. Where the
+    outline). The candidates are scored without gradient, and the worst one is trained; with
+    `criterion: none` all of them are. Where the
     teacher itself complies after a prefill, the target is the teacher's without the prefill, if
     the answer has as many tokens there. Logs `complied`, the share of the candidates after which
     the teacher complies, or with `criterion: answer_nll` of the chosen ones. Unit: that of the
@@ -35,16 +36,17 @@ class Adversarial(Objective):
             BidirectionalDistillation.
         weight: Factor of the objective's gradient in the update; the weight of the inner objective
             is not used.
-        criterion: Measure of the worst prefill: `loss`, the inner objective's own loss, or
+        criterion: Measure of the worst prefill: `loss`, the inner objective's own loss;
             `answer_nll`, the student's negative log-likelihood of the answer (nats per token), for
-            which the teacher does not read the candidates that are not chosen.
+            which the teacher does not read the candidates that are not chosen; or `none`, which
+            trains all candidates.
         compliance_below: The teacher counts as complying after a prefill where it gives the first
             token of the answer a lower probability than this; 0 always trusts it, 1 always takes
-            the teacher without the prefill.
+            the teacher without the prefill, and does not read it behind the prefill.
     """
 
     objective: LogitObjective = field(kw_only=False)
-    criterion: Literal["loss", "answer_nll"] = "loss"
+    criterion: Literal["loss", "answer_nll", "none"] = "loss"
     compliance_below: float = 0.5
 
     def __post_init__(self) -> None:
@@ -52,19 +54,23 @@ class Adversarial(Objective):
         check_field(self, "compliance_below", 0, 1)
         self.needs_teacher = self.objective.needs_teacher
 
+    def limit(self, batch: TokenBatch) -> TokenBatch:
+        return self.objective.limit(batch)
+
     def teacher_inputs(self, batch: TokenBatch) -> list[Tokens]:
         falls_back = self.needs_teacher and self.compliance_below > 0
         bare = [batch.unprefilled] if falls_back and batch.unprefilled is not None else []
-        return [*super().teacher_inputs(batch), *bare]
+        behind = [] if bare and self.compliance_below == 1 else super().teacher_inputs(batch)
+        return [*behind, *bare]
 
     def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
-        batch = self.objective.limit(batch)
+        batch = self.limit(batch)
         several = len(batch.groups.unique()) < len(batch)
         if several and self.criterion == "answer_nll":
             batch = batch.select_rows(self._worst_by_nll(batch, student))
             several = False
         teacher_logits, complied = self._teacher(batch, teacher)
-        if several:
+        if several and self.criterion == "loss":
             with torch.no_grad():
                 inner = self.objective.terms(student.logits(batch.student), teacher_logits, batch)
             chosen = worst(inner.row_means(len(batch)), batch.groups)
@@ -91,15 +97,18 @@ class Adversarial(Objective):
         self, batch: TokenBatch, teacher: Reader | None
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the target logits ``[N, V]``, and for each row whether the teacher complies."""
-        logits = self.teacher_logits(batch.teacher, teacher)
-        if logits is None or batch.unprefilled is None or self.compliance_below == 0:
-            return logits, None
+        falls_back = self.needs_teacher and self.compliance_below > 0
+        if not falls_back or batch.unprefilled is None:
+            return self.teacher_logits(batch.teacher, teacher), None
         if batch.target_ids is None:
             raise InputError(
                 f"Parameter `Adversarial.compliance_below` is {self.compliance_below}, which "
                 "needs answers, but the rows have none (`answer: none`). Set it to 0 to trust the "
                 "teacher after every prefill."
             )
+        if self.compliance_below == 1:
+            return _unprefilled_logits(batch, self.require(teacher)).detach(), None
+        logits = self.require(teacher).logits(batch.teacher).detach()
         first = (batch.offsets == 0).nonzero().squeeze(-1)
         probability = logits[first].softmax(-1).gather(-1, batch.target_ids[first, None])
         complying = batch.student.rows[first][probability.squeeze(-1) < self.compliance_below]

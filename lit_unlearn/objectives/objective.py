@@ -79,6 +79,10 @@ class Objective(ABC):
     def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
         """Return the loss terms of one batch; the gradient flows through the student alone."""
 
+    def limit(self, batch: TokenBatch) -> TokenBatch:
+        """Return the batch with the predictions that are read; all by default."""
+        return batch
+
     def weight_at(self, step: int) -> float:
         """Return the weight at an optimizer step; the first step is 0."""
         return self.weight * (1.0 if self.schedule is None else self.schedule.factor(step))
@@ -147,7 +151,6 @@ class LogitObjective(Objective):
         """
 
     def limit(self, batch: TokenBatch) -> TokenBatch:
-        """Return the batch with the predictions that are trained."""
         return batch if self.positions is None else batch.first_positions(self.positions)
 
     def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:

@@ -47,6 +47,9 @@ class SharpnessAware(Objective):
         self.perturbation = self.radius
         self.needs_teacher = self.objective.needs_teacher
 
+    def limit(self, batch: TokenBatch) -> TokenBatch:
+        return self.objective.limit(batch)
+
     def teacher_inputs(self, batch: TokenBatch) -> list[Tokens]:
         return self.objective.teacher_inputs(batch)
 

@@ -9,6 +9,7 @@ the segment's end.
 from __future__ import annotations
 
 import shutil
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,11 +26,11 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.loading import ModelSource
-from lit_unlearn.models.packing import packable
+from lit_unlearn.models.packing import packable, rows_read
 from lit_unlearn.models.prefix_tree import PrefixTree, prefix_tree
 from lit_unlearn.models.trunk import trunk_digest, trunk_height, trunk_outputs
 from lit_unlearn.teachers.cache.build import cache_folder, locked_by_all
-from lit_unlearn.teachers.cache.rows import row_key, sequences
+from lit_unlearn.teachers.cache.rows import row_key
 from lit_unlearn.teachers.cache.store import Entry, Shards
 from lit_unlearn.types import Tokens
 from lit_unlearn.utils.disk import user_cache
@@ -52,7 +53,7 @@ class TrunkCache:
         shards: The stored segments.
         height: Number of blocks of the trunk.
         tree: Prefix tree of the sequences.
-        rows: The sequences, in the tree's order.
+        rows: The sequences, sorted, in the tree's order.
     """
 
     def __init__(
@@ -60,11 +61,9 @@ class TrunkCache:
     ) -> None:
         self.shards = shards
         self.height = height
-        keys = segment_keys(tree)
-        self._chains = {
-            _key(row): [keys[segment] for segment in chain]
-            for row, chain in zip(rows, tree.chains, strict=True)
-        }
+        self._rows = rows
+        self._tree = tree
+        self._keys = segment_keys(tree)
 
     def __deepcopy__(self, memo: dict[int, object]) -> TrunkCache:
         """Return the cache itself: copies of a training module share it."""
@@ -73,14 +72,23 @@ class TrunkCache:
     def states(self, rows: Sequence[Sequence[int]]) -> list[Tensor] | None:
         """Return what leaves the trunk for each sequence, ``[T, D]``; None if one is not stored.
 
+        The beginning of a stored sequence is stored, too.
+
         Raises:
             InputError: An entry is damaged.
         """
-        chains = [self._chains.get(_key(row)) for row in rows]
-        if any(chain is None for chain in chains):
-            return None
-        read = {key: self.shards.read(key) for chain in chains for key in chain or []}
-        return [torch.cat([read[key] for key in chain or []]) for chain in chains]
+        chains = []
+        for row in map(tuple, rows):
+            at = bisect_left(self._rows, row)
+            if at == len(self._rows) or self._rows[at][: len(row)] != row:
+                return None
+            chain, segments = self._tree.chains[at], self._tree.segments
+            chains.append([s for s in chain if segments[s].first < len(row)])
+        read = {s: self.shards.read(self._keys[s]) for chain in chains for s in chain}
+        return [
+            torch.cat([read[s] for s in chain])[: len(row)]
+            for row, chain in zip(rows, chains, strict=True)
+        ]
 
 
 def trunk_cache(
@@ -117,7 +125,7 @@ def trunk_cache(
             )
         return None
     with shown(Stage("trunk cache: collecting sequences", None)):
-        rows = sorted({tuple(ids.tolist()) for one in requests for ids in sequences(one)})
+        rows = sorted({tuple(ids) for one in requests for ids in rows_read(one)})
     if not rows or not packable(student, max(map(len, rows))):
         return None
     # the weights themselves, since a checkpoint may have brought others than the source's
@@ -204,11 +212,14 @@ def _read(
 
 
 def _batches(tree: PrefixTree, missing: set[int]) -> Iterator[list[int]]:
-    """Yield batches of rows that cover the missing segments; rows of a batch begin alike."""
+    """Yield batches of rows that cover the missing segments; rows of a batch begin alike.
+
+    The order is reversed, so that a row comes before its own beginnings.
+    """
     batch: list[int] = []
     covered: set[int] = set()
     inside: set[int] = set()
-    for row, chain in enumerate(tree.chains):
+    for row, chain in reversed([*enumerate(tree.chains)]):
         if not (missing - covered).intersection(chain):
             continue
         size = sum(len(tree.segments[index].ids) for index in inside.union(chain))
@@ -223,14 +234,15 @@ def _batches(tree: PrefixTree, missing: set[int]) -> Iterator[list[int]]:
 
 
 def _padded(rows: Sequence[tuple[int, ...]], batch: Sequence[int]) -> Tokens:
-    """Return rows as one batch, with one position each that nothing reads."""
-    return tokens([rows[row] for row in batch], [1] * len(batch), [1] * len(batch), pad_id=0)
+    """Return rows as one batch, with the last position of each."""
+    ends = [len(rows[row]) for row in batch]
+    return tokens([rows[row] for row in batch], ends, [1] * len(batch), pad_id=0)
 
 
 def _check(student: nn.Module, cache: TrunkCache, rows: Sequence[tuple[int, ...]]) -> None:
     """Check on one sequence that passes that start above the trunk give the model's logits."""
     row = min(rows, key=len)
-    one = tokens([row], [len(row) - 1], [1], pad_id=0).to(next(student.parameters()).device)
+    one = tokens([row], [len(row)], [1], pad_id=0).to(next(student.parameters()).device)
     with torch.no_grad():
         whole, above = answer_logits(student, one), answer_logits(student, one, trunk=cache)
     spread = (whole - whole.mean(-1, keepdim=True)).square().mean()

@@ -110,7 +110,7 @@ def store_trunk(
     """
     plan = data.plan()
     read = (
-        batch.student
+        objectives[name].limit(batch).student
         for step in range(steps)
         for name, batches in data.batch(plan.step(step)).items()
         if name in objectives

@@ -91,20 +91,25 @@ def views(
     context = context or NoContext()
     refusals = read_refusals(data.refusals)
     declined, answered = material.declined(), material.answered(context.answered_from)
+    goes_on = data.expect == "answer"
     found = []
     for index in indices:
-        example = examples[index]
-        prefills = [""] if data.prefills is None else data.prefills.of(example)
+        example, answer = examples[index], answers[index]
+        known = answer if goes_on else None
+        prefills = [""] if data.prefills is None else data.prefills.of(example, known)
         if not all_prefills:
             prefills = [prefills[index % len(prefills)]]
         row = ContextRow(example.turns, refusals[index % len(refusals)], "", declined, answered)
         plain = context.conversation(row)
         openers = [data.prefills.opener_of(each) if data.prefills else "" for each in prefills]
         turns = [context.conversation(replace(row, opener=opener)) for opener in openers]
+        texts = [answer] * len(prefills)
+        if goes_on and answer is not None and data.prefills is not None:
+            texts = [data.prefills.rest_of(answer, prefill) for prefill in prefills]
         found.append(
             [
-                RowView(example, answers[index], prefill, own, plain)
-                for prefill, own in zip(prefills, turns, strict=True)
+                RowView(example, text, prefill, own, plain)
+                for text, prefill, own in zip(texts, prefills, turns, strict=True)
             ]
         )
     return found

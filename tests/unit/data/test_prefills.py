@@ -27,6 +27,15 @@ def test_a_beginning_leaves_a_word_to_be_given() -> None:
     assert Prefills(answer_words=9).of(EXAMPLE) == ["It", "It was", "It was Ada"]
 
 
+def test_rest_follows_the_words_of_the_prefill() -> None:
+    """An opener has no words of the answer; white space inside the answer stays."""
+    prefills = Prefills(["Sure:"], answer_words=2, combine=True)
+    answer = "It was  Ada\nLovelace."
+    assert prefills.of(EXAMPLE, answer)[1:] == ["It", "It was", "Sure: It was"]
+    rests = {each: prefills.rest_of(answer, each) for each in ("Sure:", "It", "Sure: It was")}
+    assert rests == {"Sure:": answer, "It": "was  Ada\nLovelace.", "Sure: It was": "Ada\nLovelace."}
+
+
 def test_rows_trained_both_ways() -> None:
     assert Prefills(["Sure:"], unprefilled=2).of(EXAMPLE) == ["Sure:", "", ""]
 

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.models.forward import answer_logits
-from lit_unlearn.models.packing import packable, packed
+from lit_unlearn.models.packing import packable, packed, rows_read
 from lit_unlearn.types import Tokens
 
 ROWS = [[1, 5, 6, 7], [1, 8, 9, 10, 11, 12, 13, 14, 15], [2, 3]]
@@ -86,9 +86,9 @@ def test_padding_on_the_left_and_what_it_holds_make_no_difference() -> None:
 
 
 def test_operations_grow_with_real_tokens_only() -> None:
-    """Matrix products of 15 tokens in 3 rows, not of the 27 with padding."""
+    """Matrix products of 3 + 8 + 1 tokens up to the last predictions, not of 27 with padding."""
     model = made("llama")
-    one = tokens([[1] * sum(map(len, ROWS))], [1], [sum(COUNTS)], 0)
+    one = tokens([[1] * 13], [12 - sum(COUNTS) + 1], [sum(COUNTS)], 0)
 
     def operations(batch: Tokens) -> int:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -99,9 +99,21 @@ def test_operations_grow_with_real_tokens_only() -> None:
     assert operations(BATCH) == operations(one)
 
 
+def test_rows_end_with_their_last_prediction() -> None:
+    """Also where padding stands in front; a row without prediction keeps one token."""
+    assert rows_read(BATCH) == [[1, 5, 6], [1, 8, 9, 10, 11, 12, 13, 14], [2]]
+    left = Tokens(
+        torch.tensor([[0, 0, 4, 5, 6], [0, 3, 4, 5, 6]]),
+        torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]]),
+        torch.tensor([0]),
+        torch.tensor([3]),
+    )
+    assert rows_read(left) == [[4, 5], [3]]
+
+
 def test_what_cannot_be_packed_is_padded() -> None:
     llama = made("llama")
-    assert packed(llama, tokens(ROWS[:1], [2], [2], 0)) is None  # nothing to be saved
+    assert packed(llama, tokens(ROWS[:1], [3], [2], 0)) is None  # nothing to be saved
     assert not packable(nn.Linear(2, 2), 4)
     windowed = made("mistral", sliding_window=8)
     assert packable(windowed, 8)
@@ -124,7 +136,7 @@ NESTED = tokens(
     [2, 5, 1, 2, 5, 5],
     0,
 )
-"""Four rows behind one context of 20 tokens, and one row twice: 20 + 5 + 10 + 3 + 5 + 9 tokens."""
+"""Four rows behind one context of 20 tokens, and one row twice: 20 + 5 + 9 + 2 + 5 + 8 tokens."""
 
 
 def apart(model: nn.Module, batch: Tokens) -> Tensor:
@@ -152,7 +164,7 @@ def test_bfloat16_differs_by_rounding() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_common_beginnings_are_read_once(family: str) -> None:
     model = made(family)
-    assert read_tokens(model, NESTED) == 52
+    assert read_tokens(model, NESTED) == 49
     assert_close(answer_logits(model, NESTED), apart(model, NESTED), rtol=1e-5, atol=1e-6)
 
 
@@ -176,5 +188,5 @@ def test_gradients_of_common_beginnings_are_those_of_each_row(
 def test_dropout_draws_for_each_row() -> None:
     """Rows with equal tokens get masks of their own in training, so nothing is shared."""
     model = made("llama", attention_dropout=0.5)
-    assert read_tokens(model, NESTED) == 52
-    assert read_tokens(model.train(), NESTED) == int(NESTED.attention_mask.sum())
+    assert read_tokens(model, NESTED) == 49
+    assert read_tokens(model.train(), NESTED) == sum(map(len, rows_read(NESTED)))

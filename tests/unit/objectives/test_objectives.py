@@ -182,6 +182,16 @@ def test_adversarial_trains_on_the_worst_prefill(
     torch.testing.assert_close(terms.values, hardest)
 
 
+def test_adversarial_without_criterion_trains_on_all_candidates(
+    tiny_model: PreTrainedModel,
+) -> None:
+    batch = collate([[row("q", [5, 6, k], [7, 8]) for k in (20, 30, 50)]], 0)
+    inner, reader = CrossEntropy(positions=1), ModelReader(tiny_model)
+    found = Adversarial(inner, criterion="none")(batch, reader, None)
+    torch.testing.assert_close(found.values, inner(batch, reader, None).values)
+    assert found.rows.tolist() == [0, 1, 2]
+
+
 def test_complying_teacher_is_replaced_by_the_unprefilled() -> None:
     """The teacher gives the answer's first token (7) no probability after the prefill.
 
@@ -207,6 +217,9 @@ def test_complying_teacher_is_replaced_by_the_unprefilled() -> None:
     trusted, _ = Adversarial(ForwardKL(), compliance_below=0)._teacher(batch, Teacher())
     assert trusted is not None
     assert trusted[0].argmax() == 3
+    always = Adversarial(ForwardKL(), compliance_below=1)
+    assert always.teacher_inputs(batch) == [batch.unprefilled]
+    torch.testing.assert_close(always._teacher(batch, Teacher())[0], target)
     question = collate([[replace(encoded, target_count=0, student_ids=(5, 6))]], 0)
     with pytest.raises(
         InputError, match=r"`Adversarial.compliance_below`.*`answer: none`.*Set it to 0"

@@ -252,6 +252,27 @@ def test_every_prefill_of_a_row_is_a_candidate(
     assert "'adversarial': 6 of 6 encoded rows with a prefill have no version" in caplog.text
 
 
+def test_kept_rows_behind_a_beginning_go_on(
+    teacher: FrozenTeacher, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """Behind "Gold" the answer is the rest; declined rows decline behind it."""
+    prefills = Prefills(["Sure:"], answer_words=2, combine=True)
+    data = {
+        "neighbor": ObjectiveData(SOURCES, "answer", prefills=prefills),
+        "adversarial": decline(prefills=prefills),
+    }
+    prepared = run(data, teacher, tiny_tokenizer, tmp_path / "p.json", Gate("off"))
+
+    def targets(name: str) -> list[str]:
+        rows = prepared.encoded[name][0]
+        return [tiny_tokenizer.decode(row.student_ids[row.student_start :]) for row in rows]
+
+    kept = ["Gold neighbor 0.", "neighbor 0.", "0.", "0."]
+    for found, expected in zip(targets("neighbor"), kept, strict=True):
+        assert found.strip().startswith(expected)
+    assert all(found.strip().startswith(REFUSAL) for found in targets("adversarial"))
+
+
 @pytest.mark.parametrize("context", [Demonstrations(3), Echo(2), Adaptive([2])])
 def test_no_context_contains_a_gold_answer(context: Context) -> None:
     """Not even behind a prefill that begins with it: demonstrations show the opener alone."""
