@@ -207,14 +207,15 @@ def test_a_prompt_is_read_once_and_the_head_runs_at_answers_only(
 ) -> None:
     """Candidates of 3 + 1, 3 + 1 and 1 + 1 tokens (end of turn) after one prompt.
 
-    The prompt is read once, and the 4 + 4 + 2 tokens of the candidates, each of which is predicted.
+    The prompt is read once, and of the candidates all tokens but the last, which predicts nothing;
+    each of the 4 + 4 + 2 tokens is predicted.
     """
     meter = Meter(tiny_model)
     asked = probe("three", "who?", "abc", "xyz", "q")
     force(tiny_model, encoder, [asked])
     prompt = len(encoder.prompt_ids(asked.turns))
     assert meter.passes == 1
-    assert meter.read == prompt + 4 + 4 + 2
+    assert meter.read == prompt + 3 + 3 + 1
     assert meter.predicted == 4 + 4 + 2
 
 
