@@ -147,6 +147,9 @@ class TokenBatch:
     unprefilled: Tokens | None = None
     """Teacher's input without the prefills; None if no row has such a version. A row without one
     has the input of `teacher` here."""
+    spellings: Tensor | None = None
+    """``[V]``, int64: the other spelling of each token (`lit_unlearn.data.spellings`); None if it
+    is not known or `unprefilled` is None."""
     borrowed: bool = False
     """Whether these are rows of another process, run only to keep in step and never counted."""
 
@@ -170,13 +173,15 @@ class TokenBatch:
             unprefilled=None
             if self.unprefilled is None
             else self.unprefilled.to(device, non_blocking),
+            spellings=None if self.spellings is None else move(self.spellings),
             borrowed=self.borrowed,
         )
 
     def select_rows(self, rows: Tensor) -> TokenBatch:
         """Return only the given rows, in the given order (``rows``: ``[R]``, int64)."""
         order, _ = _regroup(self.student.rows, rows)
-        return TokenBatch(
+        return replace(
+            self,
             example_ids=tuple(self.example_ids[i] for i in rows.tolist()),
             groups=self.groups[rows],
             student=self.student.select_rows(rows),

@@ -38,7 +38,9 @@ def tokens(
     return Tokens(input_ids, mask, torch.tensor(rows), torch.tensor(columns))
 
 
-def collate(groups: Sequence[Sequence[EncodedExample]], pad_id: int) -> TokenBatch:
+def collate(
+    groups: Sequence[Sequence[EncodedExample]], pad_id: int, spellings: Tensor | None = None
+) -> TokenBatch:
     """Return the rows of one objective in one step as tensors.
 
     If any row has a version without prefill, a row without one uses its teacher's tokens instead.
@@ -46,6 +48,7 @@ def collate(groups: Sequence[Sequence[EncodedExample]], pad_id: int) -> TokenBat
     Args:
         groups: Candidates of each example (one, unless the example has several prefills).
         pad_id: Any valid token id; nothing depends on it.
+        spellings: ``[V]``, int64: see `TokenBatch.spellings`.
     """
     rows = [row for group in groups for row in group]
     counts = [row.predictions for row in rows]
@@ -70,4 +73,5 @@ def collate(groups: Sequence[Sequence[EncodedExample]], pad_id: int) -> TokenBat
         if all(targets)
         else None,
         unprefilled=unprefilled,
+        spellings=spellings if unprefilled is not None else None,
     )

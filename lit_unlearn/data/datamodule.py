@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lit_unlearn.data.collation import collate
@@ -107,6 +108,7 @@ class UnlearnDataModule(LightningDataModule):
         self.evaluation: dict[str, list[Example]] = {}
         self.encoded: EncodedRows = {}
         self.pad_id = 0
+        self.spellings: Tensor | None = None
 
     def prepare_data(self) -> None:
         """Find and read all rows, so that a missing file is reported before a model is loaded."""
@@ -132,10 +134,17 @@ class UnlearnDataModule(LightningDataModule):
 
     # --------------------------------------------------------------------------------- serving
 
-    def set_rows(self, encoded: EncodedRows, pad_id: int) -> None:
-        """Set the encoded rows: for each objective and row its candidates (usually one)."""
+    def set_rows(self, encoded: EncodedRows, pad_id: int, spellings: Tensor | None = None) -> None:
+        """Set the encoded rows: for each objective and row its candidates (usually one).
+
+        Args:
+            encoded: The rows.
+            pad_id: Any valid token id.
+            spellings: ``[V]``, int64: see `TokenBatch.spellings`.
+        """
         self.encoded = encoded
         self.pad_id = pad_id
+        self.spellings = spellings
 
     def plan(self, rank: int = 0, world: int = 1) -> StepPlan:
         """Return the plan of the rows of every step."""
@@ -194,7 +203,7 @@ class UnlearnDataModule(LightningDataModule):
         size = self.micro_batch_rows or max(1, len(busiest))
         own, first = ([d[i : i + size] for i in range(0, len(d), size)] for d in (draws, busiest))
         batches = [
-            collate([self._candidates(name, drawn) for drawn in part], self.pad_id)
+            collate([self._candidates(name, drawn) for drawn in part], self.pad_id, self.spellings)
             for part in [*own, *first[len(own) :]]
         ]
         return [replace(b, borrowed=i >= len(own)) for i, b in enumerate(batches)]

@@ -13,6 +13,7 @@ from torch import nn
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.data.spellings import other_spellings
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.gradients.collect import layer_groups
 from lit_unlearn.gradients.diagnostics import RESTING_NORM
@@ -214,7 +215,8 @@ def _rows(
     error = gate_error(prepared.settled)
     if error is not None:
         remarks.append(f"{kind}: {error}")
-    form.set_rows(prepared.encoded, pad_id=int(tokenizer.eos_token_id or 0))
+    pad_id = int(tokenizer.eos_token_id or 0)
+    form.set_rows(prepared.encoded, pad_id, other_spellings(tokenizer))
     counts = {name: [row[0].predictions for row in rows] for name, rows in prepared.encoded.items()}
     return Rows(counts, form.batch, form.seed)
 

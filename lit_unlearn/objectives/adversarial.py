@@ -122,13 +122,14 @@ class Adversarial(Objective):
 
 
 def _unprefilled_logits(batch: TokenBatch, reader: Reader) -> Tensor:
-    """Return the logits without the prefill, the first token spelt as after the prefill."""
+    """Return the logits without the prefill, the first token spelled as after the prefill."""
     tokens = batch.unprefilled
     if tokens is None or batch.target_ids is None:
         raise ValueError("`unprefilled` and `target_ids` of the batch should be given.")
     first = (batch.offsets == 0).nonzero().squeeze(-1)
     bare = tokens.input_ids[tokens.rows[first], tokens.columns[first] + 1]
-    return losses.exchange_tokens(reader.logits(tokens), first, bare, batch.target_ids[first])
+    targets = batch.target_ids[first]
+    return losses.exchange_tokens(reader.logits(tokens), first, bare, targets, batch.spellings)
 
 
 def worst(values: Tensor, groups: Tensor) -> Tensor:

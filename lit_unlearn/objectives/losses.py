@@ -218,18 +218,31 @@ def log_complement(log_p: Tensor, logits: Tensor) -> Tensor:
     return torch.where(likely, complement, (-log_p.masked_fill(likely, -1).exp()).log1p())
 
 
-def exchange_tokens(logits: Tensor, rows: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Return the logits with two vocabulary entries exchanged in some rows.
+def exchange_tokens(
+    logits: Tensor, rows: Tensor, first: Tensor, second: Tensor, spellings: Tensor | None = None
+) -> Tensor:
+    """Return the logits of some rows with the spellings of all tokens exchanged.
 
-    After a prefill an answer begins with another spelling of its first token (" I" for "I"). The
-    logits of a teacher that did not see the prefill are used with the two spellings exchanged.
+    After a prefill an answer begins with another spelling of its first token (" I" for "I"), and so
+    do all other answers (" The" for "The"). The logits of a teacher that did not see the prefill
+    are used with the spellings exchanged, so that each entry is compared with its own word.
 
     Args:
         logits: ``[N, V]``.
         rows: ``[R]``, int64: the predictions concerned.
-        first: ``[R]``, int64: token ids.
+        first: ``[R]``, int64: token ids. Where the other spelling is not `second`, these two
+            entries are exchanged as well.
         second: ``[R]``, int64: token ids.
+        spellings: ``[v]``, int64, v <= V: the other spelling of each of the first tokens (see
+            `lit_unlearn.data.spellings`); None exchanges `first` and `second` only.
     """
+    if spellings is not None:
+        differ = first != second
+        rows, first, second = rows[differ], first[differ], second[differ]
+        respelt = logits[rows]
+        respelt[:, : len(spellings)] = respelt[:, spellings]
+        logits = logits.index_copy(0, rows, respelt)
+        first = spellings[first]
     exchanged = logits.clone()
     exchanged[rows, first] = logits[rows, second]
     exchanged[rows, second] = logits[rows, first]

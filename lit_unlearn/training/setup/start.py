@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.data.spellings import other_spellings
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.loading import ModelSource
@@ -65,7 +66,8 @@ def get_ready(
         fingerprint(source.path, source.revision),
         start,
     )
-    data.set_rows(prepared.encoded, pad_id=int(tokenizer.eos_token_id or 0))
+    pad_id = int(tokenizer.eos_token_id or 0)
+    data.set_rows(prepared.encoded, pad_id, other_spellings(tokenizer))
     if prepared.gate_rows:
         console.print(gate_table(prepared.gate_rows))
     console.print(f"Data: {data.summary(steps)}")

@@ -217,6 +217,11 @@ def test_complying_teacher_is_replaced_by_the_unprefilled() -> None:
     trusted, _ = Adversarial(ForwardKL(), compliance_below=0)._teacher(batch, Teacher())
     assert trusted is not None
     assert trusted[0].argmax() == 3
+    twins = torch.arange(20)
+    twins[[3, 13]] = twins[[13, 3]]
+    respelt, _ = Adversarial(ForwardKL())._teacher(replace(batch, spellings=twins), Teacher())
+    assert respelt is not None
+    assert respelt[0].argmax() == 7
     always = Adversarial(ForwardKL(), compliance_below=1)
     assert always.teacher_inputs(batch) == [batch.unprefilled]
     torch.testing.assert_close(always._teacher(batch, Teacher())[0], target)
