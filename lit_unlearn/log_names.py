@@ -17,6 +17,7 @@ __all__ = [
     "STUDENT_TOKENS",
     "TEACHER_TOKENS",
     "cosine_name",
+    "figure_name",
     "gradient_norm_name",
     "layer_cosine_name",
     "loss_name",
@@ -52,6 +53,11 @@ def loss_name(objective: str) -> str:
 def statistic_name(objective: str, statistic: str) -> str:
     """Return the name of another figure of an objective, such as the mass outside its support."""
     return f"{statistic}/{objective}"
+
+
+def figure_name(suite: str, figure: str) -> str:
+    """Return the name of a figure of an evaluation during training (unit: see the figure)."""
+    return f"eval/{suite}/{figure}"
 
 
 def weight_name(objective: str) -> str:

@@ -2,19 +2,23 @@
 
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from lit_unlearn import log_names
 from lit_unlearn.callbacks.gradient_monitor import GRADIENT_FILE
-from lit_unlearn.callbacks.suite_evaluation import student_subject
+from lit_unlearn.callbacks.suite_evaluation import as_tensors, log_figures, student_subject
 from lit_unlearn.distributed.ranks import on_first
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord, settings_of, versions
+from lit_unlearn.evaluation.subjects import weights_fingerprint
 from lit_unlearn.evaluation.suite_run import run_suites
 from lit_unlearn.evaluation.suites.answers import (
     PREFILLED,
+    SCORES,
     Answers,
     answer_figures,
     read_answers,
@@ -60,7 +64,17 @@ class AnswerEvaluation(Callback):
         self.samples = samples
         self.before: EvaluationRecord | None = None
         self.after: EvaluationRecord | None = None
+        self._asked = ""
+        """Fingerprint of the weights that were asked last."""
         self._started = time.monotonic()
+
+    def scalar_names(self, objectives: object, data: Any) -> Iterator[str]:
+        """Yield the names of the figures after training."""
+        for name, spec in data.objectives.items():
+            for group in (name, f"{name}{PREFILLED}")[: 1 + bool(spec.evaluation_prefills)]:
+                yield from (
+                    log_names.figure_name(Answers.name, f"{group}/{score}") for score in SCORES
+                )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask before the first step; a resumed run reads the answers that it wrote then."""
@@ -69,7 +83,9 @@ class AnswerEvaluation(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write a few answers to TensorBoard."""
+        """Ask after the last step, before monitors look; write samples to TensorBoard."""
+        if trainer.global_step == trainer.max_steps:
+            self._ask_last(trainer, pl_module)
         if self.samples_every and trainer.global_step % self.samples_every == 0:
             self._look(trainer, pl_module)
 
@@ -91,9 +107,24 @@ class AnswerEvaluation(Callback):
                 trainer.global_step,
             )
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask again, print the table, write summary and report."""
-        self.after = self._record(trainer, pl_module, "after")
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask the model of a run that stops early, before checkpoints are written."""
+        if trainer.should_stop and self.after is None:
+            self._ask_last(trainer, pl_module)
+
+    def _ask_last(self, trainer: Trainer, module: Any) -> None:
+        """Ask the trained model, and give its figures to Lightning's callbacks."""
+        self.after, self._asked = (
+            self._record(trainer, module, "after"),
+            weights_fingerprint(module.student),
+        )
+        log_figures(module, self.after)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Print the table, write summary and report; ask again if the weights have changed."""
+        if self.after is None or self._asked != weights_fingerprint(pl_module.student):
+            self.after = self._record(trainer, pl_module, "after")
+            trainer.callback_metrics.update(as_tensors(self.after))
         self._conclude(trainer, pl_module)
 
     @rank_zero_only

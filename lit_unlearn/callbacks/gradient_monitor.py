@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,14 @@ class GradientMonitor(Callback):
         board: Any = getattr(trainer.logger, "experiment", None)
         if hasattr(board, "add_custom_scalars"):
             board.add_custom_scalars(layout(list(module.objectives)))
+
+    def scalar_names(self, objectives: Mapping[str, Any], data: object) -> Iterator[str]:
+        """Yield the names of the scalars that this callback logs at diagnosed steps."""
+        names = list(objectives)
+        yield from (log_names.cosine_name(names[i], names[j]) for i, j in log_names.pairs(names))
+        of_one = (log_names.gradient_norm_name, log_names.update_cosine_name, log_names.weight_name)
+        yield from (make(name) for make in of_one for name in names)
+        yield from (log_names.CONFLICT_RATE, log_names.GRADIENT_NORM_TOTAL)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

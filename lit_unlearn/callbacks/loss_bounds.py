@@ -47,7 +47,7 @@ class LossBounds(Callback):
                 "objective. Found none; add for example {forget: -8}."
             )
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check the names of the objectives.
 
         Raises:

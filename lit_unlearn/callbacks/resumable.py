@@ -129,11 +129,12 @@ class Resumable(Callback):
             self._save(trainer)
         if asked:
             self._leave(trainer)
+        if trainer.global_step == trainer.max_steps - 1:
+            _end_at_once()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let signals end the process at once, since nothing is left to save."""
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _end_at_once()
         if self._together(trainer, self._signal is not None):
             self._leave(trainer)
 
@@ -218,6 +219,12 @@ class Resumable(Callback):
             for old in self._saved[: -self.keep]:
                 shutil.rmtree(old.folder, ignore_errors=True)
         trainer.strategy.barrier("unfinished")
+
+
+def _end_at_once() -> None:
+    """Let signals end the process: what follows is saved already, or is not saved at all."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Straight(TorchCheckpointIO):

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import nn
+from torch import Tensor, nn
 
+from lit_unlearn import log_names
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.figure_names import figure_names
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Reference, Subject, Suite
 from lit_unlearn.evaluation.record_files import read_evaluation, write_evaluation
@@ -23,7 +25,14 @@ from lit_unlearn.evaluation.suite_run import check_suites, run_suites
 from lit_unlearn.models.forward import evaluating
 from lit_unlearn.report.evaluation_show import show_evaluations
 
-__all__ = ["SuiteEvaluation", "scalars", "student_subject", "undisturbed"]
+__all__ = [
+    "SuiteEvaluation",
+    "as_tensors",
+    "log_figures",
+    "scalars",
+    "student_subject",
+    "undisturbed",
+]
 
 
 class SuiteEvaluation(Callback):
@@ -68,6 +77,16 @@ class SuiteEvaluation(Callback):
         self.subsample = subsample
         self.reference = reference
         self.batch_size = batch_size
+        self._measured = ""
+        """Fingerprint of the weights that were measured last, at the end of training."""
+
+    def scalar_names(self, objectives: object, data: Any) -> Iterator[str]:
+        """Yield the names of the figures; a star stands for those that are known later."""
+        references = self._reference_rows() or {}
+        for name, suite in self.suites.items():
+            known = figure_names(suite, data.data_root, references.get(name))
+            for figure in ["*"] if known is None else known:
+                yield log_names.figure_name(name, figure)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check before training that the suites can run.
@@ -86,16 +105,31 @@ class SuiteEvaluation(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Measure at every n-th step; `on_train_end` measures after the last one."""
+        """Measure at every n-th step and after the last one, before monitors look at figures."""
         step = trainer.global_step
-        last = self.at_end and step == trainer.max_steps
-        if self.every_n_steps and step % self.every_n_steps == 0 and not last:
-            self._measure(trainer, pl_module, f"step_{step}", self.subsample)
+        if self.at_end and step == trainer.max_steps:
+            self._measure_last(trainer, pl_module)
+        elif self.every_n_steps and step % self.every_n_steps == 0:
+            log_figures(
+                pl_module, self._measure(trainer, pl_module, f"step_{step}", self.subsample)[1]
+            )
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the trained model."""
-        if self.at_end:
-            self._measure(trainer, pl_module, f"step_{trainer.global_step}", None)
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the model of a run that stops early, before checkpoints are written."""
+        if self.at_end and trainer.should_stop and not self._measured:
+            self._measure_last(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Measure again where another callback has changed the weights, such as their average."""
+        if self.at_end and self._measured != weights_fingerprint(pl_module.student):
+            _, record = self._measure(trainer, pl_module, f"step_{trainer.global_step}", None)
+            trainer.callback_metrics.update(as_tensors(record))
+
+    def _measure_last(self, trainer: Trainer, module: Any) -> None:
+        """Measure the trained model on all rows."""
+        _, record = self._measure(trainer, module, f"step_{trainer.global_step}", None)
+        self._measured = record.fingerprint
+        log_figures(module, record)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the model, and show the table."""
@@ -145,11 +179,21 @@ class SuiteEvaluation(Callback):
 def scalars(record: EvaluationRecord) -> dict[str, float]:
     """Return name -> value of the logged scalars; figures without a finite value are left out."""
     return {
-        f"eval/{name}/{figure.name}": figure.value
+        log_names.figure_name(name, figure.name): figure.value
         for name, suite in record.suites.items()
         for figure in suite.figures
         if math.isfinite(figure.value)
     }
+
+
+def log_figures(module: LightningModule, record: EvaluationRecord) -> None:
+    """Give the figures of a record to Lightning's callbacks; loggers have them by another way."""
+    module.log_dict(scalars(record), logger=False, batch_size=1)
+
+
+def as_tensors(record: EvaluationRecord) -> dict[str, Tensor]:
+    """Return the scalars for `trainer.callback_metrics`, where a hook may not log."""
+    return {name: torch.tensor(value) for name, value in scalars(record).items()}
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -104,6 +104,13 @@ class Throughput(Callback):
     ) -> None:
         """Begin the phase `optimizer`: the update is known."""
         self._enter("optimizer")
+
+    def scalar_names(self, objectives: object, data: object) -> Iterator[str]:
+        """Yield the names of the scalars that this callback logs at every step."""
+        yield from map(log_names.phase_name, PHASES)
+        yield from (log_names.STEP_SECONDS, log_names.PEAK_MEMORY, log_names.STUDENT_TOKENS)
+        yield from (log_names.TEACHER_TOKENS, log_names.MODEL_TFLOPS, log_names.PADDING_SHARE)
+        yield log_names.MFU
 
     # ----------------------------------------------------------------------------------- the log
 

@@ -36,7 +36,7 @@ from lit_unlearn.cli.resume import check_given, make_resumable, run_logger, run_
 from lit_unlearn.cli.suite_names import known_suites
 from lit_unlearn.distributed.strategy import by_alias, check_strategy
 from lit_unlearn.errors import InputError, did_you_mean
-from lit_unlearn.training.setup.checks import check_trainer
+from lit_unlearn.training.run_checks import check_run
 from lit_unlearn.training.trainer import UnlearnTrainer
 from lit_unlearn.utils.atomic import write_text
 
@@ -160,12 +160,13 @@ class UnlearnCLI(LightningCLI):
         Raises:
             InputError: The trainer's settings cannot be used; rows or the model cannot be found.
         """
-        check_strategy(self.trainer)
+        if self.stage == "fit":
+            check_run(self.trainer, self.model, self.datamodule)
+        else:
+            check_strategy(self.trainer)
         note = getattr(self.trainer, "precision_note", "")
         if note and self.trainer.is_global_zero:
             print(note, file=sys.stderr)
-        if self.stage == "fit":
-            check_trainer(str(self.trainer.precision), self.trainer.max_steps)
         missing = []
         for check in (self.datamodule.prepare_data, self.model.prepare_data):
             try:

@@ -15,10 +15,11 @@ from transformers import (
 )
 
 from lit_unlearn.distributed.slices import standing_in, without_weights
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.models.compiling import compile_blocks
 from lit_unlearn.models.dtypes import DType, resolve_dtype
 from lit_unlearn.models.finding import find_model
+from lit_unlearn.models.lora_targets import check_targets
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
 
 __all__ = [
@@ -53,6 +54,11 @@ class LoRA:
     alpha: float = 32.0
     dropout: float = 0.0
     target_modules: list[str] | str | None = "all-linear"
+
+    def __post_init__(self) -> None:
+        check_number("model.student.lora.rank", self.rank, 1, repair="set null for no adapters")
+        check_number("model.student.lora.alpha", self.alpha, 0, above=True)
+        check_number("model.student.lora.dropout", self.dropout, 0, 1)
 
 
 @dataclass
@@ -265,7 +271,7 @@ def with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
     """Add low-rank adapters to a model, and freeze everything else.
 
     Raises:
-        InputError: peft is missing.
+        InputError: peft is missing, or cannot adapt the modules that `target_modules` names.
     """
     try:
         from peft import LoraConfig, get_peft_model
@@ -275,6 +281,7 @@ def with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
             "installed; run: pip install 'lit-unlearn[lora]'"
         ) from error
     lora = source.lora or LoRA()
+    check_targets(model, lora.target_modules)
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=int(lora.alpha),
@@ -285,7 +292,13 @@ def with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
         with standing_in(model):
-            adapted: nn.Module = get_peft_model(model, config)
+            try:
+                adapted: nn.Module = get_peft_model(model, config)
+            except ValueError as error:
+                raise InputError(
+                    "Parameter `model.student.lora.target_modules` should name modules that peft "
+                    f"can adapt. Found {lora.target_modules}: {' '.join(str(error).split())}"
+                ) from error
     return adapted
 
 

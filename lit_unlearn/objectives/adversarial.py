@@ -52,7 +52,8 @@ class Adversarial(Objective):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_field(self, "compliance_below", 0, 1)
-        self.needs_teacher = self.objective.needs_teacher
+        self._take_needs(self.objective)
+        self.statistics = (*self.objective.statistics, "complied")
 
     def limit(self, batch: TokenBatch) -> TokenBatch:
         return self.objective.limit(batch)

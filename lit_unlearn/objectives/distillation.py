@@ -49,6 +49,7 @@ class BidirectionalDistillation(LogitObjective):
     """
 
     needs_teacher = True
+    statistics = ("pull", "push", "outside_mass")
     top_k: int = 20
     push_top_k: int = 20
     push_weight: float = 1.0

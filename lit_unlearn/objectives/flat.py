@@ -69,6 +69,9 @@ class FLAT(LogitObjective):
         divergence: `total_variation`, `kl`, `pearson` or `jensen_shannon`.
     """
 
+    needs_answers = True
+    needs_pairs = True
+    statistics = ("template", "forgotten")
     divergence: Divergence = "total_variation"
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:

@@ -80,7 +80,8 @@ class LatentAdversarial(Objective):
         check_field(self, "depth", 0, 1, above=True)
         check_field(self, "radius", 0, above=True)
         check_field(self, "steps", 1)
-        self.needs_teacher = self.objective.needs_teacher
+        self._take_needs(self.objective)
+        self.statistics = (*self.objective.statistics, "clean")
 
     def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
         if not isinstance(student, Steered):

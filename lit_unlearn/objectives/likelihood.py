@@ -84,6 +84,8 @@ class CrossEntropy(LogitObjective):
     Cost: student 1, teacher 0.
     """
 
+    needs_answers = True
+
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         values = losses.cross_entropy(logits, self.targets(batch))
         return Terms(values, batch.student.rows)
@@ -107,6 +109,8 @@ class GradientAscent(LogitObjective):
             null for the published loss without a bound.
     """
 
+    needs_answers = True
+    statistics = ("nll",)
     nll_limit: float | None = None
 
     def __post_init__(self) -> None:
@@ -134,6 +138,8 @@ class WGA(LogitObjective):
         beta: Exponent of the token's probability in its weight.
     """
 
+    needs_answers = True
+    statistics = ("nll",)
     beta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -163,6 +169,8 @@ class SatImp(LogitObjective):
         beta2: Exponent of 1 - p (importance).
     """
 
+    needs_answers = True
+    statistics = ("nll",)
     beta1: float = 5.0
     beta2: float = 1.0
 
@@ -194,6 +202,8 @@ class TNPO(LogitObjective):
     """
 
     needs_teacher = True
+    needs_answers = True
+    statistics = ("nll",)
     beta: float = 4.0
 
     def __post_init__(self) -> None:
@@ -227,6 +237,8 @@ class BST(LogitObjective):
         mix: Share of the student's own belief in the target, between 0 and 1.
     """
 
+    needs_answers = True
+    statistics = ("nll",)
     top_k: int = 10
     mix: float = 0.5
 

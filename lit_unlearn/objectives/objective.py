@@ -65,6 +65,12 @@ class Objective(ABC):
 
     needs_teacher = False
     """Whether the objective reads the teacher."""
+    needs_answers = False
+    """Whether the objective reads the answers of its rows."""
+    needs_pairs = False
+    """Whether the objective compares two answers to each question."""
+    statistics = tuple[str, ...]()
+    """Names of the figures that are logged beside the loss."""
     perturbation = 0.0
     """Distance by which the step moves the trained weights up the objective's own gradient before
     it takes the gradient that enters the update; see `SharpnessAware`."""
@@ -82,6 +88,11 @@ class Objective(ABC):
     def limit(self, batch: TokenBatch) -> TokenBatch:
         """Return the batch with the predictions that are read; all by default."""
         return batch
+
+    def _take_needs(self, inner: "Objective") -> None:
+        """Need what an inner objective needs."""
+        self.needs_teacher = inner.needs_teacher
+        self.needs_answers, self.needs_pairs = inner.needs_answers, inner.needs_pairs
 
     def weight_at(self, step: int) -> float:
         """Return the weight at an optimizer step; the first step is 0."""

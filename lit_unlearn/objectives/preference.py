@@ -103,6 +103,8 @@ class NPO(LogitObjective):
     """
 
     needs_teacher = True
+    needs_answers = True
+    statistics = ("log_ratio",)
     beta: float = 0.1
 
     def __post_init__(self) -> None:
@@ -137,6 +139,8 @@ class SimNPO(LogitObjective):
         delta: Mean negative log-likelihood per token at which the loss aims, in nats.
     """
 
+    needs_answers = True
+    statistics = ("nll",)
     beta: float = 4.5
     delta: float = 0.0
 
@@ -171,6 +175,9 @@ class DPO(LogitObjective):
     """
 
     needs_teacher = True
+    needs_answers = True
+    needs_pairs = True
+    statistics = ("margin",)
     beta: float = 0.1
 
     def __post_init__(self) -> None:
@@ -202,6 +209,9 @@ class AnswerPreservation(LogitObjective):
         beta: Inverse temperature.
     """
 
+    needs_answers = True
+    needs_pairs = True
+    statistics = ("margin",)
     beta: float = 0.1
 
     def __post_init__(self) -> None:

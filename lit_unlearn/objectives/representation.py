@@ -151,6 +151,7 @@ class RMU(HiddenObjective):
         seed: Seed of the direction.
     """
 
+    statistics = ("norm",)
     depths: list[float] | None = field(init=False)
     depth: float = 0.25
     coefficient: float = 6.5

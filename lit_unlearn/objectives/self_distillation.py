@@ -111,6 +111,7 @@ class UNDIAL(LogitObjective):
     """
 
     needs_teacher = True
+    needs_answers = True
     beta: float = 10.0
 
     def __post_init__(self) -> None:
@@ -138,6 +139,7 @@ class CEU(LogitObjective):
             that is no longer than this is not trained at all; 0 trains every token.
     """
 
+    needs_answers = True
     skip: int = 1
 
     def __post_init__(self) -> None:
@@ -166,6 +168,8 @@ class Unilogit(LogitObjective):
     Needs: answers.
     Cost: student 1, teacher 0.
     """
+
+    needs_answers = True
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         target = at_chance(logits.detach(), self.targets(batch))

@@ -45,7 +45,8 @@ class SharpnessAware(Objective):
                 "one out."
             )
         self.perturbation = self.radius
-        self.needs_teacher = self.objective.needs_teacher
+        self._take_needs(self.objective)
+        self.statistics = (*self.objective.statistics, "unmoved")
 
     def limit(self, batch: TokenBatch) -> TokenBatch:
         return self.objective.limit(batch)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_unlearn import log_names
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.distributed.sharding import Sharding
-from lit_unlearn.distributed.strategy import check_strategy, local_gradients
+from lit_unlearn.distributed.strategy import local_gradients
 from lit_unlearn.errors import check_number
 from lit_unlearn.gradients.accumulator import Accumulator, Mode
 from lit_unlearn.gradients.collect import Gradient, layer_groups, write_gradient
@@ -35,7 +34,9 @@ from lit_unlearn.models.loading import ModelSource, load_base, load_student, loa
 from lit_unlearn.objectives import Objective
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.learning_rate import LearningRateSchedule, factor
-from lit_unlearn.training.setup.checks import check_objectives, check_trainer
+from lit_unlearn.training.monitors import MonitoredModule
+from lit_unlearn.training.run_checks import check_run
+from lit_unlearn.training.setup.checks import check_objectives
 from lit_unlearn.training.setup.prepare import Prepared
 from lit_unlearn.training.setup.start import foresee, get_ready, store_trunk
 from lit_unlearn.training.setup.teacher_gate import Gate
@@ -59,7 +60,7 @@ LEARNT = "weightings"
 """Key of the learnt state of weightings in a checkpoint."""
 
 
-class UnlearnModule(LightningModule):
+class UnlearnModule(MonitoredModule):
     """Trains a language model on any number of objectives at once.
 
     Args:
@@ -140,6 +141,11 @@ class UnlearnModule(LightningModule):
         """Find the model, so that a missing one is an error before anything is loaded."""
         find_model(self.source.path, self.source.revision)
 
+    def setup(self, stage: str) -> None:
+        """Check the run before anything is loaded."""
+        if stage == "fit":
+            check_run(self.trainer, self, getattr(self.trainer, "datamodule", None))
+
     def configure_model(self) -> None:
         """Load student and teacher, once, and shard them alike if the strategy shards."""
         if self.student is not None:
@@ -168,13 +174,10 @@ class UnlearnModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": course}
 
     def on_fit_start(self) -> None:
-        """Check names, let the teacher pass its gate, and give the data module its rows."""
-        trainer, adapters = self.trainer, self.source.lora is not None
-        check_trainer(trainer.precision, trainer.max_steps, self.source.dtype)
-        check_strategy(trainer, adapters=adapters)
+        """Let the teacher pass its gate, and give the data module its rows."""
+        trainer = self.trainer
         data: Any = getattr(trainer, "datamodule", None)
         self.prepared = get_ready(
-            self.objectives,
             data,
             self.teacher,
             self.tokenizer,

@@ -34,7 +34,7 @@ from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.grouping import grouped
 from lit_unlearn.utils.plain_json import json_text
 
-__all__ = ["PREFILLED", "Answers", "answer_figures", "read_answers", "write_answers"]
+__all__ = ["PREFILLED", "SCORES", "Answers", "answer_figures", "read_answers", "write_answers"]
 
 PREFILLED = "/prefilled"
 """End of the name of a group whose rows have a prefill."""
@@ -47,6 +47,8 @@ _READINGS: dict[str, tuple[str, Better]] = {
     "answer_nll": ("nats per token", "neither"),
 }
 """Score -> unit, and the direction that is better."""
+SCORES = tuple(_READINGS)
+"""Scores of every group of rows."""
 
 
 class Answers(Suite):

@@ -13,9 +13,8 @@ from lit_unlearn.data.spellings import other_spellings
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.loading import ModelSource
-from lit_unlearn.objectives.objective import Objective, all_teacher_inputs, check_teacher
+from lit_unlearn.objectives.objective import Objective, all_teacher_inputs
 from lit_unlearn.teachers.teacher import Teacher
-from lit_unlearn.training.setup.checks import check_names
 from lit_unlearn.training.setup.prepare import Load, Prepared, prepare
 from lit_unlearn.training.setup.teacher_gate import Gate, gate_error, gate_table
 from lit_unlearn.training.trunk_cache import TrunkCache, trunk_cache
@@ -27,7 +26,6 @@ STORE = "preparation.json"
 
 
 def get_ready(
-    objectives: Mapping[str, Objective],
     data: Any,
     teacher: Teacher | None,
     tokenizer: Any,
@@ -40,7 +38,6 @@ def get_ready(
     """Let the teacher pass its gate, make answers, and give the data module its rows.
 
     Args:
-        objectives: Name -> objective.
         data: The `UnlearnDataModule`; gets its encoded rows.
         teacher: The attached teacher, or None.
         tokenizer: The student's tokenizer.
@@ -51,10 +48,8 @@ def get_ready(
         steps: Number of training steps, for the summary.
 
     Raises:
-        InputError: Names, rows or the teacher cannot be used, or the teacher fails its gate.
+        InputError: Rows or the teacher cannot be used, or the teacher fails its gate.
     """
-    check_names(objectives.keys(), data.objectives.keys())
-    check_teacher(objective for objective in objectives.values() if teacher is None)
     console = terminal(stderr=True, quiet=rank() > 0)
     prepared = prepare(
         data.objectives,

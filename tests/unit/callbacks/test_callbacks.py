@@ -41,6 +41,7 @@ def fit(
     callbacks: list[Any],
     steps: int = 4,
     log_every_n_steps: int = 1,
+    enable_checkpointing: bool = False,
 ) -> Trainer:
     trainer = Trainer(
         default_root_dir=folder,
@@ -50,7 +51,7 @@ def fit(
         max_epochs=1,
         log_every_n_steps=log_every_n_steps,
         logger=TensorBoardLogger(str(folder), default_hp_metric=False),
-        enable_checkpointing=False,
+        enable_checkpointing=enable_checkpointing,
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=callbacks,

@@ -1,0 +1,58 @@
+"""The names of a suite's figures before any model is asked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from lit_unlearn.evaluation.probes import Forced, Outcome, Probe, Reference, Suite
+
+__all__ = ["figure_names"]
+
+_PACKAGE = __name__.partition(".")[0]
+_LIKELY = Forced((-0.5, -0.1), (True, True), (-2.0, -2.5), (1.0, 1.5))
+_UNLIKELY = Forced((-3.0, -4.0), (False, False), (-1.0, -1.5), (0.5, 1.0))
+
+
+def figure_names(
+    suite: Suite, data_root: Path | None = None, reference: Reference = None
+) -> set[str] | None:
+    """Return the names of a suite's figures, from scores of made-up outcomes.
+
+    Args:
+        suite: The suite.
+        data_root: As in `run_suite`.
+        reference: As in `run_suite`.
+
+    Returns:
+        The names; None where they are known only after the suite has asked a model.
+    """
+    asks_alone = type(suite).variants is Suite.variants and not suite.answer_key()
+    if not asks_alone or not type(suite).__module__.startswith(_PACKAGE):
+        return None
+    try:
+        probes = suite.probes(data_root)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of figures without spread
+            return {
+                figure.name
+                for outcomes in _made_up(probes)
+                for figure in suite.score(probes, {"": outcomes}, reference).figures
+            }
+    except Exception:  # a suite may refuse what no model would answer
+        return None
+
+
+def _made_up(probes: list[Probe]) -> Iterator[list[Outcome]]:
+    """Yield outcomes of a model that knows every answer, and of one that says nothing."""
+    for knows in (True, False):
+        yield [_outcome(probe, knows=knows) for probe in probes]
+
+
+def _outcome(probe: Probe, *, knows: bool) -> Outcome:
+    forced = dict.fromkeys(probe.candidates, _LIKELY if knows else _UNLIKELY)
+    accepted = probe.example.accepted
+    reply = (accepted[0] if accepted else probe.example.answer) if knows else ""
+    samples = probe.generation.samples if probe.generation is not None else 0
+    return Outcome(probe.probe_id, forced, (reply,) * samples)

@@ -1,0 +1,137 @@
+"""Monitors of EarlyStopping and ModelCheckpoint: known before training, checked at every step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+
+from lit_unlearn import log_names
+from lit_unlearn.errors import InputError, did_you_mean
+from lit_unlearn.objectives import Objective
+
+__all__ = ["ANY", "MonitoredModule", "check_monitors", "scalar_names"]
+
+log = logging.getLogger(__name__)
+
+ANY = "*"
+"""Part of a name that is known only when the scalar is logged."""
+_OWN, _LIGHTNING = __name__.partition(".")[0], "lightning"
+
+
+class MonitoredModule(LightningModule):
+    """LightningModule at whose steps EarlyStopping looks at the scalars that they logged.
+
+    Lightning lets it look at the end of an epoch, which here is the end of the run.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logged: set[str] = set()
+
+    def log(self, name: str, *args: Any, **kwargs: Any) -> None:
+        """Log a scalar, and remember its name until the next step."""
+        super().log(name, *args, **kwargs)
+        self._logged.add(name)
+
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+        self._logged.clear()
+
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+        """Let EarlyStopping look at what the step has logged, its callbacks included."""
+        if batch_idx == 0:
+            _warn_of_monitors(self.trainer)
+        _stop_early(self.trainer, self, self._logged)
+
+
+def check_monitors(trainer: Trainer, objectives: Mapping[str, Objective], data: Any) -> None:
+    """Check before training that every monitor names a scalar that the run will log.
+
+    Args:
+        trainer: The run's trainer.
+        objectives: Name -> objective.
+        data: The run's data module.
+
+    Raises:
+        InputError: A monitor is none of the names, and none of those that are known later fits it.
+    """
+    monitors = dict(_monitors(trainer))
+    if not monitors:
+        return
+    known = sorted({*scalar_names(objectives), *_of_callbacks(trainer, objectives, data)})
+    for callback, monitor in monitors.items():
+        own = ["step", "epoch"] if isinstance(callback, ModelCheckpoint) else []
+        if not any(_fits(monitor, name) for name in [*known, *own]):
+            hint = did_you_mean(monitor, known)
+            raise InputError(
+                f"Parameter `trainer.callbacks`: monitor of {type(callback).__name__} should name "
+                f"a scalar of the run. Found {monitor!r}; {hint}{' ' * bool(hint)}The run logs "
+                f"{', '.join(known)}."
+            )
+
+
+def scalar_names(objectives: Mapping[str, Objective]) -> Iterator[str]:
+    """Yield the names of the scalars that a training step logs.
+
+    Args:
+        objectives: Name -> objective. The figures of one's own class that lists none are unknown.
+    """
+    yield log_names.LEARNING_RATE
+    for name, objective in objectives.items():
+        yield log_names.loss_name(name)
+        own = type(objective).__module__.partition(".")[0] == _OWN
+        for statistic in objective.statistics if own or objective.statistics else (ANY,):
+            yield log_names.statistic_name(name, statistic)
+
+
+def _warn_of_monitors(trainer: Trainer) -> None:
+    """Warn after the first step of monitors that were not logged, which may come later."""
+    for callback, monitor in _monitors(trainer):
+        known = trainer.callback_metrics
+        if monitor not in {*known, "step", "epoch"} and not monitor.startswith("eval/"):
+            log.warning(
+                "%s monitors %s, which was not logged in the first step. Logged were: %s.",
+                *(type(callback).__name__, monitor, ", ".join(sorted(known))),
+            )
+
+
+def _stop_early(trainer: Trainer, module: LightningModule, logged: Collection[str]) -> None:
+    """Let EarlyStopping look at monitors that this step has logged."""
+    for callback in trainer.early_stopping_callbacks:
+        if callback.monitor in logged:
+            stopping = trainer.should_stop
+            callback.on_train_epoch_end(trainer, module)
+            if trainer.should_stop and not stopping:
+                log.warning(
+                    "Training ends after step %d of %d: %s",
+                    *(trainer.global_step, trainer.max_steps, callback.stopping_reason_message),
+                )
+
+
+def _monitors(trainer: Any) -> Iterator[tuple[Callback, str]]:
+    for callback in trainer.callbacks:
+        if isinstance(callback, EarlyStopping | ModelCheckpoint) and callback.monitor is not None:
+            yield callback, callback.monitor
+
+
+def _of_callbacks(trainer: Any, objectives: Mapping[str, Objective], data: Any) -> Iterator[str]:
+    """Yield the names that callbacks log; those of one's own callbacks are unknown."""
+    for callback in trainer.callbacks:
+        names: Any = getattr(callback, "scalar_names", None)
+        found: Iterable[str] = ()
+        if names is not None:
+            found = names(objectives, data)
+        elif isinstance(callback, LearningRateMonitor):
+            found = (f"lr-{ANY}",)
+        elif type(callback).__module__.partition(".")[0] not in (_OWN, _LIGHTNING):
+            found = (ANY,)
+        yield from found
+
+
+def _fits(monitor: str, name: str) -> bool:
+    """Return whether a monitor is a name, of which a part may be unknown."""
+    start, unknown, end = name.partition(ANY)
+    return monitor == name if not unknown else monitor.startswith(start) and monitor.endswith(end)

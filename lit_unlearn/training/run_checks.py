@@ -1,0 +1,124 @@
+"""Checks of a whole run before anything is loaded: settings, names, needs, callbacks, monitors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+)
+from torch import nn
+
+from lit_unlearn.data.objective_data import ObjectiveData
+from lit_unlearn.distributed.strategy import check_strategy
+from lit_unlearn.errors import InputError
+from lit_unlearn.objectives import Objective
+from lit_unlearn.objectives.objective import check_teacher
+from lit_unlearn.training.monitors import check_monitors
+from lit_unlearn.training.setup.checks import check_names, check_trainer
+
+__all__ = ["check_needs", "check_run"]
+
+_REFUSED: dict[type[Callback], str] = {
+    LearningRateFinder: "sweep the rate with --sweep.model.optimizer.init_args.lr",
+    BatchSizeFinder: "see `lit-unlearn plan`, and set data.micro_batch_rows",
+    GradientAccumulationScheduler: "set data.micro_batch_rows, which accumulates inside a step",
+    StochasticWeightAveraging: "it averages at ends of epochs, and this run has no other",
+}
+"""Callbacks of Lightning that need automatic optimisation or epochs, and what to do instead."""
+
+
+def check_run(trainer: Trainer, module: Any, data: Any) -> None:
+    """Check that a run can be trained; nothing is loaded.
+
+    Args:
+        trainer: The run's trainer.
+        module: The run's `UnlearnModule`.
+        data: The run's `UnlearnDataModule`; its rows are not needed.
+
+    Raises:
+        InputError: Trainer, objectives, data, teacher, optimizer or callbacks do not go together.
+    """
+    check_trainer(str(trainer.precision), trainer.max_steps, module.source.dtype)
+    _check_step(trainer)
+    check_strategy(trainer, adapters=module.source.lora is not None)
+    _check_callbacks(trainer)
+    check_names(module.objectives.keys(), data.objectives.keys())
+    check_needs(module.objectives, data.objectives, has_teacher=module.teacher is not None)
+    _check_optimizer(module.make_optimizer)
+    check_monitors(trainer, module.objectives, data)
+
+
+def check_needs(
+    objectives: Mapping[str, Objective], data: Mapping[str, ObjectiveData], *, has_teacher: bool
+) -> None:
+    """Check that the data of every objective have what it reads.
+
+    Args:
+        objectives: Name -> objective.
+        data: Name -> data.
+        has_teacher: Whether the run has a teacher.
+
+    Raises:
+        InputError: A teacher, answers or second answers are missing.
+    """
+    if not has_teacher:
+        check_teacher(objectives.values())
+    for name, objective in objectives.items():
+        rows, kind = data[name], type(objective).__name__
+        if rows.answer == "teacher" and not has_teacher:
+            raise InputError(
+                f"Parameter `data.objectives.{name}.answer` is `teacher`, but the run has no "
+                "teacher. Set `model.teacher`, for example to FrozenTeacher, or use another "
+                "`answer`."
+            )
+        if objective.needs_answers and rows.answer == "none":
+            raise InputError(
+                f"Parameter `data.objectives.{name}.answer` should be gold, teacher, refusal or "
+                f"alternate, since {kind} reads answers. Found none."
+            )
+        if objective.needs_pairs and rows.rejected is None:
+            raise InputError(
+                f"Parameter `data.objectives.{name}.rejected` should be gold or refusal, since "
+                f"{kind} compares two answers to each question. Found none; set it beside "
+                "`answer`, which is the preferred one."
+            )
+
+
+def _check_step(trainer: Trainer) -> None:
+    """Check the settings of Lightning that a step with manual optimisation replaces."""
+    if trainer.accumulate_grad_batches != 1:
+        raise InputError(
+            "Parameter `trainer.accumulate_grad_batches` should be 1: a step takes all its rows. "
+            f"Found {trainer.accumulate_grad_batches}; set more `rows` in `data.objectives`, and "
+            "`data.micro_batch_rows` to save memory."
+        )
+    if trainer.gradient_clip_val:
+        raise InputError(
+            "Parameter `trainer.gradient_clip_val` should not be set: the step clips the combined "
+            f"gradient. Found {trainer.gradient_clip_val}; set `model.clip_norm` to it."
+        )
+
+
+def _check_callbacks(trainer: Any) -> None:
+    for callback in trainer.callbacks:
+        for refused, repair in _REFUSED.items():
+            if isinstance(callback, refused):
+                raise InputError(
+                    f"Parameter `trainer.callbacks` should not have a {refused.__name__}, which "
+                    f"needs another kind of training. Found one; take it out: {repair}."
+                )
+
+
+def _check_optimizer(make: Any) -> None:
+    """Make the optimizer of one small matrix, so that it checks its own settings."""
+    try:
+        make([nn.Parameter(torch.zeros(2, 2))])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Parameter `model.optimizer`: {' '.join(str(error).split())}") from error
