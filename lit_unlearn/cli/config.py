@@ -11,22 +11,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
 from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.utils.config_files import find_config, shipped_names
-from lit_unlearn.utils.options import split_options, take_options
+from lit_unlearn.utils.options import take_options
 
 __all__ = [
     "Config",
     "KeyPath",
     "Origin",
     "merge_configs",
+    "parse_value",
     "read_config",
     "read_configs",
-    "remove_by_null",
     "take_config_args",
 ]
 
@@ -52,10 +52,11 @@ class Config:
     """Values of one or several config files, with file and line of each."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    origins: Mapping[KeyPath, Origin] = field(default_factory=dict)
+    origins: Mapping[KeyPath, Origin | str] = field(default_factory=dict)
+    """A string is the option of the command line that set the key."""
 
-    def origin(self, path: KeyPath) -> Origin | None:
-        """Return file and line of a key or of the nearest key around it, None without either."""
+    def origin(self, path: KeyPath) -> Origin | str | None:
+        """Return where a key, or the nearest key around it, was set; None without either."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.origins:
                 return self.origins[path[:length]]
@@ -127,40 +128,6 @@ def take_config_args(args: Sequence[str]) -> tuple[list[Path], list[str]]:
     return [Path(value) for _, value in files], others
 
 
-def remove_by_null(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
-    """Let ``null`` on the command line remove what it removes in a second file.
-
-    Args:
-        config: The merged files.
-        args: The other arguments, such as ``--data.objectives.neighbor=null``.
-
-    Returns:
-        The config without the mappings that are set to ``null``, and the arguments without those
-        that did it.
-    """
-    values: dict[str, Any] = config.values
-    others: list[str] = []
-    for option in split_options(args):
-        path = tuple(option.name[2:].split("."))
-        if option.value == "null" and _is_mapping(values, path):
-            values = merge_configs(values, _nested(path, None))
-        else:
-            others += option.arguments
-    return Config(values, config.origins), others
-
-
-def _is_mapping(values: object, path: KeyPath) -> bool:
-    for key in path:
-        values = values.get(key) if isinstance(values, Mapping) else None
-    return isinstance(values, Mapping)
-
-
-def _nested(path: KeyPath, value: object) -> dict[str, Any]:
-    for key in reversed(path):
-        value = {key: value}
-    return cast("dict[str, Any]", value)
-
-
 def read_configs(files: Sequence[Path]) -> Config:
     """Read and merge config files; a later one is laid over the earlier ones.
 
@@ -168,7 +135,7 @@ def read_configs(files: Sequence[Path]) -> Config:
         InputError: See `read_config`.
     """
     values: dict[str, Any] = {}
-    origins: dict[KeyPath, Origin] = {}
+    origins: dict[KeyPath, Origin | str] = {}
     for file in files:
         config = read_config(file)
         values = merge_configs(values, config.values)
@@ -189,7 +156,7 @@ def read_config(file: Path) -> Config:
         node = loader.get_single_node()
         if node:
             _check_size(node, file, {})
-        origins = dict(_origins(node, file)) if node else {}
+        origins: dict[KeyPath, Origin | str] = dict(_origins(node, file)) if node else {}
         values = loader.construct_document(node) if node else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -203,6 +170,14 @@ def read_config(file: Path) -> Config:
         found = "an empty file" if values is None else f"a {type(values).__name__}"
         raise InputError(f"{file}: expected keys such as model, data and trainer, found {found}")
     return Config(values, origins)
+
+
+def parse_value(text: str) -> Any:
+    """Return the value of an option as a config would give it; text that is no YAML as it is."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        return text
 
 
 def _read_text(file: Path) -> str:

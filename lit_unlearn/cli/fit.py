@@ -30,8 +30,9 @@ from lightning.pytorch.strategies import StrategyRegistry
 
 from lit_unlearn.callbacks.saved import Saved
 from lit_unlearn.cli.classes import load_classes
-from lit_unlearn.cli.config import Config, read_configs, remove_by_null, take_config_args
+from lit_unlearn.cli.config import Config, read_configs, take_config_args
 from lit_unlearn.cli.mistakes import check_keys, explain
+from lit_unlearn.cli.overrides import lay_over
 from lit_unlearn.cli.resume import check_given, make_resumable, run_logger, run_settings
 from lit_unlearn.cli.suite_names import known_suites
 from lit_unlearn.distributed.strategy import by_alias, check_strategy
@@ -78,7 +79,7 @@ def run(
     """
     stage, *options = args
     files, overrides = take_config_args(options)
-    config, overrides = remove_by_null(read_configs(files), overrides)
+    config, overrides = lay_over(read_configs(files), overrides)
     _silence()
     try:
         UnlearnCLI(model_class, data_class, stage, config, overrides)

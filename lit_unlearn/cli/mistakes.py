@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 from jsonargparse import ArgumentParser
 
 from lit_unlearn.cli.classes import family
-from lit_unlearn.cli.config import Config, KeyPath
+from lit_unlearn.cli.config import Config, KeyPath, Origin
 from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.utils.options import split_options
 
@@ -155,12 +155,22 @@ class _Rejection:
     def _wrong_value(self, expected: list[str]) -> str:
         found = re.search(r"(?:Given|Got) value: (.*?)(?:\. Got.*)?$", self.message, re.MULTILINE)
         value = found[1] if found else ""
+        if value.startswith("Namespace("):  # options deeper than the parser's type
+            return self._too_deep(expected)
         place = self._place(
             lambda s: s.path[-1] == self.last and str(s.value) == value,
             lambda s: s.path[-1] == self.last,
             lambda s: str(s.value) == value,
         )
         return f"{place}: expected {'; or '.join(expected)}, found {value}"
+
+    def _too_deep(self, expected: list[str]) -> str:
+        """Explain an option that sets a part of what has no parts."""
+        place = self._place(lambda s: len(s.path) > len(self.outer) and s.place.startswith("--"))
+        return (
+            f"{place}: {self.last} should be {'; or '.join(expected)}; give it as a whole, or its "
+            "elements in a config file, which the command line can change by their number"
+        )
 
     def _place(self, *tests: Callable[[_Setting], bool]) -> str:
         """Return the place of the first setting that passes a test; an earlier test wins."""
@@ -233,7 +243,8 @@ def _file_settings(config: Config) -> Iterator[_Setting]:
         for key, value in enumerate(values) if isinstance(values, list) else items:
             path = (*above, str(key))
             where, dotted = config.origin(path), ".".join(path)
-            yield _Setting(path, value, f"{where}: {dotted}" if where else f"--{dotted}", owner)
+            place = f"{where}: {dotted}" if isinstance(where, Origin) else where or f"--{dotted}"
+            yield _Setting(path, value, place, owner)
             named = value.get("class_path", "") if isinstance(value, Mapping) else ""
             inner = str(named).rpartition(".")[2] or (owner if key == "init_args" else "")
             yield from walk(value, path, inner)

@@ -11,8 +11,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from lit_unlearn.cli.config import Config, read_configs, remove_by_null, take_config_args
+from lit_unlearn.cli.config import Config, read_configs, take_config_args
 from lit_unlearn.cli.mistakes import check_keys, explain
+from lit_unlearn.cli.overrides import lay_over
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.options import take_options
 
@@ -102,7 +103,7 @@ def read_run(args: Sequence[str], idle: Collection[str]) -> tuple[Config, list[s
     files, rest = take_config_args(args)
     starts = tuple(f"--{key}." for key in idle)
     _, rest = take_options(rest, lambda name: f"{name.removesuffix('+')}.".startswith(starts))
-    config, rest = remove_by_null(read_configs(files), rest)
+    config, rest = lay_over(read_configs(files), rest)
     values = _without(config.values, idle)
     seed = config.values.get("seed_everything")
     if isinstance(seed, int) and not isinstance(seed, bool):

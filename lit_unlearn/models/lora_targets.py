@@ -30,6 +30,6 @@ def check_targets(model: nn.Module, wanted: list[str] | str | None) -> None:
         hint = did_you_mean(unknown[0], known)
         raise InputError(
             "Parameter `model.student.lora.target_modules` should name modules of the model. Found "
-            f"{unknown[0]!r}, which fits none; {hint}{' ' * bool(hint)}Its linear layers are "
-            f"{', '.join(known)}."
+            f"{unknown[0]!r}, which fits none{'; ' * bool(hint)}{hint or '.'} Its linear layers "
+            f"are {', '.join(known)}."
         )

@@ -68,8 +68,8 @@ def check_monitors(trainer: Trainer, objectives: Mapping[str, Objective], data: 
             hint = did_you_mean(monitor, known)
             raise InputError(
                 f"Parameter `trainer.callbacks`: monitor of {type(callback).__name__} should name "
-                f"a scalar of the run. Found {monitor!r}; {hint}{' ' * bool(hint)}The run logs "
-                f"{', '.join(known)}."
+                f"a scalar of the run. Found {monitor!r}{'; ' * bool(hint)}{hint or '.'} The run "
+                f"logs {', '.join(known)}."
             )
 
 

@@ -147,7 +147,7 @@ def boundary() -> Boundary:
     ("monitor", "hint"),
     [
         ("loss/retian", "did you mean loss/retain?"),
-        ("push/retain", "The run logs"),
+        ("push/retain", "loss/retain"),
         ("val_loss", "loss/retain"),
         ("grad_cos/forget~retian", "did you mean grad_cos/forget~retain?"),
         ("eval/bounds/neighbour/refused", "did you mean eval/bounds/neighbor/refused?"),

@@ -1,0 +1,169 @@
+"""Options that the parser cannot lay over a config: `null` for a mapping, elements of lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from lit_unlearn.cli.config import Config, KeyPath, merge_configs, parse_value
+from lit_unlearn.errors import InputError
+from lit_unlearn.utils.options import Option, split_options
+
+__all__ = ["lay_over"]
+
+_OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
+
+
+def lay_over(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
+    """Lay those options over the config that the parser cannot.
+
+    Args:
+        config: The merged files.
+        args: The other arguments.
+
+    Returns:
+        The config, and the arguments for the parser.
+
+    Raises:
+        InputError: A list has no such element, or the option does not say which.
+    """
+    return _set_elements(*_remove_by_null(config, args))
+
+
+def _remove_by_null(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
+    """Let ``null`` on the command line remove what it removes in a second file.
+
+    Args:
+        config: The merged files.
+        args: The other arguments, such as ``--data.objectives.neighbor=null``.
+
+    Returns:
+        The config without the mappings that are set to ``null``, and the arguments without those
+        that did it.
+    """
+    values: dict[str, Any] = config.values
+    others: list[str] = []
+    for option in split_options(args):
+        path = tuple(option.name[2:].split("."))
+        if option.value == "null" and _is_mapping(values, path):
+            values = merge_configs(values, _nested(path, None))
+        else:
+            others += option.arguments
+    return Config(values, config.origins), others
+
+
+def _is_mapping(values: object, path: KeyPath) -> bool:
+    for key in path:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return isinstance(values, Mapping)
+
+
+def _nested(path: KeyPath, value: object) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    return cast("dict[str, Any]", value)
+
+
+def _set_elements(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
+    """Set elements of lists, as in `--data.objectives.forget.sources.0.limit 2`.
+
+    The parser knows lists as a whole only. `init_args` may be left out, as everywhere on the
+    command line.
+    """
+    options = list(split_options(args))
+    values, origins = dict(config.values), dict(config.origins)
+    others: list[str] = []
+    for number, option in enumerate(options):
+        path = _path(option)
+        if _names_element(values, path, option, options[:number]) or (
+            _is_list(option) and any(_is_inside(_path(later), path) for later in options[number:])
+        ):
+            values, set_path = _with(values, path, parse_value(option.value or ""), option.name)
+            origins = {p: o for p, o in origins.items() if p[: len(set_path)] != set_path}
+            origins[set_path] = option.name
+        else:
+            others += option.arguments
+    return Config(values, origins), others
+
+
+def _names_element(values: object, path: KeyPath, option: Option, before: Sequence[Option]) -> bool:
+    """Return whether an option sets an element, or a part of one, of a list in the config.
+
+    Raises:
+        InputError: It names a part of an element, but not which.
+    """
+    for place, key in enumerate(path):
+        if isinstance(values, list):
+            if key.isdigit():
+                return option.value is not None
+            return _refuse_part(values, path, place, option, before)
+        values = _inside(values, key).get(key)
+    return False
+
+
+def _refuse_part(
+    values: list[Any], path: KeyPath, place: int, option: Option, before: Sequence[Option]
+) -> bool:
+    """Refuse an option that leaves out the number; the parser takes the last class of a list."""
+    above = ".".join(path[:place])
+    appended = any(other.name == f"--{above}+" for other in before)
+    classes = all(isinstance(each, str) or "class_path" in each for each in values)
+    if appended or classes:
+        return False
+    rest = ".".join(path[place:])
+    raise InputError(
+        f"{option.name}: {above} is a list of {len(values)}; to set its first element, give "
+        f"--{above}.0.{rest}"
+    )
+
+
+def _with(values: Any, path: KeyPath, new: object, option: str) -> tuple[Any, KeyPath]:
+    """Return values with a new one at a path, and the whole path to it, `init_args` included."""
+    if not path:
+        return new, ()
+    key, rest = path[0], path[1:]
+    if isinstance(values, list):
+        index = _index(values, key, option)
+        made, inner = _with(values[index], rest, new, option)
+        return [*values[:index], made, *values[index + 1 :]], (key, *inner)
+    if isinstance(values, str):  # a class by its bare name
+        values = {"class_path": values}
+    values = values if isinstance(values, Mapping) else {}
+    if "class_path" in values and key not in _OF_A_CLASS:
+        made, inner = _with(values.get("init_args"), path, new, option)
+        return {**values, "init_args": made}, ("init_args", *inner)
+    made, inner = _with(values.get(key), rest, new, option)
+    return {**values, key: made}, (key, *inner)
+
+
+def _index(values: list[Any], key: str, option: str) -> int:
+    """Return the number of an element.
+
+    Raises:
+        InputError: There is no such element.
+    """
+    if not key.isdigit() or int(key) >= len(values):
+        last = f"0 to {len(values) - 1}" if values else "none, as the list is empty"
+        raise InputError(f"{option}: expected the number of an element, {last}; found {key}")
+    return int(key)
+
+
+def _inside(values: object, key: str) -> Mapping[str, Any]:
+    """Return the mapping in which a key stands: the arguments of a class, or the values."""
+    if not isinstance(values, Mapping):
+        return {}
+    arguments = values.get("init_args")
+    return arguments if key not in values and isinstance(arguments, Mapping) else values
+
+
+def _path(option: Option) -> KeyPath:
+    return tuple(option.name.removeprefix("--").split("."))
+
+
+def _is_list(option: Option) -> bool:
+    return option.value is not None and isinstance(parse_value(option.value), list)
+
+
+def _is_inside(path: KeyPath, above: KeyPath) -> bool:
+    """Return whether a path names an element of the list at another path."""
+    return path[: len(above)] == above and "".join(path[len(above) :][:1]).isdigit()
