@@ -89,6 +89,8 @@ def model_card(trainer: Trainer, module: Any) -> str:
         "",
         f"Made with lit_unlearn {__version__} in {trainer.global_step} optimizer steps.",
         "",
+        f"Prompts: {data.template}.",
+        "",
         "## Data",
         "",
         "| objective | sources | rows | expected | loss |",

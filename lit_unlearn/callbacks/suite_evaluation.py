@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lit_unlearn.evaluation.subjects import weights_fingerprint
 from lit_unlearn.evaluation.suite_run import check_suites, run_suites
 from lit_unlearn.models.forward import evaluating
 from lit_unlearn.report.evaluation_show import show_evaluations
+from lit_unlearn.utils.chat_template import template_key
 
 __all__ = [
     "SuiteEvaluation",
@@ -163,6 +165,7 @@ class SuiteEvaluation(Callback):
             "checkpoint": trainer.ckpt_path,
             "limit": limit,
             "reference": self.reference,
+            "template": asdict(subject.encoder.template),
         }
         record = EvaluationRecord(subject.name, subject.fingerprint, found, settings, versions())
         if trainer.is_global_zero:
@@ -212,7 +215,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 def student_subject(trainer: Trainer, module: Any, fingerprint: str) -> Subject:
     """Describe the student of a run, with the run's longest sequence."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    encoder = Encoder(module.tokenizer, data.max_length, "warn")
+    encoder = Encoder(module.tokenizer, data.max_length, "warn", data.template)
+    fingerprint += template_key(module.tokenizer, data.template)
     return Subject(module.source.path, module.student, module.tokenizer, encoder, fingerprint)
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import PreTrainedTokenizerBase
 
 from lit_unlearn.data.collation import collate
 from lit_unlearn.data.duplicates import describe, find_duplicates
-from lit_unlearn.data.encoding import OnProblem
+from lit_unlearn.data.encoding import Encoder, OnProblem
 from lit_unlearn.data.mixing import Draw, Mixing, StepPlan, draw, rows_per_step
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.sources import OnBadRow, Source
@@ -19,6 +20,7 @@ from lit_unlearn.data.unify import load_examples
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.types import EncodedExample, Example, Representation, TokenBatch
+from lit_unlearn.utils.chat_template import Template
 
 __all__ = [
     "EncodedRows",
@@ -58,7 +60,9 @@ class UnlearnDataModule(LightningDataModule):
         on_bad_row: Treatment of rows that cannot be read: `error` stops with file, line and
             reason; `skip` leaves them out and counts them.
         on_problem: Treatment of rows that cannot be encoded exactly (answer cut off, empty answer,
-            prompt not a prefix): `error` stops; `warn` warns with counts.
+            prompt not a prefix): `error` stops; `warn` warns with counts. Rows that the chat
+            template refuses are left out and counted if either setting allows it.
+        template: Settings of the chat template: system prompt, date, thoughts, and others.
         seed: Seed of the order of rows; set by `seed_everything` on the command line.
         num_workers: Number of processes that collate batches; the batches do not depend on it.
     """
@@ -75,6 +79,7 @@ class UnlearnDataModule(LightningDataModule):
         data_root: str | None = None,
         on_bad_row: OnBadRow = "error",
         on_problem: OnProblem = "error",
+        template: Template | None = None,
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
@@ -102,6 +107,7 @@ class UnlearnDataModule(LightningDataModule):
         self.data_root = Path(data_root) if data_root else None
         self.on_bad_row: OnBadRow = on_bad_row
         self.on_problem: OnProblem = on_problem
+        self.template = template or Template()
         self.seed = seed
         self.num_workers = num_workers
         self.examples: dict[str, list[Example]] = {}
@@ -131,6 +137,19 @@ class UnlearnDataModule(LightningDataModule):
 
     def _read(self, sources: Sequence[Source]) -> list[Example]:
         return load_examples(sources, self.data_root, self.representation, self.on_bad_row)
+
+    def encoder(self, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+        """Return the encoder of a run; leave out rows that the tokenizer's chat template refuses.
+
+        Raises:
+            InputError: A row is refused and must not be left out, or an objective has none left.
+        """
+        skip = self.on_bad_row == "skip"
+        made = Encoder(tokenizer, self.max_length, self.on_problem, self.template, skip)
+        for held in (self.evaluation, self.examples):
+            for name, rows in held.items():
+                held[name] = made.accepted(name, rows)
+        return made
 
     # --------------------------------------------------------------------------------- serving
 

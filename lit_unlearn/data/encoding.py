@@ -1,26 +1,31 @@
 """Encoding of examples as token ids for student and teacher, aligned on the answer.
 
 Only this module decides which positions are predicted. Text is rendered by the
-tokenizer's chat template (`lit_unlearn.utils.chat_template`). The end-of-turn token belongs to the
-answer, so that a model also learns when to stop.
+tokenizer's chat template (`chat_text`). The end-of-turn token belongs to the answer, so that a
+model also learns when to stop.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from lit_unlearn.data.chat_text import ChatText, space_between
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import EncodedExample, Example, Turn
-from lit_unlearn.utils.chat_template import MARK, around_answer, render
+from lit_unlearn.utils.chat_template import Template, TemplateError
+from lit_unlearn.utils.thoughts import Thoughts
 
 __all__ = ["Encoder", "EncodingError", "OnProblem"]
 
 OnProblem = Literal["error", "warn"]
+
+log = logging.getLogger(__name__)
 
 
 class EncodingError(InputError):
@@ -42,64 +47,91 @@ class Encoder:
             whose answer is cut off at `max_length`, or whose answer is empty. ``error`` stops with
             the row's id. ``warn`` encodes prompt and answer separately, keeps the cut answer,
             leaves out the row with the empty answer, and counts each in `problems`.
+        template: Settings of the chat template.
+        skip_refused: Whether rows that the chat template refuses are left out and counted, also
+            where `on_problem` is ``error``.
     """
 
     tokenizer: PreTrainedTokenizerBase
     max_length: int = 2048
     on_problem: OnProblem = "error"
+    template: Template = field(default_factory=Template)
+    skip_refused: bool = False
     problems: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._plain = not self.tokenizer.chat_template
+        self._text = ChatText(self.tokenizer, self.template)
         self._row: Example | None = None
         self._sequences: dict[tuple[object, ...], tuple[list[int], int]] = {}
         """Cache of the current row: student, teacher and prefill variants share some token ids."""
-        self._system = self._has_system_role()
-        self._lead, self._end_of_turn = around_answer(self.tokenizer)
-
-    # ------------------------------------------------------------------------------- rendering
 
     def prompt_ids(
         self, turns: Sequence[Turn], *, plain: bool = False, prefill: str = ""
     ) -> list[int]:
-        """Return the token ids in front of the answer, including the prefill."""
-        return self._ids(self._prompt(turns, plain, prefill), plain)
+        """Return the token ids in front of a reply, including the prefill.
 
-    def _prompt(self, turns: Sequence[Turn], plain: bool, prefill: str) -> str:
-        """Return the text in front of the answer, including the prefill.
-
-        The turns of a plain row become one text: a reply continues the line of its question, and
-        each other turn begins a paragraph.
+        A model that thinks (`Template.enable_thinking`) begins its thoughts here, unless a prefill
+        has begun the answer.
         """
-        if not plain:
-            prompt = self._render(turns)
-            return prompt + self._lead + prefill if prefill else prompt
-        prompt = ""
-        for turn in turns:
-            reply = turn.role == "assistant" or not prompt
-            prompt += (_space_between(prompt, turn.content) if reply else "\n\n") + turn.content
-        return prompt + _space_between(prompt, prefill) + prefill
+        thinks = self.template.enable_thinking and not prefill
+        return self._text.ids(self._text.prompt(turns, plain, prefill, thinks=thinks), plain)
 
-    def _render(self, turns: Sequence[Turn]) -> str:
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        if not self._system:
-            messages = _fold_system(messages)
-        return render(self.tokenizer, messages, add_generation_prompt=True)
+    @property
+    def thoughts(self) -> Thoughts | None:
+        """Ids around the thoughts that the model writes before replies; None if it writes none."""
+        return self._text.thoughts()
 
-    def _has_system_role(self) -> bool:
-        self._system = True
+    def control_token(self, texts: Iterable[str]) -> str | None:
+        """Return the first control token of the tokenizer that stands in one of the texts."""
+        return self._text.control_token(texts)
+
+    # ---------------------------------------------------------------------------------- rows
+
+    def accepted(self, name: str, examples: Sequence[Example]) -> list[Example]:
+        """Return the rows of an objective whose conversation the chat template renders.
+
+        Raises:
+            InputError: The template refuses a row, and such rows are not to be left out; or it
+                refuses all.
+        """
+        kept = []
+        refused = ""
+        for example in examples:
+            try:
+                self._named(example, example.turns)
+            except EncodingError as error:
+                self._count(error)
+                refused = refused or str(error)
+            else:
+                kept.append(example)
+        if refused:
+            count = len(examples) - len(kept)
+            log.warning("Objective %r: left out %d rows; the first: %s", name, count, refused)
+        if refused and not kept:
+            raise InputError(f"Objective {name!r} should keep rows. Found none; {refused}")
+        return kept
+
+    def _named(self, example: Example, turns: Sequence[Turn], prefill: str = "") -> str:
+        """Return the text in front of an answer; name the row that the chat template refuses."""
         try:
-            return MARK in self._render((Turn("system", MARK), Turn("user", "question")))
-        except InputError:  # the template refuses the role
-            return False
+            return self._text.prompt(turns, example.plain, prefill)
+        except TemplateError as error:
+            what = (
+                f"has turns that the chat template refuses ({error.reason}); repair the row, or "
+                "set `on_bad_row: skip` or `on_problem: warn`"
+            )
+            raise EncodingError("refused by the chat template", example, what) from error
 
-    def _ids(self, text: str, plain: bool) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if plain or self._plain:
-            first = self.tokenizer.bos_token_id
-            first = self.tokenizer.eos_token_id if first is None else first
-            return ids if first is None else [int(first), *ids]
-        return ids
+    def _count(self, error: EncodingError) -> None:
+        """Count a problem, or raise it.
+
+        Raises:
+            EncodingError: The given error, where rows with this problem are not left out.
+        """
+        refused = isinstance(error.__cause__, TemplateError)
+        if self.on_problem == "error" and not (refused and self.skip_refused):
+            raise error
+        self.problems[error.kind] += 1
 
     # -------------------------------------------------------------------------------- encoding
 
@@ -138,9 +170,7 @@ class Encoder:
                 tuple(unprefilled_turns or teacher_turns or example.turns),
             )
         except EncodingError as error:
-            if self.on_problem == "error":
-                raise
-            self.problems[error.kind] += 1
+            self._count(error)
             return None
 
     def _encode(
@@ -194,11 +224,11 @@ class Encoder:
             )
             raise EncodingError("empty answer", example, what)
         before = prefill or (example.question if example.plain else "")
-        space = _space_between(before, answer)
+        space = space_between(before, answer)
         if not prefill and not example.plain and not answer[0].isspace():
-            space = self._lead
-        end = str(self.tokenizer.eos_token or "") if example.plain else self._end_of_turn
-        return space + answer + end
+            space = self._text.lead
+        end = str(self.tokenizer.eos_token or "") if example.plain else self._text.end_of_turn
+        return space + self._text.guarded(answer) + end
 
     def _sequence(
         self, example: Example, turns: Sequence[Turn], prefill: str, joined: str
@@ -214,9 +244,9 @@ class Encoder:
     def _new_sequence(
         self, example: Example, turns: Sequence[Turn], prefill: str, joined: str
     ) -> tuple[list[int], int]:
-        prompt_text = self._prompt(turns, example.plain, prefill)
-        prompt = self._ids(prompt_text, example.plain)
-        whole = self._ids(prompt_text + joined, example.plain) if joined else prompt
+        prompt_text = self._named(example, turns, prefill)
+        prompt = self._text.ids(prompt_text, example.plain)
+        whole = self._text.ids(prompt_text + joined, example.plain) if joined else prompt
         if whole[: len(prompt)] != prompt:
             whole = self._apart(example, prompt, joined, whole)
         if not prompt:
@@ -240,8 +270,7 @@ class Encoder:
             )
             raise EncodingError("boundary", example, what)
         self.problems["boundary"] += 1
-        answer: list[int] = self.tokenizer(joined, add_special_tokens=False)["input_ids"]
-        return prompt + answer
+        return prompt + self._text.tokens(joined)
 
     def _cut(self, example: Example, whole: list[int], prompt_length: int) -> list[int]:
         if self.on_problem == "error" or prompt_length >= self.max_length:
@@ -253,18 +282,3 @@ class Encoder:
             raise EncodingError("too long", example, what)
         self.problems["cut answer"] += 1
         return whole[: self.max_length]
-
-
-def _space_between(before: str, after: str) -> str:
-    """Return a space if no white space separates two texts."""
-    apart = not before or not after or before[-1].isspace() or after[0].isspace()
-    return "" if apart else " "
-
-
-def _fold_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Put the system text before the first user message, for templates without a system role."""
-    system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
-    rest = [dict(m) for m in messages if m["role"] != "system"]
-    if system and rest:
-        rest[0]["content"] = f"{system}\n\n{rest[0]['content']}"
-    return rest

@@ -59,6 +59,7 @@ def replies(
             stops=settings.stops,
             batch_size=batch_size,
             hidden_id=subject.hidden_id,
+            thoughts=subject.encoder.thoughts,
         )
         for index, reply in zip(members, texts, strict=True):
             found[index] = reply

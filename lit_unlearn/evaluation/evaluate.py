@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from lit_unlearn.evaluation.records import EvaluationRecord, versions
 from lit_unlearn.evaluation.subjects import Loading, load_subject, named_model, subject_of
 from lit_unlearn.evaluation.suite_run import check_suites, run_suites
 from lit_unlearn.models.finding import find_model
+from lit_unlearn.utils.chat_template import recorded_template
 
 __all__ = ["Evaluation", "Model", "evaluate"]
 
@@ -111,7 +113,7 @@ def evaluate(
         _check_model(given)
     if folder is not None:
         _check_folder(folder, _name(model))
-    plain = _Run(_by_name(suites), data_root, batch_size, limit, loading or Loading(), folder)
+    plain = _Run(_by_name(suites), data_root, batch_size, limit, _loading(model, loading), folder)
     records: dict[str, EvaluationRecord] = {}
     rows: Mapping[str, Reference] | None = None
     if reference is not None:
@@ -187,7 +189,8 @@ class _Run:
             batch_size=self.batch_size,
             limit=self.limit,
         )
-        settings = {**asdict(self.loading), "limit": self.limit}
+        template = asdict(subject.encoder.template)
+        settings = {**asdict(self.loading), "limit": self.limit, "template": template}
         del settings["device"]
         record = EvaluationRecord(subject.name, subject.fingerprint, found, settings, versions())
         if start is not None:
@@ -201,6 +204,18 @@ def _subject(model: Model, loading: Loading) -> Subject:
     if isinstance(model, tuple):
         return subject_of(*model, _name(model), loading)
     return load_subject(str(model), loading)
+
+
+def _loading(model: Model, loading: Loading | None) -> Loading:
+    """Return the settings of all models; the template is that which the model's export recorded."""
+    loading = loading or Loading()
+    if loading.template is not None:
+        return loading
+    if isinstance(model, tuple):
+        return replace(loading, template=recorded_template(model[1].init_kwargs))
+    config = Path(find_model(str(model)).name) / "tokenizer_config.json"
+    known = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+    return replace(loading, template=recorded_template(known))
 
 
 def _name(model: Model) -> str:

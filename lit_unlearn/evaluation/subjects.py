@@ -18,6 +18,7 @@ from lit_unlearn.evaluation.probes import Subject
 from lit_unlearn.models.dtypes import DType, resolve_dtype
 from lit_unlearn.models.finding import fingerprint as path_fingerprint
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
+from lit_unlearn.utils.chat_template import Template, recorded_template, template_key
 
 __all__ = ["Loading", "load_subject", "named_model", "subject_of", "weights_fingerprint"]
 
@@ -39,6 +40,8 @@ class Loading:
         hide_pad: Hide the pad token (without one, the end-of-text token) from attention wherever it
             stands. So do open-unlearning's masks `ids != pad`, also at the ends of turns of chat
             models such as Llama 3 (its issue 128). For comparison with figures published with it.
+        template: Settings of the chat template; null for those that the export of a run recorded
+            in the model's folder, else for the defaults.
     """
 
     dtype: DType = "float32"
@@ -46,6 +49,7 @@ class Loading:
     max_length: int | None = None
     plain_chat: bool = False
     hide_pad: bool = False
+    template: Template | None = None
 
 
 def load_subject(path: str, loading: Loading | None = None, revision: str | None = None) -> Subject:
@@ -98,11 +102,14 @@ def subject_of(
     config: Any = model.config
     made_for = getattr(config.get_text_config(), "max_position_embeddings", None)
     known = fingerprint or weights_fingerprint(model)
+    template = loading.template or recorded_template(tokenizer.init_kwargs) or Template()
+    known = " ".join(filter(None, (known, template_key(tokenizer, template))))
+    length = loading.max_length or made_for or _DEFAULT_LENGTH
     return Subject(
         name=name,
         model=model,
         tokenizer=tokenizer,
-        encoder=Encoder(tokenizer, loading.max_length or made_for or _DEFAULT_LENGTH, "warn"),
+        encoder=Encoder(tokenizer, length, "warn", template),
         fingerprint=f"{known} pad hidden" if loading.hide_pad else known,
         plain_chat=loading.plain_chat,
         hidden_id=_pad_id(tokenizer) if loading.hide_pad else None,

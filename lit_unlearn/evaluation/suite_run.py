@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from lit_unlearn.data.control_tokens import report_control_tokens
 from lit_unlearn.distributed.ranks import agree, on_first, rank, share, world_size
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.asking import ask
@@ -25,6 +26,7 @@ from lit_unlearn.evaluation.probes import (
     Variant,
 )
 from lit_unlearn.evaluation.records import SuiteRecord, settings_of
+from lit_unlearn.types import Turn
 from lit_unlearn.utils.progress import Stage, shown
 
 __all__ = ["check_suites", "run_suite", "run_suites"]
@@ -124,6 +126,9 @@ def run_suite(
     variants = agree(lambda: suite.variants(subject, data_root))
     _check_unique(f"Ids of probes of the suite {suite.name}", [probe.probe_id for probe in probes])
     _check_template(suite, subject, probes)
+    if rank() == 0:
+        asked = [replace(p.example, turns=(*p.turns, Turn("assistant", p.prefill))) for p in probes]
+        report_control_tokens(f"Suite {suite.name}", subject.encoder, asked)
     _check_unique(f"Variants of the suite {suite.name}", [v.name for v in variants])
     outcomes: dict[str, list[Outcome]] = {}
     total = len(variants) * len(probes)

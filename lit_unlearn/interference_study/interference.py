@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
-from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.spellings import other_spellings
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.gradients.collect import layer_groups
@@ -165,7 +164,7 @@ def _form(data: UnlearnDataModule, kind: Representation) -> UnlearnDataModule:
     """Return a copy of the data module with rows in one representation."""
     form = copy(data)
     form.representation = kind
-    form.examples = {}
+    form.examples, form.evaluation = {}, {}
     form.setup("fit")
     return form
 
@@ -202,11 +201,12 @@ def _rows(
         loaded: nn.Module = load_base(module.source)
         return loaded.to(studied.device)
 
+    encoder = form.encoder(tokenizer)
     prepared = prepare(
         form.objectives,
         form.examples,
         studied.teacher,
-        Encoder(tokenizer, form.max_length, form.on_problem),
+        encoder,
         module.gate,
         folder / f"preparation_{kind}.json",
         fingerprint(module.source.path, module.source.revision),

@@ -24,6 +24,7 @@ from lit_unlearn.models.forward import evaluating
 from lit_unlearn.models.sampling import Sampler, Sampling
 from lit_unlearn.models.stopping import StopTexts, check_stops, cut
 from lit_unlearn.utils.chat_template import around_answer
+from lit_unlearn.utils.thoughts import ThoughtLimit, Thoughts
 
 __all__ = ["NaNCheck", "generate_answers", "generate_replies", "pad_left", "stop_ids"]
 
@@ -36,6 +37,7 @@ def generate_answers(
     max_new_tokens: int = 48,
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
+    thoughts: Thoughts | None = None,
 ) -> list[str]:
     """Return the model's greedy replies, one per prompt; see `generate_replies`."""
     replies = generate_replies(
@@ -45,6 +47,7 @@ def generate_answers(
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         progress=progress,
+        thoughts=thoughts,
     )
     return [reply for (reply,) in replies]
 
@@ -60,6 +63,7 @@ def generate_replies(
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
     hidden_id: int | None = None,
+    thoughts: Thoughts | None = None,
 ) -> list[tuple[str, ...]]:
     """Return the model's replies, in the order of the prompts.
 
@@ -81,6 +85,8 @@ def generate_replies(
         batch_size: Replies per batch; it does not change replies in float32.
         progress: Called after each batch with the number of replies made so far.
         hidden_id: A token that is masked wherever it stands in a prompt.
+        thoughts: Ids around the thoughts of a model that writes its own; None for one that does
+            not. Thoughts are at most half of `max_new_tokens`, and no part of the reply.
 
     Returns:
         The texts for each prompt, without the prompt, special tokens and outer white space.
@@ -110,6 +116,10 @@ def generate_replies(
             rows = [prompts[index] for index, _ in members]
             ids, mask = (t.to(model.device) for t in pad_left(rows, pad))
             processors = LogitsProcessorList([NaNCheck()])
+            if thoughts is not None:
+                thinking = [thoughts.follow(row) for row in rows]
+                most = max_new_tokens // 2
+                processors.append(ThoughtLimit(thoughts, thinking, ids.shape[1], most, ends))
             if sampling is not None:
                 streams = [sampling.stream(prompts[index], sample) for index, sample in members]
                 processors.append(Sampler(sampling, streams))
@@ -126,6 +136,8 @@ def generate_replies(
             texts = output[:, ids.shape[1] :].tolist()
             for (index, sample), tokens in zip(members, texts, strict=True):
                 kept = list(takewhile(lambda token: token not in ends, tokens))
+                if thoughts is not None and thoughts.follow(prompts[index]):
+                    kept = kept[max(0, thoughts.end(kept)) :]
                 text = str(tokenizer.decode(kept, skip_special_tokens=True))
                 replies[index][sample] = cut(text, stops).strip()
             if progress is not None:

@@ -152,8 +152,9 @@ def rows_of(
     if tokenizer is not None:
         source = replace(source, path=tokenizer, revision=None)
     try:
-        encoder = Encoder(load_tokenizer(source), data.max_length, data.on_problem)
-        return read_rows(data, encoder), []
+        words = load_tokenizer(source)
+        data.prepare_data()
+        return read_rows(data, data.encoder(words)), []
     except InputError as error:
         if rows == "read":
             raise

@@ -1,13 +1,29 @@
-"""A tokenizer's chat template: conversations as text, and the end of an assistant's turn."""
+"""A tokenizer's chat template: its settings, rendered conversations, what surrounds an answer."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.time_limit import computing_at_most
 
-__all__ = ["MARK", "PLAIN_TEMPLATE", "around_answer", "render"]
+__all__ = [
+    "MARK",
+    "PLAIN_TEMPLATE",
+    "RECORD",
+    "Template",
+    "TemplateError",
+    "around_answer",
+    "control_tokens",
+    "recorded_template",
+    "render",
+    "template_arguments",
+    "template_key",
+]
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'] }}\n\n"
@@ -20,20 +36,136 @@ PLAIN_TEMPLATE = (
 
 MARK = "\u2063answer\u2063"
 """Content that no template changes, by which it is found in the rendered text."""
+RECORD = "unlearning_template"
+"""Key of ``tokenizer_config.json`` under which an export keeps the settings of its run."""
 _SECONDS = 10.0
 """Seconds that a template may compute for one conversation."""
+_DATES = ("%d %b %Y", "%d %B %Y", "%Y-%m-%d", "%B %d, %Y", "%b %d, %Y")
+_OWN = frozenset(
+    (
+        "conversation",
+        "messages",
+        "chat_template",
+        "tokenize",
+        "add_generation_prompt",
+        "continue_final_message",
+        "return_dict",
+        "strftime_now",
+        "date_string",
+        "enable_thinking",
+    )
+)
+_THOUGHTS = re.compile(r"think|thought|reason|analysis|<[|]channel[|]>", re.IGNORECASE)
+"""Words by which thoughts are told from a header in front of an answer."""
+_OPEN = re.compile(
+    r"([<\[\u25c1])([\w:]*(?:think|thought|reason)\w*)([>\]\u25b7])\s*$", re.IGNORECASE
+)
+"""Thoughts that a generation prompt opens and does not close."""
 
 
-def render(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+@dataclass(frozen=True)
+class Template:
+    """Settings of the chat template: everything beside the conversation that decides a prompt.
+
+    Args:
+        system: System prompt of conversations that have none of their own; null leaves it to the
+            template. A system prompt of a row or of a teacher's context takes its place.
+        date_string: Date of all prompts, such as `26 Jul 2024` or `2024-07-26`. Templates that read
+            it, and those that ask for the clock, get this date.
+        enable_thinking: Whether a model that can think writes its own thoughts before an answer.
+            If not, the empty thoughts of the template stand in front of it. An answer that is
+            given (in training, scoring and after prefills) always has the empty thoughts.
+        arguments: Further arguments of the template by their names, such as `reasoning_effort`.
+    """
+
+    system: str | None = None
+    date_string: str = "26 Jul 2024"
+    enable_thinking: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.date()
+        own = sorted(_OWN & self.arguments.keys())
+        if own:
+            raise InputError(
+                "Parameter `template.arguments` should name arguments of the chat template that "
+                f"have no setting of their own. Found {own[0]!r}; take it out."
+            )
+
+    def date(self) -> datetime:
+        """Return the date of all prompts, at midnight.
+
+        Raises:
+            InputError: `date_string` is no date.
+        """
+        for form in _DATES:
+            try:
+                return datetime.strptime(self.date_string, form)
+            except ValueError:
+                continue
+        raise InputError(
+            "Parameter `template.date_string` should be a date such as '26 Jul 2024' or "
+            f"'2024-07-26'. Found {self.date_string!r}."
+        )
+
+
+class TemplateError(InputError):
+    """Conversation that the chat template refuses; `reason` is its own message."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The tokenizer's chat template should render a conversation. Found: {reason}; "
+            "correct the template, or take another model."
+        )
+        self.reason = reason
+
+
+def template_arguments(template: Template) -> dict[str, Any]:
+    """Return what a chat template is given beside the conversation.
+
+    transformers offers the clock to templates as ``strftime_now``; the fixed date replaces it.
+    """
+    return {
+        **template.arguments,
+        "date_string": template.date_string,
+        "enable_thinking": template.enable_thinking,
+        "strftime_now": template.date().strftime,
+    }
+
+
+def template_key(tokenizer: Any, template: Template) -> str:
+    """Return the settings as part of a key; empty where the tokenizer reads none of them."""
+    written = str(tokenizer.chat_template or "")
+    read = any(word in written for word in ("strftime_now", "date_string", "think"))
+    return str(template) if read or template != Template() else ""
+
+
+def recorded_template(config: Mapping[str, Any]) -> Template | None:
+    """Return the settings that a run's export recorded in a tokenizer's config, or None."""
+    found = config.get(RECORD)
+    known = asdict(Template())
+    if not isinstance(found, dict):
+        return None
+    return Template(**{name: value for name, value in found.items() if name in known})
+
+
+def render(
+    tokenizer: Any,
+    messages: list[dict[str, str]],
+    *,
+    add_generation_prompt: bool,
+    template: Template | None = None,
+) -> str:
     """Return a conversation as text, by the tokenizer's chat template or by `PLAIN_TEMPLATE`.
 
     Args:
         tokenizer: A transformers tokenizer.
         messages: Role and content of each turn.
         add_generation_prompt: Whether the text ends where an assistant's answer begins.
+        template: Settings of the chat template; None for the defaults.
 
     Raises:
-        InputError: The template fails or computes for too long.
+        TemplateError: The template fails or computes for too long.
     """
     try:
         with computing_at_most(_SECONDS):
@@ -42,31 +174,52 @@ def render(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_pro
                 chat_template=tokenizer.chat_template or PLAIN_TEMPLATE,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                **template_arguments(template or Template()),
             )
     except Exception as error:  # a template fails with errors of every kind
         reason = (str(error).strip().splitlines() or [""])[0]
-        raise InputError(
-            "The tokenizer's chat template should render a conversation. Found: "
-            f"{type(error).__name__}: {reason}; correct the template, or take another model."
-        ) from error
+        raise TemplateError(f"{type(error).__name__}: {reason}") from error
     return str(rendered)
 
 
-def around_answer(tokenizer: Any) -> tuple[str, str]:
-    """Return the white space that a template writes before an answer, and the end of its turn.
+def around_answer(tokenizer: Any, template: Template | None = None) -> tuple[str, str]:
+    """Return what a template writes between its generation prompt and an answer, and behind it.
 
-    The end is the text behind the answer up to the first special token, or up to the first added
-    token where no special one follows; the end-of-sequence token where neither does.
+    The first is white space, or empty thoughts, such as ``<think></think>`` in lines of their own.
+    Thoughts that the generation prompt opens are closed by it. The second is the text
+    behind the answer up to the first special token, or up to the first added token where no
+    special one follows; the end-of-sequence token where neither does.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        template: Settings of the chat template; None for the defaults.
     """
     turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": MARK}]
-    prompt = render(tokenizer, turns[:1], add_generation_prompt=True)
-    whole = render(tokenizer, turns, add_generation_prompt=False)
+    prompt = render(tokenizer, turns[:1], add_generation_prompt=True, template=template)
+    whole = render(tokenizer, turns, add_generation_prompt=False, template=template)
     before, _, after = whole.partition(MARK)
-    lead = before.removeprefix(prompt)
+    lead = before[len(prompt) :] if before.startswith(prompt) else ""
+    opened = _OPEN.search(prompt)
+    if opened and not lead.strip():
+        lead = f"\n{opened[1]}/{opened[2]}{opened[3]}\n\n"
+    if not lead.isspace() and not _THOUGHTS.search(lead):
+        lead = ""
     added = tokenizer.added_tokens_decoder.values()
     special = {*tokenizer.all_special_tokens, *(t.content for t in added if t.special)}
     for closing in (special, {t.content for t in added}):
         ends = [after.index(token) + len(token) for token in closing if token in after]
         if ends:
-            return (lead if lead.isspace() else ""), after[: min(ends)]
-    return (lead if lead.isspace() else ""), str(tokenizer.eos_token or "")
+            return lead, after[: min(ends)]
+    return lead, str(tokenizer.eos_token or "")
+
+
+def control_tokens(tokenizer: Any) -> list[str]:
+    """Return the texts that are control tokens: special ones, and added ones of the template.
+
+    Longest first. Other added tokens, such as runs of white space, are ordinary text.
+    """
+    written = str(tokenizer.chat_template or "")
+    added = tokenizer.added_tokens_decoder.values()
+    found = {t.content for t in added if t.special or (t.content in written and t.content.strip())}
+    found.update(tokenizer.all_special_tokens)
+    return sorted((text for text in found if len(text) > 1), key=lambda text: (-len(text), text))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +27,7 @@ from lit_unlearn.evaluation.probes import (
 )
 from lit_unlearn.evaluation.suites.common import subject_outcomes
 from lit_unlearn.types import Example, Turn
+from lit_unlearn.utils.chat_template import template_arguments
 
 __all__ = ["LmHarness", "figures_of"]
 
@@ -83,9 +86,10 @@ class LmHarness(Suite):
     def _run(self, subject: Subject, task: str) -> str:
         """Return the harness's results of one task as JSON."""
         harness, models = _harness()
-        model = models.HFLM(
-            pretrained=subject.model, tokenizer=subject.tokenizer, batch_size=self.batch_size
-        )
+        words: Any = copy(subject.tokenizer)
+        given = template_arguments(subject.encoder.template)
+        words.apply_chat_template = partial(words.apply_chat_template, **given)
+        model = models.HFLM(pretrained=subject.model, tokenizer=words, batch_size=self.batch_size)
         found = harness.simple_evaluate(
             model,
             tasks=[task],
@@ -93,6 +97,7 @@ class LmHarness(Suite):
             batch_size=self.batch_size,
             limit=self.limit,
             log_samples=False,
+            system_instruction=subject.encoder.template.system,
             apply_chat_template=self.chat_template and bool(subject.tokenizer.chat_template),
         )
         return json.dumps({key: found[key] for key in _KEPT if key in (found or {})}, default=str)

@@ -66,6 +66,7 @@ class Gcg(OptimisedInput):
             ],
             max_new_tokens=self.max_new_tokens,
             batch_size=self.batch_size,
+            thoughts=subject.encoder.thoughts,
         )
 
     def suffix(self, subject: Subject) -> str:

@@ -103,6 +103,7 @@ class SoftPrompt(OptimisedInput):
                 prompts,
                 max_new_tokens=self.max_new_tokens,
                 batch_size=self.batch_size,
+                thoughts=subject.encoder.thoughts,
             )
 
 

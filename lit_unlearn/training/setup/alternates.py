@@ -100,6 +100,7 @@ def alternate_answers(
             sampling=Sampling(seed=attempt) if attempt else None,
             stops=_STOPS,
             progress=stage.counter(len(open_rows), world_size()),
+            thoughts=encoder.thoughts,
         )
         replies = share([prompts[index] for index in open_rows], generate, model)
         for index, (reply,) in zip(open_rows, replies, strict=True):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_unlearn.data.contexts import Context, NoContext
+from lit_unlearn.data.control_tokens import report_control_tokens
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.objective_data import AnswerSource, ObjectiveData
 from lit_unlearn.data.prefills import read_refusals
@@ -27,6 +28,7 @@ from lit_unlearn.training.setup.teacher_gate import PASSES, Gate, GateRow, measu
 from lit_unlearn.training.setup.teacher_replies import teacher_replies
 from lit_unlearn.training.setup.views import Material, views
 from lit_unlearn.types import EncodedExample, Example
+from lit_unlearn.utils.chat_template import template_key
 from lit_unlearn.utils.progress import Stage, shown
 from lit_unlearn.utils.spread import evenly_spread
 
@@ -77,6 +79,7 @@ def prepare(
         InputError: Rows that cannot be encoded, or answers asked of a missing teacher.
     """
     models = f"{student} {teacher.identity() if teacher is not None else None}"
+    models += template_key(encoder.tokenizer, encoder.template)
     key = content_key(objectives, examples, gate, models)
     start = None if start is None else cache(start)
     material = Material(objectives, examples)
@@ -93,6 +96,8 @@ def prepare(
             stage.part, level, answers = name, found.levels[name], found.answers[name]
             encoded[name] = encode_rows(name, material, level, answers, encoder, stage)
     _report_problems(encoded, examples, encoder)
+    for name, rows in examples.items():
+        report_control_tokens(f"Objective {name!r}", encoder, rows)
     _report_without_bare(encoded, objectives)
     return Prepared(encoded, found.gate, found.settled)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.spellings import other_spellings
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.models.finding import fingerprint
@@ -18,6 +18,7 @@ from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.prepare import Load, Prepared, prepare
 from lit_unlearn.training.setup.teacher_gate import Gate, gate_error, gate_table
 from lit_unlearn.training.trunk_cache import TrunkCache, trunk_cache
+from lit_unlearn.utils.chat_template import RECORD
 from lit_unlearn.utils.tables import terminal
 
 __all__ = ["STORE", "foresee", "get_ready", "store_trunk"]
@@ -55,12 +56,13 @@ def get_ready(
         data.objectives,
         data.examples,
         teacher,
-        Encoder(tokenizer, data.max_length, data.on_problem),
+        data.encoder(tokenizer),
         gate,
         run / STORE,
         fingerprint(source.path, source.revision),
         start,
     )
+    tokenizer.init_kwargs[RECORD] = asdict(data.template)  # exports save it
     pad_id = int(tokenizer.eos_token_id or 0)
     data.set_rows(prepared.encoded, pad_id, other_spellings(tokenizer))
     if prepared.gate_rows:

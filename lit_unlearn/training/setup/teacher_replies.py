@@ -36,6 +36,7 @@ def teacher_replies(
         encoder.tokenizer,
         max_new_tokens=max_new_tokens,
         progress=stage.counter(len(prompts), world_size()),
+        thoughts=encoder.thoughts,
     )
     with teacher.speaking():
         return [*share(prompts, generate, *teacher.models())]

@@ -1,0 +1,37 @@
+"""Rows whose texts hold control tokens: they are encoded as ordinary text, and said once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.types import Example
+
+__all__ = ["report_control_tokens"]
+
+log = logging.getLogger(__name__)
+
+
+def report_control_tokens(where: str, encoder: Encoder, examples: Iterable[Example]) -> None:
+    """Warn once of rows whose texts hold control tokens of the tokenizer, with the first row.
+
+    Args:
+        where: Objective or suite of the rows, for the message.
+        encoder: Encoder of the rows.
+        examples: The rows.
+    """
+    found = [(token, e.example_id) for e in examples if (token := encoder.control_token(_texts(e)))]
+    if found:
+        log.warning(
+            "%s: %d rows hold the text of a control token, the first %r in row %r. Such texts are "
+            "encoded as ordinary text and end no turn; clean the rows if they should not be there.",
+            where,
+            len(found),
+            *found[0],
+        )
+
+
+def _texts(example: Example) -> list[str]:
+    turns = [turn.content for turn in example.turns]
+    return [*turns, example.answer, *example.paraphrases, *example.distractors]

@@ -1,0 +1,71 @@
+"""Replies of models that think: thoughts end in time, and are no part of the reply."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers import LogitsProcessor
+
+__all__ = ["ThoughtLimit", "Thoughts"]
+
+
+@dataclass(frozen=True)
+class Thoughts:
+    """Token ids around the thoughts that a model writes."""
+
+    opening: tuple[int, ...]
+    """End of a prompt behind which the model thinks; any other prompt has begun the answer."""
+    mark: tuple[int, ...]
+    """Ids that end the thoughts."""
+    closing: tuple[int, ...]
+    """The same with the white space behind it."""
+
+    def follow(self, prompt: Sequence[int]) -> bool:
+        """Return whether the model thinks behind a prompt."""
+        return tuple(prompt[-len(self.opening) :]) == self.opening
+
+    def end(self, reply: Sequence[int]) -> int:
+        """Return the index behind the mark in a reply, or -1."""
+        size = len(self.mark)
+        starts = range(len(reply) - size + 1)
+        return next((i + size for i in starts if tuple(reply[i : i + size]) == self.mark), -1)
+
+
+class ThoughtLimit(LogitsProcessor):
+    """Ends thoughts after a number of tokens; no reply ends within them.
+
+    Args:
+        thoughts: Ids around the thoughts.
+        rows: For each row of the batch, whether it thinks.
+        start: Tokens in front of the replies, padding included.
+        most: Largest number of tokens of the thoughts.
+        ends: Ids that end a reply.
+    """
+
+    def __init__(
+        self, thoughts: Thoughts, rows: Sequence[bool], start: int, most: int, ends: Sequence[int]
+    ) -> None:
+        self.thoughts = thoughts
+        self.rows = [row for row, thinks in enumerate(rows) if thinks]
+        self.start = start
+        self.most = most
+        self.ends = list(ends)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores ``[R, V]``: of the closing alone where it is due, else without ends."""
+        place = input_ids.shape[1] - self.start - self.most
+        for row in self.rows:
+            reply = input_ids[row, self.start :].tolist()
+            if self.thoughts.end(reply[: self.most]) >= 0 or place >= len(self.thoughts.closing):
+                continue
+            wanted = [self.thoughts.closing[place]] if place >= 0 else self.ends
+            kept = scores[row, wanted]
+            if place >= 0:
+                scores[row] = -math.inf
+                scores[row, wanted] = kept.nan_to_num(neginf=0.0)
+            else:
+                scores[row, wanted] = -math.inf
+        return scores
