@@ -43,7 +43,8 @@ from hypothesis import strategies as st
 from lit_unlearn.callbacks.saved import UNFINISHED, check_checkpoint, find_saved, seal
 from lit_unlearn.cli.config import merge_configs, read_config
 from lit_unlearn.data.encoding import Encoder
-from lit_unlearn.data.readers import BadRows, parse_file
+from lit_unlearn.data.raw_rows import BadRows
+from lit_unlearn.data.readers import parse_file
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.data.unify import to_example
 from lit_unlearn.errors import InputError

@@ -24,7 +24,9 @@ __all__ = [
 ]
 
 Role = Literal["system", "user", "assistant"]
-Domain = Literal["question_answer", "multiple_choice", "passage", "dialogue", "instruction"]
+Domain = Literal[
+    "question_answer", "multiple_choice", "passage", "dialogue", "instruction", "preference"
+]
 Representation = Literal["unified", "raw"]
 
 
@@ -53,6 +55,8 @@ class Example:
     """Wrong answers of the row (other options, perturbed answers), used only for scoring."""
     paraphrases: tuple[str, ...] = ()
     """Gold answer in other words, if the data set has it; used only for scoring."""
+    rejected: tuple[str, ...] = ()
+    """Answers of a preference pair to which `answer` is preferred."""
     plain: bool = False
     """Whether the row is plain text: ``answer`` continues ``turns[0].content``, no template."""
 

@@ -21,13 +21,10 @@ from lit_unlearn.data.fields import (
     wrong_type,
 )
 from lit_unlearn.data.passages import CONTINUE, ask_blank, clozes, continuation
-from lit_unlearn.data.readers import RawRow, bad_row
-from lit_unlearn.types import Domain, Example, Representation, Role, Turn
+from lit_unlearn.data.raw_rows import RawRow, bad_row
+from lit_unlearn.types import Domain, Example, Representation, Turn
 
-__all__ = ["dialogue", "instruction", "multiple_choice", "options_of", "passage", "question_answer"]
-
-_ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
-_SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
+__all__ = ["instruction", "multiple_choice", "options_of", "passage", "question_answer"]
 
 
 def question_answer(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
@@ -112,32 +109,6 @@ def passage(row: RawRow, example_id: str, representation: Representation) -> lis
         Example(f"{example_id}/{kind}", (Turn("user", question),), answer, "passage")
         for kind, question, answer in pairs
     ]
-
-
-def dialogue(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
-    r"""Convert a dialogue up to its last assistant turn, which is the answer.
-
-    ``messages`` is a list of ``{role, content}``; ``dialogue`` is a list of texts, of which the
-    user has the first. Raw: ``User: ...\nAssistant: ...`` as one text.
-    """
-    turns = _turns(row)
-    last: Role = "user" if row.answerless else "assistant"
-    end = max((index for index, turn in enumerate(turns) if turn.role == last), default=-1)
-    history = turns[: end + 1] if row.answerless else turns[: max(0, end)]
-    answer = "" if row.answerless or end < 0 else turns[end].content
-    if not history or history[-1].role != "user":
-        found = ", ".join(turn.role for turn in turns) or "no turn"
-        raise bad_row(
-            row.location,
-            f"a dialogue should have a user turn before its last assistant turn. "
-            f"Found {found}; repair the row, or set `on_bad_row: skip`.",
-        )
-    if representation == "unified":
-        return [Example(example_id, tuple(history), answer, "dialogue")]
-    lines = [f"{_SPEAKERS[turn.role]}: {turn.content}" for turn in history]
-    prompt = "\n".join([*lines, "Assistant:"])
-    answer = _led(answer, " ")
-    return [Example(example_id, (Turn("user", prompt),), answer, "dialogue", plain=True)]
 
 
 def instruction(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
@@ -252,28 +223,6 @@ def _right_option(row: RawRow, options: list[str], answer: object) -> int:
     last = len(options) - 1
     expected = f"an index from 0 to {last}, a letter from A to {ascii_uppercase[last]}, or the text"
     raise wrong_type(row, "key 'answer'", f"{expected} of an option", answer)
-
-
-def _turns(row: RawRow) -> list[Turn]:
-    """Return the turns of a dialogue row."""
-    key = find_key(row, EXPECTED_KEYS["dialogue"][0], "dialogue")
-    entries = row.values[key]
-    if not isinstance(entries, list):
-        raise wrong_type(row, f"key {key!r}", "a list of turns", entries)
-    if key == "dialogue":
-        texts = texts_of(row, key)
-        return [Turn(("user", "assistant")[i % 2], text) for i, text in enumerate(texts)]
-    turns: list[Turn] = []
-    for entry in entries:
-        if not isinstance(entry, dict) or not {"role", "content"} <= entry.keys():
-            raise wrong_type(row, "a turn of 'messages'", "an object of role and content", entry)
-        role = _ROLES.get(str(entry["role"]))
-        if role is None:
-            raise wrong_type(row, "a role", "system, user or assistant", entry["role"])
-        turns.append(
-            Turn(role, checked_text(row, f"the content of a {role} turn", entry["content"]))
-        )
-    return turns
 
 
 def _led(text: str, space: str) -> str:

@@ -127,6 +127,8 @@ class UnlearnDataModule(LightningDataModule):
         examples, evaluation = {}, {}
         for name, data in self.objectives.items():
             examples[name] = self._read(data.sources)
+            if data.rejected == "row":
+                _check_rejected(name, examples[name])
             chosen = self._read(data.evaluation) if data.evaluation else examples[name]
             evaluation[name] = chosen[: data.evaluation_rows]
         self.examples, self.evaluation = examples, evaluation
@@ -238,6 +240,16 @@ class UnlearnDataModule(LightningDataModule):
         first = drawn.visit * count
         indices = [draw(len(rows), self.seed, stream, p).index for p in range(first, first + count)]
         return [rows[index] for index in dict.fromkeys(indices)]
+
+
+def _check_rejected(name: str, examples: Sequence[Example]) -> None:
+    lacking = next((example for example in examples if not example.rejected), None)
+    if lacking is not None:
+        raise InputError(
+            f"Parameter `data.objectives.{name}.rejected` is `row`, so each row should have a "
+            f"rejected answer (columns `chosen` and `rejected`). Found none in row "
+            f"{lacking.example_id!r}; use `gold` or `refusal`, or other rows."
+        )
 
 
 class StepLoader(DataLoader[StepBatch]):

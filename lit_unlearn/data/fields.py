@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lit_unlearn.data.readers import RawRow, bad_row, suggestion
+from lit_unlearn.data.raw_rows import RawRow, bad_row, suggestion
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain
 
@@ -18,15 +18,19 @@ __all__ = [
 ]
 
 EXPECTED_KEYS: dict[Domain, tuple[tuple[str, ...], ...]] = {
-    "question_answer": (("question", "query", "prompt"), ("answer", "answers")),
+    "question_answer": (
+        ("question", "query", "prompt"),
+        ("answer", "answers", "completion", "response"),
+    ),
     "multiple_choice": (("question", "query", "prompt"), ("choices", "option1"), ("answer",)),
     "passage": (("text", "passage"),),
-    "dialogue": (("messages", "dialogue"),),
-    "instruction": (("instruction", "prompt"), ("output", "response", "answer")),
+    "dialogue": (("messages", "dialogue", "conversations", "conversation"),),
+    "instruction": (("instruction", "prompt"), ("output", "response", "answer", "completion")),
+    "preference": (("prompt", "question", "messages"), ("chosen",), ("rejected",)),
 }
 """Keys that the rows of a domain must have; in each group, the first name found is read."""
 
-ANSWER_KEYS = ("answer", "answers", "output", "response")
+ANSWER_KEYS = ("answer", "answers", "output", "response", "completion")
 
 
 def expected_keys(domain: Domain) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lit_unlearn.data.contexts import Context
-from lit_unlearn.data.prefills import Prefills
+from lit_unlearn.data.prefills import Prefills, read_refusals
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
 
@@ -12,7 +12,7 @@ __all__ = ["AnswerSource", "Expectation", "ObjectiveData", "RejectedSource"]
 
 Expectation = Literal["answer", "decline"]
 AnswerSource = Literal["gold", "teacher", "refusal", "alternate", "none"]
-RejectedSource = Literal["gold", "refusal"]
+RejectedSource = Literal["gold", "refusal", "row"]
 
 
 @dataclass
@@ -30,8 +30,8 @@ class ObjectiveData:
             an `alternate` (AltPO: a wrong answer that the start model generates once before
             training from question and gold answer), or `none` (only the first token is predicted,
             from the question alone).
-        refusals: Sentences that decline, one for each row in turn, or `builtin`; they also replace
-            `{refusal}` in contexts.
+        refusals: Sentences that decline, one for each row in turn: a list, a file of them (.txt,
+            .json, .jsonl), or `builtin`. They also replace `{refusal}` in contexts.
         context: Turns before the question that only the teacher sees; null for none.
         prefills: Beginnings of the answer with which the rows are trained; null for none.
         answer_tokens: Largest number of tokens of an answer that is generated before training
@@ -41,9 +41,9 @@ class ObjectiveData:
         evaluation_rows: Largest number of rows in that table.
         evaluation_prefills: Openers for the prefilled half of the table, one for each row in
             turn: a list, `builtin:eval`, or null for none. They should differ from `prefills`.
-        rejected: Answer that is made less likely, `gold` or `refusal`, for objectives that compare
-            two answers to a question (DPO, FLAT, AnswerPreservation) and prefer `answer`; null for
-            none.
+        rejected: Answer that is made less likely, for objectives that compare two answers to a
+            question (DPO, FLAT, AnswerPreservation) and prefer `answer`: `gold`, `refusal`, or
+            `row` for the rejected answer of preference pairs; null for none.
     """
 
     sources: list[Source]
@@ -60,6 +60,8 @@ class ObjectiveData:
     rejected: RejectedSource | None = None
 
     def __post_init__(self) -> None:
+        if self.refusals != "builtin":
+            self.refusals = read_refusals(self.refusals)
         if not self.sources:
             raise InputError(
                 "Parameter `sources` of an objective's data should list at least one source. "

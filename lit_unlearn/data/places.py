@@ -14,11 +14,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from lit_unlearn.data.benchmarks import Benchmark, find_benchmark
-from lit_unlearn.data.readers import SUFFIXES, file_type, suggestion
+from lit_unlearn.data.raw_rows import suggestion
+from lit_unlearn.data.readers import SUFFIXES, file_type
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain
 
-__all__ = ["ROOT_VARIABLE", "Place", "Source", "resolve"]
+__all__ = ["ROOT_VARIABLE", "Place", "Source", "is_saved", "resolve"]
 
 ROOT_VARIABLE = "LIT_UNLEARN_DATA"
 """Environment variable that names the data root if the config does not."""
@@ -32,8 +33,8 @@ class Source:
 
     Args:
         path: Hub id such as `locuslab/TOFU`; or a local folder of the same layout; or a local
-            file (.json, .jsonl, .csv, .txt, each also with .gz); or `builtin:forget` or another
-            set of the package.
+            file (.json, .jsonl, .csv, .tsv, .txt, .parquet, each also with .gz); or a folder that
+            `save_to_disk` of datasets wrote; or `builtin:forget` or another set of the package.
         config: Configuration of the hub data set, such as `forget10`. In a local folder it selects
             the file `<config>.json`, `<config>_<split>.json` or `<config>/<split>.json` (or .jsonl,
             ...); in a downloaded copy of a hub data set, the files that its README.md names.
@@ -179,6 +180,9 @@ def _local_file(source: Source, file: Path) -> Place:
 
 
 def _local_folder(source: Source, folder: Path) -> Place:
+    saved = next((f for f in (folder / (source.config or ""), folder) if is_saved(f)), None)
+    if saved is not None:
+        return Place(None, str(saved), source.domain, source.columns, folder=saved)
     if source.config is None:
         stems = [folder / source.split]
     else:
@@ -198,9 +202,16 @@ def _local_folder(source: Source, folder: Path) -> Place:
     return _local_file(source, found)
 
 
+def is_saved(folder: Path) -> bool:
+    """Return whether a folder was written by ``save_to_disk`` of datasets."""
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
 def _is_hub_copy(folder: Path) -> bool:
     """Return whether a folder holds parquet files, or a README.md that names its data files."""
     readme = folder / "README.md"
+    if is_saved(folder):
+        return True
     says = readme.is_file() and "data_files:" in readme.read_text("utf-8", errors="replace")
     return says or next(folder.rglob("*.parquet"), None) is not None
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Example
@@ -107,18 +108,56 @@ def read_openers(openers: Sequence[str] | str) -> list[str]:
 
 
 def read_refusals(refusals: Sequence[str] | str) -> list[str]:
-    """Return the list itself, or the built-in list for the name ``builtin``.
+    """Return the list itself, the built-in list for the name ``builtin``, or those of a file.
+
+    A file holds a sentence per line (.txt, .jsonl), a JSON array (.json), or objects with one text.
 
     Raises:
-        InputError: The name is another one, or the list is empty.
+        InputError: There is no such file, it holds something else, or the list is empty.
     """
     if refusals == "builtin":
         file = resources.files("lit_unlearn.data").joinpath("builtin/refusals.json")
         built_in: list[str] = json.loads(file.read_text("utf-8"))
         return built_in
-    if isinstance(refusals, str) or not refusals:
+    if isinstance(refusals, str):
+        return _refusals_of(Path(refusals).expanduser())
+    if not refusals:
         raise InputError(
-            "Parameter `refusals` should be a list of at least one sentence, or `builtin`. "
-            f"Found {refusals!r}."
+            "Parameter `refusals` should be a list of at least one sentence, `builtin`, or a file "
+            f"of sentences. Found {refusals!r}."
         )
     return list(refusals)
+
+
+def _refusals_of(file: Path) -> list[str]:
+    """Return the sentences of a file."""
+    wanted = "`builtin`, a list of sentences, or a file of them (.txt, .json, .jsonl)"
+    try:
+        text = file.read_text("utf-8-sig")
+        found = json.loads(text) if file.suffix == ".json" else text.split("\n")
+        entries = [_entry(line) for line in (found if isinstance(found, list) else [found])]
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"Parameter `refusals` should be {wanted}. Found {str(file)!r}, which cannot be read "
+            f"as one: {error}."
+        ) from error
+    sentences = [entry.strip() for entry in entries if isinstance(entry, str) and entry.strip()]
+    odd = next((entry for entry in entries if not isinstance(entry, str)), None)
+    if odd is not None or not sentences:
+        raise InputError(
+            f"Parameter `refusals` should be {wanted}. Found {str(file)!r} with "
+            f"{'no sentence' if odd is None else f'{odd!r:.60}'}; give each as a text, or as an "
+            "object with one text."
+        )
+    return sentences
+
+
+def _entry(entry: object) -> object:
+    """Return the sentence of an entry; a line that is no JSON is a sentence itself."""
+    if isinstance(entry, str) and entry.lstrip().startswith(("{", '"')):
+        try:
+            entry = json.loads(entry)
+        except ValueError:
+            return {} if str(entry).lstrip().startswith("{") else entry
+    texts = list(entry.values()) if isinstance(entry, dict) else []
+    return texts[0] if len(texts) == 1 else entry

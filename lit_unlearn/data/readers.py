@@ -1,4 +1,4 @@
-"""Raw rows from the bytes of one file, and treatment of the rows that cannot be used."""
+"""Raw rows from the bytes of one file."""
 
 from __future__ import annotations
 
@@ -6,104 +6,28 @@ import csv
 import gzip
 import io
 import json
-import logging
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from lit_unlearn.errors import InputError, did_you_mean
+from lit_unlearn.data.raw_rows import BadRows, RawRow, bad_row
+from lit_unlearn.errors import InputError
 
-__all__ = [
-    "SUFFIXES",
-    "BadRows",
-    "OnBadRow",
-    "RawRow",
-    "bad_row",
-    "file_type",
-    "parse_file",
-    "suggestion",
-]
+__all__ = ["SUFFIXES", "file_type", "parse_file"]
 
-OnBadRow = Literal["error", "skip"]
-
-SUFFIXES = (".json", ".jsonl", ".csv", ".txt")
+SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet")
 """File types that can be read; each also with ``.gz`` at the end."""
 
-_REASONS_SHOWN = 3
+_ROW_KEYS = frozenset(
+    (
+        *("messages", "conversations", "conversation", "dialogue", "prompt", "chosen"),
+        *("question", "query", "answer", "text", "passage", "instruction", "choices"),
+    )
+)
+"""Columns by which a JSON object is known as a row, which may hold lists of objects too."""
 _GZIP_RATIO, _GZIP_LEAST = 200, 2**26
 """Largest unpacked size: per packed byte (text has 3 to 30), or in bytes if that is more."""
-_logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RawRow:
-    """One row as its file or hub data set gives it."""
-
-    row_id: str
-    """Row's own ``id``, or its number in the file, counted from 0."""
-    values: dict[str, Any]
-    """Values by column, with the columns renamed to those that the converters expect."""
-    location: str
-    """Location for error messages: ``file.jsonl:12`` or ``owner/name[config/split] row 12``."""
-    answerless: bool = False
-    """Whether the source has only questions, as its ``columns`` say."""
-
-
-@dataclass
-class BadRows:
-    """Treatment of unusable rows: an error at the first one, or one warning with their number.
-
-    Args:
-        policy: ``error`` raises at the first one; ``skip`` counts them, and `report` logs them.
-        source: Name of the source, for the messages.
-    """
-
-    policy: OnBadRow
-    source: str
-    count: int = 0
-    """Number of rows left out so far."""
-    reasons: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.policy not in get_args(OnBadRow):
-            raise InputError(
-                f"Parameter `on_bad_row` should be error or skip. Found {self.policy!r}."
-            )
-
-    def add(self, error: InputError) -> None:
-        """Raise ``error``, or count it.
-
-        Raises:
-            InputError: The given error, if the policy is ``error``.
-        """
-        if self.policy == "error":
-            raise error
-        self.count += 1
-        if len(self.reasons) < _REASONS_SHOWN:
-            self.reasons.append(str(error))
-
-    def report(self) -> None:
-        """Log one warning with the number of skipped rows and the first three reasons."""
-        if self.count:
-            _logger.warning(
-                "Skipped %d bad row%s of %s; the first reasons: %s",
-                self.count,
-                "" if self.count == 1 else "s",
-                self.source,
-                " | ".join(self.reasons),
-            )
-
-
-def bad_row(location: str, reason: str) -> InputError:
-    """Return the error about a row: its location, and the reason why it cannot be used."""
-    return InputError(f"Bad row at {location}: {reason}")
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean x?)`` for the known name that is close to ``word``, or no text."""
-    hint = did_you_mean(word, known)
-    return f" ({hint})" if hint else ""
 
 
 def file_type(name: str) -> str | None:
@@ -112,36 +36,77 @@ def file_type(name: str) -> str | None:
     return next((suffix for suffix in SUFFIXES if plain.endswith(suffix)), None)
 
 
-def parse_file(data: bytes, name: str, bad: BadRows) -> list[RawRow]:
+def parse_file(data: bytes, name: str, bad: BadRows, split: str = "train") -> list[RawRow]:
     r"""Read all rows of one file, in its order.
 
-    JSON files hold one array of objects or one object per line, whatever their suffix. CSV files
-    have a header. In text files, each line that is not blank gives a row with the column ``text``.
-    Only ``\n`` ends a line, since texts may hold U+0085 or U+2028.
+    JSON files hold one array of objects, one object with such an array (``{"data": [...]}``), or
+    one object per line, whatever their suffix. CSV and TSV files have a header. In text files, each
+    line that is not blank gives a row with the column ``text``. Only ``\n`` ends a line, since
+    texts may hold U+0085 or U+2028.
 
     Args:
         data: Bytes of the file, still compressed if its name ends in ``.gz``.
         name: Name or path of the file, for its type and for the messages.
         bad: Object that takes the rows that cannot be used.
+        split: Key of the array in a JSON object of several arrays.
 
     Raises:
         InputError: The whole file cannot be read (broken gzip, not UTF-8, a broken array, broken
             quotes), or holds nothing, or a row is bad and the policy is ``error``.
     """
-    text = _decode(data, name)
     suffix = file_type(name)
-    if suffix == ".csv":
-        rows = _csv_rows(text, name, bad)
-    elif suffix == ".txt":
-        rows = _text_rows(text, name)
-    elif text.lstrip().startswith("["):
-        rows = _array_rows(text, name, bad)
+    if suffix == ".parquet":
+        result = _parquet_rows(data, name)
     else:
-        rows = _line_rows(text, name, bad)
-    result = list(rows)
+        result = list(_rows_of_text(_decode(data, name), name, suffix, bad, split))
     if not result and not bad.count:
         raise InputError(f"File {name} should hold rows. Found an empty file; give another one.")
     return result
+
+
+def _rows_of_text(
+    text: str, name: str, suffix: str | None, bad: BadRows, split: str
+) -> Iterator[RawRow]:
+    if suffix in (".csv", ".tsv"):
+        return _csv_rows(text, name, bad, "\t" if suffix == ".tsv" else ",")
+    if suffix == ".txt":
+        return _text_rows(text, name)
+    if text.lstrip().startswith("["):
+        return _array_rows(text, name, bad)
+    rows = _object_with_rows(text, name, split) if suffix == ".json" else None
+    if rows is None:
+        return _line_rows(text, name, bad)
+    return (r for i, v in enumerate(rows) for r in _object_row(v, i, f"{name} row {i}", bad))
+
+
+def _parquet_rows(data: bytes, name: str) -> list[RawRow]:
+    import pyarrow
+    from pyarrow import parquet
+
+    if name.endswith(".gz"):
+        data = _unpacked(data, name)
+    try:
+        table = parquet.read_table(pyarrow.BufferReader(data))
+        _check_columns(table.column_names, name)
+        values: list[dict[str, Any]] = table.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(
+            f"File {name} should be a parquet file. Found: {str(error).splitlines()[0]}; copy the "
+            "file again, or give it the suffix of its own format."
+        ) from error
+    return [RawRow(str(i), row, f"{name} row {i}") for i, row in enumerate(values)]
+
+
+def _check_columns(names: Sequence[str], name: str) -> None:
+    """Refuse two columns of one name, of which one would be lost."""
+    counts = Counter(column.strip() for column in names if column.strip())
+    twice = [column for column, count in counts.items() if count > 1]
+    if twice:
+        raise InputError(
+            f"File {name} should have columns of different names. Found "
+            f"{', '.join(map(repr, twice))} more than once among {', '.join(map(repr, names))}; "
+            "rename or remove one of them."
+        )
 
 
 def _decode(data: bytes, name: str) -> str:
@@ -187,10 +152,48 @@ def _json(text: str) -> object:
     Raises:
         ValueError: It is not JSON, has a number of thousands of digits, or half a surrogate pair.
     """
-    value: object = json.loads(text)
+    value: object = json.loads(text, object_pairs_hook=_object)
     if "\\u" in text:
         json.dumps(value, ensure_ascii=False).encode()  # fails at half a surrogate pair
     return value
+
+
+class _Repeated(dict[str, Any]):
+    """JSON object in which a key stands twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _Repeated(pairs)
+
+
+def _object_with_rows(text: str, name: str, split: str) -> list[Any] | None:
+    """Return the rows of a file that is one JSON object, or None for one object per line.
+
+    Raises:
+        InputError: Several of its keys hold rows, and none is the split.
+    """
+    try:
+        value: Any = _json(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    if isinstance(value, _Repeated) or value.keys() & _ROW_KEYS:
+        return None if "\n" not in text.strip() else [value]
+    tables: dict[str, list[Any]] = {key: rows for key, rows in value.items() if _objects(rows)}
+    if not tables:
+        return None
+    if len(tables) > 1 and split not in tables:
+        raise InputError(
+            f"File {name} should hold rows under one key, or under `split`. Found rows under "
+            f"{', '.join(map(repr, tables))}; set `split` of the source to one of them."
+        )
+    return tables[split] if split in tables else next(iter(tables.values()))
+
+
+def _objects(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
 
 
 def _line_rows(text: str, name: str, bad: BadRows) -> Iterator[RawRow]:
@@ -222,7 +225,10 @@ def _array_rows(text: str, name: str, bad: BadRows) -> Iterator[RawRow]:
 
 
 def _object_row(value: object, index: int, location: str, bad: BadRows) -> Iterator[RawRow]:
-    if isinstance(value, dict):
+    if isinstance(value, _Repeated):
+        reason = f"should have each key once. Found one twice among {', '.join(value)}, ..."
+        bad.add(bad_row(location, f"{reason}; remove one of them."))
+    elif isinstance(value, dict):
         yield RawRow(str(index), value, location)
     else:
         kind = type(value).__name__
@@ -231,12 +237,14 @@ def _object_row(value: object, index: int, location: str, bad: BadRows) -> Itera
         )
 
 
-def _csv_rows(text: str, name: str, bad: BadRows) -> Iterator[RawRow]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _csv_rows(text: str, name: str, bad: BadRows, delimiter: str) -> Iterator[RawRow]:
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a passage may be long
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     header: list[str] = []
     index, line = -1, 1
     try:
         header = next(reader, [])
+        _check_columns(header, name)
         line = reader.line_num + 1
         for cells in reader:
             location, line = f"{name}:{line}", reader.line_num + 1
@@ -250,7 +258,7 @@ def _csv_rows(text: str, name: str, bad: BadRows) -> Iterator[RawRow]:
                 bad.add(bad_row(location, reason))
     except csv.Error as error:
         raise InputError(
-            f"File {name} line {line}: should be comma-separated values with a header. Found "
+            f"File {name} line {line}: should be separated values with a header. Found "
             f"{error}; check the quotes from this line on."
         ) from error
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 from lit_unlearn.data.benchmarks import find_benchmark, known_names
-from lit_unlearn.data.places import ROOT_VARIABLE, Place, Source, resolve
-from lit_unlearn.data.readers import BadRows, OnBadRow, RawRow, bad_row, parse_file, suggestion
+from lit_unlearn.data.places import ROOT_VARIABLE, Place, Source, is_saved, resolve
+from lit_unlearn.data.raw_rows import BadRows, OnBadRow, RawRow, bad_row, suggestion
+from lit_unlearn.data.readers import parse_file
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.hub import hub_answers
 
@@ -48,7 +49,7 @@ def rows_at(place: Place, source: Source, bad: BadRows) -> list[RawRow]:
     elif place.file is None:
         rows = _hub_rows(source, place)
     else:
-        rows = parse_file(_read_bytes(place.file), str(place.file), bad)
+        rows = parse_file(_read_bytes(place.file), str(place.file), bad, source.split)
     if place.note:
         _logger.warning("%s: %s.", source.name, place.note)
     rows = _with_own_ids(rows)
@@ -89,11 +90,15 @@ def _copied_rows(source: Source, folder: Path) -> list[RawRow]:
 
     kept = Path(datasets.config.HF_DATASETS_CACHE)
     try:
+        if is_saved(folder):
+            return _numbered(source, _saved_rows(source, folder))
         kept.mkdir(parents=True, exist_ok=True)
         # a cache that is kept would not notice a changed file of the folder
         with TemporaryDirectory(dir=kept, prefix="copy_") as once:
             return _loaded(source, str(folder), once)
     except Exception as error:  # see `_hub_rows`
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"Source {source.name!r} should be a part of the data set in {folder}. Found: "
             f"{_cause(error)} Correct `path`, `config` or `split`."
@@ -107,10 +112,29 @@ def _loaded(source: Source, path: str, cache: str | None = None) -> list[RawRow]
     table: Iterable[Mapping[str, Any]] = datasets.load_dataset(
         path, source.config, split=source.split, **own
     )
+    return _numbered(source, table)
+
+
+def _numbered(source: Source, table: Iterable[Mapping[str, Any]]) -> list[RawRow]:
     return [
         RawRow(str(index), dict(values), f"{source.name} row {index}")
         for index, values in enumerate(table)
     ]
+
+
+def _saved_rows(source: Source, folder: Path) -> Iterable[Mapping[str, Any]]:
+    """Return the rows of a folder that ``save_to_disk`` wrote; a whole dictionary has splits."""
+    import datasets
+
+    found: Any = datasets.load_from_disk(str(folder))
+    if not isinstance(found, dict):
+        return cast("Iterable[Mapping[str, Any]]", found)
+    if source.split not in found:
+        raise InputError(
+            f"Source {source.name!r} should be a split of the data set in {folder}. Found only "
+            f"{', '.join(found)}; set `split`."
+        )
+    return cast("Iterable[Mapping[str, Any]]", found[source.split])
 
 
 def _cause(error: Exception) -> str:

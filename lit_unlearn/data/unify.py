@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lit_unlearn.data import converters
+from lit_unlearn.data import conversations, converters
 from lit_unlearn.data.benchmarks import find_benchmark, known_names
-from lit_unlearn.data.readers import SUFFIXES, BadRows, OnBadRow, RawRow, suggestion
+from lit_unlearn.data.raw_rows import BadRows, OnBadRow, RawRow, suggestion
+from lit_unlearn.data.readers import SUFFIXES
 from lit_unlearn.data.sources import Place, Source, resolve, rows_at
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain, Example, Representation
@@ -18,8 +19,9 @@ _CONVERTERS: dict[Domain, Callable[[RawRow, str, Representation], list[Example]]
     "question_answer": converters.question_answer,
     "multiple_choice": converters.multiple_choice,
     "passage": converters.passage,
-    "dialogue": converters.dialogue,
+    "dialogue": conversations.dialogue,
     "instruction": converters.instruction,
+    "preference": conversations.preference,
 }
 
 
@@ -38,7 +40,10 @@ def to_example(
         InputError: A key is missing, a value has the wrong type, or a text is empty; the message
             names file and line, what was expected and found, and the repair.
     """
-    return _CONVERTERS[domain](row, f"{source_name}/{row.row_id}", representation)
+    example_id = f"{source_name}/{row.row_id}"
+    if conversations.has_exchange(row, domain):
+        return conversations.preference(row, example_id, representation, domain)
+    return _CONVERTERS[domain](row, example_id, representation)
 
 
 def load_examples(

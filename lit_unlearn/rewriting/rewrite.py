@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lit_unlearn.data.readers import OnBadRow
+from lit_unlearn.data.raw_rows import OnBadRow
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
 from lit_unlearn.rewriting.backends import Backend, Rules

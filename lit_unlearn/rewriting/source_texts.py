@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lit_unlearn.data.fields import EXPECTED_KEYS, find_key, text_of
 from lit_unlearn.data.passages import clozes, sentences
-from lit_unlearn.data.readers import BadRows, OnBadRow, RawRow, bad_row
+from lit_unlearn.data.raw_rows import BadRows, OnBadRow, RawRow, bad_row
 from lit_unlearn.data.sources import Source, resolve, rows_at
 from lit_unlearn.data.unify import domain_of, short_names, to_example
 from lit_unlearn.errors import InputError
@@ -178,4 +178,5 @@ _CONTENT: dict[Domain, Callable[[Example], _Content]] = {
     "multiple_choice": _multiple_choice,
     "question_answer": _ready,
     "instruction": _ready,
+    "preference": _dialogue,
 }

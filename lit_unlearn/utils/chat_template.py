@@ -40,6 +40,7 @@ RECORD = "unlearning_template"
 """Key of ``tokenizer_config.json`` under which an export keeps the settings of its run."""
 _SECONDS = 10.0
 """Seconds that a template may compute for one conversation."""
+_CLOCK, _DIRECTIVES = "strftime_now", "aAbBdHIjmMpSyY"
 _DATES = ("%d %b %Y", "%d %B %Y", "%Y-%m-%d", "%B %d, %Y", "%b %d, %Y")
 _OWN = frozenset(
     (
@@ -120,23 +121,36 @@ class TemplateError(InputError):
         self.reason = reason
 
 
-def template_arguments(template: Template) -> dict[str, Any]:
-    """Return what a chat template is given beside the conversation.
-
-    transformers offers the clock to templates as ``strftime_now``; the fixed date replaces it.
-    """
+def template_arguments(tokenizer: Any, template: Template) -> dict[str, Any]:
+    """Return the chat template of a tokenizer and what it is given beside the conversation."""
+    written = tokenizer.chat_template or PLAIN_TEMPLATE
     return {
         **template.arguments,
+        "chat_template": _without_clock(written, template.date()),
         "date_string": template.date_string,
         "enable_thinking": template.enable_thinking,
-        "strftime_now": template.date().strftime,
     }
+
+
+def _without_clock(written: Any, date: datetime) -> Any:
+    """Return a chat template in which ``strftime_now`` gives a fixed date.
+
+    transformers offers the clock under this name and lets no caller replace it; a macro hides it.
+    """
+    if not isinstance(written, str) or _CLOCK not in written:
+        return written
+    values = {letter: date.strftime("%" + letter) for letter in _DIRECTIVES}
+    forms = {"%" + letter: value for letter, value in values.items()}
+    forms |= {f"%{m}{k}": v.lstrip("0") or "0" for m in "-#" for k, v in values.items()}
+    steps = "".join(f" | replace('{form}', '{value}')" for form, value in forms.items())
+    # the newline is taken away by trim_blocks, and lets lstrip_blocks see the beginning of a line
+    return f"{{% macro {_CLOCK}(form) %}}{{{{ form{steps} }}}}{{% endmacro %}}\n{written}"
 
 
 def template_key(tokenizer: Any, template: Template) -> str:
     """Return the settings as part of a key; empty where the tokenizer reads none of them."""
     written = str(tokenizer.chat_template or "")
-    read = any(word in written for word in ("strftime_now", "date_string", "think"))
+    read = any(word in written for word in (_CLOCK, "date_string", "think"))
     return str(template) if read or template != Template() else ""
 
 
@@ -171,10 +185,9 @@ def render(
         with computing_at_most(_SECONDS):
             rendered = tokenizer.apply_chat_template(
                 messages,
-                chat_template=tokenizer.chat_template or PLAIN_TEMPLATE,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
-                **template_arguments(template or Template()),
+                **template_arguments(tokenizer, template or Template()),
             )
     except Exception as error:  # a template fails with errors of every kind
         reason = (str(error).strip().splitlines() or [""])[0]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lit_unlearn.cli.config import read_config
-from lit_unlearn.data.readers import BadRows, parse_file
+from lit_unlearn.data.raw_rows import BadRows
+from lit_unlearn.data.readers import parse_file
 from lit_unlearn.errors import InputError
 from tests.faults.runs import benchmark
 

@@ -87,7 +87,7 @@ class LmHarness(Suite):
         """Return the harness's results of one task as JSON."""
         harness, models = _harness()
         words: Any = copy(subject.tokenizer)
-        given = template_arguments(subject.encoder.template)
+        given = template_arguments(words, subject.encoder.template)
         words.apply_chat_template = partial(words.apply_chat_template, **given)
         model = models.HFLM(pretrained=subject.model, tokenizer=words, batch_size=self.batch_size)
         found = harness.simple_evaluate(

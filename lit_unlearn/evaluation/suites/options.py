@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from lit_unlearn.data.converters import options_of
-from lit_unlearn.data.readers import RawRow
+from lit_unlearn.data.raw_rows import RawRow
 from lit_unlearn.types import Example
 from lit_unlearn.utils.digests import text_digest
 

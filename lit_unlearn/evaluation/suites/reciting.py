@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from lit_unlearn.data.readers import RawRow, bad_row
+from lit_unlearn.data.raw_rows import RawRow, bad_row
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.evaluation.probes import Generation, Probe
 from lit_unlearn.models.loading import ModelSource, load_tokenizer

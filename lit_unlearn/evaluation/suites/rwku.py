@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 from lit_unlearn.data.fields import text_of
-from lit_unlearn.data.readers import RawRow
+from lit_unlearn.data.raw_rows import RawRow
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.data.unify import to_example
 from lit_unlearn.evaluation.probes import (

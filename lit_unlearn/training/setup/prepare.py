@@ -16,7 +16,7 @@ from typing import Any
 from lit_unlearn.data.contexts import Context, NoContext
 from lit_unlearn.data.control_tokens import report_control_tokens
 from lit_unlearn.data.encoding import Encoder
-from lit_unlearn.data.objective_data import AnswerSource, ObjectiveData
+from lit_unlearn.data.objective_data import AnswerSource, ObjectiveData, RejectedSource
 from lit_unlearn.data.prefills import read_refusals
 from lit_unlearn.distributed.ranks import on_first
 from lit_unlearn.errors import InputError
@@ -188,11 +188,15 @@ class _Preparation:
         return [*teacher_replies(self.teacher, prompts, encoder, length, stage)]
 
 
-def answer_texts(name: str, material: Material, kind: AnswerSource) -> list[str | None]:
+def answer_texts(
+    name: str, material: Material, kind: AnswerSource | RejectedSource
+) -> list[str | None]:
     """Return the answers that need no model; None where there is none or a model gives it."""
     examples = material.examples[name]
     if kind == "gold":
         return [example.answer for example in examples]
+    if kind == "row":
+        return [example.rejected[0] for example in examples]
     if kind == "refusal":
         refusals = read_refusals(material.objectives[name].refusals)
         return [refusals[index % len(refusals)] for index in range(len(examples))]

@@ -15,6 +15,7 @@ from lit_unlearn.callbacks import AnswerEvaluation
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 from lit_unlearn.types import Example, Turn
+from lit_unlearn.utils.chat_template import Template
 from tests.processes import FORKED, in_processes
 
 FILE = "answers_before.jsonl"
@@ -31,7 +32,10 @@ def trainer(folder: Path, step: int = 0) -> Any:
     """Stand in for Lightning's, as far as the callback reads it at the start."""
     prefills = {"forget": ["Well,"], "retain": None}
     objectives = {n: SimpleNamespace(evaluation_prefills=p) for n, p in prefills.items()}
-    data = SimpleNamespace(evaluation=ROWS, objectives=objectives, max_length=512)
+    template = Template()
+    data = SimpleNamespace(
+        evaluation=ROWS, objectives=objectives, max_length=512, template=template
+    )
     return SimpleNamespace(
         default_root_dir=folder, global_step=step, is_global_zero=rank() == 0, datamodule=data
     )

@@ -35,6 +35,7 @@ from lit_unlearn.evaluation.suites.relearned import Relearn
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 from lit_unlearn.types import Example, Turn
+from lit_unlearn.utils.chat_template import Template
 from tests.unit.callbacks.test_callbacks import fit
 from tests.unit.report.records import evaluation, suite
 from tests.unit.training.test_module import module
@@ -194,6 +195,7 @@ class Plain(LightningModule):
 class Data(LightningDataModule):
     data_root: Path | None = None
     max_length = 512
+    template = Template()
 
     def train_dataloader(self) -> list[int]:
         return [0, 1]

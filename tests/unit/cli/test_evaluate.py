@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lit_unlearn.evaluation import subjects
 from lit_unlearn.evaluation.probes import Subject
 from lit_unlearn.evaluation.record_files import METRICS, ROWS, read_evaluation
 from lit_unlearn.evaluation.suites.boundary import Boundary
+from lit_unlearn.utils.chat_template import Template
 
 SMALL = ["--suites.boundary.max_new_tokens=1", "--limit=2", "--device=cpu"]
 BOUNDARY = ["evaluate", "random-tiny", "--suite=boundary", *SMALL]
@@ -71,6 +73,7 @@ def test_one_suite(capsys: pytest.CaptureFixture[str]) -> None:
         "max_length": None,
         "plain_chat": False,
         "hide_pad": False,
+        "template": asdict(Template()),
         "limit": 2,
     }
     suite = record.suites["boundary"]

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from lit_unlearn.__main__ import main
-from lit_unlearn.data.readers import RawRow
+from lit_unlearn.data.raw_rows import RawRow
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.rewriting.journal import FILE_NAME

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lit_unlearn.data.passages import ask_blank
-from lit_unlearn.data.readers import RawRow
+from lit_unlearn.data.raw_rows import RawRow
 from lit_unlearn.data.unify import to_example
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain, Example, Representation, Turn
