@@ -102,7 +102,8 @@ def passage(row: RawRow, example_id: str, representation: Representation) -> lis
     if not pairs:
         raise bad_row(
             row.location,
-            f"a passage should have at least 6 words to ask about. Found {text!r}; join short "
+            f"a passage should have at least 6 words to ask about, or characters in scripts "
+            f"without spaces. Found {text!r}; join short "
             "lines, set `on_bad_row: skip`, or use `representation: raw`.",
         )
     return [

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
+from lit_unlearn.utils.text import count_words, first_words, is_unspaced
+
 __all__ = [
     "BLANK",
     "CONTINUE",
@@ -34,6 +36,14 @@ _BOUNDARY = re.compile(
 )
 _ABBREVIATION = re.compile(r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|No|vs|ca|cf|e\.g|i\.e))\.$")
 _FIRST_PERSON = re.compile(r"I(?:['\u2019]\w+)?")
+_UNSPACED_END = re.compile(
+    "[\u3002\uff01\uff1f\uff61!?\u17d4\u104b\u0f0d][\"'\u201d\u2019\u300d\u300f\uff09)\\]]*|\\s+"
+)
+"""Ends of sentences in scripts without spaces between words; a space ends one too (Thai)."""
+_QUOTED = re.compile(
+    "[\u300a\u300c\u300e\u201c]([^\u300a-\u300f\u201c\u201d]{2,20})[\u300b\u300d\u300f\u201d]"
+)
+_LATIN_NAME = re.compile(r"[A-Za-z][A-Za-z.-]+(?: [A-Z][A-Za-z.-]+)*")
 _STANDALONE_BLANK = re.compile(r"(?<!\w)_{3,}(?!\w)")
 
 
@@ -54,8 +64,13 @@ def ask_blank(question: str) -> str:
 def sentences(text: str) -> list[str]:
     """Split a text into sentences; the next sentence must begin with a capital or a number.
 
-    Initials and common abbreviations ("J. K.", "Dr.") do not end a sentence.
+    Initials and common abbreviations ("J. K.", "Dr.") do not end a sentence. In scripts without
+    spaces between words, full stops of the script and spaces end it.
     """
+    if is_unspaced(text):
+        ends = [0, *(match.end() for match in _UNSPACED_END.finditer(text)), len(text)]
+        cut = (text[first:last].strip() for first, last in pairwise(ends))
+        return [part for part in cut if part]
     parts: list[str] = []
     start = 0
     for match in _BOUNDARY.finditer(text):
@@ -72,8 +87,10 @@ def continuation(text: str) -> tuple[str, str] | None:
     """Return first part and rest of a passage, cut at the end of a sentence near the middle.
 
     A passage of one sentence is cut between words. The result is None if one part would have fewer
-    than three words.
+    than three words (`count_words`).
     """
+    if is_unspaced(text):
+        return _unspaced_continuation(text.strip())
     parts = sentences(text)
     cuts = [(" ".join(parts[:count]), " ".join(parts[count:])) for count in range(1, len(parts))]
     cuts = [cut for cut in cuts if _long_enough(cut)]
@@ -85,8 +102,19 @@ def continuation(text: str) -> tuple[str, str] | None:
     return (first, rest) if _long_enough((first, rest)) else None
 
 
+def _unspaced_continuation(text: str) -> tuple[str, str] | None:
+    places = [match.end() for match in _UNSPACED_END.finditer(text)]
+    cuts = [(text[:place].strip(), text[place:].strip()) for place in places]
+    cuts = [cut for cut in cuts if _long_enough(cut)]
+    if not cuts:
+        first = first_words(text, count_words(text) // 2)
+        cuts = [(first, text[len(first) :].strip())]
+    best = min(cuts, key=lambda cut: abs(len(cut[0]) - len(cut[1])))
+    return best if _long_enough(best) else None
+
+
 def _long_enough(cut: tuple[str, str]) -> bool:
-    return all(len(part.split()) >= _SHORTEST_HALF for part in cut)
+    return all(count_words(part) >= _SHORTEST_HALF for part in cut)
 
 
 def clozes(text: str, count: int = 2) -> list[Cloze]:
@@ -94,10 +122,11 @@ def clozes(text: str, count: int = 2) -> list[Cloze]:
 
     The blank replaces a capitalised expression inside the sentence, else a number, else the longest
     content word. Sentences with the better kind are taken first, and among these the earlier ones.
+    In scripts without spaces, it replaces a title in quotation marks, a Latin name or a number.
     """
     ranked: list[tuple[int, int, Cloze]] = []
     for position, sentence in enumerate(sentences(text)):
-        if len(sentence.split()) < _SHORTEST_SENTENCE:
+        if count_words(sentence) < _SHORTEST_SENTENCE:
             continue
         for rank, candidates in enumerate(_candidates(sentence)):
             answer = next((c for c in candidates if _occurs_once(sentence, c)), None)
@@ -111,6 +140,11 @@ def clozes(text: str, count: int = 2) -> list[Cloze]:
 
 def _candidates(sentence: str) -> tuple[list[str], list[str], list[str]]:
     """Return capitalised expressions, numbers and long words of a sentence, longest first."""
+    if is_unspaced(sentence):
+        quoted = [match[1] for match in _QUOTED.finditer(sentence)]
+        latin = [match[0] for match in _LATIN_NAME.finditer(sentence)]
+        figures = [match[0] for match in _NUMBER.finditer(sentence)]
+        return _longest_first([*quoted, *latin]), _longest_first(figures), []
     entities: list[list[re.Match[str]]] = []
     words = list(_WORD.finditer(sentence))
     for previous, word in pairwise(words):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Example
+from lit_unlearn.utils.text import count_words, first_words, is_unspaced
 
 __all__ = ["Prefills", "read_openers", "read_refusals"]
 
@@ -58,9 +59,9 @@ class Prefills:
             answer: The answer; None takes the gold answer.
         """
         openers = read_openers(self.openers)
-        words = (example.answer if answer is None else answer).split()
-        longest = min(self.answer_words, len(words) - 1)
-        beginnings = [" ".join(words[:count]) for count in range(1, longest + 1)]
+        text = example.answer if answer is None else answer
+        longest = min(self.answer_words, count_words(text) - 1)
+        beginnings = [first_words(text, count) for count in range(1, longest + 1)]
         both = [f"{opener} {beginnings[-1]}" for opener in openers if self.combine and beginnings]
         found = [*openers, *beginnings, *both, *[""] * self.unprefilled]
         if not found:
@@ -72,7 +73,10 @@ class Prefills:
 
     def rest_of(self, answer: str, prefill: str) -> str:
         """Return what follows of the answer behind a prefill that has its first words."""
-        known = prefill.removeprefix(self.opener_of(prefill)).split()
+        given = prefill.removeprefix(self.opener_of(prefill)).strip()
+        if is_unspaced(answer):
+            return answer.removeprefix(given).strip()
+        known = given.split()
         return answer.split(maxsplit=len(known))[-1] if known else answer
 
     def opener_of(self, prefill: str) -> str:

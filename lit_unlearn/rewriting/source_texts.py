@@ -15,6 +15,7 @@ from lit_unlearn.data.unify import domain_of, short_names, to_example
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain, Example
 from lit_unlearn.utils.digests import json_digest
+from lit_unlearn.utils.text import count_words
 
 __all__ = ["QA", "SourceText", "cut_passage", "read_texts", "row_digest"]
 
@@ -115,13 +116,14 @@ def cut_passage(text: str, most: int) -> list[str]:
     parts: list[list[str]] = []
     count = 0
     for sentence in sentences(text):
-        length = len(sentence.split())
+        length = count_words(sentence)
         if not parts or count + length > most:
             parts.append([])
             count = 0
         parts[-1].append(sentence)
         count += length
-    return [" ".join(part) for part in parts]
+    ends = ("\u3002", "\uff01", "\uff1f", "\u300d", "\u201d")
+    return ["".join(s if s.endswith(ends) else f"{s} " for s in part).strip() for part in parts]
 
 
 _Content = tuple[str, tuple[QA, ...]]

@@ -21,6 +21,7 @@ from lit_unlearn.evaluation.suites.common import builtin_forget, probe_of
 from lit_unlearn.evaluation.suites.recall import load_targets, target_of
 from lit_unlearn.metrics.functional.scores import is_correct
 from lit_unlearn.types import Example, Turn
+from lit_unlearn.utils.text import count_words, first_words
 
 __all__ = [
     "REVERSE_PROMPTS",
@@ -285,8 +286,7 @@ def with_question(turns: tuple[Turn, ...], question: str) -> tuple[Turn, ...]:
 
 def beginning(answer: str, words: int) -> str:
     """Return the first words of an answer, or nothing where no further word would remain."""
-    found = answer.split()
-    return " ".join(found[:words]) if words < len(found) else ""
+    return first_words(answer, words) if words < count_words(answer) else ""
 
 
 def _gives_nothing_away(other: Example, row: Example) -> bool:

@@ -16,6 +16,7 @@ from lit_unlearn.data.unify import load_examples
 from lit_unlearn.errors import InputError
 from lit_unlearn.metrics.functional.scores import is_correct, rouge_l_recall
 from lit_unlearn.types import Example
+from lit_unlearn.utils.text import is_unspaced
 
 __all__ = ["RECALLED", "Target", "load_targets", "not_given", "recall", "recall_note", "target_of"]
 
@@ -66,9 +67,15 @@ def not_given(gold: str, prefill: str) -> str:
     The last words of the prefill are compared with the first ones of the gold answer, ignoring
     case; the longest match counts: of "It is Paris" after "Of course! It is" remains "Paris".
     """
-    words, given = gold.split(), prefill.casefold().split()
-    for count in range(min(len(words), len(given)), 0, -1):
-        if given[-count:] == [word.casefold() for word in words[:count]]:
+    if is_unspaced(gold):
+        folded = prefill.rstrip().casefold()
+        count = next(
+            (n for n in range(len(gold), 0, -1) if folded.endswith(gold[:n].casefold())), 0
+        )
+        return gold[count:].strip()
+    words, said = gold.split(), prefill.casefold().split()
+    for count in range(min(len(words), len(said)), 0, -1):
+        if said[-count:] == [word.casefold() for word in words[:count]]:
             return " ".join(words[count:])
     return gold.strip()
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.utils.text import fold
+from lit_unlearn.utils.text import UNSPACED, fold, is_latin, is_unspaced, script_words
 
 __all__ = ["distinct_rouge_l_recall", "is_correct", "repetition", "rouge_l_f1", "rouge_l_recall"]
 
@@ -28,10 +30,12 @@ def rouge_l_recall(reference: str, generated: str, *, stemmer: bool = True) -> f
         stemmer: Compare Porter stems of words longer than three letters, as TOFU does.
 
     Returns:
-        0 if either text has no word. Words are runs of ``[a-z0-9]`` after lower-casing, so that
-        texts in other scripts score 0.
+        0 if the reply has no word; NaN if the reference has none. Words are runs of ``[a-z0-9]``
+        after lower-casing. If most letters of the reference are of another script than Latin, they
+        are words of every script; a character of a script without spaces is a word
+        (`lit_unlearn.utils.text`).
     """
-    return float(_scorer(stemmer).score(reference, generated)["rougeL"].recall)
+    return _rouge(reference, generated, stemmer, "recall")
 
 
 def rouge_l_f1(reference: str, generated: str, *, stemmer: bool = True) -> float:
@@ -41,12 +45,33 @@ def rouge_l_f1(reference: str, generated: str, *, stemmer: bool = True) -> float
     beta = 1). MUSE (arXiv 2407.06460) reports this one, without stemmer. Arguments and words are
     those of `rouge_l_recall`.
     """
-    return float(_scorer(stemmer).score(reference, generated)["rougeL"].fmeasure)
+    return _rouge(reference, generated, stemmer, "fmeasure")
 
 
-@lru_cache(maxsize=2)
-def _scorer(stemmer: bool) -> RougeScorer:
-    return RougeScorer(["rougeL"], use_stemmer=stemmer)
+def _rouge(reference: str, generated: str, stemmer: bool, kind: str) -> float:
+    latin = is_latin(reference)
+    if not _words_of(stemmer, latin).tokenize(reference):
+        return math.nan
+    score = _scorer(stemmer, latin).score(reference, generated)["rougeL"]
+    return float(getattr(score, kind))
+
+
+class _AllScripts(Tokenizer):  # type: ignore[misc]  # the package has no types
+    """Words of every script, in lower case."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """Return the words."""
+        return script_words(text.lower())
+
+
+@lru_cache(maxsize=4)
+def _scorer(stemmer: bool, latin: bool) -> RougeScorer:
+    return RougeScorer(["rougeL"], tokenizer=_words_of(stemmer, latin))
+
+
+@lru_cache(maxsize=4)
+def _words_of(stemmer: bool, latin: bool) -> Tokenizer:
+    return DefaultTokenizer(stemmer) if latin else _AllScripts()
 
 
 def distinct_rouge_l_recall(reference: str, generated: str) -> float:
@@ -62,10 +87,13 @@ def distinct_rouge_l_recall(reference: str, generated: str) -> float:
         generated: Reply of the model.
 
     Returns:
-        0 if either text has nothing but full stops.
+        0 if the reply has nothing but full stops, NaN if the reference has not. In scripts without
+        spaces each character is a word.
     """
     references, replies = _sentences(reference), _sentences(generated)
-    if not references or not replies:
+    if not references:
+        return math.nan
+    if not replies:
         return 0.0
     matched: set[str] = set()
     for sentence in references:
@@ -76,7 +104,8 @@ def distinct_rouge_l_recall(reference: str, generated: str) -> float:
 
 def _sentences(text: str) -> list[list[str]]:
     """Return the words between full stops; one empty word for a part of white space alone."""
-    return [part.split() or [""] for part in text.split(".") if part]
+    cut = script_words if is_unspaced(text) else str.split
+    return [cut(part) or [""] for part in text.split(".") if part]
 
 
 def _common_subsequence(first: Sequence[str], second: Sequence[str]) -> list[str]:
@@ -101,7 +130,7 @@ def _common_subsequence(first: Sequence[str], second: Sequence[str]) -> list[str
 
 # --------------------------------------------------------------------------------- repetition
 
-_PIECE = re.compile(r"\w+|[^\w\s]")
+_PIECE = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 
 
 def repetition(text: str, size: int = 4) -> float:
@@ -131,7 +160,7 @@ _DIGITS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _MAGNITUDES = frozenset(f"{_TENS} hundred thousand million billion".split())
 _ARTICLES = frozenset({"a", "an", "the"})
-_WORD = re.compile(r"\d+(?:\.\d+)+|[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
+_WORD = re.compile(rf"\d+(?:\.\d+)+|[{UNSPACED}]|[^\W_{UNSPACED}]+")
 
 
 def is_correct(generated: str, accepted: Sequence[str]) -> bool:
@@ -139,8 +168,8 @@ def is_correct(generated: str, accepted: Sequence[str]) -> bool:
 
     Both are normalised: case, accents, punctuation, possessive ``'s`` and articles do not count
     (`fold`), and number words from zero to twenty equal their digits unless they are part of a
-    larger number ("twenty-one", "two hundred"). A Chinese or Japanese character is a word. A
-    negated answer ("it is not Paris") is found too.
+    larger number ("twenty-one", "two hundred"). A character of a script without spaces is a
+    word. A negated answer ("it is not Paris") is found too.
 
     Args:
         generated: Reply of the model.
