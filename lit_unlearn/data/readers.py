@@ -86,9 +86,9 @@ def _parquet_rows(data: bytes, name: str) -> list[RawRow]:
     if name.endswith(".gz"):
         data = _unpacked(data, name)
     try:
-        table = parquet.read_table(pyarrow.BufferReader(data))
-        _check_columns(table.column_names, name)
-        values: list[dict[str, Any]] = table.to_pylist()
+        file = parquet.ParquetFile(pyarrow.BufferReader(data))
+        _check_columns(file.schema_arrow.names, name)
+        values: list[dict[str, Any]] = file.read().to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(
             f"File {name} should be a parquet file. Found: {str(error).splitlines()[0]}; copy the "
@@ -257,8 +257,9 @@ def _csv_rows(text: str, name: str, bad: BadRows, delimiter: str) -> Iterator[Ra
                 reason = f"should have the {len(header)} cells of the header. Found {len(cells)}."
                 bad.add(bad_row(location, reason))
     except csv.Error as error:
+        kind = "comma" if delimiter == "," else "tab"
         raise InputError(
-            f"File {name} line {line}: should be separated values with a header. Found "
+            f"File {name} line {line}: should be {kind}-separated values with a header. Found "
             f"{error}; check the quotes from this line on."
         ) from error
 

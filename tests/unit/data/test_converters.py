@@ -276,7 +276,10 @@ def test_dialogue_without_answer() -> None:
         ({"messages": MESSAGES[:2]}, r"before its last assistant turn\. Found system, user"),
         ({"messages": []}, r"Found no turn"),
         ({"messages": MESSAGES[2:3]}, r"Found assistant"),
-        ({"messages": [{"role": "bot", "content": "x"}]}, r"a role should be system, user or"),
+        (
+            {"messages": [{"role": "me", "content": "x"}]},
+            r"a role should be one of system,",
+        ),
         ({"messages": [{"from": "user"}]}, r"should be an object of role and content"),
         ({"messages": "Hello"}, r"should be a list of turns\. Found str 'Hello'"),
         ({"dialogue": ["Hello", " "]}, r"key 'dialogue' should be text\. Found an empty text"),
@@ -319,7 +322,7 @@ def test_instruction_alone() -> None:
             "question_answer",
             {"qestion": "Who?", "answer": "x"},
             r"rows\.jsonl:4: a row of domain question_answer should have question \(or query, "
-            r"prompt\) and answer \(or answers\)\. Found the keys 'qestion', 'answer', without "
+            r"prompt\) and answer \(or answers, completion, response\)\. Found the keys 'qestion', 'answer', without "
             r"question.*did you mean qestion.*`columns: \{question: <its name here>\}`",
         ),
         ("question_answer", {"question": "Who?", "anser": "x"}, r"did you mean anser"),
@@ -344,7 +347,11 @@ def test_instruction_alone() -> None:
         ("passage", {"txt": "x"}, r"without text \(or passage\).*did you mean txt"),
         ("passage", {}, r"Found the keys none"),
         ("dialogue", {"message": []}, r"did you mean message"),
-        ("instruction", {"instruction": "x"}, r"without output \(or response, answer\)"),
+        (
+            "instruction",
+            {"instruction": "x"},
+            r"without output \(or response, answer, completion\)",
+        ),
         ("instruction", {"instruction": "x", "input": 3, "output": "y"}, r"'input' should be text"),
     ],
 )

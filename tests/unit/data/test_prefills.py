@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.prefills import Prefills, read_openers, read_refusals
+from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Example, Turn
 
@@ -60,5 +64,48 @@ def test_bad_input() -> None:
         read_openers("builtin:tran")
     with pytest.raises(InputError, match="`refusals`"):
         read_refusals([])
+    with pytest.raises(InputError, match=r"`refusals` should be .* Found 'absent.jsonl'"):
+        ObjectiveData([Source("rows.jsonl")], "decline", refusals="absent.jsonl")
     with pytest.raises(InputError, match=r"'set/2' has no prefill"):
         Prefills(answer_words=2).of(Example("set/2", EXAMPLE.turns, "Ada.", "question_answer"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("idk.txt", 'I do not know.\n\nNo "idea".\r\n'),
+        ("idk.jsonl", 'I do not know.\nNo "idea".\n'),  # TOFU's idontknow.jsonl
+        ("idk.jsonl", '"I do not know."\n"No \\"idea\\"."\n'),
+        ("idk.jsonl", '{"refusal": "I do not know."}\n{"refusal": "No \\"idea\\"."}\n'),
+        ("idk.json", '["I do not know.", "No \\"idea\\"."]'),
+        ("idk.json", '[{"text": "I do not know."}, {"text": "No \\"idea\\"."}]'),
+        ("idk.txt", '\ufeffI do not know.\nNo "idea".'),
+    ],
+)
+def test_a_file_of_refusals(tmp_path: Path, name: str, text: str) -> None:
+    file = tmp_path / name
+    file.write_text(text, "utf-8")
+    data = ObjectiveData([Source("rows.jsonl")], "decline", refusals=str(file))
+    assert data.refusals == ["I do not know.", 'No "idea".']
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("idk.json", "{broken"),
+        ("idk.json", "[3]"),
+        ("idk.jsonl", '{"a": "one", "b": "two"}\n'),
+        ("idk.jsonl", "{broken\n"),
+        ("idk.txt", "\n"),
+    ],
+)
+def test_a_file_that_holds_no_refusals(tmp_path: Path, name: str, text: str) -> None:
+    file = tmp_path / name
+    file.write_text(text, "utf-8")
+    with pytest.raises(InputError, match=rf"`refusals` should be .*{name}"):
+        read_refusals(str(file))
+
+
+def test_beginnings_in_scripts_without_spaces() -> None:
+    example = Example("set/3", EXAMPLE.turns, "巴黎是首都。", "question_answer")
+    assert Prefills(answer_words=2).of(example) == ["巴", "巴黎"]

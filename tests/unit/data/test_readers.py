@@ -7,6 +7,8 @@ import json
 import logging
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from lit_unlearn.data.sources import Source, read_rows
@@ -46,6 +48,68 @@ def test_text_gives_a_row_per_line_that_is_not_blank(tmp_path: Path) -> None:
     rows = read_rows(Source(str(file)))
     assert [row.values for row in rows] == [{"text": "first"}, {"text": "second"}]
     assert rows[1].location == f"{file}:3"
+
+
+def test_tables_of_other_formats(tmp_path: Path) -> None:
+    """A parquet file, tab-separated cells, JSON under a key, and one row over several lines."""
+    table = pyarrow.Table.from_pylist([QA, {"question": "x", "answer": "y"}])
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    rows = table.to_pylist()
+    contents = {
+        "rows.tsv": b"question\tanswer\nWho?\tNobody.\nx\ty\n",
+        "bom.csv": b"\xef\xbb\xbfquestion,answer\r\nWho?,Nobody.\r\nx,y\r\n",
+        "squad.json": json.dumps({"version": "1.1", "data": rows}).encode(),
+        "pretty.json": json.dumps({"rows": rows}, indent=2).encode(),
+        "packed.tsv.gz": gzip.compress(b"question\tanswer\nWho?\tNobody.\nx\ty\n"),
+    }
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    for name in ("rows.parquet", *contents):
+        assert [row.values for row in read_rows(Source(str(tmp_path / name)))] == rows, name
+    (tmp_path / "one.json").write_text(json.dumps(QA, indent=2), "utf-8")
+    assert [row.values for row in read_rows(Source(str(tmp_path / "one.json")))] == [QA]
+
+
+def test_a_row_that_holds_objects_is_a_row(tmp_path: Path) -> None:
+    """One conversation in a file is no table of messages."""
+    row = {"messages": [{"role": "user", "content": "Hi?"}], "tags": [{"a": 1}]}
+    (tmp_path / "rows.json").write_text(json.dumps(row), "utf-8")
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"x": 1, "tags": [{"a": 1}]}), "utf-8")
+    (found,) = read_rows(Source(str(tmp_path / "rows.json")))
+    assert (found.values, found.location) == (row, f"{tmp_path / 'rows.json'}:1")
+    assert read_rows(Source(str(tmp_path / "rows.jsonl")))[0].values["x"] == 1
+
+
+def test_an_object_of_several_splits(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps({"train": [QA], "test": [{"question": "x"}]}), "utf-8")
+    assert read_rows(Source(str(file), split="test"))[0].values == {"question": "x"}
+    with pytest.raises(InputError, match=r"rows under 'train', 'test'; set `split`"):
+        read_rows(Source(str(file), split="dev"))
+
+
+def test_a_cell_may_be_long(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text\n" + "word " * 40_000 + "\n", "utf-8")
+    assert len(read_rows(Source(str(file)))[0].values["text"]) == 200_000
+
+
+def test_columns_and_keys_that_stand_twice(tmp_path: Path) -> None:
+    (tmp_path / "dup.csv").write_text("question,answer, answer\nWho?,right,wrong\n", "utf-8")
+    twice = pyarrow.table([["Who?"], ["right"], ["wrong"]], names=["question", "answer", "answer"])
+    pyarrow.parquet.write_table(twice, tmp_path / "dup.parquet")
+    for name in ("dup.csv", "dup.parquet"):
+        with pytest.raises(
+            InputError, match=rf"{name} should have .*Found 'answer' more than once"
+        ):
+            read_rows(Source(str(tmp_path / name)))
+    (tmp_path / "blank.csv").write_text("question,answer,,\nWho?,right,,\n", "utf-8")
+    assert read_rows(Source(str(tmp_path / "blank.csv")))[0].values["answer"] == "right"
+    file = tmp_path / "dup.jsonl"
+    file.write_text('{"answer": "right", "answer": "wrong"}\n' + json.dumps(QA), "utf-8")
+    with pytest.raises(InputError, match=r"dup\.jsonl:1: should have each key once"):
+        read_rows(Source(str(file)))
+    assert [row.values for row in read_rows(Source(str(file)), None, "skip")] == [QA]
 
 
 # --------------------------------------------------------------------------------------- bad rows

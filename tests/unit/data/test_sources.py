@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import datasets
 import jsonargparse
 import pyarrow
 import pyarrow.parquet
@@ -181,9 +182,9 @@ def test_a_missing_file_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_type(tmp_path: Path) -> None:
-    file = tmp_path / "rows.parquet"
+    file = tmp_path / "rows.xlsx"
     file.write_bytes(b"PAR1")
-    with pytest.raises(InputError, match=r"\.json, \.jsonl, \.csv, \.txt.*convert the file"):
+    with pytest.raises(InputError, match=r"\.json, \.jsonl, \.csv, .*\.parquet.*convert the file"):
         resolve(Source(str(file)))
 
 
@@ -280,3 +281,33 @@ def test_the_command_line_builds_sources_and_shows_their_help() -> None:
     source = parser.instantiate_classes(parsed).source
     assert source == Source("x", where={"label": ["safe"]})
     assert "only questions" in " ".join(parser.format_help().split())
+
+
+# --------------------------------------------------------------------- folders of `save_to_disk`
+
+
+def test_a_saved_data_set(tmp_path: Path) -> None:
+    """A data set, a dictionary of splits, and a configuration in a folder of its own."""
+    rows = datasets.Dataset.from_list([QA, {"question": "x", "answer": "y"}])
+    rows.save_to_disk(str(tmp_path / "one"))
+    both = tmp_path / "both"
+    splits = datasets.DatasetDict({"train": rows, "test": rows.select([1])})
+    splits.save_to_disk(str(both / "small"))
+    assert [row.values for row in read_rows(Source(str(tmp_path / "one")))] == list(rows)
+    (row,) = read_rows(Source(str(both), config="small", split="test"))
+    assert (row.values, row.location) == (rows[1], f"{both}[small/test] row 0")
+    with pytest.raises(InputError, match=r"Found only train, test; set `split`"):
+        read_rows(Source(str(both), config="small", split="dev"))
+    (tmp_path / "one" / "state.json").write_text("{", "utf-8")
+    with pytest.raises(InputError, match=r"should be a part of the data set in .*one"):
+        read_rows(Source(str(tmp_path / "one")))
+
+
+def test_a_folder_of_parquet_files_and_a_single_one(tmp_path: Path) -> None:
+    table = pyarrow.Table.from_pylist([QA])
+    pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
+    for path in (tmp_path, tmp_path / "train.parquet"):
+        assert [row.values for row in read_rows(Source(str(path)))] == [QA]
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(InputError, match=r"broken\.parquet should be a parquet file"):
+        read_rows(Source(str(tmp_path / "broken.parquet")))
