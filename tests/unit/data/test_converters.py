@@ -322,7 +322,8 @@ def test_instruction_alone() -> None:
             "question_answer",
             {"qestion": "Who?", "answer": "x"},
             r"rows\.jsonl:4: a row of domain question_answer should have question \(or query, "
-            r"prompt\) and answer \(or answers, completion, response\)\. Found the keys 'qestion', 'answer', without "
+            r"prompt\) and answer \(or answers, completion, response\)\. Found the keys "
+            r"'qestion', 'answer', without "
             r"question.*did you mean qestion.*`columns: \{question: <its name here>\}`",
         ),
         ("question_answer", {"question": "Who?", "anser": "x"}, r"did you mean anser"),
