@@ -96,7 +96,7 @@ class UnlearnDataModule(LightningDataModule):
         for name, data in objectives.items():
             check_number(f"data.objectives.{name}.rows", data.rows, 0, above=True)
             check_number(f"data.objectives.{name}.answer_tokens", data.answer_tokens, 1)
-            check_number(f"data.objectives.{name}.evaluation_rows", data.evaluation_rows, 1)
+            check_number(f"data.objectives.{name}.evaluation_rows", data.evaluation_rows, 0)
         self.objectives = objectives
         self.representation: Representation = representation
         self.mixing: Mixing = mixing
@@ -130,7 +130,8 @@ class UnlearnDataModule(LightningDataModule):
             if data.rejected == "row":
                 _check_rejected(name, examples[name])
             chosen = self._read(data.evaluation) if data.evaluation else examples[name]
-            evaluation[name] = chosen[: data.evaluation_rows]
+            if data.evaluation_rows:
+                evaluation[name] = chosen[: data.evaluation_rows]
         self.examples, self.evaluation = examples, evaluation
         forgotten = [n for n, data in self.objectives.items() if data.expect == "decline"]
         text = describe(find_duplicates(self.examples), forgotten)

@@ -38,7 +38,7 @@ class ObjectiveData:
             (`answer` is `teacher` or `alternate`).
         evaluation: Sources of the rows for the table before and after training; empty takes the
             first `evaluation_rows` training rows.
-        evaluation_rows: Largest number of rows in that table.
+        evaluation_rows: Largest number of rows in that table; 0 leaves the objective out of it.
         evaluation_prefills: Openers for the prefilled half of the table, one for each row in
             turn: a list, `builtin:eval`, or null for none. They should differ from `prefills`.
         rejected: Answer that is made less likely, for objectives that compare two answers to a

@@ -388,12 +388,21 @@ def test_numbers_out_of_range(make: Callable[[], object], message: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("name", ["rows", "answer_tokens", "evaluation_rows"])
-def test_numbers_of_an_objective_name_it(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("rows", 0), ("answer_tokens", 0), ("evaluation_rows", -1)]
+)
+def test_numbers_of_an_objective_name_it(name: str, value: int) -> None:
     data = data_module()
-    setattr(data.objectives["retain"], name, 0)
+    setattr(data.objectives["retain"], name, value)
     with pytest.raises(InputError, match=rf"`data.objectives.retain.{name}` should be"):
         UnlearnDataModule(data.objectives)
+
+
+def test_objective_without_evaluation_rows_is_not_evaluated() -> None:
+    data = data_module()
+    data.objectives["adversarial"].evaluation_rows = 0
+    data.setup("fit")
+    assert set(data.objectives) - set(data.evaluation) == {"adversarial"}
 
 
 def test_not_a_number_names_objective_and_rows(tmp_path: Path) -> None:
