@@ -31,8 +31,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lit_unlearn.cli.parsing import parse, read_run
-from lit_unlearn.cli.plan import idle_keys, plan_parser
+from lit_unlearn.cli.checking import checked
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.tiny import tiny_model
 from lit_unlearn.planning.devices import measured_rate
@@ -209,9 +208,8 @@ def measured(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def predicted(file: Path) -> dict[str, Any]:
     """What the plan says of a config: bytes, FLOPs, and seconds of the steps behind the first."""
-    config, _ = read_run([f"--config={file}"], idle_keys())
-    given = parse(plan_parser(), [], config)
-    module, data, precision = given.model, given.data, str(given.trainer.precision)
+    run = checked([f"--config={file}"])
+    module, data, precision = run.model, run.datamodule, str(run.settings.precision)
     scenario = replace(scenario_of(module, data, precision=precision), accelerator="cpu")
     rows, _ = rows_of(module, data, "read")
     steps = rows.steps(module.objectives, None, 1)[1:]

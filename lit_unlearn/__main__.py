@@ -119,10 +119,10 @@ def _dispatch(given: list[str]) -> int:
         return 0
     if given[0] not in COMMANDS:
         return _fail(_unknown(given[0]))
-    return _run(COMMANDS[given[0]], given)
+    return run_command(COMMANDS[given[0]], given)
 
 
-def _run(command: Command, args: list[str]) -> int:
+def run_command(command: Command, args: list[str]) -> int:
     """Import and call a subcommand; what is no fault of the package becomes one message."""
     module, function = command.where.split(":")
     try:

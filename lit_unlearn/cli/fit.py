@@ -15,7 +15,7 @@ from argparse import ArgumentError
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -41,7 +41,7 @@ from lit_unlearn.training.run_checks import check_run
 from lit_unlearn.training.trainer import UnlearnTrainer
 from lit_unlearn.utils.atomic import write_text
 
-__all__ = ["STAGES", "RunConfig", "UnlearnCLI", "main", "run"]
+__all__ = ["STAGES", "RunConfig", "UnlearnCLI", "main", "run", "start"]
 
 STAGES = ("fit", "test")
 """Stages of Lightning that are commands."""
@@ -56,23 +56,35 @@ def main(args: list[str]) -> None:
     Raises:
         InputError: The config or the command line cannot be used.
     """
+    start(UnlearnCLI, args)
+
+
+def start(line: type[Line], args: list[str]) -> Line:
+    """Run one stage with the classes of the package, by the given kind of command line."""
     load_classes("lit_unlearn.callbacks", "lit_unlearn.distributed.strategy")
     known_suites()
     from lit_unlearn.data.datamodule import UnlearnDataModule
     from lit_unlearn.training.module import UnlearnModule
 
-    run(UnlearnModule, UnlearnDataModule, args)
+    return run(UnlearnModule, UnlearnDataModule, args, line)
 
 
 def run(
-    model_class: type[LightningModule], data_class: type[LightningDataModule], args: list[str]
-) -> None:
+    model_class: type[LightningModule],
+    data_class: type[LightningDataModule],
+    args: list[str],
+    line: type[Line],
+) -> Line:
     """Run one stage with the given classes.
 
     Args:
         model_class: What ``model`` in a config sets.
         data_class: What ``data`` in a config sets; must take a ``seed``.
         args: The stage, then its options.
+        line: Kind of the command line.
+
+    Returns:
+        The command line, with all parts of the run.
 
     Raises:
         InputError: The config or the command line cannot be used.
@@ -82,9 +94,13 @@ def run(
     config, overrides = lay_over(read_configs(files), overrides)
     _silence()
     try:
-        UnlearnCLI(model_class, data_class, stage, config, overrides)
+        return line(model_class, data_class, stage, config, overrides)
     except MisconfigurationException as error:
         raise InputError(_one_line(error)) from error
+
+
+Line = TypeVar("Line", bound="UnlearnCLI")
+"""Kind of command line: one that runs a stage, or one that only checks it."""
 
 
 class UnlearnCLI(LightningCLI):
@@ -201,13 +217,17 @@ class UnlearnCLI(LightningCLI):
             InputError: Lightning refuses the combination.
         """
         config["strategy"] = by_alias(config.get("strategy"))
-        saved = self._saved(config) if self.stage == "fit" else None
-        if config.get("logger") in (None, True):
-            config["logger"] = run_logger(config.get("default_root_dir"), saved)
+        self._prepare(config)
         try:
             return super()._instantiate_trainer(config, callbacks)
         except (ValueError, MisconfigurationException) as error:
             raise InputError(_unknown_strategy(config) or f"trainer: {_one_line(error)}") from error
+
+    def _prepare(self, config: dict[str, Any]) -> None:
+        """Give the trainer its checkpoint and its logger."""
+        saved = self._saved(config) if self.stage == "fit" else None
+        if config.get("logger") in (None, True):
+            config["logger"] = run_logger(config.get("default_root_dir"), saved)
 
     def _saved(self, config: dict[str, Any]) -> Saved | None:
         """Find the checkpoint from which an unfinished run resumes; it becomes `--ckpt_path`."""

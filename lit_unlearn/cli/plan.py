@@ -6,24 +6,23 @@ import inspect
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
-from lightning.pytorch import Trainer
 
-from lit_unlearn.cli.classes import load_classes
-from lit_unlearn.cli.parsing import arguments, make_parser, parse, read_run
-from lit_unlearn.data.datamodule import UnlearnDataModule
+from lit_unlearn.cli.checking import checked
+from lit_unlearn.cli.parsing import arguments, make_parser, parse
 from lit_unlearn.planning import flops, memory
 from lit_unlearn.planning.plan import plan
 from lit_unlearn.planning.plan_table import as_json, show
-from lit_unlearn.planning.scenario import TrainerSettings
-from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.options import take_options
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.tables import terminal
 
-__all__ = ["DOES_NOT_FIT", "idle_keys", "main", "plan_parser"]
+__all__ = ["DOES_NOT_FIT", "main"]
 
 DOES_NOT_FIT = 3
 """Exit status where the run does not fit the device that was named."""
+_OF_FIT = ("module", "data", "trainer")
+"""Parameters of `plan` that the options of `fit` decide."""
 
 
 def main(args: list[str]) -> None:
@@ -39,9 +38,11 @@ def main(args: list[str]) -> None:
     if "--formulas" in args:
         print(f"{memory.__doc__}\n{flops.__doc__}")
         return
-    config, options = read_run(args[1:], idle_keys())
-    given = parse(plan_parser(), options, config)
-    made = plan(**arguments(plan, given) | {"module": given.model})
+    own, options = take_options(args[1:], lambda name: name[2:].split(".")[0] in _own_options())
+    own_args = [f"{name}={value}" for name, value in own]
+    given = parse(_parser(), ["--help"] if {"-h", "--help"} & {*options} else own_args)
+    run = checked(options)
+    made = plan(run.model, run.datamodule, run.settings, **arguments(plan, given))
     show(made, terminal())
     if given.output is not None:
         write_text(given.output, json_text(as_json(made), indent=1))
@@ -49,26 +50,21 @@ def main(args: list[str]) -> None:
         raise SystemExit(DOES_NOT_FIT)
 
 
-def idle_keys() -> set[str]:
-    """Return the keys of a config for `fit` that play no part in a plan."""
-    used = inspect.signature(TrainerSettings).parameters
-    idle = {f"trainer.{name}" for name in inspect.signature(Trainer).parameters if name not in used}
-    return idle | {"seed_everything", "ckpt_path", "weights_only"}
+def _own_options() -> set[str]:
+    """Return the names of the options that are not those of `fit`."""
+    return {*inspect.signature(plan).parameters, "output"} - {*_OF_FIT}
 
 
-def plan_parser() -> ArgumentParser:
-    """Return the parser; it knows the classes of a run by their bare names."""
-    load_classes()
+def _parser() -> ArgumentParser:
+    """Return the parser of the options that are not those of `fit`."""
     parser = make_parser(
         "plan",
         description="Say what a config for `fit` will need before anything is loaded: memory, "
         "FLOPs, disk and time, on one device and on several, and what would make it fit. The exit "
-        f"status is {DOES_NOT_FIT} where it does not fit the device that is named.",
+        f"status is {DOES_NOT_FIT} where it does not fit the device that is named. All options of "
+        "`fit` are taken as well, and what `fit` refuses is refused.",
     )
-    parser.add_argument("--config", action="config", help="YAML file, as for `fit`.")
     parser.add_argument("--output", type=Path | None, help="JSON file for all figures.")
     parser.add_argument("--formulas", action="store_true", help="Print the formulas and leave.")
-    parser.add_function_arguments(plan, skip={"module", "data"})
-    parser.add_class_arguments(UnlearnModule, "model")
-    parser.add_class_arguments(UnlearnDataModule, "data")
+    parser.add_function_arguments(plan, skip={*_OF_FIT})
     return parser

@@ -64,7 +64,10 @@ class TrainerSettings:
     def count(self) -> int:
         """Return the number of devices of all nodes."""
         given = self.devices
-        each = len(given) if isinstance(given, list) else given if isinstance(given, int) else 1
+        if isinstance(given, str):  # "8", or the numbers of GPUs as "0,1"
+            numbers = [int(part) for part in given.split(",") if part.strip().isdigit()]
+            given = int(given) if given.isdigit() else numbers
+        each = len(given) if isinstance(given, list) else given
         return max(each, 1) * self.num_nodes
 
 

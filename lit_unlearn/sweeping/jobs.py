@@ -21,6 +21,7 @@ from typing import IO, NamedTuple
 
 from rich.console import Console
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.config_files import find_config
 from lit_unlearn.utils.digests import file_digest
@@ -29,9 +30,16 @@ from lit_unlearn.utils.options import split_options
 from lit_unlearn.utils.progress import Stage, shown
 from lit_unlearn.utils.tables import terminal
 
-__all__ = ["COMMAND", "Failure", "Job", "is_finished", "run_jobs", "stamp"]
+__all__ = ["COMMAND", "Failure", "Job", "check_fits", "is_finished", "run_jobs", "stamp"]
 
 COMMAND = (sys.executable, "-m", "lit_unlearn")
+CHECK = (
+    sys.executable,
+    "-c",
+    "import sys; from lit_unlearn.__main__ import Command, run_command;"
+    "sys.exit(run_command(Command('', 'lit_unlearn.cli.checking:main'), ['sweep']))",
+)
+"""Command that checks runs of `fit`; see `cli.checking`."""
 STAMP, LOG, EVALUATION = "job.json", "output.log", "evaluation"
 """Files of a job: its arguments and inputs, and its output; folder of evaluations of its result."""
 _POLL = 0.1
@@ -50,9 +58,11 @@ class Job:
     arguments: tuple[str, ...]
     """Arguments of `lit-unlearn`, the command first."""
     result: str
-    """File in the folder that the command writes last."""
+    """File in the folder that the command writes."""
     inputs: tuple[Path, ...] = ()
     """Files on which the result depends, beside those after ``--config``."""
+    figures: str = ""
+    """File that the command may write too; that of an earlier attempt is deleted."""
 
 
 class Failure(NamedTuple):
@@ -83,6 +93,22 @@ def is_finished(job: Job) -> bool:
     except OSError:
         return False
     return made_with == stamp(job) and (job.folder / job.result).is_file()
+
+
+def check_fits(jobs: Sequence[Job]) -> None:
+    """Check the runs of `fit` that are not finished, in one process, before the first one starts.
+
+    Raises:
+        InputError: `fit` would refuse one of them.
+    """
+    options = [job.arguments[1:] for job in jobs if not is_finished(job)]
+    if not options:
+        return
+    done = subprocess.run(
+        CHECK, input=json.dumps(options), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise InputError(_reason(done.stderr, done.returncode))
 
 
 # ---------------------------------------------------------------------------------------- running
@@ -180,7 +206,7 @@ class _Pool:
             job.folder.mkdir(parents=True, exist_ok=True)
         if (job.folder / STAMP).is_file():  # finished, with other settings
             shutil.rmtree(job.folder / EVALUATION, ignore_errors=True)
-        for name in (STAMP, job.result):
+        for name in filter(None, (STAMP, job.result, job.figures)):
             (job.folder / name).unlink(missing_ok=True)
         gpu = self.gpus.pop(0) if self.gpus else None
         log = (job.folder / LOG).open("wb")
@@ -229,6 +255,11 @@ def _finish(run: _Running) -> str:
         write_text(folder / STAMP, run.stamp)
         return ""
     printed = (folder / LOG).read_text("utf-8", errors="replace")
+    return _reason(printed, run.process.returncode)
+
+
+def _reason(printed: str, status: int) -> str:
+    """Return the error that a process printed, or its last line."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(_ERROR)]
-    return (errors or lines or [f"exit status {run.process.returncode}"])[-1].removeprefix(_ERROR)
+    return (errors or lines or [f"exit status {status}"])[-1].removeprefix(_ERROR)

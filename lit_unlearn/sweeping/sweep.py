@@ -15,13 +15,15 @@ import yaml
 from rich.console import Console
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.sweeping.jobs import Job, run_jobs
+from lit_unlearn.sweeping.jobs import Job, check_fits, run_jobs
 from lit_unlearn.sweeping.table import SUMMARY, RunOutcome, read_outcomes, write_outcomes
 from lit_unlearn.utils.digests import text_digest
 
 __all__ = ["plan_jobs", "run_name", "run_settings", "short_keys", "sweep"]
 
 _FOLDER_OPTION = "--trainer.default_root_dir"
+_RESULT = "config.yaml"
+"""File that every run writes; `summary.json` comes from AnswerEvaluation."""
 _LONGEST = 60
 """Largest number of characters of one value within the name of a folder."""
 
@@ -51,7 +53,8 @@ def sweep(
         The runs with their figures, or the error of a run that failed.
 
     Raises:
-        InputError: There are no values, two runs would share a folder, or `jobs` does not fit.
+        InputError: There are no values, two runs would share a folder, `jobs` does not fit, or
+            `fit` would refuse a run.
     """
     at_once = (len(gpus) or 1) if jobs is None else jobs
     if at_once < 1 or (gpus and at_once > len(gpus)):
@@ -59,10 +62,21 @@ def sweep(
         raise InputError(f"--jobs: expected {limit}, found {at_once}")
     settings = run_settings(values)
     planned = plan_jobs(settings, common, output)
+    try:
+        check_fits(planned)
+    except InputError as error:
+        raise InputError(_blamed(str(error), values)) from None
     failures = run_jobs(planned, at_once, gpus, console)
     found = read_outcomes(planned, settings, failures)
     write_outcomes(output, found)
     return found
+
+
+def _blamed(message: str, values: Mapping[str, Sequence[str]]) -> str:
+    """Return a message about an option of `fit`, with the name that a swept option has here."""
+    named = re.match(r"--([\w.]+)", message)
+    swept = named and any(f"{key}.".startswith(f"{named[1]}.") for key in values)
+    return message.replace("--", "--sweep.", 1) if swept else message
 
 
 def plan_jobs(
@@ -85,7 +99,7 @@ def plan_jobs(
         own = [part for key, value in chosen.items() for part in _options(key, value)]
         folder = output / name
         arguments = ("fit", *common, *own, f"{_FOLDER_OPTION}={folder}")
-        jobs.append(Job(name, folder, arguments, SUMMARY))
+        jobs.append(Job(name, folder, arguments, _RESULT, figures=SUMMARY))
     return jobs
 
 

@@ -85,8 +85,8 @@ def check_needs(
             )
         if objective.needs_pairs and rows.rejected is None:
             raise InputError(
-                f"Parameter `data.objectives.{name}.rejected` should be gold or refusal, since "
-                f"{kind} compares two answers to each question. Found none; set it beside "
+                f"Parameter `data.objectives.{name}.rejected` should be gold, refusal or row, "
+                f"since {kind} compares two answers to each question. Found none; set it beside "
                 "`answer`, which is the preferred one."
             )
 

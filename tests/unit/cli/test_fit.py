@@ -129,7 +129,7 @@ def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         for name, text in files.items():
             Path(f"{name}.yaml").write_text(text)
         configs = [part for name in ["base", *files] for part in ("--config", f"{name}.yaml")]
-        cli.run(StandInModule, StandInData, [stage, *configs, *args])
+        cli.run(StandInModule, StandInData, [stage, *configs, *args], cli.UnlearnCLI)
 
     return run
 
@@ -179,7 +179,7 @@ def test_the_command_line_wins_wherever_it_stands(fit: Callable[..., None]) -> N
     files = ["--config", "base.yaml"]
     override = ["--model.objectives.forget.temperature=9", "--data.objectives.forget.rows", "7"]
     for args in ([*files, *override], [*override, *files]):
-        cli.run(StandInModule, StandInData, ["fit", *args])
+        cli.run(StandInModule, StandInData, ["fit", *args], cli.UnlearnCLI)
         assert SEEN["objectives"]["forget"].temperature == 9.0
         assert SEEN["data"]["forget"] == StandInRows("here", 7)
 
@@ -199,7 +199,7 @@ def test_default_logger_and_saved_config(fit: Callable[..., None]) -> None:
     assert saved["model"]["steps"] == 4
     assert "seed" not in saved["data"]
     assert saved["trainer"]["logger"] is True
-    cli.run(StandInModule, StandInData, ["fit", "--config", "runs/a/config.yaml"])
+    cli.run(StandInModule, StandInData, ["fit", "--config", "runs/a/config.yaml"], cli.UnlearnCLI)
     assert SEEN["steps"] == 4
     hparams = folder / "hparams.yaml"
     assert "hp_metric" not in (hparams.read_text() if hparams.exists() else "")

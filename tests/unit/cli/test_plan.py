@@ -83,7 +83,16 @@ def test_two_devices_and_no_name(tmp_path: Path) -> None:
     [
         (["--device=h10"], "did you mean h100"),
         (["--trainer.precison=32"], "precision"),
-        (["--trainer.precision=16-mixed"], "`trainer.precision` should be"),
+        (["--trainer.precision=16-mixed"], "`trainer.precision` should not be 16-mixed"),
+        (["--trainer.accumulate_grad_batches=2"], "`trainer.accumulate_grad_batches` should be 1"),
+        (["--trainer.gradient_clip_val=1"], "`trainer.gradient_clip_val` should not be set"),
+        (["--data.objectives.retain=null"], "`model.objectives.retain` has no"),
+        (["--trainer.logger=WandbLogger"], "pip install -U 'wandb"),
+        (["--ckpt_path=none.ckpt"], "none.ckpt: no such file"),
+        (
+            ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=loss/retian"],
+            "did you mean loss/retain?",
+        ),
         (["--lengths.answer=200", "--rows=assumed"], "--lengths.answer"),
         (["--utilisation=2"], "`utilisation` should be"),
     ],

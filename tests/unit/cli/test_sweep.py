@@ -29,7 +29,9 @@ objectives = [
     for prefilled in (False, True)
 ]
 text = json.dumps({"run": {"seconds": 1.5}, "objectives": objectives, "argv": sys.argv[1:]})
-(folder / "summary.json").write_text(text)
+(folder / "config.yaml").write_text("")
+if options.get("lr") != "7":
+    (folder / "summary.json").write_text(text)
 """
 
 
@@ -37,6 +39,7 @@ text = json.dumps({"run": {"seconds": 1.5}, "objectives": objectives, "argv": sy
 def _stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(jobs, "COMMAND", (sys.executable, "-c", STAND_IN))
+    monkeypatch.setattr(jobs, "CHECK", (sys.executable, "-c", ""))
 
 
 def test_every_combination_is_a_run() -> None:
@@ -144,6 +147,38 @@ def test_the_table_has_settings_and_figures(capsys: pytest.CaptureFixture[str]) 
     lines = list(csv.DictReader(Path("out/sweep.csv").read_text("utf-8").splitlines()))
     assert [line["lr"] for line in lines] == ["0.25", "9", "0.5"]
     assert [line["forget/rouge_l"] for line in lines] == ["0.25", "", "0.5"]
+
+
+def test_a_run_without_a_summary_is_finished_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """As without AnswerEvaluation; one of other settings does not leave its figures behind."""
+    assert main(["sweep", "--sweep.lr=7", "--output=out"]) == 0
+    (run,) = json.loads(Path("out/sweep.json").read_text("utf-8"))["runs"]
+    assert (run["error"], run["figures"]) == (None, {})
+    Path("out/lr=7/summary.json").write_text("of other settings", "utf-8")
+    assert main(["sweep", "--sweep.lr=7", "--x=1", "--output=out"]) == 0
+    assert not Path("out/lr=7/summary.json").exists()
+    assert main(["sweep", "--sweep.lr=7", "--x=1", "--output=out"]) == 0
+    assert "1 of 1 runs were finished before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--seed_everythin: unknown option", "error: --sweep.seed_everythin: unknown option"),
+        ("--modle: unknown option", "error: --sweep.modle: unknown option"),
+        ("--trainer.max_steps: expected int", "error: --trainer.max_steps: expected int"),
+        ("a.yaml:3: unknown key", "error: a.yaml:3: unknown key"),
+    ],
+)
+def test_what_fit_would_refuse_is_refused_before_the_first_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
+    check = f"import sys; sys.stdin.read(); sys.exit('Seed\\nlit-unlearn: error: {line}')"
+    monkeypatch.setattr(jobs, "CHECK", (sys.executable, "-c", check))
+    keys = ["--sweep.seed_everythin=0,1", "--sweep.modle.lr=1", "--sweep.seed_everything=1"]
+    assert main(["sweep", *keys, "--output=o"]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("o").exists()
 
 
 def test_a_sweep_continues(capsys: pytest.CaptureFixture[str]) -> None:

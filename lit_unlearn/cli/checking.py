@@ -1,0 +1,70 @@
+"""A run for `fit`, checked as `fit` checks it and not started; no device or weights are needed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from lit_unlearn.callbacks import LossBounds
+from lit_unlearn.cli.fit import UnlearnCLI, start
+from lit_unlearn.planning.scenario import TrainerSettings
+from lit_unlearn.training.run_checks import check_run
+from lit_unlearn.training.setup.checks import check_trainer
+
+__all__ = ["CheckedRun", "checked", "main"]
+
+
+class CheckedRun(UnlearnCLI):
+    """Command line of `fit` that makes and checks all parts of a run, on whatever machine."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Check the run instead of training."""
+        model: Any = self.model
+        check_run(self.trainer, model, self.datamodule)
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        for callback in callbacks:
+            if isinstance(callback, LossBounds):
+                callback.setup(self.trainer, model, "fit")
+
+    def _prepare(self, config: dict[str, Any]) -> None:
+        """Ask for as many processors as the run has devices; nothing is opened or locked."""
+        settings = self.settings
+        check_trainer(str(settings.precision), settings.max_steps)
+        count = settings.count() // settings.num_nodes
+        config |= {"accelerator": "cpu", "devices": count, "precision": "32-true"}
+
+    @property
+    def settings(self) -> TrainerSettings:
+        """The settings of the trainer on which a plan depends, as they were given."""
+        given = self.config["fit"].trainer
+        return TrainerSettings(
+            given.precision or "32-true",
+            given.max_steps,
+            given.devices,
+            given.num_nodes,
+            given.strategy,
+        )
+
+
+def checked(args: Sequence[str]) -> CheckedRun:
+    """Return a run that `fit` would start.
+
+    Args:
+        args: Options of `fit`.
+
+    Raises:
+        InputError: `fit` would refuse the run before it reads rows or loads a model.
+    """
+    return start(CheckedRun, ["fit", *args])
+
+
+def main(args: list[str]) -> None:
+    """Check the runs of a sweep, whose options stand as JSON lists on the standard input.
+
+    Raises:
+        InputError: `fit` would refuse one of them.
+    """
+    for options in json.load(sys.stdin):
+        checked(options)

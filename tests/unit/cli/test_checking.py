@@ -1,0 +1,47 @@
+"""Runs are checked as `fit` checks them, without a device, a folder or a logger."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from lit_unlearn.cli import checking
+from lit_unlearn.errors import InputError
+from tests.conftest import PROJECT
+
+SMOKE = ["--config", str(PROJECT / "configs/smoke.yaml")]
+
+
+def test_a_run_for_many_gpus_is_checked_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    gpus = ["--trainer.accelerator=gpu", "--trainer.devices=8", "--trainer.num_nodes=2"]
+    run = checking.checked([*SMOKE, *gpus, "--trainer.strategy=fsdp", "--seed_everything=3"])
+    assert run.settings.count() == 16
+    assert run.trainer.world_size == 16
+    assert run.datamodule.seed == 3
+    assert run.model.student is None
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--seed_everythin=1", "--seed_everythin: unknown option; did you mean --seed_everything?"),
+        ("--trainer.callbacks+={class_path: LossBounds, init_args: {lowest: {x: 1}}}", "'x'"),
+        ("--trainer.strategy=ddpp", "did you mean ddp?"),
+        ("--trainer.max_steps=0", "`trainer.max_steps`"),
+    ],
+)
+def test_a_sweep_checks_all_its_runs(
+    monkeypatch: pytest.MonkeyPatch, option: str, message: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([SMOKE, [*SMOKE, option]])))
+    with pytest.raises(InputError) as caught:
+        checking.main(["sweep"])
+    assert message in str(caught.value)
