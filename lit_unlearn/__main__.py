@@ -78,8 +78,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The arguments after the program's name; None takes them from the command line.
 
     Returns:
-        The exit status: 0 for success, 1 where the output's reader has gone, 2 for unusable input,
-        130 after an interrupt.
+        The exit status: 0 for success, 1 for a result that must not be used and where the output's
+        reader has gone, 2 for unusable input, 130 after an interrupt.
     """
     if args is None and not sys.flags.safe_path:
         sys.path.append("")  # classes of one's own, as with `python -m lit_unlearn`
@@ -144,7 +144,7 @@ def run_command(command: Command, args: list[str]) -> int:
             raise
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exception(error)
-        return _fail(line)
+        return _fail(line, getattr(error, "status", 2))
     return 0
 
 
@@ -153,9 +153,9 @@ def _interrupted() -> int:
     return 130
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int = 2) -> int:
     print(f"{PROGRAM}: error: {message}", file=sys.stderr)
-    return 2
+    return status
 
 
 def _unknown(name: str) -> str:

@@ -5,14 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-__all__ = ["InputError", "check_field", "check_number", "did_you_mean"]
+__all__ = ["InputError", "ResultError", "check_field", "check_number", "did_you_mean"]
 
 
 class InputError(ValueError):
     """Input that cannot be used; the message names it, what was expected and found, and the repair.
 
-    The command line prints the message alone, without a traceback, and exits with status 2.
+    The command line prints the message alone, without a traceback, and exits with `status`.
     """
+
+    status = 2
+
+
+class ResultError(InputError):
+    """Result that must not be used, although the input was right; the message says what is kept."""
+
+    status = 1
 
 
 def did_you_mean(

@@ -10,6 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn import log_names
+from lit_unlearn.callbacks.end_order import EVALUATION, order_end
 from lit_unlearn.callbacks.gradient_monitor import GRADIENT_FILE
 from lit_unlearn.callbacks.suite_evaluation import as_tensors, log_figures, student_subject
 from lit_unlearn.distributed.ranks import on_first
@@ -51,6 +52,8 @@ class AnswerEvaluation(Callback):
         samples: Number of questions of each objective in a sample; they are always the same.
     """
 
+    end_order = EVALUATION
+
     def __init__(
         self,
         max_new_tokens: int = 32,
@@ -75,6 +78,9 @@ class AnswerEvaluation(Callback):
                 yield from (
                     log_names.figure_name(Answers.name, f"{group}/{score}") for score in SCORES
                 )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        order_end(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask before the first step; a resumed run reads the answers that it wrote then."""

@@ -1,82 +1,129 @@
 """HuggingFaceExport: the trained model as a folder that `from_pretrained` loads."""
 
-import copy
+from collections.abc import Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, Trainer
-from torch import nn
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from lit_unlearn import __version__
 from lit_unlearn.callbacks.answer_evaluation import AnswerEvaluation
-from lit_unlearn.distributed.ranks import base_model, is_sharded, rank
-from lit_unlearn.distributed.sharding import whole_state
-from lit_unlearn.models.loading import ModelSource, empty_student
-from lit_unlearn.report.run_summary import COLUMNS, Change, cell, changes
+from lit_unlearn.callbacks.end_order import EXPORT, order_end
+from lit_unlearn.distributed.ranks import on_first
+from lit_unlearn.errors import ResultError
+from lit_unlearn.models.dtypes import SavedDType
+from lit_unlearn.models.export import save_folder, whole_student
+from lit_unlearn.models.reading_back import Comparison, compare_folder, reference_logits
+from lit_unlearn.report.run_summary import COLUMNS, Change, cell, changes, note_export
 from lit_unlearn.utils.atomic import whole_folder
 
-__all__ = ["EXPORT_FOLDER", "HuggingFaceExport", "model_card", "save_folder", "whole_student"]
+__all__ = ["EXPORT_FOLDER", "HuggingFaceExport", "model_card"]
 
 EXPORT_FOLDER = "model"
+UNVERIFIED = "model-unverified"
+"""Folder of an export that is not the trained model."""
+_ROWS = 4
+"""Number of rows of the run on which the export is compared."""
 
 
 class HuggingFaceExport(Callback):
     """Export of weights (safetensors), tokenizer and model card at the end of training.
 
-    The folder is `model` in the run's folder. Adapters are merged into the model, so that it loads
-    without peft. A sharded model is gathered in the first process's memory. An earlier export is
-    replaced completely or not at all.
+    The folder is `model` in the run's folder. It is written after all other callbacks, whatever
+    their order, so that averaged weights are exported. Adapters are merged into the model, so that
+    it loads without peft; adapters on a tied embedding or head untie the two. A sharded model is
+    gathered in the first process's memory. An earlier export is replaced completely or not at all.
+
+    The folder is then read back, and its logits are compared with those of the trained model on
+    rows of the run. The largest difference is written into `summary.json` and the model card. An
+    export that differs is kept as `model-unverified`, and the run ends with an error.
 
     Args:
         dtype: dtype of the written weights; null for the student's.
     """
 
-    def __init__(self, dtype: str | None = None) -> None:
+    end_order = EXPORT
+
+    def __init__(self, dtype: SavedDType | None = None) -> None:
         self.dtype = dtype
+        self.comparison: Comparison | None = None
+        """Comparison of the written folder with the trained model, once it is written."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        order_end(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Write the folder."""
-        student = whole_student(pl_module.student, pl_module.source)
-        if not trainer.is_global_zero:
-            return
-        target = Path(trainer.default_root_dir) / EXPORT_FOLDER
-        with whole_folder(target) as folder:
-            save_folder(student, pl_module.tokenizer, folder, self.dtype)
-            folder.joinpath("README.md").write_text(model_card(trainer, pl_module), "utf-8")
+        """Write the folder, and compare it with the trained model.
+
+        Raises:
+            ResultError: The folder holds another model.
+        """
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        rows = compared_rows(data.encoded)
+        expected = reference_logits(pl_module.student, rows)
+        student = [whole_student(pl_module.student, pl_module.source, self.dtype)]
+        on_first(lambda: self._write(trainer, pl_module, student, rows, expected))
+
+    def _write(
+        self,
+        trainer: Trainer,
+        module: Any,
+        student: list[Any],
+        rows: Sequence[Sequence[int]],
+        expected: Sequence[Tensor],
+    ) -> None:
+        """Write the folder; the student leaves its list, and with it memory, when it is written."""
+        root = Path(trainer.default_root_dir)
+        with whole_folder(root / EXPORT_FOLDER) as folder:
+            save_folder(student.pop(), module.tokenizer, folder)
+            try:
+                found = compare_folder(
+                    folder,
+                    rows,
+                    expected,
+                    module.student,
+                    module.source.attention,
+                    *self._on_way(module),
+                )
+                problem = "" if found.same else f"its logits differ: {found}"
+            except Exception as error:  # reading fails with errors of every kind; the weights stay
+                problem = f"it cannot be read: {str(error).strip() or type(error).__name__}"
+            if problem:
+                _keep_unverified(folder, root / UNVERIFIED, problem)
+            folder.joinpath("README.md").write_text(model_card(trainer, module, found), "utf-8")
+        self.comparison = found
+        note_export(root / "summary.json", found)
+
+    def _on_way(self, module: Any) -> list[torch.dtype]:
+        """Return the dtypes in which weights are written and gathered, where they are set."""
+        written = None if self.dtype is None else getattr(torch, self.dtype)
+        dtypes = (written, getattr(module.sharding, "gather_dtype", None))
+        return [dtype for dtype in dtypes if dtype is not None]
 
 
-def whole_student(student: nn.Module, source: ModelSource) -> nn.Module | None:
-    """Return a student as it is; if it is sharded, gather it in the first process's memory.
-
-    All processes must call this. For a sharded student, the others get None.
-    """
-    if not is_sharded(student):
-        return student
-    state = whole_state(student)
-    if rank() > 0:
-        return None
-    base: Any = base_model(student)
-    made = empty_student(base.config, source)
-    made.load_state_dict(state, assign=True)
-    whole: Any = base_model(made)
-    whole.tie_weights()
-    whole.generation_config = base.generation_config
-    return made
+def _keep_unverified(folder: Path, target: Path, problem: str) -> None:
+    """Move the files of an export that is not the trained model, and raise the error."""
+    with whole_folder(target) as kept:
+        for file in folder.iterdir():
+            file.replace(kept / file.name)
+    raise ResultError(
+        f"The export should be the trained model, but {problem}. Its files are kept in {target}, "
+        "an unfinished checkpoint stays, and an earlier export is unchanged."
+    )
 
 
-def save_folder(model: Any, tokenizer: Any, folder: Path, dtype: str | None = None) -> None:
-    """Save weights, config and tokenizer; adapters are merged into a copy of the model."""
-    if hasattr(model, "merge_and_unload"):
-        model = copy.deepcopy(model).merge_and_unload()
-    if dtype is not None:
-        model = copy.deepcopy(model).to(getattr(torch, dtype))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+def compared_rows(encoded: Any) -> list[tuple[int, ...]]:
+    """Return the student's token ids of a few rows, taken from each objective in turn."""
+    rows = ((c[0].student_ids for c in candidates) for candidates in encoded.values())
+    turns = zip_longest(*rows)
+    return list(islice((ids for turn in turns for ids in turn if ids), _ROWS))
 
 
-def model_card(trainer: Trainer, module: Any) -> str:
-    """Return the model card: the start model, the data of the objectives, and the figures."""
+def model_card(trainer: Trainer, module: Any, comparison: Comparison) -> str:
+    """Return the model card: start model, data of the objectives, comparison, and the figures."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     lines = [
         "---",
@@ -88,6 +135,7 @@ def model_card(trainer: Trainer, module: Any) -> str:
         f"# {module.source.path}, unlearned",
         "",
         f"Made with lit_unlearn {__version__} in {trainer.global_step} optimizer steps.",
+        f"Read back and compared with the trained model: {comparison}.",
         "",
         f"Prompts: {data.template}.",
         "",

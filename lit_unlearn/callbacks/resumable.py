@@ -17,6 +17,7 @@ from filelock import BaseFileLock
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from lit_unlearn.callbacks.end_order import CLEANUP
 from lit_unlearn.callbacks.saved import STATE, UNFINISHED, Saved, read_saved, seal
 from lit_unlearn.distributed.ranks import gather
 from lit_unlearn.errors import check_number
@@ -46,6 +47,8 @@ class Resumable(Callback):
         every_n_steps: Steps between further checkpoints; null for none.
         keep: Number of checkpoints to keep; the newest undamaged one is used.
     """
+
+    end_order = CLEANUP
 
     def __init__(
         self, every_minutes: float | None = 10, every_n_steps: int | None = None, keep: int = 1

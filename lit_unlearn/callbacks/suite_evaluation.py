@@ -14,6 +14,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from lit_unlearn import log_names
+from lit_unlearn.callbacks.end_order import EVALUATION, order_end
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.figure_names import figure_names
@@ -57,6 +58,8 @@ class SuiteEvaluation(Callback):
         batch_size: Probes per forward pass.
     """
 
+    end_order = EVALUATION
+
     def __init__(
         self,
         suites: dict[str, Suite],
@@ -96,6 +99,7 @@ class SuiteEvaluation(Callback):
         Raises:
             InputError: Rows of a suite, or the reference, cannot be found.
         """
+        order_end(trainer)
         for limit in {None, self.subsample}:
             check_suites(self.suites, _data_root(trainer), self._reference_rows(), limit)
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, ResultError
 
 __all__ = [
     "R",
@@ -91,7 +91,7 @@ def agree(work: Callable[[], T]) -> T:
     """Do this process's part of some work; an error in any process is raised in all.
 
     Raises:
-        InputError: Raised here or in another process.
+        InputError: Raised here or in another process; `ResultError` likewise.
         RuntimeError: Another process failed with another kind of error.
     """
     if not _several():
@@ -102,13 +102,14 @@ def agree(work: Callable[[], T]) -> T:
         result.append(work())
     except Exception as caught:  # the others must hear of it, whatever it is
         error = caught
-    told = None if error is None else (isinstance(error, InputError), f"{error}")
+    kind = next((k for k in (ResultError, InputError) if isinstance(error, k)), None)
+    told = None if error is None else (kind, f"{error}")
     for number, message in enumerate(gather(told)):
         if error is not None:
             raise error
         if message is not None:
             expected, text = message
-            raise InputError(text) if expected else RuntimeError(f"process {number}: {text}")
+            raise expected(text) if expected else RuntimeError(f"process {number}: {text}")
     return result[0]
 
 

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import (
     DDPStrategy,
@@ -154,11 +155,34 @@ def check_strategy(trainer: Trainer, *, adapters: bool = False) -> None:
             "Parameter `trainer.strategy.init_args.save_distributed_checkpoint` should be false "
             "with `model.student.lora`: a checkpoint holds the adapters alone. Found true."
         )
+    check_averaging(trainer)
     if trainer.world_size > 1 and uses_distributed_sampler(trainer):
         raise InputError(
             "Parameter `trainer.use_distributed_sampler` should be false: the data module shares "
             f"out the rows of each step. Found true, with {trainer.world_size} processes."
         )
+
+
+def check_averaging(trainer: Trainer) -> None:
+    """Check that callbacks which average the weights can do so.
+
+    Raises:
+        InputError: They cannot.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        name = type(callback).__name__
+        if isinstance(callback, StochasticWeightAveraging):
+            raise InputError(
+                f"Parameter `trainer.callbacks` should not have {name}, which averages weights "
+                "between epochs: a run is one epoch, and would end with the start weights. Use "
+                "WeightAveraging or EMAWeightAveraging, which average after each step."
+            )
+        if isinstance(callback, WeightAveraging) and isinstance(trainer.strategy, FSDP2Strategy):
+            raise InputError(
+                f"Parameter `trainer.callbacks` should not have {name} with `trainer.strategy` "
+                f"{NAME}: Lightning does not average sharded models. Use another strategy."
+            )
 
 
 def local_gradients(trainer: Trainer) -> AbstractContextManager[None]:

@@ -23,6 +23,7 @@ from lit_unlearn.models.lora_targets import check_targets
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
 
 __all__ = [
+    "Attention",
     "LoRA",
     "ModelSource",
     "Noise",
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
+"""Attention implementation of transformers."""
 
 
 @dataclass
@@ -121,7 +125,7 @@ class ModelSource:
     lora: LoRA | None = None
     trainable: list[str] | None = None
     activation_checkpointing: bool = False
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    attention: Attention = "sdpa"
     seed: int = field(default=0)
     noise: Noise | None = None
     compile: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from rich.table import Table
 from lit_unlearn.evaluation.probes import Figure
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.evaluation.suites.answers import PREFILLED
+from lit_unlearn.models.reading_back import Comparison
 from lit_unlearn.report.evaluation_table import ABSENT, Line, side_by_side
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.plain_json import json_text
@@ -28,6 +30,7 @@ __all__ = [
     "RunFacts",
     "cell",
     "changes",
+    "note_export",
     "shown",
     "summary_table",
     "write_summary",
@@ -151,7 +154,8 @@ def write_summary(
 
     Its keys: ``schema_version``, ``units``, ``run`` (the fields of `RunFacts`) and ``objectives``,
     a list of ``objective``, ``prefilled``, ``before`` and ``after``; the last two hold ``rows`` and
-    the keys of `COLUMNS`. Missing and infinite values are ``null``.
+    the keys of `COLUMNS`. An export adds ``export``, see `note_export`. Missing and infinite values
+    are ``null``.
     """
     content = {
         "schema_version": SCHEMA_VERSION,
@@ -168,6 +172,18 @@ def write_summary(
         ],
     }
     write_text(Path(path), json_text(content, indent=2) + "\n")
+
+
+def note_export(path: Path, comparison: Comparison) -> None:
+    """Add the comparison of the exported folder to a ``summary.json``, as ``export``.
+
+    Args:
+        path: The file; nothing is written where there is none.
+        comparison: Logits of the folder against those of the trained model.
+    """
+    if path.exists():
+        content = json.loads(path.read_text("utf-8")) | {"export": vars(comparison)}
+        write_text(path, json_text(content, indent=2) + "\n")
 
 
 def _figures(change: Change, column: int) -> dict[str, Any] | None:

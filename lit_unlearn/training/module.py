@@ -53,6 +53,7 @@ from lit_unlearn.training.step import (
 )
 from lit_unlearn.training.trunk_cache import TrunkCache
 from lit_unlearn.types import TokenBatch
+from lit_unlearn.utils.library_internals import copied_weights
 
 __all__ = ["LEARNT", "UnlearnModule"]
 
@@ -282,11 +283,18 @@ class UnlearnModule(MonitoredModule):
             unsaved._apply(fn)
         return self
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "UnlearnModule":
+        """Copy the weights, as callbacks that average them do; everything else is shared."""
+        made: UnlearnModule = copied_weights(self, memo)
+        made._trainer = None
+        return made
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the learnt state of weightings; keep only the adapters of a model that has them."""
         checkpoint[LEARNT] = {name: rule.state_dict() for name, rule in self._rules().items()}
         checkpoint["skipped_steps"] = self.guard.skipped
-        if self.source.lora is not None:
+        averaged = "averaging_state" in checkpoint  # Lightning reads the averages back as a whole
+        if self.source.lora is not None and not averaged:
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {k: v for k, v in state.items() if "lora_" in k}
 

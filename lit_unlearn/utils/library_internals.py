@@ -81,6 +81,17 @@ def copied_module(
     return made
 
 
+def copied_weights(module: nn.Module, memo: dict[int, Any]) -> Any:
+    """Return a copy of a module for ``__deepcopy__``: own weights, all other attributes shared."""
+    made = module.__class__.__new__(module.__class__)
+    memo[id(module)] = made
+    parts = {
+        n: copy.deepcopy(getattr(module, n), memo) for n in ("_modules", "_parameters", "_buffers")
+    }
+    made.__dict__.update({**module.__dict__, **parts})
+    return made
+
+
 def plain_module(sharded: Any) -> Any:
     """Return a shallow copy of a module after `fully_shard`, of its first class and without hooks.
 
