@@ -86,7 +86,8 @@ from lit_unlearn.interference_study.interference_pictures import (
     matrix_figure as matrix_figure,
 )
 from lit_unlearn.models.load_model import load_model as load_model
-from lit_unlearn.models.loading import LoRA as LoRA, ModelSource as ModelSource, Noise as Noise
+from lit_unlearn.models.loading import LoRA as LoRA, ModelSource as ModelSource
+from lit_unlearn.models.noise import Noise as Noise
 from lit_unlearn.models.task_vector import task_vector as task_vector
 from lit_unlearn.objectives import (
     BST as BST,

@@ -29,6 +29,7 @@ from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
 from lit_unlearn.distributed.ranks import agree, rank
 from lit_unlearn.errors import InputError
+from lit_unlearn.utils.attention import with_attention
 from lit_unlearn.utils.library_internals import (
     initialize_buffers,
     keeps_float32,
@@ -72,8 +73,11 @@ def without_weights(
             if getattr(config, special, None) is not None:
                 raise ValueError(f"its config has {special}")
         with torch.device("meta"):
-            model: Any = AutoModelForCausalLM.from_config(
-                config, dtype=dtype, attn_implementation=attention
+            model: Any = with_attention(
+                lambda chosen: AutoModelForCausalLM.from_config(
+                    config, dtype=dtype, attn_implementation=chosen
+                ),
+                attention,
             )
         if keeps_float32(model, dtype):
             raise ValueError(f"some of its weights stay float32 where others are {dtype}")

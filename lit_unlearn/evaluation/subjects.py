@@ -18,6 +18,8 @@ from lit_unlearn.evaluation.probes import Subject
 from lit_unlearn.models.dtypes import DType, resolve_dtype
 from lit_unlearn.models.finding import fingerprint as path_fingerprint
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
+from lit_unlearn.models.start_checks import check_vocabulary
+from lit_unlearn.utils.attention import Attention
 from lit_unlearn.utils.chat_template import Template, recorded_template, template_key
 
 __all__ = ["Loading", "load_subject", "named_model", "subject_of", "weights_fingerprint"]
@@ -33,6 +35,8 @@ class Loading:
         dtype: Dtype of the weights; `auto` is bfloat16 where the device multiplies it natively,
             else float32.
         device: As torch names it (cpu, cuda:1); auto takes a GPU where there is one.
+        attention: Attention implementation of transformers; eager takes the place of sdpa where a
+            model has no sdpa.
         max_length: Most tokens of a prompt and its answer; null for as many as the model was made
             for (2048 where it does not say).
         plain_chat: Write conversations as `Question: ... Answer:` for a model without chat
@@ -46,6 +50,7 @@ class Loading:
 
     dtype: DType = "float32"
     device: str = "auto"
+    attention: Attention = "sdpa"
     max_length: int | None = None
     plain_chat: bool = False
     hide_pad: bool = False
@@ -70,10 +75,11 @@ def load_subject(path: str, loading: Loading | None = None, revision: str | None
     loading = loading or Loading()
     place = _device(loading.device)
     dtype = resolve_dtype(loading.dtype, place)
-    source = ModelSource(path, revision=revision)
+    source = ModelSource(path, revision=revision, attention=loading.attention)
     with named_model():
         model: Any = load_base(source, dtype)
         tokenizer = load_tokenizer(source)
+        check_vocabulary(model, tokenizer, path)
         fingerprint = f"{path_fingerprint(path, revision)} {str(dtype).removeprefix('torch.')}"
     return subject_of(model.to(place), tokenizer, path, loading, fingerprint)
 

@@ -15,6 +15,7 @@ from lit_unlearn.distributed.sharding import whole_state
 from lit_unlearn.models.dtypes import SavedDType
 from lit_unlearn.models.loading import ModelSource, empty_student
 from lit_unlearn.models.merging import merged, own_layer, shared_weight
+from lit_unlearn.models.start_checks import NAMED_TEMPLATES
 
 __all__ = ["name_for_both", "save_folder", "whole_student"]
 
@@ -58,6 +59,10 @@ def whole_student(student: nn.Module, source: ModelSource, dtype: SavedDType | N
 def save_folder(model: Any, tokenizer: Any, folder: Path) -> None:
     """Save weights, config and tokenizer of a plain model of transformers."""
     model.save_pretrained(folder)
+    named = getattr(tokenizer, NAMED_TEMPLATES, None)
+    if named:
+        tokenizer = copy.copy(tokenizer)
+        tokenizer.chat_template = {**named, "default": tokenizer.chat_template}
     tokenizer.save_pretrained(folder)
     name_for_both(folder, tokenizer)
 

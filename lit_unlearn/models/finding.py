@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.fetch import FETCHABLE, fetched_copy
+from lit_unlearn.models.start_adapters import ADAPTER_CONFIG, base_of
+from lit_unlearn.models.start_folder import holds_model, unusable
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.utils.digests import file_digest, text_digest
 from lit_unlearn.utils.hub import hub_answers
@@ -31,6 +33,7 @@ MODEL_FILES = (
     "added_tokens.json",
     "special_tokens_map.json",
     "chat_template*",
+    "additional_chat_templates/*",
 )
 """Files of a folder that the model's behaviour depends on."""
 
@@ -41,11 +44,15 @@ class Found:
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
+    adapters: Path | None = None
+    """Folder with adapters that belong to this model; see `start_adapters`."""
 
 
 @lru_cache
 def find_model(path: str, revision: str | None = None) -> Found:
     """Find a model without loading it; the answer is remembered.
+
+    The folder of a run stands for the model that it exported.
 
     Args:
         path: Hub id, local folder, .gguf file, or `random-tiny`.
@@ -60,7 +67,7 @@ def find_model(path: str, revision: str | None = None) -> Found:
     if local.suffix == ".gguf" and local.is_file():
         return Found(str(local.parent), {"gguf_file": local.name})
     if local.is_dir():
-        return Found(str(local))
+        return _in_folder(path, local)
     if path.startswith((".", "/", "~")) or path.count("/") != 1 or local.suffix == ".gguf":
         raise InputError(
             f"Parameter `model.student.path` = {path!r} should be a folder with a model, a .gguf "
@@ -87,6 +94,36 @@ def find_model(path: str, revision: str | None = None) -> Found:
     )
 
 
+def _in_folder(path: str, folder: Path) -> Found:
+    """Return the model in a folder, or under the adapters in it.
+
+    Raises:
+        InputError: The folder does not hold what can be loaded.
+    """
+    exported = folder / "model"
+    if not holds_model(folder) and holds_model(exported):
+        log.warning("%s is the folder of a run; using its model, %s.", path, exported)
+        folder = exported
+    base = base_of(folder)
+    if base is not None:
+        try:
+            found = find_model(base)
+        except InputError as error:
+            raise InputError(
+                f"Parameter `model.student.path` = {path!r} holds adapters of {base!r}, which "
+                "should be there too. Found nothing of that name; write its folder into "
+                f"{folder / ADAPTER_CONFIG}, as `base_model_name_or_path`."
+            ) from error
+        return replace(found, adapters=folder)
+    problem = unusable(folder)
+    if problem:
+        raise InputError(
+            f"Parameter `model.student.path` = {path!r} should name a folder with a causal "
+            f"language model and its tokenizer, a .gguf file, or a hub id. Found {problem}."
+        )
+    return Found(str(folder))
+
+
 def fingerprint(path: str, revision: str | None = None) -> str:
     """Return a text that changes with the model that a path names.
 
@@ -98,11 +135,20 @@ def fingerprint(path: str, revision: str | None = None) -> str:
         InputError: There is no such model.
     """
     found = find_model(path, revision)
+    if found.adapters is not None:
+        return text_digest(f"{fingerprint(found.name)} {_digest_of(found.adapters)}")
     folder = Path(found.name)
     if not folder.is_dir():
         return f"{found.name} {_commit(found.name, revision) or revision}"
     if "gguf_file" in found.options:
-        files = [folder / found.options["gguf_file"]]
+        return _digest_of(folder, found.options["gguf_file"])
+    return _digest_of(folder)
+
+
+def _digest_of(folder: Path, file: str | None = None) -> str:
+    """Return a digest of the files of a model in a folder, or of one of them."""
+    if file is not None:
+        files = [folder / file]
     else:
         matches = {file for pattern in MODEL_FILES for file in folder.glob(pattern)}
         files = sorted(file for file in matches if file.is_file())

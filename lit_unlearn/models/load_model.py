@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.dtypes import DType
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
+from lit_unlearn.models.start_checks import check_vocabulary
 
 __all__ = ["load_model"]
 
@@ -31,6 +32,8 @@ def load_model(
     source = ModelSource(path, revision=revision, dtype=dtype)
     try:
         model: Any = load_base(source)
-        return model.to(device), load_tokenizer(source)
+        tokenizer = load_tokenizer(source)
+        check_vocabulary(model, tokenizer, path)
     except InputError as error:  # it names the parameter of a training run
         raise InputError(str(error).replace("model.student.path", "path")) from error
+    return model.to(device), tokenizer

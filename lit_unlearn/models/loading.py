@@ -14,20 +14,22 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lit_unlearn.distributed.slices import standing_in, without_weights
-from lit_unlearn.errors import InputError, check_number
+from lit_unlearn.distributed.slices import without_weights
+from lit_unlearn.errors import InputError
 from lit_unlearn.models.compiling import compile_blocks
 from lit_unlearn.models.dtypes import DType, resolve_dtype
 from lit_unlearn.models.finding import find_model
-from lit_unlearn.models.lora_targets import check_targets
+from lit_unlearn.models.lora import LoRA, adapted
+from lit_unlearn.models.merging import parts_weights
+from lit_unlearn.models.noise import Noise, add_noise
+from lit_unlearn.models.start_adapters import merge_folder
+from lit_unlearn.models.start_checks import choose_template
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
+from lit_unlearn.utils.attention import Attention, with_attention
 
 __all__ = [
-    "Attention",
     "LoRA",
     "ModelSource",
-    "Noise",
-    "add_noise",
     "empty_student",
     "load_base",
     "load_student",
@@ -37,61 +39,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-Attention = Literal["sdpa", "eager", "flash_attention_2"]
-"""Attention implementation of transformers."""
-
-
-@dataclass
-class LoRA:
-    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) instead of full fine-tuning.
-
-    Args:
-        rank: Rank r of each adapter.
-        alpha: Numerator of the factor alpha / rank of the adapter's output.
-        dropout: Dropout probability in front of each adapter.
-        target_modules: Names of the linear layers that get an adapter; null for peft's choice for
-            the architecture, `all-linear` for every linear layer but the head.
-    """
-
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
-    target_modules: list[str] | str | None = "all-linear"
-
-    def __post_init__(self) -> None:
-        check_number("model.student.lora.rank", self.rank, 1, repair="set null for no adapters")
-        check_number("model.student.lora.alpha", self.alpha, 0, above=True)
-        check_number("model.student.lora.dropout", self.dropout, 0, 1)
-
-
-@dataclass
-class Noise:
-    """Damage to the start weights, which distillation then repairs (UNDO).
-
-    Each parameter starts as ``(1 - mix) theta + mix scale N``, N Xavier-uniform for
-    matrices and 0 for vectors (norms, biases). Lee et al. 2025, arXiv 2506.06278: suppress the
-    knowledge in one run, then distil with ForwardKL on general text into a student with noise,
-    both from the suppressed model. Teachers start without it.
-
-    Args:
-        mix: Share of the weights that is replaced, in (0, 1]; 0.25 for WMDP in the paper's code.
-        scale: Size of the noise in units of a fresh initialisation, at least 0; 0 only shrinks the
-            weights, as for WMDP in the paper's code.
-        seed: Seed of the noise.
-    """
-
-    mix: float = 0.25
-    scale: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.mix <= 1 or self.scale < 0:
-            raise InputError(
-                "Parameters of `model.student.noise`: `mix` should lie above 0 and be at most 1, "
-                f"`scale` be at least 0. Found {self.mix} and {self.scale}; for no noise set "
-                "`model.student.noise` to null."
-            )
 
 
 @dataclass
@@ -107,7 +54,8 @@ class ModelSource:
         trainable: Regular expressions that are searched in the names of parameters; those with a
             match are trained, null trains all. RMU trains `layers[.](5|6|7)[.]mlp[.]down_proj`.
         activation_checkpointing: Recompute activations in the backward pass to save memory.
-        attention: Attention implementation of transformers.
+        attention: Attention implementation of transformers; eager takes the place of sdpa where a
+            model has no sdpa.
         seed: Seed of new weights (adapters, the random model).
         noise: Damage the weights before training starts; null leaves them as they are. Only where
             all weights are trained.
@@ -155,31 +103,51 @@ def load_base(
         InputError: The model cannot be found or read; the message says what to do.
     """
     wanted = dtype if isinstance(dtype, torch.dtype) else resolve_dtype(dtype or source.dtype)
+    found = find_model(source.path, source.revision)
     model: Any = None
-    if source.path == TINY_NAME:
+    if found.name == TINY_NAME:
         tiny: Any = tiny_model(source.seed)
         model = tiny.to(wanted)
-    elif sliced:
-        found = find_model(source.path, source.revision)
+    elif sliced and found.adapters is None:
         model = without_weights(found.name, found.options, wanted, source.attention)
     if model is None:
-        model, report = _pretrained(
-            AutoModelForCausalLM,
-            source,
-            dtype=wanted,
-            attn_implementation=source.attention,
-            output_loading_info=True,
-        )
-        missing = sorted(report["missing_keys"])
-        if missing:  # transformers has made them up
-            raise InputError(
-                f"Parameter `model.student.path` = {source.path!r} should name a model with all "
-                f"its weights. Found {len(missing)} missing from its files, such as {missing[0]}; "
-                "copy or export the model again."
-            )
+        model = _whole(source, wanted)
+    if found.adapters is not None:
+        model = merge_folder(model, found.adapters)
     if not isinstance(model, PreTrainedModel):
         raise InputError(f"Parameter `model.student.path` = {source.path!r} gave a {type(model)}.")
     model.eval()
+    return model
+
+
+def _whole(source: ModelSource, dtype: torch.dtype) -> Any:
+    """Load a model with all its weights.
+
+    Raises:
+        InputError: It cannot be read, weights are missing, or it is adapters on the hub.
+    """
+    model, report = with_attention(
+        lambda attention: _pretrained(
+            AutoModelForCausalLM,
+            source,
+            dtype=dtype,
+            attn_implementation=attention,
+            output_loading_info=True,
+        ),
+        source.attention,
+    )
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers has made them up
+        raise InputError(
+            f"Parameter `model.student.path` = {source.path!r} should name a model with all "
+            f"its weights. Found {len(missing)} missing from its files, such as {missing[0]}; "
+            "copy or export the model again."
+        )
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise InputError(
+            f"Parameter `model.student.path` = {source.path!r} names adapters on the hub. Download "
+            "them into a folder, and give the folder: they are then merged into their model."
+        )
     return model
 
 
@@ -191,7 +159,10 @@ def empty_student(config: Any, source: ModelSource) -> nn.Module:
         source: The model.
     """
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, attn_implementation=source.attention)
+        model = with_attention(
+            lambda a: AutoModelForCausalLM.from_config(config, attn_implementation=a),
+            source.attention,
+        )
         made: nn.Module = model if source.lora is None else with_adapters(model, source)
     return made
 
@@ -212,6 +183,8 @@ def load_student(source: ModelSource, *, sliced: bool = False) -> nn.Module:
             log.warning("Each process reads all weights of %s: they get noise", source.path)
         add_noise(model, source.noise)
     student: nn.Module = model if source.lora is None else with_adapters(model, source)
+    if source.lora is not None and parts_weights(model):
+        log.warning("Adapters on a tied embedding or head: an export will store the two apart.")
     if source.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         # only re-entrant checkpointing needs it; here it would hide losses that train nothing
@@ -221,22 +194,6 @@ def load_student(source: ModelSource, *, sliced: bool = False) -> nn.Module:
     if source.compile:
         compile_blocks(student)
     return student.train()
-
-
-@torch.no_grad()
-def add_noise(model: nn.Module, noise: Noise) -> None:
-    """Mix noise into all parameters, in place; tied ones once. See `Noise`.
-
-    The noise is sampled on the CPU in float32, one parameter after the other, so that it is the
-    same for every dtype and device.
-    """
-    generator = torch.Generator().manual_seed(noise.seed)
-    for parameter in model.parameters():
-        parameter.mul_(1 - noise.mix)
-        if parameter.dim() > 1:
-            sampled = torch.empty(parameter.shape, dtype=torch.float32)
-            nn.init.xavier_uniform_(sampled, generator=generator)
-            parameter.add_(sampled.to(parameter), alpha=noise.mix * noise.scale)
 
 
 def train_only(model: nn.Module, patterns: list[str]) -> None:
@@ -258,7 +215,7 @@ def train_only(model: nn.Module, patterns: list[str]) -> None:
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
-    """Load the model's tokenizer.
+    """Load the model's tokenizer; of several named chat templates it uses `default`.
 
     Raises:
         InputError: It cannot be found or read.
@@ -268,54 +225,29 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     tokenizer = _pretrained(AutoTokenizer, source)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise InputError(f"Parameter `model.student.path` = {source.path!r} gave no tokenizer.")
-    return tokenizer
+    chosen: PreTrainedTokenizerBase = choose_template(tokenizer, source.path)
+    return chosen
 
 
 def with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
-    """Add low-rank adapters to a model, and freeze everything else.
-
-    Raises:
-        InputError: peft is missing, or cannot adapt the modules that `target_modules` names.
-    """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise InputError(
-            "Parameter `model.student.lora` is set, which needs the package peft. It is not "
-            "installed; run: pip install 'lit-unlearn[lora]'"
-        ) from error
-    lora = source.lora or LoRA()
-    check_targets(model, lora.target_modules)
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=int(lora.alpha),
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(source.seed)
-        with standing_in(model):
-            try:
-                adapted: nn.Module = get_peft_model(model, config)
-            except ValueError as error:
-                raise InputError(
-                    "Parameter `model.student.lora.target_modules` should name modules that peft "
-                    f"can adapt. Found {lora.target_modules}: {' '.join(str(error).split())}"
-                ) from error
-    return adapted
+    """Add low-rank adapters to a model, and freeze everything else; see `adapted`."""
+    return adapted(model, source.lora or LoRA(), source.seed)
 
 
 def _pretrained(loader: Any, source: ModelSource, **options: Any) -> Any:
     """Call ``from_pretrained`` for the model that was found, with one kind of error."""
     found = find_model(source.path, source.revision)
+    name, place = found.name, found.options
+    if loader is AutoTokenizer and found.adapters and any(found.adapters.glob("tokenizer*")):
+        name, place = str(found.adapters), {}
     try:
-        return loader.from_pretrained(
-            found.name, trust_remote_code=False, **found.options, **options
-        )
+        return loader.from_pretrained(name, trust_remote_code=False, **place, **options)
     except Exception as error:  # damaged files raise errors of every kind
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "scaled_dot_product_attention" in text:
+            raise  # `with_attention` mends it
+        hint = "; set `model.student.attention`" if "attention" in text.lower() else ""
         raise InputError(
             f"Parameter `model.student.path` = {source.path!r} should name a folder with a causal "
-            "language model and its tokenizer, a .gguf file, or a hub id. Found: "
-            f"{(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+            f"language model and its tokenizer, a .gguf file, or a hub id. Found: {text}{hint}"
         ) from error

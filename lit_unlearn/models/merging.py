@@ -8,7 +8,7 @@ from torch import nn
 
 from lit_unlearn.distributed.ranks import base_model
 
-__all__ = ["merged", "own_layer", "shared_weight"]
+__all__ = ["merged", "own_layer", "parts_weights", "shared_weight"]
 
 
 def own_layer(part: Any) -> Any:
@@ -28,6 +28,16 @@ def shared_weight(model: Any) -> bool:
     return own_layer(embedding).weight is own_layer(head).weight
 
 
+def parts_weights(model: Any) -> bool:
+    """Return whether adapters tell a model's embedding and output head apart, which are tied.
+
+    Args:
+        model: The model inside the adapters.
+    """
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    return shared_weight(model) and any(own_layer(end) is not end for end in ends)
+
+
 def merged(model: Any) -> Any:
     """Merge the adapters of peft into their model, in place, and return the plain model.
 
@@ -37,11 +47,9 @@ def merged(model: Any) -> Any:
     if not hasattr(model, "merge_and_unload"):
         return model
     base: Any = base_model(model)
-    if shared_weight(base):
-        embedding, head = base.get_input_embeddings(), base.get_output_embeddings()
-        if own_layer(embedding) is not embedding or own_layer(head) is not head:
-            own = own_layer(head)
-            own.weight = nn.Parameter(own.weight.detach().clone(), own.weight.requires_grad)
-            for config in (base.config, base.config.get_text_config()):
-                config.tie_word_embeddings = False
+    if parts_weights(base):
+        head = own_layer(base.get_output_embeddings())
+        head.weight = nn.Parameter(head.weight.detach().clone(), head.weight.requires_grad)
+        for config in (base.config, base.config.get_text_config()):
+            config.tie_word_embeddings = False
     return model.merge_and_unload()

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from lit_unlearn.distributed.ranks import device_of
 from lit_unlearn.models.dtypes import multiplies_bfloat16
 from lit_unlearn.models.forward import FrozenReader
-from lit_unlearn.models.loading import Attention, ModelSource, load_base
+from lit_unlearn.models.loading import ModelSource, load_base
 from lit_unlearn.types import Tokens
+from lit_unlearn.utils.attention import Attention
 
 __all__ = ["Comparison", "compare_folder", "reference_logits"]
 

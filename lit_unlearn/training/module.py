@@ -31,6 +31,7 @@ from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.loading import ModelSource, load_base, load_student, load_tokenizer
+from lit_unlearn.models.start_checks import check_vocabulary, longest_sequence
 from lit_unlearn.objectives import Objective
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.learning_rate import LearningRateSchedule, factor
@@ -153,6 +154,7 @@ class UnlearnModule(MonitoredModule):
             return
         self.student = self._sharded(load_student(self.source, sliced=self.sharding is not None))
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(self.source)
+        check_vocabulary(self.student, self.tokenizer, self.source.path)
         if self.teacher is not None:
             self.teacher.attach(self.student, self.source)
             for model in self.teacher.models():
@@ -178,6 +180,7 @@ class UnlearnModule(MonitoredModule):
         """Let the teacher pass its gate, and give the data module its rows."""
         trainer = self.trainer
         data: Any = getattr(trainer, "datamodule", None)
+        data.max_length = longest_sequence(self._student(), data.max_length)
         self.prepared = get_ready(
             data,
             self.teacher,
@@ -296,7 +299,10 @@ class UnlearnModule(MonitoredModule):
         averaged = "averaging_state" in checkpoint  # Lightning reads the averages back as a whole
         if self.source.lora is not None and not averaged:
             state = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {k: v for k, v in state.items() if "lora_" in k}
+            kept = ("lora_", "modules_to_save")
+            checkpoint["state_dict"] = {
+                k: v for k, v in state.items() if any(part in k for part in kept)
+            }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the learnt state of weightings."""

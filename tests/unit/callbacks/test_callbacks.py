@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -20,10 +21,13 @@ from lit_unlearn.callbacks import (
     AnswerEvaluation,
     GradientMonitor,
     HuggingFaceExport,
+    Resumable,
     Throughput,
 )
 from lit_unlearn.callbacks.gradient_monitor import gradient_row, layout
+from lit_unlearn.errors import ResultError
 from lit_unlearn.gradients.gramian import GroupedGramian
+from lit_unlearn.models.export import save_folder
 from lit_unlearn.models.loading import LoRA
 from lit_unlearn.report import read_gradients
 from lit_unlearn.training.module import UnlearnModule
@@ -32,6 +36,7 @@ from tests.unit.training.test_module import data_module, module
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
     "ignore:`is_gradient_checkpointing` is deprecated",  # peft with transformers 5
+    "ignore:You're using the WeightAveraging callback with a model that overrides",
 )
 
 
@@ -128,7 +133,10 @@ def test_a_run_with_everything(tmp_path: Path) -> None:
     for name, parameter in exported.named_parameters():
         assert torch.equal(parameter, model.student.get_parameter(name).detach())
     assert AutoTokenizer.from_pretrained(tmp_path / "model").chat_template
+    summary = json.loads((tmp_path / "summary.json").read_text("utf-8"))
+    assert summary["export"]["difference"] <= summary["export"]["tolerance"] < 0.1
     card = (tmp_path / "model" / "README.md").read_text("utf-8")
+    assert "compared with the trained model: largest difference of logits" in card
     assert "builtin:forget train" in card
     assert "| forget (prefilled) | 2 |" in card
     assert "```yaml\nseed_everything: 7\n```" in card
@@ -149,6 +157,49 @@ def test_adapters_are_merged_into_the_export(tmp_path: Path) -> None:
     ids = torch.tensor([[1, 5, 6, 7]])
     student = model.student.eval()
     torch.testing.assert_close(exported(ids).logits, student(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+class Scaling(Callback):
+    """Changes the weights when training ends, as callbacks that average them do."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        with torch.no_grad():
+            pl_module.student.model.norm.weight.mul_(2)
+
+
+def test_the_export_comes_after_all_other_callbacks(tmp_path: Path) -> None:
+    """Averages are written into the model at the end of training, by a callback behind it."""
+    model, export = module(), HuggingFaceExport()
+    averaging = EMAWeightAveraging(decay=0.5)
+    trainer = fit(tmp_path, model, [export, Resumable(), averaging, Scaling()], steps=2)
+    order = [type(callback) for callback in trainer.callbacks]
+    assert order[-2:] == [HuggingFaceExport, Resumable]
+    assert set(order[:-2]) >= {EMAWeightAveraging, Scaling}
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    average: Any = averaging._average_model.module.student
+    for name, parameter in exported.named_parameters():
+        assert torch.equal(parameter, model.student.get_parameter(name).detach())
+        factor = 2 if name == "model.norm.weight" else 1
+        assert torch.equal(parameter, factor * average.get_parameter(name).detach())
+    assert export.comparison.same
+
+
+def test_an_export_that_differs_is_an_error_and_keeps_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(model: Any, tokenizer: Any, folder: Path) -> None:
+        with torch.no_grad():
+            model.model.norm.weight.mul_(1.01)  # in memory too: only the files before it count
+            save_folder(model, tokenizer, folder)
+
+    monkeypatch.setattr("lit_unlearn.callbacks.huggingface_export.save_folder", wrong)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "earlier").touch()
+    with pytest.raises(ResultError, match="its logits differ: largest difference"):
+        fit(tmp_path, module(), [HuggingFaceExport()], steps=1)
+    assert [p.name for p in (tmp_path / "model").iterdir()] == ["earlier"]
+    AutoModelForCausalLM.from_pretrained(tmp_path / "model-unverified")
+    assert ResultError.status == 1
 
 
 def test_an_export_replaces_the_earlier_one_whole(

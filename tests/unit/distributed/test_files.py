@@ -18,6 +18,7 @@ from lit_unlearn.distributed.strategy import FSDP2Strategy
 from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.weighting import UncertaintyWeighting
 from lit_unlearn.models.loading import LoRA, ModelSource, load_student
+from lit_unlearn.models.merging import merged, shared_weight
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.teachers import AdapterOffTeacher, EMATeacher
 from tests.processes import FORKED, in_processes
@@ -93,7 +94,10 @@ def exported(folder: Path, lora: LoRA | None, dtype: str | None) -> list[torch.T
 
 
 @FORKED
-@pytest.mark.parametrize(("lora", "dtype"), [(None, "bfloat16"), (LoRA(4), None)])
+@pytest.mark.parametrize(
+    ("lora", "dtype"),
+    [(None, "bfloat16"), (LoRA(4), None), (LoRA(4, target_modules=["q_proj", "lm_head"]), None)],
+)
 def test_export(lora: LoRA | None, dtype: str | None, tmp_path: Path) -> None:
     """The folder holds what the shards hold; adapters are merged."""
     found = in_processes(2, lambda: exported(tmp_path, lora, dtype), tmp_path / "out", start=False)
@@ -102,10 +106,10 @@ def test_export(lora: LoRA | None, dtype: str | None, tmp_path: Path) -> None:
         for parameter, trained in zip(expected.parameters(), found[0], strict=True):
             parameter.copy_(trained)
     if lora is not None:
-        expected = expected.merge_and_unload()
+        expected = merged(expected)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert loaded.dtype == getattr(torch, dtype or "float32")
-    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    assert shared_weight(loaded) == shared_weight(expected)
     for one, other in zip(loaded.parameters(), expected.parameters(), strict=True):
         assert_close(one, other.detach().to(one.dtype))
     ids = torch.arange(3, 20)[None]

@@ -26,7 +26,8 @@ from lit_unlearn.distributed.ranks import base_model
 from lit_unlearn.distributed.sharding import Sharding, whole
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.blocks import decoder_blocks
-from lit_unlearn.models.loading import LoRA, ModelSource, Noise, load_base, load_student
+from lit_unlearn.models.loading import LoRA, ModelSource, load_base, load_student
+from lit_unlearn.models.noise import Noise
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 from lit_unlearn.teachers import EMATeacher
 from tests.processes import FORKED, in_processes

@@ -26,7 +26,8 @@ def _forget_answers() -> Iterator[None]:
 
 def test_local_folder_and_gguf_file(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    assert find_model(str(tmp_path)) == Found(str(tmp_path))
+    with pytest.raises(InputError, match=r"GGUF files; give the file itself, .*m\.gguf"):
+        find_model(str(tmp_path))
     assert find_model(str(tmp_path / "m.gguf")) == Found(str(tmp_path), {"gguf_file": "m.gguf"})
     assert find_model(TINY_NAME) == Found(TINY_NAME)
 

@@ -9,11 +9,10 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.loading import (
     LoRA,
     ModelSource,
-    Noise,
-    add_noise,
     load_base,
     load_student,
 )
+from lit_unlearn.models.noise import Noise, add_noise
 from lit_unlearn.models.tiny import TINY_NAME
 
 

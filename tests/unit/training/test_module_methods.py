@@ -21,7 +21,8 @@ from lit_unlearn.gradients.collect import Gradient, combine
 from lit_unlearn.gradients.combination import SAGO, Combination, sign_agreement
 from lit_unlearn.gradients.weighting import DualAscent, Fixed, PCGrad, Weighting
 from lit_unlearn.models.hidden import ModelReader
-from lit_unlearn.models.loading import LoRA, ModelSource, Noise, load_base
+from lit_unlearn.models.loading import LoRA, ModelSource, load_base
+from lit_unlearn.models.noise import Noise
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.objectives import DPO, NPO, CrossEntropy, ForwardKL, Objective, SharpnessAware
 from lit_unlearn.teachers import ContrastTeacher, FrozenTeacher, Teacher

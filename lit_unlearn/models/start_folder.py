@@ -1,0 +1,97 @@
+"""What a model folder holds, from its small files: found unusable before weights are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["holds_model", "unusable"]
+
+_WEIGHTS = ("*.safetensors", "*.bin")
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SENSES = ("vision_config", "audio_config", "speech_config")
+"""Keys of the config of a model that reads more than text."""
+_POINTER = b"version https://git-lfs"
+
+
+def holds_model(folder: Path) -> bool:
+    """Return whether a folder looks like one of a model or of adapters."""
+    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+
+
+def unusable(folder: Path) -> str:
+    """Return what a folder holds instead of a causal language model, with the repair, or ""."""
+    if not any(folder.iterdir()):
+        return "an empty folder"
+    file = folder / "config.json"
+    if not file.is_file():
+        gguf = sorted(folder.glob("*.gguf"))
+        return f"GGUF files; give the file itself, {gguf[0]}" if gguf else "no config.json in it"
+    try:
+        config = json.loads(file.read_text("utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("no mapping")
+    except ValueError as error:
+        return f"a config.json that cannot be read ({error}); copy or export the model again"
+    return _other_kind(config) or _missing_weights(folder)
+
+
+def _other_kind(config: dict[str, Any]) -> str:
+    """Return what a config describes, if that is no model of this kind."""
+    quantised = config.get("quantization_config")
+    if quantised:
+        method = quantised.get("quant_method") or "an unnamed method"
+        return (
+            f"weights quantised with {method}, which can be neither trained nor compared; give the "
+            "model from which they were made"
+        )
+    names = config.get("architectures") or [config.get("model_type", "a model")]
+    if config.get("is_encoder_decoder"):
+        return f"{names[0]}, an encoder-decoder model; give a decoder-only one"
+    if any(config.get(key) for key in _SENSES):
+        return f"{names[0]}, which reads more than text; give the text-only model"
+    if config.get("auto_map") and not _is_known(str(config.get("model_type"))):
+        return f"{names[0]}, which needs code of its own, and no such code is run"
+    if _has_other_head(str(names[0])):
+        return f"{names[0]}, which is no causal language model"
+    return ""
+
+
+def _is_known(model_type: str) -> bool:
+    from transformers import CONFIG_MAPPING
+
+    return model_type in CONFIG_MAPPING
+
+
+def _has_other_head(name: str) -> bool:
+    """Return whether transformers has this class, and it is no causal language model."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    known = name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or name.endswith("Model")
+    return not known and hasattr(transformers, name)
+
+
+def _missing_weights(folder: Path) -> str:
+    """Return which files of the weights are missing or were not downloaded."""
+    for index in (folder / name for name in _INDEXES):
+        if index.is_file():
+            try:
+                wanted = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                return f"an unreadable {index.name} ({error}); copy or export the model again"
+            missing = [name for name in wanted if not (folder / name).is_file()]
+            if missing:
+                return (
+                    f"{len(missing)} of {len(wanted)} weight files of {index.name} missing, such "
+                    f"as {missing[0]}; copy the model again"
+                )
+    files = [file for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
+    if not files:
+        return "no weights (*.safetensors) in it"
+    for file in files:
+        with file.open("rb") as opened:
+            if opened.read(len(_POINTER)) == _POINTER:
+                return f"a pointer of Git LFS instead of weights in {file.name}; run git lfs pull"
+    return ""
