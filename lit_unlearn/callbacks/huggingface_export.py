@@ -20,7 +20,7 @@ from lit_unlearn.models.reading_back import Comparison, compare_folder, referenc
 from lit_unlearn.report.run_summary import COLUMNS, Change, cell, changes, note_export
 from lit_unlearn.utils.atomic import whole_folder
 
-__all__ = ["EXPORT_FOLDER", "HuggingFaceExport", "model_card"]
+__all__ = ["EXPORT_FOLDER", "HuggingFaceExport", "compared_rows", "model_card"]
 
 EXPORT_FOLDER = "model"
 UNVERIFIED = "model-unverified"
