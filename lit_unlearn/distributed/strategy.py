@@ -26,7 +26,7 @@ from lit_unlearn.distributed.sharding import Sharding
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.library_internals import set_process_layout, uses_distributed_sampler
 
-__all__ = ["FSDP2Strategy", "by_alias", "check_strategy", "local_gradients"]
+__all__ = ["FSDP2Strategy", "by_alias", "check_averaging", "check_strategy", "local_gradients"]
 
 NAME, ALIAS = "fsdp2", "fsdp"
 
