@@ -21,6 +21,7 @@ __all__ = [
     "TorchDispatchMode",
     "attention_kind",
     "copied_module",
+    "copied_weights",
     "initialize_buffers",
     "interpolate_",
     "keeps_float32",
