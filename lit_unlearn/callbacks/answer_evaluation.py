@@ -3,9 +3,12 @@
 import platform
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -14,6 +17,7 @@ from lit_unlearn.callbacks.end_order import EVALUATION, order_end
 from lit_unlearn.callbacks.gradient_monitor import GRADIENT_FILE
 from lit_unlearn.callbacks.suite_evaluation import as_tensors, log_figures, student_subject
 from lit_unlearn.distributed.ranks import on_first
+from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord, settings_of, versions
 from lit_unlearn.evaluation.subjects import weights_fingerprint
 from lit_unlearn.evaluation.suite_run import run_suites
@@ -25,6 +29,7 @@ from lit_unlearn.evaluation.suites.answers import (
     read_answers,
     write_answers,
 )
+from lit_unlearn.models.finding import weights_key
 from lit_unlearn.report import (
     RunFacts,
     read_gradients,
@@ -32,6 +37,8 @@ from lit_unlearn.report import (
     write_report,
     write_summary,
 )
+from lit_unlearn.utils.digests import json_digest
+from lit_unlearn.utils.disk import usable_cache
 from lit_unlearn.utils.tables import print_paths, terminal
 
 __all__ = ["AnswerEvaluation"]
@@ -41,7 +48,8 @@ class AnswerEvaluation(Callback):
     """Evaluation of the model's answers before and after training, and the report of the run.
 
     Before the first and after the last step, the model answers the evaluation rows of every
-    objective, without prefill and with the objective's `evaluation_prefills`. At its end, the run
+    objective, without prefill and with the objective's `evaluation_prefills`. Answers of the start
+    model are kept in the user's cache, so that other runs do not ask again. At its end, the run
     prints the table and writes `summary.json`, `report.html`, `answers_before.jsonl` and
     `answers_after.jsonl` into its folder.
 
@@ -162,7 +170,7 @@ class AnswerEvaluation(Callback):
         suite = self._suite(trainer)
         rows = on_first(lambda: read_answers(path) if resumed and path.exists() else None)
         if rows is None:
-            found = self._run(suite, trainer, module)
+            found = self._run(suite, trainer, module, kept=when == "before" and not resumed)
             if trainer.is_global_zero:
                 write_answers(path, suite.probes(None), found.rows)
         else:
@@ -178,9 +186,19 @@ class AnswerEvaluation(Callback):
             self.max_new_tokens,
         )
 
-    def _run(self, suite: Answers, trainer: Trainer, module: Any) -> SuiteRecord:
-        subject = student_subject(trainer, module, "")  # nothing is stored by its fingerprint
-        return run_suites({suite.name: suite}, subject, batch_size=self.batch_size)[suite.name]
+    def _run(
+        self, suite: Answers, trainer: Trainer, module: Any, *, kept: bool = False
+    ) -> SuiteRecord:
+        about = _start_fingerprint(trainer, module) if kept else ""
+        folder = on_first(partial(usable_cache, "answers", about[:16])) if about else None
+        store = None if folder is None else Store(folder, shared=True)
+        subject = student_subject(trainer, module, about)
+        given = {suite.name: suite}
+        found = run_suites(given, subject, store, batch_size=self.batch_size)[suite.name]
+        if store is not None and store.found:
+            known = f"{store.found} of {len(found.rows)}"
+            terminal(stderr=True).print(f"Answers before training: {known} from the cache.")
+        return found
 
     def _facts(self, trainer: Trainer, module: Any) -> RunFacts:
         folder = Path(trainer.default_root_dir)
@@ -200,3 +218,17 @@ class AnswerEvaluation(Callback):
             },
             versions={key: value for key, value in versions().items() if key != "python"},
         )
+
+
+def _start_fingerprint(trainer: Trainer, module: Any) -> str:
+    """Return a digest of all that the start model's answers depend on beside the questions.
+
+    It is empty where the student may be another model: from a checkpoint, or with noise.
+    """
+    source, data = module.source, trainer.datamodule  # type: ignore[attr-defined]
+    if trainer.ckpt_path is not None or source.noise is not None:
+        return ""
+    autocast = [torch.is_autocast_enabled(device) for device in ("cpu", "cuda")]
+    dtypes = sorted({str(parameter.dtype) for parameter in module.student.parameters()})
+    about = [*weights_key(source), dtypes, autocast, data.max_length, transformers.__version__]
+    return json_digest(about)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -30,6 +30,7 @@ __all__ = [
     "in_step",
     "is_sharded",
     "on_first",
+    "opened_on_first",
     "processes",
     "rank",
     "share",
@@ -121,6 +122,15 @@ def on_first(work: Callable[[], T]) -> T:
     """
     results = agree(lambda: [work()] if rank() == 0 else [])
     return gather(results)[0][0]
+
+
+@contextmanager
+def opened_on_first(resource: AbstractContextManager[Any] | None) -> Iterator[None]:
+    """Keep a resource open in the first process; an error in opening it is raised in all."""
+    with ExitStack() as held:
+        if resource is not None:
+            on_first(lambda: held.enter_context(resource) and None)
+        yield
 
 
 def share(

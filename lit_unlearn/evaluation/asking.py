@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Generation, Outcome, Probe, Subject
-from lit_unlearn.evaluation.teacher_forced import force
+from lit_unlearn.evaluation.teacher_forced import force_and_read
 from lit_unlearn.models.generation import generate_replies
+from lit_unlearn.models.prompt_reading import KeyValues, continues
 from lit_unlearn.models.sampling import Sampling
 
 __all__ = ["ask", "replies"]
@@ -28,18 +29,44 @@ def ask(subject: Subject, probes: Sequence[Probe], batch_size: int = 16) -> list
     Raises:
         InputError: A probe that cannot be put to this model; the message names the row.
     """
-    forced = force(subject.model, subject.encoder, probes, batch_size, subject.hidden_id)
-    said = replies(subject, probes, batch_size)
+    prompts = _shared_prompts(subject, probes)
+    forced, read = force_and_read(
+        subject.model, subject.encoder, probes, prompts, batch_size, subject.hidden_id
+    )
+    said = replies(subject, probes, batch_size, read)
     return [
         Outcome(probe.probe_id, found, texts)
         for probe, found, texts in zip(probes, forced, said, strict=True)
     ]
 
 
+def _shared_prompts(subject: Subject, probes: Sequence[Probe]) -> dict[int, tuple[int, ...]]:
+    """Return the prompts of replies that can be read in the passes of the candidates, by probe."""
+    asked = {
+        index: (tuple(_prompt(subject, probe, probe.generation)), probe.generation.max_new_tokens)
+        for index, probe in enumerate(probes)
+        if probe.generation is not None and probe.candidates
+    }
+    asked = {index: one for index, one in asked.items() if len(one[0]) > 1}
+    longest = max((len(prompt) + new for prompt, new in asked.values()), default=0)
+    if subject.hidden_id is not None or not continues(subject.model, longest):
+        return {}
+    return {index: prompt for index, (prompt, _) in asked.items()}
+
+
 def replies(
-    subject: Subject, probes: Sequence[Probe], batch_size: int = 16
+    subject: Subject,
+    probes: Sequence[Probe],
+    batch_size: int = 16,
+    read: Mapping[tuple[int, ...], KeyValues] | None = None,
 ) -> list[tuple[str, ...]]:
     """Return the replies to each probe, without the prefill; none where it asks for none.
+
+    Args:
+        subject: As in `ask`.
+        probes: As in `ask`.
+        batch_size: As in `ask`.
+        read: Keys and values of prompts that the model has read already.
 
     Raises:
         InputError: A prompt that is empty or too long, or settings that cannot be used.
@@ -60,6 +87,7 @@ def replies(
             batch_size=batch_size,
             hidden_id=subject.hidden_id,
             thoughts=subject.encoder.thoughts,
+            read=read,
         )
         for index, reply in zip(members, texts, strict=True):
             found[index] = reply

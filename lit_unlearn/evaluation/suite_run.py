@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from lit_unlearn.data.control_tokens import report_control_tokens
-from lit_unlearn.distributed.ranks import agree, on_first, rank, share, world_size
+from lit_unlearn.distributed.ranks import agree, on_first, opened_on_first, rank, share, world_size
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.asking import ask
 from lit_unlearn.evaluation.limited import limited, same_rows
@@ -132,7 +131,7 @@ def run_suite(
     _check_unique(f"Variants of the suite {suite.name}", [v.name for v in variants])
     outcomes: dict[str, list[Outcome]] = {}
     total = len(variants) * len(probes)
-    with _opened(store), shown(Stage(suite.name, total, "probes")) as stage:
+    with shown(Stage(suite.name, total, "probes")) as stage, opened_on_first(store):
         for variant in variants:
             stage.part = variant.name
             outcomes[variant.name] = _outcomes(
@@ -226,17 +225,3 @@ def _check_template(suite: Suite, subject: Subject, probes: Sequence[Probe]) -> 
         f"conversations of suite {suite.name}. Found none; evaluate a chat model, or give "
         "`--plain_chat true` to write them as `Question: ... Answer:`."
     )
-
-
-@contextmanager
-def _opened(store: Store | None) -> Iterator[None]:
-    """Keep the store open in the first process."""
-    if store is None or rank() > 0:
-        agree(lambda: None)
-        yield
-        return
-    agree(store.__enter__)
-    try:
-        yield
-    finally:
-        store.__exit__(None, None, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,8 +14,9 @@ from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.probes import Forced, Probe
 from lit_unlearn.models.forward import answer_logits, evaluating
+from lit_unlearn.models.prompt_reading import KeyValues, logits_and_prompts
 
-__all__ = ["force", "token_statistics"]
+__all__ = ["force", "force_and_read", "token_statistics"]
 
 _AT_ONCE = 2**24
 """Most logits in one step of work: 64 MiB in float32."""
@@ -96,6 +97,31 @@ def force(
         InputError: An empty candidate, one that is longer than the encoder's `max_length`, or
             logits that are not numbers. The message names the row.
     """
+    return force_and_read(model, encoder, probes, {}, batch_size, hidden_id)[0]
+
+
+def force_and_read(
+    model: nn.Module,
+    encoder: Encoder,
+    probes: Sequence[Probe],
+    prompts: Mapping[int, tuple[int, ...]],
+    batch_size: int = 16,
+    hidden_id: int | None = None,
+) -> tuple[list[dict[str, Forced]], dict[tuple[int, ...], KeyValues]]:
+    """Teacher-force as `force` does, and read prompts of replies in the same passes.
+
+    Args:
+        model: As in `force`; one that `continues` if there are prompts.
+        encoder: As in `force`.
+        probes: As in `force`.
+        prompts: Index of a probe -> the prompt of its reply.
+        batch_size: As in `force`.
+        hidden_id: As in `force`; None if there are prompts.
+
+    Returns:
+        The result of `force`, and keys and values by prompt; a probe that nothing is forced of
+        leaves its prompt unread.
+    """
     check_number("batch_size", batch_size, 1)
     # cutting an answer off would change its figures, so lengths are checked here instead
     uncut = replace(encoder, max_length=sys.maxsize)
@@ -105,15 +131,19 @@ def force(
         for piece in _pieces(index, probe, uncut, encoder.max_length, batch_size)
     ]
     found: list[dict[str, Forced]] = [{} for _ in probes]
+    read: dict[tuple[int, ...], KeyValues] = {}
     with torch.no_grad(), evaluating(model):
         for batch in _batches(pieces, batch_size):
-            statistics = _read(model, batch, hidden_id).cpu()
-            for piece, name, part in _parts(batch, statistics):
+            asked = dict.fromkeys(prompts[p.probe] for p in batch if p.probe in prompts)
+            wanted = [prompt for prompt in asked if prompt not in read]
+            statistics, states = _read(model, batch, hidden_id, wanted)
+            read |= zip(wanted, states, strict=True)
+            for piece, name, part in _parts(batch, statistics.cpu()):
                 found[piece.probe][name] = _forced(part, probes[piece.probe], name)
     return [
         {name: forced[name] for name in probe.candidates if name in forced}
         for probe, forced in zip(probes, found, strict=True)
-    ]
+    ], read
 
 
 def _pieces(
@@ -162,18 +192,28 @@ def _batches(pieces: Sequence[_Piece], batch_size: int) -> Iterator[list[_Piece]
         yield batch
 
 
-def _read(model: nn.Module, batch: Sequence[_Piece], hidden_id: int | None) -> Tensor:
-    """Return ``[4, N]`` statistics of the tokens of all answers, one after the other."""
+def _read(
+    model: nn.Module,
+    batch: Sequence[_Piece],
+    hidden_id: int | None,
+    prompts: Sequence[tuple[int, ...]],
+) -> tuple[Tensor, list[KeyValues]]:
+    """Return ``[4, N]`` statistics of the tokens of all answers, and the states of the prompts."""
     device = next(model.parameters()).device
     answers = [answer for piece in batch for answer in piece.answers]
+    starts = [len(piece.prompt) for piece in batch for _ in piece.answers]
     targets = torch.tensor([token for answer in answers for token in answer], device=device)
-    prompts = [piece.prompt for piece in batch for _ in piece.answers]
-    rows = [(*prompt, *answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    read = tokens(rows, [len(p) for p in prompts], [len(a) for a in answers], pad_id=0)
+    rows = [(*piece.prompt, *answer)[:-1] for piece in batch for answer in piece.answers]
+    counts, none = [len(answer) for answer in answers], [0] * len(prompts)
+    begun = [prompt[:-1] for prompt in prompts]
+    read = tokens([*rows, *begun], [*starts, *none], [*counts, *none], pad_id=0).to(device)
+    if prompts:
+        logits, states = logits_and_prompts(model, read, len(prompts))
+        return token_statistics(logits, targets), states
     if hidden_id is not None:
         seen = read.attention_mask * (read.input_ids != hidden_id)
         read = replace(read, attention_mask=seen)
-    return token_statistics(answer_logits(model, read.to(device)), targets)
+    return token_statistics(answer_logits(model, read), targets), []
 
 
 def _parts(batch: Sequence[_Piece], statistics: Tensor) -> Iterator[tuple[_Piece, str, Tensor]]:

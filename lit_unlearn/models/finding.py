@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.fetch import FETCHABLE, fetched_copy
@@ -16,7 +16,10 @@ from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.utils.digests import file_digest, text_digest
 from lit_unlearn.utils.hub import hub_answers
 
-__all__ = ["MODEL_FILES", "Found", "find_model", "fingerprint"]
+if TYPE_CHECKING:
+    from lit_unlearn.models.loading import ModelSource
+
+__all__ = ["MODEL_FILES", "Found", "find_model", "fingerprint", "weights_key"]
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +158,16 @@ def _digest_of(folder: Path, file: str | None = None) -> str:
     stats = ((file, file.stat()) for file in files)
     digests = ((f.name, _file_digest(f, stat.st_size, stat.st_mtime_ns)) for f, stat in stats)
     return text_digest("".join(f"{name} {digest}\n" for name, digest in digests))
+
+
+def weights_key(source: ModelSource) -> tuple[object, ...]:
+    """Return what the outputs of a start model depend on, its dtype left out.
+
+    Raises:
+        InputError: There is no such model.
+    """
+    seed = source.seed if source.path == TINY_NAME else None
+    return (fingerprint(source.path, source.revision), source.attention, seed)
 
 
 @lru_cache(maxsize=1024)

@@ -28,6 +28,7 @@ __all__ = [
     "arranged",
     "evaluating",
     "head_inputs_at",
+    "inputs_above",
     "logits_at",
     "output_head",
 ]
@@ -117,8 +118,36 @@ class StoredTrunk(Protocol):
     height: int
     """Number of blocks of the trunk."""
 
+    def belongs_to(self, model: nn.Module) -> bool:
+        """Return whether a model has this trunk."""
+
+    def holds(self, row: Sequence[int]) -> bool:
+        """Return whether what leaves the trunk for a sequence is stored."""
+
     def states(self, rows: Sequence[Sequence[int]]) -> list[Tensor] | None:
         """Return what leaves the trunk for each sequence, ``[T, D]``; None if one is missing."""
+
+
+@contextmanager
+def inputs_above(
+    model: nn.Module, tokens: Tokens, trunk: StoredTrunk | None, *, pack: bool = True
+) -> Iterator[Inputs]:
+    """Give the inputs of a pass, which starts above the trunk where that has all sequences.
+
+    Args:
+        model: A causal language model of transformers, possibly with adapters or sharded.
+        tokens: ``B`` sequences and ``N`` positions in them.
+        trunk: The trunk of this model; None for whole passes.
+        pack: See `arranged`.
+    """
+    dense = None if trunk is None else packed(model, tokens, always=True)
+    rows = None if trunk is None or dense is None else trunk.states(dense.rows)
+    if trunk is None or dense is None or rows is None:
+        yield arranged(model, tokens, pack=pack)
+        return
+    states = segment_states(dense.tree, rows).to(tokens.input_ids.device)
+    with starting_above(model, trunk.height, states):
+        yield Inputs(dense.arguments, 0, dense.places)
 
 
 def answer_logits(
@@ -130,15 +159,10 @@ def answer_logits(
         model: A causal language model of transformers, possibly with adapters or sharded.
         tokens: ``B`` sequences and ``N`` positions in them.
         pack: See `arranged`.
-        trunk: The pass starts above the trunk where this has all sequences.
+        trunk: See `inputs_above`.
     """
-    dense = None if trunk is None else packed(model, tokens, always=True)
-    rows = None if trunk is None or dense is None else trunk.states(dense.rows)
-    if trunk is not None and dense is not None and rows is not None:
-        states = segment_states(dense.tree, rows).to(tokens.input_ids.device)
-        with starting_above(model, trunk.height, states):
-            return logits_at(model, Inputs(dense.arguments, 0, dense.places)).float()
-    return logits_at(model, arranged(model, tokens, pack=pack)).float()
+    with inputs_above(model, tokens, trunk, pack=pack) as inputs:
+        return logits_at(model, inputs).float()
 
 
 # ----------------------------------------------------------------------------------- frozen models

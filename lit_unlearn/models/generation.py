@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any, cast
@@ -21,12 +21,16 @@ from transformers import (
 from lit_unlearn.distributed.ranks import base_model
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.models.forward import evaluating
+from lit_unlearn.models.prompt_reading import KeyValues, begun
 from lit_unlearn.models.sampling import Sampler, Sampling
 from lit_unlearn.models.stopping import StopTexts, check_stops, cut
 from lit_unlearn.utils.chat_template import around_answer
 from lit_unlearn.utils.thoughts import ThoughtLimit, Thoughts
 
-__all__ = ["NaNCheck", "generate_answers", "generate_replies", "pad_left", "stop_ids"]
+__all__ = ["NaNCheck", "Observe", "generate_answers", "generate_replies", "pad_left", "stop_ids"]
+
+Observe = Callable[[list[int], Tensor], None]
+"""Takes the indices of a batch's prompts, and the logits ``[R, V]`` of their first new tokens."""
 
 
 def generate_answers(
@@ -64,10 +68,13 @@ def generate_replies(
     progress: Callable[[int], None] | None = None,
     hidden_id: int | None = None,
     thoughts: Thoughts | None = None,
+    observe: Observe | None = None,
+    read: Mapping[tuple[int, ...], KeyValues] | None = None,
 ) -> list[tuple[str, ...]]:
     """Return the model's replies, in the order of the prompts.
 
-    Prompts of similar length share a batch, the longest first. They are padded on the left and
+    Prompts of similar length share a batch, the longest first. What prompts of a batch begin with
+    is read once where the model's rows can be packed. Otherwise they are padded on the left and
     masked by their lengths, since the pad id may be a real token. A reply ends at the tokenizer's
     end of text, at one of the model's own stop tokens or at the chat template's end of turn; a
     batch ends when all its replies have ended. The model's own sampling settings are ignored. The
@@ -87,6 +94,8 @@ def generate_replies(
         hidden_id: A token that is masked wherever it stands in a prompt.
         thoughts: Ids around the thoughts of a model that writes its own; None for one that does
             not. Thoughts are at most half of `max_new_tokens`, and no part of the reply.
+        observe: Called for each batch.
+        read: Keys and values of prompts that this model has read already.
 
     Returns:
         The texts for each prompt, without the prompt, special tokens and outer white space.
@@ -116,6 +125,8 @@ def generate_replies(
             rows = [prompts[index] for index, _ in members]
             ids, mask = (t.to(model.device) for t in pad_left(rows, pad))
             processors = LogitsProcessorList([NaNCheck()])
+            if observe is not None:
+                processors.append(_FirstToken([index for index, _ in members], observe))
             if thoughts is not None:
                 thinking = [thoughts.follow(row) for row in rows]
                 most = max_new_tokens // 2
@@ -132,6 +143,7 @@ def generate_replies(
                     [StopTexts(tokenizer, stops, ids.shape[1])] if stops else []
                 ),
                 synced_gpus=False,
+                **({} if hidden_id is not None else begun(model, rows, max_new_tokens, read or {})),
             )
             texts = output[:, ids.shape[1] :].tolist()
             for (index, sample), tokens in zip(members, texts, strict=True):
@@ -143,6 +155,26 @@ def generate_replies(
             if progress is not None:
                 progress(start + len(members))
     return [tuple(texts) for texts in replies]
+
+
+class _FirstToken(LogitsProcessor):
+    """Shows the logits of the first token of each reply.
+
+    Args:
+        members: Indices of the prompts.
+        observe: Gets these and the logits.
+    """
+
+    def __init__(self, members: list[int], observe: Observe) -> None:
+        self._members = members
+        self._observe: Observe | None = observe
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores ``[R, V]`` unchanged."""
+        if self._observe is not None:
+            self._observe(self._members, scores)
+            self._observe = None
+        return scores
 
 
 class NaNCheck(LogitsProcessor):

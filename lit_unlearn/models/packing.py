@@ -125,7 +125,9 @@ class Packed(NamedTuple):
     """Prefix tree of the rows; its segments make up the ``L`` tokens."""
 
 
-def packed(model: nn.Module, tokens: Tokens, *, always: bool = False) -> Packed | None:
+def packed(
+    model: nn.Module, tokens: Tokens, *, always: bool = False, whole: bool = False
+) -> Packed | None:
     """Pack rows where that saves tokens; what follows a row's last prediction is left out.
 
     Args:
@@ -133,6 +135,7 @@ def packed(model: nn.Module, tokens: Tokens, *, always: bool = False) -> Packed 
             anew for each row.
         tokens: ``B`` rows and ``N`` positions in them.
         always: Pack where nothing is saved, too.
+        whole: Read rows to their ends.
 
     Returns:
         None where nothing would be saved, where tokens within a row are hidden, or where the model
@@ -143,7 +146,7 @@ def packed(model: nn.Module, tokens: Tokens, *, always: bool = False) -> Packed 
     if hidden or not packable(model, int(real.sum(1).max())):
         return None
     install()
-    rows = rows_read(tokens)
+    rows = rows_read(tokens, whole=whole)
     tree = separate(rows) if draws_at_random(model) else prefix_tree(rows)
     if tree.tokens == real.numel() and not always:
         return None
@@ -153,11 +156,13 @@ def packed(model: nn.Module, tokens: Tokens, *, always: bool = False) -> Packed 
     return Packed(_arguments(tree, device), places.to(device), rows, tree)
 
 
-def rows_read(tokens: Tokens) -> list[list[int]]:
-    """Return the token ids of each row up to its last prediction, without padding."""
+def rows_read(tokens: Tokens, *, whole: bool = False) -> list[list[int]]:
+    """Return the token ids of each row up to its last prediction or end, without padding."""
     last = tokens.columns.new_zeros(len(tokens.input_ids))
     last = last.scatter_reduce(0, tokens.rows, tokens.columns, "amax")
     ends = torch.maximum(last, _padding(tokens)) + 1
+    if whole:
+        ends = torch.full_like(ends, tokens.input_ids.shape[1])
     real = tokens.attention_mask.bool()
     return [
         ids[:end][mask[:end]].tolist()

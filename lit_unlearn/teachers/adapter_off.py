@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.forward import evaluating
+from lit_unlearn.models.forward import StoredTrunk, evaluating
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.teachers.cache.build import cached_reader
 from lit_unlearn.teachers.cache.reader import CachedReader
@@ -48,15 +48,19 @@ class AdapterOffTeacher(Teacher):
     def speaking(self) -> AbstractContextManager[None]:
         return _adapters_off(self.model())
 
+    def identity(self) -> str:
+        return "AdapterOffTeacher"
+
     def logits(self, tokens: Tokens) -> Tensor:
         if self._cached is None:
             return super().logits(tokens)
         with self.speaking():
             return self._cached.logits(tokens)
 
-    def foresee(self, requests: Iterable[Tokens]) -> None:
+    def foresee(self, requests: Iterable[Tokens], trunk: StoredTrunk | None = None) -> None:
         if self.cache is not False and self._cached is None:
-            self._cached = cached_reader(self, requests, self.cache, attached(self._source, self))
+            source = attached(self._source, self)
+            self._cached = cached_reader(self, requests, self.cache, source, trunk)
 
 
 @contextmanager

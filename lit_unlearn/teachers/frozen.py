@@ -8,6 +8,7 @@ from lit_unlearn.distributed.ranks import is_sharded
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.dtypes import DType
 from lit_unlearn.models.finding import fingerprint
+from lit_unlearn.models.forward import StoredTrunk
 from lit_unlearn.models.loading import ModelSource, load_base
 from lit_unlearn.teachers.cache.build import cached_reader
 from lit_unlearn.teachers.cache.reader import CachedReader
@@ -63,9 +64,10 @@ class FrozenTeacher(Teacher):
     def logits(self, tokens: Tokens) -> Tensor:
         return super().logits(tokens) if self._cached is None else self._cached.logits(tokens)
 
-    def foresee(self, requests: Iterable[Tokens]) -> None:
+    def foresee(self, requests: Iterable[Tokens], trunk: StoredTrunk | None = None) -> None:
         if self.cache is not False and self._cached is None:
-            self._cached = cached_reader(self, requests, self.cache, attached(self._source, self))
+            source = attached(self._source, self)
+            self._cached = cached_reader(self, requests, self.cache, source, trunk)
             self._model = None
 
     def identity(self) -> str:

@@ -46,6 +46,9 @@ class EMATeacher(Teacher):
     def model(self) -> nn.Module:
         return attached(self._model, self)
 
+    def identity(self) -> str:
+        return "EMATeacher"  # the start model, until the first step
+
     def saved_module(self) -> nn.Module | None:
         return self._model
 

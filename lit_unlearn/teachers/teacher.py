@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.forward import answer_logits, evaluating
+from lit_unlearn.models.forward import StoredTrunk, answer_logits, evaluating
 from lit_unlearn.models.hidden import hidden_states
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.types import Tokens
@@ -56,8 +56,13 @@ class Teacher(ABC):
         with torch.no_grad(), self.speaking():
             return hidden_states(self.model(), tokens, depths)
 
-    def foresee(self, requests: Iterable[Tokens]) -> None:
-        """Prepare for all later requests, for example by filling a cache; called once."""
+    def foresee(self, requests: Iterable[Tokens], trunk: StoredTrunk | None = None) -> None:
+        """Prepare for all later requests, for example by filling a cache; called once.
+
+        Args:
+            requests: All that the teacher will be asked for.
+            trunk: Stored outputs of the student's trunk; None for none.
+        """
         return
 
     def identity(self) -> str:

@@ -197,7 +197,7 @@ class UnlearnModule(MonitoredModule):
             self.trunk = store_trunk(
                 self._student(), self.source, self.objectives, data, trainer.max_steps
             )
-            foresee(self.teacher, self.objectives, data, trainer.max_steps)
+            foresee(self.teacher, self.objectives, data, trainer.max_steps, self.trunk)
         if rank() > 0:
             torch.manual_seed(data.seed + rank())  # different dropout in every process
 

@@ -21,7 +21,7 @@ from rich.filesize import decimal
 from torch import Tensor, nn
 
 from lit_unlearn.data.collation import tokens
-from lit_unlearn.distributed.ranks import is_sharded, on_first, share, world_size
+from lit_unlearn.distributed.ranks import base_model, is_sharded, on_first, share, world_size
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.forward import answer_logits
@@ -52,15 +52,22 @@ class TrunkCache:
     Args:
         shards: The stored segments.
         height: Number of blocks of the trunk.
+        digest: Digest of its weights.
         tree: Prefix tree of the sequences.
         rows: The sequences, sorted, in the tree's order.
     """
 
     def __init__(
-        self, shards: Shards, height: int, tree: PrefixTree, rows: Sequence[tuple[int, ...]]
+        self,
+        shards: Shards,
+        height: int,
+        digest: str,
+        tree: PrefixTree,
+        rows: Sequence[tuple[int, ...]],
     ) -> None:
         self.shards = shards
         self.height = height
+        self._digest = digest
         self._rows = rows
         self._tree = tree
         self._keys = segment_keys(tree)
@@ -68,6 +75,20 @@ class TrunkCache:
     def __deepcopy__(self, memo: dict[int, object]) -> TrunkCache:
         """Return the cache itself: copies of a training module share it."""
         return self
+
+    def belongs_to(self, model: nn.Module) -> bool:
+        """Return whether a model has the weights of this trunk, in the same dtype."""
+        return trunk_digest(base_model(model), self.height) == self._digest
+
+    def holds(self, row: Sequence[int]) -> bool:
+        """Return whether what leaves the trunk for a sequence is stored."""
+        return self._place(tuple(row)) is not None
+
+    def _place(self, row: tuple[int, ...]) -> int | None:
+        """Return the index of a stored sequence that begins with this one, or None."""
+        at = bisect_left(self._rows, row)
+        known = at < len(self._rows) and self._rows[at][: len(row)] == row
+        return at if known else None
 
     def states(self, rows: Sequence[Sequence[int]]) -> list[Tensor] | None:
         """Return what leaves the trunk for each sequence, ``[T, D]``; None if one is not stored.
@@ -79,8 +100,8 @@ class TrunkCache:
         """
         chains = []
         for row in map(tuple, rows):
-            at = bisect_left(self._rows, row)
-            if at == len(self._rows) or self._rows[at][: len(row)] != row:
+            at = self._place(row)
+            if at is None:
                 return None
             chain, segments = self._tree.chains[at], self._tree.segments
             chains.append([s for s in chain if segments[s].first < len(row)])
@@ -129,12 +150,13 @@ def trunk_cache(
     if not rows or not packable(student, max(map(len, rows))):
         return None
     # the weights themselves, since a checkpoint may have brought others than the source's
-    weights = (trunk_digest(student, height), next(student.parameters()).dtype, height)
+    digest = trunk_digest(base_model(student), height)
+    weights = (digest, next(student.parameters()).dtype, height)
     model = (fingerprint(source.path, source.revision), source.attention)
     folder = cache_folder(user_cache() / "trunk", (*weights, *model))
     tree = prefix_tree(rows)
     shards = Shards(folder, source.path, "Trunk cache")
-    cache = TrunkCache(shards, height, tree, rows)
+    cache = TrunkCache(shards, height, digest, tree, rows)
     with locked_by_all(shards):
         new = _read(student, cache, tree, rows, console)
         shards.refresh()

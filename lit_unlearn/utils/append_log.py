@@ -15,7 +15,7 @@ from typing import IO, Any, ClassVar, Generic, Self, TypeVar
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.disk import writing
-from lit_unlearn.utils.locks import take_lock
+from lit_unlearn.utils.locks import locked, take_lock
 
 __all__ = ["AppendLog", "T"]
 
@@ -32,14 +32,19 @@ class AppendLog(ABC, Generic[T]):
 
     Args:
         folder: Folder of the file. It is made, and locked for other processes, by ``with``.
+        shared: Whether the file is a cache of several runs: ``with`` waits for the others, and what
+            is damaged is left out, so that it is made again.
     """
 
     file_name: ClassVar[str]
     user: ClassVar[str]
     """What opens the file, for messages."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, shared: bool = False) -> None:
         self.path = folder / self.file_name
+        self.shared = shared
+        self.found = 0
+        """Number of values that were asked for and found."""
         self._starts: dict[str, int] = {}
         self._file: IO[bytes] | None = None
         self._open = ExitStack()
@@ -60,7 +65,11 @@ class AppendLog(ABC, Generic[T]):
                 damaged; the message names the line and the repair.
         """
         with ExitStack() as opening:
-            opening.callback(take_lock(self.path.with_suffix(".lock"), self.user).release)
+            lock = self.path.with_suffix(".lock")
+            if self.shared:
+                opening.enter_context(locked(lock))
+            else:
+                opening.callback(take_lock(lock, self.user).release)
             with writing(self.path):
                 file = opening.enter_context(self.path.open("a+b"))
             self._starts = self._index(file)
@@ -94,7 +103,9 @@ class AppendLog(ABC, Generic[T]):
                 del fields["key"], fields["crc32"]
                 found[key] = self.decode(fields)
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-                raise self._damaged(str(self.path), line) from error
+                if not self.shared:
+                    raise self._damaged(str(self.path), line) from error
+        self.found += len(found)
         return found
 
     def append(self, values: Mapping[str, T]) -> None:
@@ -128,9 +139,10 @@ class AppendLog(ABC, Generic[T]):
             if not line.endswith(b"\n"):
                 break
             parts = _LINE.fullmatch(line)
-            if parts is None or zlib.crc32(parts[1] + b"}") != int(parts[3]):
+            if parts is not None and zlib.crc32(parts[1] + b"}") == int(parts[3]):
+                starts[parts[2].decode(errors="replace")] = start
+            elif not self.shared:
                 raise self._damaged(f"{self.path}:{number}", line)
-            starts[parts[2].decode(errors="replace")] = start
             start += len(line)
         file.truncate(start)
         return starts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from pathlib import Path
 
 from lit_unlearn.errors import InputError
 
-__all__ = ["refusal", "user_cache", "writing"]
+__all__ = ["refusal", "usable_cache", "user_cache", "writing"]
+
+log = logging.getLogger(__name__)
 
 _NAMES = "EACCES EDQUOT EEXIST EFBIG EIO ENOSPC ENOTDIR EPERM EROFS"
 _REFUSALS = {getattr(errno, name) for name in _NAMES.split()}
@@ -26,6 +29,23 @@ def user_cache() -> Path:
     own = os.environ.get("LIT_UNLEARN_CACHE")
     shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return (Path(own) if own else Path(shared, "lit_unlearn")).expanduser()
+
+
+def usable_cache(*parts: str) -> Path | None:
+    """Return a folder in the user's cache, made if it is missing; None if it cannot be used.
+
+    A warning then says that nothing is kept.
+    """
+    folder = user_cache().joinpath(*parts)
+    try:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, "")
+    except InputError as error:
+        log.warning("Nothing is kept for later runs: %s (LIT_UNLEARN_CACHE)", error)
+        return None
+    return folder
 
 
 @contextmanager

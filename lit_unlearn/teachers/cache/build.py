@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ from torch import Tensor
 
 from lit_unlearn.distributed.ranks import base_model, on_first, rank, share, world_size
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.finding import fingerprint
+from lit_unlearn.models.finding import weights_key
+from lit_unlearn.models.forward import StoredTrunk
 from lit_unlearn.models.loading import ModelSource
-from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.teachers.cache.head import Head, head_inputs, unsuitable
 from lit_unlearn.teachers.cache.reader import CachedReader
 from lit_unlearn.teachers.cache.rows import Row, collect, in_batches, padded
@@ -51,7 +52,11 @@ _BATCH_TOKENS = 2**13
 
 
 def cached_reader(
-    teacher: Teacher, requests: Iterable[Tokens], cache: bool | str, source: ModelSource
+    teacher: Teacher,
+    requests: Iterable[Tokens],
+    cache: bool | str,
+    source: ModelSource,
+    trunk: StoredTrunk | None = None,
 ) -> CachedReader:
     """Fill the cache that a teacher's settings name, and show what is done; see `fill`.
 
@@ -60,12 +65,14 @@ def cached_reader(
         requests: All that the teacher will be asked for.
         cache: True for the user's cache, or the folder that holds the caches of all teachers.
         source: The model that the teacher was loaded from.
+        trunk: Stored outputs of the student's trunk, from which rows start that are in it where the
+            teacher has the same; None for none.
     """
-    seed = source.seed if source.path == TINY_NAME else None
-    weights = (fingerprint(source.path, source.revision), source.attention, seed)
     root = Path(cache) if isinstance(cache, str) else None
-    folder = cache_folder(root, (*weights, next(teacher.model().parameters()).dtype))
-    return fill(teacher, requests, folder, Console(stderr=True, quiet=rank() > 0))
+    folder = cache_folder(root, (*weights_key(source), next(teacher.model().parameters()).dtype))
+    if trunk is not None and not trunk.belongs_to(teacher.model()):
+        trunk = None
+    return fill(teacher, requests, folder, Console(stderr=True, quiet=rank() > 0), trunk)
 
 
 def cache_folder(root: Path | None, content: Sequence[object]) -> Path:
@@ -86,7 +93,11 @@ def cache_folder(root: Path | None, content: Sequence[object]) -> Path:
 
 
 def fill(
-    teacher: Teacher, requests: Iterable[Tokens], folder: Path, console: Console
+    teacher: Teacher,
+    requests: Iterable[Tokens],
+    folder: Path,
+    console: Console,
+    trunk: StoredTrunk | None = None,
 ) -> CachedReader:
     """Read the rows that are not in a cache yet, and store them.
 
@@ -97,6 +108,7 @@ def fill(
         requests: All that the teacher will be asked for; repeated rows are read once.
         folder: The cache's folder, from `cache_folder`.
         console: Shows sizes and progress.
+        trunk: Stored outputs of the teacher's trunk; None for none.
 
     Returns:
         A reader that does not need the body of the teacher's model.
@@ -115,7 +127,7 @@ def fill(
         missing = _missing(rows, shards)
         _check(teacher, rows, shards, head)
         if missing:
-            _read(teacher, missing, shards, console)
+            _read(teacher, missing, shards, console, trunk)
     shards.refresh()
     if any(key not in shards.entries for key in rows):
         raise InputError(
@@ -175,13 +187,24 @@ def _check(teacher: Teacher, rows: dict[bytes, Row], shards: Shards, head: Head)
         )
 
 
-def _read(teacher: Teacher, rows: Sequence[Row], shards: Shards, console: Console) -> None:
-    """Read rows and store them, shard by shard."""
+def _read(
+    teacher: Teacher,
+    rows: Sequence[Row],
+    shards: Shards,
+    console: Console,
+    trunk: StoredTrunk | None,
+) -> None:
+    """Read rows and store them, shard by shard; those that the trunk has start above it."""
     entries: list[Entry] = []
-    batches = list(in_batches(rows, _BATCH_TOKENS))
+    above = [trunk is not None and trunk.holds(row.ids[: row.last + 1].tolist()) for row in rows]
+    batches = [
+        batch
+        for kind in (False, True)
+        for batch in in_batches(compress(rows, (each is kind for each in above)), _BATCH_TOKENS)
+    ]
 
     def read(own: Sequence[list[Row]]) -> list[Tensor]:
-        return [head_inputs(teacher, padded(batch)).cpu() for batch in own]
+        return [head_inputs(teacher, padded(batch), trunk).cpu() for batch in own]
 
     held = 0
     with shown(Stage("teacher cache", len(rows)), console) as stage:

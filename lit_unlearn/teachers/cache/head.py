@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from lit_unlearn.distributed.ranks import base_model, is_sharded
 from lit_unlearn.distributed.sharding import whole_tensors
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.forward import arranged, head_inputs_at
+from lit_unlearn.models.forward import StoredTrunk, head_inputs_at, inputs_above
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.types import Tokens
 from lit_unlearn.utils.library_internals import copied_module, plain_module
@@ -25,17 +25,18 @@ SmolLM2-135M; the model before fine-tuning gave 0.7. The largest single differen
 over a large vocabulary it was nine times the mean one."""
 
 
-def head_inputs(teacher: Teacher, tokens: Tokens) -> Tensor:
+def head_inputs(teacher: Teacher, tokens: Tokens, trunk: StoredTrunk | None = None) -> Tensor:
     """Return what enters the teacher's output head: ``[N, D]``, without gradient.
 
     Args:
         teacher: Its model is read.
         tokens: ``B`` sequences and ``N`` positions in them, on any device.
+        trunk: The trunk of this model; None for whole passes.
     """
     model = teacher.model()
     tokens = tokens.to(next(model.parameters()).device)
-    with torch.no_grad(), teacher.speaking():
-        return head_inputs_at(model, arranged(model, tokens))
+    with torch.no_grad(), teacher.speaking(), inputs_above(model, tokens, trunk) as inputs:
+        return head_inputs_at(model, inputs)
 
 
 class Head:

@@ -24,8 +24,8 @@ from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.alternates import alternate_answers
 from lit_unlearn.training.setup.prefill_candidates import Candidates
 from lit_unlearn.training.setup.settled import Settled, content_key, read_settled, write_settled
-from lit_unlearn.training.setup.teacher_gate import PASSES, Gate, GateRow, measure
-from lit_unlearn.training.setup.teacher_replies import teacher_replies
+from lit_unlearn.training.setup.teacher_gate import Gate, GateRow, measure
+from lit_unlearn.training.setup.teacher_replies import Asked, Speaker, teacher_replies
 from lit_unlearn.training.setup.views import Material, views
 from lit_unlearn.types import EncodedExample, Example
 from lit_unlearn.utils.chat_template import template_key
@@ -51,6 +51,8 @@ class Prepared:
     """The teacher's measurements; with an adaptive context those of every step tried."""
     settled: list[GateRow]
     """Those of the contexts that are used; the gate judges these."""
+    known: str = ""
+    """A line about replies of the teacher that were not asked again; empty where there are none."""
 
 
 def prepare(
@@ -83,7 +85,8 @@ def prepare(
     key = content_key(objectives, examples, gate, models)
     start = None if start is None else cache(start)
     material = Material(objectives, examples)
-    work = _Preparation(material, teacher, encoder, gate, start)
+    speaker = None if teacher is None else Speaker(teacher, encoder, student)
+    work = _Preparation(material, speaker, encoder, gate, start)
     found = on_first(lambda: read_settled(store, key))
     if found is None:
         found = Settled()
@@ -99,7 +102,8 @@ def prepare(
     for name, rows in examples.items():
         report_control_tokens(f"Objective {name!r}", encoder, rows)
     _report_without_bare(encoded, objectives)
-    return Prepared(encoded, found.gate, found.settled)
+    known = "" if speaker is None else speaker.known()
+    return Prepared(encoded, found.gate, found.settled, known)
 
 
 @dataclass(frozen=True)
@@ -107,32 +111,32 @@ class _Preparation:
     """Rows, models and settings of a preparation, and its steps."""
 
     material: Material
-    teacher: Teacher | None
+    speaker: Speaker | None
     encoder: Encoder
     gate: Gate
     start: Load | None
 
     def pass_gate(self, found: Settled) -> None:
         """Settle the context of every objective."""
-        objectives, teacher = self.material.objectives, self.teacher
-        if teacher is None or self.gate.action == "off":
+        objectives, speaker = self.material.objectives, self.speaker
+        if speaker is None or self.gate.action == "off":
             found.levels |= {name: len(_ladder(data)) - 1 for name, data in objectives.items()}
             return
         samples = {
             name: evenly_spread(range(len(self.material.examples[name])), self.gate.sample)
             for name in objectives
         }
-        total = PASSES * sum(map(len, samples.values()))
+        total = sum(map(len, samples.values()))
         with shown(Stage("teacher gate", total)) as stage:
             for name, indices in samples.items():
                 stage.part = name
-                tried, level = self._settle(name, indices, teacher, stage)
+                tried, level = self._settle(name, indices, speaker, stage)
                 found.gate += tried
                 found.settled.append(tried[level])
                 found.levels[name] = level
 
     def _settle(
-        self, name: str, indices: Sequence[int], teacher: Teacher, stage: Stage
+        self, name: str, indices: Sequence[int], speaker: Speaker, stage: Stage
     ) -> tuple[list[GateRow], int]:
         """Try the contexts of an objective in turn; return measurements and the chosen step."""
         data = self.material.objectives[name]
@@ -140,11 +144,10 @@ class _Preparation:
         tried: list[GateRow] = []
         for context in _ladder(data):
             if tried:
-                stage.more(PASSES * len(indices))
+                stage.more(len(indices))
             rows = views(name, indices, context, self.material, given, all_prefills=False)
             flat = [view for row in rows for view in row]
-            described = context.describe()
-            row = measure(name, flat, data, teacher, self.encoder, self.gate, described, stage)
+            row = measure(name, flat, data, speaker, self.gate, context.describe(), stage)
             tried.append(row)
             if row.passed:
                 return tried, len(tried) - 1
@@ -174,7 +177,7 @@ class _Preparation:
             return [*alternate_answers(name, examples, refusals, model, encoder, length, stage)]
         if data.answer != "teacher":
             return given
-        if self.teacher is None:
+        if self.speaker is None:
             raise InputError(
                 f"Parameter `data.objectives.{name}.answer` is `teacher`, but the run has no "
                 "teacher. Set `model.teacher`, for example to FrozenTeacher, or use another "
@@ -182,10 +185,11 @@ class _Preparation:
             )
         context, indices = _ladder(data)[level], range(len(examples))
         rows = views(name, indices, context, self.material, given, all_prefills=False)
-        prompts = [
-            encoder.prompt_ids(row[0].unprefilled_turns, plain=row[0].example.plain) for row in rows
+        asked = [
+            Asked(tuple(encoder.prompt_ids(r.unprefilled_turns, plain=r.example.plain)))
+            for (r, *_) in rows
         ]
-        return [*teacher_replies(self.teacher, prompts, encoder, length, stage)]
+        return [reply.text for reply in teacher_replies(self.speaker, asked, length, stage)]
 
 
 def answer_texts(

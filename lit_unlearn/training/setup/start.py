@@ -11,7 +11,8 @@ from torch import nn
 
 from lit_unlearn.data.spellings import other_spellings
 from lit_unlearn.distributed.ranks import rank
-from lit_unlearn.models.finding import fingerprint
+from lit_unlearn.models.finding import weights_key
+from lit_unlearn.models.forward import StoredTrunk
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.objectives.objective import Objective, all_teacher_inputs
 from lit_unlearn.teachers.teacher import Teacher
@@ -59,7 +60,7 @@ def get_ready(
         data.encoder(tokenizer),
         gate,
         run / STORE,
-        fingerprint(source.path, source.revision),
+        repr(weights_key(source)),
         start,
     )
     tokenizer.init_kwargs[RECORD] = asdict(data.template)  # exports save it
@@ -67,6 +68,8 @@ def get_ready(
     data.set_rows(prepared.encoded, pad_id, other_spellings(tokenizer))
     if prepared.gate_rows:
         console.print(gate_table(prepared.gate_rows))
+    if prepared.known:
+        console.print(prepared.known)
     console.print(f"Data: {data.summary(steps)}")
     error = gate_error(prepared.settled)
     if error is not None and gate.action == "error":
@@ -75,7 +78,11 @@ def get_ready(
 
 
 def foresee(
-    teacher: Teacher | None, objectives: Mapping[str, Objective], data: Any, steps: int
+    teacher: Teacher | None,
+    objectives: Mapping[str, Objective],
+    data: Any,
+    steps: int,
+    trunk: StoredTrunk | None = None,
 ) -> None:
     """Give the teacher all inputs that the ranks will ask it about.
 
@@ -84,11 +91,12 @@ def foresee(
         objectives: Name -> objective.
         data: The `UnlearnDataModule` with its encoded rows.
         steps: Number of training steps.
+        trunk: Stored outputs of the student's trunk; None for none.
     """
     if teacher is not None:
         plan = data.plan()
         batches = (data.batch(plan.step(step)) for step in range(steps))
-        teacher.foresee(all_teacher_inputs(objectives, batches))
+        teacher.foresee(all_teacher_inputs(objectives, batches), trunk)
 
 
 def store_trunk(

@@ -20,18 +20,15 @@ from lit_unlearn.distributed.ranks import device_of, share
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.metrics.functional.refusals import is_refusal
 from lit_unlearn.teachers.teacher import Teacher
-from lit_unlearn.training.setup.teacher_replies import teacher_replies
+from lit_unlearn.training.setup.teacher_replies import Asked, Speaker, teacher_replies
 from lit_unlearn.training.setup.views import RowView
 from lit_unlearn.types import EncodedExample
 from lit_unlearn.utils.progress import Stage
 from lit_unlearn.utils.tables import add_row, table
 
-__all__ = ["PASSES", "Duty", "Gate", "GateRow", "gate_error", "gate_table", "measure"]
+__all__ = ["Duty", "Gate", "GateRow", "gate_error", "gate_table", "measure"]
 
 Duty = Literal["declines", "answers", "recovers"]
-
-PASSES = 2
-"""Times that `measure` reads each row: it generates a reply, and reads the first token."""
 
 
 @dataclass
@@ -100,8 +97,7 @@ def measure(
     name: str,
     views: Sequence[RowView],
     data: ObjectiveData,
-    teacher: Teacher,
-    encoder: Encoder,
+    speaker: Speaker,
     gate: Gate,
     described: str,
     stage: Stage,
@@ -112,23 +108,28 @@ def measure(
         name: The objective.
         views: Rows as the teacher sees them, with prefills where the objective has some.
         data: The objective's data settings.
-        teacher: The attached teacher.
-        encoder: Encoder of the run.
+        speaker: The teacher.
         gate: Sample size and thresholds.
         described: The context in a few words.
-        stage: Counts each row `PASSES` times.
+        stage: Counts the rows.
     """
     duty: Duty = "answers" if data.expect == "answer" else "declines"
     if data.expect == "decline" and data.prefills is not None:
         duty = "recovers"
-    prompts = [
-        encoder.prompt_ids(v.teacher_turns, plain=v.example.plain, prefill=v.prefill) for v in views
-    ]
-    replies = teacher_replies(teacher, prompts, encoder, gate.max_new_tokens, stage)
-    refused = [is_refusal(reply) for reply in replies]
+    encoded = [view.encode(speaker.encoder) if view.answer else None for view in views]
+    asked = [_asked(*pair, speaker.encoder) for pair in zip(views, encoded, strict=True)]
+    replies = teacher_replies(speaker, asked, gate.max_new_tokens, stage)
+    refused = [is_refusal(reply.text) for reply in replies]
     fulfilled = [not r for r in refused] if duty == "answers" else refused
-    first = _first_token_probabilities(views, teacher, encoder)
-    stage.add(len(views))
+    first = [reply.first for reply in replies if reply.first is not None]
+    first += _read_alone(
+        [
+            row
+            for row, one in zip(encoded, asked, strict=True)
+            if row is not None and row.target_count and one.wanted is None
+        ],
+        speaker.teacher,
+    )
     teaches_refusal = duty == "declines" and data.answer == "refusal"
     return GateRow(
         objective=name,
@@ -143,11 +144,18 @@ def measure(
     )
 
 
-def _first_token_probabilities(
-    views: Sequence[RowView], teacher: Teacher, encoder: Encoder
-) -> list[float]:
-    rows = [view.encode(encoder) for view in views if view.answer]
-    encoded = [row for row in rows if row is not None and row.target_count]
+def _asked(view: RowView, encoded: EncodedExample | None, encoder: Encoder) -> Asked:
+    """Return the prompt of a row, and the first token of its answer if that follows the prompt."""
+    turns, plain = view.teacher_turns, view.example.plain
+    prompt = tuple(encoder.prompt_ids(turns, plain=plain, prefill=view.prefill))
+    if encoded is None or not encoded.target_count:
+        return Asked(prompt)
+    follows = encoded.teacher_ids[: encoded.teacher_start] == prompt
+    return Asked(prompt, encoded.teacher_ids[encoded.teacher_start] if follows else None)
+
+
+def _read_alone(encoded: Sequence[EncodedExample], teacher: Teacher) -> list[float]:
+    """Return the probabilities of first tokens of rows whose prompt is tokenised differently."""
 
     def read(own: Sequence[EncodedExample]) -> list[float]:
         probabilities: list[float] = []

@@ -13,6 +13,7 @@ import torch
 
 from lit_unlearn.callbacks import AnswerEvaluation
 from lit_unlearn.distributed.ranks import rank
+from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 from lit_unlearn.types import Example, Turn
 from lit_unlearn.utils.chat_template import Template
@@ -37,13 +38,22 @@ def trainer(folder: Path, step: int = 0) -> Any:
         evaluation=ROWS, objectives=objectives, max_length=512, template=template
     )
     return SimpleNamespace(
-        default_root_dir=folder, global_step=step, is_global_zero=rank() == 0, datamodule=data
+        default_root_dir=folder,
+        global_step=step,
+        is_global_zero=rank() == 0,
+        datamodule=data,
+        ckpt_path=None,
     )
 
 
 def module() -> Any:
-    source = SimpleNamespace(path="random-tiny")
+    source = ModelSource("random-tiny")
     return SimpleNamespace(student=tiny_model(), tokenizer=tiny_tokenizer(), source=source)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
 
 
 def values(callback: AnswerEvaluation) -> dict[str, float]:
@@ -61,10 +71,13 @@ def asked(folder: Path) -> dict[str, float]:
 
 
 @FORKED
-def test_two_processes_answer_what_one_answers(tmp_path: Path) -> None:
+def test_two_processes_answer_what_one_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     wanted = pytest.approx(asked(tmp_path / "one"), abs=1e-5)
+    monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "another"))
     assert in_processes(2, lambda: asked(tmp_path / "two"), tmp_path / "out") == [wanted] * 2
     one, two = (
         [json.loads(line) for line in (tmp_path / name / FILE).read_text("utf-8").splitlines()]
@@ -84,6 +97,33 @@ def test_a_resumed_run_reads_the_answers_of_its_beginning(
     callback = AnswerEvaluation(max_new_tokens=2)
     callback.on_train_start(trainer(tmp_path, step=3), module())
     assert values(callback) == wanted
+
+
+def test_another_run_finds_the_answers_of_the_start_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Damage costs the damaged answer alone; other weights, or a checkpoint, are asked."""
+    wanted = asked(tmp_path)
+    monkeypatch.setattr("lit_unlearn.evaluation.suite_run.ask", None)
+    (tmp_path / "other").mkdir()
+    assert asked(tmp_path / "other") == wanted
+    assert "9 of 9 from the cache" in capsys.readouterr().err
+    changed, started = module(), trainer(tmp_path)
+    changed.source.seed = 5
+    with pytest.raises(TypeError):
+        AnswerEvaluation(max_new_tokens=2).on_train_start(started, changed)
+    started.ckpt_path = "last.ckpt"
+    with pytest.raises(TypeError):
+        AnswerEvaluation(max_new_tokens=2).on_train_start(started, module())
+    monkeypatch.undo()
+    monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
+    files = (tmp_path / "cache" / "answers").rglob("outcomes.jsonl")
+    file = max(files, key=lambda each: each.stat().st_size)
+    first, *rest = file.read_text("utf-8").splitlines(keepends=True)
+    file.write_text("".join([first.replace("replies", "replied"), *rest]), "utf-8")
+    capsys.readouterr()
+    assert asked(tmp_path) == pytest.approx(wanted, abs=1e-5)
+    assert "8 of 9 from the cache" in capsys.readouterr().err
 
 
 def test_a_new_run_in_the_same_folder_asks_anew(tmp_path: Path) -> None:

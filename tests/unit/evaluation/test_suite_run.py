@@ -166,6 +166,27 @@ def test_rows_are_those_of_the_engine_in_the_probes_order(subject: Subject, tmp_
     assert result.figures[0].value == 1
 
 
+def test_prompts_are_read_once_for_texts_and_replies(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcomes are those of separate passes, with fewer tokens read."""
+    embeddings: Any = subject.model.get_submodule("model.embed_tokens")
+    read: list[int] = []
+    handle = embeddings.register_forward_hook(lambda _, given, __: read.append(given[0].numel()))
+    probes = [*PROBES[:3], PROBES[3]]
+    shared = ask(subject, probes)
+    once, _ = sum(read), read.clear()
+    for module in ("evaluation.asking", "models.prompt_reading"):
+        monkeypatch.setattr(f"lit_unlearn.{module}.continues", lambda *_: False)
+    apart = ask(subject, probes)
+    handle.remove()
+    assert once < 0.7 * sum(read)
+    for one, other in zip(shared, apart, strict=True):
+        assert one.replies == other.replies
+        assert list(one.forced) == list(other.forced)
+        assert total(one) == pytest.approx(total(other), rel=1e-5)
+
+
 def test_what_is_stored_is_not_asked_again(
     subject: Subject, tmp_path: Path, asked: list[str]
 ) -> None:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.forward import FrozenReader, evaluating
+from lit_unlearn.models.forward import FrozenReader, StoredTrunk, evaluating
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.teachers.cache import build as build_module
 from lit_unlearn.teachers.cache.build import cache_folder, fill
@@ -54,9 +54,9 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of every forward pass for the cache; the first checks that all agrees."""
     found = []
 
-    def spy(teacher: Speaker, asked: Tokens) -> Tensor:
+    def spy(teacher: Speaker, asked: Tokens, trunk: StoredTrunk | None = None) -> Tensor:
         found.append(len(asked.input_ids))
-        return head_inputs(teacher, asked)
+        return head_inputs(teacher, asked, trunk)
 
     monkeypatch.setattr(build_module, "head_inputs", spy)
     return found

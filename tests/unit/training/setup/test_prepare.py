@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
@@ -19,6 +20,7 @@ from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.prefills import Prefills
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
+from lit_unlearn.models.generation import Observe
 from lit_unlearn.models.loading import ModelSource, load_student
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.teachers import FrozenTeacher
@@ -67,10 +69,13 @@ class Speaker:
         self.least = least
         self.calls = 0
 
-    def __call__(self, model: Any, tokenizer: Any, prompts: Sequence[Any], **_: Any) -> list[str]:
+    def __call__(
+        self, model: Any, tokenizer: Any, prompts: Sequence[Any], *, observe: Observe, **_: Any
+    ) -> list[tuple[str]]:
         self.calls += 1
+        observe(list(range(len(prompts))), torch.zeros(len(prompts), len(tokenizer)))
         texts = [tokenizer.decode(prompt) for prompt in prompts]
-        return [REFUSAL if t.count(REFUSAL) >= self.least else "It is Paris." for t in texts]
+        return [(REFUSAL if t.count(REFUSAL) >= self.least else "It is Paris.",) for t in texts]
 
 
 def run(
@@ -97,7 +102,7 @@ def test_adaptive_context_stops_at_the_first_step_that_passes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replies_module, "generate_answers", Speaker(least))
+    monkeypatch.setattr(replies_module, "generate_replies", Speaker(least))
     prepared = run({"forget": decline()}, teacher, tiny_tokenizer, tmp_path / "p.json")
     assert [row.context for row in prepared.settled] == [settled]
     assert prepared.settled[0].passed
@@ -114,7 +119,7 @@ def test_a_teacher_that_never_declines_is_an_error(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replies_module, "generate_answers", Speaker(99))
+    monkeypatch.setattr(replies_module, "generate_replies", Speaker(99))
     prepared = run({"forget": decline()}, teacher, tiny_tokenizer, tmp_path / "p.json")
     assert len(prepared.gate_rows) == 4
     error = gate_error(prepared.settled)
@@ -129,7 +134,7 @@ def test_declining_greedily_is_not_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every reply declines, but the refusal's first token is unlikely: no context passes."""
-    monkeypatch.setattr(replies_module, "generate_answers", Speaker(1))
+    monkeypatch.setattr(replies_module, "generate_replies", Speaker(1))
     objectives = {"forget": decline()}
     gate = Gate(sample=3, first_token=0.9)
     prepared = run(objectives, teacher, tiny_tokenizer, tmp_path / "p.json", gate)
@@ -145,7 +150,7 @@ def test_duties(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Forgotten rows are declined, kept ones answered, prefilled ones recovered from."""
-    monkeypatch.setattr(replies_module, "generate_answers", Speaker(1))
+    monkeypatch.setattr(replies_module, "generate_replies", Speaker(1))
     objectives = {
         "forget": decline(),
         "adversarial": decline(prefills=Prefills(["Sure:"])),
@@ -168,7 +173,7 @@ def test_stored_outcome_is_used_again_only_for_the_same_rows_and_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     speaker = Speaker(1)
-    monkeypatch.setattr(replies_module, "generate_answers", speaker)
+    monkeypatch.setattr(replies_module, "generate_replies", speaker)
     store = tmp_path / "p.json"
     objectives = {"retain": ObjectiveData(SOURCES, "answer", answer="teacher")}
     first = run(objectives, teacher, tiny_tokenizer, store)
@@ -215,8 +220,8 @@ def test_progress_counts_every_row_of_every_stage(
         *(Gate(sample=3, max_new_tokens=2), tmp_path / "p.json"),
     )
     stages = {stage: [now[1:] for now in told if now[0] == stage] for stage, *_ in told}
-    assert stages["teacher gate"][0] == ("forget", 0, 12)  # 3 + 3 rows, read twice
-    assert stages["teacher gate"][-1] == ("retain", 30, 30)  # and 3 more contexts of 3 rows
+    assert stages["teacher gate"][0] == ("forget", 0, 6)  # 3 + 3 rows
+    assert stages["teacher gate"][-1] == ("retain", 15, 15)  # and 3 more contexts of 3 rows
     assert stages["answers"][1:] == [("retain", 0, 20), ("retain", 16, 20), ("retain", 20, 20)]
     assert stages["encoding"][0] == ("forget", 0, 26)
     assert stages["encoding"][-1] == ("retain", 26, 26)

@@ -1,0 +1,129 @@
+"""Prompts read once: their keys and values from the pass that reads other rows too.
+
+Replies to prompts, and the likelihood of texts behind them, need the same passes over the prompts.
+Here one packed pass (`packing`) reads the prefix tree of all of them, and generation starts from
+the keys and values of the prompts in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
+
+from lit_unlearn.distributed.ranks import device_of
+from lit_unlearn.models.forward import Inputs, logits_at
+from lit_unlearn.models.packing import packable, packed
+from lit_unlearn.models.prefix_tree import PrefixTree
+from lit_unlearn.types import Tokens
+
+__all__ = ["KeyValues", "begun", "continues", "left_padded", "logits_and_prompts"]
+
+KeyValues = list[tuple[Tensor, Tensor]]
+"""For each attention layer the keys and values ``[T, H, d]`` of one sequence."""
+
+
+def continues(model: nn.Module, longest: int) -> bool:
+    """Return whether generation can start from keys and values of a packed pass.
+
+    Args:
+        model: A causal language model of transformers, possibly with adapters or sharded.
+        longest: Tokens of the longest prompt with its reply.
+    """
+    # a hook may add what the pass does not show, such as a second model's logits
+    return packable(model, longest) and not model._forward_hooks
+
+
+def logits_and_prompts(
+    model: nn.Module, tokens: Tokens, prompts: int
+) -> tuple[Tensor, list[KeyValues]]:
+    """Read rows in one pass; the last ones are prompts.
+
+    Generation reads the last token of a prompt itself, so that it should be left out here.
+
+    Args:
+        model: A model that `continues`.
+        tokens: ``B`` rows, which are read to their ends, and ``N`` positions in them.
+        prompts: Number of rows, from the last on back, whose keys and values are wanted.
+
+    Returns:
+        ``[N, V]`` float32 logits, and what each of these rows left in the attention layers.
+
+    Raises:
+        ValueError: The model's rows cannot be packed.
+    """
+    dense = packed(model, tokens, always=True, whole=True)
+    if dense is None:
+        raise ValueError("Parameter `model` should be one that continues packed prompts.")
+    cache = DynamicCache()
+    arguments = {**dense.arguments, "use_cache": True, "past_key_values": cache}
+    logits = logits_at(model, Inputs(arguments, 0, dense.places)).float()
+    rows = range(len(dense.rows) - prompts, len(dense.rows))
+    where = [_places(dense.tree, row)[: len(dense.rows[row])] for row in rows]
+    places = [torch.tensor(each, device=logits.device) for each in where]
+    found: list[KeyValues] = [[] for _ in rows]
+    layers: list[Any] = cache.layers
+    for layer in layers:
+        keys, values = (states[0].transpose(0, 1) for states in (layer.keys, layer.values))
+        for own, at in zip(found, places, strict=True):
+            own.append((keys[at], values[at]))
+        layer.keys = layer.values = None  # one layer's copies at a time
+    return logits, found
+
+
+def _places(tree: PrefixTree, row: int) -> list[int]:
+    """Return where the tokens of a row's chain stand among those of all segments."""
+    starts = tree.starts
+    return [at for each in tree.chains[row] for at in range(starts[each], starts[each + 1])]
+
+
+def begun(
+    model: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    room: int,
+    read: Mapping[tuple[int, ...], KeyValues] | None,
+) -> dict[str, Any]:
+    """Return the arguments with which generation starts from prompts that are read already.
+
+    Args:
+        model: The model.
+        prompts: The prompts of a batch.
+        room: Longest reply, in tokens.
+        read: Keys and values of prompts that the model has read already; None for none.
+    """
+    given = read or {}
+    lengths, new = list(map(len, prompts)), [p[:-1] for p in prompts if tuple(p) not in given]
+    if (
+        min(lengths) == 1
+        or len(new) == len(prompts) == 1
+        or not continues(model, max(lengths) + room)
+    ):
+        return {}
+    if new:
+        ids = pad_sequence([torch.tensor(prompt) for prompt in new], batch_first=True)
+        mask = pad_sequence([torch.ones(len(p), dtype=torch.long) for p in new], batch_first=True)
+        none = torch.zeros(0, dtype=torch.long)
+        tokens = Tokens(ids, mask, none, none).to(device_of(model))
+        _, states = logits_and_prompts(model, tokens, len(new))
+        asked = (tuple(prompt) for prompt in prompts if tuple(prompt) not in given)
+        given = {**given, **dict(zip(asked, states, strict=True))}
+    return {"past_key_values": left_padded(given[tuple(prompt)] for prompt in prompts)}
+
+
+def left_padded(prompts: Iterable[KeyValues]) -> DynamicCache:
+    """Return prompts as one cache, padded on the left."""
+    cache = DynamicCache()
+    for index, layer in enumerate(zip(*prompts, strict=True)):
+        keys, values = map(_padded, zip(*layer, strict=True))
+        cache.update(keys, values, index)
+    return cache
+
+
+def _padded(rows: Sequence[Tensor]) -> Tensor:
+    """Return ``[B, H, T, d]`` of rows ``[T, H, d]``."""
+    stacked = pad_sequence(list(rows), batch_first=True, padding_side="left")
+    return stacked.transpose(1, 2).contiguous()
