@@ -211,6 +211,7 @@ def _rows(
         folder / f"preparation_{kind}.json",
         fingerprint(module.source.path, module.source.revision),
         start,
+        [name for name, objective in module.objectives.items() if objective.reads_teacher_bare],
     )
     error = gate_error(prepared.settled)
     if error is not None:

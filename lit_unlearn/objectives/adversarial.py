@@ -53,6 +53,7 @@ class Adversarial(Objective):
         super().__post_init__()
         check_field(self, "compliance_below", 0, 1)
         self._take_needs(self.objective)
+        self.reads_teacher_bare = self.compliance_below == 1
         self.statistics = (*self.objective.statistics, "complied")
 
     def limit(self, batch: TokenBatch) -> TokenBatch:

@@ -65,6 +65,8 @@ class Objective(ABC):
 
     needs_teacher = False
     """Whether the objective reads the teacher."""
+    reads_teacher_bare = False
+    """Whether the teacher is read without the prefills of the rows only."""
     needs_answers = False
     """Whether the objective reads the answers of its rows."""
     needs_pairs = False

@@ -182,6 +182,7 @@ class UnlearnModule(MonitoredModule):
         data: Any = getattr(trainer, "datamodule", None)
         data.max_length = longest_sequence(self._student(), data.max_length)
         self.prepared = get_ready(
+            self.objectives,
             data,
             self.teacher,
             self.tokenizer,

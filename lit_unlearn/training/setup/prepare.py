@@ -7,8 +7,8 @@ run's folder and used again on resume, so that a resumed run trains on the same 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ def prepare(
     store: Path,
     student: str = "",
     start: Load | None = None,
+    bare: Collection[str] = (),
 ) -> Prepared:
     """Settle contexts, make answers, measure the teacher, encode all rows.
 
@@ -76,17 +77,18 @@ def prepare(
         store: JSON file for the outcome; read if it fits these rows and settings.
         student: Fingerprint of the start model; a stored outcome of another one is not used.
         start: Loads the start model, which makes up alternate answers; called at most once.
+        bare: Names of the objectives whose teacher is read without prefills only.
 
     Raises:
         InputError: Rows that cannot be encoded, or answers asked of a missing teacher.
     """
     models = f"{student} {teacher.identity() if teacher is not None else None}"
     models += template_key(encoder.tokenizer, encoder.template)
-    key = content_key(objectives, examples, gate, models)
+    key = content_key(objectives, examples, gate, f"{models} {sorted(bare)}" if bare else models)
     start = None if start is None else cache(start)
     material = Material(objectives, examples)
     speaker = None if teacher is None else Speaker(teacher, encoder, student)
-    work = _Preparation(material, speaker, encoder, gate, start)
+    work = _Preparation(material, speaker, encoder, gate, start, bare)
     found = on_first(lambda: read_settled(store, key))
     if found is None:
         found = Settled()
@@ -115,6 +117,7 @@ class _Preparation:
     encoder: Encoder
     gate: Gate
     start: Load | None
+    bare: Collection[str]
 
     def pass_gate(self, found: Settled) -> None:
         """Settle the context of every objective."""
@@ -147,6 +150,8 @@ class _Preparation:
                 stage.more(len(indices))
             rows = views(name, indices, context, self.material, given, all_prefills=False)
             flat = [view for row in rows for view in row]
+            if name in self.bare:
+                flat = [replace(v, prefill="", teacher_turns=v.unprefilled_turns) for v in flat]
             row = measure(name, flat, data, speaker, self.gate, context.describe(), stage)
             tried.append(row)
             if row.passed:

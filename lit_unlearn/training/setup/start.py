@@ -28,6 +28,7 @@ STORE = "preparation.json"
 
 
 def get_ready(
+    objectives: Mapping[str, Objective],
     data: Any,
     teacher: Teacher | None,
     tokenizer: Any,
@@ -40,6 +41,7 @@ def get_ready(
     """Let the teacher pass its gate, make answers, and give the data module its rows.
 
     Args:
+        objectives: Name -> objective.
         data: The `UnlearnDataModule`; gets its encoded rows.
         teacher: The attached teacher, or None.
         tokenizer: The student's tokenizer.
@@ -62,6 +64,7 @@ def get_ready(
         run / STORE,
         repr(weights_key(source)),
         start,
+        [name for name, objective in objectives.items() if objective.reads_teacher_bare],
     )
     tokenizer.init_kwargs[RECORD] = asdict(data.template)  # exports save it
     pad_id = int(tokenizer.eos_token_id or 0)

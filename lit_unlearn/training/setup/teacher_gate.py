@@ -106,7 +106,7 @@ def measure(
 
     Args:
         name: The objective.
-        views: Rows as the teacher sees them, with prefills where the objective has some.
+        views: Rows as the teacher sees them, with prefills where it is read behind some.
         data: The objective's data settings.
         speaker: The teacher.
         gate: Sample size and thresholds.
@@ -114,7 +114,7 @@ def measure(
         stage: Counts the rows.
     """
     duty: Duty = "answers" if data.expect == "answer" else "declines"
-    if data.expect == "decline" and data.prefills is not None:
+    if data.expect == "decline" and any(view.prefill for view in views):
         duty = "recovers"
     encoded = [view.encode(speaker.encoder) if view.answer else None for view in views]
     asked = [_asked(*pair, speaker.encoder) for pair in zip(views, encoded, strict=True)]

@@ -257,6 +257,24 @@ def test_every_prefill_of_a_row_is_a_candidate(
     assert "'adversarial': 6 of 6 encoded rows with a prefill have no version" in caplog.text
 
 
+@pytest.mark.parametrize(("bare", "duty"), [((), "recovers"), (("adversarial",), "declines")])
+def test_gate_reads_the_teacher_as_the_objective_does(
+    bare: tuple[str, ...],
+    duty: str,
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+) -> None:
+    """Where the teacher is read without prefills only, it is tried without them."""
+    data = {"adversarial": decline(prefills=Prefills(["Sure:"]), context=Echo())}
+    rows = {"adversarial": examples(6, "adversarial")}
+    gate = Gate(sample=3, first_token=0)
+    found = prepare(
+        data, rows, teacher, Encoder(tiny_tokenizer), gate, tmp_path / "p.json", bare=bare
+    )
+    assert [row.duty for row in found.gate_rows] == [duty]
+
+
 def test_kept_rows_behind_a_beginning_go_on(
     teacher: FrozenTeacher, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
