@@ -34,6 +34,7 @@ from lit_unlearn.models.loading import ModelSource, load_base, load_student, loa
 from lit_unlearn.models.start_checks import check_vocabulary, longest_sequence
 from lit_unlearn.objectives import Objective
 from lit_unlearn.teachers.teacher import Teacher
+from lit_unlearn.training import module_state
 from lit_unlearn.training.learning_rate import LearningRateSchedule, factor
 from lit_unlearn.training.monitors import MonitoredModule
 from lit_unlearn.training.run_checks import check_run
@@ -56,10 +57,7 @@ from lit_unlearn.training.trunk_cache import TrunkCache
 from lit_unlearn.types import TokenBatch
 from lit_unlearn.utils.library_internals import copied_weights
 
-__all__ = ["LEARNT", "UnlearnModule"]
-
-LEARNT = "weightings"
-"""Key of the learnt state of weightings in a checkpoint."""
+__all__ = ["UnlearnModule"]
 
 
 class UnlearnModule(MonitoredModule):
@@ -135,6 +133,7 @@ class UnlearnModule(MonitoredModule):
         self.prepared: Prepared | None = None
         self.sharding: Sharding | None = None  # set by a strategy that shards
         self.trunk: TrunkCache | None = None
+        self.saved_optimizer: str | None = None  # set by a checkpoint
         self.strict_loading = student.lora is None
 
     # ---------------------------------------------------------------------------------- set-up
@@ -171,6 +170,9 @@ class UnlearnModule(MonitoredModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer of the trained parameters and the course of its learning rate."""
+        module_state.check_optimizer(
+            self.saved_optimizer, module_state.optimizer_class(self.make_optimizer)
+        )
         optimizer = self.make_optimizer(self.parameters_trained)
         steps, warmup, schedule = self.trainer.max_steps, self.warmup_steps, self.lr_schedule
         course = LambdaLR(optimizer, lambda step: factor(step, steps, warmup, schedule))
@@ -295,21 +297,16 @@ class UnlearnModule(MonitoredModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the learnt state of weightings; keep only the adapters of a model that has them."""
-        checkpoint[LEARNT] = {name: rule.state_dict() for name, rule in self._rules().items()}
+        module_state.add_state(checkpoint, self._rules(), adapters=self.source.lora is not None)
+        checkpoint[module_state.OPTIMIZER] = module_state.optimizer_class(self.make_optimizer)
         checkpoint["skipped_steps"] = self.guard.skipped
-        averaged = "averaging_state" in checkpoint  # Lightning reads the averages back as a whole
-        if self.source.lora is not None and not averaged:
-            state = checkpoint["state_dict"]
-            kept = ("lora_", "modules_to_save")
-            checkpoint["state_dict"] = {
-                k: v for k, v in state.items() if any(part in k for part in kept)
-            }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the learnt state of weightings."""
+        """Check that the checkpoint fits, and restore the learnt state of weightings."""
+        module_state.check_state(checkpoint, self, adapters=self.source.lora is not None)
+        self.saved_optimizer = checkpoint.get(module_state.OPTIMIZER)
         self.guard.skipped = checkpoint.get("skipped_steps", 0)
-        for name, rule in self._rules().items():
-            rule.load_state_dict(checkpoint[LEARNT][name])
+        module_state.restore_rules(checkpoint, self._rules())
 
     def _rules(self) -> dict[str, Rule]:
         rules: dict[str, Rule | None] = {
