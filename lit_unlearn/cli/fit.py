@@ -27,6 +27,7 @@ from lightning.pytorch.cli import (
     SaveConfigCallback,
 )
 from lightning.pytorch.strategies import StrategyRegistry
+from transformers.utils import logging as transformers_logging
 
 from lit_unlearn.callbacks.saved import Saved
 from lit_unlearn.cli.classes import load_classes
@@ -136,7 +137,11 @@ class UnlearnCLI(LightningCLI):
             save_config_callback=RunConfig,
             save_config_kwargs={"save_to_log_dir": False},
             # an epoch is the whole run: steps count, and the step plan knows ranks by itself
-            trainer_defaults={"max_epochs": 1, "use_distributed_sampler": False},
+            trainer_defaults={
+                "max_epochs": 1,
+                "use_distributed_sampler": False,
+                "enable_model_summary": False,  # says no more than the line about the student
+            },
             parser_kwargs={"prog": "lit-unlearn", "exit_on_error": False, "allow_abbrev": False},
         )
 
@@ -290,7 +295,9 @@ class _NoTips(logging.Filter):
 
 
 def _silence() -> None:
-    """Suppress warnings that users cannot act on."""
+    """Suppress warnings that users cannot act on, and bars of files that take a second."""
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_NO_TIPS)
     # Lightning 2.6 uses a name that torch 2.13 deprecated.

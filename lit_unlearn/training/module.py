@@ -40,7 +40,7 @@ from lit_unlearn.training.monitors import MonitoredModule
 from lit_unlearn.training.run_checks import check_run
 from lit_unlearn.training.setup.checks import check_objectives
 from lit_unlearn.training.setup.prepare import Prepared
-from lit_unlearn.training.setup.start import foresee, get_ready, store_trunk
+from lit_unlearn.training.setup.start import announce, foresee, get_ready, store_trunk
 from lit_unlearn.training.setup.teacher_gate import Gate
 from lit_unlearn.training.step import (
     Diagnostics,
@@ -183,6 +183,7 @@ class UnlearnModule(MonitoredModule):
         trainer = self.trainer
         data: Any = getattr(trainer, "datamodule", None)
         data.max_length = longest_sequence(self._student(), data.max_length)
+        announce(self._student())
         self.prepared = get_ready(
             self.objectives,
             data,

@@ -22,7 +22,7 @@ from lit_unlearn.training.trunk_cache import TrunkCache, trunk_cache
 from lit_unlearn.utils.chat_template import RECORD
 from lit_unlearn.utils.tables import terminal
 
-__all__ = ["STORE", "foresee", "get_ready", "store_trunk"]
+__all__ = ["STORE", "announce", "foresee", "get_ready", "store_trunk"]
 
 STORE = "preparation.json"
 
@@ -73,11 +73,20 @@ def get_ready(
         console.print(gate_table(prepared.gate_rows))
     if prepared.known:
         console.print(prepared.known)
-    console.print(f"Data: {data.summary(steps)}")
+    console.print(f"Data: {data.summary(steps)}", soft_wrap=True)
     error = gate_error(prepared.settled)
     if error is not None and gate.action == "error":
         raise error
     return prepared
+
+
+def announce(student: nn.Module) -> None:
+    """Print the size of a student and of its trained part."""
+    sizes = [(p.numel(), p.requires_grad) for p in student.parameters()]
+    trained = sum(size for size, train in sizes if train)
+    terminal(stderr=True, quiet=rank() > 0).print(
+        f"Student: {sum(size for size, _ in sizes):,} parameters, {trained:,} of them trained"
+    )
 
 
 def foresee(
