@@ -30,6 +30,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 from transformers.utils import logging as transformers_logging
 
 from lit_unlearn.callbacks.saved import Saved
+from lit_unlearn.cli.blame import blame
 from lit_unlearn.cli.classes import load_classes
 from lit_unlearn.cli.config import Config, read_configs, take_config_args
 from lit_unlearn.cli.mistakes import check_keys, explain
@@ -98,6 +99,9 @@ def run(
         return line(model_class, data_class, stage, config, overrides)
     except MisconfigurationException as error:
         raise InputError(_one_line(error)) from error
+    except Exception as error:
+        blame(error, config, overrides)
+        raise
 
 
 Line = TypeVar("Line", bound="UnlearnCLI")

@@ -8,32 +8,23 @@ rejects) is enough to find the setting in the files or on the command line.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
 
+from lit_unlearn.cli.blame import Setting, file_settings, settings_of
 from lit_unlearn.cli.classes import family
-from lit_unlearn.cli.config import Config, KeyPath, Origin
+from lit_unlearn.cli.config import Config, KeyPath
 from lit_unlearn.errors import InputError, did_you_mean
-from lit_unlearn.utils.options import split_options
 
 __all__ = ["check_keys", "explain"]
 
 _OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
 _LISTED = 12
 """Largest number of known names that are listed where none is similar."""
-
-
-class _Setting(NamedTuple):
-    path: KeyPath
-    value: Any
-    place: str
-    """Text for an error: file, line and key, or the option."""
-    owner: str = ""
-    """Class to which the key of a file belongs."""
 
 
 def check_keys(config: Config, parser: ArgumentParser) -> None:
@@ -44,7 +35,7 @@ def check_keys(config: Config, parser: ArgumentParser) -> None:
     """
     known = _types(parser)
     groups = {""} | {name.rpartition(".")[0] for name in known}
-    for path, _, place, owner in _file_settings(config):
+    for path, _, place, owner in file_settings(config):
         above, name = ".".join(path[:-1]), ".".join(path).removesuffix("+")
         if above in groups and name not in known and name not in groups:
             raise InputError(f"{place}: unknown key; {_repair(name, known)}")
@@ -61,17 +52,13 @@ def explain(message: str, parser: ArgumentParser, config: Config, args: Sequence
         config: The merged config files.
         args: The other arguments of the command line.
     """
-    options = [
-        _Setting(tuple(o.name[2:].removesuffix("+").split(".")), o.value, o.name.removesuffix("+"))
-        for o in split_options(args)
-    ]
-    return _Rejection(message, parser, [*options, *_file_settings(config)]).explained()
+    return _Rejection(message, parser, settings_of(config, args)).explained()
 
 
 class _Rejection:
     """A message of the parser, and the settings among which the wrong one is."""
 
-    def __init__(self, message: str, parser: ArgumentParser, settings: list[_Setting]) -> None:
+    def __init__(self, message: str, parser: ArgumentParser, settings: list[Setting]) -> None:
         self.message, self.parser = re.sub(r"\b(fit|test)\.", "", message), parser
         keys = re.findall(r'Parser key "([^"]+)"', self.message)
         self.outer: KeyPath = tuple(keys[0].split(".")) if keys else ()
@@ -172,7 +159,7 @@ class _Rejection:
             "elements in a config file, which the command line can change by their number"
         )
 
-    def _place(self, *tests: Callable[[_Setting], bool]) -> str:
+    def _place(self, *tests: Callable[[Setting], bool]) -> str:
         """Return the place of the first setting that passes a test; an earlier test wins."""
         places = (setting.place for test in tests for setting in self.settings if test(setting))
         return next(places, f"--{'.'.join(self.outer)}")
@@ -233,20 +220,3 @@ def _repair(name: str, known: Iterable[str], prefix: str = "") -> str:
     )
     prefix = prefix + start if prefix else ""
     return did_you_mean(wrong.removesuffix("+"), names, prefix=prefix, otherwise=listed)
-
-
-def _file_settings(config: Config) -> Iterator[_Setting]:
-    """Yield every key of the files with its value and place."""
-
-    def walk(values: Any, above: KeyPath, owner: str) -> Iterator[_Setting]:
-        items = values.items() if isinstance(values, Mapping) else ()
-        for key, value in enumerate(values) if isinstance(values, list) else items:
-            path = (*above, str(key))
-            where, dotted = config.origin(path), ".".join(path)
-            place = f"{where}: {dotted}" if isinstance(where, Origin) else where or f"--{dotted}"
-            yield _Setting(path, value, place, owner)
-            named = value.get("class_path", "") if isinstance(value, Mapping) else ""
-            inner = str(named).rpartition(".")[2] or (owner if key == "init_args" else "")
-            yield from walk(value, path, inner)
-
-    return walk(config.values, (), "")

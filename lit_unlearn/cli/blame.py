@@ -1,0 +1,97 @@
+"""Where a setting was made: an option of the command line, or file and line of a key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lit_unlearn.cli.config import Config, KeyPath, Origin
+from lit_unlearn.cli.failures import causes, foreign_line
+from lit_unlearn.errors import InputError
+from lit_unlearn.utils.options import split_options
+
+__all__ = ["Setting", "blame", "file_settings", "settings_of"]
+
+
+class Setting(NamedTuple):
+    """One key of a config, or one option."""
+
+    path: KeyPath
+    value: Any
+    place: str
+    """Text for an error: file, line and key, or the option."""
+    owner: str = ""
+    """Class to which the key of a file belongs."""
+
+
+def settings_of(config: Config, args: Sequence[str]) -> list[Setting]:
+    """Return the settings of the command line, which win, and then those of the files.
+
+    Args:
+        config: The merged config files.
+        args: The other arguments of the command line.
+    """
+    options = [
+        Setting(tuple(o.name[2:].removesuffix("+").split(".")), o.value, o.name.removesuffix("+"))
+        for o in split_options(args)
+    ]
+    return [*options, *file_settings(config)]
+
+
+def file_settings(config: Config) -> Iterator[Setting]:
+    """Yield every key of the files with its value and place.
+
+    Args:
+        config: The merged config files.
+    """
+
+    def walk(values: Any, above: KeyPath, owner: str) -> Iterator[Setting]:
+        items = values.items() if isinstance(values, Mapping) else ()
+        for key, value in enumerate(values) if isinstance(values, list) else items:
+            path = (*above, str(key))
+            where, dotted = config.origin(path), ".".join(path)
+            place = f"{where}: {dotted}" if isinstance(where, Origin) else where or f"--{dotted}"
+            yield Setting(path, value, place, owner)
+            named = value.get("class_path", "") if isinstance(value, Mapping) else ""
+            inner = str(named).rpartition(".")[2] or (owner if key == "init_args" else "")
+            yield from walk(value, path, inner)
+
+    return walk(config.values, (), "")
+
+
+def blame(error: Exception, config: Config, args: Sequence[str]) -> None:
+    """Put the place of the setting that is to blame in front of an error's message.
+
+    Args:
+        error: An error of set-up. One of a library becomes an `InputError` where a class of the
+            config raised it.
+        config: The merged config files.
+        args: The other arguments of the command line.
+
+    Raises:
+        InputError: The library's error, in one line.
+    """
+    settings, chain = settings_of(config, args), list(causes(error))
+    told = next((each for each in chain if isinstance(each, InputError)), None)
+    if told is not None:
+        told.args = (_located(str(told), settings),)
+        return
+    made = re.search(r"class_path '([\w.]+)'", str(error))
+    line = foreign_line(error)
+    if made and line:
+        names = (made[1], made[1].rpartition(".")[2])
+        place = next((s.place for s in settings if s.value in names), "")
+        raise InputError(f"{place}{': ' * bool(place)}{line}") from error
+
+
+def _located(message: str, settings: Sequence[Setting]) -> str:
+    """Return a message behind the place of the first setting that it names."""
+    for key in re.findall(r"`((?:model|data|trainer)\.[\w.]+)`", message):
+        under = [s for s in settings if ".".join(s.path).startswith(key)]
+        value = re.search(r"Found '([^']+)'", message)
+        exact = [s for s in under if value and s.value == value[1]]
+        for setting in exact or [s for s in under if ".".join(s.path) == key]:
+            place = setting.place.removesuffix(f": {'.'.join(setting.path)}")
+            return message if message.startswith(place) else f"{place}: {message}"
+    return message
