@@ -98,7 +98,7 @@ class Encoder:
         refused = ""
         for example in examples:
             try:
-                self._named(example, example.turns)
+                self.check(example)
             except EncodingError as error:
                 self._count(error)
                 refused = refused or str(error)
@@ -110,6 +110,14 @@ class Encoder:
         if refused and not kept:
             raise InputError(f"Objective {name!r} should keep rows. Found none; {refused}")
         return kept
+
+    def check(self, example: Example) -> None:
+        """Check that the chat template renders the conversation of a row.
+
+        Raises:
+            EncodingError: It refuses the row.
+        """
+        self._named(example, example.turns)
 
     def _named(self, example: Example, turns: Sequence[Turn], prefill: str = "") -> str:
         """Return the text in front of an answer; name the row that the chat template refuses."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lit_unlearn.errors import InputError
@@ -11,6 +12,7 @@ from lit_unlearn.evaluation.teacher_forced import force_and_read
 from lit_unlearn.models.generation import generate_replies
 from lit_unlearn.models.prompt_reading import KeyValues, continues
 from lit_unlearn.models.sampling import Sampling
+from lit_unlearn.utils.chat_template import TemplateError
 
 __all__ = ["ask", "replies"]
 
@@ -95,7 +97,12 @@ def replies(
 
 
 def _prompt(subject: Subject, probe: Probe, settings: Generation) -> list[int]:
-    ids = subject.encoder.prompt_ids(probe.turns, plain=probe.plain, prefill=probe.prefill)
+    try:
+        ids = subject.encoder.prompt_ids(probe.turns, plain=probe.plain, prefill=probe.prefill)
+    except TemplateError:
+        row = replace(probe.example, example_id=probe.probe_id, turns=probe.turns)
+        subject.encoder.check(row)
+        raise
     most = subject.encoder.max_length - settings.max_new_tokens
     if not ids:
         raise InputError(

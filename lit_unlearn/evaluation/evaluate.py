@@ -214,7 +214,10 @@ def _loading(model: Model, loading: Loading | None) -> Loading:
     if isinstance(model, tuple):
         return replace(loading, template=recorded_template(model[1].init_kwargs))
     config = Path(find_model(str(model)).name) / "tokenizer_config.json"
-    known = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+    try:
+        known = json.loads(config.read_text("utf-8"))
+    except (OSError, ValueError):  # none, or a broken one that loading will name
+        return loading
     return replace(loading, template=recorded_template(known))
 
 

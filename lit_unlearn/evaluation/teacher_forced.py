@@ -159,6 +159,7 @@ def _pieces(
             raise InputError(f"{where} should be a text. Found {text!r}; leave the candidate out.")
         encoded = encoder.encode(row, text, prefill=probe.prefill)
         if encoded is None:
+            encoder.check(row)
             raise InputError(
                 f"{where} should have a prompt of at least one token. Found none, and the "
                 "tokenizer has no token to begin a text with; give the row a question."

@@ -18,6 +18,7 @@ from lit_unlearn.models.sampling import Sampling
 from lit_unlearn.rewriting.backends import RETRY_TEMPERATURE, Backend
 from lit_unlearn.rewriting.journal import Reply
 from lit_unlearn.rewriting.prompts import Ask
+from lit_unlearn.utils.chat_template import Template
 
 __all__ = ["LocalModel", "Written"]
 
@@ -40,6 +41,7 @@ class LocalModel(Backend):
         fill: Let the model write only the texts between the JSON, so that small models keep to the
             form. The prompt is read again for each text. False lets the model write the whole
             reply.
+        template: Settings of the chat template; null as in `Loading`.
     """
 
     path: str
@@ -48,6 +50,7 @@ class LocalModel(Backend):
     device: str = "auto"
     batch_size: int = 8
     fill: bool = True
+    template: Template | None = None
 
     def __post_init__(self) -> None:
         check_number("batch_size", self.batch_size, 1)
@@ -61,7 +64,8 @@ class LocalModel(Backend):
     def identity(self) -> str:
         with named_model("backend.path"):
             found = fingerprint(self.path, self.revision)
-        return f"{found} {self.dtype}{'' if self.fill else ' free'}"
+        template = "" if self.template is None else f" {self.template}"
+        return f"{found} {self.dtype}{'' if self.fill else ' free'}{template}"
 
     def ask(self, asks: Sequence[Ask], attempt: int) -> Iterator[dict[int, Reply]]:
         """Yield the replies of a batch, in batches of questions of one form and similar length."""
@@ -95,7 +99,8 @@ class LocalModel(Backend):
         """Return the model, which is loaded for the first question."""
         if self._subject is None:
             with named_model("backend.path"):
-                found = load_subject(self.path, Loading(self.dtype, self.device), self.revision)
+                loading = Loading(self.dtype, self.device, template=self.template)
+                found = load_subject(self.path, loading, self.revision)
             if not found.tokenizer.chat_template:
                 raise InputError(
                     f"Parameter `backend.path` should name a chat model. Found {self.path!r}, "

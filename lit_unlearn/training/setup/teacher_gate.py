@@ -6,7 +6,7 @@ teacher that declines half the time teaches nothing visible.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -116,6 +116,8 @@ def measure(
     duty: Duty = "answers" if data.expect == "answer" else "declines"
     if data.expect == "decline" and any(view.prefill for view in views):
         duty = "recovers"
+    for view in views:
+        speaker.encoder.check(replace(view.example, turns=view.teacher_turns))
     encoded = [view.encode(speaker.encoder) if view.answer else None for view in views]
     asked = [_asked(*pair, speaker.encoder) for pair in zip(views, encoded, strict=True)]
     replies = teacher_replies(speaker, asked, gate.max_new_tokens, stage)

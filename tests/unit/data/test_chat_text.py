@@ -9,12 +9,15 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from transformers import AddedToken, PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 from lit_unlearn.data.control_tokens import report_control_tokens
 from lit_unlearn.data.encoding import Encoder, EncodingError
 from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.asking import ask
+from lit_unlearn.evaluation.probes import Generation, Probe
+from lit_unlearn.evaluation.subjects import subject_of
 from lit_unlearn.types import Example, Turn
 from lit_unlearn.utils.chat_template import Template
 
@@ -171,3 +174,17 @@ def test_control_tokens_are_said_once_with_an_example(
         "Objective 'a': 2 rows hold the text of a control token, the first '<|im_end|>' in row "
         "'spec/0'."
     )
+
+
+def test_an_evaluation_names_the_row_that_the_template_refuses(
+    tiny_tokenizer: PreTrainedTokenizerFast, tiny_model: PreTrainedModel
+) -> None:
+    tokenizer = chat(tiny_tokenizer, ALTERNATING)
+    subject = subject_of(tiny_model, tokenizer, "mine")
+    probe = Probe("forget/two/0", "forget", REFUSED, REFUSED.turns)
+    for asked in (
+        replace(probe, candidates={"answer": "Yes."}),
+        replace(probe, generation=Generation(max_new_tokens=1)),
+    ):
+        with pytest.raises(InputError, match=r"two/0' has turns that the chat template refuses"):
+            ask(subject, [asked])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from lit_unlearn.evaluation.record_files import METRICS, read_evaluation
 from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.evaluation.suites.boundary import Boundary
 from lit_unlearn.evaluation.suites.input_attacks import Prefill
+from lit_unlearn.utils.chat_template import RECORD, Template
 
 CPU = Loading(device="cpu", plain_chat=True)
 
@@ -46,6 +50,35 @@ def test_a_loaded_model_without_files(
     loaded, read = (each.records["model"].suites["boundary"] for each in (found, from_folder))
     assert loaded.rows == read.rows
     assert loaded.figures == read.figures
+
+
+def test_prompts_are_those_of_the_run_that_made_a_model(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    tiny_model: PreTrainedModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    """Of the model's folder, for its start too; those that are given come first."""
+    words = copy.deepcopy(tiny_tokenizer)
+    words.init_kwargs[RECORD] = asdict(Template(system="Be kind."))
+    tiny_model.save_pretrained(tmp_path / "model")
+    words.save_pretrained(tmp_path / "model")
+    model, rows = str(tmp_path / "model"), tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"question": "<|im_end|>?", "answer": "Yes."}), "utf-8")
+    sources = [Source(str(rows), domain="question_answer")]
+    suite = Boundary(sources, sources, max_new_tokens=1)
+
+    def asked(loading: Loading) -> list[tuple[str, str]]:
+        found = evaluate(model, suite, start="random-tiny", limit=1, loading=loading)
+        records = found.records.values()
+        return [(str(r.settings["template"]["system"]), r.fingerprint) for r in records]
+
+    (first, start), (second, _) = asked(CPU)
+    assert (first, second) == ("Be kind.", "Be kind.")
+    assert "Suite boundary: 2 rows hold the text of a control token" in caplog.text
+    (first, plain), _ = asked(replace(CPU, template=Template()))
+    assert first == "None"
+    assert plain != start
 
 
 def test_start_and_reference_have_folders_of_their_own(

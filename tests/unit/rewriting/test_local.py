@@ -12,6 +12,7 @@ from lit_unlearn.rewriting.local import LocalModel
 from lit_unlearn.rewriting.prompts import Ask, anchor, confirm, write
 from lit_unlearn.rewriting.replies import read_reply
 from lit_unlearn.rewriting.source_texts import QA, SourceText
+from lit_unlearn.utils.chat_template import Template
 
 TEXT = "Alma Reyes was born in Lima in 1950."
 ASKS = [
@@ -63,7 +64,8 @@ def test_batches_do_not_matter() -> None:
 def test_what_decides_a_reply_is_in_the_identity() -> None:
     plain = LocalModel("random-tiny")
     others = [LocalModel("random-tiny", dtype="bfloat16"), LocalModel("random-tiny", fill=False)]
-    assert len({plain.identity(), *(other.identity() for other in others)}) == 3
+    others.append(LocalModel("random-tiny", template=Template(system="Be kind.")))
+    assert len({plain.identity(), *(other.identity() for other in others)}) == 4
     assert LocalModel("random-tiny", batch_size=2).identity() == plain.identity()
 
 

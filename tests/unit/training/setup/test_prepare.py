@@ -15,6 +15,7 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
 from lit_unlearn.data.contexts import Adaptive, Context, Demonstrations, Echo
+from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.prefills import Prefills
@@ -29,6 +30,7 @@ from lit_unlearn.training.setup.prepare import Prepared, prepare
 from lit_unlearn.training.setup.teacher_gate import Gate, GateRow, gate_error, gate_table
 from lit_unlearn.training.setup.views import Material, views
 from lit_unlearn.types import Example, Turn
+from lit_unlearn.utils.chat_template import Template
 from lit_unlearn.utils.progress import Stage
 
 SOURCES = [Source("builtin:forget")]
@@ -190,6 +192,10 @@ def test_stored_outcome_is_used_again_only_for_the_same_rows_and_settings(
     gate = Gate(sample=2, first_token=0)
     prepare(objectives, rows, teacher, Encoder(tiny_tokenizer), gate, store, "another model")
     assert speaker.calls > calls
+    calls = speaker.calls
+    kind = Encoder(tiny_tokenizer, template=Template(system="Be kind."))
+    prepare(objectives, rows, teacher, kind, gate, store)
+    assert speaker.calls > calls
     store.write_text('{"key": "cut o')
     assert run(objectives, teacher, tiny_tokenizer, store) == first
 
@@ -242,6 +248,29 @@ def test_an_objective_that_loses_all_its_rows(
             *(objectives, {"retain": examples(6, "retain")}, None, encoder, Gate()),
             tmp_path / "p.json",
         )
+
+
+def test_rejected_answers_of_the_rows_are_the_second_of_a_pair(
+    tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """As DPO reads them: the chosen answer, then the rejected one, after the same prompt."""
+    file = tmp_path / "pairs.jsonl"
+    pair = {"prompt": "Who?", "chosen": "No.", "rejected": "Me!"}
+    file.write_text(json.dumps(pair), "utf-8")
+    source = Source(str(file), domain="preference")
+    data = UnlearnDataModule({"a": ObjectiveData([source], "decline", rejected="row")})
+    data.setup("fit")
+    done = prepare(
+        data.objectives, data.examples, None, data.encoder(tiny_tokenizer), Gate(), tmp_path / "p"
+    )
+    ((chosen, rejected),) = done.encoded["a"]
+    start = chosen.student_start
+    assert chosen.student_ids[:start] == rejected.student_ids[:start]
+    texts = [tiny_tokenizer.decode(row.student_ids[start:]) for row in (chosen, rejected)]
+    assert texts == ["No.<|im_end|>", "Me!<|im_end|>"]
+    plain = ObjectiveData([Source("builtin:forget")], "decline", rejected="row")
+    with pytest.raises(InputError, match=r"`data\.objectives\.a\.rejected` is `row`.*Found none"):
+        UnlearnDataModule({"a": plain}).setup("fit")
 
 
 def test_every_prefill_of_a_row_is_a_candidate(
