@@ -201,6 +201,8 @@ def convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+    from lit_unlearn.models.export import save_folder  # it imports this module
+
     place = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     read = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
     settings = read.config.to_diff_dict()
@@ -210,8 +212,7 @@ def convert(gguf: Path, folder: Path) -> None:
         model = LlamaForCausalLM(LlamaConfig(**settings))
     model.load_state_dict(read.state_dict(), assign=True)
     model.tie_weights()
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(**place).save_pretrained(folder)
+    save_folder(model, AutoTokenizer.from_pretrained(**place), folder)
 
 
 def _record_source(model: Path, wheel: Wheel) -> None:

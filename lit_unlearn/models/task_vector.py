@@ -20,6 +20,7 @@ from torch import nn
 from lit_unlearn import __version__
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.dtypes import SavedDType
+from lit_unlearn.models.export import save_folder
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
 from lit_unlearn.utils.atomic import whole_folder
 
@@ -87,8 +88,7 @@ def task_vector(
     subtract(theta, vector, scale)
     done = Subtraction(output, model, reinforced, base or model, scale, size)
     with whole_folder(output) as folder:
-        theta.to(getattr(torch, dtype)).save_pretrained(folder)
-        load_tokenizer(ModelSource(model)).save_pretrained(folder)
+        save_folder(theta.to(getattr(torch, dtype)), load_tokenizer(ModelSource(model)), folder)
         folder.joinpath("README.md").write_text(model_card(done), encoding="utf-8")
     return done
 

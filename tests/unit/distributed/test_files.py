@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from lit_unlearn.__main__ import main
 from lit_unlearn.callbacks.huggingface_export import HuggingFaceExport
 from lit_unlearn.distributed.sharding import whole
-from lit_unlearn.distributed.strategy import FSDP2Strategy
+from lit_unlearn.distributed.strategy import FSDP2Strategy, check_strategy
 from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.weighting import UncertaintyWeighting
 from lit_unlearn.models.loading import LoRA, ModelSource, load_student
@@ -115,6 +116,35 @@ def test_export(lora: LoRA | None, dtype: str | None, tmp_path: Path) -> None:
     ids = torch.arange(3, 20)[None]
     assert loaded(input_ids=ids).logits.isfinite().all()
     assert loaded.generation_config.eos_token_id == expected.generation_config.eos_token_id
+
+
+def replicated(folder: Path) -> tuple[list[torch.Tensor], Any]:
+    model, export = module(source=ModelSource(TINY_NAME)), HuggingFaceExport()
+    run = trainer(folder, "ddp", 2, max_steps=2, callbacks=[export, EMAWeightAveraging(decay=0.5)])
+    run.fit(model, datamodule=data())
+    return [p.detach() for p in model.student.parameters()], export.comparison
+
+
+@FORKED
+@pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback with a model that")
+def test_export_of_averaged_replicas(tmp_path: Path) -> None:
+    """The first process writes and compares; the callback that averages stands behind."""
+    (found, comparison), (_, none) = in_processes(
+        2, lambda: replicated(tmp_path), tmp_path / "out", start=False
+    )
+    assert comparison.same
+    assert none is None
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert_close(list(loaded.parameters()), found, rtol=0, atol=0)
+
+
+def test_averages_of_shards_are_refused(tmp_path: Path) -> None:
+    run = trainer(tmp_path, FSDP2Strategy(), 2, callbacks=[EMAWeightAveraging()])
+    with pytest.raises(InputError, match=r"should not have EMAWeightAveraging with"):
+        check_strategy(run)
+    run = trainer(tmp_path, "auto", 1, callbacks=[StochasticWeightAveraging(swa_lrs=1e-2)])
+    with pytest.raises(InputError, match=r"StochasticWeightAveraging, which averages weights bet"):
+        check_strategy(run)
 
 
 def sliced_adapters(folder: Path) -> None:
