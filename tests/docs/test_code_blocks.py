@@ -52,7 +52,7 @@ class Block(NamedTuple):
     reason: str | None
 
 
-class Parsed(Exception):  # noqa: N818  # no error: the options are right, and nothing else is to run
+class Parsed(BaseException):  # no error: the options are right, and nothing else is to run
     """A command has parsed its options."""
 
 
