@@ -11,7 +11,6 @@ from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     GradientAccumulationScheduler,
     LearningRateFinder,
-    StochasticWeightAveraging,
 )
 from torch import nn
 
@@ -27,11 +26,10 @@ __all__ = ["check_needs", "check_run"]
 
 _REFUSED: dict[type[Callback], str] = {
     LearningRateFinder: "sweep the rate with --sweep.model.optimizer.init_args.lr",
-    BatchSizeFinder: "see `lit-unlearn plan`, and set data.micro_batch_rows",
+    BatchSizeFinder: "set data.micro_batch_rows as `lit-unlearn plan` proposes",
     GradientAccumulationScheduler: "set data.micro_batch_rows, which accumulates inside a step",
-    StochasticWeightAveraging: "it averages at ends of epochs, and this run has no other",
 }
-"""Callbacks of Lightning that need automatic optimisation or epochs, and what to do instead."""
+"""Callbacks of Lightning that need automatic optimisation, and what to do instead."""
 
 
 def check_run(trainer: Trainer, module: Any, data: Any) -> None:
@@ -112,7 +110,7 @@ def _check_callbacks(trainer: Any) -> None:
             if isinstance(callback, refused):
                 raise InputError(
                     f"Parameter `trainer.callbacks` should not have a {refused.__name__}, which "
-                    f"needs another kind of training. Found one; take it out: {repair}."
+                    f"needs another kind of training. Found one; take it out, and {repair}."
                 )
 
 

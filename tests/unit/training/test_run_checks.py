@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks import (
     GradientAccumulationScheduler,
     LearningRateFinder,
     ModelCheckpoint,
-    StochasticWeightAveraging,
 )
 
 from lit_unlearn.callbacks import (
@@ -86,7 +85,6 @@ def test_settings_of_lightning(options: dict[str, Any], words: list[str]) -> Non
         (LearningRateFinder(), "--sweep.model.optimizer"),
         (BatchSizeFinder(), "lit-unlearn plan"),
         (GradientAccumulationScheduler({0: 1}), "micro_batch_rows"),
-        (StochasticWeightAveraging(0.1), "ends of epochs"),
     ],
 )
 def test_callbacks_that_need_another_kind_of_training(callback: Callback, repair: str) -> None:
