@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from lit_unlearn.errors import did_you_mean
+from lit_unlearn.utils.threads import settle_threads
 
 PROGRAM = "lit-unlearn"
 DEBUG, DEBUG_VARIABLE = "--debug", "LIT_UNLEARN_DEBUG"
@@ -125,6 +126,7 @@ def _dispatch(given: list[str]) -> int:
 def run_command(command: Command, args: list[str]) -> int:
     """Import and call a subcommand; what is no fault of the package becomes one message."""
     module, function = command.where.split(":")
+    settle_threads()
     try:
         getattr(import_module(module), function)(args)
     except BrokenPipeError:

@@ -37,6 +37,7 @@ from lit_unlearn.cli.mistakes import check_keys, explain
 from lit_unlearn.cli.overrides import lay_over
 from lit_unlearn.cli.resume import check_given, make_resumable, run_logger, run_settings
 from lit_unlearn.cli.suite_names import known_suites
+from lit_unlearn.cli.time_to_come import say_time_to_come, with_lines
 from lit_unlearn.distributed.strategy import by_alias, check_strategy
 from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.training.run_checks import check_run
@@ -202,6 +203,8 @@ class UnlearnCLI(LightningCLI):
         if missing:
             hint = "A run that needs no hub: lit-unlearn fit --config configs/quickstart.yaml"
             raise InputError("\n".join([*missing, hint] if "hub" in missing[-1] else missing))
+        if self.stage == "fit" and self.trainer.is_global_zero:
+            say_time_to_come(self.trainer, self.model, self.datamodule)
 
     def before_test(self) -> None:
         """Check that a callback evaluates, and that rows and model are there.
@@ -226,6 +229,8 @@ class UnlearnCLI(LightningCLI):
             InputError: Lightning refuses the combination.
         """
         config["strategy"] = by_alias(config.get("strategy"))
+        if self.stage == "fit":
+            callbacks = with_lines(config, callbacks)
         self._prepare(config)
         try:
             return super()._instantiate_trainer(config, callbacks)

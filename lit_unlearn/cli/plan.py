@@ -9,8 +9,10 @@ from jsonargparse import ArgumentParser
 
 from lit_unlearn.cli.checking import checked
 from lit_unlearn.cli.parsing import arguments, make_parser, parse
+from lit_unlearn.cli.time_to_come import asked_in
 from lit_unlearn.planning import flops, memory
-from lit_unlearn.planning.plan import plan
+from lit_unlearn.planning.phases import phase_table, phases, rates_here
+from lit_unlearn.planning.plan import here, plan
 from lit_unlearn.planning.plan_table import as_json, show
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.options import take_options
@@ -44,6 +46,12 @@ def main(args: list[str]) -> None:
     run = checked(options)
     made = plan(run.model, run.datamodule, run.settings, **arguments(plan, given))
     show(made, terminal())
+    if given.device is None:
+        steps = max(run.settings.max_steps, 1)
+        rates = rates_here(made.scenario.student, made.scenario.compute_bytes, here())
+        each, asked = made.total_flops(), asked_in(run.trainer, run.model, run.datamodule)
+        found = phases(run.model.gate, made.scenario, made.rows, each, steps, asked)
+        terminal().print(phase_table(found, rates))
     if given.output is not None:
         write_text(given.output, json_text(as_json(made), indent=1))
     if made.fits is False:

@@ -1,13 +1,15 @@
 """FLOPs of a step, from shapes. A multiplication and an addition are two FLOPs.
 
-With n tokens in a forward pass (without padding) and N answer positions, for a linear layer of i
-inputs and o outputs (with an adapter of rank q beside it, i o becomes i o + q (i + o)):
+With n tokens in a forward pass (without padding, common beginnings once) and N answer positions,
+for a linear layer of i inputs and o outputs (with an adapter of rank q beside it, i o becomes
+i o + q (i + o)):
 
     forward      2 n i o; the output head 2 N D V
     backward     2 n i o for the gradient of the input, and as much for that of the weight if it is
                  trained; nothing below the lowest trained parameter
-    attention    4 T^2 A for each row and block forward (as if every token saw all others), 2.5
-                 times as much backward
+    attention    4 T^2 A for each row and block forward (as if every token saw all others; of
+                 what follows a common beginning, those of its row), 2.5 times as much backward
+    stored trunk nothing forward below the lowest trained block
     recomputing  the forward pass of every block again, with activation checkpointing
     scoring      forward passes of the student without gradient
     teacher      a forward pass; with a cache the output head alone
@@ -47,12 +49,13 @@ def step_flops(scenario: Scenario, steps: Steps) -> dict[str, Flops]:
 def _batch_flops(scenario: Scenario, batch: MicroBatch) -> Iterator[tuple[str, float]]:
     layout = scenario.student
     for one in batch.passes:
+        lowest = layout.lowest if scenario.stored_trunk and one.packed else 0
         if one.model == "teacher":
             yield "teacher", _teacher_flops(scenario, one)
         elif not one.gradient:
-            yield "scoring", forward_flops(layout, one)
+            yield "scoring", forward_flops(layout, one, lowest)
         else:
-            yield "forward", forward_flops(layout, one)
+            yield "forward", forward_flops(layout, one, lowest)
             yield "backward", backward_flops(layout, one)
             if scenario.source.activation_checkpointing:
                 yield "recomputing", _block_flops(layout, one, layout.lowest)
@@ -66,9 +69,9 @@ def _teacher_flops(scenario: Scenario, one: ForwardPass) -> float:
     return forward_flops(layout, one) * max(teaching.copies, 1)
 
 
-def forward_flops(layout: Layout, one: ForwardPass) -> float:
-    """Return the FLOPs of all blocks and of the output head."""
-    return _block_flops(layout, one, 0) + _head_flops(layout, one)
+def forward_flops(layout: Layout, one: ForwardPass, lowest: int = 0) -> float:
+    """Return the FLOPs of all blocks from ``lowest`` on, and of the output head."""
+    return _block_flops(layout, one, lowest) + _head_flops(layout, one)
 
 
 def _block_flops(layout: Layout, one: ForwardPass, lowest: int) -> float:

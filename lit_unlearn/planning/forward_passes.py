@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from lit_unlearn.models.hidden import Change
+from lit_unlearn.models.packing import rows_read
+from lit_unlearn.models.prefix_tree import prefix_tree
 from lit_unlearn.objectives import Objective
 from lit_unlearn.types import TokenBatch, Tokens
 from lit_unlearn.utils.library_internals import TorchDispatchMode, storage_key
@@ -38,13 +40,15 @@ class ForwardPass:
     length: int
     """T in the formulas: tokens of the longest row."""
     tokens: int
-    """n in the formulas: tokens of all rows, without padding where rows can be packed."""
+    """n in the formulas: tokens of all rows; where rows can be packed, those of their tree."""
     squares: int
-    """Sum over the rows of their squared lengths."""
+    """Sum over the rows of their squared lengths; in a tree, tokens times those that they see."""
     predictions: int
     """N in the formulas: positions with logits."""
     gradient: bool
     """Whether a backward pass follows."""
+    packed: bool = False
+    """Whether rows can share beginnings and start above a stored trunk."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +128,12 @@ class _Reader:
 
     def _record(self, tokens: Tokens, *, packed: bool = False) -> None:
         rows, length = tokens.input_ids.shape
-        lengths = tokens.attention_mask.sum(1).tolist() if packed else [length] * rows
-        squares = sum(each**2 for each in lengths)
-        found = (sum(lengths), squares, len(tokens.rows), self._learns())
+        read, squares = rows * length, rows * length**2
+        if packed:
+            tree = prefix_tree(rows_read(tokens))
+            read = tree.tokens
+            squares = sum(len(s.ids) * (s.first + len(s.ids)) for s in tree.segments)
+        found = (read, squares, len(tokens.rows), self._learns(), packed)
         self.passes.append(ForwardPass(self.model, rows, length, *found))
 
     def _learns(self) -> bool:

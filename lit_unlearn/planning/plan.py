@@ -18,7 +18,7 @@ from lit_unlearn.planning.scenario import Scenario, Strategy, TrainerSettings, s
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.checks import check_names
 
-__all__ = ["plan"]
+__all__ = ["here", "plan"]
 
 _TRAINER = TrainerSettings()
 
@@ -76,7 +76,7 @@ def plan(
     sharing = str(trainer.strategy).lower()
     precision = str(trainer.precision)
     if precision == "auto":
-        precision = "bf16-mixed" if known is not None else precision_for(_here())
+        precision = "bf16-mixed" if known is not None else precision_for(here())
     scenario = scenario_of(
         module,
         data,
@@ -104,11 +104,12 @@ def _rates(
     if device is not None:
         return device.rates(scenario.compute_bytes, utilisation)
     dtype = torch.bfloat16 if scenario.compute_bytes == 2 else torch.float32
-    rate = (utilisation or 1.0) * measured_rate(dtype, _here().type)
+    rate = (utilisation or 1.0) * measured_rate(dtype, here().type)
     return rate, rate
 
 
-def _here() -> torch.device:
+def here() -> torch.device:
+    """Return the device on which this machine computes."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

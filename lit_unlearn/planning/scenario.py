@@ -136,6 +136,12 @@ class Scenario:
         return self.strategy == "fsdp2" and self.devices > 1
 
     @property
+    def stored_trunk(self) -> bool:
+        """Whether the student's passes start above stored outputs of its trunk."""
+        wanted = self.source.cache_trunk is not False and self.source.noise is None
+        return wanted and not self.sharded and self.student.lowest > 0
+
+    @property
     def sharing(self) -> str:
         """The strategy, or `single` for one device."""
         return "single" if self.devices == 1 else self.strategy

@@ -29,6 +29,7 @@ from lit_unlearn.utils.disk import writing
 from lit_unlearn.utils.options import split_options
 from lit_unlearn.utils.progress import Stage, shown
 from lit_unlearn.utils.tables import terminal
+from lit_unlearn.utils.threads import chosen_by_user, cores
 
 __all__ = ["COMMAND", "Failure", "Job", "check_fits", "is_finished", "run_jobs", "stamp"]
 
@@ -221,8 +222,9 @@ class _Pool:
         self.running.append(_Running(job, process, log, gpu, stamp(job), time.monotonic()))
 
     def _environment(self, gpu: str | None) -> dict[str, str]:
-        threads = max(1, (os.cpu_count() or 1) // self.at_once)
-        shared = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        shared = dict(os.environ)
+        if not chosen_by_user():
+            shared["OMP_NUM_THREADS"] = str(max(1, cores() // self.at_once))
         return shared if gpu is None else {**shared, "CUDA_VISIBLE_DEVICES": gpu}
 
     def ended(self) -> list[_Running]:

@@ -15,23 +15,28 @@ _ANSWER = 10
 
 def batch(rows: int = 4, forms: int = 1, prefilled: bool = False) -> TokenBatch:
     """Rows of 30 tokens for the student and 60 for the teacher, 10 of them answer."""
-    row = EncodedExample(
-        example_id="given",
-        student_ids=tuple(range(30)),
-        student_start=30 - _ANSWER,
-        teacher_ids=tuple(range(60)),
-        teacher_start=60 - _ANSWER,
-        target_count=_ANSWER,
-        unprefilled_ids=tuple(range(55)) if prefilled else (),
-        unprefilled_start=55 - _ANSWER if prefilled else 0,
-    )
-    return collate([[row] * forms] * rows, 0)
+    made = [
+        EncodedExample(
+            example_id="given",
+            student_ids=tuple(range(number, number + 30)),
+            student_start=30 - _ANSWER,
+            teacher_ids=tuple(range(number, number + 60)),
+            teacher_start=60 - _ANSWER,
+            target_count=_ANSWER,
+            unprefilled_ids=tuple(range(number, number + 55)) if prefilled else (),
+            unprefilled_start=55 - _ANSWER if prefilled else 0,
+        )
+        for number in range(rows)
+    ]
+    return collate([[row] * forms for row in made], 0)
 
 
 def test_plain_likelihood_reads_the_student_alone() -> None:
     """Log-probabilities, and twice a gradient of their size, are what a backward pass holds."""
     work = observe(objectives.CrossEntropy(), batch())
-    assert work.passes == (ForwardPass("student", 4, 30, 120, 4 * 900, 40, gradient=True),)
+    assert work.passes == (
+        ForwardPass("student", 4, 30, 4 * 29, 4 * 29**2, 40, gradient=True, packed=True),
+    )
     assert work.logit_rows == 3 * 40
     assert (work.repeats, work.asked) == (1, 0)
 
@@ -39,8 +44,8 @@ def test_plain_likelihood_reads_the_student_alone() -> None:
 def test_distillation_reads_the_teacher_behind_its_context() -> None:
     work = observe(objectives.BidirectionalDistillation(positions=4), batch())
     assert work.passes == (
-        ForwardPass("teacher", 4, 60, 240, 4 * 3600, 16, gradient=False),
-        ForwardPass("student", 4, 30, 120, 4 * 900, 16, gradient=True),
+        ForwardPass("teacher", 4, 60, 4 * 53, 4 * 53**2, 16, gradient=False, packed=True),
+        ForwardPass("student", 4, 30, 4 * 23, 4 * 23**2, 16, gradient=True, packed=True),
     )
     assert 3 * 16 <= work.logit_rows <= 8 * 16
     assert work.asked == 40  # a cache keeps all positions of a row

@@ -34,12 +34,13 @@ ASKING = MicroBatch(
 
 
 def tokens() -> Tokens:
-    """As `READ` says: three rows of 50 tokens and one of 45, five predictions in each."""
+    """As `READ` says: three rows of 50 tokens and one of 45, predictions at the last five."""
     ids = torch.randint(0, CONFIG.vocab_size, (READ.rows, READ.length))
     mask = torch.ones_like(ids)
     mask[0, -5:] = 0
     rows = torch.arange(READ.rows).repeat_interleave(5)
-    return Tokens(ids, mask, rows, torch.arange(20, 25).repeat(READ.rows))
+    columns = torch.arange(45, 50).repeat(READ.rows)
+    return Tokens(ids, mask, rows, columns - 5 * (rows == 0))
 
 
 def kept_by_autograd(model: nn.Module, mixed: bool) -> int:

@@ -105,7 +105,7 @@ def test_a_job_that_fails_leaves_no_older_result(tmp_path: Path) -> None:
 def test_jobs_share_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two at a time: each has a GPU of its own and half of the cores, and the first two overlap."""
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(jobs.os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(jobs, "cores", lambda: 6)
     folders = [tmp_path / name for name in "abc"]
     run(*(job(folder, "slow") for folder in folders), at_once=2, gpus=("4", "7"))
     found = [json.loads((folder / "result.json").read_text("utf-8")) for folder in folders]

@@ -1,0 +1,41 @@
+"""StepLines: how far training is, as plain lines where no terminal shows a bar."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from lit_unlearn.utils.progress import Stage, shown
+
+__all__ = ["StepLines"]
+
+
+class StepLines(Callback):
+    """Writes a line at least every 30 seconds of training: steps done, and the time to come."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._stage = Stage("training", None)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin; steps from before a resume do not count for the time to come."""
+        self._stage = Stage("training", trainer.max_steps, "steps", trainer.global_step)
+        self._open.enter_context(shown(self._stage))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the step."""
+        self._stage.done = trainer.global_step
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End."""
+        self._open.close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """End likewise."""
+        self._open.close()
