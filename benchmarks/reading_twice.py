@@ -93,16 +93,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/reading_twice/result.json"))
     args = parser.parse_args()
     torch.set_num_threads(1)
+    run: Any = checked(["--config", args.config])
+    run.model.prepare_data()  # finds the model before the cache, which may hold it, is another
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LIT_UNLEARN_CACHE"] = folder
-        rows = measured(args, Path(folder))
+        rows = measured(run.model, run.datamodule, args, Path(folder))
     report(f"Reading twice, {args.config}, {args.steps} steps", rows, {"ways": rows}, args.out)
 
 
-def measured(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def measured(
+    module: Any, data: Any, args: argparse.Namespace, folder: Path
+) -> list[dict[str, Any]]:
     """A line for each way."""
-    run: Any = checked(["--config", args.config])
-    module, data = run.model, run.datamodule
     data.prepare_data()
     module.configure_model()
     encoder = Encoder(module.tokenizer, data.max_length, data.on_problem)

@@ -37,6 +37,9 @@ _AT_ONCE = 16
 _SAMPLE = 16
 """Rows of each objective that an evaluation is counted on."""
 
+_FORMS = 2
+"""Candidates of each row that caches are counted on; each must be encoded."""
+
 Ids = Sequence[int]
 
 
@@ -150,7 +153,7 @@ def _caches(scenario: Scenario, rows: PlannedRows, steps: int) -> Iterator[Phase
     stored, teaching = scenario.stored_trunk, scenario.teaching
     start = isinstance(scenario.teacher, FrozenTeacher) and scenario.teacher.path is None
     for name, encoded in rows.data.encoded.items():
-        flat = [candidate for row in encoded for candidate in row]
+        flat = [candidate for row in encoded for candidate in evenly_spread(row, _FORMS)]
         share = rows.distinct(name, steps) / len(flat)
         if stored:
             read = [_up_to_answer(c.student_ids, c.student_start, c) for c in flat]
