@@ -61,6 +61,7 @@ def adapted(model: PreTrainedModel, lora: LoRA, seed: int) -> nn.Module:
             "installed; run: pip install 'lit-unlearn[lora]'"
         ) from error
     check_targets(model, lora.target_modules)
+    check_targets(model, lora.modules_to_save, "modules_to_save")
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type] # peft divides it by the rank

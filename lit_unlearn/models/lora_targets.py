@@ -11,8 +11,15 @@ from lit_unlearn.errors import InputError, did_you_mean
 __all__ = ["check_targets"]
 
 
-def check_targets(model: nn.Module, wanted: list[str] | str | None) -> None:
+def check_targets(
+    model: nn.Module, wanted: list[str] | str | None, option: str = "target_modules"
+) -> None:
     """Check that every name of modules that get an adapter is one of the model.
+
+    Args:
+        model: The model.
+        wanted: Names, a regular expression, `all-linear`, or None for peft's choice.
+        option: The setting of `model.student.lora` that lists them.
 
     Raises:
         InputError: A name of a list, or the regular expression, fits no module.
@@ -29,7 +36,7 @@ def check_targets(model: nn.Module, wanted: list[str] | str | None) -> None:
         known = sorted({name.rpartition(".")[2] for name in linear})
         hint = did_you_mean(unknown[0], known)
         raise InputError(
-            "Parameter `model.student.lora.target_modules` should name modules of the model. Found "
+            f"Parameter `model.student.lora.{option}` should name modules of the model. Found "
             f"{unknown[0]!r}, which fits none{'; ' * bool(hint)}{hint or '.'} Its linear layers "
             f"are {', '.join(known)}."
         )

@@ -82,6 +82,12 @@ def test_adapters_are_merged(targets: Any, folder: Path, caplog: pytest.LogCaptu
         find_model(str(adapters))
 
 
+def test_layers_trained_whole_must_be_there() -> None:
+    source = ModelSource("random-tiny", lora=LoRA(2, modules_to_save=["embed_token"]))
+    with pytest.raises(InputError, match=r"lora\.modules_to_save` should .* Found 'embed_token'"):
+        load_student(source)
+
+
 def test_a_run_stands_for_its_model(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.move(folder, folder.parent / "run" / "model")
     (folder.parent / "run" / "config.yaml").touch()
