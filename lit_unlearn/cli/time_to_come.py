@@ -46,10 +46,13 @@ def with_lines(config: dict[str, Any], callbacks: list[Any]) -> list[Any]:
 
 
 def asked_in(trainer: Any, module: Any, data: Any) -> Asked:
-    """Return what `AnswerEvaluation` asks; None without it."""
+    """Return what `AnswerEvaluation` asks; None without it, or where no tokenizer can be read."""
     for callback in trainer.callbacks:
         if isinstance(callback, AnswerEvaluation):
-            encoder = Encoder(load_tokenizer(module.source), data.max_length, "warn")
+            try:
+                encoder = Encoder(load_tokenizer(module.source), data.max_length, "warn")
+            except InputError:
+                return None
             openers = {n for n, own in data.objectives.items() if own.evaluation_prefills}
             most = callback.max_new_tokens
             return Evaluated(encoder, data.evaluation, frozenset(openers), most)
