@@ -90,6 +90,11 @@ class AnswerEvaluation(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         order_end(trainer)
 
+    def writes(self, root: Path, steps: int | None) -> list[Path]:
+        """Return the files that a run writes into its folder; see `RunFolder`."""
+        names = ("summary.json", "report.html", "answers_before.jsonl", "answers_after.jsonl")
+        return [root / name for name in names if steps is not None]
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask before the first step; a resumed run reads the answers that it wrote then."""
         self.before = self._record(trainer, pl_module, "before", resumed=trainer.global_step > 0)

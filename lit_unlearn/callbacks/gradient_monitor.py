@@ -17,7 +17,7 @@ from lit_unlearn.gradients import diagnostics
 from lit_unlearn.report import heatmap_figure
 from lit_unlearn.training.step import StepRecord
 from lit_unlearn.types import TokenBatch
-from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.ownership import write_text
 
 __all__ = [
     "GRADIENT_FILE",
@@ -58,6 +58,10 @@ class GradientMonitor(Callback):
     def __init__(self, heat_map_every: int = 5) -> None:
         self.heat_map_every = heat_map_every
         self._lines: list[str] = []
+
+    def writes(self, root: Path, steps: int | None) -> list[Path]:
+        """Return the table of a run in a folder; see `RunFolder`."""
+        return [] if steps is None else [root / GRADIENT_FILE]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a new table; on resume, keep the lines of earlier steps."""

@@ -18,7 +18,7 @@ from lit_unlearn.models.dtypes import SavedDType
 from lit_unlearn.models.export import save_folder, whole_student
 from lit_unlearn.models.reading_back import Comparison, compare_folder, reference_logits
 from lit_unlearn.report.run_summary import COLUMNS, Change, cell, changes, note_export
-from lit_unlearn.utils.atomic import whole_folder
+from lit_unlearn.utils.ownership import check_targets, own_folder
 
 __all__ = ["EXPORT_FOLDER", "HuggingFaceExport", "compared_rows", "model_card"]
 
@@ -52,8 +52,20 @@ class HuggingFaceExport(Callback):
         self.comparison: Comparison | None = None
         """Comparison of the written folder with the trained model, once it is written."""
 
+    def writes(self, root: Path, steps: int | None) -> list[Path]:
+        """Return the folders of exports; see `RunFolder`."""
+        return [] if steps is None else [root / EXPORT_FOLDER, root / UNVERIFIED]
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check before training that the export replaces nothing of the user's.
+
+        Raises:
+            InputError: The folder holds something that no export wrote.
+        """
         order_end(trainer)
+        root = Path(trainer.default_root_dir)
+        if stage == "fit" and trainer.is_global_zero:
+            check_targets(root, self.writes(root, trainer.max_steps), [], "default_root_dir")
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the folder, and compare it with the trained model.
@@ -77,7 +89,7 @@ class HuggingFaceExport(Callback):
     ) -> None:
         """Write the folder; the student leaves its list, and with it memory, when it is written."""
         root = Path(trainer.default_root_dir)
-        with whole_folder(root / EXPORT_FOLDER) as folder:
+        with own_folder(root / EXPORT_FOLDER) as folder:
             save_folder(student.pop(), module.tokenizer, folder)
             try:
                 found = compare_folder(
@@ -106,7 +118,7 @@ class HuggingFaceExport(Callback):
 
 def _keep_unverified(folder: Path, target: Path, problem: str) -> None:
     """Move the files of an export that is not the trained model, and raise the error."""
-    with whole_folder(target) as kept:
+    with own_folder(target) as kept:
         for file in folder.iterdir():
             file.replace(kept / file.name)
     raise ResultError(

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,21 +22,25 @@ from lit_unlearn.callbacks.saved import STATE, UNFINISHED, Saved, read_saved, se
 from lit_unlearn.distributed.ranks import gather
 from lit_unlearn.errors import check_number
 from lit_unlearn.utils.disk import refusal
-from lit_unlearn.utils.library_internals import uncount_batch
+from lit_unlearn.utils.library_internals import reopen_epoch, uncount_batch
 from lit_unlearn.utils.locks import take_lock
+from lit_unlearn.utils.ownership import free_name
 
 __all__ = ["LOCK", "Resumable"]
 
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
+_PARTS = ".part_[0-9]*"
+"""Checkpoints that a killed process did not finish."""
 
 
 class Resumable(Callback):
     """Checkpoints from which a run resumes after it was killed or stopped.
 
     `lit-unlearn fit` always has this callback. The folder `unfinished` in the run's folder holds
-    the checkpoints, from which the same command resumes; it is deleted when the run has ended. If
+    the checkpoints, from which the same command resumes; they are deleted when the run has ended.
+    Those of other settings are moved aside, to `unfinished.1` and so on, and never deleted. If
     there is a checkpoint, another is written before the last step, so that a kill after training
     (evaluation, export) costs one step. After Ctrl-C or SIGTERM the step is finished, a checkpoint
     is written, and the process ends with status 130 or 143; a second signal ends it at once.
@@ -106,9 +110,11 @@ class Resumable(Callback):
             uncount_batch(checkpoint)
 
     def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep the random states until training starts, since set-up may draw numbers too."""
+        if trainer.max_steps > checkpoint["global_step"]:
+            reopen_epoch(checkpoint)
         self._random = checkpoint.get("random_states", [])
 
     _saving = False
@@ -118,7 +124,7 @@ class Resumable(Callback):
         if len(self._random) == trainer.world_size:
             torch.set_rng_state(self._random[trainer.global_rank].cpu())
         self._since = time.monotonic()
-        self._saved = self._kept(trainer) if trainer.is_global_zero else []
+        self._saved = self._superseded(trainer) if trainer.is_global_zero else []
         self._signal = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._noted)
@@ -142,20 +148,46 @@ class Resumable(Callback):
             self._leave(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Delete the checkpoints; the other callbacks run before this one."""
-        if trainer.is_global_zero:
-            shutil.rmtree(Path(trainer.default_root_dir) / UNFINISHED, ignore_errors=True)
+        """Delete the checkpoints of this run; the other callbacks run before this one."""
+        if not trainer.is_global_zero:
+            return
+        folder = Path(trainer.default_root_dir) / UNFINISHED
+        for place in (*(saved.folder for saved in self._saved), *folder.glob(_PARTS)):
+            shutil.rmtree(place, ignore_errors=True)
+        for place in {folder, *(saved.folder.parent for saved in self._saved)}:
+            with suppress(OSError):  # something else is in it, or there is none
+                place.rmdir()
 
-    def _kept(self, trainer: Trainer) -> list[Saved]:
-        """Return the checkpoint from which the run resumes, and delete all others."""
-        given = Path(trainer.ckpt_path).parent.resolve() if trainer.ckpt_path else None
-        found: list[Saved | None] = []
-        for folder in (Path(trainer.default_root_dir) / UNFINISHED).glob("*"):
-            if folder.resolve() == given:
-                found.append(read_saved(folder, digests=False))
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
-        return [saved for saved in found if saved is not None]
+    def _superseded(self, trainer: Trainer) -> list[Saved]:
+        """Return the checkpoints that the next one supersedes; move those of other runs aside."""
+        folder = Path(trainer.default_root_dir) / UNFINISHED
+        given = Path(trainer.ckpt_path).resolve().parent if trainer.ckpt_path else None
+        earlier, others = [], []
+        for place in sorted(folder.glob("step_*")):
+            saved = read_saved(place, digests=False)
+            own = saved is not None and saved.settings == self.settings
+            if saved is not None and own and saved.step <= trainer.global_step:
+                earlier.append(saved)
+            elif place.resolve() != given:
+                others.append(place)
+        if given is not None and given.parent != folder.resolve():
+            saved = read_saved(given, digests=False)
+            earlier += [saved] if saved is not None and saved.settings == self.settings else []
+        if others:
+            self._move_aside(folder, others)
+        return sorted(earlier, key=lambda saved: saved.step)
+
+    def _move_aside(self, folder: Path, places: list[Path]) -> None:
+        """Move checkpoints from which this run does not resume into a folder of their own."""
+        aside = free_name(folder)
+        aside.mkdir()
+        for place in places:
+            place.rename(aside / place.name)
+        log.warning(
+            "%s: checkpoints of another run, or of other settings, were moved to %s; to go on from "
+            "them, give the settings of that run, or --ckpt_path %s.",
+            *(folder, aside, aside),
+        )
 
     def _noted(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
@@ -199,7 +231,7 @@ class Resumable(Callback):
         usual = trainer.strategy.checkpoint_io
         try:
             if trainer.is_global_zero:
-                for left in folder.glob(".part_*"):
+                for left in folder.glob(_PARTS):
                     shutil.rmtree(left)
                 part.mkdir(parents=True)
             trainer.strategy.barrier("unfinished")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,15 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.utils.atomic import sync
 from lit_unlearn.utils.digests import file_digest, read_checked_json, write_checked_json
 
-__all__ = ["UNFINISHED", "Saved", "check_checkpoint", "find_saved", "read_saved", "seal"]
+__all__ = [
+    "UNFINISHED",
+    "Saved",
+    "check_checkpoint",
+    "find_saved",
+    "newest_saved",
+    "read_saved",
+    "seal",
+]
 
 UNFINISHED = "unfinished"
 """Folder of the checkpoints in a run's folder; a run that has ended has none."""
@@ -66,6 +75,8 @@ def seal(part: Path, step: int, settings: str, log_version: str | int | None) ->
 def find_saved(root: Path, settings: str = "") -> Saved | None:
     """Return the newest undamaged checkpoint of an unfinished run, or None.
 
+    Checkpoints that were moved aside, because a run with other settings took the folder, count too.
+
     Args:
         root: Folder of the run.
         settings: Digest of the run's settings.
@@ -73,22 +84,33 @@ def find_saved(root: Path, settings: str = "") -> Saved | None:
     Raises:
         InputError: There are checkpoints, and all are damaged.
     """
-    found = sorted((root / UNFINISHED).glob("step_*"), key=_step, reverse=True)
-    for folder in found:
-        saved = read_saved(folder)
-        if saved is None:
-            log.warning("%s: damaged, as its SHA-256 shows; not used.", folder)
-        elif saved.settings != settings:
-            log.warning("%s: of a run with other settings, which this one replaces.", folder)
-            return None
-        else:
+    damaged, others = [], 0
+    for folder in sorted(root.glob(f"{UNFINISHED}*/step_*"), key=_step, reverse=True):
+        saved = read_saved(folder) if _is_place(folder.parent) else None
+        if saved is not None and saved.settings == settings:
             return saved
-    if found:
+        if saved is None and folder.parent.name == UNFINISHED:
+            log.warning("%s: damaged, as its SHA-256 shows; not used.", folder)
+            damaged.append(folder)
+        elif folder.parent.name == UNFINISHED:
+            others += 1
+    if damaged and not others:
         raise InputError(
             f"{root / UNFINISHED} should hold a checkpoint that agrees with its SHA-256. "
             "Found it damaged; delete the folder, and the same command starts from the beginning."
         )
     return None
+
+
+def newest_saved(folder: Path) -> Saved | None:
+    """Return the newest undamaged checkpoint in a folder `unfinished`, whatever its settings."""
+    found = sorted(folder.glob("step_*"), key=_step, reverse=True)
+    return next((saved for saved in map(read_saved, found) if saved is not None), None)
+
+
+def _is_place(folder: Path) -> bool:
+    """Return whether a folder is `unfinished`, or was moved aside under a number."""
+    return re.fullmatch(rf"{UNFINISHED}(\.\d+)?", folder.name) is not None
 
 
 def read_saved(folder: Path, *, digests: bool = True) -> Saved | None:

@@ -20,13 +20,14 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.figure_names import figure_names
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Reference, Subject, Suite
-from lit_unlearn.evaluation.record_files import read_evaluation, write_evaluation
+from lit_unlearn.evaluation.record_files import evaluation_files, read_evaluation, write_evaluation
 from lit_unlearn.evaluation.records import EvaluationRecord, versions
 from lit_unlearn.evaluation.subjects import weights_fingerprint
 from lit_unlearn.evaluation.suite_run import check_suites, run_suites
 from lit_unlearn.models.forward import evaluating
-from lit_unlearn.report.evaluation_show import show_evaluations
+from lit_unlearn.report.evaluation_show import PAGE, show_evaluations, shown_files
 from lit_unlearn.utils.chat_template import template_key
+from lit_unlearn.utils.paths import local_path
 
 __all__ = [
     "SuiteEvaluation",
@@ -103,6 +104,18 @@ class SuiteEvaluation(Callback):
         for limit in {None, self.subsample}:
             check_suites(self.suites, _data_root(trainer), self._reference_rows(), limit)
 
+    def writes(self, root: Path, steps: int | None) -> list[Path]:
+        """Return the files of all evaluations in a run's folder; see `RunFolder`."""
+        if steps is None:
+            folder = root / "evaluation" / "test"
+            return [*evaluation_files(folder), *shown_files(folder, self.suites)]
+        every = self.every_n_steps
+        due = {0} if self.at_start else set()
+        due |= set(range(every, steps + 1, every)) if every else set()
+        due |= {steps} if self.at_end else set()
+        folders = [root / "evaluation" / f"step_{step}" for step in sorted(due)]
+        return [file for folder in folders for file in evaluation_files(folder)]
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the start model."""
         if self.at_start and trainer.global_step == 0:
@@ -142,7 +155,7 @@ class SuiteEvaluation(Callback):
         folder, record = self._measure(trainer, pl_module, "test", None)
         if trainer.is_global_zero:
             show_evaluations(
-                folder / "evaluation.html",
+                folder / PAGE,
                 {"model": record},
                 title=f"Evaluation of {record.model}",
                 places={"results": folder},
@@ -180,7 +193,9 @@ class SuiteEvaluation(Callback):
         return folder, record
 
     def _reference_rows(self) -> Mapping[str, Reference] | None:
-        return read_evaluation(Path(self.reference)).rows_by_group() if self.reference else None
+        return (
+            read_evaluation(local_path(self.reference)).rows_by_group() if self.reference else None
+        )
 
 
 def scalars(record: EvaluationRecord) -> dict[str, float]:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from lit_unlearn.cli.parsing import make_parser, parse
 from lit_unlearn.evaluation.compare import compare
-from lit_unlearn.report.evaluation_show import show_comparison
+from lit_unlearn.report.evaluation_show import show_comparison, shown_files
+from lit_unlearn.utils.ownership import check_targets
+from lit_unlearn.utils.paths import local_path
 
 __all__ = ["main"]
 
@@ -34,4 +36,6 @@ def main(args: list[str]) -> None:
         help="Folder for compare.json, compare.html and pictures.",
     )
     given = parse(parser, args[1:])
-    show_comparison(compare(given.runs, given.output), given.output)
+    folder = local_path(given.output)
+    check_targets(folder, shown_files(folder, (), "compare.html"), [], "--output")
+    show_comparison(compare(given.runs, folder), folder)

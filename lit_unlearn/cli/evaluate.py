@@ -15,8 +15,10 @@ from lit_unlearn.distributed.ranks import processes, rank
 from lit_unlearn.evaluation.evaluate import evaluate
 from lit_unlearn.evaluation.probes import Suite
 from lit_unlearn.evaluation.subjects import Loading
-from lit_unlearn.report.evaluation_show import show_evaluation
+from lit_unlearn.report.evaluation_show import show_evaluation, shown_files
 from lit_unlearn.utils.options import take_options
+from lit_unlearn.utils.ownership import check_targets
+from lit_unlearn.utils.paths import local_path
 
 __all__ = ["Options", "folder_name", "main"]
 
@@ -69,7 +71,8 @@ def main(args: list[str]) -> None:
         config = choose_suites(config, [name for _, name in suites])
     given = parse(_parser(), others, config)
     options, loading = Options(**arguments(Options, given)), Loading(**arguments(Loading, given))
-    folder = options.output or Path("runs/evaluate") / folder_name(options.model)
+    folder = local_path(options.output or f"runs/evaluate/{folder_name(options.model)}")
+    check_targets(folder, shown_files(folder, options.suites or {}), [], "--output")
     with processes():
         found = evaluate(
             options.model,
@@ -88,7 +91,7 @@ def main(args: list[str]) -> None:
 
 def folder_name(model: str) -> str:
     """Return the last two parts of a hub id or path: ``tofu--model`` for ``runs/tofu/model``."""
-    parts = [part for part in Path(model).expanduser().parts if part not in ("/", ".", "..")]
+    parts = [part for part in local_path(model).parts if part not in ("/", ".", "..")]
     return "--".join(parts[-2:]) or "model"
 
 

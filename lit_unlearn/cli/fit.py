@@ -12,7 +12,8 @@ import logging
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,31 +21,35 @@ from typing import Any, TypeVar
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import (
-    ArgsType,
-    LightningArgumentParser,
-    LightningCLI,
-    SaveConfigCallback,
-)
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import StrategyRegistry
 from transformers.utils import logging as transformers_logging
 
 from lit_unlearn.callbacks.saved import Saved
 from lit_unlearn.cli.blame import blame
+from lit_unlearn.cli.checkpoints import find_given
 from lit_unlearn.cli.classes import load_classes
 from lit_unlearn.cli.config import Config, read_configs, take_config_args
 from lit_unlearn.cli.mistakes import check_keys, explain
 from lit_unlearn.cli.overrides import lay_over
-from lit_unlearn.cli.resume import check_given, make_resumable, run_logger, run_settings
+from lit_unlearn.cli.resume import listed, make_resumable, run_logger, run_settings
+from lit_unlearn.cli.run_files import (
+    RunConfig,
+    RunFolder,
+    config_text,
+    default_folder,
+    divert_debug,
+    is_first,
+)
 from lit_unlearn.cli.suite_names import known_suites
 from lit_unlearn.cli.time_to_come import say_time_to_come, with_lines
 from lit_unlearn.distributed.strategy import by_alias, check_strategy
 from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.training.run_checks import check_run
 from lit_unlearn.training.trainer import UnlearnTrainer
-from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.paths import local_path
 
-__all__ = ["STAGES", "RunConfig", "UnlearnCLI", "main", "run", "start"]
+__all__ = ["STAGES", "UnlearnCLI", "main", "run", "start"]
 
 STAGES = ("fit", "test")
 """Stages of Lightning that are commands."""
@@ -97,7 +102,7 @@ def run(
     config, overrides = lay_over(read_configs(files), overrides)
     _silence()
     try:
-        return line(model_class, data_class, stage, config, overrides)
+        return line(model_class, data_class, stage, config, overrides, files)
     except MisconfigurationException as error:
         raise InputError(_one_line(error)) from error
     except Exception as error:
@@ -118,6 +123,7 @@ class UnlearnCLI(LightningCLI):
         stage: Name in `STAGES`.
         given: The merged config files.
         overrides: Options of the command line; they win over the files, wherever they stand.
+        files: The config files; the last one names the run's folder where none is given.
     """
 
     def __init__(
@@ -127,28 +133,35 @@ class UnlearnCLI(LightningCLI):
         stage: str,
         given: Config,
         overrides: list[str],
+        files: Sequence[Path] = (),
     ) -> None:
         self.stage = stage
+        self.files = files
         self.given = given
         self.overrides = overrides
-        files = ["--config", json.dumps(given.values, default=str)] if given.values else []
-        super().__init__(
-            model_class,
-            data_class,
-            trainer_class=UnlearnTrainer,
-            args=[stage, *files, *overrides],
-            seed_everything_default=0,
-            auto_configure_optimizers=False,  # it would run before sharded parameters exist
-            save_config_callback=RunConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            # an epoch is the whole run: steps count, and the step plan knows ranks by itself
-            trainer_defaults={
-                "max_epochs": 1,
-                "use_distributed_sampler": False,
-                "enable_model_summary": False,  # says no more than the line about the student
-            },
-            parser_kwargs={"prog": "lit-unlearn", "exit_on_error": False, "allow_abbrev": False},
-        )
+        merged = ["--config", json.dumps(given.values, default=str)] if given.values else []
+        with ExitStack() as self.closing:
+            super().__init__(
+                model_class,
+                data_class,
+                trainer_class=UnlearnTrainer,
+                args=[stage, *merged, *overrides],
+                seed_everything_default=0,
+                auto_configure_optimizers=False,  # it would run before sharded parameters exist
+                save_config_callback=RunConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                # an epoch is the whole run: steps count, and the step plan knows ranks by itself
+                trainer_defaults={
+                    "max_epochs": 1,
+                    "use_distributed_sampler": False,
+                    "enable_model_summary": False,  # says no more than the line about the student
+                },
+                parser_kwargs={
+                    "prog": "lit-unlearn",
+                    "exit_on_error": False,
+                    "allow_abbrev": False,
+                },
+            )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -172,14 +185,16 @@ class UnlearnCLI(LightningCLI):
             self.config = _plain(parser.parse_args(args))  # type: ignore[arg-type]
         except ArgumentError as error:
             raise InputError(explain(str(error), own, self.given, self.overrides)) from None
+        trainer = self.config[self.stage].trainer
+        trainer.default_root_dir = str(trainer.default_root_dir or default_folder(self.files))
 
     def _parse_ckpt_path(self) -> None:
-        """Check the checkpoint; Lightning would lay its settings over the command line.
+        """Find the checkpoint; Lightning would lay its settings over the command line.
 
         Raises:
             InputError: The checkpoint does not exist, or cannot be loaded safely.
         """
-        check_given(self.config[self.stage])
+        find_given(self.config[self.stage])
 
     def before_fit(self) -> None:
         """Check that rows and model are there, and report all that is missing at once.
@@ -226,7 +241,7 @@ class UnlearnCLI(LightningCLI):
         """Make the trainer, with a TensorBoard logger unless the config says otherwise.
 
         Raises:
-            InputError: Lightning refuses the combination.
+            InputError: Lightning refuses the combination, or the run's folder cannot be used.
         """
         config["strategy"] = by_alias(config.get("strategy"))
         if self.stage == "fit":
@@ -238,30 +253,26 @@ class UnlearnCLI(LightningCLI):
             raise InputError(_unknown_strategy(config) or f"trainer: {_one_line(error)}") from error
 
     def _prepare(self, config: dict[str, Any]) -> None:
-        """Give the trainer its checkpoint and its logger."""
-        saved = self._saved(config) if self.stage == "fit" else None
+        """Check the run's folder, and give the trainer its checkpoint and its logger."""
+        config["callbacks"] = listed(config.get("callbacks"))
+        text = config_text(self._parser(self.stage), self.config[self.stage])
+        saved = None
+        if not divert_debug(config, self.closing):
+            folder = RunFolder(local_path(config["default_root_dir"]), self.stage)
+            config["default_root_dir"] = str(folder.root)
+            if is_first():
+                folder.check(config, text, self.datamodule, self.files)
+            saved = self._saved(config, text) if self.stage == "fit" else None
         if config.get("logger") in (None, True):
-            config["logger"] = run_logger(config.get("default_root_dir"), saved)
+            config["logger"] = run_logger(config["default_root_dir"], saved)
 
-    def _saved(self, config: dict[str, Any]) -> Saved | None:
+    def _saved(self, config: dict[str, Any], text: str) -> Saved | None:
         """Find the checkpoint from which an unfinished run resumes; it becomes `--ckpt_path`."""
         options = self.config_init["fit"]
-        text = self._parser("fit").dump(self.config["fit"], skip_none=False)
         saved = make_resumable(config, run_settings(text), options.get("ckpt_path"))
         if saved is not None:
             options["ckpt_path"] = str(saved.state)
         return saved
-
-
-class RunConfig(SaveConfigCallback):
-    """Writes ``config.yaml``, the settings of the run, into its folder."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the whole config; ``test`` keeps the config of the training."""
-        if stage != "fit":
-            return
-        text = self.parser.dump(self.config, skip_none=False)
-        write_text(Path(trainer.default_root_dir) / "config.yaml", text)
 
 
 def _plain(value: Any) -> Any:

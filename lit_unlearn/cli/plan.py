@@ -8,14 +8,16 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from lit_unlearn.cli.checking import checked
+from lit_unlearn.cli.config import take_config_args
 from lit_unlearn.cli.parsing import arguments, make_parser, parse
 from lit_unlearn.cli.time_to_come import asked_in
 from lit_unlearn.planning import flops, memory
 from lit_unlearn.planning.phases import phase_table, phases, rates_here
 from lit_unlearn.planning.plan import here, plan
 from lit_unlearn.planning.plan_table import as_json, show
-from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.options import take_options
+from lit_unlearn.utils.ownership import check_targets, write_text
+from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.tables import terminal
 
@@ -43,6 +45,10 @@ def main(args: list[str]) -> None:
     own, options = take_options(args[1:], lambda name: name[2:].split(".")[0] in _own_options())
     own_args = [f"{name}={value}" for name, value in own]
     given = parse(_parser(), ["--help"] if {"-h", "--help"} & {*options} else own_args)
+    output = None if given.output is None else local_path(given.output)
+    if output is not None:
+        files, _ = take_config_args(options)
+        check_targets(output.parent, [output], map(local_path, files), "--output")
     run = checked(options)
     made = plan(run.model, run.datamodule, run.settings, **arguments(plan, given))
     show(made, terminal())
@@ -52,8 +58,8 @@ def main(args: list[str]) -> None:
         each, asked = made.total_flops(), asked_in(run.trainer, run.model, run.datamodule)
         found = phases(run.model.gate, made.scenario, made.rows, each, steps, asked)
         terminal().print(phase_table(found, rates))
-    if given.output is not None:
-        write_text(given.output, json_text(as_json(made), indent=1))
+    if output is not None:
+        write_text(output, json_text(as_json(made), indent=1))
     if made.fits is False:
         raise SystemExit(DOES_NOT_FIT)
 

@@ -2,51 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn.callbacks import Resumable
-from lit_unlearn.callbacks.saved import Saved, check_checkpoint, find_saved
-from lit_unlearn.errors import InputError
-from lit_unlearn.utils.digests import text_digest
+from lit_unlearn.callbacks.saved import Saved, find_saved
+from lit_unlearn.cli.run_files import is_first, paths_of
+from lit_unlearn.models.finding import fingerprint
+from lit_unlearn.utils.digests import file_digest, text_digest
 from lit_unlearn.utils.tables import terminal
 
-__all__ = ["check_given", "make_resumable", "run_logger", "run_settings"]
+__all__ = ["CHANGES_WEIGHTS", "NEUTRAL", "listed", "make_resumable", "run_logger", "run_settings"]
 
-_OF_A_RUN = ("max_steps", "precision")
-"""Settings of the trainer on which the results of a run depend."""
+_COUNTED = ("max_steps", "precision")
+"""Settings of the trainer on which the results of a run depend; no other one counts."""
 
+CHANGES_WEIGHTS = (
+    "BatchSizeFinder",
+    "EMAWeightAveraging",
+    "GradientAccumulationScheduler",
+    "LearningRateFinder",
+    "ModelPruning",
+    "StochasticWeightAveraging",
+    "WeightAveraging",
+)
+"""Callbacks of Lightning that change weights; all others only show, save or stop."""
 
-def check_given(options: Any) -> None:
-    """Check that the checkpoint that the user named can be loaded; loading may run no code.
+NEUTRAL = (
+    "data.data_root",
+    "data.micro_batch_rows",
+    "data.num_workers",
+    "model.diagnostics",
+    "model.diagnostics_every",
+    "model.student.activation_checkpointing",
+    "model.student.cache_trunk",
+    "model.student.compile",
+    "model.teacher.init_args.cache",
+)
+"""Settings of `model` and `data` that change no result, or change it by rounding only.
 
-    Args:
-        options: Options of ``fit`` or ``test``; `weights_only` is set where the user did not.
-
-    Raises:
-        InputError: It does not exist, is damaged, or is no checkpoint.
-    """
-    name = str(options.get("ckpt_path") or "best")
-    if options.get("weights_only") is None:
-        options["weights_only"] = True
-    if name in ("best", "last", "hpc") or name.startswith("registry") or "://" in name:
-        return
-    if not Path(name).exists():
-        raise InputError(f"--ckpt_path {name}: no such file or folder")
-    if options["weights_only"]:
-        check_checkpoint(Path(name))
+A checkpoint of a run that differs in these, or in settings of the trainer that do not count, is one
+of the same run.
+"""
 
 
 def make_resumable(trainer: dict[str, Any], settings: str, given: str | None) -> Saved | None:
     """Let a run save itself, and find the checkpoint from which it resumes.
 
     Args:
-        trainer: Its arguments; gets a `Resumable` and, unless the config has a logger, one that
-            goes on with the run's curves.
+        trainer: Its arguments, with its folder and a list of callbacks, which gets a `Resumable`.
         settings: Digest from `run_settings`.
         given: The checkpoint that the user named; then nothing is looked for.
 
@@ -54,10 +62,10 @@ def make_resumable(trainer: dict[str, Any], settings: str, given: str | None) ->
         InputError: The run was not finished and its checkpoint is damaged, or another one is at
             work in its folder, or nothing can be written there.
     """
-    callbacks = trainer["callbacks"] = _listed(trainer.get("callbacks"))
+    callbacks = trainer["callbacks"]
     if not any(isinstance(callback, Resumable) for callback in callbacks):
         callbacks.append(Resumable())
-    root, first = Path(trainer.get("default_root_dir") or Path.cwd()), _is_first()
+    root, first = Path(trainer["default_root_dir"]), is_first()
     for callback in callbacks:
         if isinstance(callback, Resumable):
             callback.settings = settings
@@ -75,31 +83,60 @@ def make_resumable(trainer: dict[str, Any], settings: str, given: str | None) ->
     return saved
 
 
-def run_logger(root: str | Path | None, saved: Saved | None) -> TensorBoardLogger:
+def run_logger(root: str, saved: Saved | None) -> TensorBoardLogger:
     """Return TensorBoard's logger; of a resumed run it hides curves behind the checkpoint."""
-    place = str(root or Path.cwd())
     if saved is None or saved.log_version is None:
-        return TensorBoardLogger(place, default_hp_metric=False)
+        return TensorBoardLogger(root, default_hp_metric=False)
     # what was measured after the checkpoint's last step has that step's number
     return TensorBoardLogger(
-        place, version=saved.log_version, default_hp_metric=False, purge_step=saved.step + 1
+        root, version=saved.log_version, default_hp_metric=False, purge_step=saved.step + 1
     )
 
 
 def run_settings(text: str) -> str:
-    """Return a digest of the settings in YAML on which the results of a run depend."""
+    """Return a digest of the settings in YAML on which the results of a run depend.
+
+    Local files count by their content, wherever they are: the rows of a file, the weights in a
+    model's folder.
+    """
     values: dict[str, Any] = yaml.safe_load(text)
-    trainer = values.get("trainer", {})
+    trainer = values.get("trainer") or {}
     kept = {key: values.get(key) for key in ("model", "data", "seed_everything")}
-    kept |= {key: trainer.get(key) for key in _OF_A_RUN}
+    contents: dict[str, str | None] = {key: _content(path) for key, path in paths_of(kept)}
+    for key, content in (contents | dict.fromkeys(NEUTRAL)).items():
+        _replace(kept, key.split("."), content)
+    kept |= {key: trainer.get(key) for key in _COUNTED}
+    kept["callbacks"] = [each for each in listed(trainer.get("callbacks")) if _changes(each)]
     return text_digest(repr(kept))
 
 
-def _is_first() -> bool:
-    return getattr(rank_zero_only, "rank", 0) in (None, 0)
+def _content(path: Path) -> str:
+    """Return a digest of a file, or of the model in a folder; the name of another folder."""
+    if path.is_file() and path.suffix != ".gguf":
+        return file_digest(path)
+    weights = path.is_file() or any(path.glob("*.safetensors")) or any(path.glob("*.bin"))
+    return fingerprint(str(path)) if weights else path.name
 
 
-def _listed(callbacks: Any) -> list[Any]:
+def _replace(values: Any, keys: Sequence[str], value: object) -> None:
+    """Replace a nested value, where there is one."""
+    for key in keys[:-1]:
+        if not isinstance(values, dict | list):
+            return
+        values = values[int(key)] if isinstance(values, list) else values.get(key)
+    if isinstance(values, list):
+        values[int(keys[-1])] = value
+    elif isinstance(values, dict) and keys[-1] in values:
+        values[keys[-1]] = value
+
+
+def _changes(callback: Any) -> bool:
+    name = callback.get("class_path", "") if isinstance(callback, dict) else str(callback)
+    return name.rpartition(".")[2] in CHANGES_WEIGHTS
+
+
+def listed(callbacks: Any) -> list[Any]:
+    """Return callbacks as a list."""
     if callbacks is None:
         return []
     return callbacks if isinstance(callbacks, list) else [callbacks]

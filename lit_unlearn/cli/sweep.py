@@ -17,6 +17,7 @@ from lit_unlearn.sweeping.jobs import LOG
 from lit_unlearn.sweeping.sweep import sweep
 from lit_unlearn.sweeping.table import show
 from lit_unlearn.utils.options import take_options
+from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.tables import terminal
 
 __all__ = ["main", "values_of"]
@@ -71,7 +72,7 @@ def main(args: list[str]) -> None:
     gpus = given.gpus.split(",") if given.gpus else []
     errors = terminal(stderr=True)
     found = sweep(values, common, output=given.output, jobs=given.jobs, gpus=gpus, console=errors)
-    show(terminal(), found, given.output)
+    show(terminal(), found, local_path(given.output))
     failed = [outcome for outcome in found if outcome.error]
     for outcome in failed:
         text = f"failed: {outcome.name}: {outcome.error} ({outcome.folder / LOG})"

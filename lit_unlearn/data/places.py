@@ -18,6 +18,7 @@ from lit_unlearn.data.raw_rows import suggestion
 from lit_unlearn.data.readers import SUFFIXES, file_type
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain
+from lit_unlearn.utils.paths import local_path
 
 __all__ = ["ROOT_VARIABLE", "Place", "Source", "is_saved", "resolve"]
 
@@ -116,7 +117,7 @@ def resolve(source: Source, data_root: Path | None = None) -> Place:
     Raises:
         InputError: The local file, built-in set or data root does not exist.
     """
-    local = Path(source.path).expanduser()
+    local = local_path(source.path)
     root = _data_root(data_root)
     if source.path.startswith(_BUILTIN):
         return _builtin(source)
@@ -141,7 +142,7 @@ def _data_root(data_root: Path | None) -> Path | None:
         data_root, name = Path(os.environ[ROOT_VARIABLE]), ROOT_VARIABLE
     if data_root is None:
         return None
-    data_root = data_root.expanduser()
+    data_root = local_path(data_root)
     if not data_root.is_dir():
         raise InputError(
             f"Parameter `{name}` should be an existing folder. Found {str(data_root)!r}, which is "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Example
+from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.text import count_words, first_words, is_unspaced
 
 __all__ = ["Prefills", "read_openers", "read_refusals"]
@@ -124,7 +125,7 @@ def read_refusals(refusals: Sequence[str] | str) -> list[str]:
         built_in: list[str] = json.loads(file.read_text("utf-8"))
         return built_in
     if isinstance(refusals, str):
-        return _refusals_of(Path(refusals).expanduser())
+        return _refusals_of(local_path(refusals))
     if not refusals:
         raise InputError(
             "Parameter `refusals` should be a list of at least one sentence, `builtin`, or a file "

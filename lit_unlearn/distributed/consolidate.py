@@ -10,7 +10,8 @@ import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.utils.atomic import whole_file
+from lit_unlearn.utils.ownership import check_targets, own_file
+from lit_unlearn.utils.paths import local_path
 
 __all__ = ["consolidate"]
 
@@ -30,13 +31,15 @@ def consolidate(folder: Path, file: Path) -> None:
     Raises:
         InputError: The folder is no such checkpoint, or the file cannot be written.
     """
+    folder, file = local_path(folder), local_path(file)
     if not (folder / _REST).is_file():
         raise InputError(
             f"{folder}: expected the folder of a checkpoint in slices, with a {_REST} in it, found "
             "none; give the folder that `save_distributed_checkpoint: true` has written"
         )
+    check_targets(file.parent, [file], [], "FILE")
     checkpoint: dict[str, Any] = torch.load(folder / _REST, map_location="cpu", weights_only=True)
-    with whole_file(file) as temporary:
+    with own_file(file) as temporary:
         dcp_to_torch_save(folder, temporary)
         whole = torch.load(temporary, map_location="cpu", weights_only=True)
         checkpoint["state_dict"] = whole["state_dict"]

@@ -11,7 +11,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.record_files import read_evaluation
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
 from lit_unlearn.metrics.functional.statistics import mcnemar_exact, mean, sign_flip_test
-from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.ownership import check_targets, write_text
+from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.plain_json import json_text
 
 __all__ = [
@@ -82,11 +83,14 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Com
         for each in found.comparisons["unlearned"]:
             print(each.figure, each.first, each.second, each.p_holm)
     """
-    folders = [Path(run) for run in runs]
+    folders = [local_path(run) for run in runs]
     if len(folders) < 2:
         raise InputError(
             f"Parameter `runs` should hold at least two folders. Found {len(folders)}."
         )
+    if output is not None:
+        file = local_path(output) / "compare.json"
+        check_targets(file.parent, [file], folders, "--output")
     records = dict(zip(headings(folders), map(read_evaluation, folders), strict=True))
     first, *others = records
     found = {name: compare_evaluations(records[first], records[name]) for name in others}
@@ -98,7 +102,7 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Com
     compared = ComparedRuns(records, found, not_common(records))
     if output is not None:
         text = json_text(_content(folders, compared), indent=2) + "\n"
-        write_text(Path(output) / "compare.json", text)
+        write_text(local_path(output) / "compare.json", text)
     return compared
 
 

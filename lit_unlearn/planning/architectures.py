@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from transformers import AutoConfig, LlamaConfig, PretrainedConfig
 
@@ -11,6 +10,7 @@ from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model
+from lit_unlearn.utils.paths import local_path
 
 __all__ = ["KNOWN", "model_config"]
 
@@ -71,7 +71,7 @@ def _named(architecture: str) -> PretrainedConfig:
             head_dim=head_width,
             tie_word_embeddings=tied,
         )
-    place = Path(architecture).expanduser()
+    place = local_path(architecture)
     file = place / "config.json" if place.is_dir() else place
     if not file.is_file():
         hint = did_you_mean(architecture, KNOWN, otherwise=f"known names: {', '.join(KNOWN)}")

@@ -15,8 +15,19 @@ from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 
 from lit_unlearn.report.style import BEFORE_COLOUR, COLOURS, INK, STYLES, styled
+from lit_unlearn.utils.ownership import own_file
 
-__all__ = ["band", "bars", "curve", "heat_map", "legend", "note", "save_pictures", "scale"]
+__all__ = [
+    "band",
+    "bars",
+    "curve",
+    "heat_map",
+    "legend",
+    "note",
+    "picture_file",
+    "save_pictures",
+    "scale",
+]
 
 
 def curve(axes: Axes, xs: ArrayLike, ys: ArrayLike, index: int, label: str, **look: Any) -> None:
@@ -138,18 +149,22 @@ def legend(figure: Figure, panel: Axes, title: str | None = None, columns: int =
         figure.legend(handles, labels, loc="outside right upper", title=title)
 
 
+def picture_file(folder: Path, title: str) -> Path:
+    """Return the file of a picture: its title with ``_`` for all but letters and digits."""
+    return folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', title)}.png"
+
+
 @styled
 def save_pictures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
     """Write each picture as a PNG file on white ground; return the files.
 
     Args:
         folder: Made where it is missing.
-        figures: Title -> picture; a file's name is the title with ``_`` for all but letters and
-            digits.
+        figures: Title -> picture; see `picture_file`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     files = []
     for title, figure in figures.items():
-        files.append(folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', title)}.png")
-        figure.savefig(files[-1], dpi=150, facecolor="white")
+        files.append(picture_file(folder, title))
+        with own_file(files[-1]) as temporary:
+            figure.savefig(temporary, dpi=150, facecolor="white", format="png")
     return files

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lit_unlearn.evaluation.compare import ComparedRuns
 from lit_unlearn.evaluation.evaluate import MODEL, Evaluation
 from lit_unlearn.evaluation.record_files import METRICS, ROWS
-from lit_unlearn.report.drawing import save_pictures
+from lit_unlearn.report.drawing import picture_file, save_pictures
 from lit_unlearn.report.evaluation_gallery import gallery
 from lit_unlearn.report.evaluation_page import write_evaluation_page
-from lit_unlearn.report.evaluation_table import Columns, Marks, evaluation_table, number
+from lit_unlearn.report.evaluation_table import BALANCE, Columns, Marks, evaluation_table, number
 from lit_unlearn.utils.tables import print_paths, terminal
 
-__all__ = ["show_comparison", "show_evaluation", "show_evaluations"]
+__all__ = ["PAGE", "show_comparison", "show_evaluation", "show_evaluations", "shown_files"]
 
+PAGE, PICTURES = "evaluation.html", "pictures"
 _SIGNIFICANT = 0.05
+
+
+def shown_files(folder: Path, suites: Iterable[str], page: str = PAGE) -> list[Path]:
+    """Return the page and the pictures of suites, as they are written into a folder."""
+    pictures = [picture_file(folder / PICTURES, name) for name in (*suites, BALANCE)]
+    return [folder / page, *pictures]
 
 
 def show_evaluation(found: Evaluation, folder: Path) -> None:
     """Show what `evaluate` has found and written to a folder; see `show_evaluations`."""
     others = [name for name in found.records if name != MODEL and (folder / name).is_dir()]
     show_evaluations(
-        folder / "evaluation.html",
+        folder / PAGE,
         found.records,
         title=f"Evaluation of {found.records[MODEL].model}",
         remarks=found.remarks,
@@ -81,10 +88,10 @@ def show_evaluations(
         places: Further files: a word -> its path.
     """
     write_evaluation_page(page, columns, title=title, marks=marks, remarks=remarks)
-    pictures = save_pictures(page.parent / "pictures", gallery(columns))
+    pictures = save_pictures(page.parent / PICTURES, gallery(columns))
     console = terminal()
     console.print(evaluation_table(columns, marks))
     for remark in remarks:
         console.print(remark)
     found = {**(places or {}), "page": page}
-    print_paths(console, found | ({"pictures": page.parent / "pictures"} if pictures else {}))
+    print_paths(console, found | ({"pictures": page.parent / PICTURES} if pictures else {}))

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from lit_unlearn.report.style import GRID, INK
-from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.ownership import write_text
 
 __all__ = ["svg", "write_page"]
 

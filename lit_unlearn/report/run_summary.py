@@ -17,7 +17,7 @@ from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.evaluation.suites.answers import PREFILLED
 from lit_unlearn.models.reading_back import Comparison
 from lit_unlearn.report.evaluation_table import ABSENT, Line, side_by_side
-from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.tables import add_row, table
 

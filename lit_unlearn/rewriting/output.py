@@ -13,12 +13,21 @@ from rich.table import Table
 
 from lit_unlearn.report.html import write_page
 from lit_unlearn.rewriting.drafts import Candidate, Maker, Part, RewriteResult
-from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.spread import evenly_spread
 from lit_unlearn.utils.tables import table
 
-__all__ = ["SAMPLES", "Count", "count_rows", "count_table", "counts", "row_counts", "write_result"]
+__all__ = [
+    "SAMPLES",
+    "Count",
+    "count_rows",
+    "count_table",
+    "counts",
+    "result_files",
+    "row_counts",
+    "write_result",
+]
 
 REJECTED, REPORT, SUMMARY = "rejected.jsonl", "report.html", "report.json"
 SAMPLES = 12
@@ -60,6 +69,12 @@ def counts(result: RewriteResult) -> list[Count]:
                 passed = sum(c.is_accepted for c in own)
                 found.append(Count(part, maker, "all checks", len(own), passed))
     return found
+
+
+def result_files(folder: Path) -> list[Path]:
+    """Return the files that `write_result` replaces."""
+    names = (*(f"{part}.jsonl" for part in get_args(Part)), REJECTED, SUMMARY, REPORT)
+    return [folder / name for name in names]
 
 
 def write_result(folder: Path, result: RewriteResult, facts: Mapping[str, Any]) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lit_unlearn.data.places import resolve
 from lit_unlearn.data.raw_rows import OnBadRow
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
@@ -15,10 +16,12 @@ from lit_unlearn.rewriting.backends import Backend, Rules
 from lit_unlearn.rewriting.drafts import RewriteResult, RowSettings
 from lit_unlearn.rewriting.estimate import estimate, first_asks, planned
 from lit_unlearn.rewriting.journal import Journal
-from lit_unlearn.rewriting.output import row_counts, write_result
+from lit_unlearn.rewriting.output import result_files, row_counts, write_result
 from lit_unlearn.rewriting.pipeline import Rewriter
 from lit_unlearn.rewriting.questioner import Asker
 from lit_unlearn.rewriting.source_texts import SourceText, read_texts
+from lit_unlearn.utils.ownership import check_targets
+from lit_unlearn.utils.paths import local_path
 
 __all__ = ["RewriteSettings", "rewrite"]
 
@@ -78,6 +81,9 @@ def rewrite(settings: RewriteSettings, console: Console | None = None) -> Rewrit
         InputError: Rows or a model that cannot be used.
     """
     console = console or Console(quiet=True)
+    output = local_path(settings.output)
+    if not settings.dry_run:
+        check_targets(output, result_files(output), _read(settings), "--output")
     forget, keep = (
         read_texts(
             sources,
@@ -104,7 +110,16 @@ def rewrite(settings: RewriteSettings, console: Console | None = None) -> Rewrit
         },
         "settings": settings.row_settings(),
     }
-    return replace(result, files=write_result(settings.output, result, facts))
+    return replace(result, files=write_result(output, result, facts))
+
+
+def _read(settings: RewriteSettings) -> list[Path]:
+    """Return the local files and folders that a rewriting reads."""
+    sources = [*settings.forget, *settings.keep]
+    places = [resolve(source, settings.data_root) for source in sources]
+    found = [path for place in places for path in (place.file, place.folder)]
+    model = local_path(getattr(settings.backend, "path", None) or ".missing")
+    return [path for path in (*found, model) if isinstance(path, Path) and path.exists()]
 
 
 def _by_model(
@@ -116,7 +131,7 @@ def _by_model(
     """Show an estimate and ask the model; a few first questions show its speed in a new run."""
     backend = settings.backend
     first = first_asks([*forget, *keep], settings)[: backend.parallel]
-    with Journal(settings.output) as journal:
+    with Journal(local_path(settings.output)) as journal:
         asker = Asker(backend, journal, settings.attempts, console)
         if first and not asker.known() and not settings.dry_run:
             asker.answers("first replies", first)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,16 +21,26 @@ from typing import IO, NamedTuple
 from rich.console import Console
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.config_files import find_config
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.disk import writing
 from lit_unlearn.utils.options import split_options
+from lit_unlearn.utils.ownership import claim, clear, record, write_text
+from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.progress import Stage, shown
 from lit_unlearn.utils.tables import terminal
 from lit_unlearn.utils.threads import chosen_by_user, cores
 
-__all__ = ["COMMAND", "Failure", "Job", "check_fits", "is_finished", "run_jobs", "stamp"]
+__all__ = [
+    "COMMAND",
+    "Failure",
+    "Job",
+    "check_fits",
+    "is_finished",
+    "job_files",
+    "run_jobs",
+    "stamp",
+]
 
 COMMAND = (sys.executable, "-m", "lit_unlearn")
 CHECK = (
@@ -73,6 +82,11 @@ class Failure(NamedTuple):
     reason: str
 
 
+def job_files(job: Job) -> list[Path]:
+    """Return the files of a job that its process does not look after, and its result."""
+    return [job.folder / name for name in filter(None, (STAMP, LOG, job.result, job.figures))]
+
+
 def stamp(job: Job) -> str:
     """Return the arguments of a job and the digests of its configs and inputs, as JSON."""
     files = [*_configs(job.arguments), *job.inputs]
@@ -84,7 +98,7 @@ def _configs(arguments: Sequence[str]) -> Iterator[Path]:
     """Yield the config files among the arguments."""
     for option in split_options(arguments):
         if option.name in ("--config", "-c") and option.value:
-            yield find_config(Path(option.value))
+            yield find_config(local_path(option.value))
 
 
 def is_finished(job: Job) -> bool:
@@ -206,9 +220,10 @@ class _Pool:
         with writing(job.folder):
             job.folder.mkdir(parents=True, exist_ok=True)
         if (job.folder / STAMP).is_file():  # finished, with other settings
-            shutil.rmtree(job.folder / EVALUATION, ignore_errors=True)
+            clear(job.folder / EVALUATION)
         for name in filter(None, (STAMP, job.result, job.figures)):
-            (job.folder / name).unlink(missing_ok=True)
+            clear(job.folder / name)
+        claim(job.folder / LOG)
         gpu = self.gpus.pop(0) if self.gpus else None
         log = (job.folder / LOG).open("wb")
         process = subprocess.Popen(
@@ -233,6 +248,7 @@ class _Pool:
         for run in over:
             self.running.remove(run)
             run.log.close()
+            record(run.job.folder / LOG)
             if run.gpu is not None:
                 self.gpus.append(run.gpu)
         return over

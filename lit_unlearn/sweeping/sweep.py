@@ -15,9 +15,20 @@ import yaml
 from rich.console import Console
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.sweeping.jobs import Job, check_fits, run_jobs
-from lit_unlearn.sweeping.table import SUMMARY, RunOutcome, read_outcomes, write_outcomes
+from lit_unlearn.sweeping.jobs import Job, check_fits, is_finished, job_files, run_jobs
+from lit_unlearn.sweeping.table import (
+    SUMMARY,
+    RunOutcome,
+    outcome_files,
+    read_outcomes,
+    write_outcomes,
+)
+from lit_unlearn.utils.debug_flags import debug_flags
 from lit_unlearn.utils.digests import text_digest
+from lit_unlearn.utils.locks import take_lock
+from lit_unlearn.utils.options import split_options
+from lit_unlearn.utils.ownership import check_targets
+from lit_unlearn.utils.paths import local_path
 
 __all__ = ["plan_jobs", "run_name", "run_settings", "short_keys", "sweep"]
 
@@ -60,15 +71,22 @@ def sweep(
     if at_once < 1 or (gpus and at_once > len(gpus)):
         limit = f"1 to {len(gpus)}, one for each GPU" if gpus else "at least 1"
         raise InputError(f"--jobs: expected {limit}, found {at_once}")
+    output = local_path(output)
     settings = run_settings(values)
     planned = plan_jobs(settings, common, output)
+    targets = [file for job in planned if not is_finished(job) for file in job_files(job)]
+    check_targets(output, [*outcome_files(output), *targets], [], "--output")
     try:
         check_fits(planned)
     except InputError as error:
         raise InputError(_blamed(str(error), values)) from None
-    failures = run_jobs(planned, at_once, gpus, console)
-    found = read_outcomes(planned, settings, failures)
-    write_outcomes(output, found)
+    lock = take_lock(output / ".lock", "sweep")
+    try:
+        failures = run_jobs(planned, at_once, gpus, console)
+        found = read_outcomes(planned, settings, failures)
+        write_outcomes(output, found)
+    finally:
+        lock.release()
     return found
 
 
@@ -92,7 +110,12 @@ def plan_jobs(
     Raises:
         InputError: The common options name the folder of a run.
     """
-    if any(option.split("=")[0] == _FOLDER_OPTION for option in common):
+    given = {option.name: option.value or "" for option in split_options(common)}
+    start = "--trainer."
+    flags = {k.removeprefix(start): yaml.safe_load(v) for k, v in given.items() if start in k}
+    for flag in debug_flags(flags):
+        raise InputError(f"--{flag}: a debug run writes no results; leave it out of a sweep")
+    if _FOLDER_OPTION in given:
         raise InputError(f"{_FOLDER_OPTION}: each run of a sweep has its own; give --output")
     jobs = []
     for name, chosen in settings.items():

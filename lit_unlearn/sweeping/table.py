@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.sweeping.jobs import EVALUATION, Failure, Job
-from lit_unlearn.utils.atomic import write_text
+from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.tables import print_paths, table
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "RunOutcome",
     "evaluation_figures",
     "figures",
+    "outcome_files",
     "read_outcomes",
     "show",
     "write_outcomes",
@@ -102,6 +103,11 @@ def _summary_figures(content: Mapping[str, Any]) -> Iterator[tuple[str, float | 
                 yield f"{prefix}/{key}", value
     if "seconds" in content["run"]:
         yield "seconds", content["run"]["seconds"]
+
+
+def outcome_files(folder: Path) -> list[Path]:
+    """Return the files that `write_outcomes` replaces."""
+    return [folder / "sweep.json", folder / "sweep.csv"]
 
 
 def write_outcomes(folder: Path, found: Sequence[RunOutcome]) -> None:

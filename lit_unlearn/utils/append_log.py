@@ -20,6 +20,7 @@ from lit_unlearn.utils.locks import locked, take_lock
 __all__ = ["AppendLog", "T"]
 
 T = TypeVar("T")
+_BEGINNING = b'{"key": "'
 _LINE = re.compile(rb'(\{"key": "([^"\\]*)".*), "crc32": (\d+)\}\n', re.DOTALL)
 
 
@@ -137,6 +138,8 @@ class AppendLog(ABC, Generic[T]):
         file.seek(0)
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
+                if not _BEGINNING.startswith(line[: len(_BEGINNING)]):
+                    raise self._damaged(f"{self.path}:{number}", line)
                 break
             parts = _LINE.fullmatch(line)
             if parts is not None and zlib.crc32(parts[1] + b"}") == int(parts[3]):

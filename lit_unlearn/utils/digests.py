@@ -9,7 +9,14 @@ from typing import Any
 
 from lit_unlearn.utils.atomic import write_text
 
-__all__ = ["file_digest", "json_digest", "read_checked_json", "text_digest", "write_checked_json"]
+__all__ = [
+    "checked_text",
+    "file_digest",
+    "json_digest",
+    "read_checked_json",
+    "text_digest",
+    "write_checked_json",
+]
 
 
 def file_digest(file: Path) -> str:
@@ -31,10 +38,14 @@ def json_digest(content: object) -> str:
     return text_digest(json.dumps(content, sort_keys=True, default=str))
 
 
+def checked_text(content: object) -> str:
+    """Return a JSON value with its digest as JSON; see `read_checked_json`."""
+    return json.dumps({"content": content, "sha256": json_digest(content)}, indent=1)
+
+
 def write_checked_json(file: Path, content: object) -> None:
     """Write a JSON value with its digest, whole or not at all; see `read_checked_json`."""
-    marked = {"content": content, "sha256": json_digest(content)}
-    write_text(file, json.dumps(marked, indent=1))
+    write_text(file, checked_text(content))
 
 
 def read_checked_json(file: Path) -> Any:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lit_unlearn.errors import InputError
+from lit_unlearn.utils.paths import local_path
 
 __all__ = ["refusal", "usable_cache", "user_cache", "writing"]
 
@@ -28,7 +29,7 @@ def user_cache() -> Path:
     """
     own = os.environ.get("LIT_UNLEARN_CACHE")
     shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return (Path(own) if own else Path(shared, "lit_unlearn")).expanduser()
+    return local_path(own or f"{shared}/lit_unlearn")
 
 
 def usable_cache(*parts: str) -> Path | None:

@@ -30,6 +30,7 @@ __all__ = [
     "plain_module",
     "processor_has_bfloat16",
     "refresh_slices",
+    "reopen_epoch",
     "scale_",
     "set_process_layout",
     "storage_key",
@@ -48,6 +49,23 @@ def uncount_batch(checkpoint: dict[str, Any]) -> None:
     and loggers would skip a step.
     """
     checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+
+def reopen_epoch(checkpoint: dict[str, Any]) -> None:
+    """Turn a checkpoint from the end of an epoch into one between two steps; see `uncount_batch`.
+
+    Our epoch is the whole run. Lightning would hold a run of more steps to be finished.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
+    batches["is_last_batch"] = False
+    if epochs["total"]["processed"] < epochs["total"]["started"]:
+        return
+    for counts in (epochs["total"], epochs["current"]):
+        counts["processed"] = counts["completed"] = counts["started"] - 1
+    for counts in (batches["total"], batches["current"]):
+        counts["ready"] += 1
+    uncount_batch(checkpoint)
 
 
 def uses_distributed_sampler(trainer: Any) -> bool:

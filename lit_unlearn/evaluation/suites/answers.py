@@ -30,8 +30,8 @@ from lit_unlearn.metrics.functional.likelihood import mean_nll_per_row
 from lit_unlearn.metrics.functional.refusals import is_refusal
 from lit_unlearn.metrics.functional.scores import is_correct, repetition, rouge_l_recall
 from lit_unlearn.types import Example
-from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.grouping import grouped
+from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.plain_json import json_text
 
 __all__ = ["PREFILLED", "SCORES", "Answers", "answer_figures", "read_answers", "write_answers"]

@@ -39,6 +39,7 @@ from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.types import Tokens
 from lit_unlearn.utils.digests import text_digest
 from lit_unlearn.utils.disk import user_cache
+from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.progress import Stage, shown
 
 __all__ = ["cache_folder", "cached_reader", "fill", "locked_by_all"]
@@ -89,7 +90,7 @@ def cache_folder(root: Path | None, content: Sequence[object]) -> Path:
         if torch.is_autocast_enabled(device)
     ]
     name = text_digest(repr((*content, autocast, transformers.__version__, _FORMAT)))[:16]
-    return (user_cache() / "teacher" if root is None else root.expanduser()) / name
+    return (user_cache() / "teacher" if root is None else local_path(root)) / name
 
 
 def fill(

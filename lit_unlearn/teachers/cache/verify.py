@@ -8,6 +8,7 @@ from pathlib import Path
 from lit_unlearn.errors import InputError
 from lit_unlearn.teachers.cache.store import INDEX_FILE, Shards
 from lit_unlearn.utils.disk import user_cache
+from lit_unlearn.utils.paths import local_path
 
 __all__ = ["CacheReport", "verify"]
 
@@ -36,7 +37,7 @@ def verify(folder: Path | None = None) -> list[CacheReport]:
     Raises:
         InputError: There is no cache.
     """
-    root = user_cache() / "teacher" if folder is None else folder.expanduser()
+    root = user_cache() / "teacher" if folder is None else local_path(folder)
     places = sorted(file.parent for each in ("", "*/") for file in root.glob(each + INDEX_FILE))
     if not places:
         raise InputError(

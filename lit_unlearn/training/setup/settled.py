@@ -9,7 +9,8 @@ from pathlib import Path
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.training.setup.teacher_gate import Gate, GateRow
 from lit_unlearn.types import Example
-from lit_unlearn.utils.digests import read_checked_json, text_digest, write_checked_json
+from lit_unlearn.utils.digests import checked_text, read_checked_json, text_digest
+from lit_unlearn.utils.ownership import write_text
 
 __all__ = ["Settled", "content_key", "read_settled", "write_settled"]
 
@@ -57,4 +58,4 @@ def read_settled(file: Path, key: str) -> Settled | None:
 
 def write_settled(file: Path, key: str, found: Settled) -> None:
     """Write the results with their key and a digest."""
-    write_checked_json(file, {"key": key, **asdict(found)})
+    write_text(file, checked_text({"key": key, **asdict(found)}))

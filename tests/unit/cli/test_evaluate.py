@@ -241,7 +241,10 @@ def test_help_of_one_suite(capsys: pytest.CaptureFixture[str]) -> None:
             "arguments are required: members, nonmembers",
         ),
         (["--suite=paraphrase"], "error: Parameters of the suite paraphrase: either `column`"),
-        (["--suite=boundary", "--output=file/in/it"], "`output` = 'file/in/it' should be a folder"),
+        (
+            ["--suite=boundary", "--output=file/in/it"],
+            "should be a folder. Found a file in its",
+        ),
         (["--suite=boundary", "--suites.boundary.judge.path=./no"], "`judge.path` = './no'"),
         (["--suite=boundary", "--limit=0"], "`limit` should be at least 1. Found 0"),
         (["--suite=boundary", "--batch_size=0"], "`batch_size` should be at least 1. Found 0"),
@@ -314,10 +317,15 @@ def test_another_models_folder_is_not_overwritten(
 
 
 @pytest.mark.parametrize("damaged", [METRICS, ROWS])
-def test_damaged_files_are_made_again_by_the_same_command(earlier: str, damaged: str) -> None:
-    """As a kill between the two leaves them where the suites have changed, or half of one."""
+def test_files_that_are_gone_are_made_again_by_the_same_command(
+    refused: Callable[..., str], earlier: str, damaged: str
+) -> None:
+    """Changed ones are refused, since the change may be the user's."""
     before = read_evaluation(Path(earlier))
     Path(earlier, damaged).write_text("{", "utf-8")
+    message = refused(*BOUNDARY, "--output", earlier)
+    assert f"Found {damaged}, which lit-unlearn did not write, or which was changed" in message
+    Path(earlier, damaged).unlink()
     assert main([*BOUNDARY, "--output", earlier]) == 0
     after = read_evaluation(Path(earlier))
     assert after.suites["boundary"].rows == before.suites["boundary"].rows

@@ -61,7 +61,7 @@ def test_files_and_page(folder: Path) -> None:
     rows = list(csv.reader((folder / "interference.csv").read_text("utf-8").splitlines()))
     assert len(rows) == 1 + len(lines(folder))
     assert not math.isnan(float(next(r for r in rows[1:] if r[6])[6]))
-    assert {file.name for file in (folder / "pictures").iterdir()} == {
+    assert {file.name for file in (folder / "pictures").glob("*.png")} == {
         "cosines.png",
         "cosines_per_layer.png",
         "cosines_by_batch_size.png",

@@ -271,7 +271,7 @@ def test_a_file_in_the_output_s_place(tmp_path: Path, capsys: pytest.CaptureFixt
     file = tmp_path / "file"
     file.write_text("mine", "utf-8")
     assert main(["rewrite", FORGET, "--backend=Rules", f"--output={file}"]) == 2
-    assert "File exists; take a folder" in capsys.readouterr().err
+    assert "should be a folder. Found a file in its place" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def test_a_damaged_evaluation_is_named(tmp_path: Path) -> None:
 def test_a_file_in_the_output_s_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("mine", "utf-8")
     assert main(["sweep", "--sweep.lr=1", f"--output={tmp_path / 'file'}"]) == 2
-    assert "Not a directory; take a folder" in capsys.readouterr().err
+    assert "should be a folder. Found a file in its place" in capsys.readouterr().err
 
 
 def test_the_parent_does_not_import_torch() -> None:

@@ -197,6 +197,9 @@ def test_stored_outcome_is_used_again_only_for_the_same_rows_and_settings(
     prepare(objectives, rows, teacher, kind, gate, store)
     assert speaker.calls > calls
     store.write_text('{"key": "cut o')
+    with pytest.raises(InputError, match=r"Found p\.json, which"):
+        run(objectives, teacher, tiny_tokenizer, store)
+    store.unlink()
     assert run(objectives, teacher, tiny_tokenizer, store) == first
 
 

@@ -1,0 +1,164 @@
+"""The checkpoint that `--ckpt_path` names: a file, a folder, `last` or `best`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lit_unlearn.callbacks.saved import (
+    STATE,
+    UNFINISHED,
+    check_checkpoint,
+    newest_saved,
+    read_saved,
+)
+from lit_unlearn.cli.run_files import is_first
+from lit_unlearn.errors import InputError
+from lit_unlearn.utils.paths import local_path
+
+__all__ = ["find_given", "resolve_checkpoint"]
+
+_SLICES = "meta.pt"
+"""File that makes a folder one checkpoint, in slices."""
+
+
+def find_given(options: Any) -> None:
+    """Find the checkpoint that the user named, and check it; loading may run no code.
+
+    Args:
+        options: Options of ``fit`` or ``test``; gets the path of the checkpoint, and `weights_only`
+            where the user did not set it.
+
+    Raises:
+        InputError: There is no such checkpoint, or it cannot be loaded safely.
+    """
+    if options.get("weights_only") is None:
+        options["weights_only"] = True
+    name = str(options.get("ckpt_path") or "")
+    if not name or name == "hpc" or name.startswith("registry") or "://" in name:
+        return
+    root = local_path(options.trainer.default_root_dir)
+    found = resolve_checkpoint(name, root, _folders(options.trainer))
+    options["ckpt_path"] = None if found is None else str(found)
+    if str(found) != name and is_first():
+        text = f"is {found}" if found else f"names none: there is no checkpoint in {root} yet"
+        print(f"--ckpt_path {name} {text}.", file=sys.stderr)
+    if found is not None and options["weights_only"]:
+        check_checkpoint(found)
+
+
+def _folders(trainer: Any) -> list[Path]:
+    """Return the folders that a config gives to its `ModelCheckpoint` callbacks."""
+    callbacks = trainer.get("callbacks") or []
+    given = [
+        (each.get("init_args") or {}).get("dirpath")
+        for each in (callbacks if isinstance(callbacks, list) else [callbacks])
+        if not isinstance(each, str)
+    ]
+    return [local_path(folder) for folder in given if folder]
+
+
+def resolve_checkpoint(name: str, root: Path, folders: Iterable[Path] = ()) -> Path | None:
+    """Return the file (or folder of slices) that `--ckpt_path` names, or None.
+
+    Args:
+        name: A path; `last` for the newest checkpoint of the run; or `best` for the one that a
+            `ModelCheckpoint` holds to be the best.
+        root: Folder of the run.
+        folders: Further folders of its `ModelCheckpoint` callbacks.
+
+    Returns:
+        None for `last` where there is no checkpoint yet, as in a job that is submitted repeatedly.
+
+    Raises:
+        InputError: There is no such checkpoint.
+    """
+    if name == "last":
+        return _last([root, *folders])
+    if name == "best":
+        return _best(root, folders)
+    path = local_path(name)
+    if not path.exists():
+        raise InputError(f"--ckpt_path {name}: no such file or folder")
+    if path.is_file() or (path / _SLICES).is_file():
+        return path
+    if (saved := read_saved(path)) is not None:
+        return saved.state
+    found = _last([path])
+    if found is None:
+        raise InputError(
+            f"--ckpt_path {name} should be a checkpoint, or a folder with one in it. Found none in "
+            f"this folder; a run's folder holds its checkpoints in {UNFINISHED} or lightning_logs."
+        )
+    return found
+
+
+def _last(folders: list[Path]) -> Path | None:
+    """Return the newest checkpoint of the last run, by its step and not by the clock.
+
+    The folder of a run may hold checkpoints of runs before. An unfinished run is the last one;
+    otherwise it is the one with the highest version of the logger.
+    """
+    saved = newest_saved(folders[0] / UNFINISHED) or newest_saved(folders[0])
+    found = [(_rank(path), path) for path in _files(folders)]
+    if saved is not None:
+        same = [(rank, path) for rank, path in found if rank[0] == saved.log_version]
+        best = max(same, default=None)
+        return best[1] if best is not None and best[0][1] > saved.step else saved.state
+    return max(found)[1] if found else None
+
+
+def _best(root: Path, folders: Iterable[Path]) -> Path:
+    """Return the best checkpoint, as the newest checkpoint says.
+
+    Its name counts, not its place, since the folder of a run may be moved.
+    """
+    files = list(_files([root, *folders]))
+    newest = _last([root, *folders])
+    for path in [newest] if newest is not None else []:
+        for name in _best_names(_head(path)):
+            same = [file for file in files if file.name == name]
+            if same:
+                return max(same, key=_rank)
+    raise InputError(
+        f"--ckpt_path best should be the checkpoint that a ModelCheckpoint holds to be the best. "
+        f"Found none in {root}; name a file, or take --ckpt_path last."
+    )
+
+
+def _best_names(head: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the file names of the best checkpoints; those that are best by a figure first."""
+    states = [each for each in head.get("callbacks", {}).values() if isinstance(each, Mapping)]
+    for state in sorted(states, key=lambda each: each.get("monitor") is None):
+        if state.get("best_model_path"):
+            yield Path(state["best_model_path"]).name
+
+
+def _files(folders: Iterable[Path]) -> Iterator[Path]:
+    """Yield the checkpoints of `ModelCheckpoint` in some folders and all below them."""
+    for folder in folders:
+        for path in sorted(folder.rglob("*.ckpt")):
+            if path.name != STATE and (path.is_file() or (path / _SLICES).is_file()):
+                yield path
+
+
+def _rank(path: Path) -> tuple[int, int, str]:
+    """Return version of the logger (-1 for none), step and name of a checkpoint."""
+    versions = re.findall(r"(?:^|/)version_(\d+)(?=/)", path.as_posix())
+    step = int(_head(path).get("global_step", -1))
+    return int(versions[-1]) if versions else -1, step, path.name
+
+
+def _head(path: Path) -> dict[str, Any]:
+    """Return a checkpoint without its weights; an empty one where it cannot be loaded safely."""
+    file = path / _SLICES if path.is_dir() else path
+    try:
+        found: dict[str, Any] = torch.load(file, map_location="meta", weights_only=True)
+    except Exception:  # damaged archives raise errors of every kind
+        return {}
+    return found

@@ -1,0 +1,176 @@
+"""The folder of a run: its name, the files that the run reads and writes, and debug runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_only
+
+from lit_unlearn.callbacks import Resumable
+from lit_unlearn.callbacks.saved import UNFINISHED
+from lit_unlearn.data.places import resolve
+from lit_unlearn.errors import InputError
+from lit_unlearn.training.setup.start import STORE
+from lit_unlearn.utils.config_files import find_config
+from lit_unlearn.utils.debug_flags import debug_flags
+from lit_unlearn.utils.ownership import check_targets, write_text
+from lit_unlearn.utils.paths import local_path
+
+__all__ = [
+    "CONFIG",
+    "RunConfig",
+    "RunFolder",
+    "config_text",
+    "default_folder",
+    "divert_debug",
+    "is_first",
+    "paths_of",
+]
+
+CONFIG = "config.yaml"
+_FOLDER = "--trainer.default_root_dir"
+_PATH_KEYS = ("path", "reference", "refusals", "openers", "evaluation_prefills", "tokenizer")
+"""Keys of a config whose values may be local files or folders that the run reads."""
+
+
+def default_folder(configs: Sequence[Path]) -> str:
+    """Return the folder of a run whose config names none: that of the last config's name."""
+    return f"runs/{configs[-1].stem if configs else 'fit'}"
+
+
+def paths_of(values: object, key: str = "") -> Iterator[tuple[str, Path]]:
+    """Yield dotted key and path of the local files and folders that a config names."""
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            yield from paths_of(value, f"{key}.{name}")
+    elif isinstance(values, list):
+        for index, value in enumerate(values):
+            yield from paths_of(value, f"{key}.{index}")
+    elif isinstance(values, str) and any(part in _PATH_KEYS for part in key.split(".")):
+        path = _existing(values)
+        if path is not None:
+            yield key.removeprefix("."), path
+
+
+def _existing(text: str) -> Path | None:
+    """Return the path of a file or folder that exists."""
+    try:
+        path = local_path(text)
+        return path if path.exists() else None
+    except (InputError, OSError, ValueError):  # a text that is no path, or one that is too long
+        return None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run."""
+
+    root: Path
+    stage: str
+
+    def check(
+        self, trainer: Mapping[str, Any], text: str, data: Any, files: Sequence[Path]
+    ) -> None:
+        """Check that a run will replace no file of the user, and none that it reads.
+
+        Args:
+            trainer: Arguments of the trainer, with its callbacks.
+            text: The whole config in YAML.
+            data: The data module; its sources are read.
+            files: Config files.
+
+        Raises:
+            InputError: See `check_targets`.
+        """
+        values = yaml.safe_load(text)
+        # a folder with rows is read in some of its files only, which the data module knows
+        found = paths_of({key: values.get(key) for key in ("model", "data", "trainer")})
+        read = [path for key, path in found if path.is_file() or not key.startswith("data.")]
+        read += [*_sources(data), *(find_config(local_path(file)) for file in files)]
+        targets = self._targets(trainer, int(trainer.get("max_steps") or 0))
+        if self.stage == "fit" and not _holds(self.root / CONFIG, text):
+            targets.append(self.root / CONFIG)
+        check_targets(self.root, targets, read, _FOLDER)
+
+    def _targets(self, trainer: Mapping[str, Any], steps: int) -> list[Path]:
+        """Return what the callbacks write, and paths in the folders that Lightning makes."""
+        targets = [self.root / "lightning_logs" / "new"]
+        if self.stage == "fit":
+            targets += [self.root / STORE, self.root / UNFINISHED / "new"]
+        for callback in trainer["callbacks"]:
+            if hasattr(callback, "writes"):
+                targets += callback.writes(self.root, steps if self.stage == "fit" else None)
+            if getattr(callback, "dirpath", None):
+                targets.append(Path(callback.dirpath) / "new")
+        return targets
+
+
+def _holds(file: Path, text: str) -> bool:
+    return file.is_file() and file.read_bytes() == text.encode()
+
+
+def _sources(data: Any) -> Iterator[Path]:
+    """Yield the local files and folders from which rows are read."""
+    for spec in getattr(data, "objectives", {}).values():
+        for source in [*getattr(spec, "sources", []), *getattr(spec, "evaluation", [])]:
+            try:
+                place = resolve(source, data.data_root)
+            except InputError:  # reported when the rows are read
+                continue
+            yield from (each for each in (place.file, place.folder) if isinstance(each, Path))
+
+
+def config_text(parser: Any, options: Any) -> str:
+    """Return the whole config in YAML; the checkpoint from which a run starts is not part of it."""
+    copied = options.clone()
+    copied["ckpt_path"] = None
+    return str(parser.dump(copied, skip_none=False))
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes ``config.yaml``, the settings of the run, into its folder."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the whole config; ``test`` keeps the config of the training."""
+        file, text = Path(trainer.default_root_dir) / CONFIG, config_text(self.parser, self.config)
+        if stage == "fit" and not _holds(file, text):
+            write_text(file, text)
+
+
+def divert_debug(trainer: dict[str, Any], closing: ExitStack) -> bool:
+    """Let a run with debug flags write to a temporary folder; return whether it has any.
+
+    Args:
+        trainer: Arguments of the trainer, with its callbacks.
+        closing: Removes the folder.
+    """
+    flags = debug_flags(trainer)
+    if not flags:
+        return False
+    if is_first():
+        print(
+            f"Debug run ({', '.join(flags)}): nothing is exported, and nothing in "
+            f"{trainer['default_root_dir']} is replaced or deleted; what the run writes is removed "
+            "at its end.",
+            file=sys.stderr,
+        )
+    folder = closing.enter_context(TemporaryDirectory(prefix="lit_unlearn_"))
+    kept = [each for each in trainer["callbacks"] if not isinstance(each, Checkpoint | Resumable)]
+    trainer |= {"default_root_dir": folder, "callbacks": kept, "enable_checkpointing": False}
+    trainer["logger"] = False if trainer.get("logger") is False else None
+    return True
+
+
+def is_first() -> bool:
+    """Return whether this is the first process of the run."""
+    return getattr(rank_zero_only, "rank", 0) in (None, 0)

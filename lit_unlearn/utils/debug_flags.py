@@ -1,0 +1,32 @@
+"""Flags of Lightning's Trainer with which a run is only tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["debug_flags"]
+
+_OFF: dict[str, tuple[object, ...]] = {
+    "fast_dev_run": (None, False, 0),
+    "overfit_batches": (None, 0, 0.0),
+    "limit_train_batches": (None, 1.0),  # 1 is one batch, 1.0 are all
+    "limit_val_batches": (None, 1.0, 0, 0.0),  # 0 is no validation
+    "limit_test_batches": (None, 1.0, 0, 0.0),
+    "limit_predict_batches": (None, 1.0, 0, 0.0),
+}
+"""Debug flags, with the values that switch them off."""
+
+
+def debug_flags(trainer: Mapping[str, Any]) -> list[str]:
+    """Return the debug flags that are set, such as `trainer.fast_dev_run`.
+
+    Args:
+        trainer: Arguments of the trainer.
+    """
+    given = {name: trainer.get(name) for name in _OFF}
+    return [
+        f"trainer.{name}"
+        for name, value in given.items()
+        if not any(type(off) is type(value) and off == value for off in _OFF[name])
+    ]

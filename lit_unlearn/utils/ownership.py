@@ -1,0 +1,275 @@
+"""Files of the product's own: only what it wrote, and what is unchanged since, is replaced.
+
+Each folder that is written to has a marker, `.lit_unlearn.json`: the SHA-256 of every file that was
+written. Before a file takes its place, its digest is added to that of the file which it replaces,
+so that after a kill between the two steps either is known.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lit_unlearn.errors import InputError
+from lit_unlearn.utils.atomic import whole_file, whole_folder
+from lit_unlearn.utils.digests import checked_text, file_digest, read_checked_json
+from lit_unlearn.utils.locks import lock_open
+from lit_unlearn.utils.paths import overlap
+
+__all__ = [
+    "MARKER",
+    "check_targets",
+    "claim",
+    "clear",
+    "free_name",
+    "is_foreign",
+    "own_file",
+    "own_folder",
+    "record",
+    "write_text",
+]
+
+MARKER = ".lit_unlearn.json"
+_ANY = "*"
+"""Digest of a file that is being written, such as the output of a process."""
+
+log = logging.getLogger(__name__)
+
+Written = dict[str, list[str]]
+"""Names in a folder -> digests that the file may have."""
+
+
+# ---------------------------------------------------------------------------------------- writing
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as UTF-8, whole or not at all; see `own_file`.
+
+    Raises:
+        InputError: The disk refuses it, or a file of the user is in its place.
+    """
+    with own_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+@contextmanager
+def own_file(target: Path) -> Iterator[Path]:
+    """Give the path of a temporary file, which takes the target's place at the end.
+
+    Raises:
+        InputError: The disk refuses it, or a file of the user is in its place.
+    """
+    with whole_file(target) as temporary:
+        yield temporary
+        _refuse([target])
+        record(target, file_digest(temporary))
+
+
+@contextmanager
+def own_folder(target: Path) -> Iterator[Path]:
+    """Give the path of a temporary folder, which takes the target's place at the end.
+
+    Raises:
+        InputError: The disk refuses it, or the target holds a file of the user.
+    """
+    with whole_folder(target) as temporary:
+        yield temporary
+        _refuse([target])
+        for folder in {file.parent for file in temporary.rglob("*") if file.is_file()}:
+            files = [file for file in folder.iterdir() if file.is_file() and file.name != MARKER]
+            _write(folder, {file.name: [file_digest(file)] for file in files})
+
+
+def claim(file: Path) -> None:
+    """Make a file the product's own, whatever is written to it until `record`.
+
+    Raises:
+        InputError: A file of the user is in its place.
+    """
+    _refuse([file])
+    record(file, _ANY)
+
+
+def record(file: Path, digest: str | None = None) -> None:
+    """Add a file to the marker of its folder.
+
+    Args:
+        file: The file.
+        digest: Digest of what will take its place; None for that of the file as it is.
+    """
+    with _locked(file.parent):
+        written = _read(file.parent)
+        if digest is None:
+            written[file.name] = [file_digest(file)]
+        else:
+            now = [file_digest(file)] if file.is_file() else []
+            written[file.name] = list(dict.fromkeys([digest, *now]))
+        _write(file.parent, written)
+
+
+def clear(path: Path) -> None:
+    """Remove a file or folder of the product's own; anything else is moved aside.
+
+    See `free_name` for its new name.
+    """
+    if not os.path.lexists(path):
+        return
+    if is_foreign(path):
+        path.rename(free_name(path))
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def free_name(path: Path) -> Path:
+    """Return the first name with a number that is not taken, such as ``config.yaml.1``."""
+    number = 1
+    while os.path.lexists(free := path.with_name(f"{path.name}.{number}")):
+        number += 1
+    return free
+
+
+# --------------------------------------------------------------------------------------- checking
+
+
+def is_foreign(path: Path) -> bool:
+    """Return whether there is something that the product did not write as it is.
+
+    A folder is foreign if anything in it is.
+    """
+    if path.is_symlink():
+        return True
+    if path.is_dir():
+        return any(is_foreign(each) for each in path.iterdir() if each.name != MARKER)
+    if not path.is_file():
+        return path.exists()
+    digests = _read(path.parent).get(path.name, [])
+    return _ANY not in digests and (not digests or file_digest(path) not in digests)
+
+
+def check_targets(
+    folder: Path, targets: Iterable[Path], reads: Iterable[Path], option: str
+) -> None:
+    """Check before anything is loaded that a command will replace no file of the user.
+
+    Args:
+        folder: Folder of all that the command writes.
+        targets: Files and folders that it will write or replace.
+        reads: Files and folders that it reads.
+        option: Option that names the folder, for the message.
+
+    Raises:
+        InputError: A target is not the product's own, or is read; or a folder is a file.
+    """
+    targets = list(targets)
+    for place in dict.fromkeys([folder, *(each.parent for each in targets)]):
+        blocked = [p for p in (place, *place.parents) if os.path.lexists(p) and not p.is_dir()]
+        if blocked:
+            raise InputError(
+                f"{option} {folder} should be a folder. Found a file in its place: "
+                f"{blocked[0]}; give another folder."
+            )
+    for read in reads:
+        if any(overlap(target, read) for target in targets):
+            raise InputError(
+                f"Folder {folder} should hold nothing that the command reads. Found {read}, which "
+                f"it reads and would replace or write into; give another folder with {option}."
+            )
+    for target in filter(_is_model, targets):
+        _set_aside(target)
+    for place in dict.fromkeys(each.parent for each in targets):
+        _adopt(place, [each.name for each in targets if each.parent == place])
+    _refuse(targets, folder, option)
+
+
+def _refuse(targets: Iterable[Path], folder: Path | None = None, option: str = "") -> None:
+    """Raise an error if a target is a file of the user."""
+    foreign = [each for each in targets if is_foreign(each)]
+    if not foreign:
+        return
+    folder = folder or foreign[0].parent
+    names = [str(each.relative_to(folder)) for each in foreign]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    repair = f"give another folder with {option}" if option else "give another folder"
+    raise InputError(
+        f"Folder {folder} should hold nothing of yours under a name that is to be written. Found "
+        f"{', '.join(names[:3])}{more}, which lit-unlearn did not write, or which was changed "
+        f"since; move it away, or {repair}."
+    )
+
+
+def _adopt(folder: Path, names: Iterable[str]) -> None:
+    """Take over the results of a version without markers.
+
+    The folder of a run is known by its checked `preparation.json`, that of an evaluation by the
+    keys of its `metrics.json`. `config.yaml`, which users edit, is moved aside instead.
+    """
+    if (folder / MARKER).exists() or not (_is_run(folder) or _is_evaluation(folder)):
+        return
+    if "config.yaml" in names and (folder / "config.yaml").is_file():
+        _set_aside(folder / "config.yaml")
+    files = [folder / name for name in names if (folder / name).is_file()]
+    _write(folder, {file.name: [file_digest(file)] for file in files if not file.is_symlink()})
+
+
+def _set_aside(path: Path) -> None:
+    aside = free_name(path)
+    path.rename(aside)
+    log.warning("%s is of an earlier version; it was moved to %s.", path, aside)
+
+
+def _is_run(folder: Path) -> bool:
+    return read_checked_json(folder / "preparation.json") is not None
+
+
+def _is_evaluation(folder: Path) -> bool:
+    try:
+        metrics = json.loads((folder / "metrics.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(metrics, dict) and {"schema_version", "fingerprint"} <= metrics.keys()
+
+
+def _is_model(folder: Path) -> bool:
+    """Return whether a folder is a model without marker that has our model card."""
+    if not folder.is_dir() or folder.is_symlink() or (folder / MARKER).exists():
+        return False
+    try:
+        return "Made with lit_unlearn" in (folder / "README.md").read_text("utf-8", "replace")
+    except OSError:
+        return False
+
+
+# ------------------------------------------------------------------------------------- the marker
+
+
+def _read(folder: Path) -> Written:
+    written = read_checked_json(folder / MARKER)
+    return dict(written) if isinstance(written, dict) else {}
+
+
+def _write(folder: Path, written: Written) -> None:
+    """Replace the marker; the folder is locked, or no other process knows it."""
+    temporary = folder / f"{MARKER}.part"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(checked_text(written))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / MARKER)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from the marker; the folder itself is locked."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        lock_open(descriptor, wait=True)
+        yield
+    finally:
+        os.close(descriptor)

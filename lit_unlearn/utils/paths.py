@@ -1,0 +1,49 @@
+"""Local paths as users write them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from lit_unlearn.errors import InputError
+
+__all__ = ["local_path", "overlap"]
+
+_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
+
+
+def local_path(path: str | Path) -> Path:
+    """Return a path with `~` and environment variables replaced.
+
+    Every command and option passes its local paths through this function. A relative path stays
+    relative to the working folder.
+
+    Raises:
+        InputError: A variable is not set, a user has no home, or the path is an address (`s3://`).
+    """
+    text = os.fspath(path)
+    if re.match(r"\w+:/", text):
+        raise InputError(
+            f"Path {text} should be in a local folder. Found an address; give a folder, and copy "
+            "it there afterwards."
+        )
+    expanded = os.path.expanduser(os.path.expandvars(text))  # noqa: PTH111 - no error of its own
+    unset = _VARIABLE.search(expanded)
+    if unset is not None and not os.path.lexists(expanded):
+        raise InputError(
+            f"Path {text} should name variables that are set. Found {unset[0]} without a value; "
+            "set it, or write the folder out."
+        )
+    if expanded.startswith("~"):
+        raise InputError(
+            f"Path {text} should begin with the home of a user. Found no home of "
+            f"{Path(expanded).parts[0]}; write the folder out, or ./{text}."
+        )
+    return Path(expanded)
+
+
+def overlap(target: Path, other: Path) -> bool:
+    """Return whether one of two paths is the other or lies in it, behind all symbolic links."""
+    first, second = target.resolve(), other.resolve()
+    return first.is_relative_to(second) or second.is_relative_to(first)
