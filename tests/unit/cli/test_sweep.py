@@ -16,9 +16,11 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.sweeping import jobs
 from lit_unlearn.sweeping.sweep import plan_jobs, run_name, run_settings, short_keys
 from lit_unlearn.sweeping.table import figures
+from lit_unlearn.utils.ownership import write_text
 
 STAND_IN = """
 import json, pathlib, sys
+from lit_unlearn.utils.ownership import write_text
 options = dict(arg.removeprefix("--").split("=", 1) for arg in sys.argv[1:] if "=" in arg)
 folder = pathlib.Path(options["trainer.default_root_dir"])
 if options.get("lr") == "9":
@@ -29,9 +31,9 @@ objectives = [
     for prefilled in (False, True)
 ]
 text = json.dumps({"run": {"seconds": 1.5}, "objectives": objectives, "argv": sys.argv[1:]})
-(folder / "config.yaml").write_text("")
+write_text(folder / "config.yaml", "")
 if options.get("lr") != "7":
-    (folder / "summary.json").write_text(text)
+    write_text(folder / "summary.json", text)
 """
 
 
@@ -154,7 +156,7 @@ def test_a_run_without_a_summary_is_finished_too(capsys: pytest.CaptureFixture[s
     assert main(["sweep", "--sweep.lr=7", "--output=out"]) == 0
     (run,) = json.loads(Path("out/sweep.json").read_text("utf-8"))["runs"]
     assert (run["error"], run["figures"]) == (None, {})
-    Path("out/lr=7/summary.json").write_text("of other settings", "utf-8")
+    write_text(Path("out/lr=7/summary.json"), "of other settings")
     assert main(["sweep", "--sweep.lr=7", "--x=1", "--output=out"]) == 0
     assert not Path("out/lr=7/summary.json").exists()
     assert main(["sweep", "--sweep.lr=7", "--x=1", "--output=out"]) == 0
