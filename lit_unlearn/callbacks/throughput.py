@@ -14,7 +14,7 @@ from lit_unlearn import log_names
 from lit_unlearn.distributed.ranks import base_model
 from lit_unlearn.errors import check_number
 from lit_unlearn.models.forward import output_head
-from lit_unlearn.models.packing import packable
+from lit_unlearn.models.packing import packable, rows_read
 from lit_unlearn.types import TokenBatch
 
 __all__ = ["PHASES", "Throughput", "computed_positions", "model_operations", "peak_memory_gib"]
@@ -37,7 +37,8 @@ class Throughput(Callback):
 
     `throughput/model_tflops` is (4 B + 2 B') T + (4 H + 2 H') N operations, divided by the
     step's seconds. B is the number of parameters between embedding and head, of which B' are
-    trained; H and H' are those of the head; T counts real tokens of the student, N its predictions.
+    trained; H and H' are those of the head; T counts the student's tokens up to each row's last
+    prediction, N its predictions.
     Every step needs these operations (Chowdhery et al. 2022, arXiv 2204.02311, appendix B, without
     attention): one forward and backward pass, no teacher, no scoring of candidates, no
     recomputation. `throughput/mfu` is this rate as a share of the device's peak.
@@ -162,7 +163,7 @@ def model_operations(student: nn.Module, batches: Sequence[TokenBatch]) -> float
     head = list(output_head(model).parameters())
     outside |= {id(p) for p in head}
     body = [p for p in student.parameters() if id(p) not in outside]
-    tokens = sum(int(batch.student.attention_mask.sum()) for batch in batches)
+    tokens = sum(len(row) for batch in batches for row in rows_read(batch.student))
     predictions = sum(len(batch.student.rows) for batch in batches)
     return _factor(body) * tokens + _factor(head) * predictions
 
