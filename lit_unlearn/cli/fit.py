@@ -8,9 +8,7 @@ docstrings the help.
 from __future__ import annotations
 
 import json
-import logging
 import sys
-import warnings
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -22,16 +20,15 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.strategies import StrategyRegistry
-from transformers.utils import logging as transformers_logging
 
 from lit_unlearn.callbacks.saved import Saved
 from lit_unlearn.cli.blame import blame
 from lit_unlearn.cli.checkpoints import find_given
 from lit_unlearn.cli.classes import load_classes
 from lit_unlearn.cli.config import Config, read_configs, take_config_args
-from lit_unlearn.cli.mistakes import check_keys, explain
+from lit_unlearn.cli.mistakes import check_keys, explain, unknown_strategy
 from lit_unlearn.cli.overrides import lay_over
+from lit_unlearn.cli.quiet import silence
 from lit_unlearn.cli.resume import listed, make_resumable, run_logger, run_settings
 from lit_unlearn.cli.run_files import (
     RunConfig,
@@ -44,7 +41,7 @@ from lit_unlearn.cli.run_files import (
 from lit_unlearn.cli.suite_names import known_suites
 from lit_unlearn.cli.time_to_come import say_time_to_come, with_lines
 from lit_unlearn.distributed.strategy import by_alias, check_strategy
-from lit_unlearn.errors import InputError, did_you_mean
+from lit_unlearn.errors import InputError
 from lit_unlearn.training.run_checks import check_run
 from lit_unlearn.training.trainer import UnlearnTrainer
 from lit_unlearn.utils.paths import local_path
@@ -100,7 +97,7 @@ def run(
     stage, *options = args
     files, overrides = take_config_args(options)
     config, overrides = lay_over(read_configs(files), overrides)
-    _silence()
+    silence()
     try:
         return line(model_class, data_class, stage, config, overrides, files)
     except MisconfigurationException as error:
@@ -250,7 +247,7 @@ class UnlearnCLI(LightningCLI):
         try:
             return super()._instantiate_trainer(config, callbacks)
         except (ValueError, MisconfigurationException) as error:
-            raise InputError(_unknown_strategy(config) or f"trainer: {_one_line(error)}") from error
+            raise InputError(unknown_strategy(config) or f"trainer: {_one_line(error)}") from error
 
     def _prepare(self, config: dict[str, Any]) -> None:
         """Check the run's folder, and give the trainer its checkpoint and its logger."""
@@ -293,39 +290,5 @@ def _seed(value: bool | int) -> int:
     return 0 if isinstance(value, bool) else value
 
 
-def _unknown_strategy(config: Mapping[str, Any]) -> str | None:
-    """Return the message about a strategy that does not exist, or None if it does."""
-    name = config.get("strategy")
-    known = ["auto", *StrategyRegistry.available_strategies()]
-    if not isinstance(name, str) or name in known:
-        return None
-    hint = did_you_mean(name, known, otherwise=f"known: {', '.join(known)}")
-    return f"--trainer.strategy: unknown strategy {name}; {hint}"
-
-
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-class _NoTips(logging.Filter):
-    """Drops Lightning's advertisements."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "Tip:" not in record.getMessage()
-
-
-def _silence() -> None:
-    """Suppress warnings that users cannot act on, and bars of files that take a second."""
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(_NO_TIPS)
-    # Lightning 2.6 uses a name that torch 2.13 deprecated.
-    warnings.filterwarnings("ignore", message=r".isinstance.treespec, LeafSpec")
-    # peft asks transformers 5 by the name that transformers 4 had.
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-    # Lightning's table of the model's parts states sizes for whole precisions only.
-    warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
-
-
-_NO_TIPS = _NoTips()

@@ -8,19 +8,20 @@ rejects) is enough to find the setting in the files or on the command line.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
+from lightning.pytorch.strategies import StrategyRegistry
 
 from lit_unlearn.cli.blame import Setting, file_settings, settings_of
 from lit_unlearn.cli.classes import family
 from lit_unlearn.cli.config import Config, KeyPath
 from lit_unlearn.errors import InputError, did_you_mean
 
-__all__ = ["check_keys", "explain"]
+__all__ = ["check_keys", "explain", "unknown_strategy"]
 
 _OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
 _LISTED = 12
@@ -220,3 +221,13 @@ def _repair(name: str, known: Iterable[str], prefix: str = "") -> str:
     )
     prefix = prefix + start if prefix else ""
     return did_you_mean(wrong.removesuffix("+"), names, prefix=prefix, otherwise=listed)
+
+
+def unknown_strategy(config: Mapping[str, Any]) -> str | None:
+    """Return the message about a strategy that does not exist, or None if it does."""
+    name = config.get("strategy")
+    known = ["auto", *StrategyRegistry.available_strategies()]
+    if not isinstance(name, str) or name in known:
+        return None
+    hint = did_you_mean(name, known, otherwise=f"known: {', '.join(known)}")
+    return f"--trainer.strategy: unknown strategy {name}; {hint}"

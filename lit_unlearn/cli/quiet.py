@@ -1,0 +1,35 @@
+"""Keep the terminal free of lines that users cannot act on."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+
+from transformers.utils import logging as transformers_logging
+
+__all__ = ["silence"]
+
+
+class _NoTips(logging.Filter):
+    """Drops Lightning's advertisements."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Tip:" not in record.getMessage()
+
+
+_NO_TIPS = _NoTips()
+
+
+def silence() -> None:
+    """Suppress warnings that users cannot act on, and bars of files that take a second."""
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(_NO_TIPS)
+    # Lightning 2.6 uses a name that torch 2.13 deprecated.
+    warnings.filterwarnings("ignore", message=r".isinstance.treespec, LeafSpec")
+    # peft asks transformers 5 by the name that transformers 4 had.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+    # Lightning's table of the model's parts states sizes for whole precisions only.
+    warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
