@@ -17,6 +17,7 @@ from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 from lit_unlearn.types import Example, Turn
 from lit_unlearn.utils.chat_template import Template
+from lit_unlearn.utils.ownership import write_text
 from tests.processes import FORKED, in_processes
 
 FILE = "answers_before.jsonl"
@@ -127,7 +128,7 @@ def test_another_run_finds_the_answers_of_the_start_model(
 
 
 def test_a_new_run_in_the_same_folder_asks_anew(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text("not read", "utf-8")
+    write_text(tmp_path / FILE, "not read")  # as an earlier run did
     asked(tmp_path)
     first = json.loads((tmp_path / FILE).read_text("utf-8").splitlines()[0])
     assert (first["objective"], first["example_id"]) == ("forget", "forget/1")

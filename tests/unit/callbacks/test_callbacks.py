@@ -31,6 +31,7 @@ from lit_unlearn.models.export import save_folder
 from lit_unlearn.models.loading import LoRA
 from lit_unlearn.report import read_gradients
 from lit_unlearn.training.module import UnlearnModule
+from lit_unlearn.utils.ownership import MARKER, write_text
 from tests.unit.training.test_module import data_module, module
 
 pytestmark = pytest.mark.filterwarnings(
@@ -194,10 +195,10 @@ def test_an_export_that_differs_is_an_error_and_keeps_the_weights(
 
     monkeypatch.setattr("lit_unlearn.callbacks.huggingface_export.save_folder", wrong)
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "earlier").touch()
+    write_text(tmp_path / "model" / "earlier", "")
     with pytest.raises(ResultError, match="its logits differ: largest difference"):
         fit(tmp_path, module(), [HuggingFaceExport()], steps=1)
-    assert [p.name for p in (tmp_path / "model").iterdir()] == ["earlier"]
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"earlier", MARKER}
     AutoModelForCausalLM.from_pretrained(tmp_path / "model-unverified")
     assert ResultError.status == 1
 

@@ -70,6 +70,7 @@ def test_one_suite(capsys: pytest.CaptureFixture[str]) -> None:
     assert record.model == "random-tiny"
     assert record.settings == {
         "dtype": "float32",
+        "attention": "sdpa",
         "max_length": None,
         "plain_chat": False,
         "hide_pad": False,

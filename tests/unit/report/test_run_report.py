@@ -33,6 +33,7 @@ from lit_unlearn.report import (
     write_report,
     write_summary,
 )
+from lit_unlearn.utils.ownership import MARKER, write_text
 
 FACTS = RunFacts("a/model", 3, 20, 125.0, "cpu", {"export": "runs/export"}, {"torch": "2.9"})
 GATE = {
@@ -139,12 +140,12 @@ def test_summary_json(tmp_path: Path) -> None:
     assert ask["before"]["answer_nll"] is None  # not measured
     assert ask["after"] is None
     assert set(forget["before"]) - {"rows"} <= set(found["units"])
-    assert list(path.parent.iterdir()) == [path]
+    assert {each.name for each in path.parent.iterdir()} == {path.name, MARKER}
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "summary.json"
-    path.write_text("old", encoding="utf-8")
+    write_text(path, "old")
 
     def full(*_: object) -> None:
         raise OSError("disk full")
@@ -153,7 +154,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="disk full"):
         write_summary(path, record(), record(), FACTS)
     assert path.read_text(encoding="utf-8") == "old"
-    assert list(tmp_path.iterdir()) == [path]
+    assert {each.name for each in tmp_path.iterdir() if MARKER not in each.name} == {path.name}
 
 
 # ------------------------------------------------------------------------------------- gradients
