@@ -14,7 +14,6 @@ from importlib import import_module
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
-from lightning.pytorch.strategies import StrategyRegistry
 
 from lit_unlearn.cli.blame import Setting, file_settings, settings_of
 from lit_unlearn.cli.classes import family
@@ -225,6 +224,8 @@ def _repair(name: str, known: Iterable[str], prefix: str = "") -> str:
 
 def unknown_strategy(config: Mapping[str, Any]) -> str | None:
     """Return the message about a strategy that does not exist, or None if it does."""
+    from lightning.pytorch.strategies import StrategyRegistry  # imports torch
+
     name = config.get("strategy")
     known = ["auto", *StrategyRegistry.available_strategies()]
     if not isinstance(name, str) or name in known:

@@ -2,8 +2,8 @@
 
 What leaves the trunk (`lit_unlearn.models.trunk`) is stored by the segments of the sequences'
 prefix tree, so that a common beginning is stored once: the model's width D times the bytes of its
-dtype for each token of the tree. A segment is found by the token ids from the sequence's start to
-the segment's end.
+dtype for each token of the tree. A segment is found by its first position and the token ids from
+the sequence's start to the segment's end.
 """
 
 from __future__ import annotations
@@ -179,11 +179,14 @@ def _usable(student: nn.Module, source: ModelSource) -> tuple[int, str]:
 
 
 def segment_keys(tree: PrefixTree) -> list[bytes]:
-    """Return the key of each segment: that of the ids from the sequence's start to its end."""
+    """Return the key of each segment: where it begins, and the ids from the sequence's start.
+
+    Another set of sequences may split the same ids elsewhere.
+    """
     keys = []
     for segment in tree.segments:
         before = [i for ancestor in segment.ancestors for i in tree.segments[ancestor].ids]
-        keys.append(_key((*before, *segment.ids)))
+        keys.append(_key((segment.first, *before, *segment.ids)))
     return keys
 
 

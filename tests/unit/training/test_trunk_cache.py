@@ -8,17 +8,20 @@ from typing import Any, Literal
 import pytest
 import torch
 from lightning import Trainer
+from rich.console import Console
 from torch.testing import assert_close
 
+from lit_unlearn.data.collation import tokens
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.blocks import decoder_blocks
-from lit_unlearn.models.loading import ModelSource
+from lit_unlearn.models.loading import ModelSource, load_student
 from lit_unlearn.models.tiny import TINY_NAME
+from lit_unlearn.models.trunk import trunk_outputs
 from lit_unlearn.objectives import Objective
 from lit_unlearn.teachers import FrozenTeacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.teacher_gate import Gate
-from lit_unlearn.training.trunk_cache import TrunkCache
+from lit_unlearn.training.trunk_cache import TrunkCache, trunk_cache
 from tests.unit.training.test_module import Recorder, losses
 from tests.unit.training.test_module_cache import data_module, objectives
 
@@ -108,6 +111,27 @@ def test_another_run_reads_nothing_again(
     assert "of which 0 new" not in capsys.readouterr().err
     run(tmp_path, True)
     assert "of which 0 new" in capsys.readouterr().err
+
+
+def test_sequences_that_split_elsewhere_get_their_own_states() -> None:
+    """Two sets of sequences share ids and a cache, and branch at other positions."""
+    source = ModelSource(TINY_NAME, trainable=UPPER)
+    model = load_student(source).eval()
+    common, middle = list(range(5, 25)), list(range(30, 50))
+    longest = [*common, *middle, 7, 8, 9]
+    sets = (
+        [longest, [*common, *middle, 60, 61]],
+        [longest, [*common, *range(70, 90)]],
+        [longest, [*common, *middle, 60, 61], [*common, *range(70, 90)]],
+    )
+    for rows in sets:
+        asked = tokens(rows, [len(row) for row in rows], [1] * len(rows), pad_id=0)
+        cache = trunk_cache(model, source, True, [asked], Console(quiet=True))
+        assert cache is not None
+        found = cache.states(rows)
+        assert found is not None
+        for states, whole in zip(found, trunk_outputs(model, 1, asked), strict=True):
+            assert_close(states, whole, rtol=1e-5, atol=1e-6)
 
 
 def test_a_sequence_that_is_not_stored_is_read_whole(tmp_path: Path) -> None:
