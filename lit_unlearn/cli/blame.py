@@ -1,4 +1,4 @@
-"""Where a setting was made: an option of the command line, or file and line of a key."""
+"""Origin of a setting: an option of the command line, or file and line of a key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model folder holds, from its small files: found unusable before weights are read."""
+"""Checks of a model folder by its small files, before weights are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run's module adds to a checkpoint, and whether a checkpoint is one of such a run."""
+"""State that a run's module adds to a checkpoint, and the check that a checkpoint fits the run."""
 
 from __future__ import annotations
 

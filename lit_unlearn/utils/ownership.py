@@ -257,11 +257,14 @@ def _read(folder: Path) -> Written:
 def _write(folder: Path, written: Written) -> None:
     """Replace the marker; the folder is locked, or no other process knows it."""
     temporary = folder / f"{MARKER}.part"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(checked_text(written))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / MARKER)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(checked_text(written))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / MARKER)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
