@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import field, fields
+from typing import Any, TypeVar
 
-__all__ = ["InputError", "ResultError", "check_field", "check_number", "did_you_mean"]
+__all__ = [
+    "InputError",
+    "ResultError",
+    "check_fields",
+    "check_number",
+    "did_you_mean",
+    "ranged",
+]
+
+V = TypeVar("V")
+
+_RANGE, _REPAIR = "range", "change it"
 
 
 class InputError(ValueError):
@@ -26,10 +39,10 @@ class ResultError(InputError):
 def did_you_mean(
     name: str, known: Iterable[str], *, prefix: str = "", most: int = 1, otherwise: str = ""
 ) -> str:
-    """Return ``did you mean X?`` for a name that does not exist.
+    """Return ``did you mean X?`` for a name, in any case, that is not among the known ones.
 
     Args:
-        name: The name that was given. Its case does not count.
+        name: The name that was given.
         known: All names that exist.
         prefix: Text before each suggestion, such as ``--``.
         most: Largest number of suggestions.
@@ -50,16 +63,16 @@ def check_number(
     most: float = math.inf,
     *,
     above: bool = False,
-    repair: str = "change it",
+    repair: str = _REPAIR,
 ) -> None:
     """Check that a number lies in its range; None (not set) always passes.
 
     Args:
         parameter: Name of the parameter in a config.
         value: Value that was set.
-        least: Smallest sensible value.
+        least: Smallest sensible value; ``above`` says that it is too small itself.
         most: Largest sensible value.
-        above: Whether ``least`` itself is too small.
+        above: Whether the value must be above ``least``.
         repair: End of the message, which says what to do.
 
     Raises:
@@ -72,15 +85,27 @@ def check_number(
     raise InputError(f"Parameter `{parameter}` should be {expected}. Found {value}; {repair}.")
 
 
-def check_field(
-    owner: object,
-    name: str,
-    least: float,
-    most: float = math.inf,
-    *,
-    above: bool = False,
-    repair: str = "change it",
-) -> None:
-    """Check a number in a field of an object with `check_number`."""
-    parameter, value = f"{type(owner).__name__}.{name}", getattr(owner, name)
-    check_number(parameter, value, least, most, above=above, repair=repair)
+def ranged(
+    default: V, least: float, most: float = math.inf, *, above: bool = False, repair: str = _REPAIR
+) -> V:
+    """Return a dataclass field with the range that `check_fields` checks; see `check_number`."""
+    made: Any = field(default=default, metadata={_RANGE: (least, most, above, repair)})
+    return made  # type: ignore[no-any-return]
+
+
+def check_fields(owner: Any, place: str | None = None) -> None:
+    """Check the numbers in all `ranged` fields of a dataclass object.
+
+    Args:
+        owner: The object.
+        place: Text before the field's name in messages; None for the class and a dot.
+
+    Raises:
+        InputError: A number is out of range, or NaN.
+    """
+    for each in fields(owner):
+        if _RANGE in each.metadata:
+            least, most, above, repair = each.metadata[_RANGE]
+            parameter = (f"{type(owner).__name__}." if place is None else place) + each.name
+            value = getattr(owner, each.name)
+            check_number(parameter, value, least, most, above=above, repair=repair)

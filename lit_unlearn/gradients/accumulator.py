@@ -55,10 +55,9 @@ class Accumulator:
     def start(self, *, single: bool) -> float:
         """Prepare the parameters for the backward passes of the next objective.
 
-        Args:
-            single: Whether one backward pass will give the gradient of the mean loss. It then adds
-                to the running sum by itself where nothing else needs that gradient, which saves the
-                memory of a gradient and the time to fill it.
+        ``single`` says that one backward pass will give the gradient of the mean loss. It then adds
+        to the running sum by itself where nothing else needs that gradient, which saves the memory
+        of a gradient and the time to fill it.
 
         Returns:
             The factor of the losses in the backward passes.
@@ -69,11 +68,7 @@ class Accumulator:
         return float(self.preferences[self._added]) if self._in_place else 1.0
 
     def add(self, gradient: Gradient) -> None:
-        """Add the gradient that the backward passes left, divided by the number of loss terms.
-
-        Args:
-            gradient: Gradient taken from the parameters. Do not use it afterwards.
-        """
+        """Add a gradient, divided by the number of loss terms; do not use it afterwards."""
         if self._in_place:
             self.total = gradient
         elif self.mode == "keep":

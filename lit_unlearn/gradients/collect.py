@@ -18,6 +18,7 @@ from lit_unlearn.utils.library_internals import scale_
 __all__ = [
     "Gradient",
     "add_to",
+    "check_lengths",
     "combine",
     "layer_groups",
     "scale",
@@ -41,11 +42,7 @@ _PARTS = ("embedding", "block", "head", "other")
 
 
 def take_gradient(parameters: Iterable[Tensor]) -> Gradient:
-    """Return the tensors ``parameter.grad``, not copies of them, and set the attribute to None.
-
-    Args:
-        parameters: The trainable parameters, always in the same order.
-    """
+    """Return the tensors ``parameter.grad``, not copies of them, and set the attribute to None."""
     taken: Gradient = []
     for parameter in parameters:
         taken.append(parameter.grad)
@@ -54,16 +51,8 @@ def take_gradient(parameters: Iterable[Tensor]) -> Gradient:
 
 
 def write_gradient(parameters: Sequence[Tensor], gradient: Gradient) -> None:
-    """Set ``parameter.grad``, which the optimizer reads; None leaves a parameter out of the step.
-
-    Args:
-        parameters: The trainable parameters, in the order in which the gradient was taken.
-        gradient: One tensor or None per parameter.
-
-    Raises:
-        ValueError: The numbers of parameters and tensors differ.
-    """
-    _check_lengths("gradient", len(gradient), len(parameters))
+    """Set ``parameter.grad``, which the optimizer reads; None leaves a parameter out."""
+    check_lengths("gradient", len(gradient), len(parameters))
     for parameter, tensor in zip(parameters, gradient, strict=True):
         parameter.grad = tensor
 
@@ -72,16 +61,10 @@ def write_gradient(parameters: Sequence[Tensor], gradient: Gradient) -> None:
 def add_to(total: Gradient, other: Gradient, factor: float = 1.0) -> None:
     """Add a multiple of a gradient to a running sum, in place and in one pass.
 
-    Args:
-        total: The running sum; at first ``[None] * len(parameters)``.
-        other: The gradient to add. Do not use it afterwards: where the sum was None, its tensor
-            becomes the sum's, and the next addition changes it.
-        factor: Factor of the gradient.
-
-    Raises:
-        ValueError: The two have different lengths.
+    The sum is at first ``[None] * len(parameters)``. Do not use the gradient afterwards: where the
+    sum was None, its tensor becomes the sum's, and the next addition changes it.
     """
-    _check_lengths("other", len(other), len(total))
+    check_lengths("other", len(other), len(total))
     for index, tensor in enumerate(other):
         present = total[index]
         if present is None:
@@ -100,24 +83,15 @@ def scale(gradient: Gradient, factor: float) -> Gradient:
 
 
 def combine(gradients: Sequence[Gradient], weights: Tensor) -> Gradient:
-    """Return the update ``sum_i weights[i] * gradients[i]``.
+    """Return the update ``sum_i weights[i] * gradients[i]``, a new gradient of the same dtypes.
 
     Half-precision gradients are added up in float32 and rounded once. Non-finite values stay, also
-    under the weight 0; the step checks for them.
-
-    Args:
-        gradients: ``M`` gradients over the same parameters; they are not changed.
-        weights: ``[M]``, any float type and device.
-
-    Returns:
-        A new gradient with the dtypes of the old ones; None where all of them are None.
-
-    Raises:
-        ValueError: There are not as many weights as gradients, or the gradients differ in length.
+    under the weight 0; the step checks for them. An entry is None where it is None in all
+    gradients.
     """
-    _check_lengths("weights", weights.numel(), len(gradients))
+    check_lengths("weights", weights.numel(), len(gradients))
     for gradient in gradients:
-        _check_lengths("gradients", len(gradient), len(gradients[0]))
+        check_lengths("gradients", len(gradient), len(gradients[0]))
     factors: list[float] = weights.tolist()
     return [_weighted_sum(tensors, factors) for tensors in zip(*gradients, strict=True)]
 
@@ -142,18 +116,15 @@ def layer_groups(named_parameters: Iterable[tuple[str, Tensor]]) -> dict[str, li
     PEFT, DDP or ``torch.compile``:
 
     - ``embedding``: token and position embeddings and their norm. An output head that is tied to
-      the token embedding is the same tensor, which ``named_parameters`` lists once under the
-      embedding's name: its gradient counts here.
+    the token embedding is the same tensor, which ``named_parameters`` lists once under the
+    embedding's name: its gradient counts here.
     - ``block.00``, ``block.01``, ...: the decoder blocks, with at least two digits.
     - ``head``: the final norm, and an output head that is not tied.
     - ``other``: every other name.
 
-    Args:
-        named_parameters: Name and tensor of the trainable parameters, in the gradients' order.
-
     Returns:
-        Indices into that order by group, in the order above, without empty groups; each parameter
-        is in exactly one group.
+        Indices into the order of the parameters by group, in the order above, without empty groups;
+            each parameter is in exactly one group.
     """
     indices: dict[tuple[int, int], list[int]] = {}
     for index, (name, _) in enumerate(named_parameters):
@@ -174,7 +145,8 @@ def _depth(name: str) -> tuple[int, int]:
     return _PARTS.index(next(parts, "other")), 0
 
 
-def _check_lengths(name: str, found: int, expected: int) -> None:
+def check_lengths(name: str, found: int, expected: int) -> None:
+    """Check that a list has an entry for each parameter, or a `ValueError` says what to do."""
     if found != expected:
         raise ValueError(
             f"Parameter `{name}` should have {expected} entries. Found {found}. Take and write "

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.gradients.collect import Gradient, combine
+from lit_unlearn.gradients.collect import Gradient, check_lengths, combine
 from lit_unlearn.gradients.weighting.base import Fixed, Rule, Weighting
 from lit_unlearn.gradients.weighting.two_sided import check_sides
 
@@ -27,15 +27,12 @@ class Combination(Rule, ABC):
 
     @abstractmethod
     def __call__(self, gradients: Sequence[Gradient], preferences: Tensor) -> Gradient:
-        """Return the update.
+        """Return the update, sharded as the gradients are.
 
         Args:
             gradients: ``M`` gradients of unweighted losses, in the order of `names`, over the same
                 parameters; they are not changed.
             preferences: ``[M]``, float64: the objectives' weights at this step.
-
-        Returns:
-            One tensor or None per trainable parameter, sharded as the gradients are.
         """
 
 
@@ -78,12 +75,7 @@ class SAGO(Combination):
         super().bind(names)
 
     def __call__(self, gradients: Sequence[Gradient], preferences: Tensor) -> Gradient:
-        if len(gradients) != len(self.names):
-            raise InputError(
-                f"{type(self).__name__} should know the name of every gradient. Found "
-                f"{len(self.names)} names for {len(gradients)} gradients. Call `bind` with the "
-                "objectives' names before the first step."
-            )
+        self.check_count(len(gradients), "gradient")
         forget = self._side(gradients, preferences, forgets=True)
         retain = self._side(gradients, preferences, forgets=False)
         if forget is None or retain is None:
@@ -112,30 +104,15 @@ def sign_agreement(
 ) -> Gradient:
     """Return SAGO's update: the retain gradient where signs differ, else the forget gradient.
 
-    Xiao et al. 2026, arXiv:2604.14808. Where the product of the two elements is negative, the
-    retain element is taken; else, also where one is zero, the forget element alone. Both carry
-    their objectives' weights (gamma and alpha in the paper's code). The update has a non-negative
-    inner product with the retain gradient: every element has the sign of the retain element, or one
-    of the two is 0.
+    Xiao et al. 2026, arXiv 2604.14808. Where the product of the two elements is negative, the
+    retain element is taken; else, also where one is zero, the forget element alone (or the sum, see
+    `SAGO`). Both carry their objectives' weights (gamma and alpha in the paper's code) and are not
+    changed; None is zero everywhere. The update has a non-negative inner product with the retain
+    gradient: every element has the sign of the retain element, or one of the two is 0.
 
     It works on shards (DTensor) as on whole tensors, in one pass over both gradients.
-
-    Args:
-        forget: One tensor per trainable parameter; None is zero everywhere. It is not changed.
-        retain: The same parameters. It is not changed.
-        agreed: Update where the signs agree; see `SAGO`.
-
-    Returns:
-        A new gradient; None where both are None.
-
-    Raises:
-        ValueError: The gradients differ in length.
     """
-    if len(forget) != len(retain):
-        raise ValueError(
-            f"Parameter `retain` should have {len(forget)} entries. Found {len(retain)}. Take both "
-            "gradients with one and the same list of trainable parameters."
-        )
+    check_lengths("retain", len(retain), len(forget))
     return [_agreement(f, r, agreed) for f, r in zip(forget, retain, strict=True)]
 
 

@@ -47,40 +47,21 @@ RESTING_NORM = 1e-6
 
 
 def norms(gramian: Tensor) -> Tensor:
-    """Return the 2-norms of the gradients.
-
-    Args:
-        gramian: ``[..., M, M]``.
-
-    Returns:
-        ``[..., M]``, float64.
-    """
+    """Return the 2-norms of the gradients, ``[..., M]``, float64."""
     return gramian.double().diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
 
 
 def is_zero(gramian: Tensor) -> Tensor:
-    """Return which gradients are zero, and so have no direction.
-
-    Args:
-        gramian: ``[..., M, M]``.
-
-    Returns:
-        ``[..., M]``, bool. A gradient with NaN is not zero.
-    """
+    """Return which gradients are zero, ``[..., M]``, and so have no direction; NaN is not zero."""
     squares = gramian.double().diagonal(dim1=-2, dim2=-1)
     return squares < torch.finfo(torch.float64).tiny
 
 
 def at_rest(gramian: Tensor, share: float = AT_REST) -> Tensor:
-    """Return which gradients are rounding, so that their cosines mean nothing.
+    """Return which gradients are rounding, ``[..., M]``, so that their cosines mean nothing.
 
-    Args:
-        gramian: ``[..., M, M]``, of the whole model.
-        share: Share of the largest finite norm; a gradient below it or below `RESTING_NORM` is at
-            rest.
-
-    Returns:
-        ``[..., M]``, bool. A gradient with NaN or infinity is not at rest.
+    A gradient is at rest below ``share`` of the largest finite norm, or below `RESTING_NORM`. One
+    with NaN or infinity is not.
     """
     sizes = norms(gramian)
     largest = sizes.masked_fill(~sizes.isfinite(), 0.0).amax(dim=-1, keepdim=True)
@@ -88,24 +69,14 @@ def at_rest(gramian: Tensor, share: float = AT_REST) -> Tensor:
 
 
 def without(gramian: Tensor, out: Tensor) -> Tensor:
-    """Return the Gramian with some gradients set to zero, so that they have no cosine.
-
-    Args:
-        gramian: ``[..., M, M]``, of the whole model or of a layer group.
-        out: ``[..., M]``, bool: gradients that are set to zero.
-    """
+    """Return the Gramian with some gradients (``[..., M]``, bool) set to zero."""
     return gramian.masked_fill(out[..., :, None] | out[..., None, :], 0.0)
 
 
 def cosines(gramian: Tensor) -> Tensor:
-    """Return the cosine of each pair of gradients; a negative one is a conflict.
+    """Return the cosine of each pair of gradients, ``[..., M, M]``; a negative one is a conflict.
 
-    Args:
-        gramian: ``[..., M, M]``.
-
-    Returns:
-        ``[..., M, M]``, float64, in [-1, 1]. The diagonal is 1. NaN wherever one of the two
-        gradients is zero, on the diagonal too.
+    It is NaN wherever one of the two gradients is zero; elsewhere the diagonal is 1.
     """
     lengths = norms(gramian).masked_fill(is_zero(gramian), torch.nan)
     cosine = (gramian.double() / (lengths[..., :, None] * lengths[..., None, :])).clamp(-1, 1)
@@ -114,14 +85,7 @@ def cosines(gramian: Tensor) -> Tensor:
 
 
 def conflict_rate(gramian: Tensor) -> float:
-    """Return the share of negative cosines among the pairs without a zero gradient.
-
-    Args:
-        gramian: ``[M, M]``.
-
-    Returns:
-        0 to 1; 0 when no pair has two non-zero gradients.
-    """
+    """Return the share of negative cosines among the pairs without a zero gradient, or 0."""
     above = torch.ones_like(gramian, dtype=torch.bool).triu(diagonal=1)
     pairs = cosines(gramian)[above]
     pairs = pairs[~pairs.isnan()]
@@ -131,29 +95,17 @@ def conflict_rate(gramian: Tensor) -> float:
 def update_norm(gramian: Tensor, weights: Tensor) -> Tensor:
     """Return the 2-norm of the update ``u = sum_j w_j g_j``, that is ``sqrt(w' G w)``.
 
-    Args:
-        gramian: ``[M, M]``.
-        weights: ``[M]``.
-
-    Returns:
-        Scalar, float64. Where the parts cancel, it is exact to 1e-8 of their size.
+    Where the parts cancel, it is exact to 1e-8 of their size.
     """
     weights = weights.to(gramian.device, torch.float64)
     return (weights @ gramian.double() @ weights).clamp(min=0).sqrt()
 
 
 def update_cosines(gramian: Tensor, weights: Tensor) -> Tensor:
-    """Return the cosine of each gradient with the update ``u = sum_j w_j g_j``.
+    """Return the cosine of each gradient with the update ``u = sum_j w_j g_j``, ``[M]``.
 
-    It is ``(G w)_i / (|g_i| |u|)``. A step along ``-u`` lowers, to first order, exactly the
-    objectives with a positive value.
-
-    Args:
-        gramian: ``[M, M]``.
-        weights: ``[M]``.
-
-    Returns:
-        ``[M]``, float64, in [-1, 1]; NaN for a zero gradient, and for all when the update is zero.
+    It is ``(G w)_i / (|g_i| |u|)``; NaN for a zero gradient, and for all when the update is zero. A
+    step along ``-u`` lowers, to first order, exactly the objectives with a positive value.
     """
     cosine = cosines(gramian)
     parts = weights.to(gramian.device, torch.float64) * norms(gramian)  # in units of g_j / |g_j|

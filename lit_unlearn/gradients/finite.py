@@ -27,14 +27,7 @@ class NotFiniteError(InputError):
 
 
 def loss_trouble(name: str, values: Tensor, rows: Sequence[str], step: int) -> list[NotFiniteError]:
-    """Return the error about an objective's loss terms, in a list; empty if all are finite.
-
-    Args:
-        name: The objective's name.
-        values: ``[n]``.
-        rows: Ids of the rows of the batch.
-        step: Number of the step.
-    """
+    """Return the error about an objective's loss terms, in a list; empty if all are finite."""
     if bool(torch.isfinite(values).all()):
         return []
     return [NotFiniteError(f"The loss of objective {name!r} {_where(rows, step)} {_REPAIR}")]
@@ -46,12 +39,7 @@ def gradient_trouble(
 ) -> list[NotFiniteError]:
     """Return the error about an objective's gradient, in a list; empty if it is finite.
 
-    Args:
-        name: The objective's name.
-        gradient: One tensor or None per parameter; for sharded tensors this process's slices are
-            checked.
-        rows: Ids of the rows of the batches.
-        step: Number of the step.
+    For sharded tensors this process's slices are checked.
     """
     local = [g.to_local() if isinstance(g, DTensor) else g for g in gradient if g is not None]
     present = [part for part in local if part.numel()]
@@ -65,11 +53,7 @@ def gradient_trouble(
 
 
 def check_weights(weights: Tensor, step: int) -> None:
-    """Check that the weights of a weighting are finite.
-
-    Raises:
-        NotFiniteError: They are not.
-    """
+    """Check that the weights of a weighting are finite, or raise `NotFiniteError`."""
     if not bool(torch.isfinite(weights).all()):
         raise NotFiniteError(
             f"The weighting should give finite weights. Found {weights.tolist()} at step {step}; "
@@ -99,11 +83,7 @@ class Guard:
         check_number("model.guard.skip", self.skip, 0)
 
     def leave_out(self, error: NotFiniteError) -> None:
-        """Count a skipped step.
-
-        Raises:
-            NotFiniteError: Too many steps were skipped.
-        """
+        """Count a skipped step, or raise the error if too many were skipped."""
         if self.skipped >= self.skip:
             raise error
         self.skipped += 1

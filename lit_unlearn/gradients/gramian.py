@@ -52,16 +52,12 @@ def gramian(
     """Return the inner products ``<g_i, g_j>`` of the objectives' gradients.
 
     Non-finite gradients give non-finite entries in their own rows and columns only. With sharded
-    gradients this is a collective call: every rank must make it. There is one all-reduce of
-    ``[G + 1, M, M]`` numbers per mesh dimension, and all ranks get the same result.
+    gradients this is a collective call: every rank must make it. There is one all-reduce of ``[G +
+    1, M, M]`` numbers per mesh dimension, and all ranks get the same result.
 
     Args:
         gradients: ``M`` gradients over the same parameters; None counts as zero.
-        groups: Indices of the parameters of each group, disjoint (see `layer_groups`); None for no
-            groups.
-
-    Returns:
-        The Gramian of all parameters and of each group, float64, on the CPU.
+        groups: Indices of the parameters of each group, disjoint (see `layer_groups`).
 
     Raises:
         ValueError: The gradients differ in length; an index of a group is out of range or in two
@@ -84,23 +80,28 @@ def gramian(
         index = torch.tensor(rows, device=sums[mesh].device)
         products = _products(local).to(sums[mesh].device) / copies
         sums[mesh][slot, index[:, None], index] += products
-    total = torch.zeros(shape, dtype=torch.float64)
-    for mesh, part in sums.items():
-        for group in [] if mesh is None else mesh.get_all_groups():
-            dist.all_reduce(part, group=group)
-        total += part.cpu()
+    total = add_over_meshes(sums, torch.zeros(shape, dtype=torch.float64))
     total = (total + total.transpose(1, 2)) / 2  # a matrix product is symmetric up to rounding only
     return GroupedGramian(whole=total.sum(0), by_group=total[:-1], groups=names)
 
 
+def add_over_meshes(sums: Mapping[DeviceMesh | None, Tensor], total: Tensor) -> Tensor:
+    """Add each mesh's sums of local parts, over all its processes, to a total in place."""
+    for mesh, part in sums.items():
+        for group in [] if mesh is None else mesh.get_all_groups():
+            dist.all_reduce(part, group=group)
+        total += part.to(total.device)
+    return total
+
+
 def _parameter_count(gradients: Sequence[Gradient]) -> int:
-    lengths = {len(gradient) for gradient in gradients}
-    if len(lengths) != 1:
+    lengths = [len(gradient) for gradient in gradients]
+    if len(set(lengths)) != 1:
         raise ValueError(
             "Parameter `gradients` should hold at least one gradient, and gradients over the same "
-            f"parameters. Found lengths {[len(gradient) for gradient in gradients]}."
+            f"parameters. Found lengths {lengths}."
         )
-    return lengths.pop()
+    return lengths[0]
 
 
 def slots_of(groups: Mapping[str, Sequence[int]], count: int) -> list[int]:

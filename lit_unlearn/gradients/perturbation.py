@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from lit_unlearn.gradients.collect import Gradient
+from lit_unlearn.gradients.collect import Gradient, check_lengths
 from lit_unlearn.gradients.gramian import gramian
 
 __all__ = ["perturbed"]
@@ -20,22 +20,11 @@ def perturbed(parameters: Sequence[Tensor], gradient: Gradient, radius: float) -
 
     The norm is over all parameters and, where these are sharded (DTensor), over all processes, so
     that every process must enter. Along a zero gradient nothing moves. Each tensor of the gradient
-    is freed when the copy of its weight is made, so that little extra memory is needed. The cache
-    of autocast, which holds copies of the weights in another dtype, is cleared before and after.
-
-    Args:
-        parameters: The trainable parameters, in the order in which the gradient was taken.
-        gradient: One tensor or None per parameter; all None afterwards.
-        radius: 2-norm of the move.
-
-    Raises:
-        ValueError: The numbers of parameters and tensors differ.
+    is set to None when the copy of its weight is made, so that little extra memory is needed. The
+    cache of autocast, which holds copies of the weights in another dtype, is cleared before and
+    after.
     """
-    if len(gradient) != len(parameters):
-        raise ValueError(
-            f"Parameter `gradient` should have {len(parameters)} entries. Found {len(gradient)}. "
-            "Take it with the same list of trainable parameters."
-        )
+    check_lengths("gradient", len(gradient), len(parameters))
     length = float(gramian([gradient]).whole.sqrt())
     step = 0.0 if length == 0 else radius / length
     kept: list[Tensor | None] = [None] * len(parameters)

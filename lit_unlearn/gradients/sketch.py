@@ -31,13 +31,12 @@ from math import sqrt
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from lit_unlearn.gradients.collect import Gradient
-from lit_unlearn.gradients.gramian import GroupedGramian, layout, slots_of
+from lit_unlearn.gradients.gramian import GroupedGramian, add_over_meshes, layout, slots_of
 from lit_unlearn.utils.library_internals import local_extent
 
 __all__ = ["SIZE", "WINDOWS", "error_bound", "sketch", "sketched_gramian"]
@@ -53,9 +52,7 @@ _TABLE = (1 << 64) - 1
 def error_bound(size: int = SIZE, cosine: float = 0.0) -> float:
     """Return the largest standard deviation of a sketched inner product, in ``|x| |y|``.
 
-    Args:
-        size: Sums of the sketch.
-        cosine: Cosine of the two gradients. The bound is 0.0041 for 2^16 sums and a cosine of 0.
+    It is 0.0041 for 2^16 sums and gradients with a cosine of 0.
     """
     return sqrt((1 + cosine**2) * (1 / size + 2 / WINDOWS))
 
@@ -81,10 +78,7 @@ def sketch(
 
     Returns:
         ``[G + 1, size]`` float32, on the gradient's device: one ring per group, the last for
-        parameters of no group.
-
-    Raises:
-        ValueError: The size is below 1; or as `gramian`.
+            parameters of no group.
     """
     if size < 1:
         raise ValueError(f"Parameter `size` should be at least 1. Found {size}.")
@@ -101,24 +95,15 @@ def sketch(
             sums[mesh] = torch.zeros(shape, device=home)
         for start, run in _runs(tensor):
             _fold(sums[mesh][slot], run / copies if copies > 1 else run, start, seed, index)
-    total = torch.zeros(shape, device=home)
-    for mesh, part in sums.items():
-        for group in [] if mesh is None else mesh.get_all_groups():
-            dist.all_reduce(part, group=group)
-        total += part.to(home)
-    return total
+    return add_over_meshes(sums, torch.zeros(shape, device=home))
 
 
 def sketched_gramian(
     sketches: Sequence[Tensor], groups: Mapping[str, Sequence[int]] | None = None
 ) -> GroupedGramian:
-    """Return estimates of the inner products of gradients, from their sketches.
+    """Return estimates of the inner products of gradients, from ``M`` sketches ``[G + 1, size]``.
 
     The whole is the sum of the groups, which have a ring each, and so more exact than one ring.
-
-    Args:
-        sketches: ``M`` sketches, ``[G + 1, size]`` each.
-        groups: Groups of the sketches.
     """
     stacked = torch.stack(list(sketches), dim=1).double()
     products = (stacked @ stacked.transpose(1, 2)).cpu()

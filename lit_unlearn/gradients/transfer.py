@@ -37,10 +37,7 @@ def transfer_matrix(
 
     Returns:
         ``[M, M]``, float64: entry i, j is loss j after a step of this length along ``-g_i``, minus
-        loss j before. Negative: the step for i helps j. Rows of zero gradients are 0.
-
-    Raises:
-        ValueError: A radius of 0 or less, or not as many losses as gradients.
+            loss j before. Negative: the step for i helps j. Rows of zero gradients are 0.
     """
     if radius <= 0 or len(gradients) != len(losses):
         raise ValueError(
@@ -56,14 +53,9 @@ def transfer_matrix(
 
 
 def first_order(gramian: Tensor, radius: float) -> Tensor:
-    """Return the transfer matrix of linear losses: ``-r <g_i, g_j> / |g_i|``.
+    """Return the transfer matrix of linear losses, ``[M, M]``: ``-r <g_i, g_j> / |g_i|``.
 
-    Args:
-        gramian: ``[M, M]``.
-        radius: 2-norm of the step.
-
-    Returns:
-        ``[M, M]``, float64; NaN where one of the two gradients is zero.
+    It is NaN where one of the two gradients is zero.
     """
     return -radius * cosines(gramian) * norms(gramian)[None, :]
 
@@ -72,14 +64,8 @@ def shared_gain(transfer: Tensor) -> Tensor:
     """Return the gain of j from a step for i, divided by its gain from an equal step for j.
 
     To first order this is the cosine: 1 where the two agree, 0 where they are independent, negative
-    where a step for i raises the loss j.
-
-    Args:
-        transfer: ``[..., M, M]``, see `transfer_matrix`.
-
-    Returns:
-        ``[..., M, M]``, float64, with a diagonal of 1; NaN in the columns of objectives whose loss
-        their own step does not lower.
+    where a step for i raises the loss j. The diagonal is 1. Columns of objectives whose loss their
+    own step does not lower are NaN.
     """
     own = transfer.double().diagonal(dim1=-2, dim2=-1)
     return transfer.double() / torch.where(own < 0, own, torch.nan)[..., None, :]

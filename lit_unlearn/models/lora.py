@@ -1,7 +1,8 @@
-"""Low-rank adapters: their settings, and a model with them."""
+"""Low-rank adapters: their settings, a check of the modules that get them, and the model."""
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 
@@ -10,10 +11,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lit_unlearn.distributed.slices import standing_in
-from lit_unlearn.errors import InputError, check_number
-from lit_unlearn.models.lora_targets import check_targets
+from lit_unlearn.errors import InputError, check_fields, did_you_mean, ranged
 
-__all__ = ["LoRA", "adapted"]
+__all__ = ["LoRA", "adapted", "check_targets"]
 
 
 @dataclass
@@ -30,25 +30,18 @@ class LoRA:
             `embed_tokens`; null for none.
     """
 
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
+    rank: int = ranged(16, 1, repair="set null for no adapters")
+    alpha: float = ranged(32.0, 0, above=True)
+    dropout: float = ranged(0.0, 0, 1)
     target_modules: list[str] | str | None = "all-linear"
     modules_to_save: list[str] | None = None
 
     def __post_init__(self) -> None:
-        check_number("model.student.lora.rank", self.rank, 1, repair="set null for no adapters")
-        check_number("model.student.lora.alpha", self.alpha, 0, above=True)
-        check_number("model.student.lora.dropout", self.dropout, 0, 1)
+        check_fields(self, "model.student.lora.")
 
 
 def adapted(model: PreTrainedModel, lora: LoRA, seed: int) -> nn.Module:
-    """Add low-rank adapters to a model, and freeze everything else.
-
-    Args:
-        model: A causal language model, possibly on the meta device.
-        lora: Settings of the adapters.
-        seed: Seed of their weights.
+    """Add low-rank adapters to a model, possibly on the meta device, and freeze everything else.
 
     Raises:
         InputError: peft is missing, or cannot adapt the modules that `target_modules` names.
@@ -82,3 +75,32 @@ def adapted(model: PreTrainedModel, lora: LoRA, seed: int) -> nn.Module:
                     f"can adapt. Found {lora.target_modules}: {' '.join(str(error).split())}"
                 ) from error
     return made
+
+
+def check_targets(
+    model: nn.Module, wanted: list[str] | str | None, option: str = "target_modules"
+) -> None:
+    """Check that every name of modules that get an adapter is one of the model.
+
+    ``wanted`` is what ``option`` of `model.student.lora` says: names, a regular expression,
+    `all-linear`, or None for peft's choice.
+
+    Raises:
+        InputError: A name of a list, or the regular expression, fits no module.
+    """
+    modules = [name for name, _ in model.named_modules()]
+    if wanted is None or wanted == "all-linear":
+        return
+    if isinstance(wanted, str):
+        unknown = [] if any(re.fullmatch(wanted, name) for name in modules) else [wanted]
+    else:
+        unknown = [w for w in wanted if not any(f".{m}".endswith(f".{w}") for m in modules)]
+    if unknown:
+        linear = {n for n, part in model.named_modules() if isinstance(part, nn.Linear)}
+        known = sorted({name.rpartition(".")[2] for name in linear})
+        hint = did_you_mean(unknown[0], known)
+        raise InputError(
+            f"Parameter `model.student.lora.{option}` should name modules of the model. Found "
+            f"{unknown[0]!r}, which fits none{'; ' * bool(hint)}{hint or '.'} Its linear layers "
+            f"are {', '.join(known)}."
+        )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from lit_unlearn.errors import check_number
+from lit_unlearn.errors import check_fields, ranged
 
 __all__ = ["Sampler", "Sampling", "nucleus", "sample_tokens"]
 
@@ -27,15 +27,13 @@ class Sampling:
         seed: Seed of the replies.
     """
 
-    temperature: float = 1.0
-    top_p: float = 1.0
-    samples: int = 1
+    temperature: float = ranged(1.0, 0, above=True)
+    top_p: float = ranged(1.0, 0, 1, above=True)
+    samples: int = ranged(1, 1)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_number("temperature", self.temperature, 0, above=True)
-        check_number("top_p", self.top_p, 0, 1, above=True)
-        check_number("samples", self.samples, 1)
+        check_fields(self, "")
 
     def stream(self, prompt: Sequence[int], sample: int) -> random.Random:
         """Return the source of one reply's random numbers, one number per token."""
@@ -43,17 +41,10 @@ class Sampling:
 
 
 def nucleus(logits: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Return the probabilities of the tokens that may be sampled; 0 for all others.
+    """Return the probabilities of the tokens that may be sampled, ``[R, V]``; 0 for all others.
 
-    The set of these tokens is the smallest with at least the mass `top_p`; it is never empty.
-
-    Args:
-        logits: ``[R, V]``.
-        temperature: Divisor of the logits; above 0.
-        top_p: Mass of the set, in (0, 1].
-
-    Returns:
-        ``[R, V]``; a row sums to the mass of its set, not to 1.
+    The set of these tokens is the smallest with at least the mass `top_p`, in (0, 1]; it is never
+    empty. A row sums to the mass of its set, not to 1.
     """
     probabilities = (logits / temperature).softmax(-1)
     if top_p >= 1:
@@ -65,14 +56,10 @@ def nucleus(logits: Tensor, temperature: float, top_p: float) -> Tensor:
 
 
 def sample_tokens(masses: Tensor, uniforms: Tensor) -> Tensor:
-    """Return one token per row, by the inverse of the cumulative distribution.
+    """Return one token per row, ``[R]``, by the inverse of the cumulative distribution.
 
-    Args:
-        masses: ``[R, V]``, not negative; rows need not sum to 1.
-        uniforms: ``[R]``, in [0, 1].
-
-    Returns:
-        ``[R]`` int64 tokens, none with mass 0.
+    The masses, ``[R, V]``, are not negative; rows need not sum to 1. ``uniforms`` are ``[R]``, in
+    [0, 1]. No token has mass 0.
     """
     cumulative = masses.cumsum(-1)
     total = cumulative[:, -1]
@@ -83,9 +70,7 @@ def sample_tokens(masses: Tensor, uniforms: Tensor) -> Tensor:
 class Sampler(LogitsProcessor):
     """Turns greedy search into sampling: only the sampled token keeps a finite score.
 
-    Args:
-        sampling: Settings.
-        streams: Random numbers of each row of the batch.
+    ``streams`` are the random numbers of each row of the batch.
     """
 
     def __init__(self, sampling: Sampling, streams: Sequence[random.Random]) -> None:

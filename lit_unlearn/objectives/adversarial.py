@@ -6,9 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.errors import InputError, ranged
 from lit_unlearn.objectives import losses
-from lit_unlearn.objectives.objective import LogitObjective, Objective, Reader, Terms
+from lit_unlearn.objectives.objective import (
+    LogitObjective,
+    Objective,
+    Reader,
+    Terms,
+    row_means,
+)
 from lit_unlearn.types import TokenBatch, Tokens
 
 __all__ = ["Adversarial", "worst"]
@@ -20,11 +26,10 @@ class Adversarial(Objective):
 
     The student minimises the maximum over a row's candidate prefills (arXiv 2604.15482, in
     outline). The candidates are scored without gradient, and the worst one is trained; with
-    `criterion: none` all of them are. Where the
-    teacher itself complies after a prefill, the target is the teacher's without the prefill, if
-    the answer has as many tokens there. Logs `complied`, the share of the candidates after which
-    the teacher complies, or with `criterion: answer_nll` of the chosen ones. Unit: that of the
-    inner objective.
+    `criterion: none` all of them are. Where the teacher itself complies after a prefill, the target
+    is the teacher's without the prefill, if the answer has as many tokens there. Logs `complied`,
+    the share of the candidates after which the teacher complies, or with `criterion: answer_nll` of
+    the chosen ones. Unit: that of the inner objective.
 
     Formula: max over a row's candidate prefills of the inner loss.
     Source: Zhong, Liu and Zhu 2026, arXiv 2604.15482, in outline.
@@ -47,11 +52,10 @@ class Adversarial(Objective):
 
     objective: LogitObjective = field(kw_only=False)
     criterion: Literal["loss", "answer_nll", "none"] = "loss"
-    compliance_below: float = 0.5
+    compliance_below: float = ranged(0.5, 0, 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_field(self, "compliance_below", 0, 1)
         self._take_needs(self.objective)
         self.reads_teacher_bare = self.compliance_below == 1
         self.statistics = (*self.objective.statistics, "complied")
@@ -60,8 +64,7 @@ class Adversarial(Objective):
         return self.objective.limit(batch)
 
     def teacher_inputs(self, batch: TokenBatch) -> list[Tokens]:
-        falls_back = self.needs_teacher and self.compliance_below > 0
-        bare = [batch.unprefilled] if falls_back and batch.unprefilled is not None else []
+        bare = [batch.unprefilled] if self._falls_back(batch) and batch.unprefilled else []
         behind = [] if bare and self.compliance_below == 1 else super().teacher_inputs(batch)
         return [*behind, *bare]
 
@@ -75,7 +78,7 @@ class Adversarial(Objective):
         if several and self.criterion == "loss":
             with torch.no_grad():
                 inner = self.objective.terms(student.logits(batch.student), teacher_logits, batch)
-            chosen = worst(inner.row_means(len(batch)), batch.groups)
+            chosen = worst(row_means(inner.values, inner.rows, len(batch)), batch.groups)
             keep = torch.isin(batch.student.rows, chosen)
             teacher_logits = None if teacher_logits is None else teacher_logits[keep]
             batch = batch.select_rows(chosen)
@@ -83,6 +86,11 @@ class Adversarial(Objective):
         if complied is None:
             return terms
         return Terms(terms.values, terms.rows, {**terms.statistics, "complied": complied})
+
+    def _falls_back(self, batch: TokenBatch) -> bool:
+        """Return whether the teacher without the prefill may take the teacher's place."""
+        fallible = self.needs_teacher and self.compliance_below > 0
+        return fallible and batch.unprefilled is not None
 
     def _worst_by_nll(self, batch: TokenBatch, student: Reader) -> Tensor:
         if batch.target_ids is None:
@@ -92,15 +100,13 @@ class Adversarial(Objective):
             )
         with torch.no_grad():
             nll = losses.cross_entropy(student.logits(batch.student), batch.target_ids)
-        means = Terms(nll, batch.student.rows).row_means(len(batch))
-        return worst(means, batch.groups)
+        return worst(row_means(nll, batch.student.rows, len(batch)), batch.groups)
 
     def _teacher(
         self, batch: TokenBatch, teacher: Reader | None
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the target logits ``[N, V]``, and for each row whether the teacher complies."""
-        falls_back = self.needs_teacher and self.compliance_below > 0
-        if not falls_back or batch.unprefilled is None:
+        if not self._falls_back(batch):
             return self.teacher_logits(batch.teacher, teacher), None
         if batch.target_ids is None:
             raise InputError(
@@ -108,18 +114,17 @@ class Adversarial(Objective):
                 "needs answers, but the rows have none (`answer: none`). Set it to 0 to trust the "
                 "teacher after every prefill."
             )
+        reader = self.require(teacher)
         if self.compliance_below == 1:
-            return _unprefilled_logits(batch, self.require(teacher)).detach(), None
-        logits = self.require(teacher).logits(batch.teacher).detach()
+            return _unprefilled_logits(batch, reader).detach(), None
+        logits = reader.logits(batch.teacher).detach()
         first = (batch.offsets == 0).nonzero().squeeze(-1)
         probability = logits[first].softmax(-1).gather(-1, batch.target_ids[first, None])
         complying = batch.student.rows[first][probability.squeeze(-1) < self.compliance_below]
-        if len(complying) == 0:
-            return logits, torch.zeros_like(first, dtype=torch.float32)
-        affected = torch.isin(batch.student.rows, complying)
-        logits = logits.clone()
-        bare = _unprefilled_logits(batch.select_rows(complying), self.require(teacher))
-        logits[affected] = bare.detach()
+        if len(complying):
+            bare = _unprefilled_logits(batch.select_rows(complying), reader)
+            logits = logits.clone()
+            logits[torch.isin(batch.student.rows, complying)] = bare.detach()
         return logits, torch.isin(batch.student.rows[first], complying).float()
 
 
@@ -137,11 +142,8 @@ def _unprefilled_logits(batch: TokenBatch, reader: Reader) -> Tensor:
 def worst(values: Tensor, groups: Tensor) -> Tensor:
     """Return ``[B']``: the row with the highest value of each group, in row order.
 
-    Ties go to the first row; a NaN counts as highest, so that it is not lost.
-
-    Args:
-        values: ``[B]``.
-        groups: ``[B]``, int64.
+    ``values`` and ``groups`` are ``[B]``. Ties go to the first row; a NaN counts as highest, so
+    that it is not lost.
     """
     values = values.nan_to_num(nan=torch.inf)
     chosen = [

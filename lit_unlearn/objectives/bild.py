@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import check_field
+from lit_unlearn.errors import ranged
 from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Terms, present
 from lit_unlearn.types import TokenBatch
@@ -14,14 +14,9 @@ __all__ = ["BiLD", "bild", "top_differences"]
 
 
 def top_differences(logits: Tensor, chosen: Tensor) -> Tensor:
-    """Return the difference of each chosen logit and every later one.
+    """Return the difference of each chosen logit and every later one, ``[N, K (K - 1) / 2]``.
 
-    Args:
-        logits: ``[N, V]``.
-        chosen: ``[N, K]``, int64: token ids, the highest first.
-
-    Returns:
-        ``[N, K (K - 1) / 2]``.
+    ``chosen`` are ``[N, K]`` token ids, the highest first.
     """
     values = logits.gather(-1, chosen)
     first, second = torch.triu_indices(
@@ -33,17 +28,8 @@ def top_differences(logits: Tensor, chosen: Tensor) -> Tensor:
 def bild(student_logits: Tensor, teacher_logits: Tensor, top_k: int, temperature: float) -> Tensor:
     """Return the bidirectional logits difference loss. Li et al. 2024, arXiv 2406.13555.
 
-    ``KL(softmax(d_T / t) || softmax(d_S / t))`` over the differences d of the teacher's top K, plus
-    the same over the student's top K. A shift of all logits changes nothing.
-
-    Args:
-        student_logits: ``[N, V]``.
-        teacher_logits: ``[N, V]``.
-        top_k: K, at most V.
-        temperature: t.
-
-    Returns:
-        ``[N]``, in nats; 0 where both give the same differences.
+    ``KL(softmax(d_T / t) || softmax(d_S / t))`` in nats, over the differences d of the teacher's
+    top K, plus the same over the student's top K. A shift of all logits changes nothing.
     """
     top_k = min(top_k, student_logits.shape[-1])
     total = torch.zeros_like(student_logits[:, 0])
@@ -75,13 +61,8 @@ class BiLD(LogitObjective):
     """
 
     needs_teacher = True
-    top_k: int = 8
-    temperature: float = 3.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_field(self, "top_k", 3)
-        check_field(self, "temperature", 0, above=True)
+    top_k: int = ranged(8, 3)
+    temperature: float = ranged(3.0, 0, above=True)
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         values = bild(logits, present(teacher_logits), self.top_k, self.temperature)

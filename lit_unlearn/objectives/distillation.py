@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.errors import InputError, ranged
 from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Terms, present
 from lit_unlearn.types import TokenBatch
@@ -50,22 +50,15 @@ class BidirectionalDistillation(LogitObjective):
 
     needs_teacher = True
     statistics = ("pull", "push", "outside_mass")
-    top_k: int = 20
-    push_top_k: int = 20
-    push_weight: float = 1.0
+    top_k: int = ranged(20, 1)
+    push_top_k: int = ranged(20, 0)
+    push_weight: float = ranged(1.0, 0)
     push: losses.Push = "match"
     space: losses.Space = "logit"
     entries: losses.Entries = "uniform"
-    margin: float = 0.0
-    delta: float = 1.0
-    pull_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_field(self, "top_k", 1)
-        check_field(self, "delta", 1e-6)
-        for name in ("push_top_k", "push_weight", "pull_weight", "margin"):
-            check_field(self, name, 0)
+    margin: float = ranged(0.0, 0)
+    delta: float = ranged(1.0, 1e-6)
+    pull_weight: float = ranged(1.0, 0)
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         parts = losses.bidirectional(
@@ -79,15 +72,9 @@ class BidirectionalDistillation(LogitObjective):
             margin=self.margin,
             delta=self.delta,
         )
-        return Terms(
-            self.pull_weight * parts.pull + self.push_weight * parts.push,
-            batch.student.rows,
-            {
-                "pull": parts.pull.detach(),
-                "push": parts.push.detach(),
-                "outside_mass": parts.outside_mass,
-            },
-        )
+        values = self.pull_weight * parts.pull + self.push_weight * parts.push
+        figures = {name: getattr(parts, name).detach() for name in self.statistics}
+        return Terms(values, batch.student.rows, figures)
 
 
 class ForwardKL(LogitObjective):

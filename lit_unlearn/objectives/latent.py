@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.errors import InputError, ranged
 from lit_unlearn.objectives.objective import LogitObjective, Objective, Reader, Terms
 from lit_unlearn.types import TokenBatch, Tokens
 
@@ -25,19 +25,11 @@ class Steered(Protocol):
 
 
 def ascend(shift: Tensor, gradient: Tensor, step: Tensor, radius: Tensor) -> Tensor:
-    """Take one step of projected gradient ascent, position by position.
+    """Take one step of projected gradient ascent, position by position (``[B, T, d]``).
 
     The result is ``shift + step g / |g|``, projected into the ball of that radius around 0 (Madry
-    et al. 2018, arXiv 1706.06083, with the 2-norm). Where the gradient is 0 nothing moves.
-
-    Args:
-        shift: ``[B, T, d]``.
-        gradient: ``[B, T, d]``.
-        step: ``[B, T, 1]``, length of the step.
-        radius: ``[B, T, 1]``.
-
-    Returns:
-        ``[B, T, d]``, at most ``radius`` long at each position.
+    et al. 2018, arXiv 1706.06083, with the 2-norm). Where the gradient is 0 nothing moves. ``step``
+    and ``radius`` are ``[B, T, 1]``.
     """
     tiny = torch.finfo(shift.dtype).tiny
     steepness: Tensor = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
@@ -71,15 +63,12 @@ class LatentAdversarial(Objective):
     """
 
     objective: LogitObjective = field(kw_only=False)
-    depth: float = 0.25
-    radius: float = 0.1
-    steps: int = 4
+    depth: float = ranged(0.25, 0, 1, above=True)
+    radius: float = ranged(0.1, 0, above=True)
+    steps: int = ranged(4, 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_field(self, "depth", 0, 1, above=True)
-        check_field(self, "radius", 0, above=True)
-        check_field(self, "steps", 1)
         self._take_needs(self.objective)
         self.statistics = (*self.objective.statistics, "clean")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import check_field
+from lit_unlearn.errors import ranged
 from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Terms, present
 from lit_unlearn.types import TokenBatch
@@ -31,15 +31,7 @@ __all__ = [
 
 
 def gradient_ascent(nll: Tensor, nll_limit: float | None = None) -> Tensor:
-    """Return ``-min(nll, nll_limit)``: a token beyond the limit has no gradient any more.
-
-    Args:
-        nll: ``[N]`` negative log-likelihood of each answer token, in nats.
-        nll_limit: Value at which the ascent stops, in nats; None for no limit.
-
-    Returns:
-        ``[N]``, at least ``-nll_limit``.
-    """
+    """Return ``-min(nll, nll_limit)`` (``[N]``, nats): a token beyond the limit has no gradient."""
     return -nll.clamp(max=nll_limit) if nll_limit is not None else -nll
 
 
@@ -111,11 +103,7 @@ class GradientAscent(LogitObjective):
 
     needs_answers = True
     statistics = ("nll",)
-    nll_limit: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_field(self, "nll_limit", 0, above=True, repair="set null for no bound")
+    nll_limit: float | None = ranged(None, 0, above=True, repair="set null for no bound")
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         nll = losses.cross_entropy(logits, self.targets(batch))
@@ -140,11 +128,7 @@ class WGA(LogitObjective):
 
     needs_answers = True
     statistics = ("nll",)
-    beta: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_field(self, "beta", 0)
+    beta: float = ranged(1.0, 0)
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         log_p = losses.log_likelihood(logits, self.targets(batch))
@@ -171,13 +155,8 @@ class SatImp(LogitObjective):
 
     needs_answers = True
     statistics = ("nll",)
-    beta1: float = 5.0
-    beta2: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_field(self, "beta1", 0)
-        check_field(self, "beta2", 0)
+    beta1: float = ranged(5.0, 0)
+    beta2: float = ranged(1.0, 0)
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         log_p = losses.log_likelihood(logits, self.targets(batch))
@@ -204,11 +183,7 @@ class TNPO(LogitObjective):
     needs_teacher = True
     needs_answers = True
     statistics = ("nll",)
-    beta: float = 4.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_field(self, "beta", 0)
+    beta: float = ranged(4.0, 0)
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         target_ids = self.targets(batch)
@@ -239,13 +214,8 @@ class BST(LogitObjective):
 
     needs_answers = True
     statistics = ("nll",)
-    top_k: int = 10
-    mix: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_field(self, "top_k", 1)
-        check_field(self, "mix", 0, 1)
+    top_k: int = ranged(10, 1)
+    mix: float = ranged(0.5, 0, 1)
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         target_ids = self.targets(batch)

@@ -35,57 +35,31 @@ Entries = Literal["uniform", "probability"]
 
 
 def cross_entropy(student_logits: Tensor, target_ids: Tensor) -> Tensor:
-    """Return the negative log-likelihood of the target tokens, in nats.
-
-    Args:
-        student_logits: ``[N, V]``.
-        target_ids: ``[N]``, int64.
-
-    Returns:
-        ``[N]``.
-    """
+    """Return the negative log-likelihood of the target tokens (``[N]``, int64), in nats."""
     return functional.cross_entropy(student_logits, target_ids, reduction="none")
 
 
 def log_likelihood(student_logits: Tensor, target_ids: Tensor) -> Tensor:
-    """Return the log-probability of each target token, in nats; shapes as in `cross_entropy`."""
+    """Return the log-probability of each target token (``[N]``, int64), in nats."""
     return -cross_entropy(student_logits, target_ids)
 
 
 def forward_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Return KL(teacher || student) at each position, in nats; it covers all modes of the teacher.
-
-    Args:
-        student_logits: ``[N, V]``.
-        teacher_logits: ``[N, V]``.
-
-    Returns:
-        ``[N]``, 0 where both distributions are equal.
-    """
+    """Return KL(teacher || student), ``[N]`` in nats; it covers all modes of the teacher."""
     return _kl(teacher_logits.log_softmax(-1), student_logits.log_softmax(-1))
 
 
 def reverse_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Return KL(student || teacher) at each position, in nats; it seeks one of the teacher's modes.
-
-    Arguments and result as in `forward_kl`.
-    """
+    """Return KL(student || teacher), ``[N]`` in nats; it seeks one of the teacher's modes."""
     return _kl(student_logits.log_softmax(-1), teacher_logits.log_softmax(-1))
 
 
 def generalized_jsd(student_logits: Tensor, teacher_logits: Tensor, beta: float) -> Tensor:
-    """Return the generalised Jensen-Shannon divergence, in nats.
+    """Return the generalised Jensen-Shannon divergence, in nats, of ``[N, V]`` logits.
 
     Agarwal et al. 2024, arXiv 2306.13649, Eq. 1: ``beta KL(T || m) + (1 - beta) KL(S || m)`` with
-    ``m = beta T + (1 - beta) S``. Divided by beta it tends to the forward KL as beta -> 0.
-
-    Args:
-        student_logits: ``[N, V]``.
-        teacher_logits: ``[N, V]``.
-        beta: Weight of the teacher in the mixture, in (0, 1).
-
-    Returns:
-        ``[N]``.
+    ``m = beta T + (1 - beta) S`` and beta in (0, 1). Divided by beta it tends to the forward KL as
+    beta -> 0.
     """
     student, teacher = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
     weights = torch.tensor([beta, 1 - beta], dtype=student.dtype, device=student.device).log()
@@ -131,9 +105,9 @@ def bidirectional(
 
     * pull = mean over C+ of huber(g_S - g_T), the mean with equal weights or weighted by p_T
     * push, mean over C-, with equal weights or weighted by sg[p_S]: ``match`` huber(g_S - g_T);
-      ``hinge`` relu(g_S - g_T + margin); ``unlikelihood`` -log(1 - p_S) (Welleck et al. 2020,
-      arXiv 1908.04319, Eq. 4); ``suppress`` sg[p_S] log p_S, whose gradient p_S (1 - p_S) fades
-      where the student is surest.
+    ``hinge`` relu(g_S - g_T + margin); ``unlikelihood`` -log(1 - p_S) (Welleck et al. 2020, arXiv
+    1908.04319, Eq. 4); ``suppress`` sg[p_S] log p_S, whose gradient p_S (1 - p_S) fades where the
+    student is surest.
 
     Args:
         student_logits: ``[N, V]``.
@@ -142,18 +116,12 @@ def bidirectional(
         push_top_k: K', size of C-; at most V - K.
         space: Compare raw logits, or log-probabilities (invariant to a shift of all logits).
         push: Variant of the push.
-        entries: Weights of the entries in both means: ``uniform`` gives all tokens the same weight;
-            ``probability`` weighs C+ by the teacher's and C- by the student's probabilities, each
-            normalised to sum 1.
+        entries: Weights of the tokens in both means; those by probability sum to 1.
         margin: Margin of the hinge, in the unit of `space`.
         delta: Gap at which the Huber distance turns from quadratic to linear, in the same unit.
-
-    Returns:
-        The terms, ``[N]`` each; pull and push are in logits or nats.
     """
-    vocabulary = student_logits.shape[-1]
-    top_k = min(top_k, vocabulary)
-    push_top_k = min(push_top_k, vocabulary - top_k)
+    top_k = min(top_k, student_logits.shape[-1])
+    push_top_k = min(push_top_k, student_logits.shape[-1] - top_k)
     trained = space == "log_probability" or push in ("unlikelihood", "suppress")
     with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
         log_student = student_logits.log_softmax(-1)
@@ -167,14 +135,12 @@ def bidirectional(
         gap = student_logits.gather(-1, support) - teacher_logits.gather(-1, support)
     else:
         gap = log_p - teacher_logits.log_softmax(-1).gather(-1, support)
-    weigh_positive = _entry_weights(teacher_logits.gather(-1, positive), entries)
-    weigh_negative = _entry_weights(masked.gather(-1, negative), entries)
-    pull = (weigh_positive * _huber(gap[:, :top_k], delta)).sum(-1)
-    if push_top_k == 0:
-        pushed = torch.zeros_like(pull)
-    else:
+    weights = _entry_weights(teacher_logits.gather(-1, positive), entries)
+    pull = (weights * _huber(gap[:, :top_k], delta)).sum(-1)
+    pushed = torch.zeros_like(pull)
+    if push_top_k:
         away = _push(gap[:, top_k:], log_p[:, top_k:], student_logits, push, margin, delta)
-        pushed = (weigh_negative * away).sum(-1)
+        pushed = (_entry_weights(masked.gather(-1, negative), entries) * away).sum(-1)
     outside = 1 - log_p.detach().exp().sum(-1)
     return BidirectionalTerms(pull, pushed, outside.clamp(min=0))
 
@@ -202,15 +168,9 @@ def _push(
 def log_complement(log_p: Tensor, logits: Tensor) -> Tensor:
     """Return ``log(1 - p)`` of vocabulary entries, with its gradient also where p rounds to 1.
 
-    A token with p above 1/2 is the likeliest, so that its complement is computed from the logits
-    of all others. Elsewhere log1p(-p) is exact.
-
-    Args:
-        log_p: ``[N, K]`` log-probabilities of the entries.
-        logits: ``[N, V]`` logits from which they come; V at least 2.
-
-    Returns:
-        ``[N, K]``, in nats.
+    A token with p above 1/2 is the likeliest, so that its complement is computed from the logits of
+    all others. Elsewhere log1p(-p) is exact. ``log_p`` are the log-probabilities ``[N, K]`` of the
+    entries under the logits ``[N, V]``, V at least 2.
     """
     others = logits.scatter(-1, logits.argmax(-1, keepdim=True), -torch.inf)
     complement = others.logsumexp(-1, keepdim=True) - logits.logsumexp(-1, keepdim=True)
@@ -221,7 +181,7 @@ def log_complement(log_p: Tensor, logits: Tensor) -> Tensor:
 def exchange_tokens(
     logits: Tensor, rows: Tensor, first: Tensor, second: Tensor, spellings: Tensor | None = None
 ) -> Tensor:
-    """Return the logits of some rows with the spellings of all tokens exchanged.
+    """Return logits ``[N, V]`` with the spellings of all tokens exchanged in some rows.
 
     After a prefill an answer begins with another spelling of its first token (" I" for "I"), and so
     do all other answers (" The" for "The"). The logits of a teacher that did not see the prefill
@@ -230,11 +190,11 @@ def exchange_tokens(
     Args:
         logits: ``[N, V]``.
         rows: ``[R]``, int64: the predictions concerned.
-        first: ``[R]``, int64: token ids. Where the other spelling is not `second`, these two
+        first: ``[R]``, int64: token ids. Where their other spelling is not `second`, these two
             entries are exchanged as well.
         second: ``[R]``, int64: token ids.
-        spellings: ``[v]``, int64, v <= V: the other spelling of each of the first tokens (see
-            `lit_unlearn.data.spellings`); None exchanges `first` and `second` only.
+        spellings: ``[v]``, int64, v <= V: the other spelling of each of the first v tokens; None
+            exchanges `first` and `second` only.
     """
     if spellings is not None:
         differ = first != second

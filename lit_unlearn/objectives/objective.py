@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.errors import InputError, check_fields, ranged
 from lit_unlearn.objectives.schedule import Schedule
 from lit_unlearn.types import TokenBatch, Tokens
 
@@ -49,10 +49,6 @@ class Terms:
     statistics: dict[str, Tensor] = field(default_factory=dict)
     """Further figures to log, ``[n]`` each, without gradient."""
 
-    def row_means(self, row_count: int) -> Tensor:
-        """Return ``[B]``: the mean of each row's terms."""
-        return row_means(self.values, self.rows, row_count)
-
 
 @dataclass(kw_only=True)
 class Objective(ABC):
@@ -77,11 +73,11 @@ class Objective(ABC):
     """Distance by which the step moves the trained weights up the objective's own gradient before
     it takes the gradient that enters the update; see `SharpnessAware`."""
 
-    weight: float = 1.0
+    weight: float = ranged(1.0, 0, repair="to raise a loss use an objective that does so")
     schedule: Schedule | None = None
 
     def __post_init__(self) -> None:
-        check_field(self, "weight", 0, repair="to raise a loss use an objective that does so")
+        check_fields(self)
 
     @abstractmethod
     def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
@@ -108,11 +104,7 @@ class Objective(ABC):
         return [batch.teacher] if self.needs_teacher else []
 
     def require(self, teacher: Reader | None) -> Reader:
-        """Return the teacher.
-
-        Raises:
-            InputError: There is no teacher.
-        """
+        """Return the teacher, or raise an `InputError` where there is none."""
         if teacher is None:
             raise InputError(
                 f"Objective {type(self).__name__} needs a teacher. Found none; set "
@@ -147,20 +139,13 @@ class LogitObjective(Objective):
             answer token; null for all.
     """
 
-    positions: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_field(self, "positions", 1, repair="set null for all answer positions")
+    positions: int | None = ranged(None, 1, repair="set null for all answer positions")
 
     @abstractmethod
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
-        """Return the loss terms.
+        """Return the loss terms from student's and teacher's logits, ``[N, V]``.
 
-        Args:
-            logits: ``[N, V]``, the student's.
-            teacher_logits: ``[N, V]`` without gradient; None unless `needs_teacher`.
-            batch: The rows, with the predictions that are trained.
+        ``teacher_logits`` carry no gradient, and are None unless `needs_teacher`.
         """
 
     def limit(self, batch: TokenBatch) -> TokenBatch:
@@ -175,12 +160,7 @@ class LogitObjective(Objective):
 def all_teacher_inputs(
     objectives: Mapping[str, Objective], steps: Iterable[Mapping[str, list[TokenBatch]]]
 ) -> Iterator[Tokens]:
-    """Yield the teacher inputs that a run may need.
-
-    Args:
-        objectives: Objectives by name.
-        steps: Micro batches of each objective, for each step.
-    """
+    """Yield the teacher inputs that a run may need, from the micro batches of each step."""
     for step in steps:
         for name, batches in step.items():
             for batch in batches:
@@ -188,11 +168,7 @@ def all_teacher_inputs(
 
 
 def check_teacher(objectives: Iterable[Objective]) -> None:
-    """Check that no objective needs a teacher.
-
-    Raises:
-        InputError: An objective needs one.
-    """
+    """Check that no objective needs a teacher; one that does is an `InputError`."""
     for objective in objectives:
         if objective.needs_teacher:
             objective.require(None)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.errors import InputError, ranged
 from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import (
     LogitObjective,
@@ -39,29 +39,17 @@ _REPAIR = "for the limit of 0 use GradientAscent"
 def preference(margin: Tensor, beta: float) -> Tensor:
     """Return ``-(2 / beta) log sigmoid(beta margin)``: positive, ``(2 / beta) ln 2`` at margin 0.
 
-    Args:
-        margin: ``[n]``, in nats: lead of the preferred side.
-        beta: Inverse temperature, positive; the gradient is ``-2 sigmoid(-beta margin)``.
-
-    Returns:
-        ``[n]``, in nats.
+    ``margin`` is ``[n]``, the lead of the preferred side in nats, and so is the loss. Its gradient
+    is ``-2 sigmoid(-beta margin)``.
     """
     return -(2 / beta) * functional.logsigmoid(beta * margin)
 
 
 def npo(log_p: Tensor, reference_log_p: Tensor, beta: float) -> Tensor:
-    """Return the NPO loss. Zhang et al. 2024, arXiv 2404.05868, Eq. 3.
+    """Return the NPO loss, ``[B]`` in nats. Zhang et al. 2024, arXiv 2404.05868, Eq. 3.
 
-    ``-(2 / beta) log sigmoid(-beta (log_p - reference_log_p))``. As beta -> 0 its gradient tends to
-    that of gradient ascent.
-
-    Args:
-        log_p: ``[B]`` log-probability of each answer, in nats.
-        reference_log_p: ``[B]``, the reference model's.
-        beta: Inverse temperature, positive.
-
-    Returns:
-        ``[B]``, in nats.
+    ``-(2 / beta) log sigmoid(-beta (log_p - reference_log_p))``, from the answers'
+    log-probabilities ``[B]`` in nats. As beta -> 0 its gradient tends to that of gradient ascent.
     """
     return preference(reference_log_p - log_p, beta)
 
@@ -69,17 +57,9 @@ def npo(log_p: Tensor, reference_log_p: Tensor, beta: float) -> Tensor:
 def simnpo(mean_nll: Tensor, beta: float, delta: float) -> Tensor:
     """Return the SimNPO loss, NPO without a reference. Fan et al. 2024, arXiv 2410.07163.
 
-    ``-(2 / beta) log sigmoid(beta (NLL / |y| - delta))``: NPO per token, with a reference that
-    gives every token of the answer the log-probability ``-delta``. The paper writes
-    ``gamma = beta delta``.
-
-    Args:
-        mean_nll: ``[B]`` mean negative log-likelihood of each answer's tokens, in nats.
-        beta: Inverse temperature, positive.
-        delta: Margin in nats per token.
-
-    Returns:
-        ``[B]``, in nats per token.
+    ``-(2 / beta) log sigmoid(beta (NLL / |y| - delta))``, ``[B]`` in nats per token: NPO per token,
+    with a reference that gives every token of the answer the log-probability ``-delta``. The paper
+    writes ``gamma = beta delta``.
     """
     return preference(mean_nll - delta, beta)
 
@@ -105,11 +85,7 @@ class NPO(LogitObjective):
     needs_teacher = True
     needs_answers = True
     statistics = ("log_ratio",)
-    beta: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_field(self, "beta", 0, above=True, repair=_REPAIR)
+    beta: float = ranged(0.1, 0, above=True, repair=_REPAIR)
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         log_p = _answers(logits, batch, self)
@@ -141,12 +117,8 @@ class SimNPO(LogitObjective):
 
     needs_answers = True
     statistics = ("nll",)
-    beta: float = 4.5
+    beta: float = ranged(4.5, 0, above=True, repair=_REPAIR)
     delta: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_field(self, "beta", 0, above=True, repair=_REPAIR)
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         log_p = losses.log_likelihood(logits, self.targets(batch))
@@ -178,11 +150,7 @@ class DPO(LogitObjective):
     needs_answers = True
     needs_pairs = True
     statistics = ("margin",)
-    beta: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_field(self, "beta", 0, above=True, repair=_REPAIR)
+    beta: float = ranged(0.1, 0, above=True, repair=_REPAIR)
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         preferred, rejected = answer_pairs(batch.groups)
@@ -212,11 +180,7 @@ class AnswerPreservation(LogitObjective):
     needs_answers = True
     needs_pairs = True
     statistics = ("margin",)
-    beta: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_field(self, "beta", 0, above=True, repair=_REPAIR)
+    beta: float = ranged(0.1, 0, above=True, repair=_REPAIR)
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         preferred, rejected = answer_pairs(batch.groups)
@@ -238,7 +202,7 @@ def answer_pairs(groups: Tensor) -> tuple[Tensor, Tensor]:
         groups: ``[B]``, int64: rows of one question share a number; its first row is preferred.
 
     Returns:
-        Two times ``[G]``, int64: row numbers, in the order of the numbers of the questions.
+        Two times ``[G]``, int64, in the order of the numbers of the questions.
 
     Raises:
         InputError: A question has not exactly two rows.

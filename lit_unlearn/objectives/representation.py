@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.errors import InputError, ranged
 from lit_unlearn.objectives.objective import Objective, Reader, Terms
 from lit_unlearn.types import TokenBatch, Tokens
 
@@ -37,11 +37,9 @@ class HiddenStates(Protocol):
     """A reader of a model's hidden states at the positions that predict the answers."""
 
     def hidden(self, tokens: Tokens, depths: Sequence[float] | None = None) -> Tensor:
-        """Return ``[D, N, d]`` float32 outputs of the decoder blocks at these relative depths.
+        """Return ``[D, N, d]`` float32 outputs of the decoder blocks at relative depths in (0, 1].
 
-        Args:
-            tokens: Rows and positions.
-            depths: Relative depths in (0, 1]; None for all blocks.
+        Without ``depths``, of all blocks.
         """
 
 
@@ -55,13 +53,7 @@ def control_vector(size: int, seed: int) -> Tensor:
 
 
 def misdirection(hidden: Tensor, direction: Tensor, length: float | Tensor) -> Tensor:
-    """Return ``[N]``: ``mean_j (h_j - length u_j)^2``.
-
-    Args:
-        hidden: ``[N, d]``.
-        direction: ``[d]``.
-        length: A number, or ``[N, 1]``.
-    """
+    """Return ``[N]``: ``mean_j (h_j - length u_j)^2``; the length may be ``[N, 1]``."""
     return ((hidden - length * direction) ** 2).mean(-1)
 
 
@@ -71,13 +63,9 @@ def rerouting(hidden: Tensor, reference: Tensor) -> Tensor:
 
 
 def matching(hidden: Tensor, reference: Tensor, distance: Distance = "squared") -> Tensor:
-    """Return ``[N]``: the distance of hidden states, mean over the depths.
+    """Return ``[N]``: the distance of hidden states ``[D, N, d]``, mean over the depths.
 
-    Args:
-        hidden: ``[D, N, d]``, the student's.
-        reference: ``[D, N, d]``, the teacher's.
-        distance: ``squared`` is the mean of squared differences over the d entries, ``norm`` the
-            2-norm of the difference.
+    ``squared`` is the mean of squared differences over the d entries, ``norm`` the 2-norm.
     """
     gap = hidden - reference
     if distance == "squared":
@@ -129,7 +117,30 @@ class HiddenObjective(Objective):
 
 
 @dataclass(kw_only=True)
-class RMU(HiddenObjective):
+class _Misdirection(HiddenObjective):
+    """An objective that pushes the hidden states of one block to one random direction.
+
+    Args:
+        depth: Relative depth of the decoder block whose output is read; 0.25 is block 8 of 32.
+        seed: Seed of the direction.
+    """
+
+    depths: list[float] | None = field(init=False)
+    depth: float = 0.25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.depths = [self.depth]
+        super().__post_init__()
+
+    def distance(self, hidden: Tensor, length: float | Tensor) -> Tensor:
+        """Return ``[N]``: the `misdirection` of hidden states ``[N, d]``."""
+        direction = control_vector(hidden.shape[-1], self.seed).to(hidden)
+        return misdirection(hidden, direction, length)
+
+
+@dataclass(kw_only=True)
+class RMU(_Misdirection):
     """Representation misdirection: push hidden states to one random direction.
 
     Use it beside HiddenRetain at the same depth, and train only weights at or below that depth
@@ -145,32 +156,21 @@ class RMU(HiddenObjective):
     Args:
         weight: Factor of the objective's gradient in the update; published: 1 beside a retain loss
             of weight 1200.
-        depth: Relative depth of the decoder block whose output is read; 0.25 is block 8 of 32.
         coefficient: c, the target length of the hidden states, which should be several times their
             present norm; published: 6.5 for a model of 7 billion parameters.
-        seed: Seed of the direction.
     """
 
     statistics = ("norm",)
-    depths: list[float] | None = field(init=False)
-    depth: float = 0.25
-    coefficient: float = 6.5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        self.depths = [self.depth]
-        super().__post_init__()
-        check_field(self, "coefficient", 0, above=True)
+    coefficient: float = ranged(6.5, 0, above=True)
 
     def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
         hidden = self.hidden(student, batch.student)[0]
-        direction = control_vector(hidden.shape[-1], self.seed).to(hidden)
-        values = misdirection(hidden, direction, self.coefficient)
+        values = self.distance(hidden, self.coefficient)
         return Terms(values, batch.student.rows, {"norm": hidden.detach().norm(dim=-1)})
 
 
 @dataclass(kw_only=True)
-class AdaptiveRMU(HiddenObjective):
+class AdaptiveRMU(_Misdirection):
     """RMU whose length follows the teacher's hidden states, so that it suits every depth and model.
 
     The length is set position by position; the published code takes the mean of its first batch.
@@ -182,27 +182,16 @@ class AdaptiveRMU(HiddenObjective):
     Cost: student 1, teacher 1.
 
     Args:
-        depth: Relative depth of the decoder block whose output is read; 0.25 is block 8 of 32.
         scale: s, the target length of the hidden states in units of the teacher's.
-        seed: Seed of the direction.
     """
 
     needs_teacher = True
-    depths: list[float] | None = field(init=False)
-    depth: float = 0.25
-    scale: float = 5.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        self.depths = [self.depth]
-        super().__post_init__()
-        check_field(self, "scale", 0, above=True)
+    scale: float = ranged(5.0, 0, above=True)
 
     def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
         hidden = self.hidden(student, batch.student)[0]
         length = self.scale * self.reference(batch, teacher)[0].norm(dim=-1, keepdim=True)
-        direction = control_vector(hidden.shape[-1], self.seed).to(hidden)
-        return Terms(misdirection(hidden, direction, length), batch.student.rows)
+        return Terms(self.distance(hidden, length), batch.student.rows)
 
 
 @dataclass(kw_only=True)

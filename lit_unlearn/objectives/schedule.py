@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from lit_unlearn.errors import check_field
+from lit_unlearn.errors import check_number
 
 __all__ = ["Constant", "LinearDecay", "LinearWarmup", "Schedule"]
 
@@ -34,7 +34,7 @@ class LinearWarmup(Schedule):
     steps: int
 
     def __post_init__(self) -> None:
-        check_field(self, "steps", 1)
+        check_number("LinearWarmup.steps", self.steps, 1)
 
     def factor(self, step: int) -> float:
         return min(1.0, (step + 1) / self.steps)
@@ -53,7 +53,7 @@ class LinearDecay(Schedule):
     start: int = 0
 
     def __post_init__(self) -> None:
-        check_field(self, "steps", 1)
+        check_number("LinearDecay.steps", self.steps, 1)
 
     def factor(self, step: int) -> float:
         return 1.0 - min(1.0, max(0, step - self.start) / self.steps)

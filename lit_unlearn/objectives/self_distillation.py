@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.errors import InputError, ranged
 from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Terms, present
 from lit_unlearn.types import TokenBatch
@@ -36,12 +36,7 @@ Direction = Literal["forward", "reverse"]
 def soft_cross_entropy(student_logits: Tensor, target_logits: Tensor) -> Tensor:
     """Return ``-sum_v softmax(target)_v log p_v`` in nats; the target carries no gradient.
 
-    Args:
-        student_logits: ``[N, V]``.
-        target_logits: ``[N, V]``; an entry may be -inf.
-
-    Returns:
-        ``[N]``.
+    Target logits may be -inf.
     """
     target = target_logits.detach().softmax(-1)
     return -(target * student_logits.log_softmax(-1)).sum(-1)
@@ -68,14 +63,9 @@ def at_chance(logits: Tensor, target_ids: Tensor) -> Tensor:
 
 
 def divergence_from_uniform(student_logits: Tensor, direction: Direction = "forward") -> Tensor:
-    """Return KL(uniform || student), or KL(student || uniform) = ln V - entropy if ``reverse``.
+    """Return KL(uniform || student) in nats; if ``reverse``, KL(student || uniform).
 
-    Args:
-        student_logits: ``[N, V]``.
-        direction: ``forward`` or ``reverse``.
-
-    Returns:
-        ``[N]``, in nats; 0 where every token is equally likely.
+    The latter is ln V minus the entropy.
     """
     uniform = torch.zeros_like(student_logits)
     if direction == "forward":
@@ -84,14 +74,7 @@ def divergence_from_uniform(student_logits: Tensor, direction: Direction = "forw
 
 
 def logit_flatness(student_logits: Tensor) -> Tensor:
-    """Return ``(max_v z_v - mean_v z_v)^2``: 0 where all logits are equal, unchanged by a shift.
-
-    Args:
-        student_logits: ``[N, V]``.
-
-    Returns:
-        ``[N]``, squared logits.
-    """
+    """Return ``(max_v z_v - mean_v z_v)^2``: 0 where all logits are equal, unchanged by a shift."""
     return (student_logits.amax(-1) - student_logits.mean(-1)) ** 2
 
 
@@ -112,11 +95,7 @@ class UNDIAL(LogitObjective):
 
     needs_teacher = True
     needs_answers = True
-    beta: float = 10.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_field(self, "beta", 0)
+    beta: float = ranged(10.0, 0)
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         target = lowered(present(teacher_logits), self.targets(batch), self.beta)

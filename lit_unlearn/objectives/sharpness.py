@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.errors import InputError, ranged
 from lit_unlearn.objectives.objective import Objective, Reader, Terms
 from lit_unlearn.types import TokenBatch, Tokens
 
 __all__ = ["SharpnessAware"]
+
+_REPAIR = "for the gradient at the weights themselves use the inner objective alone"
 
 
 @dataclass(kw_only=True)
@@ -32,12 +34,10 @@ class SharpnessAware(Objective):
     """
 
     objective: Objective = field(kw_only=False)
-    radius: float = 0.01
+    radius: float = ranged(0.01, 0, above=True, repair=_REPAIR)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        repair = "for the gradient at the weights themselves use the inner objective alone"
-        check_field(self, "radius", 0, above=True, repair=repair)
         if self.objective.perturbation:
             raise InputError(
                 "Parameter `SharpnessAware.objective` should be an objective that does not move "

@@ -69,16 +69,10 @@ class ConFIG(CosineWeighting):
 
 
 def equal_projections(cosine: Tensor) -> Tensor:
-    """Return parts p with ``C p = 1``.
+    """Return parts p, ``[M]``, with ``C p = 1``.
 
-    Then ``sum_i p_i g_i / |g_i|`` has the projection 1 on every gradient.
-
-    Args:
-        cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
-
-    Returns:
-        ``[M]``, float64; where the equations have no solution or several, the smallest by least
-        squares.
+    Then ``sum_i p_i g_i / |g_i|`` has the projection 1 on every gradient. Where the equations have
+    no solution or several, the parts are the smallest by least squares.
     """
     inverse = torch.linalg.pinv(cosine, rtol=DEPENDENT, hermitian=True)
     parts: Tensor = inverse.sum(1)

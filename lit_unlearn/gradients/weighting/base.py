@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_fields
 from lit_unlearn.gradients.diagnostics import cosines, is_zero, norms
 
 __all__ = ["CosineWeighting", "Fixed", "Rule", "Weighting", "alive_rows", "not_a_number"]
@@ -24,22 +24,31 @@ class Rule:
     learnt: tuple[str, ...] = ()
     """Attributes that training changes, of types that ``torch.load(weights_only=True)`` reads."""
 
-    def bind(self, names: Sequence[str]) -> None:
-        """Take the names of the objectives; `UnlearnModule` calls this once, at the start.
+    def __post_init__(self) -> None:
+        """Check the numbers of a dataclass that is a rule."""
+        check_fields(self)
 
-        Args:
-            names: ``M`` names, in the order of the Gramian's rows.
-        """
+    def bind(self, names: Sequence[str]) -> None:
+        """Take the objectives' names in the Gramian's order; `UnlearnModule` calls this once."""
         self.names = tuple(names)
+
+    def check_count(self, count: int, unit: str) -> None:
+        """Check that every gradient, or row of the Gramian, has a name.
+
+        Raises:
+            InputError: There are other numbers of names and gradients.
+        """
+        if count != len(self.names):
+            raise InputError(
+                f"{type(self).__name__} should know the name of every {unit}. Found "
+                f"{len(self.names)} names for {count} {unit}s. Call `bind` with the objectives' "
+                "names before the first step."
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the learnt attributes with the objectives' names; empty if nothing is learnt."""
-        if not self.learnt:
-            return {}
-        return {
-            "names": self.names,
-            **{name: deepcopy(getattr(self, name)) for name in self.learnt},
-        }
+        learnt = {name: deepcopy(getattr(self, name)) for name in self.learnt}
+        return {"names": self.names, **learnt} if learnt else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take the learnt attributes from a checkpoint.
@@ -67,14 +76,7 @@ class Weighting(Rule, ABC):
 
     @abstractmethod
     def __call__(self, gramian: Tensor) -> Tensor:
-        """Return the weights of the gradients.
-
-        Args:
-            gramian: ``[M, M]``, float64: inner products of the gradients.
-
-        Returns:
-            ``[M]``, float64, on the device of the Gramian.
-        """
+        """Return the weights of the gradients, ``[M]``, from their Gramian; all float64."""
 
 
 class Fixed(Weighting):
@@ -97,14 +99,11 @@ class CosineWeighting(Weighting):
 
     @abstractmethod
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        """Return the weights of gradients none of which is zero.
+        """Return the weights of gradients none of which is zero; all are float64 on the CPU.
 
         Args:
-            cosine: ``[M, M]``, float64, on the CPU: cosines of the gradients, ``M`` at least 1.
-            lengths: ``[M]``, float64, on the CPU: their norms.
-
-        Returns:
-            ``[M]``, float64.
+            cosine: ``[M, M]``: cosines of the gradients, ``M`` at least 1.
+            lengths: ``[M]``: their norms.
         """
 
     def __call__(self, gramian: Tensor) -> Tensor:

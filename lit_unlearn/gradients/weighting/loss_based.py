@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.errors import InputError, check_number, ranged
 from lit_unlearn.gradients.weighting.base import Rule
 
 __all__ = [
@@ -38,12 +38,7 @@ class LossWeighting(Rule, ABC):
 
     @abstractmethod
     def update(self, losses: Tensor) -> None:
-        """Learn from a step.
-
-        Args:
-            losses: ``[M]``, float64, on the CPU: each objective's unweighted loss in the step, NaN
-                where it had no rows.
-        """
+        """Learn from the unweighted losses of a step (``[M]``, float64, CPU; NaN without rows)."""
 
 
 @dataclass
@@ -64,13 +59,9 @@ class UncertaintyWeighting(LossWeighting):
     """
 
     learnt = ("log_variances",)
-    learning_rate: float = 0.01
-    largest: float = 100.0
+    learning_rate: float = ranged(0.01, 0, above=True)
+    largest: float = ranged(100.0, 1, above=True)
     log_variances: Tensor | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        check_field(self, "learning_rate", 0, above=True)
-        check_field(self, "largest", 1, above=True)
 
     def _current(self) -> Tensor:
         if self.log_variances is None:
@@ -88,15 +79,9 @@ class UncertaintyWeighting(LossWeighting):
 
 
 def uncertainty_step(log_variances: Tensor, losses: Tensor, learning_rate: float) -> Tensor:
-    """Take one gradient step of ``sum_i exp(-s_i) L_i + s_i`` over s.
+    """Take one gradient step of ``sum_i exp(-s_i) L_i + s_i`` over s, each ``[M]``.
 
-    Args:
-        log_variances: ``[M]``: s.
-        losses: ``[M]``: L; NaN leaves s as it is.
-        learning_rate: Step size.
-
-    Returns:
-        ``[M]``: ``s - learning_rate (1 - exp(-s) L)``.
+    A loss that is NaN leaves its s as it is.
     """
     slope = 1 - (-log_variances).exp() * losses
     return log_variances - learning_rate * slope.nan_to_num(0.0)
@@ -118,14 +103,10 @@ class DynamicWeightAverage(LossWeighting):
     """
 
     learnt = ("recent", "means")
-    temperature: float = 2.0
-    window: int = 20
+    temperature: float = ranged(2.0, 0, above=True)
+    window: int = ranged(20, 1)
     recent: list[list[float]] = field(default_factory=list, init=False)
     means: list[list[float]] = field(default_factory=list, init=False)
-
-    def __post_init__(self) -> None:
-        check_field(self, "temperature", 0, above=True)
-        check_field(self, "window", 1)
 
     def factors(self) -> Tensor:
         if len(self.means) < 2:
@@ -143,15 +124,9 @@ class DynamicWeightAverage(LossWeighting):
 
 
 def dynamic_weights(latest: Tensor, before: Tensor, temperature: float) -> Tensor:
-    """Return the factors of objectives from the rates at which their losses fall.
+    """Return ``M softmax(latest / before / temperature)`` of two windows' mean losses, ``[M]``.
 
-    Args:
-        latest: ``[M]``: mean losses of the last window; NaN where there is none.
-        before: ``[M]``: those of the window before.
-        temperature: Larger is more even.
-
-    Returns:
-        ``[M]``: ``M softmax(latest / before / temperature)``.
+    A ratio is 1 where a loss is missing or 0.
     """
     ratio = torch.where((before > 0) & latest.isfinite(), latest / before, 1.0)
     return len(ratio) * (ratio / temperature).softmax(0)
@@ -182,18 +157,17 @@ class DualAscent(LossWeighting):
 
     learnt = ("duals", "references")
     limits: dict[str, float | None]
-    step_size: float = 1.0
+    step_size: float = ranged(1.0, 0, above=True)
     slack: float = 0.0
-    reference_steps: int = 10
+    reference_steps: int = ranged(10, 1)
     initial: float = 1.0
     largest: float = 100.0
     duals: dict[str, float] = field(default_factory=dict, init=False)
     references: dict[str, list[float]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        check_field(self, "step_size", 0, above=True)
-        check_field(self, "reference_steps", 1)
-        check_field(self, "initial", 0, self.largest)
+        super().__post_init__()
+        check_number("DualAscent.initial", self.initial, 0, self.largest)
 
     def bind(self, names: Sequence[str]) -> None:
         unknown = [name for name in self.limits if name not in names]
@@ -228,26 +202,12 @@ class DualAscent(LossWeighting):
 
 
 def dual_step(dual: float, loss: float, limit: float, step_size: float) -> float:
-    """Take one step of projected gradient ascent on a dual variable.
-
-    Args:
-        dual: The variable, at least 0.
-        loss: The constrained loss.
-        limit: The largest loss that the constraint allows.
-        step_size: Change per unit of loss.
-
-    Returns:
-        ``max(0, dual + step_size (loss - limit))``.
-    """
+    """Return ``max(0, dual + step_size (loss - limit))``, projected gradient ascent on the dual."""
     return max(0.0, dual + step_size * (loss - limit))
 
 
 def check_not_negative(weighting: LossWeighting, losses: Tensor) -> None:
-    """Refuse losses below 0.
-
-    Raises:
-        InputError: A loss is negative.
-    """
+    """Refuse losses below 0 with an `InputError`."""
     low = [name for name, loss in zip(weighting.names, losses.tolist(), strict=True) if loss < 0]
     if low:
         raise InputError(

@@ -5,6 +5,9 @@ set comes from linear equations, and the minimum is among the admissible solutio
 no tolerance to choose and does not depend on the objectives' order. It takes 1 to 3 ms for up to 6
 objectives and 0.1 s for 12, on one core. Unknowns are parts ``p_i = w_i |g_i|``, so that the
 equations contain cosines only, whatever the norms.
+
+Arguments and results are float64: ``cosine`` ``[M, M]`` of gradients none of which is zero, and
+their norms ``lengths`` ``[M]``. More than `MOST_OBJECTIVES` are an `InputError`.
 """
 
 from __future__ import annotations
@@ -40,20 +43,10 @@ def min_norm_weights(cosine: Tensor, lengths: Tensor) -> Tensor:
     """Return the weights ``w >= 0`` with sum 1 that make ``sum_i w_i g_i`` shortest.
 
     For each set S of gradients the stationary point on the affine hull of S solves the linear
-    equations ``G_SS w_S = t 1``, ``1' w_S = 1``. The minimum over the simplex is among those
-    points that lie inside it.
-
-    Args:
-        cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
-        lengths: ``[M]``, float64: their norms.
-
-    Returns:
-        ``[M]``, float64. Where the minimiser is not unique: the extreme one with the smallest parts
-        ``sum_i w_i |g_i|``, or the mean of several such, so that the order of the objectives does
-        not matter.
-
-    Raises:
-        InputError: ``M`` is above `MOST_OBJECTIVES`.
+    equations ``G_SS w_S = t 1``, ``1' w_S = 1``. The minimum over the simplex is among those points
+    that lie inside it. Where the minimiser is not unique, it is the extreme one with the smallest
+    parts ``sum_i w_i |g_i|``, or the mean of several such, so that the order of the objectives does
+    not matter.
     """
     count = len(lengths)
     sets = _sets(count)[1:]
@@ -77,19 +70,16 @@ def cone_parts(cosine: Tensor, starts: Tensor) -> Tensor:
     """Return the vectors nearest to each ``x = sum_i q_i g_i / |g_i|`` without conflict.
 
     The result is the projection of x onto the dual cone of the gradients: x plus the combination
-    ``sum_i y_i g_i / |g_i|`` with ``y >= 0`` that makes the sum shortest. On the set S with
-    ``y_i > 0`` it is orthogonal to the gradients, ``C_SS y_S = -(C q)_S``.
+    ``sum_i y_i g_i / |g_i|`` with ``y >= 0`` that makes the sum shortest. On the set S with ``y_i >
+    0`` it is orthogonal to the gradients, ``C_SS y_S = -(C q)_S``.
 
     Args:
         cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
         starts: ``[R, M]``, float64: the parts q of each x, at least 0.
 
     Returns:
-        ``[R, M]``, float64: the parts ``q + y``, at least q. Where several give the same vector:
-        the smallest, or the mean of several such.
-
-    Raises:
-        InputError: ``M`` is above `MOST_OBJECTIVES`.
+        ``[R, M]``, float64: the parts ``q + y``. Where several give the same vector: the smallest,
+            or the mean of several such.
     """
     sets, blocks = _independent_sets(cosine)
     right = -(starts @ cosine)[:, None, :] * sets  # [R, S, M]
@@ -104,25 +94,14 @@ def cone_parts(cosine: Tensor, starts: Tensor) -> Tensor:
 def conflict_averse_parts(cosine: Tensor, lengths: Tensor, radius: float) -> Tensor:
     """Return the vector near the mean gradient that improves the worst-served objective most.
 
-    With ``g_0`` the mean of the gradients: maximise ``min_i <g_i, d>`` over
-    ``|d - g_0| <= radius |g_0|``. The solution is ``d = g_0 + sum_i p_i g_i / |g_i|`` with
-    ``p >= 0`` on the worst-served set S. With h_i = 1 / |g_i| and q the parts of g_0:
-    ``C_SS p_S = t h_S - (C q)_S``, and t is the larger root of the quadratic equation for the
-    length of the sum.
+    With ``g_0`` the mean of the gradients: maximise ``min_i <g_i, d>`` over ``|d - g_0| <= radius
+    |g_0|``, the radius between 0 and 1. The solution is ``d = g_0 + sum_i p_i g_i / |g_i|`` with
+    ``p >= 0`` on the worst-served set S. With h_i = 1 / |g_i| and q the parts of g_0: ``C_SS p_S =
+    t h_S - (C q)_S``, and t is the larger root of the quadratic equation for the length of the sum.
+    The result are the parts ``q + p`` of d, ``[M]``.
 
     Where the gradients are dependent and no vector improves all objectives, the best minimum is 0
     for many d; then d is the nearest to g_0 without conflict.
-
-    Args:
-        cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
-        lengths: ``[M]``, float64: their norms.
-        radius: Between 0 and 1.
-
-    Returns:
-        ``[M]``, float64: the parts ``q + p`` of d, at least q.
-
-    Raises:
-        InputError: ``M`` is above `MOST_OBJECTIVES`.
     """
     start = lengths / len(lengths)
     toward = cosine @ start
@@ -166,17 +145,11 @@ def _worst_served(
 
 
 def bargaining_parts(cosine: Tensor) -> Tensor:
-    """Return parts ``p > 0`` with ``(C p)_i = 1 / p_i``, Nash's bargaining solution.
+    """Return parts ``p > 0``, ``[M]``, with ``(C p)_i = 1 / p_i``, Nash's bargaining solution.
 
     They minimise ``p' C p / 2 - sum_i log p_i``, a convex function with one minimum, by Newton's
     method with damped steps. With 1e-8 on the diagonal of C the minimum exists also where the
     gradients can cancel; there p grows to 1e4 and the update is near zero.
-
-    Args:
-        cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
-
-    Returns:
-        ``[M]``, float64.
     """
     damped = cosine + _DAMPING * torch.eye(len(cosine), dtype=torch.float64)
     parts = (len(cosine) / damped.sum()).sqrt() * torch.ones(len(cosine), dtype=torch.float64)

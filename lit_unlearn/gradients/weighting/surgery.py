@@ -9,7 +9,7 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from lit_unlearn.errors import InputError, check_field
+from lit_unlearn.errors import InputError, ranged
 from lit_unlearn.gradients.diagnostics import CANCELLED, cosines, norms
 from lit_unlearn.gradients.weighting.base import (
     CosineWeighting,
@@ -54,15 +54,7 @@ class PCGrad(CosineWeighting):
 
 
 def projection_weights(cosine: Tensor, lengths: Tensor) -> Tensor:
-    """Return the weights of the original gradients in the sum of the projected ones.
-
-    Args:
-        cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
-        lengths: ``[M]``, float64: their norms.
-
-    Returns:
-        ``[M]``, float64, all at least 1.
-    """
+    """Return the weights of the original gradients in the sum of the projected ones, at least 1."""
     starts, orders = _orders(cosine)
     # Coefficients of the g_j / |g_j| in g_i' / |g_i|: one row per start i and order.
     rows = torch.eye(len(cosine), dtype=torch.float64)[starts]
@@ -93,18 +85,11 @@ class GradVac(Weighting):
     """
 
     learnt = ("targets",)
-    beta: float = 0.5
+    beta: float = ranged(0.5, 0, 1)
     targets: Tensor | None = field(default=None, init=False)
 
-    def __post_init__(self) -> None:
-        check_field(self, "beta", 0, 1)
-
     def __call__(self, gramian: Tensor) -> Tensor:
-        """Return the weights, and move the targets.
-
-        Raises:
-            InputError: The targets are those of another number of objectives.
-        """
+        """Return the weights, and move the targets, which must be those of as many objectives."""
         if not gramian.isfinite().all():
             return not_a_number(gramian)
         if self.targets is None:
@@ -129,14 +114,9 @@ class GradVac(Weighting):
 def vaccine_weights(cosine: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return the weights of the original gradients in the corrected sum, and the measured cosines.
 
-    Args:
-        cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
-        lengths: ``[M]``, float64: their norms.
-        targets: ``[M, M]``, float64: target cosine of the corrected i with j.
-
-    Returns:
-        ``[M]``, float64, all at least 1; ``[M, M]``, float64: the cosine of the corrected i with j,
-        before it is corrected for j, mean over the orders; the target where g_i' has vanished.
+    ``targets`` (``[M, M]``) are the target cosines of the corrected i with j. The measured cosine
+    of the corrected i with j, before it is corrected for j, is a mean over the orders, and the
+    target where g_i' has vanished.
     """
     starts, orders = _orders(cosine)
     rows = torch.eye(len(cosine), dtype=torch.float64)[starts]

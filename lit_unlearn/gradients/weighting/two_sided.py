@@ -23,12 +23,7 @@ __all__ = ["NGDiff", "OneSidedProjection", "TwoSided", "check_sides"]
 
 
 def check_sides(owner: str, forget: Sequence[str], names: Sequence[str]) -> None:
-    """Check that the forget side names objectives, and leaves some for the retain side.
-
-    Args:
-        owner: Class whose parameter `forget` is checked, for the message.
-        forget: Names of the objectives on the forget side.
-        names: Names of all objectives.
+    """Check that an ``owner``'s forget side names objectives, and leaves some for the retain side.
 
     Raises:
         InputError: A name in `forget` is not an objective, or a side is empty.
@@ -53,13 +48,9 @@ class TwoSided(Weighting):
 
     @abstractmethod
     def solve(self, inner: Tensor) -> Tensor:
-        """Return the weights of the two sides.
+        """Return the weights of the two sides, ``[2]``.
 
-        Args:
-            inner: ``[2, 2]``, float64: the Gramian of g_f and g_r, neither of which is zero.
-
-        Returns:
-            ``[2]``, float64.
+        ``inner`` is the Gramian of g_f and g_r (``[2, 2]``, float64), neither of which is zero.
         """
 
     def alone(self) -> Tensor:
@@ -71,12 +62,7 @@ class TwoSided(Weighting):
         super().bind(names)
 
     def __call__(self, gramian: Tensor) -> Tensor:
-        if len(gramian) != len(self.names):
-            raise InputError(
-                f"{type(self).__name__} should know the name of every row of the Gramian. Found "
-                f"{len(self.names)} names for {len(gramian)} rows. Call `bind` with the "
-                "objectives' names before the first step."
-            )
+        self.check_count(len(gramian), "row")
         if not gramian.isfinite().all():
             return not_a_number(gramian)
         forgets = torch.tensor([name in self.forget for name in self.names])

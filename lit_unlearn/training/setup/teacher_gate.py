@@ -17,7 +17,7 @@ from lit_unlearn.data.collation import collate
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.distributed.ranks import device_of, share
-from lit_unlearn.errors import InputError, check_number
+from lit_unlearn.errors import InputError, check_fields, ranged
 from lit_unlearn.metrics.functional.refusals import is_refusal
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.teacher_replies import Asked, Speaker, teacher_replies
@@ -50,22 +50,15 @@ class Gate:
     """
 
     action: Literal["error", "warn", "off"] = "error"
-    sample: int = 12
-    declines: float = 0.9
-    answers: float = 0.9
-    recovers: float = 0.7
-    first_token: float = 0.85
-    max_new_tokens: int = 24
+    sample: int = ranged(12, 1)
+    declines: float = ranged(0.9, 0, 1)
+    answers: float = ranged(0.9, 0, 1)
+    recovers: float = ranged(0.7, 0, 1)
+    first_token: float = ranged(0.85, 0, 1)
+    max_new_tokens: int = ranged(24, 1)
 
     def __post_init__(self) -> None:
-        for name in ("declines", "answers", "recovers", "first_token"):
-            check_number(f"model.gate.{name}", getattr(self, name), 0, 1)
-        check_number("model.gate.sample", self.sample, 1)
-        check_number("model.gate.max_new_tokens", self.max_new_tokens, 1)
-
-    def threshold(self, duty: Duty) -> float:
-        """Return the least share for a duty."""
-        return {"declines": self.declines, "answers": self.answers, "recovers": self.recovers}[duty]
+        check_fields(self, "model.gate.")
 
 
 @dataclass(frozen=True)
@@ -109,7 +102,7 @@ def measure(
         views: Rows as the teacher sees them, with prefills where it is read behind some.
         data: The objective's data settings.
         speaker: The teacher.
-        gate: Sample size and thresholds.
+        gate: Thresholds.
         described: The context in a few words.
         stage: Counts the rows.
     """
@@ -121,17 +114,11 @@ def measure(
     encoded = [view.encode(speaker.encoder) if view.answer else None for view in views]
     asked = [_asked(*pair, speaker.encoder) for pair in zip(views, encoded, strict=True)]
     replies = teacher_replies(speaker, asked, gate.max_new_tokens, stage)
-    refused = [is_refusal(reply.text) for reply in replies]
-    fulfilled = [not r for r in refused] if duty == "answers" else refused
+    fulfilled = [is_refusal(reply.text) is (duty != "answers") for reply in replies]
     first = [reply.first for reply in replies if reply.first is not None]
-    first += _read_alone(
-        [
-            row
-            for row, one in zip(encoded, asked, strict=True)
-            if row is not None and row.target_count and one.wanted is None
-        ],
-        speaker.teacher,
-    )
+    pairs = zip(encoded, asked, strict=True)
+    alone = [row for row, one in pairs if row and row.target_count and one.wanted is None]
+    first += _read_alone(alone, speaker.teacher)
     teaches_refusal = duty == "declines" and data.answer == "refusal"
     return GateRow(
         objective=name,
@@ -139,7 +126,7 @@ def measure(
         duty=duty,
         rows=len(views),
         share=sum(fulfilled) / len(fulfilled),
-        threshold=gate.threshold(duty),
+        threshold=getattr(gate, duty),
         first_token_mean=sum(first) / len(first) if first else None,
         first_token_lowest=min(first) if first else None,
         first_token_threshold=gate.first_token if teaches_refusal else 0.0,
@@ -162,12 +149,11 @@ def _read_alone(encoded: Sequence[EncodedExample], teacher: Teacher) -> list[flo
     def read(own: Sequence[EncodedExample]) -> list[float]:
         probabilities: list[float] = []
         for start in range(0, len(own), 8):
-            batch = collate([[row] for row in own[start : start + 8]], 0).first_positions(1)
-            if batch.target_ids is None:
-                raise ValueError("A row that is read for its first answer token should have one.")
-            logits = teacher.logits(batch.teacher.to(device_of(teacher.model()))).cpu()
-            chosen = torch.softmax(logits, -1).gather(-1, batch.target_ids[:, None])
-            probabilities += chosen.squeeze(-1).tolist()
+            rows = own[start : start + 8]
+            batch = collate([[row] for row in rows], 0).first_positions(1).teacher
+            logits = teacher.logits(batch.to(device_of(teacher.model()))).cpu()
+            first = torch.tensor([row.teacher_ids[row.teacher_start] for row in rows])
+            probabilities += logits.softmax(-1).gather(-1, first[:, None]).squeeze(-1).tolist()
         return probabilities
 
     return share(encoded, read, *teacher.models())
