@@ -26,12 +26,8 @@ __all__ = ["ContrastTeacher", "contrast"]
 def contrast(base: Tensor, reinforced: Tensor, scale: float) -> Tensor:
     """Return ``v_base - scale relu(v_reinforced - v_base)``: lower what reinforcement raised.
 
-    Eldan and Russinovich 2023, arXiv 2310.02238, Eq. 1.
-
-    Args:
-        base: ``[..., V]`` logits of the model that is to forget.
-        reinforced: ``[..., V]`` logits of the model trained further on what is to be forgotten.
-        scale: Factor of what is subtracted.
+    Eldan and Russinovich 2023, arXiv 2310.02238, Eq. 1. Logits are ``[..., V]``; the second ones
+    are those of the model trained further on what is to be forgotten.
     """
     return base - scale * (reinforced - base).relu()
 
@@ -90,11 +86,7 @@ class ContrastTeacher(Teacher):
         return contrast(base, reinforced, self.scale)
 
     def hidden(self, tokens: Tokens, depths: Sequence[float] | None = None) -> Tensor:
-        """Refuse.
-
-        Raises:
-            InputError: In any case; only logits are contrasted.
-        """
+        """Refuse with an `InputError`; only logits are contrasted."""
         raise InputError(
             "Parameter `model.teacher` is ContrastTeacher, which has logits only. Found an "
             "objective that reads hidden states; use FrozenTeacher, or an objective on logits."

@@ -59,9 +59,8 @@ class Teacher(ABC):
     def foresee(self, requests: Iterable[Tokens], trunk: StoredTrunk | None = None) -> None:
         """Prepare for all later requests, for example by filling a cache; called once.
 
-        Args:
-            requests: All that the teacher will be asked for.
-            trunk: Stored outputs of the student's trunk; None for none.
+        The teacher will be asked for nothing else. ``trunk`` has stored outputs of the student's
+        trunk.
         """
         return
 
@@ -87,22 +86,14 @@ class Teacher(ABC):
 
 
 def attached(value: T | None, teacher: Teacher) -> T:
-    """Return what `Teacher.attach` has set.
-
-    Raises:
-        RuntimeError: The teacher is not attached yet.
-    """
+    """Return what `Teacher.attach` has set; before that a `RuntimeError` says so."""
     if value is None:
         raise RuntimeError(f"{type(teacher).__name__}.attach should be called before it is read.")
     return value
 
 
 def check_vocabulary(model: Any, student: Any, teacher: Any) -> None:
-    """Check that a teacher's model has as many tokens as the student.
-
-    Raises:
-        InputError: The sizes of the vocabularies differ.
-    """
+    """Check that a teacher's model has as many tokens as the student, or raise an `InputError`."""
     if model.config.vocab_size != student.config.vocab_size:
         raise InputError(
             f"Parameter `path` of {type(teacher).__name__} should name a model with the student's "

@@ -8,11 +8,8 @@ the sequence's start to the segment's end.
 
 from __future__ import annotations
 
-import shutil
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -21,7 +18,7 @@ from rich.filesize import decimal
 from torch import Tensor, nn
 
 from lit_unlearn.data.collation import tokens
-from lit_unlearn.distributed.ranks import base_model, is_sharded, on_first, share, world_size
+from lit_unlearn.distributed.ranks import base_model, is_sharded
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.forward import answer_logits
@@ -29,7 +26,7 @@ from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.packing import packable, rows_read
 from lit_unlearn.models.prefix_tree import PrefixTree, prefix_tree
 from lit_unlearn.models.trunk import trunk_digest, trunk_height, trunk_outputs
-from lit_unlearn.teachers.cache.build import cache_folder, locked_by_all
+from lit_unlearn.teachers.cache.filling import cache_folder, fill_shards, locked_by_all
 from lit_unlearn.teachers.cache.rows import row_key
 from lit_unlearn.teachers.cache.store import Entry, Shards
 from lit_unlearn.types import Tokens
@@ -65,12 +62,8 @@ class TrunkCache:
         tree: PrefixTree,
         rows: Sequence[tuple[int, ...]],
     ) -> None:
-        self.shards = shards
-        self.height = height
-        self._digest = digest
-        self._rows = rows
-        self._tree = tree
-        self._keys = segment_keys(tree)
+        self.shards, self.height, self._digest = shards, height, digest
+        self._rows, self._tree, self._keys = rows, tree, segment_keys(tree)
 
     def __deepcopy__(self, memo: dict[int, object]) -> TrunkCache:
         """Return the cache itself: copies of a training module share it."""
@@ -94,9 +87,6 @@ class TrunkCache:
         """Return what leaves the trunk for each sequence, ``[T, D]``; None if one is not stored.
 
         The beginning of a stored sequence is stored, too.
-
-        Raises:
-            InputError: An entry is damaged.
         """
         chains = []
         for row in map(tuple, rows):
@@ -119,9 +109,7 @@ def trunk_cache(
     requests: Iterable[Tokens],
     console: Console,
 ) -> TrunkCache | None:
-    """Fill the trunk cache of a run.
-
-    All processes call this alike. They share out the reading, and the first one writes.
+    """Fill the trunk cache of a run; all processes call this alike.
 
     Args:
         student: The student with its start weights.
@@ -155,7 +143,7 @@ def trunk_cache(
     model = (fingerprint(source.path, source.revision), source.attention)
     folder = cache_folder(user_cache() / "trunk", (*weights, *model))
     tree = prefix_tree(rows)
-    shards = Shards(folder, source.path, "Trunk cache")
+    shards = Shards(folder, source.path, "Trunk cache", "model.student.cache_trunk")
     cache = TrunkCache(shards, height, digest, tree, rows)
     with locked_by_all(shards):
         new = _read(student, cache, tree, rows, console)
@@ -205,34 +193,29 @@ def _read(
     keys, shards = segment_keys(tree), cache.shards
     missing = {index for index, key in enumerate(keys) if key not in shards.entries}
     new = sum(len(tree.segments[index].ids) for index in missing)
-    batches = list(_batches(tree, missing))
 
-    def read(own: Sequence[list[int]]) -> list[list[Tensor]]:
-        return [
-            [states.cpu() for states in trunk_outputs(student, cache.height, _padded(rows, batch))]
-            for batch in own
-        ]
+    def entries(batch: list[int], outputs: Sequence[Tensor]) -> tuple[list[Entry], int]:
+        found = []
+        for row, states in zip(batch, outputs, strict=True):
+            for index in missing.intersection(tree.chains[row]):
+                first, length = tree.segments[index].first, len(tree.segments[index].ids)
+                found.append(Entry(keys[index], first, states[first : first + length]))
+                missing.discard(index)
+        read = sum(len(entry.hidden) for entry in found)
+        stage.add(read)
+        return found, read
 
-    entries: list[Entry] = []
-    held = 0
     with shown(Stage("trunk cache", new, "tokens"), console) as stage:
-        for start in range(0, len(batches), world_size()):
-            part = batches[start : start + world_size()]
-            found = share(part, read, student)
-            if start == 0:
-                on_first(partial(_check_space, shards.folder, new, found[0][0][:1], console))
-            before = held
-            for batch, outputs in zip(part, found, strict=True):
-                for row, states in zip(batch, outputs, strict=True):
-                    for index in missing.intersection(tree.chains[row]):
-                        first, length = tree.segments[index].first, len(tree.segments[index].ids)
-                        entries.append(Entry(keys[index], first, states[first : first + length]))
-                        missing.discard(index)
-                        held += length
-            stage.add(held - before)
-            if entries and (held >= _SHARD_TOKENS or start + len(part) == len(batches)):
-                on_first(partial(shards.append, entries))
-                entries, held = [], 0
+        fill_shards(
+            shards,
+            student,
+            list(_batches(tree, missing)),
+            lambda batch: trunk_outputs(student, cache.height, _padded(rows, batch)),
+            entries,
+            new,
+            _SHARD_TOKENS,
+            console,
+        )
     return new
 
 
@@ -275,17 +258,4 @@ def _check(student: nn.Module, cache: TrunkCache, rows: Sequence[tuple[int, ...]
         raise InputError(
             f"Trunk cache {cache.shards.folder}: the stored states should come from this model. "
             "Found others. Delete the folder, or set `model.student.cache_trunk` to false."
-        )
-
-
-def _check_space(folder: Path, count: int, vector: Tensor, console: Console) -> None:
-    """Print the size of ``count`` such vectors, and check that the disk has room for them."""
-    each = vector.numel() * vector.element_size()
-    needed, free = int(1.05 * each * count), shutil.disk_usage(folder).free
-    console.print(f"Trunk cache: {count} tokens to be read: {decimal(each * count)}")
-    if free < needed:
-        raise InputError(
-            f"Trunk cache {folder}: the disk should have {decimal(needed)} free. Found "
-            f"{decimal(free)}. Set LIT_UNLEARN_CACHE to another folder, or "
-            "`model.student.cache_trunk` to false."
         )

@@ -12,40 +12,33 @@ of any of these makes another row.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterable, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 from rich.console import Console
 from rich.filesize import decimal
 from torch import Tensor
 
-from lit_unlearn.distributed.ranks import base_model, on_first, rank, share, world_size
+from lit_unlearn.distributed.ranks import base_model, rank
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.finding import weights_key
 from lit_unlearn.models.forward import StoredTrunk
 from lit_unlearn.models.loading import ModelSource
+from lit_unlearn.teachers.cache.filling import cache_folder, fill_shards, locked_by_all
 from lit_unlearn.teachers.cache.head import Head, head_inputs, unsuitable
 from lit_unlearn.teachers.cache.reader import CachedReader
 from lit_unlearn.teachers.cache.rows import Row, collect, in_batches, padded
 from lit_unlearn.teachers.cache.store import Entry, Shards
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.types import Tokens
-from lit_unlearn.utils.digests import text_digest
 from lit_unlearn.utils.disk import user_cache
 from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.progress import Stage, shown
 
-__all__ = ["cache_folder", "cached_reader", "fill", "locked_by_all"]
+__all__ = ["cached_reader", "fill"]
 
-_FORMAT = "with checksums"
-"""Version of the shard format; caches of other versions are ignored."""
 _SHARD_TOKENS = 2**17
 """Tokens of the rows of a shard; a build that is killed loses at most so many."""
 _BATCH_TOKENS = 2**13
@@ -66,31 +59,14 @@ def cached_reader(
         requests: All that the teacher will be asked for.
         cache: True for the user's cache, or the folder that holds the caches of all teachers.
         source: The model that the teacher was loaded from.
-        trunk: Stored outputs of the student's trunk, from which rows start that are in it where the
-            teacher has the same; None for none.
+        trunk: Stored outputs of the student's trunk, from which rows start where the teacher has
+            the same.
     """
-    root = Path(cache) if isinstance(cache, str) else None
+    root = local_path(cache) if isinstance(cache, str) else user_cache() / "teacher"
     folder = cache_folder(root, (*weights_key(source), next(teacher.model().parameters()).dtype))
     if trunk is not None and not trunk.belongs_to(teacher.model()):
         trunk = None
     return fill(teacher, requests, folder, Console(stderr=True, quiet=rank() > 0), trunk)
-
-
-def cache_folder(root: Path | None, content: Sequence[object]) -> Path:
-    """Return the folder of one teacher's cache.
-
-    Args:
-        root: Folder for the caches of all teachers; None takes ``teacher`` in the user's cache.
-        content: Everything that the hidden states depend on beside the rows, such as the model's
-            fingerprint and dtype. Autocasting and the version of transformers are added.
-    """
-    autocast = [
-        (device, torch.get_autocast_dtype(device))
-        for device in ("cpu", "cuda")
-        if torch.is_autocast_enabled(device)
-    ]
-    name = text_digest(repr((*content, autocast, transformers.__version__, _FORMAT)))[:16]
-    return (user_cache() / "teacher" if root is None else local_path(root)) / name
 
 
 def fill(
@@ -100,9 +76,7 @@ def fill(
     console: Console,
     trunk: StoredTrunk | None = None,
 ) -> CachedReader:
-    """Read the rows that are not in a cache yet, and store them.
-
-    All processes call this alike. They share out the reading, and the first one writes.
+    """Read the rows that are not in a cache yet, and store them; all processes call this alike.
 
     Args:
         teacher: The teacher that reads.
@@ -144,19 +118,6 @@ def fill(
     return CachedReader(shards, head)
 
 
-@contextmanager
-def locked_by_all(shards: Shards) -> Iterator[None]:
-    """Keep the processes of other runs out; all processes of this run see the same entries."""
-    if rank() == 0:
-        with shards.locked():
-            on_first(lambda: None)
-            yield
-        return
-    on_first(lambda: None)
-    shards.refresh()
-    yield
-
-
 def _missing(rows: dict[bytes, Row], shards: Shards) -> list[Row]:
     """Return the rows to be read, with the positions that are stored already."""
     missing = []
@@ -196,7 +157,6 @@ def _read(
     trunk: StoredTrunk | None,
 ) -> None:
     """Read rows and store them, shard by shard; those that the trunk has start above it."""
-    entries: list[Entry] = []
     above = [trunk is not None and trunk.holds(row.ids[: row.last + 1].tolist()) for row in rows]
     batches = [
         batch
@@ -204,38 +164,20 @@ def _read(
         for batch in in_batches(compress(rows, (each is kind for each in above)), _BATCH_TOKENS)
     ]
 
-    def read(own: Sequence[list[Row]]) -> list[Tensor]:
-        return [head_inputs(teacher, padded(batch), trunk).cpu() for batch in own]
+    def entries(batch: list[Row], states: Sequence[Tensor]) -> tuple[list[Entry], int]:
+        stage.add(len(batch))
+        parts = states[0].split([row.count for row in batch])
+        found = [Entry(r.key, r.first, part) for r, part in zip(batch, parts, strict=True)]
+        return found, sum(len(row.ids) for row in batch)
 
-    held = 0
     with shown(Stage("teacher cache", len(rows)), console) as stage:
-        for start in range(0, len(batches), world_size()):
-            part = batches[start : start + world_size()]
-            found = share(part, read, teacher.model())
-            if start == 0:
-                needed = sum(row.count for row in rows)
-                on_first(partial(_check_space, shards.folder, needed, found[0][0], console))
-            for batch, hidden in zip(part, found, strict=True):
-                parts = hidden.split([row.count for row in batch])
-                entries += [Entry(r.key, r.first, h) for r, h in zip(batch, parts, strict=True)]
-                held += sum(len(row.ids) for row in batch)
-                stage.add(len(batch))
-            if held >= _SHARD_TOKENS or start + len(part) == len(batches):
-                on_first(partial(shards.append, entries))
-                entries, held = [], 0
-
-
-def _check_space(folder: Path, count: int, vector: Tensor, console: Console) -> None:
-    """Print the size of ``count`` such vectors, and check that the disk has room for them."""
-    each = vector.numel() * vector.element_size()
-    needed, free = int(1.05 * each * count), shutil.disk_usage(folder).free
-    console.print(
-        f"Teacher cache: {count} answer tokens to be read, {each} bytes each: "
-        f"{decimal(each * count)}"
-    )
-    if free < needed:
-        raise InputError(
-            f"Teacher cache {folder}: the disk should have {decimal(needed)} free. Found "
-            f"{decimal(free)}. Name another folder with `model.teacher.init_args.cache`, or set "
-            "LIT_UNLEARN_CACHE."
+        fill_shards(
+            shards,
+            teacher.model(),
+            batches,
+            lambda batch: [head_inputs(teacher, padded(batch), trunk)],
+            entries,
+            sum(row.count for row in rows),
+            _SHARD_TOKENS,
+            console,
         )

@@ -28,10 +28,7 @@ over a large vocabulary it was nine times the mean one."""
 def head_inputs(teacher: Teacher, tokens: Tokens, trunk: StoredTrunk | None = None) -> Tensor:
     """Return what enters the teacher's output head: ``[N, D]``, without gradient.
 
-    Args:
-        teacher: Its model is read.
-        tokens: ``B`` sequences and ``N`` positions in them, on any device.
-        trunk: The trunk of this model; None for whole passes.
+    The tokens may be on any device. Passes start above the trunk of the teacher's model, if given.
     """
     model = teacher.model()
     tokens = tokens.to(next(model.parameters()).device)
@@ -44,9 +41,6 @@ class Head:
 
     The forward pass is the model's own, so that logit scaling and soft caps are included. The head
     of a sharded model is copied whole into every process; all must make one.
-
-    Args:
-        model: A causal language model of transformers, possibly with adapters.
 
     Raises:
         InputError: The model has no body in the place where transformers keeps it.

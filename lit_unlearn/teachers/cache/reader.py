@@ -15,12 +15,7 @@ __all__ = ["CachedReader"]
 
 
 class CachedReader:
-    """Returns logits as the model would, without the model's body.
-
-    Args:
-        shards: The hidden states.
-        head: The output head of the model that they come from.
-    """
+    """Returns logits as the model would, from hidden states in shards and the output head."""
 
     def __init__(self, shards: Shards, head: Head) -> None:
         self.shards = shards

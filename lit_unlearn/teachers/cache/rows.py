@@ -67,10 +67,8 @@ def collect(requests: Iterable[Tokens]) -> dict[bytes, Row]:
 def in_batches(rows: Iterable[Row], most_tokens: int) -> Iterator[list[Row]]:
     """Yield batches of rows in the order of their ids, so that rows of a batch begin alike.
 
-    Args:
-        rows: In any order.
-        most_tokens: Most tokens of a batch, common beginnings of neighbours counted once; a longer
-            row is a batch of its own.
+    A batch has at most ``most_tokens``, common beginnings of neighbours counted once; a longer row
+    is a batch of its own.
     """
     batch: list[Row] = []
     tokens = 0

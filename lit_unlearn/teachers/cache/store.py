@@ -69,15 +69,20 @@ class Shards:
         folder: Folder of the shards; made if it is missing.
         teacher: Name of the model, for people. The name in an existing index wins.
         kind: Name of the cache in messages.
+        setting: Config key that switches the cache off.
 
     Raises:
         InputError: The folder cannot be made, or its content is damaged.
     """
 
-    def __init__(self, folder: Path, teacher: str = "", kind: str = "Teacher cache") -> None:
-        self.folder = folder
-        self.kind = kind
-        self.teacher = teacher
+    def __init__(
+        self,
+        folder: Path,
+        teacher: str = "",
+        kind: str = "Teacher cache",
+        setting: str = "model.teacher.init_args.cache",
+    ) -> None:
+        self.folder, self.kind, self.setting, self.teacher = folder, kind, setting, teacher
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -93,11 +98,7 @@ class Shards:
     # ------------------------------------------------------------------------------- reading
 
     def refresh(self) -> None:
-        """Read the index again, for shards that this process or another has added.
-
-        Raises:
-            InputError: The index or a shard is damaged.
-        """
+        """Read the index again, for shards that this process or another has added."""
         listed = self._read_index()
         fresh = {name: digest for name, digest in listed.items() if name not in self._digests}
         if self.size() <= _CHECKED_ON_OPENING:
@@ -128,11 +129,7 @@ class Shards:
         return found
 
     def verify(self) -> None:
-        """Compare every shard with its digest, however large the cache is.
-
-        Raises:
-            InputError: A shard is damaged.
-        """
+        """Compare every shard with its digest, however large the cache is."""
         self._check(self._digests)
 
     def _check(self, digests: dict[str, str]) -> None:
@@ -187,11 +184,7 @@ class Shards:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Wait for the lock of the folder, read what others have added, and hold the lock.
-
-        Raises:
-            InputError: The folder cannot be written to, or its content is damaged.
-        """
+        """Wait for the lock of the folder, read what others have added, and hold the lock."""
         with locked(self.folder / ".lock"):
             self.refresh()
             for file in self.folder.glob("*.safetensors*"):
@@ -200,11 +193,7 @@ class Shards:
             yield
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Write a shard and name it in the index; call it inside `locked`.
-
-        Raises:
-            InputError: The disk refuses it; the index is as it was.
-        """
+        """Write a shard and name it in the index, inside `locked`; an error changes nothing."""
         name = f"{len(self._digests):05}.safetensors"
         tensors = {
             "hidden": torch.cat([entry.hidden for entry in entries]).cpu().contiguous(),

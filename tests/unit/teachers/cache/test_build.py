@@ -20,7 +20,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.forward import FrozenReader, StoredTrunk, evaluating
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.teachers.cache import build as build_module
-from lit_unlearn.teachers.cache.build import cache_folder, fill
+from lit_unlearn.teachers.cache.build import fill
+from lit_unlearn.teachers.cache.filling import cache_folder
 from lit_unlearn.teachers.cache.head import head_inputs
 from lit_unlearn.teachers.cache.reader import CachedReader
 from lit_unlearn.teachers.cache.rows import collect
@@ -244,16 +245,12 @@ def test_what_another_process_added_is_taken_up(
     assert len(json.loads((tmp_path / "index.json").read_text())["shards"]) == 2
 
 
-def test_folder_depends_on_all_that_matters(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path))
-    plain = cache_folder(None, ("model", torch.float32))
-    assert plain.parent == tmp_path / "teacher"
-    assert cache_folder(None, ("model", torch.float32)) == plain
-    assert cache_folder(tmp_path / "own", ("model", torch.float32)) == tmp_path / "own" / plain.name
-    others = [cache_folder(None, ("other", torch.float32))]
-    others += [cache_folder(None, ("model", torch.bfloat16))]
+def test_folder_depends_on_all_that_matters(tmp_path: Path) -> None:
+    plain = cache_folder(tmp_path, ("model", torch.float32))
+    assert plain.parent == tmp_path
+    assert cache_folder(tmp_path, ("model", torch.float32)) == plain
+    others = [cache_folder(tmp_path, ("other", torch.float32))]
+    others += [cache_folder(tmp_path, ("model", torch.bfloat16))]
     with torch.autocast("cpu", torch.bfloat16):
-        others += [cache_folder(None, ("model", torch.float32))]
+        others += [cache_folder(tmp_path, ("model", torch.float32))]
     assert len({plain, *others}) == 4
