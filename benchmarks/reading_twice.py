@@ -113,7 +113,7 @@ def measured(
     plan = data.plan()
     batches = [data.batch(plan.step(number)) for number in range(args.steps)]
     teacher = Known(load_base(module.source))
-    trunk = store_trunk(module.student, module.source, module.objectives, data, args.steps)
+    trunk = store_trunk(module, data, args.steps)
     losses: dict[str, list[float]] = {}
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     read = dict.fromkeys(WAYS, 0)

@@ -62,78 +62,35 @@ class Recipe:
     """File in configs/tofu."""
 
 
-RECIPES = (
-    Recipe("GradDiff", "GradientAscent", "CrossEntropy", "weights 1 and 1", "graddiff.yaml"),
-    Recipe(
-        "KL minimisation",
-        "GradientAscent",
-        "ForwardKL",
-        "the teacher without context",
-        "graddiff_kl.yaml",
-    ),
-    Recipe(
-        "IdkNLL",
-        "CrossEntropy",
-        "CrossEntropy",
-        "forget rows with `answer: refusal`",
-        "idknll.yaml",
-    ),
-    Recipe("IdkDPO", "DPO", "CrossEntropy", "`answer: refusal`, `rejected: gold`", "dpo.yaml"),
-    Recipe("AltPO", "DPO", "CrossEntropy", "`answer: alternate`, `rejected: gold`", "altpo.yaml"),
-    Recipe(
-        "IDK+AP",
-        "CrossEntropy",
-        "AnswerPreservation",
-        "forget `answer: refusal`; retain `rejected: refusal`",
-        "idk_ap.yaml",
-    ),
-    Recipe("ME+GD", "MaximumEntropy", "CrossEntropy", "weights 0.1 and 1", "maxent.yaml"),
-    Recipe(
-        "NPO", "NPO", "CrossEntropy", "weights 1 and 1; the teacher without context", "npo.yaml"
-    ),
-    Recipe("SimNPO", "SimNPO", "CrossEntropy", "weights 0.125 and 1", "simnpo.yaml"),
-    Recipe("SatImp", "SatImp", "CrossEntropy", "weights 0.1 and 1", "satimp.yaml"),
-    Recipe("FLAT", "FLAT", "-", "`answer: refusal`, `rejected: gold`; no retain data", "flat.yaml"),
-    Recipe("UNDIAL", "UNDIAL", "-", "no retain data, LoRA", "undial.yaml"),
-    Recipe("RMU", "RMU", "HiddenRetain", "weights 1 and 1200, the same depth", "rmu.yaml"),
-    Recipe(
-        "Circuit breakers",
-        "RepresentationRerouting",
-        "HiddenRetain",
-        "`LinearDecay` and `LinearWarmup` over 300 steps, weights 10, `distance: norm`, LoRA",
-        "rr.yaml",
-    ),
-    Recipe("PDU", "LogitFlattening", "CrossEntropy", "`loss_weighting` DualAscent", "pdu.yaml"),
-    Recipe(
-        "NPO+SAM",
-        "SharpnessAware",
-        "CrossEntropy",
-        "around NPO, `radius: 0.01`; the teacher without context",
-        "sam_npo.yaml",
-    ),
-    Recipe(
-        "WHP",
-        "ForwardKL",
-        "-",
-        "teacher ContrastTeacher, its `path` a model trained further on the forget rows",
-        "whp.yaml",
-    ),
-    Recipe(
-        "UNDO",
-        "-",
-        "ForwardKL",
-        "`student.path` the model of a run that suppresses, `student.noise`, general text",
-        "undo.yaml",
-    ),
-    Recipe("Task vector", "-", "-", "no training: `lit-unlearn task-vector`"),
-    Recipe(
-        "DUET",
-        "BidirectionalDistillation",
-        "BidirectionalDistillation",
-        "`push_top_k: 0`, `positions: 1`, one context for all rows",
-        "duet.yaml",
-    ),
-)
+_RECIPES = """
+GradDiff | GradientAscent | CrossEntropy | weights 1 and 1 | graddiff.yaml
+KL minimisation | GradientAscent | ForwardKL | the teacher without context | graddiff_kl.yaml
+IdkNLL | CrossEntropy | CrossEntropy | forget rows with `answer: refusal` | idknll.yaml
+IdkDPO | DPO | CrossEntropy | `answer: refusal`, `rejected: gold` | dpo.yaml
+AltPO | DPO | CrossEntropy | `answer: alternate`, `rejected: gold` | altpo.yaml
+IDK+AP | CrossEntropy | AnswerPreservation | forget `answer: refusal`; retain \
+`rejected: refusal` | idk_ap.yaml
+ME+GD | MaximumEntropy | CrossEntropy | weights 0.1 and 1 | maxent.yaml
+NPO | NPO | CrossEntropy | weights 1 and 1; the teacher without context | npo.yaml
+SimNPO | SimNPO | CrossEntropy | weights 0.125 and 1 | simnpo.yaml
+SatImp | SatImp | CrossEntropy | weights 0.1 and 1 | satimp.yaml
+FLAT | FLAT | - | `answer: refusal`, `rejected: gold`; no retain data | flat.yaml
+UNDIAL | UNDIAL | - | no retain data, LoRA | undial.yaml
+RMU | RMU | HiddenRetain | weights 1 and 1200, the same depth | rmu.yaml
+Circuit breakers | RepresentationRerouting | HiddenRetain | `LinearDecay` and `LinearWarmup` \
+over 300 steps, weights 10, `distance: norm`, LoRA | rr.yaml
+PDU | LogitFlattening | CrossEntropy | `loss_weighting` DualAscent | pdu.yaml
+NPO+SAM | SharpnessAware | CrossEntropy | around NPO, `radius: 0.01`; the teacher without \
+context | sam_npo.yaml
+WHP | ForwardKL | - | teacher ContrastTeacher, its `path` a model trained further on the forget \
+rows | whp.yaml
+UNDO | - | ForwardKL | `student.path` the model of a run that suppresses, `student.noise`, \
+general text | undo.yaml
+Task vector | - | - | no training: `lit-unlearn task-vector`
+DUET | BidirectionalDistillation | BidirectionalDistillation | `push_top_k: 0`, `positions: 1`, \
+one context for all rows | duet.yaml
+"""
+RECIPES = tuple(Recipe(*line.split(" | ")) for line in _RECIPES.strip().split("\n"))
 """Published methods that have no class of their own."""
 
 
@@ -202,40 +159,6 @@ def combination_cards() -> list[Card]:
     return [card(cls) for cls in classes(combination)]
 
 
-def _tables() -> list[tuple[str, Sequence[str], list[Sequence[str]]]]:
-    """Return title, headings and rows of each table."""
-    facts = ("what it does", "defaults", "source")
-    losses: list[Sequence[str]] = [
-        (c.name, f"`{c.formula}`", c.needs, c.cost, c.defaults, c.source) for c in objective_cards()
-    ]
-    recipes: list[Sequence[str]] = [
-        (r.name, r.forget, r.retain, r.note, r.config or "-") for r in RECIPES
-    ]
-    return [
-        (
-            "Objectives",
-            ("objective", "loss", "needs", "reads per row", "defaults", "source"),
-            losses,
-        ),
-        (
-            "Published methods as objectives side by side",
-            ("method", "forget", "retain", "settings", "configs/tofu/"),
-            recipes,
-        ),
-        ("Weightings", ("weighting", *facts), _summaries(weighting_cards())),
-        ("Weightings of losses", ("weighting", *facts), _summaries(loss_weighting_cards())),
-        (
-            "Combinations, in place of a weighting",
-            ("combination", *facts),
-            _summaries(combination_cards()),
-        ),
-    ]
-
-
-def _summaries(cards: list[Card]) -> list[Sequence[str]]:
-    return [(c.name, c.summary, c.defaults, c.source) for c in cards]
-
-
 _INTRODUCTION = """# Methods
 
 Written by `lit-unlearn methods --markdown > docs/methods.md` from the docstrings.
@@ -250,12 +173,25 @@ sequence each."""
 
 def markdown() -> str:
     """Return the text of docs/methods.md."""
-    parts = [_INTRODUCTION]
-    for title, headings, rows in _tables():
-        lines = [f"## {title}", "", _line(headings), _line(["---"] * len(headings))]
-        parts.append("\n".join([*lines, *map(_line, rows)]))
+    headings = ("objective", "loss", "needs", "reads per row", "defaults", "source")
+    losses = [
+        (c.name, f"`{c.formula}`", c.needs, c.cost, c.defaults, c.source) for c in objective_cards()
+    ]
+    parts = [_INTRODUCTION, _table("Objectives", headings, losses)]
+    headings = ("method", "forget", "retain", "settings", "configs/tofu/")
+    recipes = [(r.name, r.forget, r.retain, r.note, r.config or "-") for r in RECIPES]
+    parts.append(_table("Published methods as objectives side by side", headings, recipes))
+    for title, first, cards in (
+        ("Weightings", "weighting", weighting_cards()),
+        ("Weightings of losses", "weighting", loss_weighting_cards()),
+        ("Combinations, in place of a weighting", "combination", combination_cards()),
+    ):
+        rows = [(c.name, c.summary, c.defaults, c.source) for c in cards]
+        parts.append(_table(title, (first, "what it does", "defaults", "source"), rows))
     return "\n\n".join(parts) + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = [headings, ["---"] * len(headings), *rows]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+    return "\n".join([f"## {title}", "", *lines])

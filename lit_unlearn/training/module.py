@@ -31,16 +31,21 @@ from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.loading import ModelSource, load_base, load_student, load_tokenizer
-from lit_unlearn.models.start_checks import check_vocabulary, longest_sequence
+from lit_unlearn.models.start_checks import check_vocabulary
 from lit_unlearn.objectives import Objective
 from lit_unlearn.teachers.teacher import Teacher
-from lit_unlearn.training import module_state
 from lit_unlearn.training.learning_rate import LearningRateSchedule, factor
+from lit_unlearn.training.module_state import (
+    add_state,
+    check_optimizer,
+    optimizer_class,
+    restore_state,
+)
 from lit_unlearn.training.monitors import MonitoredModule
 from lit_unlearn.training.run_checks import check_run
 from lit_unlearn.training.setup.checks import check_objectives
 from lit_unlearn.training.setup.prepare import Prepared
-from lit_unlearn.training.setup.start import announce, foresee, get_ready, store_trunk
+from lit_unlearn.training.setup.start import fill_teacher_cache, get_ready, store_trunk
 from lit_unlearn.training.setup.teacher_gate import Gate
 from lit_unlearn.training.step import (
     Diagnostics,
@@ -118,7 +123,7 @@ class UnlearnModule(MonitoredModule):
         self.weighting: Weighting = weighting or Fixed()
         self.loss_weighting = loss_weighting
         self.combination = combination
-        for rule in self._rules().values():
+        for rule in self.rules().values():
             rule.bind(list(objectives))
         self.gate = gate or Gate()
         self.guard = guard or Guard()
@@ -135,8 +140,6 @@ class UnlearnModule(MonitoredModule):
         self.trunk: TrunkCache | None = None
         self.saved_optimizer: str | None = None  # set by a checkpoint
         self.strict_loading = student.lora is None
-
-    # ---------------------------------------------------------------------------------- set-up
 
     def prepare_data(self) -> None:
         """Find the model, so that a missing one is an error before anything is loaded."""
@@ -168,11 +171,14 @@ class UnlearnModule(MonitoredModule):
             self.sharding.apply(model, decoder_blocks(model))
         return model
 
+    def load_start(self) -> nn.Module:
+        """Load the start model, sharded like the student, on the student's device."""
+        start = load_base(self.source, sliced=self.sharding is not None)
+        return self._sharded(start).to(self.device)
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer of the trained parameters and the course of its learning rate."""
-        module_state.check_optimizer(
-            self.saved_optimizer, module_state.optimizer_class(self.make_optimizer)
-        )
+        check_optimizer(self.saved_optimizer, optimizer_class(self.make_optimizer))
         optimizer = self.make_optimizer(self.parameters_trained)
         steps, warmup, schedule = self.trainer.max_steps, self.warmup_steps, self.lr_schedule
         course = LambdaLR(optimizer, lambda step: factor(step, steps, warmup, schedule))
@@ -182,30 +188,15 @@ class UnlearnModule(MonitoredModule):
         """Let the teacher pass its gate, and give the data module its rows."""
         trainer = self.trainer
         data: Any = getattr(trainer, "datamodule", None)
-        data.max_length = longest_sequence(self._student(), data.max_length)
-        announce(self._student())
-        self.prepared = get_ready(
-            self.objectives,
-            data,
-            self.teacher,
-            self.tokenizer,
-            self.gate,
-            Path(trainer.default_root_dir),
-            self.source,
-            lambda: self._sharded(load_base(self.source, sliced=self.sharding is not None)).to(
-                self.device
-            ),
-            trainer.max_steps,
-        )
+        self.prepared = get_ready(self, data, Path(trainer.default_root_dir), trainer.max_steps)
         with trainer.precision_plugin.forward_context():
-            self.trunk = store_trunk(
-                self._student(), self.source, self.objectives, data, trainer.max_steps
-            )
-            foresee(self.teacher, self.objectives, data, trainer.max_steps, self.trunk)
+            self.trunk = store_trunk(self, data, trainer.max_steps)
+            fill_teacher_cache(self, data, trainer.max_steps)
         if rank() > 0:
             torch.manual_seed(data.seed + rank())  # different dropout in every process
 
-    # ------------------------------------------------------------------------------------ step
+    def test_step(self, batch: int, batch_idx: int) -> None:
+        """Do nothing: in `lit-unlearn test` the callbacks evaluate."""
 
     def training_step(self, batch: Mapping[str, list[TokenBatch]], batch_idx: int) -> StepRecord:
         """Take one optimizer step: the objectives' gradients, Gramian, weights, and the update."""
@@ -218,7 +209,7 @@ class UnlearnModule(MonitoredModule):
             self._mode(diagnose),
             seed=step,
         )
-        reader = ModelReader(self._student(), self.trunk)
+        reader = ModelReader(self.loaded_student(), self.trunk)
         models = Models(reader, self.teacher, self.models_read(), self.manual_backward)
         record = empty_record(step, "sketch" if accumulator.mode == "sketch" else "exact")
         try:
@@ -244,9 +235,6 @@ class UnlearnModule(MonitoredModule):
             return "sum"
         return "keep" if self.diagnostics == "exact" else "sketch"
 
-    def test_step(self, batch: int, batch_idx: int) -> None:
-        """Do nothing: in `lit-unlearn test` the callbacks evaluate."""
-
     def _note(self, name: str, figures: Figures, record: StepRecord) -> None:
         """Log the figures of one objective, and keep its loss."""
         if figures.count:
@@ -267,20 +255,19 @@ class UnlearnModule(MonitoredModule):
         scheduler: Any = self.lr_schedulers()
         scheduler.step()
         if self.teacher is not None:
-            self.teacher.after_step(self._student())
+            self.teacher.after_step(self.loaded_student())
 
     def models_read(self) -> list[nn.Module]:
         """Return all models that a step reads."""
-        return [self._student(), *(self.teacher.models() if self.teacher is not None else [])]
+        return [self.loaded_student(), *(self.teacher.models() if self.teacher is not None else [])]
 
-    def _student(self) -> nn.Module:
+    def loaded_student(self) -> nn.Module:
+        """Return the student; it must be loaded."""
         if self.student is None:
             raise RuntimeError(
                 "UnlearnModule.configure_model should run before the student is used."
             )
         return self.student
-
-    # ----------------------------------------------------------------------- devices and files
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "UnlearnModule":
         """Apply a change of device or dtype to the teacher too, which is not registered."""
@@ -298,21 +285,13 @@ class UnlearnModule(MonitoredModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the learnt state of weightings; keep only the adapters of a model that has them."""
-        module_state.add_state(checkpoint, self._rules(), adapters=self.source.lora is not None)
-        checkpoint[module_state.OPTIMIZER] = module_state.optimizer_class(self.make_optimizer)
-        checkpoint["skipped_steps"] = self.guard.skipped
+        add_state(checkpoint, self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint fits, and restore the learnt state of weightings."""
-        module_state.check_state(checkpoint, self, adapters=self.source.lora is not None)
-        self.saved_optimizer = checkpoint.get(module_state.OPTIMIZER)
-        self.guard.skipped = checkpoint.get("skipped_steps", 0)
-        module_state.restore_rules(checkpoint, self._rules())
+        restore_state(checkpoint, self)
 
-    def _rules(self) -> dict[str, Rule]:
-        rules: dict[str, Rule | None] = {
-            "weighting": self.weighting,
-            "loss_weighting": self.loss_weighting,
-            "combination": self.combination,
-        }
-        return {name: rule for name, rule in rules.items() if rule is not None}
+    def rules(self) -> dict[str, Rule]:
+        """Return weighting, loss weighting and combination by their names in a config."""
+        names = ("weighting", "loss_weighting", "combination")
+        return {name: rule for name in names if (rule := getattr(self, name)) is not None}

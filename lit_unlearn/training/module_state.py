@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -11,71 +11,73 @@ from torch import nn
 from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.weighting import Rule
 
+if TYPE_CHECKING:
+    from lit_unlearn.training.module import UnlearnModule
+
 __all__ = [
-    "LEARNT",
-    "OPTIMIZER",
     "add_state",
     "check_optimizer",
     "check_state",
     "optimizer_class",
     "restore_rules",
+    "restore_state",
 ]
 
-LEARNT = "weightings"
+_LEARNT = "weightings"
 """Key of the learnt state of weightings in a checkpoint."""
-OPTIMIZER = "optimizer"
+_OPTIMIZER = "optimizer"
 """Key of the optimizer's class; its state alone does not tell SGD's from AdamW's."""
-
+_SKIPPED = "skipped_steps"
 _AVERAGED = "averaging_state"
 """Key of averaged weights, which Lightning reads back as a whole."""
 
 
-def add_state(checkpoint: dict[str, Any], rules: Mapping[str, Rule], *, adapters: bool) -> None:
-    """Add the learnt state of weightings to a checkpoint.
-
-    Args:
-        checkpoint: Lightning's checkpoint.
-        rules: Weightings by name.
-        adapters: Whether adapters are trained; then they alone stay of the weights.
-    """
-    checkpoint[LEARNT] = {name: rule.state_dict() for name, rule in rules.items()}
-    if adapters and _AVERAGED not in checkpoint:
+def add_state(checkpoint: dict[str, Any], module: UnlearnModule) -> None:
+    """Add the module's own state to Lightning's checkpoint; of weights, trained adapters alone."""
+    checkpoint[_LEARNT] = {name: rule.state_dict() for name, rule in module.rules().items()}
+    checkpoint[_OPTIMIZER] = optimizer_class(module.make_optimizer)
+    checkpoint[_SKIPPED] = module.guard.skipped
+    if module.source.lora is not None and _AVERAGED not in checkpoint:
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {k: v for k, v in state.items() if _is_adapter(k)}
 
 
-def check_state(checkpoint: Mapping[str, Any], module: nn.Module, *, adapters: bool) -> None:
-    """Check that a checkpoint is one of the same model.
+def restore_state(checkpoint: Mapping[str, Any], module: UnlearnModule) -> None:
+    """Check that a checkpoint is one of the same model, and restore what `add_state` has added.
 
-    Args:
-        checkpoint: Lightning's checkpoint; one in slices has no weights here.
-        module: The run's module, with its models.
-        adapters: Whether adapters are trained.
+    Raises:
+        InputError: The checkpoint is one of another model or weighting.
+    """
+    check_state(checkpoint, module)
+    module.saved_optimizer = checkpoint.get(_OPTIMIZER)
+    module.guard.skipped = checkpoint.get(_SKIPPED, 0)
+    restore_rules(checkpoint, module.rules())
+
+
+def check_state(checkpoint: Mapping[str, Any], module: UnlearnModule) -> None:
+    """Check that the weights in a checkpoint, if any, have the names and shapes of the module's.
 
     Raises:
         InputError: Weights are missing, unknown or of another shape.
     """
     state = checkpoint.get("state_dict")
-    if state is not None:
-        whole = not adapters or _AVERAGED in checkpoint
-        own = {k: v.shape for k, v in module.state_dict().items() if whole or _is_adapter(k)}
-        found = {name: value.shape for name, value in state.items()}
-        wrong = [name for name in {**own, **found} if own.get(name) != found.get(name)]
-        if wrong:
-            name = wrong[0]
-            raise InputError(
-                "--ckpt_path: the checkpoint should be one of this model, with the same "
-                f"`model.student` and teacher. Found {len(wrong)} weights that differ, such as "
-                f"{name}: {_shape(own.get(name))} here, {_shape(found.get(name))} in the file."
-            )
+    if state is None:
+        return
+    whole = module.source.lora is None or _AVERAGED in checkpoint
+    own = {k: v.shape for k, v in module.state_dict().items() if whole or _is_adapter(k)}
+    found = {name: value.shape for name, value in state.items()}
+    wrong = [name for name in {**own, **found} if own.get(name) != found.get(name)]
+    if wrong:
+        name = wrong[0]
+        raise InputError(
+            "--ckpt_path: the checkpoint should be one of this model, with the same "
+            f"`model.student` and teacher. Found {len(wrong)} weights that differ, such as "
+            f"{name}: {_shape(own.get(name))} here, {_shape(found.get(name))} in the file."
+        )
 
 
 def check_optimizer(before: str | None, now: str) -> None:
-    """Check that a checkpoint's optimizer is that of the run.
-
-    Args:
-        before: Class in the checkpoint; None where it has none.
-        now: Class of the run.
+    """Check that the optimizer's class in a checkpoint, None where it has none, is the run's.
 
     Raises:
         InputError: It is another.
@@ -93,7 +95,7 @@ def restore_rules(checkpoint: Mapping[str, Any], rules: Mapping[str, Rule]) -> N
     Raises:
         InputError: The checkpoint is one of a run with another weighting.
     """
-    learnt = checkpoint.get(LEARNT, {})
+    learnt = checkpoint.get(_LEARNT, {})
     for name, rule in rules.items():
         if name not in learnt:
             raise InputError(

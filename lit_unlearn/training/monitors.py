@@ -50,11 +50,6 @@ class MonitoredModule(LightningModule):
 def check_monitors(trainer: Trainer, objectives: Mapping[str, Objective], data: Any) -> None:
     """Check before training that every monitor names a scalar that the run will log.
 
-    Args:
-        trainer: The run's trainer.
-        objectives: Name -> objective.
-        data: The run's data module.
-
     Raises:
         InputError: A monitor is none of the names, and none of those that are known later fits it.
     """
@@ -74,11 +69,7 @@ def check_monitors(trainer: Trainer, objectives: Mapping[str, Objective], data: 
 
 
 def scalar_names(objectives: Mapping[str, Objective]) -> Iterator[str]:
-    """Yield the names of the scalars that a training step logs.
-
-    Args:
-        objectives: Name -> objective. The figures of one's own class that lists none are unknown.
-    """
+    """Yield the names of a training step's scalars; those of a user's own class may be unknown."""
     yield log_names.LEARNING_RATE
     for name, objective in objectives.items():
         yield log_names.loss_name(name)

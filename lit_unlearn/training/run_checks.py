@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     GradientAccumulationScheduler,
     LearningRateFinder,
 )
-from torch import nn
 
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.distributed.strategy import check_strategy
 from lit_unlearn.errors import InputError
 from lit_unlearn.objectives import Objective
 from lit_unlearn.objectives.objective import check_teacher
+from lit_unlearn.training.module_state import optimizer_class
 from lit_unlearn.training.monitors import check_monitors
-from lit_unlearn.training.setup.checks import check_names, check_trainer
+from lit_unlearn.training.setup.checks import check_names, check_trainer, no_teacher
 
 __all__ = ["check_needs", "check_run"]
 
@@ -33,12 +32,7 @@ _REFUSED: dict[type[Callback], str] = {
 
 
 def check_run(trainer: Trainer, module: Any, data: Any) -> None:
-    """Check that a run can be trained; nothing is loaded.
-
-    Args:
-        trainer: The run's trainer.
-        module: The run's `UnlearnModule`.
-        data: The run's `UnlearnDataModule`; its rows are not needed.
+    """Check that a run of an `UnlearnModule` on an `UnlearnDataModule` can be trained.
 
     Raises:
         InputError: Trainer, objectives, data, teacher, optimizer or callbacks do not go together.
@@ -58,11 +52,6 @@ def check_needs(
 ) -> None:
     """Check that the data of every objective have what it reads.
 
-    Args:
-        objectives: Name -> objective.
-        data: Name -> data.
-        has_teacher: Whether the run has a teacher.
-
     Raises:
         InputError: A teacher, answers or second answers are missing.
     """
@@ -71,11 +60,7 @@ def check_needs(
     for name, objective in objectives.items():
         rows, kind = data[name], type(objective).__name__
         if rows.answer == "teacher" and not has_teacher:
-            raise InputError(
-                f"Parameter `data.objectives.{name}.answer` is `teacher`, but the run has no "
-                "teacher. Set `model.teacher`, for example to FrozenTeacher, or use another "
-                "`answer`."
-            )
+            raise no_teacher(name)
         if objective.needs_answers and rows.answer == "none":
             raise InputError(
                 f"Parameter `data.objectives.{name}.answer` should be gold, teacher, refusal or "
@@ -117,6 +102,6 @@ def _check_callbacks(trainer: Any) -> None:
 def _check_optimizer(make: Any) -> None:
     """Make the optimizer of one small matrix, so that it checks its own settings."""
     try:
-        make([nn.Parameter(torch.zeros(2, 2))])
+        optimizer_class(make)
     except (TypeError, ValueError) as error:
         raise InputError(f"Parameter `model.optimizer`: {' '.join(str(error).split())}") from error

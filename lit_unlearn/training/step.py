@@ -127,16 +127,12 @@ class Figures:
 def accumulate(one: ObjectiveStep, models: Models, accumulator: Accumulator) -> Figures:
     """Add the gradient of an objective's mean loss to the accumulator.
 
-    The mean is over all micro batches of all processes. With several processes every process must
-    call this; all get the same figures, and gradients that are equal or slices of the same.
+    The mean is over all micro batches of all processes. Every process must call this; all get the
+    same figures, and gradients that are equal or slices of the same. ``grad`` of the parameters is
+    None afterwards.
 
     An objective with a `perturbation` reads all micro batches twice: first for the gradient along
     which the weights are moved, then for the one that counts. The weights are restored exactly.
-
-    Args:
-        one: The objective and its rows.
-        models: The models.
-        accumulator: Gets the gradient; ``grad`` of its parameters is None afterwards.
 
     Raises:
         NotFiniteError: A loss or the gradient is not finite, in any process.

@@ -48,9 +48,8 @@ def request(example: Example) -> str:
 def is_alternate(text: str, example: Example) -> bool:
     """Return whether a text is another answer to a row than the gold one.
 
-    It must have a word that the gold answer lacks (a part of the gold answer does not do), must not
-    contain the gold answer or an accepted spelling of it, and must not decline. Plausibility is not
-    checked, and a paraphrase passes.
+    It must have a word that the gold answer lacks, must not contain the gold answer or an accepted
+    spelling of it, and must not decline. Plausibility is not checked, and a paraphrase passes.
     """
     new = set(_WORD.findall(text.casefold())) - set(_WORD.findall(example.answer.casefold()))
     gold = [answer for answer in (example.answer, *example.accepted) if answer.strip()]
@@ -82,8 +81,14 @@ def alternate_answers(
     Raises:
         InputError: A row without question or answer.
     """
-    for example in examples:
-        _check(name, example)
+    bad = next((row for row in examples if row.plain or not row.answer.strip()), None)
+    if bad is not None:
+        raise InputError(
+            f"Parameter `data.objectives.{name}.answer` is `alternate`, which needs questions with "
+            f"gold answers. Found row {bad.example_id!r}, which is "
+            f"{'a plain passage' if bad.plain else 'without an answer'}; use "
+            "`data.representation: unified`, other rows, or another `answer`."
+        )
     prompts = [encoder.prompt_ids([Turn("user", request(example))]) for example in examples]
     found: dict[int, str] = {}
     for attempt in range(1 + SAMPLED):
@@ -107,23 +112,12 @@ def alternate_answers(
             text = _LABEL.sub("", reply).strip()
             if is_alternate(text, examples[index]):
                 found[index] = text
-    missing = [index for index in range(len(examples)) if index not in found]
+    missing = [row.example_id for index, row in enumerate(examples) if index not in found]
     if missing:
         log.warning(
             "data.objectives.%s.answer: alternate: %d of %d rows got a refusal, since none of %d "
             "attempts gave another answer than the gold one: %s.",
             *(name, len(missing), len(examples), 1 + SAMPLED),
-            ", ".join(examples[index].example_id for index in missing[:5])
-            + (", ..." if len(missing) > 5 else ""),
+            ", ".join([*missing[:5], "..."] if len(missing) > 5 else missing),
         )
     return [found.get(i, refusals[i % len(refusals)]) for i in range(len(examples))]
-
-
-def _check(name: str, example: Example) -> None:
-    if example.plain or not example.answer.strip():
-        raise InputError(
-            f"Parameter `data.objectives.{name}.answer` is `alternate`, which needs questions with "
-            f"gold answers. Found row {example.example_id!r}, which is "
-            + ("a plain passage" if example.plain else "without an answer")
-            + "; use `data.representation: unified`, other rows, or another `answer`."
-        )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from lit_unlearn.errors import InputError
 
-__all__ = ["check_names", "check_objectives", "check_trainer"]
+__all__ = ["check_names", "check_objectives", "check_trainer", "no_teacher"]
 
 
 def check_objectives(names: Iterable[str]) -> None:
@@ -38,10 +38,12 @@ def check_names(objectives: Iterable[str], data: Iterable[str]) -> None:
     if losses == rows:
         return
     missing = [
-        f"`model.objectives.{n}` has no `data.objectives.{n}`" for n in sorted(losses - rows)
-    ]
-    missing += [
-        f"`data.objectives.{n}` has no `model.objectives.{n}`" for n in sorted(rows - losses)
+        f"`{one}.objectives.{name}` has no `{other}.objectives.{name}`"
+        for one, other, names in (
+            ("model", "data", losses - rows),
+            ("data", "model", rows - losses),
+        )
+        for name in sorted(names)
     ]
     raise InputError(
         "Every objective should have both data and a loss of the same name. Found: "
@@ -50,13 +52,16 @@ def check_names(objectives: Iterable[str], data: Iterable[str]) -> None:
     )
 
 
-def check_trainer(precision: str, max_steps: int, dtype: str = "float32") -> None:
-    """Check that training can run with the trainer's settings.
+def no_teacher(name: str) -> InputError:
+    """Return the error about an objective whose answers a missing teacher should write."""
+    return InputError(
+        f"Parameter `data.objectives.{name}.answer` is `teacher`, but the run has no teacher. Set "
+        "`model.teacher`, for example to FrozenTeacher, or use another `answer`."
+    )
 
-    Args:
-        precision: `trainer.precision`, as Lightning took it.
-        max_steps: Number of optimizer steps.
-        dtype: `model.student.dtype`.
+
+def check_trainer(precision: str, max_steps: int, dtype: str = "float32") -> None:
+    """Check that training can run with Lightning's ``trainer.precision`` and `model.student.dtype`.
 
     Raises:
         InputError: A setting cannot be used.

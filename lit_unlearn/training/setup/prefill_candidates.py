@@ -20,19 +20,14 @@ class Candidates(Sequence[EncodedExample]):
     """Encodes each of a row's views once, the first time that it is read.
 
     The first and the longest view are encoded at once, so that a row that cannot be encoded is
-    found before training.
-
-    Args:
-        views: The row with each of its prefills.
-        encoder: Encoder that raises an error for rows that it cannot encode.
+    found before training. The encoder must raise an error for such a row.
 
     Raises:
         EncodingError: The row cannot be encoded.
     """
 
     def __init__(self, views: Sequence[RowView], encoder: Encoder) -> None:
-        self._views = views
-        self._encoder = encoder
+        self._views, self._encoder = views, encoder
         self._known: dict[str, EncodedExample] = {}
         longest = max(range(len(views)), key=lambda index: len(views[index].prefill))
         for index in (0, longest):

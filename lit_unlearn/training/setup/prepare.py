@@ -22,6 +22,7 @@ from lit_unlearn.distributed.ranks import on_first
 from lit_unlearn.errors import InputError
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.alternates import alternate_answers
+from lit_unlearn.training.setup.checks import no_teacher
 from lit_unlearn.training.setup.prefill_candidates import Candidates
 from lit_unlearn.training.setup.settled import Settled, content_key, read_settled, write_settled
 from lit_unlearn.training.setup.teacher_gate import Gate, GateRow, measure
@@ -85,10 +86,9 @@ def prepare(
     models = f"{student} {teacher.identity() if teacher is not None else None}"
     models += template_key(encoder.tokenizer, encoder.template)
     key = content_key(objectives, examples, gate, f"{models} {sorted(bare)}" if bare else models)
-    start = None if start is None else cache(start)
     material = Material(objectives, examples)
     speaker = None if teacher is None else Speaker(teacher, encoder, student)
-    work = _Preparation(material, speaker, encoder, gate, start, bare)
+    work = _Preparation(material, speaker, encoder, gate, start and cache(start), bare)
     found = on_first(lambda: read_settled(store, key))
     if found is None:
         found = Settled()
@@ -183,11 +183,7 @@ class _Preparation:
         if data.answer != "teacher":
             return given
         if self.speaker is None:
-            raise InputError(
-                f"Parameter `data.objectives.{name}.answer` is `teacher`, but the run has no "
-                "teacher. Set `model.teacher`, for example to FrozenTeacher, or use another "
-                "`answer`."
-            )
+            raise no_teacher(name)
         context, indices = _ladder(data)[level], range(len(examples))
         rows = views(name, indices, context, self.material, given, all_prefills=False)
         asked = [
@@ -220,18 +216,10 @@ def encode_rows(
     encoder: Encoder,
     stage: Stage,
 ) -> Sequence[Sequence[EncodedExample]]:
-    """Encode all rows of an objective.
+    """Encode all rows of an objective; return the candidates of each.
 
-    Args:
-        name: Name of the objective.
-        material: Rows of all objectives.
-        level: Index of the settled step of the objective's context.
-        answers: Text to predict for each row.
-        encoder: Encoder with the run's tokenizer.
-        stage: Counts the rows.
-
-    Returns:
-        For each row its candidates.
+    ``level`` is the index of the settled step of the objective's context, and ``answers`` are the
+    texts to predict for each row.
     """
     data, indices = material.objectives[name], range(len(material.examples[name]))
     context = _ladder(data)[level]
@@ -246,10 +234,8 @@ def encode_rows(
         if data.prefills is not None and encoder.on_problem == "error":
             encoded.append(Candidates(row, encoder))
             continue
-        candidates = [view.encode(encoder) for view in row]
-        kept = [candidate for candidate in candidates if candidate is not None]
-        whole = data.rejected is None or len(kept) == len(candidates)
-        if kept and whole:  # half a pair is of no use
+        kept = [each for view in row if (each := view.encode(encoder)) is not None]
+        if kept and (data.rejected is None or len(kept) == len(row)):  # half a pair is of no use
             encoded.append(kept)
     return encoded
 
@@ -259,9 +245,7 @@ def _ladder(data: ObjectiveData) -> tuple[Context, ...]:
 
 
 def _report_problems(
-    encoded: EncodedRows,
-    examples: Mapping[str, Sequence[Example]],
-    encoder: Encoder,
+    encoded: EncodedRows, examples: Mapping[str, Sequence[Example]], encoder: Encoder
 ) -> None:
     """Warn of rows that were left out; raise an error for an objective without any row left."""
     counted = ", ".join(f"{kind}: {count}" for kind, count in encoder.problems.items())
@@ -276,7 +260,7 @@ def _report_problems(
 
 
 def _report_without_bare(encoded: EncodedRows, objectives: Mapping[str, ObjectiveData]) -> None:
-    """Warn of prefilled rows to be declined for which the teacher has no un-prefilled version.
+    """Warn of prefilled rows to be declined that have no version without the prefill.
 
     Only candidates that are encoded by now are counted.
     """
@@ -289,7 +273,5 @@ def _report_without_bare(encoded: EncodedRows, objectives: Mapping[str, Objectiv
                 "Objective %r: %d of %d encoded rows with a prefill have no version without it, "
                 "because their answer has another number of tokens there. Where the teacher "
                 "complies after the prefill, these rows teach that; other `refusals` may help.",
-                name,
-                lost,
-                len(prefilled),
+                *(name, lost, len(prefilled)),
             )

@@ -2,139 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from lit_unlearn.data.spellings import other_spellings
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.models.finding import weights_key
-from lit_unlearn.models.forward import StoredTrunk
-from lit_unlearn.models.loading import ModelSource
-from lit_unlearn.objectives.objective import Objective, all_teacher_inputs
-from lit_unlearn.teachers.teacher import Teacher
-from lit_unlearn.training.setup.prepare import Load, Prepared, prepare
-from lit_unlearn.training.setup.teacher_gate import Gate, gate_error, gate_table
+from lit_unlearn.models.start_checks import longest_sequence
+from lit_unlearn.objectives.objective import all_teacher_inputs
+from lit_unlearn.training.setup.prepare import Prepared, prepare
+from lit_unlearn.training.setup.teacher_gate import gate_error, gate_table
 from lit_unlearn.training.trunk_cache import TrunkCache, trunk_cache
 from lit_unlearn.utils.chat_template import RECORD
 from lit_unlearn.utils.tables import terminal
 
-__all__ = ["STORE", "announce", "foresee", "get_ready", "store_trunk"]
+if TYPE_CHECKING:
+    from lit_unlearn.training.module import UnlearnModule
+    from lit_unlearn.types import TokenBatch
+
+__all__ = ["STORE", "fill_teacher_cache", "get_ready", "store_trunk"]
 
 STORE = "preparation.json"
+"""File in the run's folder with the outcome of the preparation."""
 
 
-def get_ready(
-    objectives: Mapping[str, Objective],
-    data: Any,
-    teacher: Teacher | None,
-    tokenizer: Any,
-    gate: Gate,
-    run: Path,
-    source: ModelSource,
-    start: Load,
-    steps: int,
-) -> Prepared:
+def get_ready(module: UnlearnModule, data: Any, run: Path, steps: int) -> Prepared:
     """Let the teacher pass its gate, make answers, and give the data module its rows.
 
     Args:
-        objectives: Name -> objective.
+        module: The training module with its models.
         data: The `UnlearnDataModule`; gets its encoded rows.
-        teacher: The attached teacher, or None.
-        tokenizer: The student's tokenizer.
-        gate: Thresholds of the teacher.
-        run: The run's folder, which keeps the outcome.
-        source: The start model.
-        start: Function that loads the start model.
+        run: The run's folder.
         steps: Number of training steps, for the summary.
 
     Raises:
         InputError: Rows or the teacher cannot be used, or the teacher fails its gate.
     """
     console = terminal(stderr=True, quiet=rank() > 0)
+    student, tokenizer = module.loaded_student(), module.tokenizer
+    data.max_length = longest_sequence(student, data.max_length)
+    sizes = [(p.numel(), p.requires_grad) for p in student.parameters()]
+    trained = sum(size for size, train in sizes if train)
+    console.print(f"Student: {sum(n for n, _ in sizes):,} parameters, {trained:,} of them trained")
     prepared = prepare(
         data.objectives,
         data.examples,
-        teacher,
+        module.teacher,
         data.encoder(tokenizer),
-        gate,
+        module.gate,
         run / STORE,
-        repr(weights_key(source)),
-        start,
-        [name for name, objective in objectives.items() if objective.reads_teacher_bare],
+        repr(weights_key(module.source)),
+        module.load_start,
+        [name for name, objective in module.objectives.items() if objective.reads_teacher_bare],
     )
     tokenizer.init_kwargs[RECORD] = asdict(data.template)  # exports save it
-    pad_id = int(tokenizer.eos_token_id or 0)
-    data.set_rows(prepared.encoded, pad_id, other_spellings(tokenizer))
+    data.set_rows(prepared.encoded, int(tokenizer.eos_token_id or 0), other_spellings(tokenizer))
     if prepared.gate_rows:
         console.print(gate_table(prepared.gate_rows))
     if prepared.known:
         console.print(prepared.known)
     console.print(f"Data: {data.summary(steps)}", soft_wrap=True)
     error = gate_error(prepared.settled)
-    if error is not None and gate.action == "error":
+    if error is not None and module.gate.action == "error":
         raise error
     return prepared
 
 
-def announce(student: nn.Module) -> None:
-    """Print the size of a student and of its trained part."""
-    sizes = [(p.numel(), p.requires_grad) for p in student.parameters()]
-    trained = sum(size for size, train in sizes if train)
-    terminal(stderr=True, quiet=rank() > 0).print(
-        f"Student: {sum(size for size, _ in sizes):,} parameters, {trained:,} of them trained"
-    )
-
-
-def foresee(
-    teacher: Teacher | None,
-    objectives: Mapping[str, Objective],
-    data: Any,
-    steps: int,
-    trunk: StoredTrunk | None = None,
-) -> None:
-    """Give the teacher all inputs that the ranks will ask it about.
-
-    Args:
-        teacher: The attached teacher, or None.
-        objectives: Name -> objective.
-        data: The `UnlearnDataModule` with its encoded rows.
-        steps: Number of training steps.
-        trunk: Stored outputs of the student's trunk; None for none.
-    """
-    if teacher is not None:
-        plan = data.plan()
-        batches = (data.batch(plan.step(step)) for step in range(steps))
-        teacher.foresee(all_teacher_inputs(objectives, batches), trunk)
-
-
-def store_trunk(
-    student: nn.Module,
-    source: ModelSource,
-    objectives: Mapping[str, Objective],
-    data: Any,
-    steps: int,
-) -> TrunkCache | None:
-    """Compute what leaves the student's trunk for all rows of a run; see `trunk_cache`.
-
-    Args:
-        student: The student with its start weights in the trunk.
-        source: The model that the student was loaded from.
-        objectives: Name -> objective.
-        data: The `UnlearnDataModule` with its encoded rows.
-        steps: Number of training steps.
-    """
+def _batches(data: Any, steps: int) -> Iterator[dict[str, list[TokenBatch]]]:
+    """Yield the batches of all ranks, step by step."""
     plan = data.plan()
+    return (data.batch(plan.step(step)) for step in range(steps))
+
+
+def store_trunk(module: UnlearnModule, data: Any, steps: int) -> TrunkCache | None:
+    """Store the outputs of the student's trunk for all rows of a run; see `trunk_cache`."""
+    objectives, source = module.objectives, module.source
     read = (
         objectives[name].limit(batch).student
-        for step in range(steps)
-        for name, batches in data.batch(plan.step(step)).items()
+        for step in _batches(data, steps)
+        for name, batches in step.items()
         if name in objectives
         for batch in batches
     )
-    console = terminal(stderr=True)
-    console.quiet = rank() > 0
-    return trunk_cache(student, source, source.cache_trunk, read, console)
+    console = terminal(stderr=True, quiet=rank() > 0)
+    return trunk_cache(module.loaded_student(), source, source.cache_trunk, read, console)
+
+
+def fill_teacher_cache(module: UnlearnModule, data: Any, steps: int) -> None:
+    """Give the teacher all inputs that the ranks will ask it about."""
+    if module.teacher is not None:
+        inputs = all_teacher_inputs(module.objectives, _batches(data, steps))
+        module.teacher.foresee(inputs, module.trunk)

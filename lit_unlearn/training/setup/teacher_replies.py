@@ -66,12 +66,9 @@ class ReplyLog(AppendLog[Reply]):
 
 @dataclass
 class Speaker:
-    """The teacher, its tokenizer, and what is known of its replies.
+    """The teacher with its encoder.
 
-    Args:
-        teacher: The attached teacher.
-        encoder: Encoder with the tokenizer.
-        start: Fingerprint of the start model; empty to keep nothing.
+    ``start`` is the fingerprint of the start model; nothing is kept where it is empty.
     """
 
     teacher: Teacher
@@ -93,15 +90,9 @@ class Speaker:
         own = type(self.teacher).identity is not Teacher.identity
         if not self.start or not own:  # an unknown teacher may have settings that count
             return None
-        dtype = next(self.teacher.model().parameters()).dtype
+        dtype = str(next(self.teacher.model().parameters()).dtype)
         autocast = [torch.is_autocast_enabled(device) for device in ("cpu", "cuda")]
-        about = (
-            self.start,
-            self.teacher.identity(),
-            str(dtype),
-            autocast,
-            transformers.__version__,
-        )
+        about = (self.start, self.teacher.identity(), dtype, autocast, transformers.__version__)
         folder = on_first(partial(usable_cache, "replies", json_digest(about)[:16]))
         return None if folder is None else ReplyLog(folder, shared=True)
 
@@ -109,14 +100,7 @@ class Speaker:
 def teacher_replies(
     speaker: Speaker, asked: Sequence[Asked], max_new_tokens: int, stage: Stage
 ) -> list[Reply]:
-    """Generate greedy replies in the order of the prompts; each rank generates its share.
-
-    Args:
-        speaker: The teacher.
-        asked: The prompts.
-        max_new_tokens: Longest reply, in tokens.
-        stage: Counts the prompts.
-    """
+    """Generate greedy replies in the order of the prompts; each rank generates its share."""
     log = speaker.log()
     keys = [json_digest([_VERSION, one.prompt, one.wanted, max_new_tokens]) for one in asked]
     with opened_on_first(log):

@@ -88,28 +88,22 @@ def views(
         all_prefills: Take every prefill of a row; otherwise one, in turn by the row's number.
     """
     data, examples = material.objectives[name], material.examples[name]
-    context = context or NoContext()
-    refusals = read_refusals(data.refusals)
+    context, prefills = context or NoContext(), data.prefills
+    refusals, goes_on = read_refusals(data.refusals), data.expect == "answer"
     declined, answered = material.declined(), material.answered(context.answered_from)
-    goes_on = data.expect == "answer"
     found = []
     for index in indices:
         example, answer = examples[index], answers[index]
-        known = answer if goes_on else None
-        prefills = [""] if data.prefills is None else data.prefills.of(example, known)
-        if not all_prefills:
-            prefills = [prefills[index % len(prefills)]]
         row = ContextRow(example.turns, refusals[index % len(refusals)], "", declined, answered)
         plain = context.conversation(row)
-        openers = [data.prefills.opener_of(each) if data.prefills else "" for each in prefills]
-        turns = [context.conversation(replace(row, opener=opener)) for opener in openers]
-        texts = [answer] * len(prefills)
-        if goes_on and answer is not None and data.prefills is not None:
-            texts = [data.prefills.rest_of(answer, prefill) for prefill in prefills]
-        found.append(
-            [
-                RowView(example, text, prefill, own, plain)
-                for text, prefill, own in zip(texts, prefills, turns, strict=True)
-            ]
-        )
+        if prefills is None:
+            found.append([RowView(example, answer, "", plain, plain)])
+            continue
+        chosen = prefills.of(example, answer if goes_on else None)
+        own = []
+        for prefill in chosen if all_prefills else [chosen[index % len(chosen)]]:
+            turns = context.conversation(replace(row, opener=prefills.opener_of(prefill)))
+            text = prefills.rest_of(answer, prefill) if goes_on and answer is not None else answer
+            own.append(RowView(example, text, prefill, turns, plain))
+        found.append(own)
     return found

@@ -78,7 +78,7 @@ def test_another_optimizer_or_weighting() -> None:
 
 
 def test_a_checkpoint_in_slices_has_no_weights_to_compare() -> None:
-    check_state({}, loaded(module()), adapters=False)
+    check_state({}, loaded(module()))
 
 
 def test_the_run_is_refused_before_the_first_step() -> None:
