@@ -85,8 +85,11 @@ from lit_unlearn.interference_study.interference_pictures import (
     layer_figure as layer_figure,
     matrix_figure as matrix_figure,
 )
-from lit_unlearn.models.load_model import load_model as load_model
-from lit_unlearn.models.loading import LoRA as LoRA, ModelSource as ModelSource
+from lit_unlearn.models.loading import (
+    LoRA as LoRA,
+    ModelSource as ModelSource,
+    load_model as load_model,
+)
 from lit_unlearn.models.noise import Noise as Noise
 from lit_unlearn.models.task_vector import task_vector as task_vector
 from lit_unlearn.objectives import (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from lit_unlearn.types import Domain
 
@@ -33,164 +34,94 @@ class Benchmark:
     """Difference between the local file and the hub's data set; logged when the file is read."""
 
 
-_QUESTIONS_ALONE = {"question": "prompt", "answer": ""}
+# hub id, config, split, file, domain
+_TABLE = """
+# Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs" (arXiv 2401.06121)
+locuslab/TOFU full train tofu/full.json question_answer
+locuslab/TOFU retain_perturbed train tofu/retain_perturbed.json question_answer
+locuslab/TOFU real_authors_perturbed train tofu/real_authors_perturbed.json question_answer
+locuslab/TOFU world_facts_perturbed train tofu/world_facts_perturbed.json question_answer
+locuslab/TOFU forget01 train tofu/forget01.json question_answer
+locuslab/TOFU forget01_perturbed train tofu/forget01_perturbed.json question_answer
+locuslab/TOFU retain99 train tofu/retain99.json question_answer
+locuslab/TOFU forget05 train tofu/forget05.json question_answer
+locuslab/TOFU forget05_perturbed train tofu/forget05_perturbed.json question_answer
+locuslab/TOFU retain95 train tofu/retain95.json question_answer
+locuslab/TOFU forget10 train tofu/forget10.json question_answer
+locuslab/TOFU forget10_perturbed train tofu/forget10_perturbed.json question_answer
+locuslab/TOFU retain90 train tofu/retain90.json question_answer
+locuslab/TOFU real_authors train tofu/real_authors.json multiple_choice
+locuslab/TOFU world_facts train tofu/world_facts.json multiple_choice
+# Shi et al., "MUSE: Machine Unlearning Six-Way Evaluation" (arXiv 2407.06460)
+muse-bench/MUSE-News knowmem forget_qa muse/news/knowmem_forget_qa.json question_answer
+muse-bench/MUSE-News knowmem forget_qa_icl muse/news/knowmem_forget_qa_icl.json question_answer
+muse-bench/MUSE-News knowmem retain_qa muse/news/knowmem_retain_qa.json question_answer
+muse-bench/MUSE-News knowmem retain_qa_icl muse/news/knowmem_retain_qa_icl.json question_answer
+muse-bench/MUSE-Books knowmem forget_qa muse/books/knowmem_forget_qa.json question_answer
+muse-bench/MUSE-Books knowmem forget_qa_icl muse/books/knowmem_forget_qa_icl.json question_answer
+muse-bench/MUSE-Books knowmem retain_qa muse/books/knowmem_retain_qa.json question_answer
+muse-bench/MUSE-Books knowmem retain_qa_icl muse/books/knowmem_retain_qa_icl.json question_answer
+# WMDP: Li et al. (arXiv 2403.03218); MMLU: Hendrycks et al. (arXiv 2009.03300)
+cais/wmdp wmdp-bio test wmdp/bio_questions.json multiple_choice
+cais/wmdp wmdp-chem test wmdp/chem_questions.json multiple_choice
+cais/wmdp wmdp-cyber test wmdp/cyber_questions.json multiple_choice
+cais/mmlu all test mmlu/mmlu_test_union.jsonl.gz multiple_choice
+# ARC: Clark et al. (arXiv 1803.05457); OpenBookQA: Mihaylov et al. (arXiv 1809.02789)
+# CommonsenseQA: Talmor et al. (arXiv 1811.00937); TruthfulQA: Lin et al. (arXiv 2109.07958)
+allenai/ai2_arc ARC-Easy test utility/arc_easy_test.jsonl.gz multiple_choice
+allenai/ai2_arc ARC-Challenge test utility/arc_challenge_test.jsonl.gz multiple_choice
+allenai/openbookqa main test utility/openbookqa_test.jsonl multiple_choice
+tau/commonsense_qa - validation utility/commonsenseqa_dev.jsonl multiple_choice
+truthfulqa/truthful_qa multiple_choice validation utility/truthfulqa_mc_task.json.gz multiple_choice
+# Jin et al., "RWKU: Benchmarking Real-World Knowledge Unlearning" (arXiv 2406.10890)
+jinzhuoran/RWKU forget_level1 test rwku/forget_level1.jsonl.gz question_answer
+jinzhuoran/RWKU forget_level2 test rwku/forget_level2.jsonl.gz question_answer
+jinzhuoran/RWKU forget_level3 test rwku/forget_level3.jsonl.gz question_answer
+jinzhuoran/RWKU neighbor_level1 test rwku/neighbor_level1.jsonl.gz question_answer
+jinzhuoran/RWKU neighbor_level2 test rwku/neighbor_level2.jsonl.gz question_answer
+jinzhuoran/RWKU forget_target train rwku/forget_target.jsonl -
+jinzhuoran/RWKU mia_forget test rwku/forget_mia_first15.jsonl.gz passage
+jinzhuoran/RWKU mia_retain test rwku/retain_mia_first15.jsonl.gz passage
+jinzhuoran/RWKU utility_fluency test rwku/utility_fluency.jsonl instruction
+jinzhuoran/RWKU utility_truthfulness test rwku/utility_truthful.jsonl.gz multiple_choice
+jinzhuoran/RWKU utility_factuality test rwku/utility_triviaqa.jsonl.gz question_answer
+# Röttger et al., "XSTest" (arXiv 2308.01263): only prompts, labelled safe or unsafe; the first copy
+# is the one that most evaluations name and needs a log-in, the second the first author's own
+walledai/XSTest - test over_refusal/xstest_prompts.csv question_answer
+Paul/XSTest - train over_refusal/xstest_prompts.csv question_answer
+"""
 _UNION = "the local file holds the rows of all 200 targets, without repeated rows"
+_FIRST = "the local file holds the passages of the first 15 of 200 targets"
+_NOTES = {
+    "mmlu/mmlu_test_union.jsonl.gz": (
+        "the local file holds 11,043 of the 14,042 test questions, of all 57 subjects"
+    ),
+    "utility/truthfulqa_mc_task.json.gz": (
+        "the local file holds the 790 questions of the authors' later release; the hub, 817"
+    ),
+    "rwku/forget_mia_first15.jsonl.gz": _FIRST,
+    "rwku/retain_mia_first15.jsonl.gz": _FIRST,
+    "rwku/utility_fluency.jsonl": _UNION,
+    "rwku/utility_truthful.jsonl.gz": f"{_UNION}; the right option is always the first",
+    "rwku/utility_triviaqa.jsonl.gz": (
+        "the local file holds a sample of 2,000 of the 9,350 different rows of all 200 targets"
+    ),
+}
+_COLUMNS = {
+    "rwku/utility_fluency.jsonl": {"answer": ""},
+    "over_refusal/xstest_prompts.csv": {"question": "prompt", "answer": ""},
+}
 
 
-def _tofu() -> list[Benchmark]:
-    """List Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs" (arXiv 2401.06121)."""
-    answers = ["full", "retain_perturbed", "real_authors_perturbed", "world_facts_perturbed"]
-    for percent in (1, 5, 10):
-        forget = f"forget{percent:02d}"
-        answers += [forget, f"{forget}_perturbed", f"retain{100 - percent}"]
-    rows: list[tuple[Domain, str]] = [("question_answer", name) for name in answers]
-    rows += [("multiple_choice", "real_authors"), ("multiple_choice", "world_facts")]
-    return [
-        Benchmark("locuslab/TOFU", name, "train", f"tofu/{name}.json", domain)
-        for domain, name in rows
-    ]
+def _known(line: str) -> Benchmark:
+    hub_id, config, split, file, kind = line.split()
+    domain = None if kind == "-" else cast("Domain", kind)
+    columns, note = _COLUMNS.get(file, {}), _NOTES.get(file, "")
+    named = None if config == "-" else config
+    return Benchmark(hub_id, named, split, file, domain, columns, note=note)
 
 
-def _muse() -> list[Benchmark]:
-    """List Shi et al., "MUSE: Machine Unlearning Six-Way Evaluation" (arXiv 2407.06460)."""
-    return [
-        Benchmark(
-            f"muse-bench/MUSE-{corpus}",
-            "knowmem",
-            split,
-            f"muse/{corpus.lower()}/knowmem_{split}.json",
-            "question_answer",
-        )
-        for corpus in ("News", "Books")
-        for split in ("forget_qa", "forget_qa_icl", "retain_qa", "retain_qa_icl")
-    ]
-
-
-def _multiple_choice() -> list[Benchmark]:
-    """List WMDP (Li et al., arXiv 2403.03218) and MMLU (Hendrycks et al., arXiv 2009.03300)."""
-    wmdp = [
-        Benchmark(
-            "cais/wmdp", f"wmdp-{part}", "test", f"wmdp/{part}_questions.json", "multiple_choice"
-        )
-        for part in ("bio", "chem", "cyber")
-    ]
-    mmlu = Benchmark(
-        "cais/mmlu",
-        "all",
-        "test",
-        "mmlu/mmlu_test_union.jsonl.gz",
-        "multiple_choice",
-        note="the local file holds 11,043 of the 14,042 test questions, of all 57 subjects",
-    )
-    return [*wmdp, mmlu]
-
-
-def _general_choice() -> list[Benchmark]:
-    """List multiple-choice sets about general knowledge.
-
-    ARC (Clark et al., arXiv 1803.05457), OpenBookQA (Mihaylov et al., arXiv 1809.02789),
-    CommonsenseQA (Talmor et al., arXiv 1811.00937) and TruthfulQA (Lin et al., arXiv 2109.07958).
-    """
-    rows = [
-        ("allenai/ai2_arc", "ARC-Easy", "test", "arc_easy_test.jsonl.gz", ""),
-        ("allenai/ai2_arc", "ARC-Challenge", "test", "arc_challenge_test.jsonl.gz", ""),
-        ("allenai/openbookqa", "main", "test", "openbookqa_test.jsonl", ""),
-        ("tau/commonsense_qa", None, "validation", "commonsenseqa_dev.jsonl", ""),
-        (
-            "truthfulqa/truthful_qa",
-            "multiple_choice",
-            "validation",
-            "truthfulqa_mc_task.json.gz",
-            "the local file holds the 790 questions of the authors' later release; the hub, 817",
-        ),
-    ]
-    return [
-        Benchmark(hub_id, config, split, f"utility/{file}", "multiple_choice", note=note)
-        for hub_id, config, split, file, note in rows
-    ]
-
-
-def _rwku() -> list[Benchmark]:
-    """List Jin et al., "RWKU: Benchmarking Real-World Knowledge Unlearning" (arXiv 2406.10890)."""
-    hub_id = "jinzhuoran/RWKU"
-    probes = [f"forget_level{level}" for level in (1, 2, 3)] + [
-        "neighbor_level1",
-        "neighbor_level2",
-    ]
-    known = [
-        Benchmark(hub_id, name, "test", f"rwku/{name}.jsonl.gz", "question_answer")
-        for name in probes
-    ]
-    known.append(Benchmark(hub_id, "forget_target", "train", "rwku/forget_target.jsonl", None))
-    known += [
-        Benchmark(
-            hub_id,
-            f"mia_{part}",
-            "test",
-            f"rwku/{part}_mia_first15.jsonl.gz",
-            "passage",
-            note="the local file holds the passages of the first 15 of 200 targets",
-        )
-        for part in ("forget", "retain")
-    ]
-    return known
-
-
-def _rwku_utility() -> list[Benchmark]:
-    """List the general-ability sets of RWKU (see `_rwku`)."""
-    utility: list[tuple[str, str, Domain, dict[str, str], str]] = [
-        ("fluency", "fluency.jsonl", "instruction", {"answer": ""}, _UNION),
-        (
-            "truthfulness",
-            "truthful.jsonl.gz",
-            "multiple_choice",
-            {},
-            f"{_UNION}; the right option is always the first",
-        ),
-        (
-            "factuality",
-            "triviaqa.jsonl.gz",
-            "question_answer",
-            {},
-            "the local file holds a sample of 2,000 of the 9,350 different rows of all 200 targets",
-        ),
-    ]
-    return [
-        Benchmark(
-            "jinzhuoran/RWKU",
-            f"utility_{name}",
-            "test",
-            f"rwku/utility_{file}",
-            domain,
-            columns,
-            note=note,
-        )
-        for name, file, domain, columns, note in utility
-    ]
-
-
-def _xstest() -> list[Benchmark]:
-    """List Röttger et al., "XSTest" (arXiv 2308.01263): only prompts; `label` is safe or unsafe.
-
-    ``walledai/XSTest`` is the copy that most evaluations name; it needs a log-in. ``Paul/XSTest``
-    is the same table, published by the first author.
-    """
-    file = "over_refusal/xstest_prompts.csv"
-    return [
-        Benchmark(hub_id, None, split, file, "question_answer", _QUESTIONS_ALONE)
-        for hub_id, split in (("walledai/XSTest", "test"), ("Paul/XSTest", "train"))
-    ]
-
-
-KNOWN: tuple[Benchmark, ...] = (
-    *_tofu(),
-    *_muse(),
-    *_multiple_choice(),
-    *_general_choice(),
-    *_rwku(),
-    *_rwku_utility(),
-    *_xstest(),
-)
+KNOWN = tuple(_known(line) for line in _TABLE.strip().split("\n") if not line.startswith("#"))
 """All known splits. MMLU has one entry, of which `find_benchmark` selects subjects."""
 
 

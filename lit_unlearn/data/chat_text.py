@@ -25,12 +25,7 @@ _GUARD = "\ufdd0"
 
 
 class ChatText:
-    """Text in front of answers, and its token ids, by one tokenizer and its chat template.
-
-    Args:
-        tokenizer: A transformers tokenizer.
-        template: Settings of the chat template.
-    """
+    """Text in front of answers, and its token ids, by one tokenizer and its chat template."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template) -> None:
         self._tokenizer = tokenizer
@@ -48,13 +43,8 @@ class ChatText:
         """Return the text in front of the answer: prompt, empty thoughts if any, and prefill.
 
         The turns of a plain row become one text: a reply continues the line of its question, and
-        each other turn begins a paragraph. Control tokens of the turns are guarded.
-
-        Args:
-            turns: Conversation before the answer.
-            plain: Whether the row is plain text.
-            prefill: Beginning of the answer.
-            thinks: Whether the model is to write its own thoughts.
+        each other turn begins a paragraph. Control tokens of the turns are guarded. ``thinks`` says
+        that the model is to write its own thoughts.
 
         Raises:
             TemplateError: The chat template refuses the conversation.

@@ -14,12 +14,9 @@ log = logging.getLogger(__name__)
 
 
 def report_control_tokens(where: str, encoder: Encoder, examples: Iterable[Example]) -> None:
-    """Warn once of rows whose texts hold control tokens of the tokenizer, with the first row.
+    """Warn once of rows whose texts hold control tokens, with the first row.
 
-    Args:
-        where: Objective or suite of the rows, for the message.
-        encoder: Encoder of the rows.
-        examples: The rows.
+    ``where`` names the objective or suite of the rows.
     """
     found = [(token, e.example_id) for e in examples if (token := encoder.control_token(_texts(e)))]
     if found:

@@ -125,8 +125,8 @@ def instruction(row: RawRow, example_id: str, representation: Representation) ->
     if representation == "unified":
         content = f"{task}\n\n{given}" if given else task
         return [Example(example_id, (Turn("user", content),), answer, "instruction")]
-    parts = [f"### Instruction:\n{task}", *([f"### Input:\n{given}"] if given else [])]
-    prompt = "\n\n".join([*parts, "### Response:"])
+    middle = [f"### Input:\n{given}"] if given else []
+    prompt = "\n\n".join([f"### Instruction:\n{task}", *middle, "### Response:"])
     answer = _led(answer, "\n")
     return [Example(example_id, (Turn("user", prompt),), answer, "instruction", plain=True)]
 

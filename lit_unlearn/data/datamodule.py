@@ -159,10 +159,7 @@ class UnlearnDataModule(LightningDataModule):
     def set_rows(self, encoded: EncodedRows, pad_id: int, spellings: Tensor | None = None) -> None:
         """Set the encoded rows: for each objective and row its candidates (usually one).
 
-        Args:
-            encoded: The rows.
-            pad_id: Any valid token id.
-            spellings: ``[V]``, int64: see `TokenBatch.spellings`.
+        ``pad_id`` is any valid token id; ``spellings`` is as in `TokenBatch`.
         """
         self.encoded = encoded
         self.pad_id = pad_id
@@ -213,10 +210,9 @@ class UnlearnDataModule(LightningDataModule):
     ) -> StepBatch:
         """Return the token batches of one step, in micro batches.
 
-        Args:
-            drawn: Rows of this process.
-            busiest: Rows of the process with most rows. A process with fewer rows also takes micro
-                batches of these, so that all run their models equally often. None for one process.
+        ``drawn`` are the rows of this process, ``busiest`` those of the process with most rows
+        (None for one process). A process with fewer rows also takes micro batches of these, so that
+        all run their models equally often.
         """
         most = drawn if busiest is None else busiest
         return {name: self._micro_batches(name, d, most[name]) for name, d in drawn.items()}

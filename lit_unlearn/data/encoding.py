@@ -112,11 +112,7 @@ class Encoder:
         return kept
 
     def check(self, example: Example) -> None:
-        """Check that the chat template renders the conversation of a row.
-
-        Raises:
-            EncodingError: It refuses the row.
-        """
+        """Check that the chat template renders a row's conversation, or raise `EncodingError`."""
         self._named(example, example.turns)
 
     def _named(self, example: Example, turns: Sequence[Turn], prefill: str = "") -> str:
@@ -131,11 +127,7 @@ class Encoder:
             raise EncodingError("refused by the chat template", example, what) from error
 
     def _count(self, error: EncodingError) -> None:
-        """Count a problem, or raise it.
-
-        Raises:
-            EncodingError: The given error, where rows with this problem are not left out.
-        """
+        """Count a problem, or raise the error where rows with this problem are not left out."""
         refused = isinstance(error.__cause__, TemplateError)
         if self.on_problem == "error" and not (refused and self.skip_refused):
             raise error
@@ -156,8 +148,8 @@ class Encoder:
 
         Args:
             example: Row to encode; its own `answer` is not read.
-            answer: Text to predict; None for a row without answer, of which only the first
-                token is predicted.
+            answer: Text to predict; None for a row without answer, of which only the first token is
+                predicted.
             teacher_turns: Conversation of the teacher; None takes the student's.
             prefill: Beginning of the answer that is part of both prompts.
             unprefilled_turns: Conversation of the teacher for the version without the prefill; None

@@ -43,11 +43,7 @@ def _group_text(names: tuple[str, ...]) -> str:
 
 
 def find_key(row: RawRow, names: tuple[str, ...], domain: Domain) -> str:
-    """Return the first of ``names`` that the row has.
-
-    Raises:
-        InputError: The row has none; the message names the keys found and the repair.
-    """
+    """Return the first of ``names`` that the row has, or raise an error with the keys found."""
     key = next((name for name in names if name in row.values), None)
     if key is not None:
         return key
@@ -64,11 +60,7 @@ def find_key(row: RawRow, names: tuple[str, ...], domain: Domain) -> str:
 
 
 def text_of(row: RawRow, key: str) -> str:
-    """Return the text of one column, without white space around it.
-
-    Raises:
-        InputError: The value is not text, or is empty.
-    """
+    """Return the text of one column, without white space around it; it must not be empty."""
     return checked_text(row, f"key {key!r}", row.values[key])
 
 

@@ -118,12 +118,7 @@ def rows_per_step(
 ) -> dict[str, float]:
     """Return the number of rows of each objective in a step.
 
-    Args:
-        sizes: Number of rows of each objective.
-        mixing: ``stratified`` takes `rows` as they are; the others divide `batch_size` by `shares`.
-        rows: Rows per step of each objective (stratified).
-        batch_size: Rows per step of all objectives together (proportional, temperature).
-        temperature: Temperature of `shares`.
+    ``stratified`` mixing takes `rows` as they are; the others divide `batch_size` by `shares`.
 
     Raises:
         InputError: The temperature or the batch size is not positive.

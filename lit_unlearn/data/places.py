@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -93,8 +93,6 @@ class Place:
 
     file: Path | Traversable | None
     """File with the rows; None for a copy of a hub data set in `folder`, or for the hub."""
-    description: str
-    """Description for the summary at the start of a run."""
     domain: Domain | None
     """Domain of the rows: `Source.domain`, or that of the known data set."""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -109,10 +107,8 @@ class Place:
 def resolve(source: Source, data_root: Path | None = None) -> Place:
     """Find the place from which the rows of a source are read, without reading them.
 
-    Args:
-        source: The source.
-        data_root: Folder that replaces the hub; None reads the environment variable
-            `ROOT_VARIABLE`. If that is not set, there is no data root.
+    Without ``data_root``, the folder that replaces the hub is named by `ROOT_VARIABLE`, if it is
+    set.
 
     Raises:
         InputError: The local file, built-in set or data root does not exist.
@@ -137,12 +133,11 @@ def resolve(source: Source, data_root: Path | None = None) -> Place:
 
 
 def _data_root(data_root: Path | None) -> Path | None:
-    name = "data_root"
-    if data_root is None and os.environ.get(ROOT_VARIABLE):
-        data_root, name = Path(os.environ[ROOT_VARIABLE]), ROOT_VARIABLE
-    if data_root is None:
+    name = "data_root" if data_root is not None else ROOT_VARIABLE
+    given = data_root or os.environ.get(ROOT_VARIABLE)
+    if not given:
         return None
-    data_root = local_path(data_root)
+    data_root = local_path(given)
     if not data_root.is_dir():
         raise InputError(
             f"Parameter `{name}` should be an existing folder. Found {str(data_root)!r}, which is "
@@ -162,13 +157,8 @@ def _builtin(source: Source) -> Place:
             f"Parameter `path` of a source should be one of the built-in sets {known}. Found "
             f"{source.path!r}{suggestion(source.path, known.split(', '))}."
         )
-    return Place(
-        file,
-        f"{source.name} (comes with the package)",
-        source.domain or "question_answer",
-        source.columns,
-        {"split": [source.split]},
-    )
+    where = {"split": [source.split]}
+    return Place(file, source.domain or "question_answer", source.columns, where)
 
 
 def _local_file(source: Source, file: Path) -> Place:
@@ -177,22 +167,20 @@ def _local_file(source: Source, file: Path) -> Place:
             f"Parameter `path` of a source should end in one of {', '.join(SUFFIXES)}, with or "
             f"without .gz. Found {source.path!r}; convert the file."
         )
-    return Place(file, str(file), source.domain, source.columns)
+    return Place(file, source.domain, source.columns)
 
 
 def _local_folder(source: Source, folder: Path) -> Place:
-    saved = next((f for f in (folder / (source.config or ""), folder) if is_saved(f)), None)
-    if saved is not None:
-        return Place(None, str(saved), source.domain, source.columns, folder=saved)
-    if source.config is None:
-        stems = [folder / source.split]
-    else:
+    stems = [folder / source.split]
+    if source.config is not None:
         config = folder / source.config
         stems = [config / source.split, config.with_name(f"{config.name}_{source.split}"), config]
-    tried = tuple(file for stem in stems for file in _files(stem))
-    found = next((file for file in tried if file.is_file()), None)
-    if found is None and _is_hub_copy(folder):
-        return Place(None, str(folder), source.domain, source.columns, folder=folder)
+    saved = next((f for f in (folder / (source.config or ""), folder) if is_saved(f)), None)
+    tried = (file for stem in stems for file in _files(stem))
+    found = None if saved else next((file for file in tried if file.is_file()), None)
+    copy = saved or (folder if found is None and _is_hub_copy(folder) else None)
+    if copy is not None:
+        return Place(None, source.domain, source.columns, folder=copy)
     if found is None:
         looked = ", ".join(str(stem.relative_to(folder)) for stem in stems)
         raise InputError(
@@ -211,10 +199,8 @@ def is_saved(folder: Path) -> bool:
 def _is_hub_copy(folder: Path) -> bool:
     """Return whether a folder holds parquet files, or a README.md that names its data files."""
     readme = folder / "README.md"
-    if is_saved(folder):
-        return True
     says = readme.is_file() and "data_files:" in readme.read_text("utf-8", errors="replace")
-    return says or next(folder.rglob("*.parquet"), None) is not None
+    return is_saved(folder) or says or next(folder.rglob("*.parquet"), None) is not None
 
 
 def _files(stem: Path) -> list[Path]:
@@ -229,23 +215,17 @@ def _named(source: Source, root: Path | None) -> Place:
     found = next((file for file in tried if file.is_file()), None)
     copy = root / source.path if root is not None and found is None else None
     folder = copy if copy is not None and copy.is_dir() and _is_hub_copy(copy) else None
-    place = Place(
-        found,
-        f"{source.name} from {found or folder or 'the hub'}",
-        source.domain,
-        source.columns,
-        tried=tried,
-        folder=folder,
-    )
     if known is None:
-        return place
+        return Place(found, source.domain, source.columns, tried=tried, folder=folder)
     partial = root is not None and found == root / known.file
-    return replace(
-        place,
-        domain=source.domain or known.domain,
-        columns={**known.columns, **source.columns},
-        where=known.where,
-        note=known.note if partial else "",
+    return Place(
+        found,
+        source.domain or known.domain,
+        {**known.columns, **source.columns},
+        known.where,
+        tried,
+        known.note if partial else "",
+        folder,
     )
 
 

@@ -53,11 +53,8 @@ class Prefills:
     def of(self, example: Example, answer: str | None = None) -> list[str]:
         """Return all prefills of one row: openers, beginnings of its answer, and both joined.
 
-        A beginning always leaves at least one word of the answer to predict.
-
-        Args:
-            example: The row.
-            answer: The answer; None takes the gold answer.
+        A beginning always leaves at least one word of the answer to predict; without an answer it
+        is the gold one.
         """
         openers = read_openers(self.openers)
         text = example.answer if answer is None else answer

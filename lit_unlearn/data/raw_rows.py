@@ -53,11 +53,7 @@ class BadRows:
             )
 
     def add(self, error: InputError) -> None:
-        """Raise ``error``, or count it.
-
-        Raises:
-            InputError: The given error, if the policy is ``error``.
-        """
+        """Raise ``error`` if the policy is ``error``, else count it."""
         if self.policy == "error":
             raise error
         self.count += 1

@@ -168,11 +168,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _object_with_rows(text: str, name: str, split: str) -> list[Any] | None:
-    """Return the rows of a file that is one JSON object, or None for one object per line.
-
-    Raises:
-        InputError: Several of its keys hold rows, and none is the split.
-    """
+    """Return the rows of a file that is one JSON object, or None for one object per line."""
     try:
         value: Any = _json(text)
     except (ValueError, RecursionError):

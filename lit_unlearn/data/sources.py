@@ -25,13 +25,10 @@ _logger = logging.getLogger(__name__)
 def read_rows(
     source: Source, data_root: Path | None = None, on_bad_row: OnBadRow = "error"
 ) -> list[RawRow]:
-    """Read the raw rows of a source.
+    """Read the raw rows of a source; ``data_root`` is as in `resolve`.
 
-    Args:
-        source: The source.
-        data_root: Folder that replaces the hub, as in `resolve`.
-        on_bad_row: ``error`` stops at the first row that cannot be used; ``skip`` leaves such
-            rows out and logs one warning with their number and the first three reasons.
+    ``on_bad_row`` is ``error``, which stops at the first row that cannot be used, or ``skip``,
+    which leaves such rows out and logs one warning with their number and the first three reasons.
 
     Raises:
         InputError: The source cannot be found or read, or no row is left.
@@ -96,9 +93,9 @@ def _copied_rows(source: Source, folder: Path) -> list[RawRow]:
         # a cache that is kept would not notice a changed file of the folder
         with TemporaryDirectory(dir=kept, prefix="copy_") as once:
             return _loaded(source, str(folder), once)
+    except InputError:
+        raise
     except Exception as error:  # see `_hub_rows`
-        if isinstance(error, InputError):
-            raise
         raise InputError(
             f"Source {source.name!r} should be a part of the data set in {folder}. Found: "
             f"{_cause(error)} Correct `path`, `config` or `split`."
@@ -108,9 +105,8 @@ def _copied_rows(source: Source, folder: Path) -> list[RawRow]:
 def _loaded(source: Source, path: str, cache: str | None = None) -> list[RawRow]:
     import datasets
 
-    own = {} if cache is None else {"cache_dir": cache}
     table: Iterable[Mapping[str, Any]] = datasets.load_dataset(
-        path, source.config, split=source.split, **own
+        path, source.config, split=source.split, cache_dir=cache
     )
     return _numbered(source, table)
 
@@ -127,14 +123,13 @@ def _saved_rows(source: Source, folder: Path) -> Iterable[Mapping[str, Any]]:
     import datasets
 
     found: Any = datasets.load_from_disk(str(folder))
-    if not isinstance(found, dict):
-        return cast("Iterable[Mapping[str, Any]]", found)
-    if source.split not in found:
+    whole = isinstance(found, dict)
+    if whole and source.split not in found:
         raise InputError(
             f"Source {source.name!r} should be a split of the data set in {folder}. Found only "
             f"{', '.join(found)}; set `split`."
         )
-    return cast("Iterable[Mapping[str, Any]]", found[source.split])
+    return cast("Iterable[Mapping[str, Any]]", found[source.split] if whole else found)
 
 
 def _cause(error: Exception) -> str:
@@ -150,13 +145,8 @@ def _unreachable(source: Source, place: Place, error: Exception) -> InputError:
             tried += f" or {place.tried[1]} (or .jsonl, .csv, .txt, .gz)"
         repair = "put that file there"
     else:
-        relative = (
-            known.file
-            if known
-            else "/".join(
-                part for part in (source.path, source.config, f"{source.split}.json") if part
-            )
-        )
+        parts = (source.path, source.config, f"{source.split}.json")
+        relative = known.file if known else "/".join(part for part in parts if part)
         tried = f"no data root (`data_root` and {ROOT_VARIABLE} are not set)"
         repair = f"set `data_root` to a folder that holds {relative}"
     names = known_names(source.path)

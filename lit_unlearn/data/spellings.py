@@ -17,9 +17,6 @@ def other_spellings(tokenizer: Any) -> Tensor:
 
     A token that has no such twin, or is a special token, stands for itself; so the result is its
     own inverse.
-
-    Args:
-        tokenizer: A transformers tokenizer with ``V`` tokens.
     """
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     special = set(tokenizer.all_special_ids)

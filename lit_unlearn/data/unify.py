@@ -37,8 +37,7 @@ def to_example(
         source_name: First part of the example's id.
 
     Raises:
-        InputError: A key is missing, a value has the wrong type, or a text is empty; the message
-            names file and line, what was expected and found, and the repair.
+        InputError: A key is missing, a value has the wrong type, or a text is empty.
     """
     example_id = f"{source_name}/{row.row_id}"
     if conversations.has_exchange(row, domain):
@@ -54,15 +53,11 @@ def load_examples(
 ) -> list[Example]:
     """Return the examples of several sources, one source after the other.
 
-    Args:
-        sources: Sources of the rows.
-        data_root: Folder that replaces the hub, see `sources.resolve`.
-        representation: ``unified`` or ``raw``, see `to_example`.
-        on_bad_row: ``error`` or ``skip``, see `sources.read_rows`.
+    For the settings see `sources.read_rows` and `to_example`.
 
     Raises:
-        InputError: A source cannot be read, or has no domain or no usable row, or two sources
-            give the same row.
+        InputError: A source cannot be read, or has no domain or no usable row, or two sources give
+            the same row.
     """
     names = short_names(sources)
     examples: dict[str, Example] = {}

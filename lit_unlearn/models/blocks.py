@@ -30,17 +30,10 @@ def decoder_blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def block_index(depth: float, count: int) -> int:
-    """Return the index of the block whose output lies at a relative depth.
+    """Return the index of the block whose output lies at a relative depth in (0, 1].
 
     Depth d of a model with L blocks is the output of block round(d L), at least the first; 1 is the
     last. So a setting means the same for every model.
-
-    Args:
-        depth: In (0, 1].
-        count: Number of blocks.
-
-    Raises:
-        InputError: A depth outside (0, 1].
     """
     if not 0 < depth <= 1:
         raise InputError(

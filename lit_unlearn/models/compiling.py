@@ -19,14 +19,7 @@ def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     Names of parameters stay as they are, and copies of the model are compiled too. In evaluation
     mode, and so in generation, blocks run as before. Attention is not compiled, as it runs row by
     row, and neither are hooks, so other numbers of rows or tokens and other hooks compile nothing
-    anew.
-
-    Args:
-        model: A causal language model of transformers, possibly with adapters, not yet sharded.
-        backend: Backend of `torch.compile`.
-
-    Raises:
-        InputError: The model has no list of decoder blocks.
+    anew. The model must not be sharded yet.
     """
     install()  # first, or it would replace the function that is registered here
     register_sdpa(torch.compiler.disable(attention))

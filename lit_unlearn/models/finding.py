@@ -56,11 +56,8 @@ class Found:
 def find_model(path: str, revision: str | None = None) -> Found:
     """Find a model without loading it; the answer is remembered.
 
-    The folder of a run stands for the model that it exported.
-
-    Args:
-        path: Hub id, local folder, .gguf file, or `random-tiny`.
-        revision: Branch, tag or commit on the hub.
+    ``path`` is a hub id, local folder, .gguf file, or `random-tiny`. The folder of a run stands for
+    the model that it exported.
 
     Raises:
         InputError: There is no such model; the message names what was tried and the repair.
@@ -134,9 +131,6 @@ def fingerprint(path: str, revision: str | None = None) -> str:
     For a folder or a GGUF file it is a digest of the model's files, whatever their location; other
     files do not count. For a hub id it is the commit that was downloaded, or name and revision
     before the first download.
-
-    Raises:
-        InputError: There is no such model.
     """
     found = find_model(path, revision)
     if found.adapters is not None:
@@ -162,11 +156,7 @@ def _digest_of(folder: Path, file: str | None = None) -> str:
 
 
 def weights_key(source: ModelSource) -> tuple[object, ...]:
-    """Return what the outputs of a start model depend on, its dtype left out.
-
-    Raises:
-        InputError: There is no such model.
-    """
+    """Return what the outputs of a start model depend on, its dtype left out."""
     seed = source.seed if source.path == TINY_NAME else None
     return (fingerprint(source.path, source.revision), source.attention, seed)
 

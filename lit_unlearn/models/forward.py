@@ -66,12 +66,8 @@ def output_head(model: nn.Module) -> nn.Module:
 def arranged(model: nn.Module, tokens: Tokens, *, pack: bool = True) -> Inputs:
     """Choose the cheapest inputs that the model can read.
 
-    Args:
-        model: A causal language model of transformers, possibly with adapters or sharded.
-        tokens: ``B`` sequences and ``N`` positions in them.
-        pack: Whether padding may be left out and common beginnings read once
-            (`lit_unlearn.models.packing`); false where a hook needs hidden states of
-            ``[B, T, d]``.
+    ``pack`` says whether padding may be left out and common beginnings read once
+    (`lit_unlearn.models.packing`); it is false where a hook needs hidden states of ``[B, T, d]``.
     """
     dense = packed(model, tokens) if pack else None
     if dense is not None:
@@ -134,11 +130,7 @@ def inputs_above(
 ) -> Iterator[Inputs]:
     """Give the inputs of a pass, which starts above the trunk where that has all sequences.
 
-    Args:
-        model: A causal language model of transformers, possibly with adapters or sharded.
-        tokens: ``B`` sequences and ``N`` positions in them.
-        trunk: The trunk of this model; None for whole passes.
-        pack: See `arranged`.
+    Without a trunk (None) the pass is whole; for ``pack`` see `arranged`.
     """
     dense = None if trunk is None else packed(model, tokens, always=True)
     rows = None if trunk is None or dense is None else trunk.states(dense.rows)
@@ -153,7 +145,7 @@ def inputs_above(
 def answer_logits(
     model: nn.Module, tokens: Tokens, *, pack: bool = True, trunk: StoredTrunk | None = None
 ) -> Tensor:
-    """Return ``[N, V]`` float32 logits, in the order of ``tokens.rows``; see `arranged`.
+    """Return ``[N, V]`` float32 logits, in the order of ``tokens.rows``.
 
     Args:
         model: A causal language model of transformers, possibly with adapters or sharded.

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     GenerationConfig,
     LogitsProcessor,
@@ -27,7 +28,7 @@ from lit_unlearn.models.stopping import StopTexts, check_stops, cut
 from lit_unlearn.utils.chat_template import around_answer
 from lit_unlearn.utils.thoughts import ThoughtLimit, Thoughts
 
-__all__ = ["NaNCheck", "Observe", "generate_answers", "generate_replies", "pad_left", "stop_ids"]
+__all__ = ["Observe", "generate_answers", "generate_replies", "pad_left", "stop_ids"]
 
 Observe = Callable[[list[int], Tensor], None]
 """Takes the indices of a batch's prompts, and the logits ``[R, V]`` of their first new tokens."""
@@ -103,7 +104,13 @@ def generate_replies(
     Raises:
         InputError: A prompt or a stop is empty, a count is below 1, or the model's logits are NaN.
     """
-    _check(prompts, max_new_tokens, batch_size)
+    check_number("max_new_tokens", max_new_tokens, 1)
+    check_number("batch_size", batch_size, 1)
+    if not all(map(len, prompts)):
+        raise InputError(
+            "prompts: expected at least one token each, found none in prompt "
+            f"{[*map(len, prompts)].index(0)}; give it a begin-of-text token or leave it out"
+        )
     check_stops(stops)
     ends = stop_ids(model, tokenizer)
     pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else (*ends, 0)[0]
@@ -124,29 +131,27 @@ def generate_replies(
             members = jobs[start : start + batch_size]
             rows = [prompts[index] for index, _ in members]
             ids, mask = (t.to(model.device) for t in pad_left(rows, pad))
-            processors = LogitsProcessorList([NaNCheck()])
-            if observe is not None:
-                processors.append(_FirstToken([index for index, _ in members], observe))
+            length = ids.shape[1]
+            processors = LogitsProcessorList([_Watch([index for index, _ in members], observe)])
             if thoughts is not None:
                 thinking = [thoughts.follow(row) for row in rows]
-                most = max_new_tokens // 2
-                processors.append(ThoughtLimit(thoughts, thinking, ids.shape[1], most, ends))
+                processors.append(
+                    ThoughtLimit(thoughts, thinking, length, max_new_tokens // 2, ends)
+                )
             if sampling is not None:
                 streams = [sampling.stream(prompts[index], sample) for index, sample in members]
                 processors.append(Sampler(sampling, streams))
+            criteria = [StopTexts(tokenizer, stops, length)] if stops else []
             output = model.generate(  # type: ignore[operator]  # typed for a mixin
                 input_ids=ids,
                 attention_mask=mask if hidden_id is None else mask * (ids != hidden_id),
                 generation_config=config,
                 logits_processor=processors,
-                stopping_criteria=StoppingCriteriaList(
-                    [StopTexts(tokenizer, stops, ids.shape[1])] if stops else []
-                ),
+                stopping_criteria=StoppingCriteriaList(criteria),
                 synced_gpus=False,
-                **({} if hidden_id is not None else begun(model, rows, max_new_tokens, read or {})),
+                **({} if hidden_id is not None else begun(model, rows, max_new_tokens, read)),
             )
-            texts = output[:, ids.shape[1] :].tolist()
-            for (index, sample), tokens in zip(members, texts, strict=True):
+            for (index, sample), tokens in zip(members, output[:, length:].tolist(), strict=True):
                 kept = list(takewhile(lambda token: token not in ends, tokens))
                 if thoughts is not None and thoughts.follow(prompts[index]):
                     kept = kept[max(0, thoughts.end(kept)) :]
@@ -157,60 +162,29 @@ def generate_replies(
     return [tuple(texts) for texts in replies]
 
 
-class _FirstToken(LogitsProcessor):
-    """Shows the logits of the first token of each reply.
+class _Watch(LogitsProcessor):
+    """Stops at logits that are NaN, which greedy search would ignore, and shows the first ones."""
 
-    Args:
-        members: Indices of the prompts.
-        observe: Gets these and the logits.
-    """
-
-    def __init__(self, members: list[int], observe: Observe) -> None:
-        self._members = members
-        self._observe: Observe | None = observe
+    def __init__(self, members: list[int], observe: Observe | None) -> None:
+        self._members, self._observe = members, observe
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return the scores ``[R, V]`` unchanged."""
+        if scores.isnan().any():
+            raise InputError(
+                "Replies: expected logits that are numbers, found NaN; the weights are broken, or "
+                "float16 is too narrow for them (use float32 or bfloat16)"
+            )
         if self._observe is not None:
             self._observe(self._members, scores)
             self._observe = None
         return scores
 
 
-class NaNCheck(LogitsProcessor):
-    """Stops generation at logits that are NaN, which greedy search would ignore."""
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return the scores ``[R, V]`` unchanged.
-
-        Raises:
-            InputError: One of them is NaN.
-        """
-        if scores.isnan().any():
-            raise InputError(
-                "Replies: expected logits that are numbers, found NaN; the weights are broken, or "
-                "float16 is too narrow for them (use float32 or bfloat16)"
-            )
-        return scores
-
-
 def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Pad token ids on the left.
-
-    Args:
-        prompts: ``B`` rows of token ids.
-        pad_id: Token id of the padding; any will do, as the mask hides it.
-
-    Returns:
-        Ids and mask, both ``[B, T]`` int64 with ``T`` the longest length; the mask is 1 on tokens.
-    """
-    longest = max(len(prompt) for prompt in prompts)
-    ids = torch.full((len(prompts), longest), pad_id, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = torch.tensor(prompt, dtype=torch.int64)
-        mask[row, longest - len(prompt) :] = 1
-    return ids, mask
+    """Pad token ids on the left; return ids and mask (1 on tokens), both ``[B, T]`` int64."""
+    rows = [torch.tensor(prompt, dtype=torch.int64) for prompt in prompts]
+    ids = pad_sequence(rows, True, pad_id, "left")
+    return ids, pad_sequence([torch.ones_like(row) for row in rows], True, 0, "left")
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -253,14 +227,3 @@ def _only_settings(model: PreTrainedModel, settings: GenerationConfig) -> Iterat
     finally:
         for owner, before in zip(owners, own, strict=True):
             owner.generation_config = before
-
-
-def _check(prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int) -> None:
-    check_number("max_new_tokens", max_new_tokens, 1)
-    check_number("batch_size", batch_size, 1)
-    for index, prompt in enumerate(prompts):
-        if not prompt:
-            raise InputError(
-                f"prompts: expected at least one token each, found none in prompt {index}; "
-                "give it a begin-of-text token or leave it out"
-            )

@@ -25,11 +25,11 @@ Change = Callable[[Tensor], Tensor]
 def hidden_states(
     model: nn.Module, tokens: Tokens, depths: Sequence[float] | None = None
 ) -> Tensor:
-    """Return outputs of decoder blocks at the given positions.
+    """Return outputs of decoder blocks at ``N`` positions of ``B`` sequences.
 
     Args:
         model: A causal language model of transformers, possibly with adapters or sharded.
-        tokens: ``B`` sequences and ``N`` positions in them.
+        tokens: The sequences and positions.
         depths: ``D`` relative depths in (0, 1]; None takes every block.
 
     Returns:
@@ -55,19 +55,10 @@ def hidden_states(
 
 
 def steered_logits(model: nn.Module, tokens: Tokens, depth: float, change: Change) -> Tensor:
-    """Return logits at the given positions; the output of one decoder block is changed before.
+    """Return ``[N, V]`` float32 logits; the output of one decoder block is changed before.
 
-    Args:
-        model: A causal language model of transformers.
-        tokens: ``B`` sequences and ``N`` positions in them.
-        depth: Relative depth of the block, in (0, 1].
-        change: Gets the block's output ``[B, T, d]``, returns its replacement.
-
-    Returns:
-        ``[N, V]`` float32.
-
-    Raises:
-        InputError: A depth outside (0, 1], or a model without decoder blocks.
+    ``change`` gets the output ``[B, T, d]`` of the block at a relative depth in (0, 1], and returns
+    its replacement.
     """
 
     def hook(_: nn.Module, __: object, output: Any) -> Any:
@@ -97,9 +88,7 @@ def _states(output: Any) -> Tensor:
 class ModelReader:
     """Reads a model that is being trained: gradients flow, the mode stays as it is.
 
-    Args:
-        model: A causal language model of transformers.
-        trunk: Stored outputs of its constant trunk; None reads the whole model.
+    With stored outputs of its constant ``trunk`` the passes start above that.
     """
 
     def __init__(self, model: nn.Module, trunk: StoredTrunk | None = None) -> None:

@@ -23,7 +23,7 @@ from lit_unlearn.models.lora import LoRA, adapted
 from lit_unlearn.models.merging import parts_weights
 from lit_unlearn.models.noise import Noise, add_noise
 from lit_unlearn.models.start_adapters import merge_folder
-from lit_unlearn.models.start_checks import choose_template
+from lit_unlearn.models.start_checks import check_vocabulary, choose_template
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
 from lit_unlearn.utils.attention import Attention, with_attention
 
@@ -32,6 +32,7 @@ __all__ = [
     "ModelSource",
     "empty_student",
     "load_base",
+    "load_model",
     "load_student",
     "load_tokenizer",
     "train_only",
@@ -152,12 +153,7 @@ def _whole(source: ModelSource, dtype: torch.dtype) -> Any:
 
 
 def empty_student(config: Any, source: ModelSource) -> nn.Module:
-    """Return what `load_student` returns, adapters included, without weights (on the meta device).
-
-    Args:
-        config: The model's config in transformers.
-        source: The model.
-    """
+    """Return what `load_student` returns, adapters included, without weights (meta device)."""
     with torch.device("meta"):
         model = with_attention(
             lambda a: AutoModelForCausalLM.from_config(config, attn_implementation=a),
@@ -170,9 +166,7 @@ def empty_student(config: Any, source: ModelSource) -> nn.Module:
 def load_student(source: ModelSource, *, sliced: bool = False) -> nn.Module:
     """Load the model to train, with noise and adapters if set, in training mode.
 
-    Args:
-        source: The model.
-        sliced: See `load_base`; with noise, all weights are read.
+    ``sliced`` is as for `load_base`; with noise, all weights are read.
 
     Raises:
         InputError: The model cannot be loaded, or `lora` is set and peft is missing.
@@ -227,6 +221,31 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         raise InputError(f"Parameter `model.student.path` = {source.path!r} gave no tokenizer.")
     chosen: PreTrainedTokenizerBase = choose_template(tokenizer, source.path)
     return chosen
+
+
+def load_model(
+    path: str, *, revision: str | None = None, dtype: DType = "float32", device: str = "cpu"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model in evaluation mode, and its tokenizer.
+
+    Args:
+        path: Hub id, local folder, .gguf file, or `random-tiny`; a model that `lit-unlearn fetch`
+            brought needs no network.
+        revision: Branch, tag or commit on the hub.
+        dtype: dtype of the weights.
+        device: Device as torch names it.
+
+    Raises:
+        InputError: The model cannot be found or read.
+    """
+    source = ModelSource(path, revision=revision, dtype=dtype)
+    try:
+        model: Any = load_base(source)
+        tokenizer = load_tokenizer(source)
+        check_vocabulary(model, tokenizer, path)
+    except InputError as error:  # it names the parameter of a training run
+        raise InputError(str(error).replace("model.student.path", "path")) from error
+    return model.to(device), tokenizer
 
 
 def with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:

@@ -29,11 +29,7 @@ def shared_weight(model: Any) -> bool:
 
 
 def parts_weights(model: Any) -> bool:
-    """Return whether adapters tell a model's embedding and output head apart, which are tied.
-
-    Args:
-        model: The model inside the adapters.
-    """
+    """Return whether adapters tell a model's embedding and output head apart, which are tied."""
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     return shared_weight(model) and any(own_layer(end) is not end for end in ends)
 

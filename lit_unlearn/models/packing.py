@@ -97,9 +97,7 @@ def install() -> None:
 def packable(model: nn.Module, longest: int) -> bool:
     """Return whether rows can be packed: every layer is plain causal attention, and takes options.
 
-    Args:
-        model: A causal language model of transformers, possibly with adapters or sharded.
-        longest: Tokens of the longest row.
+    ``longest`` is the number of tokens of the longest row.
     """
     whole: Any = base_model(model)
     if attention_kind(whole) != "sdpa":
@@ -139,7 +137,7 @@ def packed(
 
     Returns:
         None where nothing would be saved, where tokens within a row are hidden, or where the model
-        cannot read packed rows.
+            cannot read packed rows.
     """
     real = tokens.attention_mask.bool()
     hidden = bool((~real[:, :-1] & real[:, 1:]).any())  # a token before the row's end
@@ -209,13 +207,7 @@ def _arguments(tree: PrefixTree, device: torch.device) -> dict[str, Any]:
 
 
 def _places(tree: PrefixTree, rows: list[int], columns: list[int]) -> list[int]:
-    """Find positions of rows in the packed row.
-
-    Args:
-        tree: Prefix tree of the rows.
-        rows: ``N`` indices of rows.
-        columns: ``N`` positions in these rows, padding not counted.
-    """
+    """Find ``N`` positions, each a row and a column without padding, in the packed row."""
     starts, found = tree.starts, []
     for row, column in zip(rows, columns, strict=True):
         chain = tree.chains[row]

@@ -49,14 +49,10 @@ class PrefixTree:
 
 
 def prefix_tree(sequences: Sequence[Sequence[int]], least_saved: int = LEAST_SAVED) -> PrefixTree:
-    """Build the prefix tree of token sequences.
+    """Build the prefix tree of token sequences without padding; equal ones share all segments.
 
-    Args:
-        sequences: Token ids without padding, none empty; equal ones share all segments.
-        least_saved: A beginning is shared where that saves at least this many tokens.
-
-    Raises:
-        ValueError: A sequence is empty.
+    A beginning is shared where that saves at least ``least_saved`` tokens. No sequence may be
+    empty.
     """
     if not all(len(ids) for ids in sequences):
         raise ValueError("Parameter `sequences` should hold no empty sequence. Found one.")

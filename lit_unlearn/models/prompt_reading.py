@@ -30,9 +30,7 @@ KeyValues = list[tuple[Tensor, Tensor]]
 def continues(model: nn.Module, longest: int) -> bool:
     """Return whether generation can start from keys and values of a packed pass.
 
-    Args:
-        model: A causal language model of transformers, possibly with adapters or sharded.
-        longest: Tokens of the longest prompt with its reply.
+    ``longest`` is the number of tokens of the longest prompt with its reply.
     """
     # a hook may add what the pass does not show, such as a second model's logits
     return packable(model, longest) and not model._forward_hooks
@@ -41,20 +39,13 @@ def continues(model: nn.Module, longest: int) -> bool:
 def logits_and_prompts(
     model: nn.Module, tokens: Tokens, prompts: int
 ) -> tuple[Tensor, list[KeyValues]]:
-    """Read rows in one pass; the last ones are prompts.
+    """Read rows in one pass; the last ``prompts`` rows are prompts.
 
-    Generation reads the last token of a prompt itself, so that it should be left out here.
-
-    Args:
-        model: A model that `continues`.
-        tokens: ``B`` rows, which are read to their ends, and ``N`` positions in them.
-        prompts: Number of rows, from the last on back, whose keys and values are wanted.
+    Generation reads the last token of a prompt itself, so that it should be left out here. The rows
+    are read to their ends, by a model that `continues`.
 
     Returns:
-        ``[N, V]`` float32 logits, and what each of these rows left in the attention layers.
-
-    Raises:
-        ValueError: The model's rows cannot be packed.
+        ``[N, V]`` float32 logits, and what each prompt left in the attention layers.
     """
     dense = packed(model, tokens, always=True, whole=True)
     if dense is None:
@@ -93,7 +84,7 @@ def begun(
         model: The model.
         prompts: The prompts of a batch.
         room: Longest reply, in tokens.
-        read: Keys and values of prompts that the model has read already; None for none.
+        read: Keys and values of prompts that the model has read already.
     """
     given = read or {}
     lengths, new = list(map(len, prompts)), [p[:-1] for p in prompts if tuple(p) not in given]

@@ -55,9 +55,7 @@ class Comparison:
 def reference_logits(model: nn.Module, rows: Sequence[Sequence[int]]) -> list[Tensor]:
     """Return ``[N, V]`` logits on the CPU for each row; all processes of a sharded model must call.
 
-    Args:
-        model: The trained model, or the one that was read back.
-        rows: Token ids; their beginnings are read, at evenly spread positions.
+    The rows' beginnings are read, at evenly spread positions.
     """
     reader, place = FrozenReader(model), device_of(model)
     return [reader.logits(_tokens(ids[:_TOKENS]).to(place)).float().cpu() for ids in rows]
@@ -80,10 +78,10 @@ def compare_folder(
     """Read a folder as users do, and compare its logits with those of the trained model.
 
     Args:
-        folder: The written folder.
+        folder: The written folder; it is read to the trained model's device where there is room.
         rows: Token ids.
         expected: Logits of the trained model, by `reference_logits`.
-        trained: The trained model; the folder is read to its device where there is room.
+        trained: The trained model.
         attention: Attention implementation of the trained model.
         dtypes: Dtypes in which weights were written or gathered, where they are not the model's.
     """

@@ -47,11 +47,7 @@ def base_of(folder: Path) -> str | None:
 
 
 def merge_folder(model: Any, folder: Path) -> Any:
-    """Merge adapters into their model.
-
-    Args:
-        model: The model that `base_of` names.
-        folder: Folder with the adapters.
+    """Merge the adapters in a folder into their model, which `base_of` names.
 
     Raises:
         InputError: peft is missing, or the adapters do not fit or cannot be merged.

@@ -61,12 +61,7 @@ def choose_template(tokenizer: Any, path: str) -> Any:
 
 
 def longest_sequence(model: nn.Module, limit: int) -> int:
-    """Return the smaller of a limit in tokens and the number of a model's positions.
-
-    Args:
-        model: The model, possibly with adapters.
-        limit: `data.max_length`.
-    """
+    """Return the smaller of `data.max_length` and the number of a model's positions."""
     config: Any = base_model(model).config
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     if not isinstance(positions, int) or positions >= limit:

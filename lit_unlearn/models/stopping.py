@@ -18,11 +18,7 @@ __all__ = ["StopTexts", "check_stops", "cut"]
 
 
 def check_stops(stops: Sequence[str]) -> None:
-    """Check that no stop is empty, since every reply would end before it begins.
-
-    Raises:
-        InputError: One is empty.
-    """
+    """Check that no stop is empty, since every reply would end before it begins."""
     if "" in stops:
         raise InputError(
             f"stops: expected texts of at least one character, found {list(stops)}; leave the "
@@ -39,12 +35,8 @@ def cut(text: str, stops: Sequence[str]) -> str:
 class StopTexts(StoppingCriteria):
     """Ends a row of a batch once its reply contains a stop.
 
-    It only saves time, and looks at the last tokens alone; `cut` decides where the reply ends.
-
-    Args:
-        tokenizer: Decodes the reply.
-        stops: Texts, none empty.
-        prompt_length: Tokens in front of the reply, padding included.
+    It only saves time, and looks at the last tokens alone; `cut` decides where the reply ends. The
+    reply begins behind ``prompt_length`` tokens, padding included.
     """
 
     def __init__(

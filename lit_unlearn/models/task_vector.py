@@ -112,12 +112,7 @@ def length(parameters: Iterable[nn.Parameter]) -> float:
 
 
 def check_alike(model: nn.Module, other: nn.Module, option: str) -> None:
-    """Check that two models have parameters of the same names and shapes.
-
-    Args:
-        model: The reference.
-        other: The model that an option names.
-        option: Name of that option, for the message.
+    """Check that the model that an option names has parameters of the same names and shapes.
 
     Raises:
         InputError: They differ.

@@ -43,11 +43,8 @@ def tiny_model(
 ) -> PreTrainedModel:
     """Build a random Llama with float32 weights, tied embeddings and grouped-query attention.
 
-    Args:
-        seed: Seed of the weights; the global random state is left as it was.
-        hidden_size: Width of the hidden states; each of the two attention heads has half of it.
-        layers: Number of decoder blocks.
-        vocabulary: Vocabulary size; None takes that of `tiny_tokenizer`.
+    The global random state is left as it was. Each of the two attention heads has half of the
+    width. Without ``vocabulary`` the size is that of `tiny_tokenizer`.
     """
     config = LlamaConfig(
         vocab_size=vocabulary or len(tiny_tokenizer()),

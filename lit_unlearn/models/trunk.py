@@ -28,11 +28,7 @@ _SAME_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def trunk_height(model: nn.Module) -> tuple[int, str]:
-    """Count the decoder blocks of the trunk.
-
-    Returns:
-        The number of blocks below the first trained parameter, and why it is 0 where it is.
-    """
+    """Count the decoder blocks below the first trained parameter; say why there are 0 where so."""
     try:
         blocks = decoder_blocks(model)
     except InputError:
@@ -53,12 +49,7 @@ def trunk_height(model: nn.Module) -> tuple[int, str]:
 
 
 def trunk_digest(model: nn.Module, height: int) -> str:
-    """Return a digest of the weights of the trunk and of what lies below it.
-
-    Args:
-        model: A causal language model of transformers.
-        height: Number of blocks of the trunk.
-    """
+    """Return a digest of the weights of the trunk, ``height`` blocks, and of what lies below it."""
     blocks = decoder_blocks(model)
     inside = {id(p) for block in blocks[:height] for p in block.parameters()}
     behind = {id(p) for block in blocks[height:] for p in block.parameters()}
@@ -73,12 +64,7 @@ def trunk_digest(model: nn.Module, height: int) -> str:
 
 @torch.no_grad()
 def trunk_outputs(model: nn.Module, height: int, tokens: Tokens) -> list[Tensor]:
-    """Run the trunk alone.
-
-    Args:
-        model: A causal language model of transformers whose rows can be packed.
-        height: Number of blocks of the trunk.
-        tokens: ``B`` sequences, read up to the last of their positions.
+    """Run the trunk alone, ``height`` blocks, on ``B`` sequences up to the last of their positions.
 
     Returns:
         ``B`` times ``[T, d]``: what leaves the last block of the trunk, padding left out.
@@ -108,13 +94,7 @@ def trunk_outputs(model: nn.Module, height: int, tokens: Tokens) -> list[Tensor]
 
 @contextmanager
 def starting_above(model: nn.Module, height: int, states: Tensor) -> Iterator[None]:
-    """Let forward passes start above the trunk.
-
-    Args:
-        model: A causal language model of transformers.
-        height: Number of blocks of the trunk, which are passed over inside.
-        states: ``[1, L, d]``: what leaves the trunk.
-    """
+    """Let forward passes start above the trunk, with the states ``[1, L, d]`` that leave it."""
     blocks = decoder_blocks(model)
     with _passing_on(blocks[: height - 1]), _passing_on(blocks[height - 1 : height], states):
         yield
@@ -137,18 +117,11 @@ def _passing_on(blocks: Sequence[Any], states: Tensor | None = None) -> Iterator
 
 
 def segment_states(tree: PrefixTree, rows: Sequence[Tensor]) -> Tensor:
-    """Pick the hidden states of a tree's segments from those of its rows.
-
-    Args:
-        tree: The rows' tree.
-        rows: ``B`` times ``[T, d]``.
-
-    Returns:
-        ``[1, L, d]``, in the order of the segments.
-    """
+    """Return the hidden states of a tree's segments, ``[1, L, d]``, from those of its rows."""
     longest_last = sorted(range(len(rows)), key=lambda row: len(rows[row]))
     owner = {segment: row for row in longest_last for segment in tree.chains[row]}
-    parts = []
-    for index, segment in enumerate(tree.segments):
-        parts.append(rows[owner[index]][segment.first : segment.first + len(segment.ids)])
-    return torch.cat(parts)[None]
+    parts = (
+        rows[owner[index]][segment.first : segment.first + len(segment.ids)]
+        for index, segment in enumerate(tree.segments)
+    )
+    return torch.cat([*parts])[None]

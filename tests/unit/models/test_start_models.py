@@ -18,8 +18,14 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.subjects import load_subject
 from lit_unlearn.models.export import save_folder
 from lit_unlearn.models.finding import find_model, fingerprint
-from lit_unlearn.models.load_model import load_model
-from lit_unlearn.models.loading import LoRA, ModelSource, load_base, load_student, load_tokenizer
+from lit_unlearn.models.loading import (
+    LoRA,
+    ModelSource,
+    load_base,
+    load_model,
+    load_student,
+    load_tokenizer,
+)
 from lit_unlearn.models.start_checks import longest_sequence
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 

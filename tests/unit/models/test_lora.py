@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.loading import LoRA, ModelSource, with_adapters
-from lit_unlearn.models.lora_targets import check_targets
+from lit_unlearn.models.lora import check_targets
 from lit_unlearn.models.tiny import TINY_NAME
 
 
