@@ -130,10 +130,7 @@ def gradient_row(
 ) -> dict[str, Any]:
     """Return one line of the table: plain numbers of one diagnosed step.
 
-    Args:
-        record: Record of that step.
-        names: Names of the objectives.
-        share: Share of the largest norm below which a gradient is at rest (`diagnostics.at_rest`).
+    A gradient is at rest below ``share`` of the largest norm (`diagnostics.at_rest`).
     """
     grouped, weights = record["gramian"], record["weights"]
     if grouped is None or weights is None:
@@ -174,11 +171,7 @@ def answer_tokens(batch: Mapping[str, Sequence[TokenBatch]], names: Sequence[str
 
 
 def layout(names: list[str]) -> Layout:
-    """Return the charts of TensorBoard, each with its curves.
-
-    Args:
-        names: Names of the objectives.
-    """
+    """Return the charts of TensorBoard, each with its curves, for objectives of these names."""
     couples = [(names[i], names[j]) for i, j in log_names.pairs(names)]
     if not couples:
         return {}

@@ -57,11 +57,7 @@ class HuggingFaceExport(Callback):
         return [] if steps is None else [root / EXPORT_FOLDER, root / UNVERIFIED]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check before training that the export replaces nothing of the user's.
-
-        Raises:
-            InputError: The folder holds something that no export wrote.
-        """
+        """Check before training that the export replaces nothing of the user's."""
         order_end(trainer)
         root = Path(trainer.default_root_dir)
         if stage == "fit" and trainer.is_global_zero:

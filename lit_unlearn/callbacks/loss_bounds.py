@@ -48,11 +48,7 @@ class LossBounds(Callback):
             )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the names of the objectives.
-
-        Raises:
-            InputError: An objective does not exist.
-        """
+        """Check the names of the objectives."""
         known: Any = pl_module.objectives
         for name in {**self.lowest, **self.highest}:
             if name not in known:
@@ -79,9 +75,7 @@ class LossBounds(Callback):
                 trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts."""
         return {"outside": self.outside}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore the counts."""
         self.outside = dict(state_dict["outside"])

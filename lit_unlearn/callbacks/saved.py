@@ -53,11 +53,7 @@ class Saved:
 def seal(part: Path, step: int, settings: str, log_version: str | int | None) -> Saved:
     """Write the digests of a checkpoint and give it its final name, so that a run can use it.
 
-    Args:
-        part: Folder with the state, under a temporary name.
-        step: Number of optimizer steps that were done.
-        settings: Digest of the run's settings.
-        log_version: Version of the logger.
+    ``part`` is the folder with the state, under a temporary name.
     """
     saved = Saved(part.with_name(f"step_{step}"), step, settings, log_version)
     files = {}
@@ -73,13 +69,9 @@ def seal(part: Path, step: int, settings: str, log_version: str | int | None) ->
 
 
 def find_saved(root: Path, settings: str = "") -> Saved | None:
-    """Return the newest undamaged checkpoint of an unfinished run, or None.
+    """Return the newest undamaged checkpoint of an unfinished run with these settings, or None.
 
     Checkpoints that were moved aside, because a run with other settings took the folder, count too.
-
-    Args:
-        root: Folder of the run.
-        settings: Digest of the run's settings.
 
     Raises:
         InputError: There are checkpoints, and all are damaged.
@@ -114,12 +106,7 @@ def _is_place(folder: Path) -> bool:
 
 
 def read_saved(folder: Path, *, digests: bool = True) -> Saved | None:
-    """Return a checkpoint, or None if it is damaged.
-
-    Args:
-        folder: Folder of the checkpoint.
-        digests: Whether to compare the digests of the files, not only their sizes.
-    """
+    """Return a checkpoint, or None if it is damaged; compare digests, or only the files' sizes."""
     try:
         content = read_checked_json(folder / MANIFEST)
         for name, (size, digest) in content["files"].items():
@@ -134,8 +121,7 @@ def read_saved(folder: Path, *, digests: bool = True) -> Saved | None:
 def check_checkpoint(path: Path) -> None:
     """Check that a file is a checkpoint of Lightning, without loading weights or running code.
 
-    Args:
-        path: File to check. Folders of sharded checkpoints are not checked.
+    Folders of sharded checkpoints are not checked.
 
     Raises:
         InputError: It is no checkpoint, is cut off, or holds more than tensors and plain values.

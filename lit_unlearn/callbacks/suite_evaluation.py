@@ -95,11 +95,7 @@ class SuiteEvaluation(Callback):
                 yield log_names.figure_name(name, figure)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check before training that the suites can run.
-
-        Raises:
-            InputError: Rows of a suite, or the reference, cannot be found.
-        """
+        """Check before training that rows of all suites, and the reference, can be found."""
         order_end(trainer)
         for limit in {None, self.subsample}:
             check_suites(self.suites, _data_root(trainer), self._reference_rows(), limit)
@@ -117,7 +113,6 @@ class SuiteEvaluation(Callback):
         return [file for folder in folders for file in evaluation_files(folder)]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the start model."""
         if self.at_start and trainer.global_step == 0:
             self._measure(trainer, pl_module, "step_0", None)
 

@@ -64,7 +64,6 @@ class Throughput(Callback):
         self._phase, self._mark = phase, now
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Register hooks on the models."""
         student, teacher = pl_module.student, pl_module.teacher
         taught: list[Any] = [] if teacher is None else [*teacher.models(), teacher.unsaved_module()]
         for model in dict.fromkeys(m for m in taught if m is not None and m is not student):
@@ -79,7 +78,6 @@ class Throughput(Callback):
         self._handles.append(model.register_forward_hook(lambda *_: self._enter("forward")))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -118,7 +116,6 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log all figures of the step."""
         self._enter("data")
         seconds, self._seconds = self._seconds, dict.fromkeys(PHASES, 0.0)
         step = sum(seconds.values())

@@ -76,11 +76,7 @@ def gather(value: T) -> list[T]:
 
 
 def gather_or_raise(value: T, errors: Sequence[InputError]) -> list[T]:
-    """Return the values of all processes, by rank.
-
-    Raises:
-        InputError: A process has an error; all raise the first one.
-    """
+    """Return the values of all processes, by rank; an error in any of them is raised in all."""
     found = gather((value, list(errors[:1])))
     for _, first in found:
         if first:
@@ -115,11 +111,7 @@ def agree(work: Callable[[], T]) -> T:
 
 
 def on_first(work: Callable[[], T]) -> T:
-    """Let the first process do some work, and return its result in all.
-
-    Raises:
-        InputError: The work failed, in all processes; likewise `RuntimeError`.
-    """
+    """Let the first process do some work, and return its result in all; see `agree` for errors."""
     results = agree(lambda: [work()] if rank() == 0 else [])
     return gather(results)[0][0]
 
@@ -142,9 +134,6 @@ def share(
         items: The same in every process.
         work: Returns one result for each item that it gets; not called without items.
         models: Models that `work` reads without gradient.
-
-    Raises:
-        InputError: The part of a process failed; likewise `RuntimeError`.
     """
     own = items[rank() :: world_size()]
 
@@ -171,10 +160,7 @@ def in_step(*models: nn.Module) -> Iterator[None]:
     A sharded model gathers its weights in each forward pass, so all processes must take part. Each
     pass is announced first. A process that needs another pass, or has no more of its own, takes
     part all the same and drops the result. Passes with gradient are followed by a backward pass, so
-    each process must need the same number of them.
-
-    Args:
-        models: Causal language models; nothing happens for those that are not sharded.
+    each process must need the same number of them. Nothing happens for models that are not sharded.
 
     Raises:
         RuntimeError: The processes need different numbers of passes with gradient.
@@ -206,9 +192,8 @@ _THROUGH = 1 << 30
 class _Meeting:
     """Agrees with the other processes on the next forward pass.
 
-    Args:
-        models: Passes have the model's index as number, and those with gradient come after all
-            without; the lowest number that any process needs is next.
+    Passes have the model's index as number, and those with gradient come after all without; the
+    lowest number that any process needs is next.
     """
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
@@ -228,13 +213,10 @@ class _Meeting:
     def wait(
         self, number: int, own: int = -1, inputs: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     ) -> None:
-        """Take part in others' passes until this one is next.
+        """Take part in others' passes until the one of this number is next.
 
-        Args:
-            number: Number of the pass.
-            own: Index of its model; others' passes of that model get the pass's own inputs, for
-                which hooks on the model may be made.
-            inputs: Inputs of the pass.
+        ``own`` is the index of its model. Others' passes of that model get this pass's inputs, for
+        which hooks on the model may be made.
         """
         while True:
             numbers = self._all(number)

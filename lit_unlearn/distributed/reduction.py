@@ -25,11 +25,8 @@ def summed(gradient: list[Tensor | None], parameters: Sequence[Tensor]) -> list[
     """Return the sum of a gradient over all processes, which must all call this.
 
     Sharded gradients (DTensor) are averages already, and are multiplied by the number of processes.
-    Others are added up here; a None counts as zero where another process has a gradient.
-
-    Args:
-        gradient: One tensor or None per trainable parameter; used up.
-        parameters: The parameters.
+    Others are added up here; a None counts as zero where another process has a gradient. Do not use
+    the gradient afterwards.
     """
     world = world_size()
     if world == 1:

@@ -42,13 +42,10 @@ class Sharding:
     """Whether the slices are kept in the CPU's memory."""
 
     def apply(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:
-        """Shard a model in place, and read its slices if it has no weights yet.
+        """Shard a causal language model and its decoder blocks in place.
 
-        A model that is sharded already stays as it is.
-
-        Args:
-            model: A causal language model, with or without adapters.
-            blocks: Its decoder blocks.
+        Its slices are read if it has no weights yet. A model that is sharded already stays as it
+        is.
         """
         if is_sharded(model):
             return
@@ -77,7 +74,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def whole_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return a sharded model's state on the CPU: whole in the first process, empty in the others.
+    """Return a sharded model's state on the CPU: whole in the first process, else empty.
 
     All processes must call this.
     """

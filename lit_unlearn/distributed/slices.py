@@ -59,12 +59,6 @@ def without_weights(
 
     None, with a logged reason, where each process has to read everything: the files are no
     safetensors, or transformers would convert weights or report a problem.
-
-    Args:
-        name: Local folder or hub id.
-        options: Options of ``from_pretrained``.
-        dtype: The weights' dtype.
-        attention: Attention implementation of transformers.
     """
     try:
         files = _files(name, options)
@@ -96,11 +90,9 @@ def without_weights(
 
 
 def fill(model: nn.Module, device: torch.device | str) -> None:
-    """Allocate and read the slices of a sharded model; do nothing for a model that has weights.
+    """Allocate and read the slices of a sharded model on a device.
 
-    Args:
-        model: From `without_weights`, sharded, with or without adapters.
-        device: The device of the slices.
+    Nothing happens to a model that has weights.
 
     Raises:
         InputError: A file cannot be read any more, in any process.
@@ -178,11 +170,7 @@ def _files(name: str, options: dict[str, Any]) -> list[str]:
 
 
 def _note_files(model: Any, files: list[str]) -> None:
-    """Note the file of each of a model's weights.
-
-    Raises:
-        ValueError: Some are missing, have another shape, or are stored in another form.
-    """
+    """Note the file of each of a model's weights; a `ValueError` says which have none that fits."""
     prefix, wanted = model.base_model_prefix, model.state_dict(keep_vars=True)
     conversions = get_model_conversion_mapping(model)
     found: dict[int, str] = {}

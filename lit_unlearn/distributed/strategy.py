@@ -67,11 +67,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         self.save_distributed_checkpoint = save_distributed_checkpoint
 
     def setup_environment(self) -> None:
-        """Start the process group, and tell the module how to shard.
-
-        Raises:
-            InputError: The processes cannot be shared out over the replicas.
-        """
+        """Start the process group, and tell the module how to shard."""
         world = self.num_nodes * self.num_processes
         self.check_replicas(world)
         set_process_layout(self, world)
@@ -133,11 +129,7 @@ def by_alias(strategy: Any) -> Any:
 
 
 def check_strategy(trainer: Trainer, *, adapters: bool = False) -> None:
-    """Check that the strategy of a run can be used.
-
-    Args:
-        trainer: The run's trainer.
-        adapters: Whether adapters are trained, not the model.
+    """Check that the strategy of a run, which may train adapters, can be used.
 
     Raises:
         InputError: It cannot.
@@ -164,11 +156,7 @@ def check_strategy(trainer: Trainer, *, adapters: bool = False) -> None:
 
 
 def check_averaging(trainer: Trainer) -> None:
-    """Check that callbacks which average the weights can do so.
-
-    Raises:
-        InputError: They cannot.
-    """
+    """Check that callbacks which average the weights can do so, or raise an `InputError`."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
         name = type(callback).__name__
