@@ -105,8 +105,9 @@ def _copied_rows(source: Source, folder: Path) -> list[RawRow]:
 def _loaded(source: Source, path: str, cache: str | None = None) -> list[RawRow]:
     import datasets
 
+    own = {} if cache is None else {"cache_dir": cache}
     table: Iterable[Mapping[str, Any]] = datasets.load_dataset(
-        path, source.config, split=source.split, cache_dir=cache
+        path, source.config, split=source.split, **own
     )
     return _numbered(source, table)
 

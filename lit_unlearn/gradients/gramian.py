@@ -25,7 +25,7 @@ from torch.distributed.tensor import DTensor
 
 from lit_unlearn.gradients.collect import Gradient
 
-__all__ = ["CHUNK", "DEVICE_CHUNK", "GroupedGramian", "gramian", "layout", "slots_of"]
+__all__ = ["CHUNK", "GroupedGramian", "add_over_meshes", "gramian", "layout", "slots_of"]
 
 CHUNK = 1 << 18
 """Elements of one tensor that are converted to float64 at a time on a CPU, to stay in its cache."""
