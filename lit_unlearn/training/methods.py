@@ -178,9 +178,9 @@ def markdown() -> str:
         (c.name, f"`{c.formula}`", c.needs, c.cost, c.defaults, c.source) for c in objective_cards()
     ]
     parts = [_INTRODUCTION, _table("Objectives", headings, losses)]
-    headings = ("method", "forget", "retain", "settings", "configs/tofu/")
+    parts_of = ("method", "forget", "retain", "settings", "configs/tofu/")
     recipes = [(r.name, r.forget, r.retain, r.note, r.config or "-") for r in RECIPES]
-    parts.append(_table("Published methods as objectives side by side", headings, recipes))
+    parts.append(_table("Published methods as objectives side by side", parts_of, recipes))
     for title, first, cards in (
         ("Weightings", "weighting", weighting_cards()),
         ("Weightings of losses", "weighting", loss_weighting_cards()),
