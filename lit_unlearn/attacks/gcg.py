@@ -118,13 +118,10 @@ def search_suffix(
 def one_hot_gradient(
     model: nn.Module, rows: Sequence[AttackRow], suffix: Sequence[int], batch_size: int
 ) -> Tensor:
-    """Return the gradient of the mean loss with respect to the suffix's one-hot vectors.
+    """Return ``[L, V]`` float32: the gradient of the mean loss by the suffix's one-hot vectors.
 
     ``dL/d onehot[i, v] = <dL/d x_i, E_v>`` with the input vector ``x_i`` of position ``i`` and the
     embedding ``E_v`` of token ``v``.
-
-    Returns:
-        ``[L, V]`` float32.
     """
     table = embedding_table(model)
     leaf = table[torch.tensor(suffix, device=table.device)].clone().requires_grad_()
@@ -138,15 +135,10 @@ def one_hot_gradient(
 
 
 def top_tokens(gradient: Tensor, allowed: Tensor, top_k: int) -> Tensor:
-    """Return the allowed tokens whose one-hot gradient is most negative, best first.
+    """Return ``[L, K]`` int64: the allowed tokens with the most negative gradient, best first.
 
-    Args:
-        gradient: ``[L, V]``.
-        allowed: ``[V]`` bool.
-        top_k: Number of tokens; fewer where fewer are allowed.
-
-    Returns:
-        ``[L, K]``, int64.
+    `gradient` is ``[L, V]``, `allowed` ``[V]`` bool; ``K`` is `top_k`, or less where fewer are
+    allowed.
     """
     count = min(top_k, int(allowed.sum()))
     masked = gradient.masked_fill(~allowed.to(gradient.device), torch.inf)
@@ -174,9 +166,7 @@ def mean_losses(
 def printable_tokens(tokenizer: PreTrainedTokenizerBase, size: int) -> Tensor:
     """Return which tokens are printable ASCII text and not special, ``[size]`` bool.
 
-    Args:
-        tokenizer: The model's tokenizer.
-        size: Rows of the model's embedding table, of which there may be more than tokens.
+    `size` is that of the model's embedding table, which may have more rows than there are tokens.
     """
     special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
     texts = tokenizer.batch_decode([[i] for i in range(min(size, len(tokenizer)))])

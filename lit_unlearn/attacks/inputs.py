@@ -57,10 +57,8 @@ def split_prompt(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the token ids of a prompt up to the end of the question, and the others.
 
-    The end is the place where the token ids change when the question is made longer.
-
-    Raises:
-        InputError: The prompt does not change when the question is made longer.
+    The end is the place where the token ids change when the question is made longer; a template
+    that does not show the whole question is refused.
     """
     bare = encoder.prompt_ids(turns, plain=plain)
     longer = encoder.prompt_ids(extended(turns, _FILLER), plain=plain)
@@ -84,8 +82,7 @@ def opener_ids(
 ) -> tuple[int, ...]:
     """Return the token ids of the beginning of an answer, as they follow the prompt.
 
-    Raises:
-        InputError: The beginning is empty, or its first token merges with the prompt's last.
+    One that is empty, or whose first token merges with the prompt's last, is refused.
     """
     prompt = encoder.prompt_ids(turns, plain=plain)
     whole = encoder.prompt_ids(turns, plain=plain, prefill=opener)
@@ -100,7 +97,7 @@ def opener_ids(
 def target_nll(
     model: nn.Module, rows: Sequence[AttackRow], inserted: Sequence[Sequence[int]]
 ) -> Tensor:
-    """Return the negative log-likelihood of each row's target after its prompt and insertion.
+    """Return the mean negative log-likelihood of each row's target after its prompt and insertion.
 
     Args:
         model: A causal language model, in evaluation mode.
@@ -108,7 +105,7 @@ def target_nll(
         inserted: Token ids to insert, one sequence per row.
 
     Returns:
-        ``[B]`` mean negative log-likelihoods, in nats per target token; gradients flow.
+        ``[B]``, in nats per target token; gradients flow.
     """
     prompts = [row.prompt(ids) for row, ids in zip(rows, inserted, strict=True)]
     sequences = [[*p, *row.target] for p, row in zip(prompts, rows, strict=True)]
@@ -127,11 +124,7 @@ def chunks(count: int, size: int) -> list[range]:
 
 
 def embeddings_of(model: nn.Module) -> nn.Embedding:
-    """Return the module that turns token ids into vectors.
-
-    Raises:
-        InputError: The model has no such module.
-    """
+    """Return the module that turns token ids into vectors; refuse a model without one."""
     find: Any = getattr(model, "get_input_embeddings", None)
     module = find() if find is not None else None
     if not isinstance(module, nn.Embedding):
@@ -153,14 +146,10 @@ def embedding_table(model: nn.Module) -> Tensor:
 
 @contextmanager
 def virtual_tokens(model: nn.Module, vectors: Tensor) -> Iterator[None]:
-    """Let token id ``V + i`` stand for the i-th of some vectors, for a while.
+    """Let token id ``V + i`` stand for vector i of ``[K, D]``, inside the `with` statement.
 
-    Gradients flow into the vectors. Models that look up token ids in a second table (per-layer
-    embeddings) cannot be read this way.
-
-    Args:
-        model: A causal language model with ``V`` token embeddings.
-        vectors: ``[K, D]``.
+    ``V`` is the size of the model's table of token embeddings. Gradients flow into the vectors.
+    Models that look up token ids in a second table (per-layer embeddings) cannot be read this way.
     """
     table = embeddings_of(model)
     size = table.num_embeddings

@@ -24,35 +24,24 @@ __all__ = ["check_grid", "quantisation_step", "quantised_copy", "round_to_neares
 def quantisation_step(weight: Tensor, bits: int) -> Tensor:
     """Return the distance of the grid's neighbouring values, ``max |w| / (2^(bits - 1) - 1)``.
 
-    Args:
-        weight: ``[..., G]``: groups of weights that share a scale.
-        bits: Bits of each weight.
-
-    Returns:
-        ``[..., 1]`` float32, in the unit of the weights.
+    Groups of weights that share a scale are ``[..., G]``; the steps are ``[..., 1]`` float32.
     """
     largest: Tensor = weight.float().abs().amax(-1, keepdim=True)
     return largest / float(2 ** (bits - 1) - 1)
 
 
 def round_to_nearest(weight: Tensor, bits: int, group_size: int | None = None) -> Tensor:
-    """Return weights after symmetric absmax quantisation, as floating point numbers.
+    """Return weights after symmetric absmax quantisation, as floating point numbers of their dtype.
 
     ``w' = s round(w / s)`` with ``s`` of `quantisation_step`: integers from ``-(2^(bits-1) - 1)``
-    to ``2^(bits-1) - 1``, and the largest weight of a group is unchanged. Hence
-    ``|w' - w| <= s / 2`` for every weight, up to the rounding of the tensor's dtype.
+    to ``2^(bits-1) - 1``, and the largest weight of a group is unchanged. Hence ``|w' - w| <= s /
+    2`` for every weight, up to the rounding of the tensor's dtype.
 
     Args:
         weight: ``[R, C]``: one row per output.
         bits: Bits of each weight, 2 to 16.
         group_size: Number of neighbouring weights of a row that share a scale; the last group of a
             row may be smaller. None takes the whole row.
-
-    Returns:
-        ``[R, C]``, in the dtype of ``weight``.
-
-    Raises:
-        InputError: Bits or a group size out of range.
     """
     check_grid(bits, group_size)
     groups = weight.split(group_size or weight.shape[-1], dim=-1)
@@ -68,19 +57,11 @@ def _rounded(group: Tensor, bits: int) -> Tensor:
 def quantised_copy(
     model: nn.Module, bits: int, group_size: int | None = None, embeddings: bool = False
 ) -> nn.Module:
-    """Return a copy of a model whose linear layers have rounded weights.
+    """Return a copy of a model whose linear layers have rounded weights; see `round_to_nearest`.
 
     Biases, norms and weights outside linear layers (fused experts) keep their values. Adapters of
-    peft are merged first, as they are when such a model is deployed.
-
-    Args:
-        model: A causal language model of transformers.
-        bits: Bits of each weight, 2 to 16.
-        group_size: See `round_to_nearest`.
-        embeddings: Also round the token embeddings and the output head.
-
-    Raises:
-        InputError: Bits or a group size out of range, or a model without linear layers.
+    peft are merged first, as they are when such a model is deployed. With `embeddings`, token
+    embeddings and the output head are rounded too. A model without linear layers is refused.
     """
     check_grid(bits, group_size)
     changed = copy.deepcopy(model)
@@ -112,10 +93,6 @@ def _layers(model: nn.Module, embeddings: bool) -> list[nn.Module]:
 
 
 def check_grid(bits: int, group_size: int | None) -> None:
-    """Check bits and group size.
-
-    Raises:
-        InputError: One of them is out of range.
-    """
+    """Refuse bits or a group size out of range."""
     check_number("bits", bits, 2, 16)
     check_number("group_size", group_size, 1)

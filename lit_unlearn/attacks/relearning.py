@@ -55,12 +55,8 @@ class Relearning:
 
     The state after a step depends on the model, the rows, the settings and the step alone: for a
     later step fine-tuning continues, for an earlier one it restarts. The copy is in float32 where
-    all weights are trained, since bfloat16 rounds small updates away.
-
-    Args:
-        model: The model, which is copied before the first step and never changed.
-        rows: Rows to learn; the loss is the mean cross-entropy of a batch's answer tokens.
-        settings: Settings.
+    all weights are trained, since bfloat16 rounds small updates away. The model itself never
+    changes; the loss is the mean cross-entropy of a batch's answer tokens.
     """
 
     def __init__(
@@ -80,11 +76,7 @@ class Relearning:
         self._optimizer: torch.optim.Optimizer | None = None
 
     def at(self, step: int) -> nn.Module:
-        """Return the copy after so many steps, in evaluation mode; the next call may change it.
-
-        Raises:
-            InputError: A negative step.
-        """
+        """Return the copy after so many steps, in evaluation mode; the next call may change it."""
         check_number("steps", step, 0)
         if self._copy is None or step < self._step:
             self._begin()

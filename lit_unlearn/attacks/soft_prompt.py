@@ -114,12 +114,9 @@ def optimise(
 
 
 def project(vectors: Tensor, centre: Tensor, radius: float | None) -> Tensor:
-    """Return the point nearest to each vector that is at most ``radius`` from its centre.
+    """Return the point nearest to each vector, ``[..., D]``, at most ``radius`` from its centre.
 
-    Args:
-        vectors: ``[..., D]``.
-        centre: ``[..., D]``.
-        radius: Largest 2-norm of the distance; None for no bound.
+    `radius` is a 2-norm; None is no bound.
     """
     if radius is None:
         return vectors

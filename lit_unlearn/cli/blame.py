@@ -26,12 +26,7 @@ class Setting(NamedTuple):
 
 
 def settings_of(config: Config, args: Sequence[str]) -> list[Setting]:
-    """Return the settings of the command line, which win, and then those of the files.
-
-    Args:
-        config: The merged config files.
-        args: The other arguments of the command line.
-    """
+    """Return the settings of the command line, which win, and then those of the files."""
     options = [
         Setting(tuple(o.name[2:].removesuffix("+").split(".")), o.value, o.name.removesuffix("+"))
         for o in split_options(args)
@@ -40,11 +35,7 @@ def settings_of(config: Config, args: Sequence[str]) -> list[Setting]:
 
 
 def file_settings(config: Config) -> Iterator[Setting]:
-    """Yield every key of the files with its value and place.
-
-    Args:
-        config: The merged config files.
-    """
+    """Yield every key of the files with its value and place."""
 
     def walk(values: Any, above: KeyPath, owner: str) -> Iterator[Setting]:
         items = values.items() if isinstance(values, Mapping) else ()
@@ -61,16 +52,10 @@ def file_settings(config: Config) -> Iterator[Setting]:
 
 
 def blame(error: Exception, config: Config, args: Sequence[str]) -> None:
-    """Put the place of the setting that is to blame in front of an error's message.
+    """Put the place of the setting that is to blame in front of the message of an error of set-up.
 
-    Args:
-        error: An error of set-up. One of a library becomes an `InputError` where a class of the
-            config raised it.
-        config: The merged config files.
-        args: The other arguments of the command line.
-
-    Raises:
-        InputError: The library's error, in one line.
+    The error of a library becomes an `InputError` of one line where a class of the config raised
+    it.
     """
     settings, chain = settings_of(config, args), list(causes(error))
     told = next((each for each in chain if isinstance(each, InputError)), None)

@@ -13,14 +13,7 @@ __all__ = ["main"]
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: ``cache``, then ``verify`` and its options.
-
-    Raises:
-        InputError: There is no cache, or one is damaged.
-    """
+    """Run the command; a damaged cache is an error."""
     parser = make_parser("cache")
     parser.add_argument("action", choices=("verify",), help="Read and list teacher caches.")
     parser.add_function_arguments(verify)

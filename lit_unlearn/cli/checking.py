@@ -49,22 +49,11 @@ class CheckedRun(UnlearnCLI):
 
 
 def checked(args: Sequence[str]) -> CheckedRun:
-    """Return a run that `fit` would start.
-
-    Args:
-        args: Options of `fit`.
-
-    Raises:
-        InputError: `fit` would refuse the run before it reads rows or loads a model.
-    """
+    """Return the run that `fit` would start with some options; refuse what it would refuse."""
     return start(CheckedRun, ["fit", *args])
 
 
 def main(args: list[str]) -> None:
-    """Check the runs of a sweep, whose options stand as JSON lists on the standard input.
-
-    Raises:
-        InputError: `fit` would refuse one of them.
-    """
+    """Check the runs of a sweep, whose options stand as JSON lists on the standard input."""
     for options in json.load(sys.stdin):
         checked(options)

@@ -30,12 +30,8 @@ _SLICES = "meta.pt"
 def find_given(options: Any) -> None:
     """Find the checkpoint that the user named, and check it; loading may run no code.
 
-    Args:
-        options: Options of ``fit`` or ``test``; gets the path of the checkpoint, and `weights_only`
-            where the user did not set it.
-
-    Raises:
-        InputError: There is no such checkpoint, or it cannot be loaded safely.
+    The options of ``fit`` or ``test`` get the path of the checkpoint, and `weights_only` where the
+    user did not set it.
     """
     if options.get("weights_only") is None:
         options["weights_only"] = True

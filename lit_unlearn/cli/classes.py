@@ -21,8 +21,7 @@ _MODULES = (
 def load_classes(*more: str) -> None:
     """Import the classes of a run, so that a config can give them by their bare names.
 
-    Args:
-        more: Further modules with classes that the command takes.
+    `more` are further modules with classes that the command takes.
     """
     for name in (*_MODULES, *more):
         module = import_module(name)

@@ -14,14 +14,7 @@ __all__ = ["main"]
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: ``compare``, then its options.
-
-    Raises:
-        InputError: The command line or a folder cannot be used.
-    """
+    """Run the command."""
     parser = make_parser(
         "compare",
         description="Show evaluations side by side. Every figure that is a mean over rows is "

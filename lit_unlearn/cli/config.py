@@ -70,10 +70,6 @@ def merge_configs(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str,
     list ``name``. A ``class_path`` that differs replaces its whole mapping, as the old arguments
     belong to another class. ``null`` over a mapping removes it, be it an objective or a part that
     then takes its default; ``null`` over anything else stays ``null``.
-
-    Args:
-        base: What is set first.
-        over: What wins.
     """
     merged = dict(base)
     for key, value in over.items():
@@ -113,27 +109,13 @@ def _same_class(first: object, second: object) -> bool:
 
 
 def take_config_args(args: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Split the names of config files off the other arguments.
-
-    Args:
-        args: What follows the command.
-
-    Returns:
-        The files of all ``--config`` and ``-c``, and the other arguments, in their order.
-
-    Raises:
-        InputError: An option has no file after it.
-    """
+    """Split the files of all ``--config`` and ``-c`` off the other arguments."""
     files, others = take_options(args, lambda name: name in ("--config", "-c"))
     return [Path(value) for _, value in files], others
 
 
 def read_configs(files: Sequence[Path]) -> Config:
-    """Read and merge config files; a later one is laid over the earlier ones.
-
-    Raises:
-        InputError: See `read_config`.
-    """
+    """Read and merge config files; a later one is laid over the earlier ones."""
     values: dict[str, Any] = {}
     origins: dict[KeyPath, Origin | str] = {}
     for file in files:
@@ -208,11 +190,7 @@ def _missing(file: Path) -> str:
 
 
 def _check_size(node: yaml.Node, file: Path, seen: dict[int, int]) -> int:
-    """Check that aliases do not blow up a small file; return its nodes with aliases spelt out.
-
-    Raises:
-        InputError: They do, or one stands inside itself.
-    """
+    """Return a node's size with aliases spelt out; refuse a file that they blow up."""
     if seen.setdefault(id(node), 0) > 0:
         return seen[id(node)]
     seen[id(node)] = _MOST_NODES  # until it is counted: then an alias inside of itself fails

@@ -9,12 +9,5 @@ __all__ = ["main"]
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: ``consolidate``, then the folder and the file.
-
-    Raises:
-        InputError: The folder is no such checkpoint, or the file cannot be written.
-    """
+    """Run the command."""
     call(consolidate, args, "folder", "file")

@@ -56,14 +56,7 @@ class Options:
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: ``evaluate``, then its options.
-
-    Raises:
-        InputError: The command line, a config, data or a model cannot be used.
-    """
+    """Run the command."""
     files, rest = take_config_args(args[1:])
     suites, others = take_options(rest, lambda name: name == "--suite")
     config = read_configs(files)

@@ -19,9 +19,8 @@ _COMPUTING = ("lightning.pytorch.loops", "torch.nn.modules.module", "torch.autog
 def foreign_line(error: BaseException) -> str | None:
     """Return one line for an error of the input, the system or a library during set-up.
 
-    Returns:
-        The line; None for an error that deserves a traceback: one that our own code raised, or one
-        that came up while a model was at work.
+    The result is None for an error that deserves a traceback: one that our own code raised, or one
+    that came up while a model was at work.
     """
     chain = list(causes(error))
     known = [_known(each) for each in chain]

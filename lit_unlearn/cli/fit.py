@@ -53,14 +53,7 @@ STAGES = ("fit", "test")
 
 
 def main(args: list[str]) -> None:
-    """Run one stage.
-
-    Args:
-        args: The stage (``fit`` or ``test``), then its options.
-
-    Raises:
-        InputError: The config or the command line cannot be used.
-    """
+    """Run one stage, the first of the arguments."""
     start(UnlearnCLI, args)
 
 
@@ -114,13 +107,8 @@ Line = TypeVar("Line", bound="UnlearnCLI")
 class UnlearnCLI(LightningCLI):
     """Lightning's command line with merged config files, short errors and two fixed classes.
 
-    Args:
-        model_class: What ``model`` sets.
-        data_class: What ``data`` sets.
-        stage: Name in `STAGES`.
-        given: The merged config files.
-        overrides: Options of the command line; they win over the files, wherever they stand.
-        files: The config files; the last one names the run's folder where none is given.
+    `given` are the merged config files; the options in `overrides` win over them, wherever they
+    stand. The last of the `files` names the run's folder where none is given.
     """
 
     def __init__(
@@ -171,11 +159,7 @@ class UnlearnCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the command line.
-
-        Raises:
-            InputError: An option, key or value is not known or has the wrong type.
-        """
+        """Parse the command line; refuse an option, key or value with its place and repair."""
         own = self._subcommand_parsers[self.stage]
         check_keys(self.given, own)
         try:
@@ -186,19 +170,11 @@ class UnlearnCLI(LightningCLI):
         trainer.default_root_dir = str(trainer.default_root_dir or default_folder(self.files))
 
     def _parse_ckpt_path(self) -> None:
-        """Find the checkpoint; Lightning would lay its settings over the command line.
-
-        Raises:
-            InputError: The checkpoint does not exist, or cannot be loaded safely.
-        """
+        """Find the checkpoint; Lightning would lay its settings over the command line."""
         find_given(self.config[self.stage])
 
     def before_fit(self) -> None:
-        """Check that rows and model are there, and report all that is missing at once.
-
-        Raises:
-            InputError: The trainer's settings cannot be used; rows or the model cannot be found.
-        """
+        """Check that rows and model are there, and report all that is missing at once."""
         if self.stage == "fit":
             check_run(self.trainer, self.model, self.datamodule)
         else:
@@ -219,11 +195,7 @@ class UnlearnCLI(LightningCLI):
             say_time_to_come(self.trainer, self.model, self.datamodule)
 
     def before_test(self) -> None:
-        """Check that a callback evaluates, and that rows and model are there.
-
-        Raises:
-            InputError: No callback evaluates, or rows or the model cannot be found.
-        """
+        """Check that a callback evaluates, and that rows and model are there."""
         from lit_unlearn.callbacks import SuiteEvaluation
 
         trainer: Any = self.trainer
@@ -235,11 +207,7 @@ class UnlearnCLI(LightningCLI):
         self.before_fit()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
-        """Make the trainer, with a TensorBoard logger unless the config says otherwise.
-
-        Raises:
-            InputError: Lightning refuses the combination, or the run's folder cannot be used.
-        """
+        """Make the trainer, with a TensorBoard logger unless the config says otherwise."""
         config["strategy"] = by_alias(config.get("strategy"))
         if self.stage == "fit":
             callbacks = with_lines(config, callbacks)

@@ -18,14 +18,7 @@ _IDLE = ("trainer", "seed_everything", "ckpt_path", "weights_only")
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: ``interference``, then its options.
-
-    Raises:
-        InputError: The command line, the config, data or a model cannot be used.
-    """
+    """Run the command."""
     load_classes()
     models, rest = take_options(args[1:], lambda name: name == "--model")
     config, options = read_run(rest, _IDLE)

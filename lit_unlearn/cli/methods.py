@@ -36,14 +36,7 @@ _KINDS = {
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: ``methods``, then names and options.
-
-    Raises:
-        InputError: Nothing has one of the names.
-    """
+    """Run the command."""
     parser = make_parser(
         "methods",
         description="Every objective, weighting and combination in a line; with names, the whole "
@@ -101,9 +94,6 @@ def _find(name: str) -> list[Padding]:
     """Return the cards of all classes and published methods with a name, whatever its case.
 
     Without any, return the cards of the classes whose docstrings contain the name.
-
-    Raises:
-        InputError: There is no card.
     """
     cards = [(card, kind) for kind, (_, each) in _KINDS.items() for card in each()]
     wanted = name.lower()

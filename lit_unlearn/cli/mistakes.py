@@ -28,11 +28,7 @@ _LISTED = 12
 
 
 def check_keys(config: Config, parser: ArgumentParser) -> None:
-    """Check the keys of config files that the parser overlooks or says little about.
-
-    Raises:
-        InputError: An outer key does not exist, or a key stands beside `class_path`.
-    """
+    """Refuse keys of config files that the parser overlooks or says little about."""
     known = _types(parser)
     groups = {""} | {name.rpartition(".")[0] for name in known}
     for path, _, place, owner in file_settings(config):

@@ -15,32 +15,15 @@ _OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
 
 
 def lay_over(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
-    """Lay those options over the config that the parser cannot.
+    """Lay options over the merged files that the parser cannot; return the others for the parser.
 
-    Args:
-        config: The merged files.
-        args: The other arguments.
-
-    Returns:
-        The config, and the arguments for the parser.
-
-    Raises:
-        InputError: A list has no such element, or the option does not say which.
+    An element that a list does not have, or an option that does not say which one, is refused.
     """
     return _set_elements(*_remove_by_null(config, args))
 
 
 def _remove_by_null(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
-    """Let ``null`` on the command line remove what it removes in a second file.
-
-    Args:
-        config: The merged files.
-        args: The other arguments, such as ``--data.objectives.neighbor=null``.
-
-    Returns:
-        The config without the mappings that are set to ``null``, and the arguments without those
-        that did it.
-    """
+    """Let ``null``, as in ``--data.objectives.neighbor=null``, remove as in a second file."""
     values: dict[str, Any] = config.values
     others: list[str] = []
     for option in split_options(args):
@@ -89,8 +72,7 @@ def _set_elements(config: Config, args: Sequence[str]) -> tuple[Config, list[str
 def _names_element(values: object, path: KeyPath, option: Option, before: Sequence[Option]) -> bool:
     """Return whether an option sets an element, or a part of one, of a list in the config.
 
-    Raises:
-        InputError: It names a part of an element, but not which.
+    An option that names a part of an element, but not which, is refused.
     """
     for place, key in enumerate(path):
         if isinstance(values, list):
@@ -137,11 +119,7 @@ def _with(values: Any, path: KeyPath, new: object, option: str) -> tuple[Any, Ke
 
 
 def _index(values: list[Any], key: str, option: str) -> int:
-    """Return the number of an element.
-
-    Raises:
-        InputError: There is no such element.
-    """
+    """Return the number of an element; refuse one that does not exist."""
     if not key.isdigit() or int(key) >= len(values):
         last = f"0 to {len(values) - 1}" if values else "none, as the list is empty"
         raise InputError(f"{option}: expected the number of an element, {last}; found {key}")

@@ -21,12 +21,7 @@ __all__ = ["arguments", "asks_for_help", "call", "make_parser", "parse", "read_r
 
 
 def make_parser(command: str, **settings: Any) -> ArgumentParser:
-    """Return a parser without arguments that raises its errors.
-
-    Args:
-        command: Name of the command.
-        settings: Further arguments of the parser.
-    """
+    """Return a parser without arguments that raises its errors."""
     prog = f"lit-unlearn {command}"
     return ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False, **settings)
 
@@ -37,16 +32,13 @@ def asks_for_help(args: Sequence[str]) -> bool:
 
 
 def parse(parser: ArgumentParser, args: Sequence[str], config: Config | None = None) -> Namespace:
-    """Parse options laid over config files, and make the objects that they name.
+    """Parse options laid over the merged config files, and make the objects that they name.
 
-    Args:
-        parser: Parser of the command; it takes ``--config`` where there are config files.
-        args: The options.
-        config: The merged config files.
+    The parser takes ``--config`` where there are files. Where help is asked for, it is printed, and
+    the process ends.
 
     Raises:
         InputError: An option, key or value is not known or has the wrong type.
-        SystemExit: Help is asked for; it is printed.
     """
     if asks_for_help(args):
         parser.parse_args(args)
@@ -68,15 +60,10 @@ def arguments(function: Callable[..., Any], given: Namespace) -> dict[str, Any]:
 
 
 def call(function: Callable[..., Any], args: Sequence[str], *positional: str) -> Any:
-    """Call a function with the arguments of a command line.
+    """Call a function with the arguments of a command line, the command first.
 
-    Args:
-        function: Function whose signature and docstring define the options.
-        args: The command, then its options.
-        positional: Required parameters that are given without their names.
-
-    Raises:
-        InputError: The command line cannot be used.
+    The function's signature and docstring define the options; the parameters in `positional` are
+    required and given without their names.
     """
     command, *options = args
     parser = make_parser(command)
@@ -90,15 +77,10 @@ def call(function: Callable[..., Any], args: Sequence[str], *positional: str) ->
 def read_run(args: Sequence[str], idle: Collection[str]) -> tuple[Config, list[str]]:
     """Read a config for `fit` for a command that needs a part of it.
 
-    Args:
-        args: What follows the command.
-        idle: Keys that play no part in the command, such as ``trainer.logger``.
+    The keys in `idle`, such as ``trainer.logger``, play no part in the command.
 
     Returns:
         The merged files without the idle keys and with the seed of the data, and the other options.
-
-    Raises:
-        InputError: A config cannot be used.
     """
     files, rest = take_config_args(args)
     starts = tuple(f"--{key}." for key in idle)

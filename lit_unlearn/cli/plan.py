@@ -30,15 +30,7 @@ _OF_FIT = ("module", "data", "trainer")
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: ``plan``, then its options.
-
-    Raises:
-        InputError: The command line, the config, data or a model's config cannot be used.
-        SystemExit: The run does not fit the device that was named.
-    """
+    """Run the command; the status is `DOES_NOT_FIT` where the run does not fit the named device."""
     if "--formulas" in args:
         print(f"{memory.__doc__}\n{flops.__doc__}")
         return

@@ -13,14 +13,7 @@ __all__ = ["main"]
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: ``rewrite``, then its options.
-
-    Raises:
-        InputError: The command line, a config, data or a model cannot be used.
-    """
+    """Run the command."""
     load_classes("lit_unlearn.rewriting.local", "lit_unlearn.rewriting.server")
     files, options = take_config_args(args[1:])
     parser = make_parser("rewrite")

@@ -88,9 +88,6 @@ class RunFolder:
             text: The whole config in YAML.
             data: The data module; its sources are read.
             files: Config files.
-
-        Raises:
-            InputError: See `check_targets`.
         """
         values = yaml.safe_load(text)
         # a folder with rows is read in some of its files only, which the data module knows
@@ -148,12 +145,7 @@ class RunConfig(SaveConfigCallback):
 
 
 def divert_debug(trainer: dict[str, Any], closing: ExitStack) -> bool:
-    """Let a run with debug flags write to a temporary folder; return whether it has any.
-
-    Args:
-        trainer: Arguments of the trainer, with its callbacks.
-        closing: Removes the folder.
-    """
+    """Let a debug run write to a temporary folder until `closing`; return whether it is one."""
     flags = debug_flags(trainer)
     if not flags:
         return False

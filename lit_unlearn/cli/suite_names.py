@@ -29,11 +29,7 @@ def known_suites() -> dict[str, type[Suite]]:
 
 
 def find_suite(name: str) -> type[Suite]:
-    """Return the class of a suite.
-
-    Raises:
-        InputError: There is none of that name; the message suggests one, or lists all.
-    """
+    """Return the class of a suite; refuse an unknown name with a similar one, or with all."""
     known = known_suites()
     if name in known:
         return known[name]
@@ -44,12 +40,7 @@ def find_suite(name: str) -> type[Suite]:
 def choose_suites(config: Config, names: Sequence[str]) -> Config:
     """Return a config with the named suites only, those that it lacks with their defaults.
 
-    Args:
-        config: The merged config files.
-        names: Values of ``--suite``; empty for all suites of the config.
-
-    Raises:
-        InputError: A name that neither the config nor the package has, or no suite at all.
+    Without names, all suites of the config are chosen; none at all, or an unknown one, is refused.
     """
     configured = config.values.get("suites") or {}
     if not names and not configured:

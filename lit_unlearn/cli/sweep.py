@@ -46,15 +46,7 @@ folder `evaluation`:
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: ``sweep``, then its options.
-
-    Raises:
-        InputError: The command line cannot be used.
-        SystemExit: A run failed.
-    """
+    """Run the command; the status is 1 where a run failed."""
     parser = make_parser(
         "sweep",
         description=_DESCRIPTION,
@@ -82,14 +74,9 @@ def main(args: list[str]) -> None:
 
 
 def values_of(option: str, text: str) -> tuple[str, ...]:
-    """Return the entries of a list, each as it was written.
+    """Return the entries of ``[a, b]`` (YAML's flow style) or ``a,b``, each as it was written.
 
-    Args:
-        option: Name of the option, for the message.
-        text: ``[a, b]`` in YAML's flow style, or ``a,b``.
-
-    Raises:
-        InputError: It is no list, or an entry occurs twice.
+    What is no list, or an entry that occurs twice, is refused in the name of the option.
     """
     whole = text if text.startswith("[") else f"[{text}]"
     try:

@@ -10,14 +10,7 @@ __all__ = ["main"]
 
 
 def main(args: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: ``task-vector``, then its options.
-
-    Raises:
-        InputError: The command line or a model cannot be used.
-    """
+    """Run the command."""
     written = call(task_vector, args, "model")
     text = f"{written.folder}: {written.model} less a vector of {written.size:.2%} of its length"
     terminal().print(text, soft_wrap=True)

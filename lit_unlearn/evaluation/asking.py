@@ -20,13 +20,8 @@ __all__ = ["ask", "replies"]
 def ask(subject: Subject, probes: Sequence[Probe], batch_size: int = 16) -> list[Outcome]:
     """Teacher-force the candidates of all probes, and let the model reply where a probe asks.
 
-    Args:
-        subject: The model; its mode and its weights stay as they are.
-        probes: The probes.
-        batch_size: Most sequences in one forward pass.
-
-    Returns:
-        One outcome per probe, in their order.
+    Returns one outcome per probe, in their order. A batch holds at most `batch_size` sequences;
+    mode and weights of the model stay as they are.
 
     Raises:
         InputError: A probe that cannot be put to this model; the message names the row.
@@ -64,11 +59,7 @@ def replies(
 ) -> list[tuple[str, ...]]:
     """Return the replies to each probe, without the prefill; none where it asks for none.
 
-    Args:
-        subject: As in `ask`.
-        probes: As in `ask`.
-        batch_size: As in `ask`.
-        read: Keys and values of prompts that the model has read already.
+    `read` holds keys and values of prompts that the model has read already.
 
     Raises:
         InputError: A prompt that is empty or too long, or settings that cannot be used.

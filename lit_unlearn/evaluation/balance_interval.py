@@ -18,14 +18,10 @@ PARTS = ("forgetting", "utility", "boundary", "robustness")
 
 
 class Draws:
-    """Resampled values of figures, from the rows of one evaluation.
+    """Resampled values of figures, from the rows of the suites of one evaluation.
 
     Every model with the same rows of a group gets the same draws, so that differences between rows
     that both models share do not widen the interval of their ratio.
-
-    Args:
-        rows: Suite -> rows.
-        resamples: Number of resamples.
     """
 
     def __init__(self, rows: Mapping[str, Sequence[Row]], resamples: int = RESAMPLES) -> None:
@@ -35,9 +31,7 @@ class Draws:
     def of(self, suite: str, figure: str) -> Array | None:
         """Return ``[R]`` values of a figure; None where it is no function of row scores.
 
-        Args:
-            suite: Name of the suite.
-            figure: ``<group>/<score>``, a mean over rows, or TOFU's ``model_utility``.
+        The figure is ``<group>/<score>``, a mean over rows, or TOFU's ``model_utility``.
         """
         if figure == "model_utility":
             means = [self._means(suite, group, UTILITY_SCORES) for group in UTILITY_GROUPS]
@@ -70,14 +64,11 @@ def share(after: Array, before: Array) -> Array:
 
 
 def intervals(parts: Mapping[str, Array]) -> dict[str, Interval]:
-    """Return 95 % percentile intervals of the parts, and of their harmonic mean as ``balance``.
+    """Return 95 % intervals of the parts and of their harmonic mean, ``balance``.
 
-    A part that is undefined in more than 1 resample of 20 gets none, and neither does the balance.
-    Nor does a part that is the same in all resamples, such as a recall of 0 in every row: it is not
-    certain for that.
-
-    Args:
-        parts: Name -> ``[R]`` values.
+    The values of a part are ``[R]``. A part that is undefined in more than 1 resample of 20 has no
+    interval. Neither has a part that is the same in all resamples, such as a recall of 0 in every
+    row, as it is not certain for that.
     """
     stacked = np.stack([parts[name] for name in PARTS])
     found: dict[str, Interval] = {}

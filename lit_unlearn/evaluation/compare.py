@@ -107,11 +107,7 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Com
 
 
 def headings(runs: Sequence[Path]) -> list[str]:
-    """Return the shortest ends of the paths that tell them apart.
-
-    Raises:
-        InputError: A folder is given twice.
-    """
+    """Return the shortest ends of paths that tell them apart; refuse a folder given twice."""
     parts = [run.absolute().parts for run in runs]
     if len(set(parts)) < len(parts):
         raise InputError("Parameter `runs` should hold different folders. Found one of them twice.")
@@ -142,11 +138,8 @@ def _content(runs: Sequence[Path], compared: ComparedRuns) -> dict[str, object]:
 def compare_evaluations(first: EvaluationRecord, second: EvaluationRecord) -> list[Comparison]:
     """Compare every figure that is a mean of row scores, corrected after Holm for their number.
 
-    A figure of a whole group (a p-value, a harmonic mean) has no rows of its own and is left out.
-
-    Args:
-        first: The evaluation to compare with.
-        second: Rows are matched by suite and id.
+    Rows are matched by suite and id. A figure of a whole group (a p-value, a harmonic mean) has no
+    rows of its own and is left out.
     """
     found = [
         comparison
@@ -203,11 +196,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def not_common(columns: Mapping[str, EvaluationRecord]) -> list[str]:
-    """Say what cannot be compared with the first evaluation, one sentence each.
-
-    Args:
-        columns: Heading -> evaluation.
-    """
+    """Say what cannot be compared with the first evaluation, one sentence each."""
     first, *others = columns
     said = []
     for heading in others:

@@ -20,13 +20,7 @@ def figure_names(
 ) -> set[str] | None:
     """Return the names of a suite's figures, from scores of made-up outcomes.
 
-    Args:
-        suite: The suite.
-        data_root: As in `run_suite`.
-        reference: As in `run_suite`.
-
-    Returns:
-        The names; None where they are known only after the suite has asked a model.
+    The result is None where the names are known only after the suite has asked a model.
     """
     asks_alone = type(suite).variants is Suite.variants and not suite.answer_key()
     if not asks_alone or not type(suite).__module__.startswith(_PACKAGE):

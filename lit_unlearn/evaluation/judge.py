@@ -45,11 +45,7 @@ class Judge:
         self._subject: Subject | None = None
 
     def key(self) -> str:
-        """Return a text that changes with anything that decides the verdicts.
-
-        Raises:
-            InputError: There is no such model.
-        """
+        """Return a text that changes with all that decides the verdicts; refuse a missing model."""
         with named_model("judge.path"):
             return f"judge {fingerprint(self.path)} {self.dtype} {ASKED}"
 

@@ -12,14 +12,10 @@ __all__ = ["limited", "same_rows"]
 
 
 def limited(probes: Sequence[Probe], limit: int | None) -> list[Probe]:
-    """Return the probes of some rows of each group, in their order.
+    """Return the probes of at most `limit` rows of each group, spread evenly, in their order.
 
     A row that is asked several times keeps all its probes, so that scores over them mean the same
     as in the whole suite. The same rows are chosen for every model.
-
-    Args:
-        probes: All probes of the suite.
-        limit: Most rows of each group, spread evenly; None for all.
     """
     if limit is None:
         return list(probes)

@@ -18,16 +18,10 @@ FILE_NAME = "outcomes.jsonl"
 
 
 def content_key(fingerprint: str, variant: str, probe: Probe, answer_key: str = "") -> str:
-    """Return the key of an outcome: a digest of everything that decides it.
+    """Return the key of an outcome: a SHA-256 digest of everything that decides it.
 
-    Args:
-        fingerprint: `Subject.fingerprint`.
-        variant: Name and key of the variant.
-        probe: Question to the model. Its id and the row behind it do not count in the usual engine.
-        answer_key: `Suite.answer_key`; where it is not empty, the row counts too.
-
-    Returns:
-        64 hexadecimal digits.
+    The id of a probe and the row behind it do not count in the usual engine; the row counts where
+    `answer_key` (`Suite.answer_key`) is not empty. `variant` is the name and key of the variant.
     """
     return json_digest(
         [

@@ -197,18 +197,14 @@ class Suite(ABC):
 
     @abstractmethod
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """Return the probes, the same for every model.
-
-        Raises:
-            InputError: Data that cannot be found or used.
-        """
+        """Return the probes, the same for every model; refuse data that cannot be found or used."""
 
     @abstractmethod
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
-        """Return rows and figures.
+        """Return rows and figures of the suite's probes, or of those of some rows.
 
         Args:
-            probes: The suite's probes, or those of some rows.
+            probes: The probes.
             outcomes: The outcomes of each variant.
             reference: The rows of a retain model.
 
@@ -219,15 +215,7 @@ class Suite(ABC):
     def check(  # noqa: B027 - most suites need no reference
         self, probes: Sequence[Probe], reference: Reference
     ) -> None:
-        """Refuse before a model is asked what `score` would refuse afterwards.
-
-        Args:
-            probes: As in `score`.
-            reference: As in `score`.
-
-        Raises:
-            InputError: A reference is needed and missing, or does not fit.
-        """
+        """Refuse, before a model is asked, a reference that `score` would refuse or miss."""
 
     def without_reference(self) -> Suite:
         """Return the suite for a retain model, without figures that are defined against one."""

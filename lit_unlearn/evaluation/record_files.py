@@ -50,10 +50,6 @@ def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
     ``seconds``, ``cpu_seconds``, ``rows`` (their number) and ``figures`` with the fields of
     `Figure`. ``rows.jsonl`` has one line per row: ``suite`` and the fields of `Row`. Numbers that
     are not finite are ``null``.
-
-    Args:
-        folder: Made where it is missing.
-        record: The record.
     """
     suites = record.suites.values()
     rows = [{"suite": suite.suite, **asdict(row)} for suite in suites for row in suite.rows]

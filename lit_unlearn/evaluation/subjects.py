@@ -58,15 +58,12 @@ class Loading:
 
 
 def load_subject(path: str, loading: Loading | None = None, revision: str | None = None) -> Subject:
-    """Load a model and its tokenizer.
+    """Load a model and its tokenizer; the model is in evaluation mode, on its device.
 
     Args:
         path: Hub id, local folder, .gguf file, or `random-tiny`.
         loading: Settings; None for the defaults.
         revision: Branch, tag or commit on the hub.
-
-    Returns:
-        The model in evaluation mode, on its device.
 
     Raises:
         InputError: A model that cannot be found or read, a device that is not there, or a length
@@ -91,7 +88,7 @@ def subject_of(
     loading: Loading | None = None,
     fingerprint: str | None = None,
 ) -> Subject:
-    """Describe a model that is loaded already; it stays on its device, in its number format.
+    """Describe a model that is loaded already; it stays on its device, in its dtype.
 
     Args:
         model: A causal language model.
@@ -144,11 +141,7 @@ def named_model(name: str = "model") -> Iterator[None]:
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the token that open-unlearning pads with.
-
-    Raises:
-        InputError: The tokenizer has no pad and no end-of-text token.
-    """
+    """Return the token that open-unlearning pads with; refuse a tokenizer with neither."""
     for found in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if isinstance(found, int):
             return found

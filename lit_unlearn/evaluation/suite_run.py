@@ -41,23 +41,10 @@ def run_suites(
     batch_size: int = 16,
     limit: int | None = None,
 ) -> dict[str, SuiteRecord]:
-    """Put several suites to a model, one after the other, and measure their cost.
+    """Put several suites to a model, one after the other, and measure their cost; see `run_suite`.
 
-    Args:
-        suites: By the name under which their figures are shown.
-        subject: As in `run_suite`.
-        store: As in `run_suite`.
-        data_root: As in `run_suite`.
-        references: Rows of a retain model by the names of suites; a suite that is not there has no
-            reference.
-        batch_size: As in `run_suite`.
-        limit: As in `run_suite`.
-
-    Returns:
-        The suites' records, by name.
-
-    Raises:
-        InputError: Data that a suite cannot use, or a reference that does not fit it.
+    `suites` and `references` (rows of a retain model) go by the name under which figures are shown;
+    a suite that is not in `references` has none.
     """
     found: dict[str, SuiteRecord] = {}
     for name, suite in suites.items():
@@ -83,11 +70,7 @@ def check_suites(
     references: Mapping[str, Reference] | None = None,
     limit: int | None = None,
 ) -> None:
-    """Refuse what `run_suites` would refuse, before a model is loaded; arguments as there.
-
-    Raises:
-        InputError: Rows of a suite, or a reference that one needs, are missing or do not fit.
-    """
+    """Refuse what `run_suites` would refuse, before a model is loaded; arguments as there."""
     for name, suite in suites.items():
         probes, reference = _asked(suite, data_root, (references or {}).get(name), limit)
         suite.check(probes, reference)

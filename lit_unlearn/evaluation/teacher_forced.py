@@ -76,7 +76,7 @@ def force(
     batch_size: int = 16,
     hidden_id: int | None = None,
 ) -> list[dict[str, Forced]]:
-    """Teacher-force every candidate of every probe.
+    """Teacher-force every candidate of every probe; return the statistics of each by its name.
 
     What the rows of a batch begin with, such as the prompt of several candidates, is computed once
     where the model's rows can be packed. Token ids are those of `Encoder.encode`, end of turn
@@ -89,9 +89,6 @@ def force(
         probes: The probes; one without candidates gets an empty mapping.
         batch_size: Most candidates in one forward pass; it changes nothing but rounding.
         hidden_id: As in `Subject`; with it rows are padded, and share nothing.
-
-    Returns:
-        For each probe, the statistics of its candidates by their names.
 
     Raises:
         InputError: An empty candidate, one that is longer than the encoder's `max_length`, or
@@ -108,19 +105,11 @@ def force_and_read(
     batch_size: int = 16,
     hidden_id: int | None = None,
 ) -> tuple[list[dict[str, Forced]], dict[tuple[int, ...], KeyValues]]:
-    """Teacher-force as `force` does, and read prompts of replies in the same passes.
+    """Teacher-force as `force` does, and read the prompts of replies in the same passes.
 
-    Args:
-        model: As in `force`; one that `continues` if there are prompts.
-        encoder: As in `force`.
-        probes: As in `force`.
-        prompts: Index of a probe -> the prompt of its reply.
-        batch_size: As in `force`.
-        hidden_id: As in `force`; None if there are prompts.
-
-    Returns:
-        The result of `force`, and keys and values by prompt; a probe that nothing is forced of
-        leaves its prompt unread.
+    `prompts` maps the index of a probe to the prompt of its reply. Where there are any, the model
+    `continues` and `hidden_id` is None. The second result is keys and values by prompt; a probe
+    that nothing is forced of leaves its prompt unread.
     """
     check_number("batch_size", batch_size, 1)
     # cutting an answer off would change its figures, so lengths are checked here instead

@@ -32,14 +32,9 @@ class Rows:
 
 
 class BatchStream:
-    """Draws batches; each continues with the rows after those of the one before.
+    """Draws batches with a number of answer tokens an objective, each after the rows of the last.
 
-    Args:
-        rows: Rows to draw from.
-        tokens: Answer tokens of each objective in a batch.
-
-    Raises:
-        InputError: An objective has no rows.
+    An objective without rows is refused.
     """
 
     def __init__(self, rows: Rows, tokens: int) -> None:

@@ -48,13 +48,7 @@ class Estimate(NamedTuple):
 
 
 def estimates(name: str, found: Measurement, objectives: Sequence[str]) -> list[Estimate]:
-    """Return all figures of one representation.
-
-    Args:
-        name: Name of the representation.
-        found: Its measurement.
-        objectives: Names in the order of the gradients.
-    """
+    """Return all figures of one representation; objectives are in the order of the gradients."""
     return [
         *_cosines(name, found, objectives),
         *_transfer(name, found, objectives),
@@ -63,11 +57,10 @@ def estimates(name: str, found: Measurement, objectives: Sequence[str]) -> list[
 
 
 def masked_cosines(gramians: Tensor, share: float) -> Tensor:
-    """Return ``[K, G + 1, M, M]`` cosines; NaN for objectives whose gradient is at rest.
+    """Return the cosines of Gramians, both ``[K, G + 1, M, M]``, the whole model last.
 
-    Args:
-        gramians: ``[K, G + 1, M, M]``, the whole model last.
-        share: Share of the largest norm below which a gradient is at rest, see `at_rest`.
+    They are NaN for objectives whose gradient is at rest, below `share` of the largest norm (see
+    `at_rest`).
     """
     return cosines(without(gramians, at_rest(gramians[:, -1], share)[:, None]))
 
@@ -84,9 +77,7 @@ def resting(found: Measurement, objectives: Sequence[str]) -> list[str]:
 def differences(measured: Mapping[str, Measurement], objectives: Sequence[str]) -> list[Estimate]:
     """Return the whole model's cosines in the second of two representations minus the first.
 
-    Args:
-        measured: Name of the representation -> its measurement; only the largest batches count.
-        objectives: Names in the order of the gradients.
+    Only the largest batches count; objectives are in the order of the gradients.
     """
     (first, one), (second, two) = measured.items()
     size = max(one.gramians)
@@ -140,12 +131,7 @@ def _gains(
 ) -> Iterator[Estimate]:
     """Yield the shared gains of the mean changes: a mean of ratios follows the smallest gain.
 
-    Args:
-        name: Name of the representation.
-        size: Answer tokens of each objective in a batch.
-        changes: ``[K, M, M]``, see `transfer_matrix`.
-        objectives: Their names.
-        still: Objectives at rest, which have no gain.
+    `changes` are ``[K, M, M]``, see `transfer_matrix`; objectives at rest (`still`) have no gain.
     """
     batches, count = len(changes), len(objectives)
     table = changes.double().reshape(batches, -1).numpy().T

@@ -66,13 +66,7 @@ _NOTES = {
 
 
 def write_figures(folder: Path, found: Sequence[Estimate], facts: Mapping[str, object]) -> None:
-    """Write ``interference.json`` and ``interference.csv``.
-
-    Args:
-        folder: Where they go.
-        found: All figures.
-        facts: How the figures were made, for the JSON file.
-    """
+    """Write ``interference.json``, with the facts behind it, and ``interference.csv``."""
     content = {
         "schema_version": SCHEMA_VERSION,
         **facts,
@@ -88,11 +82,7 @@ def write_figures(folder: Path, found: Sequence[Estimate], facts: Mapping[str, o
 
 
 def read_figures(folder: Path) -> list[Estimate]:
-    """Return the figures of ``interference.json``.
-
-    Raises:
-        InputError: The folder holds none, or one of another version.
-    """
+    """Return the figures of ``interference.json``; refuse a missing or another version."""
     file = folder / FIGURES
     try:
         content = json.loads(file.read_text("utf-8"))
@@ -156,16 +146,9 @@ def write_study(
     measured: Mapping[str, Measurement],
     facts: Mapping[str, Any],
 ) -> dict[str, Path]:
-    """Write figures, table, pictures and page.
+    """Write figures, table, pictures and page; return the files by their content.
 
-    Args:
-        folder: Folder of all files.
-        found: All figures.
-        measured: Raw numbers of each representation.
-        facts: Model, settings, remarks, and the number of rows by representation and objective.
-
-    Returns:
-        The files by their content.
+    `facts` are model, settings, remarks, and the number of rows by representation and objective.
     """
     names = list(next(iter(facts["rows"].values())))
     write_figures(folder, found, facts)

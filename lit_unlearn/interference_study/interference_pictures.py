@@ -37,11 +37,7 @@ def matrix_figure(
 ) -> Figure:
     """Draw a heat map of one figure per representation, objectives against objectives.
 
-    Args:
-        found: All figures.
-        figure: ``cosine`` (of the whole model, symmetric) or ``shared gain``.
-        names: The objectives.
-        title: Name of the numbers.
+    The figure is ``cosine`` (of the whole model, symmetric) or ``shared gain``.
     """
     kinds = _representations(found)
     size = 1.6 + 0.75 * len(names)
@@ -95,9 +91,8 @@ def gap_figure(found: Sequence[Estimate], names: Sequence[str]) -> Figure:
 def domain_figure(projections: Mapping[str, Mapping[str, Tensor]], layer: int) -> Figure:
     """Draw rows of the objectives on the first two principal axes, one panel per representation.
 
-    Args:
-        projections: Representation -> objective -> ``[n, 2]``.
-        layer: The decoder block, for the title.
+    `projections` maps representation and objective to ``[n, 2]``; the decoder block is for the
+    title.
     """
     count = len(projections)
     picture, grid = panels(count, count, 4.2 * count + 1.6, 3.8)
@@ -116,9 +111,7 @@ def domain_figure(projections: Mapping[str, Mapping[str, Tensor]], layer: int) -
 def projection(states: Mapping[str, Tensor], layer: int) -> dict[str, Tensor]:
     """Return ``[n, 2]`` per objective: rows on the first two principal axes of all rows.
 
-    Args:
-        states: ``[L, n, d]`` per objective.
-        layer: Index of the decoder block.
+    `states` are ``[L, n, d]`` per objective; `layer` is the index of the decoder block.
     """
     rows = torch.cat([state[layer] for state in states.values()]).double()
     centred = rows - rows.mean(0)

@@ -98,14 +98,7 @@ class Amounts:
 
 
 def measure(studied: Studied, rows: Rows, amounts: Amounts, stage: Stage) -> Measurement:
-    """Measure one representation; the weights are afterwards what they were.
-
-    Args:
-        studied: Model and objectives.
-        rows: The data.
-        amounts: Extent of the measurement.
-        stage: Counts `Amounts.work`.
-    """
+    """Measure one representation, and count `Amounts.work`; the weights stay what they were."""
     names = list(studied.objectives)
     half = any(parameter.dtype != torch.float32 for parameter in studied.parameters)
     found = Measurement(rest_share=AT_REST_HALF if half else AT_REST)

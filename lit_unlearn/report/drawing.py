@@ -33,13 +33,8 @@ __all__ = [
 def curve(axes: Axes, xs: ArrayLike, ys: ArrayLike, index: int, label: str, **look: Any) -> None:
     """Draw a line whose colour is that of ``index``, and whose dashes begin after the last colour.
 
-    Args:
-        axes: The panel.
-        xs: ``[n]`` places.
-        ys: ``[n]`` values; NaN is a gap.
-        index: Number of the line in its panel.
-        label: Its name in the legend.
-        look: Options of matplotlib's ``Axes.plot`` that replace the usual ones.
+    A NaN among the ``[n]`` values is a gap. `look` holds options of matplotlib's ``Axes.plot`` that
+    replace the usual ones.
     """
     usual: dict[str, Any] = {
         "color": COLOURS[index % len(COLOURS)],
@@ -99,14 +94,10 @@ def heat_map(
     numbers: bool = True,
     aspect: Literal["equal", "auto"] = "equal",
 ) -> AxesImage:
-    """Draw cosines: blue agrees, red conflicts, grey is undefined.
+    """Draw ``[R, C]`` cosines: blue agrees, red conflicts, grey is undefined.
 
-    Args:
-        axes: A panel without frame.
-        table: ``[R, C]``.
-        limit: Value of the darkest blue; its negative is the darkest red.
-        numbers: Write every value into its cell.
-        aspect: Shape of the cells, as for matplotlib's ``Axes.imshow``.
+    `limit` is the value of the darkest blue, its negative that of the darkest red. `numbers` writes
+    every value into its cell. `aspect` is that of matplotlib's ``Axes.imshow``.
     """
     axes.set_facecolor(BEFORE_COLOUR)  # shows where nothing is known
     image = axes.imshow(table, cmap="RdBu", vmin=-limit, vmax=limit, aspect=aspect)
@@ -119,13 +110,9 @@ def heat_map(
 
 
 def scale(figure: Figure, image: AxesImage, panels: Sequence[Axes], **look: Any) -> None:
-    """Draw the colour bar of heat maps.
+    """Draw the colour bar of heat maps beside their panels.
 
-    Args:
-        figure: The picture.
-        image: What `heat_map` returned.
-        panels: The heat maps that it stands beside.
-        look: Options of matplotlib's ``Figure.colorbar``.
+    `image` comes from `heat_map`; `look` holds options of matplotlib's ``Figure.colorbar``.
     """
     limit = image.get_clim()[1]
     bar = figure.colorbar(image, ax=panels, ticks=(-limit, 0.0, limit), **look)
@@ -136,11 +123,7 @@ def scale(figure: Figure, image: AxesImage, panels: Sequence[Axes], **look: Any)
 def legend(figure: Figure, panel: Axes, title: str | None = None, columns: int = 0) -> None:
     """Write the names of a panel's curves or bars, which all panels share.
 
-    Args:
-        figure: The picture.
-        panel: One of its panels.
-        title: Heading of the names.
-        columns: Most names side by side below the panels; 0 puts them to the right.
+    `columns` is the number of names side by side below the panels; 0 puts them to the right.
     """
     handles, labels = panel.get_legend_handles_labels()
     if columns:
@@ -156,12 +139,7 @@ def picture_file(folder: Path, title: str) -> Path:
 
 @styled
 def save_pictures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
-    """Write each picture as a PNG file on white ground; return the files.
-
-    Args:
-        folder: Made where it is missing.
-        figures: Title -> picture; see `picture_file`.
-    """
+    """Write each picture as a PNG file on white ground; return the files (see `picture_file`)."""
     files = []
     for title, figure in figures.items():
         files.append(picture_file(folder, title))

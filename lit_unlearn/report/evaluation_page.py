@@ -79,14 +79,9 @@ def _suite(
 
 
 def sample_replies(columns: Columns, most: int) -> dict[tuple[str, str], list[tuple[str, ...]]]:
-    """Choose some rows of each suite and group, with what each model replied.
+    """Choose rows of each suite and group: question, gold answer and each model's reply, as texts.
 
-    Args:
-        columns: The evaluations to show.
-        most: Most rows of a group; rows without any reply are left out.
-
-    Returns:
-        Suite and group -> question, gold answer and the replies of each row, as texts.
+    At most `most` rows of a group are chosen; rows without any reply are left out.
     """
     first: dict[tuple[str, str], dict[str, Row]] = {}
     replies: dict[tuple[str, str, str], str] = {}

@@ -27,12 +27,7 @@ _HATCHES = ("", "////", "....", "xxxx")
 def suite_picture(headings: Sequence[str], lines: Sequence[Line]) -> Picture:
     """Draw bars with 95 % intervals, one per column of a figure; one panel per unit.
 
-    Args:
-        headings: Names of the columns.
-        lines: The figures of one suite.
-
-    Raises:
-        InputError: No line holds a number.
+    Lines of which none holds a number are refused.
     """
     drawn = [line for line in lines if any(has_value(cell) for cell in line.cells)]
     if not drawn:
@@ -90,12 +85,10 @@ def recovery_picture(
     """Draw a figure over the amount of relearning, with its 95 % interval as a band.
 
     Args:
-        curves: Heading -> points: optimizer steps of relearning, and the figure there.
+        curves: Heading -> points: optimizer steps of relearning, and the figure there; at least
+            one.
         label: Name of the figure.
         unit: Its unit, in words.
-
-    Raises:
-        InputError: There is no point.
     """
     if not any(curves.values()):
         raise InputError("curves: expected at least one point of relearning, found none")
@@ -120,11 +113,8 @@ def recovery_picture(
 def balance_picture(parts: Mapping[str, Mapping[str, float]]) -> Picture:
     """Draw the parts of the balanced score as a radar picture, 0 in the middle and 1 at the rim.
 
-    Args:
-        parts: Heading -> part -> value from 0 to 1; a part that is NaN or missing is a gap.
-
-    Raises:
-        InputError: There are fewer than three parts, which span no area.
+    `parts` maps headings to parts and their values from 0 to 1; one that is NaN or missing is a
+    gap. Fewer than three parts, which span no area, are refused.
     """
     names = list(dict.fromkeys(name for column in parts.values() for name in column))
     if len(names) < 3:

@@ -84,9 +84,7 @@ def _figures(record: EvaluationRecord) -> dict[str, Sequence[Figure]]:
 def evaluation_table(columns: Columns, marks: Marks | None = None) -> Table:
     """Make a table: one section per suite, one line per figure, one column per evaluation.
 
-    Args:
-        columns: The evaluations.
-        marks: Text below a value, such as a p-value, for each column of a line.
+    `marks` are texts below the values, such as p-values.
     """
     lines = side_by_side(columns)
     caption = "\n".join([LEGEND, *notes(lines)])

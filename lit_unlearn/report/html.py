@@ -21,11 +21,8 @@ __all__ = ["svg", "write_page"]
 def write_page(path: Path, template: str, values: Mapping[str, object]) -> None:
     """Write a page that needs no other file, all at once or not at all.
 
-    Args:
-        path: The HTML file.
-        template: Name of a template of this package, without its suffix.
-        values: What the template shows; texts are plain and are escaped there. ``title`` is the
-            title of the browser's tab.
+    `template` is the name of a template of this package without its suffix. It escapes the texts in
+    `values`; ``title`` is the title of the browser's tab.
     """
     environment = Environment(
         loader=PackageLoader(__package__),
@@ -41,9 +38,7 @@ def write_page(path: Path, template: str, values: Mapping[str, object]) -> None:
 def svg(figure: Figure, title: str) -> Markup:
     """Return the figure as an SVG element in the page's text colour.
 
-    Args:
-        figure: The figure.
-        title: Alternative text; its ids, made of it, are unique if titles on the page are.
+    The title is the alternative text, and part of the ids within: they are unique if titles are.
     """
     buffer = io.StringIO()
     prefix = re.sub(r"\W+", "-", title.casefold())

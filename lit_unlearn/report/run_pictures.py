@@ -31,11 +31,7 @@ Record = dict[str, Any]
 
 @styled
 def cosine_figure(records: Sequence[Record]) -> Figure:
-    """Draw the cosine of each pair of objectives' gradients; below zero they conflict.
-
-    Raises:
-        InputError: There is no record.
-    """
+    """Draw the cosine of each pair of objectives' gradients; below zero they conflict."""
     names = _objectives(records)
     if len(names) < 2:
         return _no_pairs()
@@ -52,11 +48,7 @@ def cosine_figure(records: Sequence[Record]) -> Figure:
 
 @styled
 def norm_figure(records: Sequence[Record]) -> Figure:
-    """Draw the 2-norm of each objective's gradient over the steps, on a logarithmic axis.
-
-    Raises:
-        InputError: There is no record.
-    """
+    """Draw the 2-norm of each objective's gradient over the steps, on a logarithmic axis."""
     names = _objectives(records)
     steps, norms = _column(records, "step"), _column(records, "norms")
     figure, axes = canvas(8.0, 3.2)
@@ -73,11 +65,7 @@ def norm_figure(records: Sequence[Record]) -> Figure:
 
 @styled
 def loss_figure(records: Sequence[Record]) -> Figure:
-    """Draw each objective's unweighted loss over the steps; one panel each, since units differ.
-
-    Raises:
-        InputError: There is no record.
-    """
+    """Draw each objective's unweighted loss over the steps; one panel each, since units differ."""
     names = _objectives(records)
     steps, losses = _column(records, "step"), _column(records, "losses")
     columns = min(2, len(names))
@@ -93,12 +81,7 @@ def loss_figure(records: Sequence[Record]) -> Figure:
 def heatmap_figure(records: Sequence[Record], step: int | None = None) -> Figure:
     """Draw cosines per layer group (across) and pair of objectives (down).
 
-    Args:
-        records: Diagnosed steps, all with the same objectives and groups.
-        step: The step to show; None for the mean over all of them.
-
-    Raises:
-        InputError: There is no record, or none of that step.
+    All records have the same objectives and groups; `step` of None shows the mean over all steps.
     """
     names = _objectives(records)
     chosen = [r for r in records if step is None or r["step"] == step]

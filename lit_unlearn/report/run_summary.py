@@ -175,11 +175,9 @@ def write_summary(
 
 
 def note_export(path: Path, comparison: Comparison) -> None:
-    """Add the comparison of the exported folder to a ``summary.json``, as ``export``.
+    """Add the logits of the exported folder against the trained model's to a ``summary.json``.
 
-    Args:
-        path: The file; nothing is written where there is none.
-        comparison: Logits of the folder against those of the trained model.
+    The key is ``export``; nothing is written where there is no file.
     """
     if path.exists():
         content = json.loads(path.read_text("utf-8")) | {"export": vars(comparison)}

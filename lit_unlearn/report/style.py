@@ -60,12 +60,8 @@ def panels(
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with several bare panels, row by row; what is left of the grid stays empty.
 
-    Args:
-        count: Number of panels.
-        columns: Most panels side by side.
-        width: Inches of the figure.
-        height: Inches of the figure.
-        shared: Options of matplotlib's ``Figure.subplots``, such as ``sharex``.
+    Width and height are in inches; at most `columns` panels are side by side. `shared` holds
+    options of matplotlib's ``Figure.subplots``, such as ``sharex``.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(math.ceil(count / columns), columns, squeeze=False, **shared).flatten()

@@ -29,21 +29,14 @@ class Backend(ABC):
 
     @abstractmethod
     def identity(self) -> str:
-        """Return everything but the question that decides a reply.
-
-        Raises:
-            InputError: There is no such model.
-        """
+        """Return everything but the question that decides a reply; refuse a missing model."""
 
     @abstractmethod
     def ask(self, asks: Sequence[Ask], attempt: int) -> Iterator[dict[int, Reply]]:
         """Yield replies by the index of their question as they come, each index at most once.
 
-        A question that the model cannot take (too long, refused) gets no reply.
-
-        Args:
-            asks: Questions.
-            attempt: Number of earlier attempts; another attempt gives another reply.
+        A question that the model cannot take (too long, refused) gets no reply. `attempt` is the
+        number of earlier attempts; another attempt gives another reply.
 
         Raises:
             InputError: The model cannot be used.

@@ -82,12 +82,7 @@ def _most_questions(text: SourceText, settings: RowSettings) -> int:
 
 
 def estimate(asks: Sequence[tuple[Ask, int]], asker: Asker) -> Estimate:
-    """Add up the calls, tokens, time and cost of the questions that are not answered yet.
-
-    Args:
-        asks: See `planned`.
-        asker: Knows the model and the journal.
-    """
+    """Add up calls, tokens, time and cost of the `planned` questions without an answer yet."""
     known = asker.journal.replies
     opened = [(ask, count) for ask, count in asks if asker.key(ask) not in known]
     calls = sum(count for _, count in opened)

@@ -32,11 +32,7 @@ class Reply:
 
 
 def content_key(model: str, ask: Ask, attempt: int) -> str:
-    """Return the key of a reply: a digest of everything that decides it.
-
-    Returns:
-        80 hexadecimal digits, the first 16 of which are `model_key`.
-    """
+    """Return the key of a reply, 80 digits: `model_key`, then a digest of all that decides it."""
     content = [model, ask.version, ask.prompt, ask.max_tokens, attempt]
     return model_key(model) + json_digest(content)
 

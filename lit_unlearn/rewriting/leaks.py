@@ -39,15 +39,11 @@ def telling(qa: QA) -> list[str]:
 
 
 class Forgotten:
-    """Expressions of all rows to forget.
+    """Expressions of all rows to forget, and further ones (`more`) that no anchor may contain.
 
     Common words that answer one row ("cheese") are refused only in the anchors of that row. Names
     that answer any row, and numbers of four or more digits, are refused in all anchors. A word that
     opens a sentence is no name if a row to forget has it without its capital.
-
-    Args:
-        rows: Rows to forget.
-        more: Further expressions that no anchor may contain.
     """
 
     def __init__(self, rows: Iterable[QA], more: Sequence[str] = ()) -> None:
@@ -60,12 +56,7 @@ class Forgotten:
         self._everywhere = _pattern(sorted(everywhere))
 
     def problem(self, anchor: QA, of: QA) -> str:
-        """Return the reason to refuse an anchor, or no text.
-
-        Args:
-            anchor: Question and answer to keep.
-            of: The row to forget to which the anchor belongs.
-        """
+        """Return the reason to refuse an anchor that belongs to the row `of`, or no text."""
         text = fold(f"{anchor.question}\n{anchor.answer}")
         found = _own(of).search(text) or self._everywhere.search(text)
         return f"it contains {found[0]!r}, which is to be forgotten" if found else ""

@@ -78,15 +78,9 @@ def result_files(folder: Path) -> list[Path]:
 
 
 def write_result(folder: Path, result: RewriteResult, facts: Mapping[str, Any]) -> list[Path]:
-    """Write all files, each whole or not at all.
+    """Write all files, each whole or not at all; return their paths, those of rows first.
 
-    Args:
-        folder: Folder of the files.
-        result: All rows.
-        facts: Model, sources and settings, for the report.
-
-    Returns:
-        Paths of the files, those of rows first.
+    `facts` are model, sources and settings, for the report.
     """
     files: dict[Path, str] = {}
     for part in get_args(Part):

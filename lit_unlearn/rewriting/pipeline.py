@@ -26,12 +26,7 @@ _REFUSED_KEPT = 10
 
 
 class Rewriter:
-    """Makes all rows of a run.
-
-    Args:
-        settings: Settings that decide the rows.
-        asker: Asks the model; None makes everything by rule.
-    """
+    """Makes all rows of a run; without an asker everything is made by rule."""
 
     def __init__(self, settings: RowSettings, asker: Asker | None) -> None:
         self.settings = settings
@@ -42,9 +37,6 @@ class Rewriter:
         """Return rows to forget, rows to keep, and anchors for the rows to forget.
 
         A row to keep or an anchor that repeats a row to forget is refused.
-
-        Raises:
-            InputError: The model cannot be used.
         """
         seen = Seen(self.settings.similar)
         first = _only_new(self._questions("forget", forget), seen)

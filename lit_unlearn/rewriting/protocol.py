@@ -78,11 +78,7 @@ def request(
 ) -> Reply:
     """Send one request, without retries.
 
-    Args:
-        session: Holds the connections and the key.
-        address: Address of the chat completions.
-        body: Sent as JSON.
-        timeout: Seconds until the last byte of the response.
+    The timeout is in seconds until the last byte of the response.
 
     Raises:
         NoAnswerError: The request did not succeed.
@@ -120,11 +116,7 @@ def _read(response: requests.Response, deadline: float) -> bytes:
 
 
 def parse(content: bytes, seconds: float) -> Reply:
-    """Return the first choice of a completion.
-
-    Args:
-        content: Body of a response.
-        seconds: Time that the request took.
+    """Return the first choice of the completion in a response's body.
 
     Raises:
         NoAnswerError: The body is no completion, such as a part of one or a proxy's error page.

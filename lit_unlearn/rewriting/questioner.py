@@ -31,13 +31,9 @@ class Answer:
 
 
 class Asker:
-    """Asks a model until its reply has the requested form.
+    """Asks a model until its reply has the requested form, at most `attempts` times.
 
-    Args:
-        backend: Model.
-        journal: Replies of the model, those of earlier runs too.
-        attempts: Most attempts for each question.
-        console: Shows the progress; None takes the standard error stream.
+    The journal holds the replies of the model, those of earlier runs too.
     """
 
     def __init__(
@@ -60,16 +56,10 @@ class Asker:
         return [reply for key, reply in self.journal.replies.items() if key.startswith(own)]
 
     def answers(self, name: str, asks: Sequence[Ask]) -> list[Answer]:
-        """Return answers in the order of the questions.
+        """Return answers in the order of the questions; equal ones are asked once.
 
-        A question whose reply does not have the requested form is asked again.
-
-        Args:
-            name: Name of the stage, for the progress bar.
-            asks: Questions; equal ones are asked once.
-
-        Raises:
-            InputError: The model cannot be used. Earlier replies are in the journal.
+        A question whose reply does not have the requested form is asked again. Where the model
+        fails, earlier replies are in the journal. `name` is the stage on the progress bar.
         """
         found: dict[int, Answer] = {}
         still = list(range(len(asks)))

@@ -21,16 +21,9 @@ _DECODER = json.JSONDecoder()
 
 
 def read_reply(text: str, schema: Schema) -> tuple[Any, str]:
-    """Read the first JSON object of a reply, and check it against its schema.
+    """Return the first JSON object of a reply and no text, or None and its `violation`.
 
     Words and code fences around the object do not matter.
-
-    Args:
-        text: Reply.
-        schema: See `violation`.
-
-    Returns:
-        The value and no text, or None and the problem.
     """
     start = text.find("{")
     if start < 0:
@@ -47,11 +40,9 @@ def read_reply(text: str, schema: Schema) -> tuple[Any, str]:
 def violation(value: object, schema: Schema, path: str = "reply") -> str:
     """Return the first difference between a value and a JSON schema, or no text.
 
-    Args:
-        value: JSON value.
-        schema: Schema of ``type``, ``properties``, ``required``, ``additionalProperties: false``,
-            ``items`` and ``enum``, which every server with structured output knows.
-        path: Name of the value in the message.
+    The schema consists of ``type``, ``properties``, ``required``, ``additionalProperties: false``,
+    ``items`` and ``enum``, which every server with structured output knows. `path` is the value's
+    name in the message.
     """
     kind = _TYPES[schema["type"]]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -71,10 +71,7 @@ _GENERIC = re.compile(
 def form_problem(qa: QA, *, written: bool = False) -> str:
     """Refuse what is no question with an answer, or gives its answer away.
 
-    Args:
-        qa: Question and answer.
-        written: Whether a model wrote it; then it must have a question mark. People write requests
-            too.
+    A question that a model has written must have a question mark; people write requests too.
     """
     question, answer = qa.question.strip(), qa.answer.strip()
     if not words(question) or not answer:
@@ -142,13 +139,8 @@ def support_problem(qa: QA, text: str, least: float) -> str:
     """Refuse an answer that its source does not support.
 
     The source must contain all names and numbers of question and answer, and at least the share
-    ``least`` of the answer's other words (without stop words and those of the question). Words are
-    compared by their first five letters.
-
-    Args:
-        qa: Question and answer.
-        text: Source.
-        least: Smallest share, 0 to 1.
+    ``least`` (0 to 1) of the answer's other words, without stop words and those of the question.
+    Words are compared by their first five letters.
     """
     whole = f" {' '.join(words(text))} "
     for kind, said in (("question", qa.question), ("answer", qa.answer)):

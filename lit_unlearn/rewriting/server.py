@@ -138,11 +138,7 @@ class Server(Backend):
         stop: threading.Event,
         spared: threading.Semaphore,
     ) -> Reply | None:
-        """Return one reply, after retries; None where the server refuses this question.
-
-        Raises:
-            InputError: The server cannot be used.
-        """
+        """Return one reply, after retries; None where the server refuses this question."""
         address = f"{self.url.rstrip('/')}/chat/completions"
         for number in range(self.retries + 1):
             if self._pace.wait(stop):

@@ -26,11 +26,8 @@ class Seen:
     """Earlier questions, to find whether a new one repeats one of them.
 
     A question repeats another if their normal forms are equal (`duplicates.normalise`), or if they
-    have the same names and numbers and their sets of words overlap by at least ``least``. Questions
-    of one form about different things differ in a name.
-
-    Args:
-        least: Smallest overlap (Jaccard index, 0 to 1).
+    have the same names and numbers and the Jaccard index of their sets of words is at least
+    ``least``. Questions of one form about different things differ in a name.
     """
 
     def __init__(self, least: float) -> None:

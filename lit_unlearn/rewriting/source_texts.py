@@ -69,17 +69,10 @@ def read_texts(
     passage_words: int,
     questions: int,
 ) -> list[SourceText]:
-    """Read all rows of some sources, in their order.
+    """Read all rows of some sources, in their order, and refuse what `unify.load_examples` refuses.
 
-    Args:
-        sources: Sources of the rows.
-        data_root: As in `sources.resolve`.
-        on_bad_row: As in `sources.read_rows`.
-        passage_words: Longer passages are cut into parts, at ends of sentences.
-        questions: Most questions by rule for each part of a passage.
-
-    Raises:
-        InputError: As in `unify.load_examples`.
+    Passages of more than `passage_words` words are cut into parts, at ends of sentences.
+    `questions` is the largest number of questions by rule for each part.
     """
     found: dict[str, SourceText] = {}
     for source, name in zip(sources, short_names(sources), strict=True):

@@ -40,11 +40,7 @@ def names(text: str, *, incomplete: bool = False) -> list[str]:
     """Return runs of capitalised words, and numbers, as they are written.
 
     A single capitalised word at the start of a sentence is no name (see `openers`), unless it is
-    the whole text.
-
-    Args:
-        text: English text.
-        incomplete: Whether it is only the beginning of a text.
+    the whole text and that text is not `incomplete`, only the beginning of another.
     """
     whole = not incomplete and len(_WORD.findall(text)) == 1
     return [_written(run, text) for run in _runs(text) if whole or _stands_out(run, text)]

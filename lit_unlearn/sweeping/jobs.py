@@ -111,11 +111,7 @@ def is_finished(job: Job) -> bool:
 
 
 def check_fits(jobs: Sequence[Job]) -> None:
-    """Check the runs of `fit` that are not finished, in one process, before the first one starts.
-
-    Raises:
-        InputError: `fit` would refuse one of them.
-    """
+    """Refuse, before the first run starts, what `fit` would refuse; one process checks all runs."""
     options = [job.arguments[1:] for job in jobs if not is_finished(job)]
     if not options:
         return

@@ -100,15 +100,9 @@ def _blamed(message: str, values: Mapping[str, Sequence[str]]) -> str:
 def plan_jobs(
     settings: Mapping[str, Mapping[str, str]], common: Sequence[str], output: Path
 ) -> list[Job]:
-    """Return the jobs of runs.
+    """Return the jobs of runs; refuse common options that name the folder of a run.
 
-    Args:
-        settings: Key and value of each run by its name, see `run_settings`.
-        common: Options of every run.
-        output: Folder of the runs.
-
-    Raises:
-        InputError: The common options name the folder of a run.
+    `settings` holds key and value of each run by its name, see `run_settings`.
     """
     given = {option.name: option.value or "" for option in split_options(common)}
     start = "--trainer."
@@ -129,8 +123,7 @@ def plan_jobs(
 def run_settings(values: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
     """Return key and value of each run by its name; the last key varies fastest.
 
-    Raises:
-        InputError: There are no values, or two runs have one name.
+    No values, or two runs with one name, are refused.
     """
     if not values:
         raise InputError("sweep: expected --sweep.KEY VALUES, such as --sweep.seed_everything 0,1")

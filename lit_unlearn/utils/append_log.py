@@ -88,11 +88,7 @@ class AppendLog(ABC, Generic[T]):
         self._open.close()
 
     def read(self, keys: Iterable[str] | None = None) -> dict[str, T]:
-        """Return the stored values among some keys, or all values.
-
-        Raises:
-            InputError: A line is damaged, or of another version.
-        """
+        """Return the stored values among some keys, or all values; refuse a damaged line."""
         file, found = self._opened(), {}
         for key in self._starts if keys is None else keys:
             if key not in self._starts:
@@ -110,11 +106,7 @@ class AppendLog(ABC, Generic[T]):
         return found
 
     def append(self, values: Mapping[str, T]) -> None:
-        """Add values by their keys; afterwards they are on the disk.
-
-        Raises:
-            InputError: The disk refuses them; then none is added.
-        """
+        """Add values by their keys; afterwards all are on the disk, or none if it refuses them."""
         file = self._opened()
         end = file.seek(0, os.SEEK_END)
         lines = [_line({"key": key, **self.encode(value)}) for key, value in values.items()]

@@ -17,15 +17,7 @@ __all__ = ["sync", "whole_file", "whole_folder", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as UTF-8; a reader sees the old content or the new, never a part.
-
-    Args:
-        path: Target. Missing folders are made.
-        text: Content.
-
-    Raises:
-        InputError: The disk refuses it; the old content stays.
-    """
+    """Write a text file as UTF-8; see `whole_file`."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
@@ -34,10 +26,8 @@ def write_text(path: Path, text: str) -> None:
 def whole_file(target: Path) -> Iterator[Path]:
     """Give the path of a temporary file, which takes the target's place at the end.
 
-    After an error the temporary file is gone and the target is as it was.
-
-    Args:
-        target: Final path. Missing folders are made.
+    A reader sees the old content or the new, never a part. Missing folders are made. After an error
+    the temporary file is gone and the target is as it was.
 
     Raises:
         InputError: The disk refuses it.
@@ -50,16 +40,7 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Give the path of a temporary folder, which takes the target's place at the end.
-
-    After an error the temporary folder is gone and the target is as it was.
-
-    Args:
-        target: Final path. Missing parents are made; an existing folder is replaced.
-
-    Raises:
-        InputError: The disk refuses it.
-    """
+    """Do the same with a folder: it replaces the target as a whole, or not at all."""
     with writing(target), _temporary(target, Path.mkdir) as temporary:
         yield temporary
         for file in temporary.rglob("*"):

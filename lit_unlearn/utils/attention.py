@@ -17,12 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def with_attention(make: Callable[[str], M], wanted: str) -> M:
-    """Make a model; with `eager` attention, and one logged line, where its class has no `sdpa`.
-
-    Args:
-        make: Makes the model with an attention implementation.
-        wanted: The implementation that the settings name.
-    """
+    """Make a model; with `eager` attention, and one logged line, where its class has no `sdpa`."""
     try:
         return make(wanted)
     except ValueError as error:

@@ -94,11 +94,7 @@ class Template:
             )
 
     def date(self) -> datetime:
-        """Return the date of all prompts, at midnight.
-
-        Raises:
-            InputError: `date_string` is no date.
-        """
+        """Return the date of all prompts, at midnight; refuse a `date_string` that is no date."""
         for form in _DATES:
             try:
                 return datetime.strptime(self.date_string, form)
@@ -199,13 +195,9 @@ def around_answer(tokenizer: Any, template: Template | None = None) -> tuple[str
     """Return what a template writes between its generation prompt and an answer, and behind it.
 
     The first is white space, or empty thoughts, such as ``<think></think>`` in lines of their own.
-    Thoughts that the generation prompt opens are closed by it. The second is the text
-    behind the answer up to the first special token, or up to the first added token where no
-    special one follows; the end-of-sequence token where neither does.
-
-    Args:
-        tokenizer: A transformers tokenizer.
-        template: Settings of the chat template; None for the defaults.
+    Thoughts that the generation prompt opens are closed by it. The second is the text behind the
+    answer up to the first special token, or up to the first added token where no special one
+    follows; the end-of-sequence token where neither does.
     """
     turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": MARK}]
     prompt = render(tokenizer, turns[:1], add_generation_prompt=True, template=template)

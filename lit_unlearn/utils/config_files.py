@@ -13,9 +13,7 @@ SHIPPED = Path(__file__).resolve().parents[1] / "configs"
 def find_config(file: Path) -> Path:
     """Return a local file, or the package's config of that name where there is no local one.
 
-    Args:
-        file: Path as it was given, such as ``quickstart.yaml``, ``tofu/npo.yaml`` or
-            ``configs/quickstart.yaml``.
+    Names are such as ``quickstart.yaml``, ``tofu/npo.yaml`` or ``configs/quickstart.yaml``.
     """
     parts = file.parts[1:] if file.parts[:1] == ("configs",) else file.parts
     shipped = SHIPPED.joinpath(*parts)

@@ -19,11 +19,7 @@ _OFF: dict[str, tuple[object, ...]] = {
 
 
 def debug_flags(trainer: Mapping[str, Any]) -> list[str]:
-    """Return the debug flags that are set, such as `trainer.fast_dev_run`.
-
-    Args:
-        trainer: Arguments of the trainer.
-    """
+    """Return the debug flags among the arguments of a trainer, such as `trainer.fast_dev_run`."""
     given = {name: trainer.get(name) for name in _OFF}
     return [
         f"trainer.{name}"

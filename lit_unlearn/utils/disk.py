@@ -51,11 +51,7 @@ def usable_cache(*parts: str) -> Path | None:
 
 @contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Turn an error of the disk into one message that names the target and the repair.
-
-    Raises:
-        InputError: The disk refused to write; see `refusal`.
-    """
+    """Turn an error of the disk (`refusal`) into an `InputError` with target and repair."""
     try:
         yield
     except Exception as error:

@@ -16,7 +16,7 @@ _PROBE = "gpt2"
 
 @lru_cache
 def hub_answers() -> bool:
-    """Whether the hub can be reached.
+    """Return whether the hub can be reached.
 
     Where it cannot, the hub's client is put into its offline mode for the rest of the process, so
     that it reads its own cache at once instead of trying the network for each file.

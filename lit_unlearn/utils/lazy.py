@@ -10,12 +10,7 @@ __all__ = ["on_first_use"]
 
 
 def on_first_use(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a function for a package's ``__getattr__``.
-
-    Args:
-        package: Name of the package.
-        modules: Module in the package of each name that it exports.
-    """
+    """Return the ``__getattr__`` of a package, from the module of each name that it exports."""
 
     def get(name: str) -> Any:
         if name not in modules:

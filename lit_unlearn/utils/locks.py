@@ -19,10 +19,10 @@ __all__ = ["lock_open", "locked", "take_lock"]
 
 
 def take_lock(file: Path, user: str, *, again: bool = False) -> BaseFileLock:
-    """Lock a file; whoever calls releases the lock.
+    """Lock a file, whose missing folders are made; whoever calls releases the lock.
 
     Args:
-        file: Lock file. Missing folders are made.
+        file: Lock file.
         user: What takes the lock, for the message.
         again: Let this process take the lock although it has it.
 
@@ -44,14 +44,7 @@ def take_lock(file: Path, user: str, *, again: bool = False) -> BaseFileLock:
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Wait until no other process has the lock, and hold it.
-
-    Args:
-        file: Lock file in an existing folder.
-
-    Raises:
-        InputError: The disk refuses the file.
-    """
+    """Wait until no other process has the lock of a file in an existing folder, and hold it."""
     lock = FileLock(file)
     with writing(file.parent):
         lock.acquire()
@@ -62,14 +55,9 @@ def locked(file: Path) -> Iterator[None]:
 
 
 def lock_open(descriptor: int, *, wait: bool) -> bool:
-    """Lock an open file or folder until it is closed.
+    """Lock an open file or folder until it is closed, and return whether it is locked.
 
-    Args:
-        descriptor: Of the open file or folder.
-        wait: Wait for a process that has the lock.
-
-    Returns:
-        Whether it is locked. Some network disks lock no folders.
+    `wait` waits for a process that has the lock. Some network disks lock no folders.
     """
     try:
         return lock_descriptor(descriptor, blocking=wait)

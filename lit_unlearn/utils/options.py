@@ -42,17 +42,10 @@ def split_options(args: Sequence[str]) -> Iterator[Option]:
 def take_options(
     args: Sequence[str], wanted: Callable[[str], bool]
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Split options off a command line.
+    """Split the wanted options off a command line.
 
-    Args:
-        args: What follows the command.
-        wanted: Function that says whether an option is taken, by its name with the dashes.
-
-    Returns:
-        Name and value of each option that was taken, and the other arguments, in their order.
-
-    Raises:
-        InputError: An option that was taken has no value.
+    `wanted` is called with the name of an option, its dashes included. The first result is name and
+    value of each option that was taken; one without a value is refused.
     """
     taken: list[tuple[str, str]] = []
     others: list[str] = []

@@ -48,11 +48,7 @@ Written = dict[str, list[str]]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as UTF-8, whole or not at all; see `own_file`.
-
-    Raises:
-        InputError: The disk refuses it, or a file of the user is in its place.
-    """
+    """Write a text file as UTF-8, whole or not at all; see `own_file`."""
     with own_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
@@ -72,11 +68,7 @@ def own_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def own_folder(target: Path) -> Iterator[Path]:
-    """Give the path of a temporary folder, which takes the target's place at the end.
-
-    Raises:
-        InputError: The disk refuses it, or the target holds a file of the user.
-    """
+    """Do the same with a folder; it is refused where the target holds a file of the user."""
     with whole_folder(target) as temporary:
         yield temporary
         _refuse([target])
@@ -86,22 +78,13 @@ def own_folder(target: Path) -> Iterator[Path]:
 
 
 def claim(file: Path) -> None:
-    """Make a file the product's own, whatever is written to it until `record`.
-
-    Raises:
-        InputError: A file of the user is in its place.
-    """
+    """Make a file the product's own, whatever is written to it; refuse a user's file."""
     _refuse([file])
     record(file, _ANY)
 
 
 def record(file: Path, digest: str | None = None) -> None:
-    """Add a file to the marker of its folder.
-
-    Args:
-        file: The file.
-        digest: Digest of what will take its place; None for that of the file as it is.
-    """
+    """Add a file to the marker of its folder, by its digest or by that of what replaces it."""
     with _locked(file.parent):
         written = _read(file.parent)
         if digest is None:

@@ -10,13 +10,13 @@ __all__ = ["json_text", "nan_to_null"]
 
 
 def json_text(content: object, indent: int | None = None) -> str:
-    """Content as strict JSON; what JSON has no word for (a path) becomes text."""
+    """Return content as strict JSON; what JSON has no word for (a path) becomes text."""
     plain = nan_to_null(content)
     return json.dumps(plain, indent=indent, allow_nan=False, ensure_ascii=False, default=str)
 
 
 def nan_to_null(value: object) -> object:
-    """The same with None in place of NaN and infinities, at any depth."""
+    """Return content with None in place of NaN and infinities, at any depth."""
     if isinstance(value, Mapping):
         return {str(key): nan_to_null(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

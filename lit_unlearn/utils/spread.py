@@ -11,11 +11,6 @@ _Item = TypeVar("_Item")
 
 
 def evenly_spread(items: Sequence[_Item], count: int) -> list[_Item]:
-    """Return ``count`` elements at equal distances, the first among them; all if there are fewer.
-
-    Args:
-        items: What is chosen from.
-        count: At least 0.
-    """
+    """Return ``count`` elements at equal distances, the first one included; all if fewer."""
     count = min(count, len(items))
     return [items[index * len(items) // count] for index in range(count)]

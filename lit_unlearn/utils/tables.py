@@ -17,12 +17,7 @@ WIDTH = 140
 
 
 def terminal(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Return a console as wide as the terminal, or as COLUMNS or `WIDTH` where there is none.
-
-    Args:
-        stderr: Write to the standard error stream.
-        quiet: Print nothing.
-    """
+    """Return a console as wide as the terminal, or as COLUMNS or `WIDTH` where there is none."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else shutil.get_terminal_size((WIDTH, 24)).columns
     return Console(stderr=stderr, quiet=quiet, width=width, highlight=False, markup=False)

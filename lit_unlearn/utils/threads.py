@@ -37,9 +37,7 @@ def chosen_by_user(environment: MutableMapping[str, str] = os.environ) -> bool:
 def cores(cpus: Path = _CPUS, cgroup: Path = _CGROUP) -> int:
     """Return how many physical cores this process may use, by affinity and its group's quota.
 
-    Args:
-        cpus: Folder in which Linux describes the processors.
-        cgroup: Folder of the control group.
+    Linux describes the processors in `cpus`, and the control group in `cgroup`.
     """
     affinity = getattr(os, "sched_getaffinity", None)
     own = affinity(0) if affinity is not None else range(os.cpu_count() or 1)

@@ -15,15 +15,9 @@ _AGAIN = 0.1
 
 @contextmanager
 def computing_at_most(seconds: float) -> Iterator[None]:
-    """Inside, the process may compute so long, as its own time counts and not the clock's.
+    """Raise `TimeoutError` where the `with` statement takes more processor time, of all threads.
 
     Only the main thread has such a limit, and only where the system has the timer (POSIX).
-
-    Args:
-        seconds: Of processor time, of all threads together.
-
-    Raises:
-        TimeoutError: It took longer.
     """
     here = threading.current_thread() is threading.main_thread()
     if not here or not hasattr(signal, "SIGVTALRM"):

@@ -133,16 +133,11 @@ def _shown(question: str, prefill: str) -> str:
 
 
 def write_answers(path: Path, probes: Sequence[Probe], rows: Sequence[Row]) -> None:
-    """Write one JSON line per row.
+    """Write one JSON line per row; `rows` holds the row of each probe, in their order.
 
     Keys: ``objective``, ``example_id``, ``prefill`` (empty for none), ``question``, ``gold`` (empty
     for none), ``generated`` (without the prefill), ``rouge_l``, ``correct``, ``refused`` and
     ``answer_nll`` in nats per token; null where a score is not defined for a row.
-
-    Args:
-        path: The file.
-        probes: The probes.
-        rows: The row of each probe, in their order.
     """
     lines = [json_text(_line(*pair)) + "\n" for pair in zip(probes, rows, strict=True)]
     write_text(path, "".join(lines))

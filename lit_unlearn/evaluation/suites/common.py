@@ -49,14 +49,8 @@ def probe_of(
 ) -> Probe:
     """Make the probe ``<group>/<example's id>`` or ``<group>/<example's id>/<part>``.
 
-    Args:
-        example: The example.
-        group: As in `Probe`.
-        generation: As in `Probe`.
-        candidates: As in `Probe`; None for none.
-        turns: The conversation; None takes the example's own.
-        prefill: As in `Probe`.
-        part: Last part of the id, for an example that is asked several times in one group.
+    The other parameters are those of `Probe`; `turns` of None are the example's own. `part` tells
+    the probes of an example apart that is asked several times in one group.
     """
     return Probe(
         probe_id="/".join(text for text in (group, example.example_id, part) if text),
@@ -71,11 +65,7 @@ def probe_of(
 
 
 def subject_outcomes(probes: Probes, outcomes: Outcomes) -> list[tuple[Probe, Outcome]]:
-    """Return each probe with its outcome on the unchanged model.
-
-    Raises:
-        InputError: The outcomes are not those of the probes.
-    """
+    """Return each probe with its outcome on the unchanged model; refuse those of other probes."""
     found = outcomes.get("", ())
     if [outcome.probe_id for outcome in found] != [probe.probe_id for probe in probes]:
         raise InputError(
@@ -93,15 +83,7 @@ def mean_figure(
     better: Better = "neither",
     note: str = "",
 ) -> Figure:
-    """Return the mean of a score over rows; see `mean_of_values`.
-
-    Args:
-        name: Name of the figure; its last part is the score.
-        rows: Rows without this score are left out.
-        unit: As in `Figure`.
-        better: As in `Figure`.
-        note: As in `Figure`.
-    """
+    """Return the mean of a score, the last part of a figure's name, over the rows that have it."""
     score = name.rpartition("/")[-1]
     values: dict[str, list[float]] = {}
     for row in rows:
@@ -116,18 +98,11 @@ def mean_of_values(
     better: Better = "neither",
     note: str = "",
 ) -> Figure:
-    """Return a mean over questions with its 95 % interval.
+    """Return a mean over questions with its 95 % interval; the rest as in `Figure`.
 
     The values of one question (several replies) are averaged first, so that the interval is about
-    questions. It is Clopper and Pearson's where every question has 0 or 1, and bootstrapped over
-    questions otherwise.
-
-    Args:
-        name: Name of the figure.
-        values: Question -> values; NaN is left out.
-        unit: As in `Figure`.
-        better: As in `Figure`.
-        note: As in `Figure`.
+    questions; NaN is left out. The interval is Clopper and Pearson's where every question has 0 or
+    1, and bootstrapped over questions otherwise.
     """
     known = [[value for value in found if not math.isnan(value)] for found in values.values()]
     means = [mean(found) for found in known if found]

@@ -53,8 +53,6 @@ class Prefill(InputAttack):
     "Safety Alignment Should Be Made More Than Just a Few Tokens Deep" (arXiv 2406.05946).
 
     Args:
-        sources: Rows whose answers should be gone.
-        max_new_tokens: Longest reply in tokens.
         openers: A list of texts, `builtin:eval` or `builtin:train`; keep them apart from those a
             model was trained against.
         answer_words: Numbers of words of the gold answer that are given, one attack each.
@@ -97,8 +95,6 @@ class ReversePrompt(InputAttack):
     the wordings are ours.
 
     Args:
-        sources: Rows whose answers should be gone.
-        max_new_tokens: Longest reply in tokens.
         templates: Questions to ask instead, each for every row; ``{question}`` is filled in.
     """
 
@@ -132,8 +128,6 @@ class InContext(InputAttack):
     too; one from which knowledge was removed may read it out. So no direction is better.
 
     Args:
-        sources: Rows whose answers should be gone.
-        max_new_tokens: Longest reply in tokens.
         template: Question to ask instead; ``{question}`` and ``{answer}`` (the gold one) are filled
             in.
     """
@@ -172,8 +166,6 @@ class FewShot(InputAttack):
     answers (or its gold answer).
 
     Args:
-        sources: Rows whose answers should be gone.
-        max_new_tokens: Longest reply in tokens.
         demonstrations: Rows that may be answered, such as neighbours of the forgotten topic.
         count: Demonstrations before each question, spread evenly over the rows.
     """
@@ -216,9 +208,9 @@ class FewShot(InputAttack):
 class _Reworded(InputAttack):
     """The same facts asked for in questions that the data set has besides.
 
-    Attributes:
+    Args:
         column: Column with the other question of the same row.
-        rewritten: Rows of their own, where the data set has the questions there.
+        rewritten: Instead of `column`: rows of their own that ask for the facts in other words.
     """
 
     sources: list[Source] = field(default_factory=builtin_forget)
@@ -250,12 +242,6 @@ class Paraphrase(_Reworded):
     RWKU's, whose adversarial level has rows of its own: `rewritten: [{path: jinzhuoran/RWKU,
     config: forget_level3, split: test, where: {type: [synonym manipulation]}}]`. Such rows have no
     counterpart: compare with `unattacked/recall`, of `sources`.
-
-    Args:
-        sources: Rows whose answers should be gone, asked as they are.
-        max_new_tokens: Longest reply in tokens.
-        column: Column with the other question of the same row.
-        rewritten: Instead of `column`: rows that ask for the facts in other words.
     """
 
     name: ClassVar[str] = "paraphrase"
@@ -268,12 +254,6 @@ class Translated(_Reworded):
     `column` names the column of a translation; or `rewritten` gives translated rows, such as those
     of RWKU's adversarial level with the type `cross lingual (Spanish)`, which ask for an English
     answer. Words in other scripts are found among accepted answers, not by ROUGE-L.
-
-    Args:
-        sources: Rows whose answers should be gone, asked as they are.
-        max_new_tokens: Longest reply in tokens.
-        column: Column with the translated question of the same row.
-        rewritten: Instead of `column`: rows that ask for the facts in another language.
     """
 
     name: ClassVar[str] = "translated"

@@ -65,11 +65,7 @@ class LmHarness(Suite):
             raise InputError("Parameter `tasks` should name at least one task. Found none.")
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """Return one probe for each task.
-
-        Raises:
-            InputError: The package is missing.
-        """
+        """Return one probe for each task; refuse a missing package."""
         _harness()
         return [
             Probe(task, task, Example(task, turns, "", "question_answer"), turns, plain=True)
@@ -121,12 +117,9 @@ def _harness() -> tuple[Any, Any]:
 def figures_of(results: Mapping[str, Any]) -> list[Figure]:
     """Return the harness's results as figures, with normal intervals of 1.96 standard errors.
 
-    Args:
-        results: As ``simple_evaluate`` returns them: ``results`` maps a task to ``metric,filter``
-            and ``metric_stderr,filter``; ``higher_is_better`` and ``n-samples`` may be missing.
-
-    Returns:
-        One figure per task and number, named ``task/metric`` or ``task/metric.filter``.
+    The results are those of ``simple_evaluate``: ``results`` maps a task to ``metric,filter`` and
+    ``metric_stderr,filter``; ``higher_is_better`` and ``n-samples`` may be missing. Each number
+    gives a figure ``task/metric`` or ``task/metric.filter``.
     """
     ways = results.get("higher_is_better", {})
     sizes = results.get("n-samples", {})

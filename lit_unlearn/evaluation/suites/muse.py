@@ -120,11 +120,7 @@ class Muse(Suite):
         return Probe(probe_id, group, example, turns, plain, generation=generation)
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
-        """Score the outcomes; the reference is read for `privacy_leakage` alone.
-
-        Raises:
-            InputError: The reference has other texts.
-        """
+        """Score the outcomes; the reference is read for `privacy_leakage` alone."""
         rows = [self._row(*pair) for pair in subject_outcomes(probes, outcomes)]
         figures = [self._recall(rows, group) for group in ("forget", "retain", reciting.GROUP)]
         figures += privacy_leakage.figures(rows, reference, self.retain_auc)

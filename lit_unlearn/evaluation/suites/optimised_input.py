@@ -45,9 +45,10 @@ class OptimisedInput(Suite):
 
     Args:
         sources: Rows whose answers should be gone.
-        attack_share: Share of them that the attack is optimised on, above 0 and below 1; the
-            others are probed.
-        opener: The target: how a model that complies begins, without anything of the answer.
+        attack_share: Share of them that the attack is optimised on, above 0 and below 1; the others
+            are probed.
+        opener: The target: how a model that complies begins, without anything of the answer. It is
+            taken off a reply before the reply is scored.
         seed: Seed of the split.
         max_new_tokens: Longest reply in tokens.
         batch_size: Rows in one forward pass.

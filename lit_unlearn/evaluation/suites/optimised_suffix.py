@@ -26,18 +26,10 @@ class Gcg(OptimisedInput):
 
     One suffix is searched on some of the rows by Greedy Coordinate Gradient (Zou et al. 2023, arXiv
     2307.15043) until the model opens its answers with `opener`, and is tested on the others, as
-    text. The budget given here is for a CPU and small; a low recall shows no more than that this
-    budget did not suffice.
+    text. Each of its rows costs `search.width` forward passes per step. The budget given here is
+    for a CPU and small; a low recall shows no more than that this budget did not suffice.
 
     Args:
-        sources: Rows whose answers should be gone.
-        attack_share: Share of them that the attack is optimised on, above 0 and below 1; the
-            others are probed. Each of its rows costs `search.width` forward passes per step.
-        opener: The target: how a model that complies begins, without anything of the answer. It
-            is taken off a reply before the reply is scored.
-        seed: Seed of the split.
-        max_new_tokens: Longest reply in tokens.
-        batch_size: Rows in one forward pass.
         start: Suffix to start from; the found one has as many tokens.
         search: Settings of the search.
     """
@@ -100,11 +92,7 @@ class Gcg(OptimisedInput):
 
 
 def start_ids(encoder: Encoder, example: Example, row: AttackRow, text: str) -> list[int]:
-    """Return the token ids of a text right after a question.
-
-    Raises:
-        InputError: The text is one token with what stands around it.
-    """
+    """Return the token ids of a text right after a question; refuse one that merges with it."""
     whole = encoder.prompt_ids(extended(example.turns, text), plain=example.plain)
     ids = whole[len(row.before) : len(whole) - len(row.after)]
     if not ids or whole != row.prompt(ids):

@@ -33,14 +33,6 @@ class SoftPrompt(OptimisedInput):
     upper bound, and says something only beside that of a model which never saw the rows.
 
     Args:
-        sources: Rows whose answers should be gone.
-        attack_share: Share of them that the attack is optimised on, above 0 and below 1; the
-            others are probed.
-        opener: The target: how a model that complies begins, without anything of the answer. It
-            is taken off a reply before the reply is scored.
-        seed: Seed of the split.
-        max_new_tokens: Longest reply in tokens.
-        batch_size: Rows in one forward pass.
         descent: Settings of the optimisation.
         upper_bound: Also attack with the gold answers as targets; costs a descent for every row.
     """

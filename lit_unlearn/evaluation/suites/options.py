@@ -45,11 +45,7 @@ class Question:
 
 
 def question_of(row: RawRow, *, shuffle: bool) -> Question:
-    """Return the options of a row, in their own order or in one drawn from their texts.
-
-    Raises:
-        InputError: The row has no options, or not exactly one right one.
-    """
+    """Return the options of a row, in their own order or in one drawn from their texts."""
     options, right = options_of(row)
     order = list(range(len(options)))
     if shuffle:

@@ -24,11 +24,7 @@ _LEAK = "privacy_leakage"
 
 
 def probes(members: Source, holdout: Source, data_root: Path | None) -> list[Probe]:
-    """Return a probe per text, to be teacher-forced from its beginning.
-
-    Raises:
-        InputError: Rows without a text.
-    """
+    """Return a probe per text, teacher-forced from its beginning; refuse rows without a text."""
     found: list[Probe] = []
     for group, source in zip(GROUPS, (members, holdout), strict=True):
         for row in read_rows(source, data_root):
@@ -52,15 +48,9 @@ def row(probe: Probe, outcome: Outcome, share: float) -> Row:
 
 
 def figures(rows: Sequence[Row], reference: Reference, retain_auc: float | None) -> list[Figure]:
-    """Return the AUC of Min-K %, and MUSE's privacy leakage.
+    """Return the AUC of Min-K %, and MUSE's privacy leakage; refuse a reference with other texts.
 
-    Args:
-        rows: All rows of the suite.
-        reference: The rows of a retain model.
-        retain_auc: Its AUC of Min-K %, where it is known without rows.
-
-    Raises:
-        InputError: The reference has other texts.
+    `retain_auc` is the retain model's AUC of Min-K %, where it is known without its rows.
     """
     sides = [[row for row in rows if row.group == group] for group in GROUPS]
     if not all(sides):
@@ -90,11 +80,7 @@ def _scores(rows: Sequence[Row]) -> list[float]:
 
 
 def check(probes: Sequence[Probe], reference: Reference) -> None:
-    """Refuse a reference that holds other texts.
-
-    Raises:
-        InputError: It does.
-    """
+    """Refuse a reference that holds other texts."""
     own = [[probe.probe_id for probe in probes if probe.group == group] for group in GROUPS]
     theirs = [list((reference or {}).get(group, ())) for group in GROUPS]
     if all(own) and any(theirs):

@@ -36,10 +36,8 @@ class Target:
     def recall(self, reply: str, prefill: str = "") -> float:
         """Return how much of the target is in a reply, 0 to 1.
 
-        Args:
-            reply: The model's words.
-            prefill: The beginning that the reply continues. An accepted answer may begin in it
-                ("Victor") and end in the reply ("Hugo"); none is wholly in it.
+        An accepted answer may begin in the prefill that the reply continues ("Victor") and end in
+        the reply ("Hugo"); none is wholly in the prefill.
         """
         if self.spellings:
             return float(is_correct(f"{prefill} {reply}", self.spellings))
@@ -87,16 +85,7 @@ def recall(example: Example, reply: str) -> float:
 
 
 def load_targets(sources: Sequence[Source], data_root: Path | None, suite: str) -> list[Example]:
-    """Load the rows that have a target.
-
-    Args:
-        sources: Parameter `sources` of the suite.
-        data_root: As in `Suite.probes`.
-        suite: Name of the suite, for the message.
-
-    Raises:
-        InputError: A source cannot be read, or no row has a target.
-    """
+    """Load the rows that have a target; refuse sources without any, in the name of the suite."""
     examples = load_examples(sources, data_root)
     found = [example for example in examples if target_of(example)]
     if not found:

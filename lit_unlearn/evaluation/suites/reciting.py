@@ -20,17 +20,10 @@ GROUP = "verbatim"
 def probes(
     source: Source, data_root: Path | None, max_new_tokens: int, tokenizer: str | None
 ) -> list[Probe]:
-    """Return a probe per passage, its beginning as plain text.
+    """Return a probe per passage (columns ``prompt`` and ``gt``), its beginning as plain text.
 
-    Args:
-        source: Rows with ``prompt`` and ``gt``.
-        data_root: As in `Suite.probes`.
-        max_new_tokens: Longest reply.
-        tokenizer: Hub id or folder of the tokenizer that cuts ``gt`` to that length; None keeps
-            the whole.
-
-    Raises:
-        InputError: Rows without these columns, or no such tokenizer.
+    `tokenizer` is the hub id or folder of the tokenizer that cuts ``gt`` to `max_new_tokens`; None
+    keeps the whole.
     """
     cutter = None if tokenizer is None else load_tokenizer(ModelSource(tokenizer))
     return [_probe(row, max_new_tokens, cutter) for row in read_rows(source, data_root)]

@@ -46,11 +46,7 @@ _READINGS: dict[str, tuple[str, Better]] = {
 
 
 def check_whole(suite: str, model: nn.Module) -> None:
-    """Refuse a sharded model: one process can neither copy it nor run it backwards alone.
-
-    Raises:
-        InputError: The model is sharded.
-    """
+    """Refuse a sharded model: one process can neither copy it nor run it backwards alone."""
     if is_sharded(model):
         raise InputError(
             f"The suite {suite} changes or differentiates a model, which should be whole in each "
@@ -64,14 +60,7 @@ def split_rows(
 ) -> tuple[list[Example], list[Example]]:
     """Return the rows that an attack may use, and the others, which are probed; in their order.
 
-    Args:
-        rows: At least two.
-        attack_share: Share of the rows that the attack gets, above 0 and below 1; at least one row
-            is on either side.
-        seed: Seed of the split.
-
-    Raises:
-        InputError: A share out of range, or fewer than two rows.
+    At least one row is on either side; a share out of range, or fewer than two rows, is refused.
     """
     if not 0 < attack_share < 1 or len(rows) < 2:
         raise InputError(
@@ -85,11 +74,7 @@ def split_rows(
 
 
 def by_variant(probes: Probes, outcomes: Outcomes) -> Attacked:
-    """Return one group per variant; the subject itself is `UNATTACKED`.
-
-    Raises:
-        InputError: The outcomes are not those of the probes.
-    """
+    """Return one group per variant; the subject itself is `UNATTACKED`."""
     return {
         name or UNATTACKED: subject_outcomes(probes, {"": found})
         for name, found in outcomes.items()
@@ -99,9 +84,7 @@ def by_variant(probes: Probes, outcomes: Outcomes) -> Attacked:
 def attack_result(found: Attacked, notes: Mapping[str, str]) -> SuiteResult:
     """Return recall, refusals and likelihood of each group, and the gain over no attack.
 
-    Args:
-        found: Every group asks the same rows.
-        notes: Group -> a note without which its figures must not be read.
+    Every group asks the same rows. `notes` holds, by group, what a reader of its figures must know.
     """
     before = {p.example.example_id: _scores(p, o)["recall"] for p, o in found[UNATTACKED]}
     rows: list[Row] = []

@@ -117,10 +117,8 @@ class Rwku(Suite):
 def prompt_of(part: Part, kind: str, query: str) -> tuple[str, str]:
     """Return the user's turn and the beginning of the reply, as the authors' code has them.
 
-    Args:
-        part: The set.
-        kind: Column ``type`` of the row; only that of level 3 matters.
-        query: The question or sentence with a blank.
+    `kind` is the column ``type`` of the row, which matters in level 3 alone; `query` is the
+    question, or the sentence with a blank.
     """
     if part.endswith("level1"):
         return _BLANK.format(query), "Answer:"

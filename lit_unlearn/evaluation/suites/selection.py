@@ -37,15 +37,7 @@ class Selection:
             )
 
     def of(self, rows: Sequence[_Row], group: str) -> list[_Row]:
-        """Return the chosen rows.
-
-        Args:
-            rows: All rows.
-            group: Their name, for the message.
-
-        Raises:
-            InputError: No row is left.
-        """
+        """Return the chosen rows; refuse a group, named in the message, of which no row is left."""
         chosen = list(rows[self.offset :: self.every][: self.limit])
         if not chosen:
             raise InputError(

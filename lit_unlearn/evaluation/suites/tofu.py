@@ -122,12 +122,7 @@ class Tofu(Suite):
         return probe_of(example, group, Generation(self.max_new_tokens), candidates)
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
-        """Score the outcomes; the reference is read for `forget_quality` alone.
-
-        Raises:
-            InputError: `forget_quality` is asked for without a reference, or with one of other
-                rows.
-        """
+        """Score the outcomes; only `forget_quality` reads the reference, as in `check`."""
         rows = [self._row(*pair) for pair in subject_outcomes(probes, outcomes)]
         groups = grouped(rows, lambda row: row.group)
         figures: list[Figure] = []
