@@ -146,10 +146,7 @@ def top_tokens(gradient: Tensor, allowed: Tensor, top_k: int) -> Tensor:
 
 
 def mean_losses(
-    model: nn.Module,
-    rows: Sequence[AttackRow],
-    suffixes: Sequence[Sequence[int]],
-    batch_size: int,
+    model: nn.Module, rows: Sequence[AttackRow], suffixes: Sequence[Sequence[int]], batch_size: int
 ) -> list[float]:
     """Return the mean loss of each suffix over all rows, in nats per target token."""
     pairs = [(row, suffix) for suffix in suffixes for row in rows]

@@ -45,13 +45,12 @@ def round_to_nearest(weight: Tensor, bits: int, group_size: int | None = None) -
     """
     check_grid(bits, group_size)
     groups = weight.split(group_size or weight.shape[-1], dim=-1)
-    return torch.cat([_rounded(group, bits) for group in groups], dim=-1)
-
-
-def _rounded(group: Tensor, bits: int) -> Tensor:
-    step = quantisation_step(group, bits)
-    safe = torch.where(step > 0, step, torch.ones_like(step))  # a group of zeros stays zero
-    return ((group.float() / safe).round() * safe).to(group.dtype)
+    rounded = []
+    for group in groups:
+        step = quantisation_step(group, bits)
+        safe = torch.where(step > 0, step, torch.ones_like(step))  # a group of zeros stays zero
+        rounded.append(((group.float() / safe).round() * safe).to(group.dtype))
+    return torch.cat(rounded, dim=-1)
 
 
 def quantised_copy(
@@ -67,29 +66,23 @@ def quantised_copy(
     changed = copy.deepcopy(model)
     merge: Any = getattr(changed, "merge_and_unload", None)
     changed = changed if merge is None else merge()
-    layers = _layers(changed, embeddings)
+    kinds = (nn.Linear, Conv1D, nn.Embedding) if embeddings else (nn.Linear, Conv1D)
+    head = output_head(changed)
+    layers: dict[int, nn.Module] = {}  # each weight once
+    for module in changed.modules():
+        if isinstance(module, kinds) and (embeddings or module is not head):
+            layers.setdefault(id(module.weight), module)
     if not layers:
         raise InputError(
             "Parameter `model` should have linear layers to quantise. Found none in a "
             f"{type(model).__name__}; give a causal language model."
         )
     with torch.no_grad():
-        for layer in layers:
+        for layer in layers.values():
             weight: Any = layer.weight
             by_output = weight.T if isinstance(layer, Conv1D) else weight
             by_output.copy_(round_to_nearest(by_output, bits, group_size))
     return changed
-
-
-def _layers(model: nn.Module, embeddings: bool) -> list[nn.Module]:
-    """Return the modules whose weights are rounded, each weight once."""
-    head = output_head(model)
-    kinds = (nn.Linear, Conv1D, nn.Embedding) if embeddings else (nn.Linear, Conv1D)
-    found: dict[int, nn.Module] = {}
-    for module in model.modules():
-        if isinstance(module, kinds) and (embeddings or module is not head):
-            found.setdefault(id(module.weight), module)
-    return list(found.values())
 
 
 def check_grid(bits: int, group_size: int | None) -> None:

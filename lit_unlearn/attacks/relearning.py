@@ -72,33 +72,29 @@ class Relearning:
         self._settings = settings
         self._plan = StepPlan({_STREAM: len(rows)}, {_STREAM: settings.batch_size}, settings.seed)
         self._step = 0
-        self._copy: nn.Module | None = None
-        self._optimizer: torch.optim.Optimizer | None = None
+        self._copy: Any = None
+        self._optimizer: Any = None
 
     def at(self, step: int) -> nn.Module:
         """Return the copy after so many steps, in evaluation mode; the next call may change it."""
         check_number("steps", step, 0)
         if self._copy is None or step < self._step:
-            self._begin()
-        model, optimizer = cast("nn.Module", self._copy), cast("Any", self._optimizer)
+            self.release()  # before the next copy is made, so that there is room for it
+            self._copy = _trainable_copy(self._subject, self._settings)
+            trained = [p for p in self._copy.parameters() if p.requires_grad]
+            rate = self._settings.learning_rate
+            self._optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
+            self._step = 0
         with torch.enable_grad():
             while self._step < step:
-                self._train(model, optimizer)
+                self._train(self._copy, self._optimizer)
                 self._step += 1
-        return model
+        found: nn.Module = self._copy
+        return found
 
     def release(self) -> None:
         """Free the copy; the next call of `at` makes another one."""
         self._copy = self._optimizer = None
-
-    def _begin(self) -> None:
-        self.release()  # before the next copy is made, so that there is room for it
-        self._copy = _trainable_copy(self._subject, self._settings)
-        trained = [p for p in self._copy.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            trained, lr=self._settings.learning_rate, weight_decay=0.0
-        )
-        self._step = 0
 
     def _train(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         draws = self._plan.step(self._step)[_STREAM]

@@ -92,11 +92,13 @@ def optimise(
     if not rows:
         raise InputError("Parameter `rows` should have at least one row. Found none; add sources.")
     table = embedding_table(model)
-    start = _start(table, descent, 1 if shared else len(rows))
+    generator = torch.Generator().manual_seed(descent.seed)
+    drawn = torch.randint(len(table), (descent.length,), generator=generator)
+    prompts = 1 if shared else len(rows)  # all start from the same random tokens
+    start = table[drawn.to(table.device)].expand(prompts, -1, -1).clone()
     step = descent.step_size * float(table.square().mean().sqrt())
-    radius = None
-    if descent.radius is not None:
-        radius = descent.radius * float(table.square().sum(-1).mean().sqrt())
+    size = float(table.square().sum(-1).mean().sqrt())
+    radius = None if descent.radius is None else descent.radius * size
     vectors, best = start.clone(), start.clone()
     lowest = torch.full((len(start),), torch.inf, device=start.device)
     losses: list[float] = []
@@ -128,15 +130,8 @@ def project(vectors: Tensor, centre: Tensor, radius: float | None) -> Tensor:
 
 def virtual_ids(model_vocabulary: int, prompts: int, length: int) -> list[list[int]]:
     """Return the token ids for the vectors of each soft prompt, see `virtual_tokens`."""
-    first = model_vocabulary
-    return [[first + p * length + i for i in range(length)] for p in range(prompts)]
-
-
-def _start(table: Tensor, descent: Descent, prompts: int) -> Tensor:
-    """Return ``[S, L, D]``: the embeddings of the same random tokens for every prompt."""
-    generator = torch.Generator().manual_seed(descent.seed)
-    tokens = torch.randint(len(table), (descent.length,), generator=generator)
-    return table[tokens.to(table.device)].expand(prompts, -1, -1).clone()
+    starts = range(model_vocabulary, model_vocabulary + prompts * length, length)
+    return [list(range(start, start + length)) for start in starts]
 
 
 def _loss_and_gradient(

@@ -69,13 +69,19 @@ def replies(
     for settings in dict.fromkeys(probe.generation for probe in probes):
         if settings is None:
             continue
+        if settings.temperature == 0 and settings.samples != 1:
+            raise InputError(
+                "Parameter `samples` should be 1 with a temperature of 0. Found "
+                f"{settings.samples}, which would all be the same; raise the temperature."
+            )
+        drawn = (settings.temperature, settings.top_p, settings.samples, settings.seed)
         members = [i for i, probe in enumerate(probes) if probe.generation == settings]
         texts = generate_replies(
             model,
             subject.tokenizer,
             [_prompt(subject, probes[index], settings) for index in members],
             max_new_tokens=settings.max_new_tokens,
-            sampling=_sampling(settings),
+            sampling=Sampling(*drawn) if settings.temperature else None,
             stops=settings.stops,
             batch_size=batch_size,
             hidden_id=subject.hidden_id,
@@ -107,14 +113,3 @@ def _prompt(subject: Subject, probe: Probe, settings: Generation) -> list[int]:
             f"{len(ids)}; raise it as far as the model goes, or leave the row out."
         )
     return ids
-
-
-def _sampling(settings: Generation) -> Sampling | None:
-    if settings.temperature == 0 and settings.samples == 1:
-        return None
-    if settings.temperature == 0:
-        raise InputError(
-            f"Parameter `samples` should be 1 with a temperature of 0. Found {settings.samples}, "
-            "which would all be the same; raise the temperature."
-        )
-    return Sampling(settings.temperature, settings.top_p, settings.samples, settings.seed)

@@ -37,7 +37,6 @@ __all__ = ["balance_figures", "measured", "missing_figures"]
 _PART = "part/"
 _RELEARN = "Relearn"
 """Class of the suite whose attack changes the weights."""
-_NONE: tuple[float | None, float | None] = (None, None)
 _UNATTACKED = f"{UNATTACKED}/recall"
 _SOURCES = {
     "recall": (_UNATTACKED,),
@@ -61,8 +60,7 @@ def balance_figures(start: EvaluationRecord, model: EvaluationRecord) -> list[Fi
     if missing_figures(start) or missing_figures(model):
         return []
     found = balance(measured(start), measured(model))
-    other = _other_rows(start, model)
-    note = "; ".join(found.notes)
+    other, unknown = _other_rows(start, model), "; ".join(found.notes)
     unit = "0 to 1, relative to the start model"
     parts = {
         "balance": found.score,
@@ -75,8 +73,9 @@ def balance_figures(start: EvaluationRecord, model: EvaluationRecord) -> list[Fi
     ends = _intervals(start, model)
     figures = []
     for name, value in parts.items():
-        low, high = (None, None) if math.isnan(value) else ends.get(name.removeprefix(_PART), _NONE)
-        why = note if math.isnan(value) else other
+        known = None if math.isnan(value) else ends.get(name.removeprefix(_PART))
+        low, high = known or (None, None)
+        why = unknown if math.isnan(value) else other
         figures.append(Figure(name, value, unit, rows, low, high, "higher", why))
     return [*figures, *_resistance(start, model, unit)]
 

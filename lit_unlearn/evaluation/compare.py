@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 COMPARE_SCHEMA = 1
-"""Of ``compare.json``; raised when a key changes its name or meaning."""
+"""Version of ``compare.json``; raised when a key changes its name or meaning."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,9 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Com
     """
     folders = [local_path(run) for run in runs]
     if len(folders) < 2:
-        raise InputError(
-            f"Parameter `runs` should hold at least two folders. Found {len(folders)}."
-        )
-    if output is not None:
-        file = local_path(output) / "compare.json"
+        raise InputError(f"Parameter `runs` should hold two folders or more. Found {len(folders)}.")
+    file = None if output is None else local_path(output) / "compare.json"
+    if file is not None:
         check_targets(file.parent, [file], folders, "--output")
     records = dict(zip(headings(folders), map(read_evaluation, folders), strict=True))
     first, *others = records
@@ -100,9 +98,8 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Com
             "with the same suites and settings."
         )
     compared = ComparedRuns(records, found, not_common(records))
-    if output is not None:
-        text = json_text(_content(folders, compared), indent=2) + "\n"
-        write_text(local_path(output) / "compare.json", text)
+    if file is not None:
+        write_text(file, json_text(_content(folders, compared), indent=2) + "\n")
     return compared
 
 
@@ -161,16 +158,13 @@ def _compare_suites(first: SuiteRecord, second: SuiteRecord) -> list[Comparison]
                 units = found.setdefault(f"{row.group}/{score}", {})
                 units.setdefault(row.asked_of or row.row_id, []).append((value, other))
     shown = [figure.name for figure in first.figures if figure.name in found]
-    return [_compare(first.suite, name, _averaged(found[name].values())) for name in shown]
+    return [_compare(first.suite, name, found[name].values()) for name in shown]
 
 
-def _averaged(units: Iterable[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
-    """Return one pair per unit: several attempts on one question are no independent rows."""
-    return [(mean([a for a, _ in pairs]), mean([b for _, b in pairs])) for pairs in units]
-
-
-def _compare(suite: str, figure: str, pairs: Sequence[tuple[float, float]]) -> Comparison:
-    before, after = [a for a, _ in pairs], [b for _, b in pairs]
+def _compare(suite: str, figure: str, units: Iterable[Sequence[tuple[float, float]]]) -> Comparison:
+    """Test one pair of means per unit: attempts on one question are no independent rows."""
+    means = [[mean(side) for side in zip(*pairs, strict=True)] for pairs in units]
+    before, after = [a for a, _ in means], [b for _, b in means]
     binary = {*before, *after} <= {0.0, 1.0}
     p_value = (
         mcnemar_exact([a == 1 for a in before], [b == 1 for b in after])
@@ -178,7 +172,7 @@ def _compare(suite: str, figure: str, pairs: Sequence[tuple[float, float]]) -> C
         else sign_flip_test(before, after)
     )
     test = "McNemar, exact" if binary else "sign flips"
-    return Comparison(suite, figure, len(pairs), mean(before), mean(after), test, p_value)
+    return Comparison(suite, figure, len(means), mean(before), mean(after), test, p_value)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

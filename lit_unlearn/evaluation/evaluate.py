@@ -16,7 +16,7 @@ from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.balancing import balance_figures, missing_figures
 from lit_unlearn.evaluation.compare import not_common
 from lit_unlearn.evaluation.outcome_store import Store
-from lit_unlearn.evaluation.probes import Figure, Reference, Subject, Suite
+from lit_unlearn.evaluation.probes import Figure, Reference, Suite
 from lit_unlearn.evaluation.record_files import (
     evaluation_files,
     is_evaluation,
@@ -122,7 +122,8 @@ def evaluate(
     records: dict[str, EvaluationRecord] = {}
     rows: Mapping[str, Reference] | None = None
     if reference is not None:
-        records[REFERENCE] = plain.retain().record(reference, REFERENCE)
+        alone = {name: suite.without_reference() for name, suite in plain.suites.items()}
+        records[REFERENCE] = replace(plain, suites=alone).record(reference, REFERENCE)
         rows = _rows(reference, records[REFERENCE], plain.suites)
     if reference is None or is_evaluation(reference):
         check_suites(plain.suites, data_root, rows, limit)
@@ -130,7 +131,10 @@ def evaluate(
         records[START] = plain.record(start, START, rows)
     records[MODEL] = plain.fresh(model, folder, rows, records.get(START))
     ordered = {name: records[name] for name in (START, MODEL, REFERENCE) if name in records}
-    return Evaluation(ordered, _remarks(ordered), folder)
+    lacks = [] if start is None else missing_figures(records[MODEL])
+    remarks = [f"No balanced score: there is no {'; no '.join(lacks)}."] if lacks else []
+    remarks += not_common({MODEL: records[MODEL]} | ordered)
+    return Evaluation(ordered, remarks, folder)
 
 
 def _by_name(suites: Suite | Sequence[Suite] | Mapping[str, Suite]) -> Mapping[str, Suite]:
@@ -160,10 +164,6 @@ class _Run:
     loading: Loading
     folder: Path | None
 
-    def retain(self) -> _Run:
-        """Return the run of the retain model itself, which is compared with none."""
-        return replace(self, suites={n: s.without_reference() for n, s in self.suites.items()})
-
     def record(
         self, model: Model, heading: str, reference: Mapping[str, Reference] | None = None
     ) -> EvaluationRecord:
@@ -184,7 +184,11 @@ class _Run:
         start: EvaluationRecord | None = None,
     ) -> EvaluationRecord:
         """Evaluate a model, and write the record."""
-        subject = _subject(model, self.loading)
+        subject = (
+            subject_of(*model, _name(model), self.loading)
+            if isinstance(model, tuple)
+            else load_subject(str(model), self.loading)
+        )
         found = run_suites(
             self.suites,
             subject,
@@ -203,12 +207,6 @@ class _Run:
         if folder is not None and rank() == 0:
             write_evaluation(folder, record)
         return record
-
-
-def _subject(model: Model, loading: Loading) -> Subject:
-    if isinstance(model, tuple):
-        return subject_of(*model, _name(model), loading)
-    return load_subject(str(model), loading)
 
 
 def _loading(model: Model, loading: Loading | None) -> Loading:
@@ -263,15 +261,7 @@ def _rows(
     rows = record.rows_by_group()
     if is_evaluation(given) and not any(rows.get(name) for name in suites):
         raise InputError(
-            f"Parameter `reference` = '{given}' should hold rows of the suites "
-            f"{', '.join(suites)}. Found none of these; evaluate the reference with the same "
-            "suites, or give the model itself."
+            f"Parameter `reference` = '{given}' should hold rows of {', '.join(suites)}. Found "
+            "none; evaluate the reference with the same suites, or give the model itself."
         )
     return rows
-
-
-def _remarks(records: Mapping[str, EvaluationRecord]) -> list[str]:
-    model = records[MODEL]
-    lacks = missing_figures(model) if START in records else []
-    said = [f"No balanced score: there is no {'; no '.join(lacks)}."] if lacks else []
-    return said + not_common({MODEL: model} | dict(records))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 from lit_unlearn.evaluation.probes import Forced, Outcome, Probe, Reference, Suite
@@ -31,17 +30,12 @@ def figure_names(
             warnings.simplefilter("ignore")  # of figures without spread
             return {
                 figure.name
-                for outcomes in _made_up(probes)
+                for knows in (True, False)  # every answer, and nothing
+                for outcomes in [[_outcome(probe, knows=knows) for probe in probes]]
                 for figure in suite.score(probes, {"": outcomes}, reference).figures
             }
     except Exception:  # a suite may refuse what no model would answer
         return None
-
-
-def _made_up(probes: list[Probe]) -> Iterator[list[Outcome]]:
-    """Yield outcomes of a model that knows every answer, and of one that says nothing."""
-    for knows in (True, False):
-        yield [_outcome(probe, knows=knows) for probe in probes]
 
 
 def _outcome(probe: Probe, *, knows: bool) -> Outcome:

@@ -61,7 +61,13 @@ class Judge:
             with named_model("judge.path"):
                 self._subject = load_subject(self.path, Loading(self.dtype, self.device))
         judge = self._subject
-        probes = [_probe(str(number), *pair) for number, pair in enumerate(pairs)]
+        probes = []
+        for number, (question, reply) in enumerate(pairs):
+            asked = ASKED.format(question=question, reply=reply.strip() or "(nothing)")
+            turns, name = (Turn("user", asked),), f"judge/{number}"
+            example = Example(name, turns, "", "question_answer")
+            candidates = {YES: "Yes", NO: "No"}
+            probes.append(Probe(name, "judge", example, turns, candidates=candidates))
         return force(judge.model, judge.encoder, probes, batch_size)
 
 
@@ -69,10 +75,3 @@ def declines(forced: Mapping[str, Forced]) -> bool:
     """Return whether "Yes" is likelier than "No", without their end-of-turn tokens."""
     yes, no = (option_score(forced[name].log_probs[:-1], name, "sum") for name in (YES, NO))
     return yes > no
-
-
-def _probe(number: str, question: str, reply: str) -> Probe:
-    asked = ASKED.format(question=question, reply=reply.strip() or "(nothing)")
-    turns = (Turn("user", asked),)
-    example = Example(f"judge/{number}", turns, "", "question_answer")
-    return Probe(f"judge/{number}", "judge", example, turns, candidates={YES: "Yes", NO: "No"})

@@ -57,11 +57,8 @@ class Store(AppendLog[Outcome]):
         }
 
     def decode(self, fields: dict[str, Any]) -> Outcome:
-        forced = {name: _forced(*columns) for name, columns in fields["forced"].items()}
+        forced = {
+            name: Forced(tuple(own), tuple(map(bool, hits)), tuple(means), tuple(deviations))
+            for name, (own, hits, means, deviations) in fields["forced"].items()
+        }
         return Outcome(fields["probe_id"], forced, tuple(fields["replies"]))
-
-
-def _forced(
-    log_probs: list[float], hits: list[int], means: list[float], deviations: list[float]
-) -> Forced:
-    return Forced(tuple(log_probs), tuple(map(bool, hits)), tuple(means), tuple(deviations))

@@ -31,7 +31,7 @@ __all__ = [
 METRICS = "metrics.json"
 ROWS = "rows.jsonl"
 EVALUATION_SCHEMA = 1
-"""Of both files; raised when a key changes its name or meaning."""
+"""Version of both files; raised when a key changes its name or meaning."""
 
 
 def evaluation_files(folder: Path) -> list[Path]:
@@ -95,11 +95,22 @@ def read_evaluation(folder: Path) -> EvaluationRecord:
     """
     content, rows = _read_metrics(folder), _read_rows(folder)
     try:
-        _check_counts(folder, content["suites"], rows)
+        said = Counter({entry["suite"]: entry["rows"] for entry in content["suites"]})
+        for name in {**said, **rows}:
+            if said[name] != len(rows.get(name, ())):
+                raise InputError(
+                    f"{folder / ROWS}: expected {said[name]} rows of suite {name}, as {METRICS} "
+                    f"says, found {len(rows.get(name, ()))}; evaluate again"
+                )
+        suites = {}
+        for entry in content["suites"]:
+            figures = [_figure(figure) for figure in entry["figures"]]
+            own = {"rows": rows.get(entry["suite"], []), "figures": figures}
+            suites[entry["suite"]] = SuiteRecord(**{**entry, **own})
         return EvaluationRecord(
             content["model"],
             content["fingerprint"],
-            {entry["suite"]: _suite(entry, rows) for entry in content["suites"]},
+            suites,
             content["settings"],
             content["versions"],
             [_figure(entry) for entry in content["balance"]],
@@ -154,25 +165,6 @@ def _read_rows(folder: Path) -> dict[str, list[Row]]:
                 f"({type(error).__name__}: {error}); evaluate again"
             ) from None
     return found
-
-
-def _check_counts(
-    folder: Path, entries: list[Mapping[str, Any]], rows: Mapping[str, list[Row]]
-) -> None:
-    """Check that both files are of one evaluation, by the numbers of rows of each suite."""
-    said = Counter({entry["suite"]: entry["rows"] for entry in entries})
-    found = Counter({name: len(members) for name, members in rows.items()})
-    for name in {**said, **found}:
-        if said[name] != found[name]:
-            raise InputError(
-                f"{folder / ROWS}: expected {said[name]} rows of suite {name}, as {METRICS} says, "
-                f"found {found[name]}; the two are not of one evaluation, evaluate again"
-            )
-
-
-def _suite(entry: Mapping[str, Any], rows: Mapping[str, list[Row]]) -> SuiteRecord:
-    figures = [_figure(figure) for figure in entry["figures"]]
-    return SuiteRecord(**{**entry, "rows": rows.get(entry["suite"], []), "figures": figures})
 
 
 def _figure(entry: Mapping[str, Any]) -> Figure:

@@ -108,6 +108,12 @@ def subject_of(
     template = loading.template or recorded_template(tokenizer.init_kwargs) or Template()
     known = " ".join(filter(None, (known, template_key(tokenizer, template))))
     length = loading.max_length or made_for or _DEFAULT_LENGTH
+    pads = [t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id) if isinstance(t, int)]
+    if loading.hide_pad and not pads:
+        raise InputError(
+            "Parameter `hide_pad` needs a tokenizer with a pad or an end-of-text token. Found "
+            "neither; leave it out."
+        )
     return Subject(
         name=name,
         model=model,
@@ -115,7 +121,7 @@ def subject_of(
         encoder=Encoder(tokenizer, length, "warn", template),
         fingerprint=f"{known} pad hidden" if loading.hide_pad else known,
         plain_chat=loading.plain_chat,
-        hidden_id=_pad_id(tokenizer) if loading.hide_pad else None,
+        hidden_id=pads[0] if loading.hide_pad else None,
     )
 
 
@@ -138,17 +144,6 @@ def named_model(name: str = "model") -> Iterator[None]:
     except InputError as error:
         told = str(error).replace(": --model.student.path FOLDER", "")
         raise InputError(told.replace("model.student.path", name)) from error
-
-
-def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the token that open-unlearning pads with; refuse a tokenizer with neither."""
-    for found in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if isinstance(found, int):
-            return found
-    raise InputError(
-        "Parameter `hide_pad` needs a tokenizer with a pad or an end-of-text token. Found neither; "
-        "leave it out."
-    )
 
 
 def _device(name: str) -> torch.device:

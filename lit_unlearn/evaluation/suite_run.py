@@ -169,15 +169,15 @@ def _outcomes(
 
 def _chunks(missing: Mapping[str, Probe], size: int) -> Iterator[dict[str, Probe]]:
     """Group probes of similar length, the longest first: too large a batch fails at once."""
-    order = sorted(missing, key=lambda key: -_length(missing[key]))
+
+    def characters(key: str) -> int:
+        probe = missing[key]
+        prompt = sum(len(turn.content) for turn in probe.turns) + len(probe.prefill)
+        return prompt + max(map(len, probe.candidates.values()), default=0)
+
+    order = sorted(missing, key=characters, reverse=True)
     for start in range(0, len(order), size):
         yield {key: missing[key] for key in order[start : start + size]}
-
-
-def _length(probe: Probe) -> int:
-    """Return the characters of the prompt and of the longest candidate."""
-    prompt = sum(len(turn.content) for turn in probe.turns) + len(probe.prefill)
-    return prompt + max(map(len, probe.candidates.values()), default=0)
 
 
 def _ask(suite: Suite, subject: Subject, batch_size: int, probes: Sequence[Probe]) -> list[Outcome]:
@@ -204,7 +204,6 @@ def _check_template(suite: Suite, subject: Subject, probes: Sequence[Probe]) -> 
     if subject.plain_chat or subject.tokenizer.chat_template or all(p.plain for p in probes):
         return
     raise InputError(
-        f"Model {subject.name!r} should have a tokenizer with a chat template for the "
-        f"conversations of suite {suite.name}. Found none; evaluate a chat model, or give "
-        "`--plain_chat true` to write them as `Question: ... Answer:`."
+        f"Model {subject.name!r} should have a chat template for suite {suite.name}. Found none; "
+        "give a chat model, or `--plain_chat true` for questions as `Question: ... Answer:`."
     )

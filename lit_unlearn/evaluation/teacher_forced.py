@@ -218,9 +218,8 @@ def _parts(batch: Sequence[_Piece], statistics: Tensor) -> Iterator[tuple[_Piece
 def _forced(statistics: Tensor, probe: Probe, name: str) -> Forced:
     if statistics.isnan().any():
         raise InputError(
-            f"Row {probe.probe_id!r}, candidate {name!r} should have logits that are numbers. "
-            "Found NaN or infinity; the weights are broken, or float16 is too narrow for them "
-            "(evaluate in float32 or bfloat16)."
+            f"Row {probe.probe_id!r}, candidate {name!r} should have finite logits. Found NaN or "
+            "infinity; the weights are broken, or too large for float16 (evaluate in float32)."
         )
     log_probs, hits, means, deviations = statistics.tolist()
     return Forced(tuple(log_probs), tuple(hit > 0 for hit in hits), tuple(means), tuple(deviations))

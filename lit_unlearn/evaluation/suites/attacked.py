@@ -38,7 +38,7 @@ from lit_unlearn.evaluation.suites.common import (
 from lit_unlearn.evaluation.suites.recall import RECALLED, load_targets, recall_note, target_of
 from lit_unlearn.evaluation.suites.recovery import UNATTACKED
 from lit_unlearn.metrics.functional.refusals import is_refusal
-from lit_unlearn.types import Example
+from lit_unlearn.types import Example, Turn
 from lit_unlearn.utils.grouping import grouped
 
 __all__ = ["InputAttack"]
@@ -71,6 +71,11 @@ class InputAttack(Suite):
     @abstractmethod
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
         """Return the attacked probes of these rows, each with a `part` in its id."""
+
+    def asked(self, row: Example, group: str, question: str, number: int = 0) -> Probe:
+        """Return a probe of a row with another question, the attempt of that number."""
+        turns = (*row.turns[:-1], Turn(row.turns[-1].role, question))
+        return probe_of(row, group, self.generation, turns=turns, part=str(number))
 
     def probes(self, data_root: Path | None) -> list[Probe]:
         """Return plain and attacked probes.

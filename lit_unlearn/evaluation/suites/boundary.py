@@ -33,6 +33,8 @@ from lit_unlearn.utils.grouping import grouped
 
 __all__ = ["Boundary"]
 
+_GROUPS = ("neighbor", "general", "safe", "unsafe")
+
 
 @dataclass
 class Boundary(Suite):
@@ -66,12 +68,7 @@ class Boundary(Suite):
     judge: Judge | None = None
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        groups = {
-            "neighbor": self.neighbor,
-            "general": self.general,
-            "safe": self.safe,
-            "unsafe": self.unsafe,
-        }
+        groups: dict[str, list[Source]] = {name: getattr(self, name) for name in _GROUPS}
         if not any(groups.values()):
             raise InputError(
                 f"Parameters `{'`, `'.join(groups)}` of the suite boundary should give at least "

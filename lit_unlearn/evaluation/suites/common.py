@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
@@ -23,6 +23,7 @@ from lit_unlearn.types import Example, Turn
 __all__ = [
     "SHARE",
     "builtin_forget",
+    "check_same_rows",
     "mean_figure",
     "mean_of_values",
     "probe_of",
@@ -76,12 +77,18 @@ def subject_outcomes(probes: Probes, outcomes: Outcomes) -> list[tuple[Probe, Ou
     return list(zip(probes, found, strict=True))
 
 
+def check_same_rows(ours: Iterable[str], theirs: Iterable[str], what: str, repair: str) -> None:
+    """Refuse the ids of a reference that are not ours; the message says what they are of."""
+    own, others = set(ours), set(theirs)
+    if odd := own ^ others:
+        raise InputError(
+            f"Parameter `reference` should hold the same {len(own)} {what}. Found {len(others)}, "
+            f"and {min(odd)!r} in one of the two alone; evaluate the retain model with {repair}."
+        )
+
+
 def mean_figure(
-    name: str,
-    rows: Sequence[Row],
-    unit: str = SHARE,
-    better: Better = "neither",
-    note: str = "",
+    name: str, rows: Sequence[Row], unit: str = SHARE, better: Better = "neither", note: str = ""
 ) -> Figure:
     """Return the mean of a score, the last part of a figure's name, over the rows that have it."""
     score = name.rpartition("/")[-1]

@@ -14,7 +14,7 @@ from lit_unlearn.data.contexts import ContextRow, Demonstrations
 from lit_unlearn.data.prefills import read_openers
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.probes import Better, Probe
 from lit_unlearn.evaluation.suites.attacked import InputAttack
 from lit_unlearn.evaluation.suites.common import builtin_forget, probe_of
@@ -32,7 +32,6 @@ __all__ = [
     "ReversePrompt",
     "Translated",
     "beginning",
-    "with_question",
 ]
 
 REVERSE_PROMPTS = (
@@ -64,11 +63,8 @@ class Prefill(InputAttack):
     answer_words: list[int] = field(default_factory=lambda: [1, 3])
 
     def __post_init__(self) -> None:
-        if any(count < 1 for count in self.answer_words):
-            raise InputError(
-                "Parameter `answer_words` of the suite prefill should list numbers of at least 1. "
-                f"Found {self.answer_words}; an attack without prefill is reported anyway."
-            )
+        for count in self.answer_words:
+            check_number("answer_words", count, 1)
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
         openers = read_openers(self.openers)
@@ -108,13 +104,7 @@ class ReversePrompt(InputAttack):
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
         return [
-            probe_of(
-                row,
-                "reversed",
-                self.generation,
-                turns=with_question(row.turns, template.replace("{question}", row.question)),
-                part=str(number),
-            )
+            self.asked(row, "reversed", template.replace("{question}", row.question), number)
             for row in rows
             for number, template in enumerate(self.templates)
         ]
@@ -142,20 +132,11 @@ class InContext(InputAttack):
         _check_fields("template", self.template, ["{question}", "{answer}"])
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
+        filled = (self.template.replace("{question}", row.question) for row in rows)
         return [
-            probe_of(
-                row,
-                "told",
-                self.generation,
-                turns=with_question(row.turns, self._question(row)),
-                part="0",
-            )
-            for row in rows
+            self.asked(row, "told", text.replace("{answer}", row.answer))
+            for row, text in zip(rows, filled, strict=True)
         ]
-
-    def _question(self, row: Example) -> str:
-        filled = self.template.replace("{question}", row.question)
-        return filled.replace("{answer}", row.answer)
 
 
 @dataclass
@@ -176,10 +157,7 @@ class FewShot(InputAttack):
     count: int = 4
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise InputError(
-                f"Parameter `count` of the suite few_shot should be at least 1. Found {self.count}."
-            )
+        check_number("count", self.count, 1)
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
         pool = load_examples(self.demonstrations, data_root)
@@ -220,9 +198,8 @@ class _Reworded(InputAttack):
     def __post_init__(self) -> None:
         if (self.column is None) == (not self.rewritten):
             raise InputError(
-                f"Parameters of the suite {self.name}: either `column` (where each row has its "
-                f"other question) or `rewritten` (rows of their own) should be given. Found "
-                f"{'both' if self.column else 'neither'}; no question is invented."
+                f"Parameters of the suite {self.name}: either `column` or `rewritten` should be "
+                f"given. Found {'both' if self.column else 'neither'}; no question is invented."
             )
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
@@ -257,11 +234,6 @@ class Translated(_Reworded):
     """
 
     name: ClassVar[str] = "translated"
-
-
-def with_question(turns: tuple[Turn, ...], question: str) -> tuple[Turn, ...]:
-    """Return the conversation with another last turn."""
-    return (*turns[:-1], Turn(turns[-1].role, question))
 
 
 def beginning(answer: str, words: int) -> str:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.probes import (
     Figure,
     Forced,
@@ -65,11 +65,7 @@ class Membership(Suite):
     k: float = 0.4
 
     def __post_init__(self) -> None:
-        if not 0 < self.k <= 1:
-            raise InputError(
-                "Parameter `k` of the suite membership should be a share above 0 and at most 1, "
-                f"such as 0.2 for 20 %. Found {self.k}."
-            )
+        check_number("k", self.k, 0, 1, above=True)
 
     def probes(self, data_root: Path | None) -> list[Probe]:
         groups = {
@@ -98,9 +94,8 @@ class Membership(Suite):
         absent = sum(probe.probe_id not in losses for probe in probes)
         if reference is not None and absent:
             raise InputError(
-                "Parameter `reference` of the suite membership should have been evaluated on the "
-                f"same rows. Found {absent} of {len(probes)} rows without a loss of the reference; "
-                "evaluate it again with this suite's settings."
+                f"Parameter `reference` should be evaluated on the same rows. Found {absent} of "
+                f"{len(probes)} rows without a loss of the reference; evaluate it again."
             )
 
     def _row(self, probe: Probe, forced: Forced, reference_loss: float) -> Row:
@@ -145,13 +140,12 @@ def _check(groups: Mapping[str, Sequence[Example]]) -> None:
     empty = next((e for rows in groups.values() for e in rows if not e.answer.strip()), None)
     if empty is not None:
         raise InputError(
-            "Parameters `members` and `nonmembers` of the suite membership should have rows with "
-            f"an answer, whose tokens are looked at. Found none in row {empty.example_id!r}; give "
-            "other sources."
+            "Parameters `members` and `nonmembers` should have rows with an answer. Found none in "
+            f"row {empty.example_id!r}; give other sources."
         )
     both = texts[_MEMBER] & texts[_NONMEMBER]
     if both:
         raise InputError(
-            "Parameters `members` and `nonmembers` of the suite membership should have no text in "
-            f"common. Found {len(both)}, such as {min(both)!r:.80}; take them out of one."
+            "Parameters `members` and `nonmembers` should have no text in common. Found "
+            f"{len(both)}, such as {min(both)!r:.80}; take them out of one."
         )

@@ -124,11 +124,9 @@ class MultipleChoice(Suite):
             probe
             for group, source in groups.items()
             for row in self.rows.of(read_rows(source, data_root), group)
-            for probe in self._probes(group, question_of(row, shuffle=self._shuffles(group)))
+            for question in [question_of(row, shuffle=self.shuffle or group in _RIGHT_FIRST)]
+            for probe in self._probes(group, question)
         ]
-
-    def _shuffles(self, group: str) -> bool:
-        return self.shuffle or group in _RIGHT_FIRST
 
     def _probes(self, group: str, question: Question) -> list[Probe]:
         (example,) = to_example(question.row, "multiple_choice", "unified", group)
@@ -156,8 +154,12 @@ class MultipleChoice(Suite):
         rows = [self._row(*pair, replies.get(pair[0].probe_id)) for pair in asked]
         figures: list[Figure] = []
         for group, members in grouped(rows, lambda row: row.group).items():
-            chance = mean([_chance(probe) for probe, _ in asked if probe.group == group])
-            figures += self._figures(group, members, f"chance {chance:.3f}")
+            shares = [
+                mean([float(is_right(name)) for name in probe.candidates])
+                for probe, _ in asked
+                if probe.group == group
+            ]
+            figures += self._figures(group, members, f"chance {mean(shares):.3f}")
         return SuiteResult(rows, figures)
 
     def _row(self, probe: Probe, outcome: Outcome, reply: str | None) -> Row:
@@ -194,8 +196,3 @@ class MultipleChoice(Suite):
             for score, reading in readings.items()
             if self.written or not score.startswith(_WRITTEN)
         ]
-
-
-def _chance(probe: Probe) -> float:
-    """Return the share of a row's options that are right."""
-    return mean([float(is_right(name)) for name in probe.candidates])

@@ -114,7 +114,11 @@ class Muse(Suite):
 
     def _question(self, group: str, example: Example, shots: Sequence[Example]) -> Probe:
         plain = self.form == "plain"
-        turns = _running_text(example, shots) if plain else _conversation(example, shots)
+        pairs = [(Turn("user", shot.question), Turn("assistant", shot.answer)) for shot in shots]
+        turns = (*(turn for pair in pairs for turn in pair), *example.turns)
+        if plain:  # MUSE's prompt, with the blank at its end
+            shown = "".join(f"Question: {s.question}\nAnswer: {s.answer}\n\n" for s in shots)
+            turns = (Turn("user", f"{shown}Question: {example.question}\nAnswer: "),)
         generation = Generation(self.max_new_tokens, stops=_STOPS)
         probe_id = f"{group}/{example.example_id}"
         return Probe(probe_id, group, example, turns, plain, generation=generation)
@@ -144,14 +148,3 @@ class Muse(Suite):
             note = f"not measured: `{group}` names no source"
             return Figure(name, math.nan, _UNIT, 0, better=better, note=note)
         return mean_figure(name, own, _UNIT, better)
-
-
-def _running_text(example: Example, shots: Sequence[Example]) -> tuple[Turn, ...]:
-    """Return MUSE's prompt, with the blank at its end."""
-    shown = "".join(f"Question: {s.question}\nAnswer: {s.answer}\n\n" for s in shots)
-    return (Turn("user", f"{shown}Question: {example.question}\nAnswer: "),)
-
-
-def _conversation(example: Example, shots: Sequence[Example]) -> tuple[Turn, ...]:
-    pairs = [(Turn("user", shot.question), Turn("assistant", shot.answer)) for shot in shots]
-    return (*(turn for pair in pairs for turn in pair), *example.turns)

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 from lit_unlearn.attacks.inputs import AttackRow, opener_ids, split_prompt
 from lit_unlearn.data.sources import Source
@@ -30,6 +31,7 @@ from lit_unlearn.evaluation.suites.recovery import (
     check_whole,
     split_rows,
 )
+from lit_unlearn.models.generation import generate_answers
 from lit_unlearn.types import Example
 from lit_unlearn.utils.grouping import grouped
 
@@ -63,6 +65,7 @@ class OptimisedInput(Suite):
 
     def __post_init__(self) -> None:
         self._mine: list[Example] = []
+        self._fitted: dict[str, Any] = {}
 
     @abstractmethod
     def attacks(self) -> dict[str, str]:
@@ -71,6 +74,27 @@ class OptimisedInput(Suite):
     @abstractmethod
     def attacked(self, subject: Subject, group: str, probes: Sequence[Probe]) -> list[str]:
         """Return the replies to probes of a group under attack."""
+
+    @abstractmethod
+    def fit(self, subject: Subject) -> Any:
+        """Return what is inserted into all rows, optimised for a model."""
+
+    def fitted(self, subject: Subject) -> Any:
+        """Return the same, optimised once for each model; call `probes` before."""
+        if subject.fingerprint not in self._fitted:
+            self._fitted = {subject.fingerprint: self.fit(subject)}
+        return self._fitted[subject.fingerprint]
+
+    def generate(self, subject: Subject, prompts: Sequence[Sequence[int]]) -> list[str]:
+        """Return the greedy replies to prompts of token ids."""
+        return generate_answers(
+            cast("Any", subject.model),
+            subject.tokenizer,
+            prompts,
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+            thoughts=subject.encoder.thoughts,
+        )
 
     def target(self, group: str, row: Example) -> str:
         """Return the text that the attack of a group makes likely after a row's question."""

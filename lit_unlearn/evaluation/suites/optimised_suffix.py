@@ -12,7 +12,6 @@ from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Probe, Subject
 from lit_unlearn.evaluation.suites.optimised_input import OptimisedInput
-from lit_unlearn.models.generation import generate_answers
 from lit_unlearn.types import Example
 
 __all__ = ["Gcg", "inserted_text", "start_ids"]
@@ -39,35 +38,15 @@ class Gcg(OptimisedInput):
     start: str = " !" * 20
     search: Search = field(default_factory=Search)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._suffixes: dict[str, str] = {}
-
     def attacks(self) -> dict[str, str]:
         return {_GROUP: f"{self.search.steps} steps of {self.search.width} candidates"}
 
     def attacked(self, subject: Subject, group: str, probes: Sequence[Probe]) -> list[str]:
-        suffix = self.suffix(subject)
-        model: Any = subject.model
-        return generate_answers(
-            model,
-            subject.tokenizer,
-            [
-                subject.encoder.prompt_ids(extended(probe.turns, suffix), plain=probe.plain)
-                for probe in probes
-            ],
-            max_new_tokens=self.max_new_tokens,
-            batch_size=self.batch_size,
-            thoughts=subject.encoder.thoughts,
-        )
+        encoder, suffix = subject.encoder, self.fitted(subject)
+        prompts = [encoder.prompt_ids(extended(p.turns, suffix), plain=p.plain) for p in probes]
+        return self.generate(subject, prompts)
 
-    def suffix(self, subject: Subject) -> str:
-        """Return the text for a model, searched once; call `probes` before."""
-        if subject.fingerprint not in self._suffixes:
-            self._suffixes = {subject.fingerprint: self._search(subject)}
-        return self._suffixes[subject.fingerprint]
-
-    def _search(self, subject: Subject) -> str:
+    def fit(self, subject: Subject) -> str:
         encoder, rows = subject.encoder, self.rows_to_fit(subject)
 
         def survives(ids: Sequence[int]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -13,7 +13,6 @@ from lit_unlearn.attacks.soft_prompt import Descent, optimise, virtual_ids
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Probe, Subject
 from lit_unlearn.evaluation.suites.optimised_input import OptimisedInput
-from lit_unlearn.models.generation import generate_answers
 from lit_unlearn.types import Example
 
 __all__ = ["SoftPrompt"]
@@ -42,10 +41,6 @@ class SoftPrompt(OptimisedInput):
     descent: Descent = field(default_factory=Descent)
     upper_bound: bool = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._shared: dict[str, Tensor] = {}
-
     def attacks(self) -> dict[str, str]:
         bound = "upper bound: the target is the gold answer itself"
         return {_AFFIRMATIVE: ""} | ({_GOLD: bound} if self.upper_bound else {})
@@ -56,47 +51,29 @@ class SoftPrompt(OptimisedInput):
     def attacked(self, subject: Subject, group: str, probes: Sequence[Probe]) -> list[str]:
         parts = [split_prompt(subject.encoder, p.turns, plain=p.plain) for p in probes]
         if group == _AFFIRMATIVE:
-            return self._replies(subject, parts, self._shared_vectors(subject))
-        rows = [
-            AttackRow(*part, _gold_ids(subject, probe))
-            for part, probe in zip(parts, probes, strict=True)
-        ]
-        found = optimise(
-            subject.model, rows, self.descent, shared=False, batch_size=self.batch_size
-        )
-        return self._replies(subject, parts, found.vectors)
-
-    def _shared_vectors(self, subject: Subject) -> Tensor:
-        """Return ``[1, L, D]`` vectors, optimised once for each model."""
-        if subject.fingerprint not in self._shared:
-            rows = self.rows_to_fit(subject)
-            found = optimise(subject.model, rows, self.descent, batch_size=self.batch_size)
-            self._shared = {subject.fingerprint: found.vectors}
-        return self._shared[subject.fingerprint]
-
-    def _replies(
-        self,
-        subject: Subject,
-        parts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
-        vectors: Tensor,
-    ) -> list[str]:
-        """Reply to prompts, each with its own vectors or all with the same between its parts."""
-        model: Any = subject.model
-        ids = virtual_ids(embeddings_of(model).num_embeddings, len(vectors), self.descent.length)
+            vectors = self.fitted(subject)
+        else:  # each row has vectors of its own
+            rows = [
+                AttackRow(*part, _gold_ids(subject, probe))
+                for part, probe in zip(parts, probes, strict=True)
+            ]
+            vectors = optimise(
+                subject.model, rows, self.descent, shared=False, batch_size=self.batch_size
+            ).vectors
+        size = embeddings_of(subject.model).num_embeddings
+        ids = virtual_ids(size, len(vectors), self.descent.length)
         own = ids * len(parts) if len(ids) == 1 else ids
         prompts = [
             [*before, *inserted, *after]
             for (before, after), inserted in zip(parts, own, strict=True)
         ]
-        with virtual_tokens(model, vectors.flatten(0, 1)):
-            return generate_answers(
-                model,
-                subject.tokenizer,
-                prompts,
-                max_new_tokens=self.max_new_tokens,
-                batch_size=self.batch_size,
-                thoughts=subject.encoder.thoughts,
-            )
+        with virtual_tokens(subject.model, vectors.flatten(0, 1)):
+            return self.generate(subject, prompts)
+
+    def fit(self, subject: Subject) -> Tensor:
+        """Return ``[1, L, D]`` vectors that all rows share."""
+        rows = self.rows_to_fit(subject)
+        return optimise(subject.model, rows, self.descent, batch_size=self.batch_size).vectors
 
 
 def _gold_ids(subject: Subject, probe: Probe) -> tuple[int, ...]:

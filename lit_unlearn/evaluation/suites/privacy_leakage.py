@@ -10,6 +10,7 @@ from lit_unlearn.data.fields import text_of
 from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Figure, Outcome, Probe, Reference, Row
+from lit_unlearn.evaluation.suites.common import check_same_rows
 from lit_unlearn.metrics.functional.membership import min_k, priv_leak
 from lit_unlearn.metrics.functional.statistics import auc, bootstrap_auc
 from lit_unlearn.types import Example, Turn
@@ -28,11 +29,11 @@ def probes(members: Source, holdout: Source, data_root: Path | None) -> list[Pro
     found: list[Probe] = []
     for group, source in zip(GROUPS, (members, holdout), strict=True):
         for row in read_rows(source, data_root):
+            names = ", ".join(row.values)
             if _TEXT not in row.values:
                 raise InputError(
-                    f"Parameter `{group}` of the suite muse should have rows with the column "
-                    f"`text`. Found {', '.join(row.values)} at {row.location}; set `columns: "
-                    "{text: <its name here>}`."
+                    f"Parameter `{group}` should have rows with the column `text`. Found {names} "
+                    f"at {row.location}; set `columns: {{text: <its name here>}}`."
                 )
             probe_id, turns = f"{group}/{row.row_id}", (Turn("user", ""),)
             example = Example(probe_id, turns, text_of(row, _TEXT), "passage", plain=True)
@@ -89,10 +90,5 @@ def check(probes: Sequence[Probe], reference: Reference) -> None:
 
 def _check_same(own: Sequence[Sequence[str]], theirs: Sequence[Sequence[Row]]) -> None:
     for group, ours, others in zip(GROUPS, own, theirs, strict=True):
-        odd = set(ours) ^ {row.row_id for row in others}
-        if odd:
-            raise InputError(
-                f"Parameter `reference` should hold the same {len(ours)} texts in {group!r}. Found "
-                f"{len(others)}, and {min(odd)!r} in one of the two alone; evaluate the retain "
-                "model with the same `members` and `holdout`."
-            )
+        ids = [row.row_id for row in others]
+        check_same_rows(ours, ids, f"texts in {group!r}", "the same `members` and `holdout`")

@@ -73,12 +73,11 @@ class Quantised(Suite):
         return [
             Variant("", "", lambda: subject.model),
             *(
-                Variant(
-                    f"int{bits}",
-                    key,
-                    partial(quantised_copy, subject.model, bits, self.group_size, self.embeddings),
-                )
+                Variant(f"int{bits}", key, make)
                 for bits in self.bits
+                for make in [
+                    partial(quantised_copy, subject.model, bits, self.group_size, self.embeddings)
+                ]
             ),
         ]
 

@@ -26,17 +26,15 @@ def probes(
     keeps the whole.
     """
     cutter = None if tokenizer is None else load_tokenizer(ModelSource(tokenizer))
-    return [_probe(row, max_new_tokens, cutter) for row in read_rows(source, data_root)]
-
-
-def _probe(row: RawRow, count: int, cutter: PreTrainedTokenizerBase | None) -> Probe:
-    turns = (Turn("user", _text(row, "prompt")),)
-    gold = _text(row, "gt")
-    if cutter is not None:
-        gold = first_tokens(gold, cutter, count)
-    probe_id = f"{GROUP}/{row.row_id}"
-    example = Example(probe_id, turns, gold, "passage", plain=True)
-    return Probe(probe_id, GROUP, example, turns, True, generation=Generation(count))
+    found = []
+    for row in read_rows(source, data_root):
+        probe_id, gold = f"{GROUP}/{row.row_id}", _text(row, "gt")
+        turns = (Turn("user", _text(row, "prompt")),)
+        gold = gold if cutter is None else first_tokens(gold, cutter, max_new_tokens)
+        example = Example(probe_id, turns, gold, "passage", plain=True)
+        reply = Generation(max_new_tokens)
+        found.append(Probe(probe_id, GROUP, example, turns, True, generation=reply))
+    return found
 
 
 def first_tokens(text: str, tokenizer: PreTrainedTokenizerBase, count: int) -> str:

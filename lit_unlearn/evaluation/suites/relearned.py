@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from lit_unlearn.evaluation.suites.recovery import (
     check_whole,
     split_rows,
 )
-from lit_unlearn.types import EncodedExample, Example, Representation
+from lit_unlearn.types import Example, Representation
 
 __all__ = ["Relearn"]
 
@@ -76,11 +76,13 @@ class Relearn(Suite):
     max_new_tokens: int = 48
 
     def __post_init__(self) -> None:
-        if not self.steps or min(self.steps) < 1 or _FORGET in self.others:
+        if not self.steps or min(self.steps) < 1:
             raise InputError(
-                "Parameters of the suite relearn: `steps` should be numbers of at least 1 (step 0 "
-                f"is always probed), `others` without the name {_FORGET!r}. Found {self.steps} and "
-                f"{list(self.others)}."
+                f"Parameter `steps` should be numbers of at least 1. Found {self.steps}."
+            )
+        if _FORGET in self.others:
+            raise InputError(
+                f"Parameter `others` should be without the name {_FORGET!r}; rename it."
             )
 
     def probes(self, data_root: Path | None) -> list[Probe]:
@@ -99,20 +101,18 @@ class Relearn(Suite):
             name: load_examples(sources, data_root, self.representation)
             for name, sources in self.others.items()
         }
-        running: dict[str, Relearning] = {
-            name: Relearning(subject.model, _encoded(rows, subject), self.fine_tuning)
-            for name, rows in sets.items()
-        }
+        running: dict[str, Relearning] = {}
+        for name, rows in sets.items():
+            encoded = (subject.encoder.encode(row, row.answer) for row in rows)
+            usable = [row for row in encoded if row is not None]
+            running[name] = Relearning(subject.model, usable, self.fine_tuning)
         return [
             Variant("", "", lambda: subject.model),
             *(
-                Variant(
-                    f"{self.name}/{name}/{step}",
-                    f"{self.fine_tuning} {rows}",
-                    partial(_continued, running, name, step),
-                )
+                Variant(f"{self.name}/{name}/{step}", f"{self.fine_tuning} {rows}", make)
                 for name, rows in sets.items()
                 for step in sorted(self.steps)
+                for make in [partial(_continued, running, name, step)]
             ),
         ]
 
@@ -124,11 +124,6 @@ class Relearn(Suite):
     def _split(self, data_root: Path | None) -> tuple[list[Example], list[Example]]:
         rows = load_targets(self.sources, data_root, self.name)
         return split_rows(rows, self.attack_share, self.seed)
-
-
-def _encoded(rows: Sequence[Example], subject: Subject) -> list[EncodedExample]:
-    encoded = [subject.encoder.encode(row, row.answer) for row in rows]
-    return [row for row in encoded if row is not None]
 
 
 def _continued(running: Mapping[str, Relearning], name: str, step: int) -> nn.Module:

@@ -100,7 +100,8 @@ class Rwku(Suite):
         figures: list[Figure] = []
         for kind in ("forget", "neighbor"):
             members = [row for row in rows if _part(row).startswith(kind)]
-            parts, targets = grouped(members, _part), grouped(members, _target)
+            parts = grouped(members, _part)
+            targets = grouped(members, lambda row: row.group.rpartition("/")[0])
             figures += [_figure(part, own, kind) for part, own in parts.items()]
             figures += [_figure(kind, members, kind)] if members else []
             if len(targets) > 1:
@@ -129,12 +130,8 @@ def prompt_of(part: Part, kind: str, query: str) -> tuple[str, str]:
     return f"{_BRIEFLY}Question: {query}\n", "Answer:"
 
 
-def _target(row: Row) -> str:
-    return row.group.rsplit("/", maxsplit=1)[0]
-
-
 def _part(row: Row) -> str:
-    return row.group.rsplit("/", maxsplit=1)[1]
+    return row.group.rpartition("/")[2]
 
 
 def _figure(name: str, rows: Sequence[Row], kind: str) -> Figure:

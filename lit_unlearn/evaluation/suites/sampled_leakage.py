@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lit_unlearn.data.sources import Source
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import check_number
 from lit_unlearn.evaluation.probes import (
     Figure,
     Generation,
@@ -68,21 +68,13 @@ class SampledLeakage(Suite):
     max_new_tokens: int = 48
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.temperature <= 0 or not 0 < self.threshold <= 1:
-            raise InputError(
-                "Parameters of the suite sampled_leakage: `samples` should be at least 1, "
-                "`temperature` above 0, `threshold` above 0 and at most 1. Found "
-                f"{self.samples}, {self.temperature} and {self.threshold}."
-            )
+        check_number("samples", self.samples, 1)
+        check_number("temperature", self.temperature, 0, above=True)
+        check_number("threshold", self.threshold, 0, 1, above=True)
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        generation = Generation(
-            max_new_tokens=self.max_new_tokens,
-            samples=self.samples,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            seed=self.seed,
-        )
+        drawn = (self.max_new_tokens, self.samples, self.temperature, self.top_p)
+        generation = Generation(*drawn, seed=self.seed)
         rows = load_targets(self.sources, data_root, self.name)
         return [probe_of(example, "forget", generation) for example in rows]
 
@@ -90,7 +82,8 @@ class SampledLeakage(Suite):
         rows: list[Row] = []
         leaks: list[bool] = []
         for probe, outcome in subject_outcomes(probes, outcomes):
-            found = self._leaks(probe, outcome.replies)
+            target = target_of(probe.example) or Target("", ())
+            found = [target.recall(reply) >= self.threshold for reply in outcome.replies]
             rows.append(_row(probe, found, outcome.replies))
             leaks += found
         note = recall_note([probe.example for probe in probes])
@@ -98,10 +91,6 @@ class SampledLeakage(Suite):
         name, told = "forget/leaked_at_least_once", f"in {self.samples} replies, {note}"
         any_leak = mean_of_values(name, once, SHARE, "lower", told)
         return SuiteResult(rows, [*_overall(leaks, note), any_leak])
-
-    def _leaks(self, probe: Probe, replies: Sequence[str]) -> list[bool]:
-        target = target_of(probe.example) or Target("", ())
-        return [target.recall(reply) >= self.threshold for reply in replies]
 
 
 def _row(probe: Probe, leaks: Sequence[bool], replies: Sequence[str]) -> Row:
@@ -123,10 +112,8 @@ def _overall(leaks: Sequence[bool], note: str) -> list[Figure]:
     """Return the probability over all replies, and its one-sided bound."""
     name, unit, count = "forget/leak_probability", "share of replies, 0 to 1", len(leaks)
     ends = clopper_pearson(sum(leaks), count)
-    bound = clopper_pearson_upper(sum(leaks), count)
+    bound, sure = clopper_pearson_upper(sum(leaks), count), "true with 95 % certainty"
     return [
         Figure(name, sum(leaks) / count, unit, count, ends.low, ends.high, "lower", note),
-        Figure(
-            f"{name}_bound", bound, unit, count, better="lower", note="true with 95 % certainty"
-        ),
+        Figure(f"{name}_bound", bound, unit, count, better="lower", note=sure),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 
 __all__ = ["Selection"]
 
@@ -29,12 +29,9 @@ class Selection:
     every: int = 1
 
     def __post_init__(self) -> None:
-        if self.offset < 0 or self.every < 1 or (self.limit is not None and self.limit < 1):
-            raise InputError(
-                "Parameters of a selection of rows: `offset` should be at least 0, `every` at "
-                f"least 1, and `limit` at least 1 or null. Found {self.offset}, {self.every} and "
-                f"{self.limit}."
-            )
+        check_number("offset", self.offset, 0)
+        check_number("every", self.every, 1)
+        check_number("limit", self.limit, 1)
 
     def of(self, rows: Sequence[_Row], group: str) -> list[_Row]:
         """Return the chosen rows; refuse a group, named in the message, of which no row is left."""

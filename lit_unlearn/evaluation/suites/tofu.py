@@ -24,7 +24,12 @@ from lit_unlearn.evaluation.probes import (
     Suite,
     SuiteResult,
 )
-from lit_unlearn.evaluation.suites.common import mean_figure, probe_of, subject_outcomes
+from lit_unlearn.evaluation.suites.common import (
+    check_same_rows,
+    mean_figure,
+    probe_of,
+    subject_outcomes,
+)
 from lit_unlearn.evaluation.suites.selection import Selection
 from lit_unlearn.metrics.functional.likelihood import (
     answer_probability,
@@ -125,9 +130,7 @@ class Tofu(Suite):
         """Score the outcomes; only `forget_quality` reads the reference, as in `check`."""
         rows = [self._row(*pair) for pair in subject_outcomes(probes, outcomes)]
         groups = grouped(rows, lambda row: row.group)
-        figures: list[Figure] = []
-        for group, members in groups.items():
-            figures += self._figures(group, members)
+        figures = [each for group, own in groups.items() for each in self._figures(group, own)]
         if all(groups.get(group) for group in UTILITY_GROUPS):
             figures.append(_model_utility(groups))
         if self.forget_quality:
@@ -145,6 +148,8 @@ class Tofu(Suite):
         means = {name: mean(forced.log_probs) for name, forced in outcome.forced.items()}
         wrong = [value for name, value in means.items() if name.startswith("wrong/")]
         ratio = truth_ratio(means.get("paraphrase", means["answer"]), wrong)
+        published = closeness_to_one if probe.group == "forget" else truth_margin
+        aggregated = published if self.truth_ratio == "tofu" else truth_share
         answer, reply = outcome.forced["answer"], outcome.replies[0]
         likely = (
             probability_with_options(means["answer"], wrong)
@@ -154,7 +159,7 @@ class Tofu(Suite):
         scores = {
             "probability": likely,
             "rouge_l_recall": rouge_l_recall(probe.example.answer, reply),
-            "truth_ratio": self._aggregated(probe.group, ratio),
+            "truth_ratio": aggregated(ratio),
             _RATIO: ratio,
             "extraction_strength": extraction_strength(answer.hits, end_of_turn=self.end_of_turn),
             "exact_memorisation": exact_memorisation(answer.hits, end_of_turn=self.end_of_turn),
@@ -163,11 +168,6 @@ class Tofu(Suite):
         }
         example = probe.example
         return Row(probe.probe_id, probe.group, scores, example.question, example.answer, reply)
-
-    def _aggregated(self, group: str, ratio: float) -> float:
-        if self.truth_ratio == "prob_mean":
-            return truth_share(ratio)
-        return closeness_to_one(ratio) if group == "forget" else truth_margin(ratio)
 
     def _figures(self, group: str, rows: Sequence[Row]) -> list[Figure]:
         ratios = "p_right / (p_right + p_wrong)"
@@ -184,16 +184,11 @@ class Tofu(Suite):
         }
         if group in _OPTION_GROUPS:
             units["probability"] = "share of the options' probability, 0 to 1"
-        return [
-            mean_figure(f"{group}/{score}", rows, unit, self._better(group, score))
-            for score, unit in units.items()
-        ]
-
-    def _better(self, group: str, score: str) -> Better:
-        if score in ("repetition", "empty"):
-            return "lower"
-        gone = group == "forget" and not (score == "truth_ratio" and self.truth_ratio == "tofu")
-        return "lower" if gone else "higher"
+        better: dict[str, Better] = dict.fromkeys(units, "lower" if group == "forget" else "higher")
+        better |= {"repetition": "lower", "empty": "lower"}
+        if self.truth_ratio == "tofu":
+            better["truth_ratio"] = "higher"
+        return [mean_figure(f"{group}/{s}", rows, unit, better[s]) for s, unit in units.items()]
 
 
 def _model_utility(groups: Mapping[str, Sequence[Row]]) -> Figure:
@@ -202,16 +197,9 @@ def _model_utility(groups: Mapping[str, Sequence[Row]]) -> Figure:
         for group in UTILITY_GROUPS
     ]
     parts = [mean(column) for rows in scores for column in zip(*rows, strict=True)]
-    low, high = bootstrap_harmonic_mean(scores)
-    return Figure(
-        "model_utility",
-        model_utility(parts),
-        "harmonic mean of nine shares, 0 to 1",
-        sum(len(rows) for rows in scores),
-        low,
-        high,
-        "higher",
-    )
+    unit, count = "harmonic mean of nine shares, 0 to 1", sum(len(rows) for rows in scores)
+    ends = bootstrap_harmonic_mean(scores)
+    return Figure("model_utility", model_utility(parts), unit, count, *ends, "higher")
 
 
 def _forget_quality(rows: Sequence[Row], reference: Reference) -> list[Figure]:
@@ -220,37 +208,24 @@ def _forget_quality(rows: Sequence[Row], reference: Reference) -> list[Figure]:
     own = [row.scores[_RATIO] for row in rows]
     distance, p_value = two_sample_ks(own, [row.scores[_RATIO] for row in theirs])
     note = f"Kolmogorov-Smirnov against {len(theirs)} rows of the reference"
+    gap, count = "largest gap of two distribution functions, 0 to 1", len(rows)
     return [
-        Figure("forget_quality", p_value, "p-value, 0 to 1", len(rows), None, None, "higher", note),
-        Figure(
-            "forget_distance",
-            distance,
-            "largest gap of two distribution functions, 0 to 1",
-            len(rows),
-            better="lower",
-            note=note,
-        ),
+        Figure("forget_quality", p_value, "p-value, 0 to 1", count, None, None, "higher", note),
+        Figure("forget_distance", distance, gap, count, better="lower", note=note),
     ]
 
 
 def _checked_reference(ids: Sequence[str], reference: Reference) -> Sequence[Row]:
     if not reference or not reference.get("forget"):
         raise InputError(
-            "Parameter `forget_quality` of the suite tofu needs the rows of a retain model to "
-            "compare with. Found none; give `--reference RETAIN_MODEL`, a model trained on the "
-            "same data without the forget rows (configs/tofu_smollm2_retain.yaml makes one), or "
-            "the folder of its evaluation with the same settings; or leave forget quality out with "
-            f"`{_WITHOUT}`."
+            "Parameter `forget_quality` of the suite tofu needs the rows of a retain model. Found "
+            "none; give `--reference RETAIN_MODEL`, trained on the same data without the forget "
+            "rows (configs/tofu_smollm2_retain.yaml makes one), or the folder of its evaluation; "
+            f"or leave forget quality out with `{_WITHOUT}`."
         )
     theirs = [
         row for row in reference["forget"] if not math.isnan(row.scores.get(_RATIO, math.nan))
     ]
-    own_ids, their_ids = set(ids), {row.row_id for row in theirs}
-    if own_ids != their_ids:
-        odd = min(own_ids ^ their_ids)
-        raise InputError(
-            f"Parameter `reference` should hold the same {len(own_ids)} forget rows as this "
-            f"evaluation. Found {len(their_ids)}, and {odd!r} in one of the two alone; evaluate "
-            "the retain model with the same `forget_split` and the same selection of rows."
-        )
+    repair = "the same `forget_split` and the same selection of rows"
+    check_same_rows(ids, [row.row_id for row in theirs], "forget rows as this evaluation", repair)
     return theirs

@@ -122,7 +122,7 @@ def test_a_beginning_leaves_a_word(words: int, text: str) -> None:
 
 
 def test_prefill_of_no_words(rows: list[Source]) -> None:
-    with pytest.raises(InputError, match=r"`answer_words` .* at least 1\. Found \[0\]"):
+    with pytest.raises(InputError, match=r"`answer_words` .* at least 1\. Found 0"):
         Prefill(rows, answer_words=[0])
 
 

@@ -117,7 +117,7 @@ def test_a_gcg_suffix_survives_as_text(subject: Subject) -> None:
     """The text, put after the question of every row it was searched on, has the suffix's tokens."""
     suite = gcg()
     suite.probes(None)
-    text = suite.suffix(subject)
+    text = suite.fitted(subject)
     assert text.isascii()
     assert text.isprintable()
     for example, row in zip(suite._mine, suite.rows_to_fit(subject), strict=True):
@@ -135,7 +135,7 @@ def test_a_suffix_that_does_not_survive_is_refused(subject: Subject) -> None:
     suite = Gcg(ROWS, start=" ")
     suite.probes(None)
     with pytest.raises(InputError, match="`start` should be a text whose tokens stand apart"):
-        suite.suffix(stripped)
+        suite.fitted(stripped)
 
 
 @pytest.mark.parametrize(

@@ -69,5 +69,5 @@ def test_settings_reach_the_probes() -> None:
 
 @pytest.mark.parametrize("setting", [{"samples": 0}, {"temperature": 0.0}, {"threshold": 0.0}])
 def test_bad_settings(setting: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="`samples` should be at least 1"):
+    with pytest.raises(InputError, match=f"`{next(iter(setting))}` should be (at least 1|above 0)"):
         SampledLeakage(**setting)  # type: ignore[arg-type]

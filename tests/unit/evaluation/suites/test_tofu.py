@@ -99,7 +99,7 @@ def test_rows_of_a_group_can_be_chosen(suite: Tofu) -> None:
     assert ids == ["1", "0", "3", *"0123", *"0123"]
     with pytest.raises(InputError, match=r"group 'forget' should be below its 4 rows. Found 4"):
         replace(suite, forget=Selection(offset=4)).probes(None)
-    with pytest.raises(InputError, match=r"`limit` at least 1 or null. Found 0, 1 and 0"):
+    with pytest.raises(InputError, match=r"`limit` should be at least 1\. Found 0"):
         Selection(limit=0)
 
 
