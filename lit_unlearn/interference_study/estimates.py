@@ -86,7 +86,13 @@ def differences(measured: Mapping[str, Measurement], objectives: Sequence[str]) 
     for i, j in pairs([*objectives]):
         before, after = (_finite(side[:, i, j]) for side in sides)
         value, count = mean(after) - mean(before), min(len(before), len(after))
-        low, high = _difference_interval(before, after) if count > 1 else (math.nan, math.nan)
+        low = high = math.nan
+        if count > 1:  # each side is resampled by itself
+            rng = np.random.default_rng(0)
+            drawn = [
+                resampled_means(np.array([sorted(s)]), rng, RESAMPLES)[0] for s in (before, after)
+            ]
+            low, high = _interval(drawn[1] - drawn[0], count)
         key = f"{second} - {first}", "cosine difference", objectives[i], objectives[j], WHOLE
         found.append(Estimate(*key, size, value, low, high, count))
     return found
@@ -114,16 +120,17 @@ def _cosines(name: str, found: Measurement, objectives: Sequence[str]) -> Iterat
 
 
 def _transfer(name: str, found: Measurement, objectives: Sequence[str]) -> Iterator[Estimate]:
-    if found.transfer is None or found.expected is None:
+    if not found.transfer:
         return
     size, still = max(found.gramians), resting(found, objectives)
-    kinds = {"loss change": found.transfer, "loss change, first order": found.expected}
+    changes = torch.stack(found.transfer)
+    kinds = {"loss change": changes, "loss change, first order": torch.stack(found.expected)}
     for i, first in enumerate(objectives):
         for j, second in enumerate(objectives):
             for figure, values in kinds.items():
                 known = [] if first in still else _finite(values[:, i, j])
                 yield _over_batches(known, name, figure, first, second, "", size)
-    yield from _gains(name, size, found.transfer, objectives, still)
+    yield from _gains(name, size, changes, objectives, still)
 
 
 def _gains(
@@ -196,30 +203,12 @@ def _interval(drawn: NDArray[np.float64], count: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _over_batches(
-    values: Sequence[float],
-    name: str,
-    figure: str,
-    first: str,
-    second: str,
-    where: str,
-    tokens: int,
-) -> Estimate:
-    """Return the mean of one value per batch, with its interval."""
+def _over_batches(values: Sequence[float], *key: *tuple[str, str, str, str, str, int]) -> Estimate:
+    """Return the mean of one value per batch, with its interval; the key is an `Estimate`'s."""
     low = high = math.nan
     if len(values) > 1:
         low, high = bootstrap_mean(values, level=expanded(len(values)))
-    key = name, figure, first, second, where, tokens
     return Estimate(*key, mean(values), low, high, len(values))
-
-
-def _difference_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """Return the bootstrap interval of a difference of means; each side is resampled by itself."""
-    rng = np.random.default_rng(0)
-    one, two = (
-        resampled_means(np.asarray([sorted(side)]), rng, RESAMPLES)[0] for side in (first, second)
-    )
-    return _interval(two - one, min(len(first), len(second)))
 
 
 def _finite(values: Tensor) -> list[float]:

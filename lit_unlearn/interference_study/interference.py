@@ -29,6 +29,7 @@ from lit_unlearn.interference_study.measure import (
     Amounts,
     Measurement,
     Studied,
+    check_different,
     joint_gradient,
     measure,
 )
@@ -97,17 +98,10 @@ def interference(
     Raises:
         InputError: Settings, rows or a model cannot be used.
     """
-    settings = {
-        "output": output,
-        "representations": representations,
-        "batch_tokens": batch_tokens,
-        "batches": batches,
-        "transfer_batches": transfer_batches,
-        "radius": radius,
-        "ahead": ahead,
-        "device": device,
-    }
-    _check(batch_tokens, representations, batches, transfer_batches, radius, ahead)
+    settings = {k: v for k, v in locals().items() if k not in ("module", "data", "model")}
+    amounts = Amounts(sorted(batch_tokens), batches, transfer_batches, radius)
+    check_number("ahead", ahead, 0)
+    check_different("representations", representations)
     check_names(module.objectives.keys(), data.objectives.keys())
     module.prepare_data()
     output = local_path(output)
@@ -116,45 +110,25 @@ def interference(
     check_targets(output, targets, [path for path in read if path.exists()], "--output")
     forms = {kind: _form(data, kind) for kind in representations}
     studied = _studied(module, device, model)
-    amounts = Amounts(sorted(batch_tokens), batches, transfer_batches, radius)
     remarks: list[str] = []
-    rows: dict[str, Rows] = {
-        kind: _rows(module, studied, form, output, remarks) for kind, form in forms.items()
-    }
+    rows = {kind: _rows(module, studied, form, output, remarks) for kind, form in forms.items()}
     start = rows.get(data.representation) or next(iter(rows.values()))
     with evaluating(studied.student), _moved(studied, start, amounts.sizes[-1], ahead):
         measured = _measured(studied, rows, amounts)
     names = list(studied.objectives)
     found: list[Estimate] = []
-    for form, measurement in measured.items():
-        found += estimates(form, measurement, names)
-        remarks += _remarks(form, measurement, names)
+    for kind, own in measured.items():
+        found += estimates(kind, own, names)
+        remarks += _remarks(kind, own, names)
     if len(measured) == 2:
         found += differences(measured, names)
-    counts = {k: {name: len(own.tokens[name]) for name in names} for k, own in measured.items()}
-    name = model or module.source.path
-    facts = {"model": name, "settings": settings, "rows": counts, "remarks": remarks}
+    facts = {
+        "model": model or module.source.path,
+        "settings": settings,
+        "rows": {k: {name: len(own.tokens[name]) for name in names} for k, own in measured.items()},
+        "remarks": remarks,
+    }
     return Interference(found, remarks, write_study(output, found, measured, facts))
-
-
-def _check(
-    batch_tokens: Sequence[int],
-    representations: Sequence[str],
-    batches: int,
-    transfer_batches: int,
-    radius: float,
-    ahead: float,
-) -> None:
-    check_number("batches", batches, 2)
-    check_number("transfer_batches", transfer_batches, 0)
-    check_number("radius", radius, 0, above=True)
-    check_number("ahead", ahead, 0)
-    for size in batch_tokens:
-        check_number("batch_tokens", size, 1)
-    lists = {"representations": representations, "batch_tokens": batch_tokens}
-    for name, values in lists.items():
-        if not values or len(set(values)) < len(values):
-            raise InputError(f"--{name}: expected different values, found {list(values)}")
 
 
 def _measured(
@@ -191,10 +165,8 @@ def _studied(module: UnlearnModule, device: str, model: str | None) -> Studied:
             if part is not None:
                 part.to(chosen)
     named = [(n, p) for n, p in student.named_parameters() if p.requires_grad]
-    parameters = [parameter for _, parameter in named]
-    return Studied(
-        student, teacher, module.objectives, parameters, layer_groups(named), torch.device(chosen)
-    )
+    parameters, groups = [parameter for _, parameter in named], layer_groups(named)
+    return Studied(student, teacher, module.objectives, parameters, groups, torch.device(chosen))
 
 
 def _rows(
@@ -211,12 +183,11 @@ def _rows(
         loaded: nn.Module = load_base(module.source)
         return loaded.to(studied.device)
 
-    encoder = form.encoder(tokenizer)
     prepared = prepare(
         form.objectives,
         form.examples,
         studied.teacher,
-        encoder,
+        form.encoder(tokenizer),
         module.gate,
         preparation_file(folder, kind),
         fingerprint(module.source.path, module.source.revision),
@@ -226,8 +197,7 @@ def _rows(
     error = gate_error(prepared.settled)
     if error is not None:
         remarks.append(f"{kind}: {error}")
-    pad_id = int(tokenizer.eos_token_id or 0)
-    form.set_rows(prepared.encoded, pad_id, other_spellings(tokenizer))
+    form.set_rows(prepared.encoded, int(tokenizer.eos_token_id or 0), other_spellings(tokenizer))
     counts = {name: [row[0].predictions for row in rows] for name, rows in prepared.encoded.items()}
     return Rows(counts, form.batch, form.seed)
 
@@ -243,8 +213,7 @@ def _moved(studied: Studied, rows: Rows, tokens: int, radius: float) -> Iterator
     if length < RESTING_NORM:
         raise InputError(
             f"--ahead {radius}: expected a direction to step in, found gradients that are rounding "
-            f"(norm {length:.1e}); the model is where its objectives want it: measure another one "
-            "(--model)"
+            f"(norm {length:.1e}), at an optimum; measure another model (--model)"
         )
     with perturbed(studied.parameters, gradient, -radius):
         yield

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +27,7 @@ from lit_unlearn.report.drawing import save_pictures
 from lit_unlearn.report.html import write_page
 from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.plain_json import json_text
-from lit_unlearn.utils.tables import table
+from lit_unlearn.utils.tables import csv_text, table
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -46,12 +44,8 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 """Version of ``interference.json``, raised when a key changes its name or meaning."""
-PAGE, FIGURES, TABLE, PICTURES = (
-    "interference.html",
-    "interference.json",
-    "interference.csv",
-    "pictures",
-)
+PAGE, FIGURES, TABLE = (f"interference.{suffix}" for suffix in ("html", "json", "csv"))
+PICTURES = "pictures"
 _NOTES = {
     "Cosines of the objectives' gradients": "Means over batches of equal numbers of answer tokens; "
     "below 0 two objectives conflict. Cosines depend on the batch: the noise of small batches "
@@ -67,18 +61,11 @@ _NOTES = {
 
 def write_figures(folder: Path, found: Sequence[Estimate], facts: Mapping[str, object]) -> None:
     """Write ``interference.json``, with the facts behind it, and ``interference.csv``."""
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        **facts,
-        "figures": [x._asdict() for x in found],
-    }
+    figures = [each._asdict() for each in found]
+    content = {"schema_version": SCHEMA_VERSION, **facts, "figures": figures}
     write_text(folder / FIGURES, json_text(content, indent=1) + "\n")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Estimate._fields)
-    for each in found:
-        writer.writerow(["" if value != value else value for value in each])
-    write_text(folder / TABLE, text.getvalue())
+    rows = (["" if value != value else value for value in each] for each in found)
+    write_text(folder / TABLE, csv_text([Estimate._fields, *rows]))
 
 
 def read_figures(folder: Path) -> list[Estimate]:
@@ -90,8 +77,7 @@ def read_figures(folder: Path) -> list[Estimate]:
         raise InputError(
             f"{file}: expected the figures of `lit-unlearn interference`, found none ({error})"
         ) from error
-    version = content.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if (version := content.get("schema_version")) != SCHEMA_VERSION:
         raise InputError(
             f"{file}: expected version {SCHEMA_VERSION}, found {version}; measure anew"
         )
@@ -118,10 +104,7 @@ def gallery(
             "cosines by batch size": size_figure(found, names),
         },
         transfer: {"transfer": matrix_figure(found, "shared gain", names, "shared gain")},
-        gap: {
-            "gap per layer": gap_figure(found, names),
-            "domains": domain_figure(points, middle),
-        },
+        gap: {"gap per layer": gap_figure(found, names), "domains": domain_figure(points, middle)},
     }
     if not any(each.figure == "shared gain" for each in found):
         del sections[transfer]
@@ -150,9 +133,8 @@ def write_study(
 
     `facts` are model, settings, remarks, and the number of rows by representation and objective.
     """
-    names = list(next(iter(facts["rows"].values())))
     write_figures(folder, found, facts)
-    drawn = gallery(found, names, measured)
+    drawn = gallery(found, list(next(iter(facts["rows"].values()))), measured)
     for figures in drawn.values():
         save_pictures(folder / PICTURES, figures)
     headings, cosines = summary_rows(found)

@@ -146,10 +146,7 @@ def _matrix(
 
 @styled
 def _pair_panels(
-    found: Sequence[Estimate],
-    names: Sequence[str],
-    place: Callable[[Estimate], str],
-    title: str,
+    found: Sequence[Estimate], names: Sequence[str], place: Callable[[Estimate], str], title: str
 ) -> Figure:
     """Draw one panel per pair of objectives, one curve per representation."""
     couples = [(names[i], names[j]) for i, j in pairs([*names])]

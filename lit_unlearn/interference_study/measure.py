@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.gradients.accumulator import Accumulator
 from lit_unlearn.gradients.collect import Gradient, add_to
 from lit_unlearn.gradients.diagnostics import AT_REST, AT_REST_HALF
@@ -22,7 +23,7 @@ from lit_unlearn.training.step import Models, ObjectiveStep, accumulate
 from lit_unlearn.types import TokenBatch
 from lit_unlearn.utils.progress import Stage
 
-__all__ = ["Amounts", "Measurement", "Studied", "joint_gradient", "measure"]
+__all__ = ["Amounts", "Measurement", "Studied", "check_different", "joint_gradient", "measure"]
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ class Measurement:
     groups: tuple[str, ...] = ()
     gramians: dict[int, Tensor] = field(default_factory=dict)
     """Answer tokens of a batch -> ``[K, G + 1, M, M]`` for ``K`` batches, the whole model last."""
-    transfer: Tensor | None = None
-    """``[K, M, M]``, see `transfer_matrix`."""
-    expected: Tensor | None = None
-    """``[K, M, M]``, see `first_order`."""
+    transfer: list[Tensor] = field(default_factory=list)
+    """``[M, M]`` of each batch with small steps, see `transfer_matrix`."""
+    expected: list[Tensor] = field(default_factory=list)
+    """``[M, M]`` of the same batches, see `first_order`."""
     states: dict[str, Tensor] = field(default_factory=dict)
     """Objective -> ``[L, n, d]`` outputs of each decoder block, means over answer positions."""
     tokens: dict[str, list[list[int]]] = field(default_factory=dict)
@@ -90,11 +91,25 @@ class Amounts:
     radius: float
     """2-norm of these steps."""
 
+    def __post_init__(self) -> None:
+        check_number("batches", self.batches, 2)
+        check_number("transfer_batches", self.steps, 0)
+        check_number("radius", self.radius, 0, above=True)
+        for size in self.sizes:
+            check_number("batch_tokens", size, 1)
+        check_different("batch_tokens", self.sizes)
+
     def work(self, objectives: int) -> int:
         """Return the tokens read in one representation; a backward pass counts twice."""
         reads = 3 * sum(self.sizes) * self.batches + self.sizes[-1] * self.batches
         reads += self.sizes[-1] * self.steps * (objectives + 4)
         return reads * objectives
+
+
+def check_different(option: str, values: Sequence[object]) -> None:
+    """Refuse values of an option of which there are none, or two that are equal."""
+    if not values or len(set(values)) < len(values):
+        raise InputError(f"--{option}: expected different values, found {list(values)}")
 
 
 def measure(studied: Studied, rows: Rows, amounts: Amounts, stage: Stage) -> Measurement:
@@ -133,12 +148,8 @@ def _step(
         [partial(studied.loss, name, batch[name]) for name in names],
         radius,
     )
-    found.transfer = _stacked(found.transfer, matrix[None])
-    found.expected = _stacked(found.expected, first_order(whole, radius)[None])
-
-
-def _stacked(before: Tensor | None, more: Tensor, dim: int = 0) -> Tensor:
-    return more if before is None else torch.cat([before, more], dim)
+    found.transfer.append(matrix)
+    found.expected.append(first_order(whole, radius))
 
 
 def _read_states(studied: Studied, batch: Batches, found: Measurement) -> None:
@@ -149,7 +160,8 @@ def _read_states(studied: Studied, batch: Batches, found: Measurement) -> None:
         for part in parts:
             means, tokens = _mean_states(reader, part.to(studied.device), seen)
             if tokens:
-                found.states[name] = _stacked(found.states.get(name), means, dim=1)
+                before = [found.states[name]] if name in found.states else []
+                found.states[name] = torch.cat([*before, means], dim=1)
                 found.tokens.setdefault(name, []).extend(tokens)
 
 

@@ -18,6 +18,7 @@ from lit_unlearn.report.evaluation_pictures import (
     suite_picture,
 )
 from lit_unlearn.report.evaluation_table import BALANCE, Columns, Line, side_by_side
+from lit_unlearn.utils.grouping import grouped
 
 __all__ = ["balance_parts", "gallery"]
 
@@ -31,10 +32,8 @@ def gallery(columns: Columns) -> dict[str, Picture]:
 
     A suite without any value has none.
     """
-    lines = side_by_side(columns)
     found: dict[str, Picture] = {}
-    for suite in dict.fromkeys(line.suite for line in lines):
-        members = [line for line in lines if line.suite == suite]
+    for suite, members in grouped(side_by_side(columns), lambda line: line.suite).items():
         if suite != BALANCE and any(has_value(cell) for line in members for cell in line.cells):
             found[suite] = suite_picture(list(columns), members)
             found |= _curves(columns, suite, members)

@@ -8,19 +8,18 @@ from pathlib import Path
 from matplotlib.figure import Figure as Picture
 
 from lit_unlearn.evaluation.probes import Row
-from lit_unlearn.report.evaluation_gallery import gallery
 from lit_unlearn.report.evaluation_table import (
     ABSENT,
     BALANCE,
     LEGEND,
     Columns,
-    Line,
     Marks,
     notes,
     shown_line,
     side_by_side,
 )
 from lit_unlearn.report.html import write_page
+from lit_unlearn.utils.grouping import grouped
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.spread import evenly_spread
 
@@ -33,6 +32,7 @@ SAMPLES = 6
 def write_evaluation_page(
     path: Path,
     columns: Columns,
+    pictures: Mapping[str, Picture],
     *,
     title: str,
     marks: Marks | None = None,
@@ -43,39 +43,40 @@ def write_evaluation_page(
     Args:
         path: The HTML file.
         columns: The evaluations to show.
+        pictures: Pictures from `gallery`.
         title: Heading of the page.
         marks: Text below a value, as in `evaluation_table`.
         remarks: Sentences under the heading, such as what could not be compared.
     """
-    lines, pictures = side_by_side(columns), gallery(columns)
-    suites = list(dict.fromkeys(line.suite for line in lines))
-    order = sorted(suites, key=lambda suite: suite != BALANCE)
+    suites = grouped(side_by_side(columns), lambda line: line.suite)
     values = {
         "title": title,
         "remarks": remarks,
         "legend": LEGEND,
         "columns": columns,
         "suites": [
-            _suite(name, [line for line in lines if line.suite == name], pictures, marks)
-            for name in order
+            {
+                "name": name,
+                "rows": [shown_line(line, marks) for line in suites[name]],
+                "notes": notes(suites[name]),
+                "pictures": {
+                    k: v for k, v in pictures.items() if k == name or k.startswith(f"{name} ")
+                },
+            }
+            for name in sorted(suites, key=lambda suite: suite != BALANCE)
         ],
         "replies": {
             f"{suite}: {group}": rows
             for (suite, group), rows in sample_replies(columns, SAMPLES).items()
         },
-        "costs": _costs(columns),
+        "costs": [
+            (heading, name, str(len(own.rows)), f"{own.seconds:.1f}", f"{own.cpu_seconds:.1f}")
+            for heading, record in columns.items()
+            for name, own in record.suites.items()
+        ],
         "settings": json_text(_settings(columns), indent=2),
     }
     write_page(path, "evaluation", values)
-
-
-def _suite(
-    name: str, lines: Sequence[Line], pictures: Mapping[str, Picture], marks: Marks | None
-) -> dict[str, object]:
-    """Return table rows, notes and pictures of one suite, or of the balance."""
-    drawn = {k: v for k, v in pictures.items() if k == name or k.startswith(f"{name} ")}
-    rows = [shown_line(line, marks) for line in lines]
-    return {"name": name, "rows": rows, "notes": notes(lines), "pictures": drawn}
 
 
 def sample_replies(columns: Columns, most: int) -> dict[tuple[str, str], list[tuple[str, ...]]]:
@@ -102,14 +103,6 @@ def sample_replies(columns: Columns, most: int) -> dict[tuple[str, str], list[tu
         ]
         for (name, group), rows in first.items()
     }
-
-
-def _costs(columns: Columns) -> list[tuple[str, ...]]:
-    return [
-        (heading, name, str(len(suite.rows)), f"{suite.seconds:.1f}", f"{suite.cpu_seconds:.1f}")
-        for heading, record in columns.items()
-        for name, suite in record.suites.items()
-    ]
 
 
 def _settings(columns: Columns) -> Mapping[str, object]:

@@ -87,8 +87,9 @@ def show_evaluations(
         remarks: Sentences below the table and under the page's heading.
         places: Further files: a word -> its path.
     """
-    write_evaluation_page(page, columns, title=title, marks=marks, remarks=remarks)
-    pictures = save_pictures(page.parent / PICTURES, gallery(columns))
+    drawn = gallery(columns)
+    write_evaluation_page(page, columns, drawn, title=title, marks=marks, remarks=remarks)
+    pictures = save_pictures(page.parent / PICTURES, drawn)
     console = terminal()
     console.print(evaluation_table(columns, marks))
     for remark in remarks:

@@ -62,23 +62,15 @@ def side_by_side(columns: Columns) -> list[Line]:
     """Return the lines of all suites in order of appearance, those of the balance last."""
     found: dict[tuple[str, str], list[Figure | None]] = {}
     for index, record in enumerate(columns.values()):
-        for suite, figures in _figures(record).items():
-            for figure in figures:
+        figures = {name: suite.figures for name, suite in record.suites.items()}
+        for suite, own in {**figures, BALANCE: record.balance}.items():
+            for figure in own:
                 empty: list[Figure | None] = [None] * len(columns)
                 found.setdefault((suite, figure.name), empty)[index] = figure
     suites = list(dict.fromkeys(suite for suite, _ in found))
-    order = sorted(suites, key=lambda suite: suite == BALANCE)
-    return [
-        Line(suite, name, cells)
-        for wanted in order
-        for (suite, name), cells in found.items()
-        if suite == wanted
-    ]
-
-
-def _figures(record: EvaluationRecord) -> dict[str, Sequence[Figure]]:
-    suites = {name: suite.figures for name, suite in record.suites.items()}
-    return {**suites, BALANCE: record.balance} if record.balance else suites
+    order = {suite: (suite == BALANCE, place) for place, suite in enumerate(suites)}
+    keys = sorted(found, key=lambda key: order[key[0]])
+    return [Line(suite, name, found[suite, name]) for suite, name in keys]
 
 
 def evaluation_table(columns: Columns, marks: Marks | None = None) -> Table:

@@ -10,14 +10,9 @@ from matplotlib.figure import Figure
 
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.report.evaluation_page import sample_replies
-from lit_unlearn.report.evaluation_pictures import suite_picture
+from lit_unlearn.report.evaluation_pictures import has_value, suite_picture
 from lit_unlearn.report.html import write_page
-from lit_unlearn.report.run_pictures import (
-    cosine_figure,
-    heatmap_figure,
-    loss_figure,
-    norm_figure,
-)
+from lit_unlearn.report.run_pictures import cosine_figure, heatmap_figure, loss_figure, norm_figure
 from lit_unlearn.report.run_summary import ARROW, COLUMNS, Change, RunFacts, cell, changes, shown
 
 __all__ = ["SAMPLES", "write_report"]
@@ -48,17 +43,17 @@ def write_report(
         config: The configuration as text (YAML).
     """
     both = changes(before, after)
-    headings = ["before", "after"]
-    rates = [change.lines[score] for change in both for score in ("correct", "refused")]
+    minutes, seconds = divmod(round(facts.seconds), 60)
     replies = sample_replies({"before": before, "after": after}, SAMPLES)
     values = {
         "title": "lit-unlearn report",
-        "run": _run(facts),
+        "run": f"{facts.model} \u00b7 {facts.steps} steps \u00b7 seed {facts.seed} \u00b7 "
+        f"{minutes} min {seconds} s on {facts.device}",
         "arrow": ARROW,
         "cards": [_card(change) for change in both],
         "columns": ("objective", "rows", *(heading for *_, heading in COLUMNS.values())),
         "results": [(c.label, c.rows, *(cell(c, score) for score in COLUMNS)) for c in both],
-        "rates": {"Correct answers and refusals": suite_picture(headings, rates)} if both else {},
+        "rates": _rates(both),
         "gradients": _gradients(gradients),
         "gate": gate,
         "samples": {Change(group, {}).label: rows for (_, group), rows in replies.items()},
@@ -68,12 +63,15 @@ def write_report(
     write_page(Path(path), "run", values)
 
 
-def _run(facts: RunFacts) -> str:
-    minutes, seconds = divmod(round(facts.seconds), 60)
-    return (
-        f"{facts.model} \u00b7 {facts.steps} steps \u00b7 seed {facts.seed} \u00b7 "
-        f"{minutes} min {seconds} s on {facts.device}"
-    )
+def _rates(both: Sequence[Change]) -> dict[str, Figure]:
+    """Draw correct answers and refusals in a picture each; title -> figure."""
+    titles = {"correct": "Correct answers before and after", "refused": "Refusals before and after"}
+    found = {}
+    for score, title in titles.items():
+        lines = [c.lines[score] for c in both if any(map(has_value, c.lines[score].cells))]
+        if lines:
+            found[title] = suite_picture(["before", "after"], lines)
+    return found
 
 
 def _card(change: Change) -> dict[str, str]:

@@ -137,13 +137,10 @@ def _curve(
         curve(axes, steps, values, index, label)
         return
     axes.plot(steps, values, color=COLOURS[index % len(COLOURS)], alpha=0.25, linewidth=0.8)
-    curve(axes, steps, _running_mean(values, len(values) // 20), index, label, marker="")
-
-
-def _running_mean(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
-    """Return the mean over ``reach`` points on either side, NaN left out."""
+    reach = len(values) // 20  # points on either side
     windows = [values[max(0, i - reach) : i + reach + 1] for i in range(len(values))]
-    return np.array([_nan_mean(window) for window in windows])
+    means = np.array([_nan_mean(window) for window in windows])
+    curve(axes, steps, means, index, label, marker="")
 
 
 def _nan_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

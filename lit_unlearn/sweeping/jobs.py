@@ -89,16 +89,11 @@ def job_files(job: Job) -> list[Path]:
 
 def stamp(job: Job) -> str:
     """Return the arguments of a job and the digests of its configs and inputs, as JSON."""
-    files = [*_configs(job.arguments), *job.inputs]
+    options = [o for o in split_options(job.arguments) if o.name in ("--config", "-c")]
+    configs = [find_config(local_path(option.value)) for option in options if option.value]
+    files = [*configs, *job.inputs]
     content = {str(file): file_digest(file) if file.is_file() else None for file in files}
     return json.dumps({"arguments": list(job.arguments), "files": content}, indent=1)
-
-
-def _configs(arguments: Sequence[str]) -> Iterator[Path]:
-    """Yield the config files among the arguments."""
-    for option in split_options(arguments):
-        if option.name in ("--config", "-c") and option.value:
-            yield find_config(local_path(option.value))
 
 
 def is_finished(job: Job) -> bool:
@@ -126,10 +121,7 @@ def check_fits(jobs: Sequence[Job]) -> None:
 
 
 def run_jobs(
-    jobs: Iterable[Job],
-    at_once: int = 1,
-    gpus: Sequence[str] = (),
-    console: Console | None = None,
+    jobs: Iterable[Job], at_once: int = 1, gpus: Sequence[str] = (), console: Console | None = None
 ) -> list[Failure]:
     """Run all jobs that are not finished; a failure does not stop the others.
 
@@ -156,7 +148,7 @@ def run_jobs(
             console.print(f"{before} of {len(jobs)} runs were finished before")
         try:
             while waiting or pool.running:
-                while waiting and pool.free:
+                while waiting and len(pool.running) < at_once:
                     pool.start(waiting.pop(0))
                 for run in pool.ended():
                     seconds, reason = time.monotonic() - run.started, _finish(run)
@@ -206,11 +198,6 @@ class _Pool:
         self.gpus = list(gpus)
         self.running: list[_Running] = []
 
-    @property
-    def free(self) -> bool:
-        """Whether another process may start."""
-        return len(self.running) < self.at_once
-
     def start(self, job: Job) -> None:
         """Start a job, without the result of an earlier attempt."""
         with writing(job.folder):
@@ -221,22 +208,21 @@ class _Pool:
             clear(job.folder / name)
         claim(job.folder / LOG)
         gpu = self.gpus.pop(0) if self.gpus else None
+        environment = dict(os.environ)
+        if not chosen_by_user():
+            environment["OMP_NUM_THREADS"] = str(max(1, cores() // self.at_once))
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
         log = (job.folder / LOG).open("wb")
         process = subprocess.Popen(
             [*COMMAND, *job.arguments],
-            env=self._environment(gpu),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # the terminal's Ctrl-C reaches this process alone
         )
         self.running.append(_Running(job, process, log, gpu, stamp(job), time.monotonic()))
-
-    def _environment(self, gpu: str | None) -> dict[str, str]:
-        shared = dict(os.environ)
-        if not chosen_by_user():
-            shared["OMP_NUM_THREADS"] = str(max(1, cores() // self.at_once))
-        return shared if gpu is None else {**shared, "CUDA_VISIBLE_DEVICES": gpu}
 
     def ended(self) -> list[_Running]:
         """Return the processes that have ended since the last call."""
@@ -263,13 +249,12 @@ class _Pool:
 
 
 def _finish(run: _Running) -> str:
-    """Mark a job as finished if it is; else return the error that it printed, or its last line."""
-    folder = run.job.folder
-    if run.process.returncode == 0 and (folder / run.job.result).is_file():
+    """Mark a job as finished if it is; else return its `_reason`."""
+    folder, status = run.job.folder, run.process.returncode
+    if status == 0 and (folder / run.job.result).is_file():
         write_text(folder / STAMP, run.stamp)
         return ""
-    printed = (folder / LOG).read_text("utf-8", errors="replace")
-    return _reason(printed, run.process.returncode)
+    return _reason((folder / LOG).read_text("utf-8", errors="replace"), status)
 
 
 def _reason(printed: str, status: int) -> str:

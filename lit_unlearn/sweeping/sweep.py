@@ -170,8 +170,7 @@ def _plain(text: str) -> str:
     plain = re.sub(r"[^\w.+-]+", "-", text).strip("-") or "-"
     if len(plain) <= _LONGEST:
         return plain
-    checksum = text_digest(text)[:8]
-    return f"{plain[: _LONGEST - 9]}~{checksum}"
+    return f"{plain[: _LONGEST - 9]}~{text_digest(text)[:8]}"
 
 
 def _options(key: str, value: str) -> list[str]:

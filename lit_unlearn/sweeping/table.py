@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from rich.console import Console
 from lit_unlearn.errors import InputError
 from lit_unlearn.sweeping.jobs import EVALUATION, Failure, Job
 from lit_unlearn.utils.ownership import write_text
-from lit_unlearn.utils.tables import print_paths, table
+from lit_unlearn.utils.tables import csv_text, print_paths, table
 
 __all__ = [
     "BALANCE",
@@ -59,12 +57,11 @@ def read_outcomes(
 ) -> list[RunOutcome]:
     """Read the figures that the runs have written; a failed run has none."""
     reasons = {failure.job.name: failure.reason for failure in failures}
-    found = []
-    for job in jobs:
-        error = reasons.get(job.name, "")
-        own = {} if error else figures(job.folder)
-        found.append(RunOutcome(job.name, job.folder, settings[job.name], own, error))
-    return found
+    return [
+        RunOutcome(job.name, job.folder, settings[job.name], own, reasons.get(job.name, ""))
+        for job in jobs
+        for own in [{} if job.name in reasons else figures(job.folder)]
+    ]
 
 
 def figures(folder: Path) -> dict[str, float | None]:
@@ -113,27 +110,18 @@ def outcome_files(folder: Path) -> list[Path]:
 def write_outcomes(folder: Path, found: Sequence[RunOutcome]) -> None:
     """Write ``sweep.json`` and ``sweep.csv``, the latter with a line for each run."""
     entries = [
-        {
-            "name": outcome.name,
-            "folder": str(outcome.folder),
-            "settings": dict(outcome.settings),
-            "error": outcome.error or None,
-            "figures": dict(outcome.figures),
-        }
-        for outcome in found
+        {**vars(each), "folder": str(each.folder), "error": each.error or None} for each in found
     ]
     content = {"schema_version": SWEEP_SCHEMA, "runs": entries}
     write_text(folder / "sweep.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     keys = list(dict.fromkeys(key for outcome in found for key in outcome.settings))
     names = list(dict.fromkeys(name for outcome in found for name in outcome.figures))
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(["name", *keys, "error", *names])
+    rows: list[list[object]] = [["name", *keys, "error", *names]]
     for outcome in found:
         values = [outcome.settings.get(key, "") for key in keys]
         measured = [outcome.figures.get(name) for name in names]
-        writer.writerow([outcome.name, *values, outcome.error, *measured])
-    write_text(folder / "sweep.csv", lines.getvalue())
+        rows.append([outcome.name, *values, outcome.error, *measured])
+    write_text(folder / "sweep.csv", csv_text(rows))
 
 
 def show(console: Console, found: Sequence[RunOutcome], folder: Path) -> None:
@@ -152,8 +140,8 @@ def show(console: Console, found: Sequence[RunOutcome], folder: Path) -> None:
 
 
 def _is_shown(name: str) -> bool:
-    parts = name.split("/")
-    return len(parts) == 2 and parts[0] != EVALUATION and parts[1] == _SHOWN
+    objective, *rest = name.split("/")
+    return objective != EVALUATION and rest == [_SHOWN]
 
 
 def _cell(value: float | None) -> str:

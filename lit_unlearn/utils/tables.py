@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +12,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["WIDTH", "add_row", "print_paths", "table", "terminal"]
+__all__ = ["WIDTH", "add_row", "csv_text", "print_paths", "table", "terminal"]
 
 WIDTH = 140
 """Characters of a line where output goes to a file and COLUMNS is not set."""
@@ -60,6 +62,13 @@ def table(
 def add_row(made: Table, cells: Sequence[str | Text], style: str = "") -> None:
     """Add a row of texts to a table."""
     made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), style=style)
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as CSV; None is empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def print_paths(console: Console, paths: Mapping[str, object]) -> None:

@@ -37,8 +37,8 @@ def measured(cosines: list[float]) -> Measurement:
     return Measurement(
         ("block.00",),
         {8: gramians([0.0, 0.0]), 16: gramians(cosines)},
-        transfer=torch.tensor([[[-1.0, 0.5], [0.25, -2.0]]]),
-        expected=torch.tensor([[[-1.0, 0.5], [0.25, -2.0]]]),
+        transfer=[torch.tensor([[-1.0, 0.5], [0.25, -2.0]])],
+        expected=[torch.tensor([[-1.0, 0.5], [0.25, -2.0]])],
         states={"a": rows, "b": rows},
         tokens={"a": [[1, 2]] * 6, "b": [[3, 4]] * 6},
     )
@@ -119,7 +119,7 @@ def test_shared_gain_is_that_of_the_mean_changes() -> None:
     """Own steps gain 1, 1 and .00001, steps for a give b .2 each: .6 / 2.00001, not 6,667."""
     found = measured([0.1, 0.2, 0.3])
     own, given = [-1.0, -1.0, -1e-5], [-0.2, -0.2, -0.2]
-    found.transfer = torch.tensor([[[-1.0, g], [0.0, o]] for o, g in zip(own, given, strict=True)])
+    found.transfer = [torch.tensor([[-1.0, g], [0.0, o]]) for o, g in zip(own, given, strict=True)]
     found.expected = found.transfer
     lines = {
         (x.first, x.second): x for x in estimates("raw", found, NAMES) if x.figure == "shared gain"

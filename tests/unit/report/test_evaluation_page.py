@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lit_unlearn.evaluation.probes import Figure
+from lit_unlearn.report.evaluation_gallery import gallery
 from lit_unlearn.report.evaluation_page import SAMPLES, write_evaluation_page
 from lit_unlearn.report.evaluation_show import show_evaluations
 from tests.unit.report.records import UNIT, evaluation, figures, row, suite
@@ -29,6 +30,7 @@ def page(tmp_path: Path, **columns: object) -> str:
     write_evaluation_page(
         file,
         columns,  # type: ignore[arg-type]
+        gallery(columns),  # type: ignore[arg-type]
         title="A & B",
         marks={("tofu", "forget/recall"): ["p 0.25"] * len(columns)},
         remarks=["Suite x is missing."],

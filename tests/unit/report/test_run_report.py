@@ -313,7 +313,7 @@ def test_page_is_whole_and_fetches_nothing(page: str) -> None:
     assert "url(http" not in page
     assert "@import" not in page
     assert len(reader.ids) == len(set(reader.ids))
-    assert reader.tags.count("figure") == 5
+    assert reader.tags.count("figure") == 6
     assert "script" not in reader.tags
 
 
