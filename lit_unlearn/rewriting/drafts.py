@@ -93,9 +93,14 @@ class Candidate:
     """Reason to refuse it, by check; no text where it passed."""
 
     @property
+    def reasons(self) -> dict[str, str]:
+        """Reasons to refuse it, by check."""
+        return {name: reason for name, reason in self.checks.items() if reason}
+
+    @property
     def is_accepted(self) -> bool:
         """Whether it passed every check."""
-        return not any(self.checks.values())
+        return not self.reasons
 
     def checked(self, name: str, reason: str) -> Candidate:
         """Return the candidate with one more check."""
@@ -113,13 +118,13 @@ class Candidate:
             columns["perturbed_answer"] = list(self.qa.distractors)
         if self.anchor_of:
             columns["anchor_of"] = self.anchor_of
-        source = {
+        columns["provenance"] = {
             "source": self.origin.source,
             "row": self.origin.row_id,
             "row_sha256": self.origin.digest,
+            **{"made_by" if name == "by" else name: v for name, v in asdict(self.made).items()},
+            "settings": settings.row_settings(),
         }
-        how = {"made_by" if name == "by" else name: v for name, v in asdict(self.made).items()}
-        columns["provenance"] = {**source, **how, "settings": settings.row_settings()}
         return columns
 
 

@@ -90,16 +90,10 @@ def estimate(asks: Sequence[tuple[Ask, int]], asker: Asker) -> Estimate:
     prompt_tokens = letters / _LETTERS_PER_TOKEN
     reply_tokens = float(sum(count * ask.max_tokens for ask, count in opened))
     total = sum(count for _, count in asks)
-    backend = asker.backend
-    return Estimate(
-        total,
-        total - calls,
-        prompt_tokens,
-        reply_tokens,
-        _seconds(asker, reply_tokens, calls),
-        backend.cost(prompt_tokens, reply_tokens),
-        asker.attempts,
-    )
+    seconds = _seconds(asker, reply_tokens, calls)
+    tokens = (prompt_tokens, reply_tokens)
+    cost = asker.backend.cost(*tokens)
+    return Estimate(total, total - calls, *tokens, seconds, cost, asker.attempts)
 
 
 def _seconds(asker: Asker, reply_tokens: float, calls: int) -> float | None:

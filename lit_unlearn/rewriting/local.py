@@ -72,11 +72,8 @@ class LocalModel(Backend):
         subject = self._loaded()
         lengths = [len(_prompt(subject, ask, "")) for ask in asks]
         room = subject.encoder.max_length
-        fitting = [
-            i
-            for i, a in enumerate(asks)
-            if lengths[i] + a.max_tokens + _MARGIN * len(a.frame) <= room
-        ]
+        most = [ask.max_tokens + _MARGIN * len(ask.frame) for ask in asks]
+        fitting = [i for i in range(len(asks)) if lengths[i] + most[i] <= room]
 
         def kind(index: int) -> tuple[int, int]:
             return asks[index].max_tokens, len(asks[index].frame)

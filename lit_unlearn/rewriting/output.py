@@ -12,7 +12,7 @@ from typing import Any, get_args
 from rich.table import Table
 
 from lit_unlearn.report.html import write_page
-from lit_unlearn.rewriting.drafts import Candidate, Maker, Part, RewriteResult
+from lit_unlearn.rewriting.drafts import Maker, Part, RewriteResult
 from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.spread import evenly_spread
@@ -86,7 +86,11 @@ def write_result(folder: Path, result: RewriteResult, facts: Mapping[str, Any]) 
     for part in get_args(Part):
         rows = [c.row(result.settings) for c in result.accepted(part)]
         files[folder / f"{part}.jsonl"] = _lines(rows)
-    refused = [_refused(c, result) for c in result.candidates if not c.is_accepted]
+    refused = [
+        {"part": c.part, "reasons": c.reasons, **c.row(result.settings)}
+        for c in result.candidates
+        if not c.is_accepted
+    ]
     files[folder / REJECTED] = _lines([*(lost.row() for lost in result.lost), *refused])
     lines = [{**asdict(count), "share": count.share} for count in counts(result)]
     summary = {"counts": lines, "lost": _lost(result), **facts}
@@ -99,11 +103,6 @@ def write_result(folder: Path, result: RewriteResult, facts: Mapping[str, Any]) 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _refused(candidate: Candidate, result: RewriteResult) -> dict[str, Any]:
-    reasons = {name: reason for name, reason in candidate.checks.items() if reason}
-    return {"part": candidate.part, "reasons": reasons, **candidate.row(result.settings)}
 
 
 def _lost(result: RewriteResult) -> dict[str, int]:
@@ -134,14 +133,13 @@ def row_counts(result: RewriteResult) -> str:
 
 def _page(result: RewriteResult, facts: Mapping[str, Any]) -> dict[str, object]:
     """Return what the template shows."""
-    samples = (table for part in get_args(Part) for table in _samples(part, result))
     return {
         "title": "Rewritten rows: quality report",
         "written": row_counts(result),
         "columns": _COLUMNS,
         "counts": count_rows(result),
         "lost": _lost(result),
-        "samples": list(samples),
+        "samples": [table for part in get_args(Part) for table in _samples(part, result)],
         "settings": json_text(facts, indent=2),
     }
 
@@ -152,7 +150,7 @@ def _samples(
     """Yield title, columns and rows of accepted questions, then of refused ones if there are."""
     accepted = result.accepted(part)
     rows = [
-        (c.qa.question, c.qa.answer, c.anchor_of or _source(c), c.made.by)
+        (c.qa.question, c.qa.answer, c.anchor_of or c.origin.text or c.origin.row_id, c.made.by)
         for c in evenly_spread(accepted, SAMPLES)
     ]
     beside = "beside" if part == "anchors" else "source"
@@ -161,12 +159,8 @@ def _samples(
     refused = [c for c in result.candidates if c.part == part and not c.is_accepted]
     if refused:
         why = [
-            (c.qa.question, c.qa.answer, "\n".join(f"{k}: {v}" for k, v in c.checks.items() if v))
+            (c.qa.question, c.qa.answer, "\n".join(f"{k}: {v}" for k, v in c.reasons.items()))
             for c in evenly_spread(refused, SAMPLES)
         ]
         title = f"{part}: {len(why)} of {len(refused)} refused"
         yield title, ("question", "answer", "refused because"), why
-
-
-def _source(candidate: Candidate) -> str:
-    return candidate.origin.text or candidate.origin.row_id

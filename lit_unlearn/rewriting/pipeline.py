@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -58,7 +58,8 @@ class Rewriter:
             good = self._well_rated(self.asker, part, unwritten)
             written = self._written(self.asker, part, good)
             if self.settings.model_checks:
-                written = self._judged(self.asker, part, written, _judge, prompts.SUPPORT)
+                asks = [prompts.judge(c.origin, c.qa) for c in written if c.is_accepted]
+                written = self._judged(self.asker, part, written, asks)
             found += written
             if self.settings.fall_back:
                 done = {c.origin.row_id for c in written if c.is_accepted}
@@ -136,7 +137,8 @@ class Rewriter:
         if self.asker is not None:
             found = self._written_anchors(self.asker, rows, forgotten)
             if self.settings.model_checks:
-                found = self._judged(self.asker, "anchors", found, _confirm, prompts.TRUTH)
+                asks = [prompts.confirm(c.qa) for c in found if c.is_accepted]
+                found = self._judged(self.asker, "anchors", found, asks)
             found = _only_new(found, seen)
         if self.asker is None or self.settings.fall_back:
             found += self._nearest_anchors(rows, pool, found, forgotten, seen)
@@ -205,32 +207,19 @@ class Rewriter:
     # ------------------------------------------------------------------------------------- model
 
     def _judged(
-        self,
-        asker: Asker,
-        part: Part,
-        candidates: Sequence[Candidate],
-        ask: Callable[[Candidate], Ask],
-        schema: prompts.Schema,
+        self, asker: Asker, part: Part, candidates: Sequence[Candidate], asks: Sequence[Ask]
     ) -> list[Candidate]:
-        """Add the model's check to those that passed the rules; no verdict is a refusal."""
+        """Ask about those that passed the rules, and add the model's check; no verdict refuses."""
         passed = [index for index, c in enumerate(candidates) if c.is_accepted]
-        answers = asker.answers(f"{part}: checking", [ask(candidates[i]) for i in passed])
         found = list(candidates)
-        for index, answer in zip(passed, answers, strict=True):
-            problem = f"no verdict: {answer.problem}" if answer.value is None else ""
-            denied = [name for name in schema["properties"] if not (answer.value or {}).get(name)]
-            if answer.value is not None and denied:
-                problem = f"the model says: not {', not '.join(denied)}"
+        answers = asker.answers(f"{part}: checking", asks)
+        for index, ask, answer in zip(passed, asks, answers, strict=True):
+            denied = [n for n in ask.schema["properties"] if answer.value and not answer.value[n]]
+            problem = f"the model says: not {', not '.join(denied)}" if denied else ""
+            if answer.value is None:
+                problem = f"no verdict: {answer.problem}"
             found[index] = found[index].checked(MODEL, problem)
         return found
-
-
-def _judge(candidate: Candidate) -> Ask:
-    return prompts.judge(candidate.origin, candidate.qa)
-
-
-def _confirm(candidate: Candidate) -> Ask:
-    return prompts.confirm(candidate.qa)
 
 
 def _with_form(candidate: Candidate) -> Candidate:

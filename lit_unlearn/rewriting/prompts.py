@@ -147,12 +147,7 @@ def _pairs(task: str, template: str, count: int, **fields: str) -> Ask:
 
 
 def _ask(
-    task: str,
-    template: str,
-    schema: Schema,
-    frame: tuple[str, ...],
-    max_tokens: int,
-    **fields: str,
+    task: str, template: str, schema: Schema, frame: tuple[str, ...], max_tokens: int, **fields: str
 ) -> Ask:
     version = f"{task}-{json_digest([SYSTEM, template, _ALONE, schema, frame[:1]])[:8]}"
     prompt = Template(template).substitute(fields)

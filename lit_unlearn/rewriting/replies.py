@@ -49,19 +49,13 @@ def violation(value: object, schema: Schema, path: str = "reply") -> str:
         return f"{path} should be {schema['type']}, found {value!r:.40}"
     if "enum" in schema and value not in schema["enum"]:
         return f"{path} should be one of {schema['enum']}, found {value!r:.40}"
-    if isinstance(value, dict):
-        return _in_object(value, schema, path)
-    if isinstance(value, list):
-        found = (violation(v, schema["items"], f"{path}[{i}]") for i, v in enumerate(value))
-        return next(filter(None, found), "")
-    return ""
-
-
-def _in_object(value: Mapping[str, Any], schema: Schema, path: str) -> str:
-    missing = [name for name in schema["required"] if name not in value]
-    unknown = [name for name in value if name not in schema["properties"]]
-    if missing or unknown:
-        names = ", ".join(schema["properties"])
+    parts = schema.get("properties", {})
+    if isinstance(value, dict) and value.keys() != parts.keys():  # all of them are required
+        names = ", ".join(parts)
         return f"{path} should have the keys {names}, found {', '.join(value) or 'none'}"
-    found = (violation(value[n], s, f"{path}.{n}") for n, s in schema["properties"].items())
-    return next(filter(None, found), "")
+    inner: list[tuple[object, Schema, str]] = []
+    if isinstance(value, dict):
+        inner = [(value[n], part, f"{path}.{n}") for n, part in parts.items()]
+    if isinstance(value, list):
+        inner = [(v, schema["items"], f"{path}[{i}]") for i, v in enumerate(value)]
+    return next(filter(None, (violation(*each) for each in inner)), "")

@@ -84,16 +84,8 @@ def rewrite(settings: RewriteSettings, console: Console | None = None) -> Rewrit
     output = local_path(settings.output)
     if not settings.dry_run:
         check_targets(output, result_files(output), _read(settings), "--output")
-    forget, keep = (
-        read_texts(
-            sources,
-            settings.data_root,
-            settings.on_bad_row,
-            settings.passage_words,
-            settings.questions,
-        )
-        for sources in (settings.forget, settings.keep)
-    )
+    how = (settings.data_root, settings.on_bad_row, settings.passage_words, settings.questions)
+    forget, keep = (read_texts(each, *how) for each in (settings.forget, settings.keep))
     if isinstance(settings.backend, Rules):
         result = Rewriter(settings, None).run(forget, keep)
         if settings.dry_run:
@@ -105,8 +97,8 @@ def rewrite(settings: RewriteSettings, console: Console | None = None) -> Rewrit
     facts = {
         "backend": settings.backend.name,
         "sources": {
-            "forget": [asdict(source) for source in settings.forget],
-            "keep": [asdict(source) for source in settings.keep],
+            part: [asdict(source) for source in getattr(settings, part)]
+            for part in ("forget", "keep")
         },
         "settings": settings.row_settings(),
     }

@@ -119,7 +119,9 @@ def _dangling(question: str) -> str:
     asked = " ".join(fold(question).split())
     plain = _EXPLETIVE.sub("", asked)
     for word in re.finditer(r"[a-z']+", plain):
-        if word[0] in _PERSONAL and not _anything_named(plain[: word.start()]):
+        # words that are asked for are none to which it could refer
+        before = content_words(_ASKED.sub("", plain[: word.start()])) - _NAMELESS
+        if word[0] in _PERSONAL and not before:
             return f"{word[0]!r} refers to nothing in the question"
     demonstrative = _DEMONSTRATIVE.search(asked)
     if demonstrative and not re.search(r"\w[,.;:]", asked[: demonstrative.start()]):
@@ -128,11 +130,6 @@ def _dangling(question: str) -> str:
     if generic and not names(question):
         return f"{generic[0]!r} is not named in the question"
     return ""
-
-
-def _anything_named(before: str) -> bool:
-    """Return whether a pronoun may refer to a word; words that are asked for do not count."""
-    return bool(content_words(_ASKED.sub("", before)) - _NAMELESS)
 
 
 def support_problem(qa: QA, text: str, least: float) -> str:

@@ -76,8 +76,7 @@ class Server(Backend):
         if not re.match(r"https?://[^/@]+(/|$)", self.url):
             raise InputError(
                 "Parameter `backend.url` should be like http://localhost:8000/v1. Found another "
-                "form, or a name or password in it; put a key into the environment variable that "
-                "`backend.key_variable` names."
+                "form, or a password in it; put a key into the variable of `backend.key_variable`."
             )
         self.parallel = self.concurrency
         self._pace = Pace(self.requests_per_minute)
@@ -126,9 +125,8 @@ class Server(Backend):
     def _session(self) -> requests.Session:
         session = requests.Session()
         session.auth = bearer(self._key())
-        adapter = requests.adapters.HTTPAdapter(pool_maxsize=self.concurrency)
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=self.concurrency))
         return session
 
     def _reply(
@@ -169,12 +167,11 @@ class Server(Backend):
 
     def _unusable(self, reason: str, again: bool) -> InputError:
         key = self._key()
+        repair = "correct `backend`"
+        repair += "" if key else f", or set the environment variable {self.key_variable}"
         if again:
             repair = f"gave up after {self.retries + 1} attempts; start the command again later"
             repair += ", which asks only what is not answered yet"
-        else:
-            repair = "correct `backend`"
-            repair += "" if key else f", or set the environment variable {self.key_variable}"
         return InputError(
             f"Parameter `backend.url` = {self.url} should be a server that answers chat "
             f"completions of {self.model!r}. Found "
@@ -183,11 +180,7 @@ class Server(Backend):
 
 
 def _completed(
-    pool: ThreadPoolExecutor,
-    work: Callable[[int], T],
-    count: int,
-    most: int,
-    stop: threading.Event,
+    pool: ThreadPoolExecutor, work: Callable[[int], T], count: int, most: int, stop: threading.Event
 ) -> Iterator[tuple[int, Future[T]]]:
     """Yield the index and the future of each piece of work as it ends, ``most`` at a time.
 

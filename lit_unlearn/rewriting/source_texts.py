@@ -128,9 +128,8 @@ def _contents(
 ) -> Iterator[tuple[str, str, tuple[QA, ...]]]:
     """Yield id, text and ready questions; several for a long passage."""
     if row.answerless:
-        raise bad_row(
-            row.location, "rows to rewrite should have answers. Found a source without them."
-        )
+        reason = "rows to rewrite should have answers. Found a source without them."
+        raise bad_row(row.location, reason)
     row_id = f"{name}/{row.row_id}"
     if domain != "passage":
         (example,) = to_example(row, domain, "unified", name)
@@ -138,15 +137,10 @@ def _contents(
         return
     passage = text_of(row, find_key(row, EXPECTED_KEYS["passage"][0], "passage"))
     for number, part in enumerate(cut_passage(passage, passage_words), start=1):
-        yield (
-            row_id if number == 1 else f"{row_id}/part{number}",
-            part,
-            tuple(
-                QA(cloze.question, cloze.answer)
-                for cloze in clozes(part, questions)
-                if not cloze.answer.islower()  # words that are no names cannot be known
-            ),
-        )
+        # words that are no names cannot be known
+        known = [cloze for cloze in clozes(part, questions) if not cloze.answer.islower()]
+        ready = tuple(QA(cloze.question, cloze.answer) for cloze in known)
+        yield row_id if number == 1 else f"{row_id}/part{number}", part, ready
 
 
 def _dialogue(example: Example) -> _Content:
