@@ -62,19 +62,18 @@ def blame(error: Exception, config: Config, args: Sequence[str]) -> None:
     if told is not None:
         told.args = (_located(str(told), settings),)
         return
-    made = re.search(r"class_path '([\w.]+)'", str(error))
-    line = foreign_line(error)
+    made, line = re.search(r"class_path '([\w.]+)'", str(error)), foreign_line(error)
     if made and line:
         names = (made[1], made[1].rpartition(".")[2])
-        place = next((s.place for s in settings if s.value in names), "")
-        raise InputError(f"{place}{': ' * bool(place)}{line}") from error
+        places = [s.place for s in settings if s.value in names]
+        raise InputError(": ".join([*places[:1], line])) from error
 
 
 def _located(message: str, settings: Sequence[Setting]) -> str:
     """Return a message behind the place of the first setting that it names."""
+    value = re.search(r"Found '([^']+)'", message)
     for key in re.findall(r"`((?:model|data|trainer)\.[\w.]+)`", message):
         under = [s for s in settings if ".".join(s.path).startswith(key)]
-        value = re.search(r"Found '([^']+)'", message)
         exact = [s for s in under if value and s.value == value[1]]
         for setting in exact or [s for s in under if ".".join(s.path) == key]:
             place = setting.place.removesuffix(f": {'.'.join(setting.path)}")

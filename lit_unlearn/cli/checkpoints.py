@@ -17,7 +17,7 @@ from lit_unlearn.callbacks.saved import (
     newest_saved,
     read_saved,
 )
-from lit_unlearn.cli.run_files import is_first
+from lit_unlearn.cli.run_files import is_first, listed
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.paths import local_path
 
@@ -39,24 +39,15 @@ def find_given(options: Any) -> None:
     if not name or name == "hpc" or name.startswith("registry") or "://" in name:
         return
     root = local_path(options.trainer.default_root_dir)
-    found = resolve_checkpoint(name, root, _folders(options.trainer))
+    callbacks = [c for c in listed(options.trainer.get("callbacks")) if not isinstance(c, str)]
+    folders = [(each.get("init_args") or {}).get("dirpath") for each in callbacks]
+    found = resolve_checkpoint(name, root, [local_path(folder) for folder in folders if folder])
     options["ckpt_path"] = None if found is None else str(found)
     if str(found) != name and is_first():
         text = f"is {found}" if found else f"names none: there is no checkpoint in {root} yet"
         print(f"--ckpt_path {name} {text}.", file=sys.stderr)
     if found is not None and options["weights_only"]:
         check_checkpoint(found)
-
-
-def _folders(trainer: Any) -> list[Path]:
-    """Return the folders that a config gives to its `ModelCheckpoint` callbacks."""
-    callbacks = trainer.get("callbacks") or []
-    given = [
-        (each.get("init_args") or {}).get("dirpath")
-        for each in (callbacks if isinstance(callbacks, list) else [callbacks])
-        if not isinstance(each, str)
-    ]
-    return [local_path(folder) for folder in given if folder]
 
 
 def resolve_checkpoint(name: str, root: Path, folders: Iterable[Path] = ()) -> Path | None:
@@ -114,25 +105,18 @@ def _best(root: Path, folders: Iterable[Path]) -> Path:
 
     Its name counts, not its place, since the folder of a run may be moved.
     """
-    files = list(_files([root, *folders]))
     newest = _last([root, *folders])
-    for path in [newest] if newest is not None else []:
-        for name in _best_names(_head(path)):
-            same = [file for file in files if file.name == name]
-            if same:
-                return max(same, key=_rank)
+    states = [] if newest is None else _head(newest).get("callbacks", {}).values()
+    best = [s for s in states if isinstance(s, Mapping) and s.get("best_model_path")]
+    for state in sorted(best, key=lambda each: each.get("monitor") is None):  # by a figure first
+        name = Path(state["best_model_path"]).name
+        same = [file for file in _files([root, *folders]) if file.name == name]
+        if same:
+            return max(same, key=_rank)
     raise InputError(
         f"--ckpt_path best should be the checkpoint that a ModelCheckpoint holds to be the best. "
         f"Found none in {root}; name a file, or take --ckpt_path last."
     )
-
-
-def _best_names(head: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the file names of the best checkpoints; those that are best by a figure first."""
-    states = [each for each in head.get("callbacks", {}).values() if isinstance(each, Mapping)]
-    for state in sorted(states, key=lambda each: each.get("monitor") is None):
-        if state.get("best_model_path"):
-            yield Path(state["best_model_path"]).name
 
 
 def _files(folders: Iterable[Path]) -> Iterator[Path]:

@@ -20,6 +20,7 @@ from lit_unlearn.utils.config_files import find_config, shipped_names
 from lit_unlearn.utils.options import take_options
 
 __all__ = [
+    "OF_A_CLASS",
     "Config",
     "KeyPath",
     "Origin",
@@ -30,6 +31,8 @@ __all__ = [
     "take_config_args",
 ]
 
+OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
+"""Keys of a class and its arguments."""
 KeyPath = tuple[str, ...]
 """Keys that lead to a value, from the outermost to the innermost."""
 
@@ -89,20 +92,11 @@ def _merge_values(base: object, over: object) -> object:
         return over
     if isinstance(base, str) and "init_args" in over:  # `forget: Distillation` in the first file
         base = {"class_path": base}
-    if not isinstance(base, Mapping):
-        return merge_configs({}, over)
+    base = base if isinstance(base, Mapping) else {}
     old, new = base.get("class_path"), over.get("class_path")
-    if new is not None and not _same_class(old, new):
-        return merge_configs({}, over)
-    return merge_configs(base, over)
-
-
-def _same_class(first: object, second: object) -> bool:
-    """Return whether two class paths name one class; a bare name equals a path that ends in it."""
-    if first == second:
-        return True
-    short, long = sorted((str(first), str(second)), key=len)
-    return "." not in short and long.endswith("." + short)
+    short, long = sorted((str(old), str(new)), key=len)
+    same = old == new or ("." not in short and long.endswith(f".{short}"))  # by its bare name
+    return merge_configs(base if new is None or same else {}, over)
 
 
 # ---------------------------------------------------------------------------------------- reading
@@ -181,8 +175,7 @@ def _missing(file: Path) -> str:
     otherwise = f"did you mean {longer}?" if longer else ""
     hint = did_you_mean(file.name, names, most=3, otherwise=otherwise)
     if not hint and not file.is_absolute():
-        known = file.as_posix().removeprefix("configs/")
-        hint = did_you_mean(known, shipped_names(), most=3)
+        hint = did_you_mean(file.as_posix().removeprefix("configs/"), shipped_names(), most=3)
     if not hint and not file.parent.is_dir():
         return f"--config {file}: there is no folder {file.parent}"
     held = f"{file.parent} holds {', '.join(names) or 'no config'}"

@@ -21,11 +21,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from lit_unlearn.callbacks.saved import Saved
 from lit_unlearn.cli.blame import blame
 from lit_unlearn.cli.checkpoints import find_given
 from lit_unlearn.cli.classes import load_classes
 from lit_unlearn.cli.config import Config, read_configs, take_config_args
+from lit_unlearn.cli.failures import one_line
 from lit_unlearn.cli.mistakes import check_keys, explain, unknown_strategy
 from lit_unlearn.cli.overrides import lay_over
 from lit_unlearn.cli.quiet import silence
@@ -94,7 +94,7 @@ def run(
     try:
         return line(model_class, data_class, stage, config, overrides, files)
     except MisconfigurationException as error:
-        raise InputError(_one_line(error)) from error
+        raise InputError(one_line(error)) from error
     except Exception as error:
         blame(error, config, overrides)
         raise
@@ -120,10 +120,8 @@ class UnlearnCLI(LightningCLI):
         overrides: list[str],
         files: Sequence[Path] = (),
     ) -> None:
-        self.stage = stage
-        self.files = files
-        self.given = given
-        self.overrides = overrides
+        self.stage, self.files = stage, files
+        self.given, self.overrides = given, overrides
         merged = ["--config", json.dumps(given.values, default=str)] if given.values else []
         with ExitStack() as self.closing:
             super().__init__(
@@ -215,7 +213,7 @@ class UnlearnCLI(LightningCLI):
         try:
             return super()._instantiate_trainer(config, callbacks)
         except (ValueError, MisconfigurationException) as error:
-            raise InputError(unknown_strategy(config) or f"trainer: {_one_line(error)}") from error
+            raise InputError(unknown_strategy(config) or f"trainer: {one_line(error)}") from error
 
     def _prepare(self, config: dict[str, Any]) -> None:
         """Check the run's folder, and give the trainer its checkpoint and its logger."""
@@ -227,17 +225,13 @@ class UnlearnCLI(LightningCLI):
             config["default_root_dir"] = str(folder.root)
             if is_first():
                 folder.check(config, text, self.datamodule, self.files)
-            saved = self._saved(config, text) if self.stage == "fit" else None
+            if self.stage == "fit":
+                options = self.config_init["fit"]
+                saved = make_resumable(config, run_settings(text), options.get("ckpt_path"))
+                if saved is not None:
+                    options["ckpt_path"] = str(saved.state)
         if config.get("logger") in (None, True):
             config["logger"] = run_logger(config["default_root_dir"], saved)
-
-    def _saved(self, config: dict[str, Any], text: str) -> Saved | None:
-        """Find the checkpoint from which an unfinished run resumes; it becomes `--ckpt_path`."""
-        options = self.config_init["fit"]
-        saved = make_resumable(config, run_settings(text), options.get("ckpt_path"))
-        if saved is not None:
-            options["ckpt_path"] = str(saved.state)
-        return saved
 
 
 def _plain(value: Any) -> Any:
@@ -256,7 +250,3 @@ def _plain(value: Any) -> Any:
 def _seed(value: bool | int) -> int:
     """Return the seed of the data: 0 where Lightning takes 0, for true and false."""
     return 0 if isinstance(value, bool) else value
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -25,7 +25,6 @@ from lit_unlearn.utils.tables import terminal
 
 __all__ = ["main"]
 
-_RECIPES = "Published methods as objectives side by side"
 _KINDS = {
     "objective": ("model.objectives.NAME", objective_cards),
     "weighting": ("model.weighting", weighting_cards),
@@ -60,7 +59,12 @@ def _list(console: Console) -> None:
     for kind, (place, cards) in _KINDS.items():
         title = f"{kind[0].upper()}{kind[1:]} ({place})"
         _print(console, title, {card.name: card.summary for card in cards()})
-    _print(console, _RECIPES, {each.name: _parts(each) for each in RECIPES})
+    sides = {
+        each.name: " and ".join(f"{name} on {side} rows" for side, name in _sides(each).items())
+        for each in RECIPES
+    }
+    parts = {each.name: "; ".join(filter(None, (sides[each.name], each.note))) for each in RECIPES}
+    _print(console, "Published methods as objectives side by side", parts)
     console.print("lit-unlearn methods NAME shows loss, needs, cost, defaults and paper of one.")
 
 
@@ -77,12 +81,6 @@ def _grid(lines: dict[str, str]) -> Table:
     for name, text in lines.items():
         grid.add_row(name, Text(text))
     return grid
-
-
-def _parts(recipe: Recipe) -> str:
-    """Return the objectives and settings of a recipe in a sentence."""
-    sides = [f"{name} on {side} rows" for side, name in _sides(recipe).items()]
-    return "; ".join([" and ".join(sides), recipe.note] if sides else [recipe.note])
 
 
 def _sides(recipe: Recipe) -> dict[str, str]:

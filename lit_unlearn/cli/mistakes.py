@@ -17,14 +17,14 @@ from jsonargparse import ArgumentParser
 
 from lit_unlearn.cli.blame import Setting, file_settings, settings_of
 from lit_unlearn.cli.classes import family
-from lit_unlearn.cli.config import Config, KeyPath
+from lit_unlearn.cli.config import OF_A_CLASS, Config, KeyPath
 from lit_unlearn.errors import InputError, did_you_mean
 
 __all__ = ["check_keys", "explain", "unknown_strategy"]
 
-_OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
 _LISTED = 12
 """Largest number of known names that are listed where none is similar."""
+_CLASS = r"(?:dot import path string: |class_path ')([^\s']+)(?:$|':\s+(?:No mod|cannot|mod))"
 
 
 def check_keys(config: Config, parser: ArgumentParser) -> None:
@@ -35,137 +35,109 @@ def check_keys(config: Config, parser: ArgumentParser) -> None:
         above, name = ".".join(path[:-1]), ".".join(path).removesuffix("+")
         if above in groups and name not in known and name not in groups:
             raise InputError(f"{place}: unknown key; {_repair(name, known)}")
-        if owner and "init_args" not in path[-2:] and path[-1] not in _OF_A_CLASS:
+        if owner and "init_args" not in path[-2:] and path[-1] not in OF_A_CLASS:
             raise InputError(f"{place}: unknown key; arguments of {owner} stand under init_args")
 
 
 def explain(message: str, parser: ArgumentParser, config: Config, args: Sequence[str]) -> str:
-    """Return one line that says why the parser rejected something.
-
-    Args:
-        message: The parser's own words.
-        parser: The parser.
-        config: The merged config files.
-        args: The other arguments of the command line.
-    """
-    return _Rejection(message, parser, settings_of(config, args)).explained()
+    """Return one line for a message of the parser; `args` are given beside the config files."""
+    message = re.sub(r"\b(fit|test)\.", "", message)
+    rejected = _Rejection(message, parser, settings_of(config, args))
+    kinds: dict[str, Callable[[re.Match[str]], str]] = {
+        r"unrecognized arguments: --([^=\s]+)": rejected.unknown_option,
+        r"Option '([^']+)' is not accepted": rejected.unknown_argument,
+        r"the following arguments are required: (.+)": rejected.lacking,
+        r"class, but \S+ is abstract()": rejected.lacking,
+        r"Expected an? ": rejected.wrong_value,
+        _CLASS: rejected.unknown_class,
+        r"unrecognized arguments: (\S+\.ya?ml)\b": (
+            lambda found: f"{found[0]}; did you mean --config {found[1]}?"
+        ),
+    }
+    matches = ((re.search(kind, message, re.MULTILINE), say) for kind, say in kinds.items())
+    said = (say(found) for found, say in matches if found)
+    return next(filter(None, said), " ".join(message.split()))
 
 
 class _Rejection:
     """A message of the parser, and the settings among which the wrong one is."""
 
     def __init__(self, message: str, parser: ArgumentParser, settings: list[Setting]) -> None:
-        self.message, self.parser = re.sub(r"\b(fit|test)\.", "", message), parser
-        keys = re.findall(r'Parser key "([^"]+)"', self.message)
+        self.message, self.parser = message, parser
+        keys = re.findall(r'Parser key "([^"]+)"', message)
         self.outer: KeyPath = tuple(keys[0].split(".")) if keys else ()
         self.last = ".".join(keys).rpartition(".")[2]
         self.settings = [s for s in settings if s.path[: len(self.outer)] == self.outer]
 
-    def explained(self) -> str:
-        """Return the line for the first kind of mistake that fits."""
-        expected = self._expected()
-        named = (
-            r"(?:dot import path string: |class_path ')([^\s']+)(?:$|':\s+(?:No mod|cannot|mod))"
-        )
-        kinds: dict[str, Callable[[re.Match[str]], str]] = {
-            r"unrecognized arguments: --([^=\s]+)": self._unknown_option,
-            r"Option '([^']+)' is not accepted": self._unknown_argument,
-            r"the following arguments are required: (.+)": self._incomplete,
-            r"class, but \S+ is abstract": self._incomplete,
-            "^" if expected else "never^": lambda _: self._wrong_value(expected),
-            named: self._unknown_class,
-        }
-        for pattern, explained in kinds.items():
-            if found := re.search(pattern, self.message, re.MULTILINE):
-                return explained(found)
-        text = " ".join(self.message.split())
-        file = re.search(r"unrecognized arguments: (\S+\.ya?ml)\b", text)
-        return f"{text}; did you mean --config {file[1]}?" if file else text
-
-    def _unknown_option(self, found: re.Match[str]) -> str:
+    def unknown_option(self, found: re.Match[str]) -> str:
         known = _types(self.parser)
-        option, repair = _first_unknown(found[1], known), _repair(found[1], known, "--")
-        return f"--{option}: unknown option; {repair}"
+        return (
+            f"--{_first_unknown(found[1], known)}: unknown option; {_repair(found[1], known, '--')}"
+        )
 
-    def _unknown_argument(self, found: re.Match[str]) -> str:
+    def unknown_argument(self, found: re.Match[str]) -> str:
         before = self.message[: found.start()]
         parser, _, owner = self._inside(before if "class_path" in before else self.message)
-        name = tuple(found[1].split("."))
-        place = self._place(
-            lambda s: s.owner == owner and s.path[-len(name) :] == name,
-            lambda s: s.path[-len(name) :] == name,
-        )
+        own = tuple(found[1].split("."))
+        named = [s for s in self.settings if s.path[-len(own) :] == own]
+        place = self._place([s for s in named if s.owner == owner], named)
         return f"{place}: unknown name; {_repair(found[1], _types(parser))}"
 
-    def _unknown_class(self, found: re.Match[str]) -> str:
+    def unknown_class(self, found: re.Match[str]) -> str:
         _, annotation, _ = self._inside(self.message[: found.start()])
         known = {c.__name__ for base in _classes(annotation) for c in family(base)}
         repair = did_you_mean(found[1].rpartition(".")[2], known, otherwise="see --help")
-        place = self._place(lambda s: s.value == found[1])
+        place = self._place([s for s in self.settings if s.value == found[1]])
         return f"{place}: unknown class {found[1]}; {repair}"
 
-    def _incomplete(self, found: re.Match[str]) -> str:
+    def lacking(self, found: re.Match[str]) -> str:
         """Explain an entry that lacks arguments, or its `class_path`."""
-        wanted = found[1].split(", ") if found.re.groups else ["class_path"]
-        text = found[0] if found.re.groups else "class_path is missing"
-        if not self.outer:
-            return text
-        depth = len(self.outer) + 1
-        names = list(
-            dict.fromkeys(s.path[depth - 1] for s in self.settings if len(s.path) >= depth)
+        wanted, text = (
+            (found[1].split(", "), found[0])
+            if found[1]
+            else (["class_path"], "class_path is missing")
         )
+        depth = len(self.outer)
+        inner = [s for s in self.settings if self.outer and len(s.path) > depth]
+        names = list(dict.fromkeys(s.path[depth] for s in inner))
         for name in names:
-            own = [s for s in self.settings if s.path[depth - 1 : depth] == (name,)]
-            given = {s.path[-1] for s in own}
-            given |= {
-                "class_path" for s in own if len(s.path) == depth and isinstance(s.value, str)
-            }
-            if not given.issuperset(wanted):
+            own = [s for s in inner if s.path[depth] == name]
+            bare = any(len(s.path) == depth + 1 and isinstance(s.value, str) for s in own)
+            if not {s.path[-1] for s in own}.union(["class_path"] * bare).issuperset(wanted):
                 place = min(own, key=lambda s: len(s.path)).place
                 hint = did_you_mean(name, [other for other in names if other != name])
                 return f"{place}: {text}{'; ' * bool(hint)}{hint}"
-        return f"{'.'.join(self.outer)}: {text}"
+        return ": ".join(filter(None, (".".join(self.outer), text)))
 
-    def _expected(self) -> list[str]:
-        """Return the types that were tried, without those that are tried for every value."""
+    def wrong_value(self, _: re.Match[str]) -> str:
+        """Explain by the types that were tried, without those that are tried for every value."""
         found = re.findall(r"Expected an? (.+?)(?:\. Got value: .*)?$", self.message, re.MULTILINE)
         noise = ("path but", "dot import path", "<class 'NoneType'>", "instantiatable class")
         types = [each for each in found if not each.startswith(noise)]
         types = [re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", each) for each in types]
         types = [re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", each) for each in types]
-        return list(dict.fromkeys(types))
+        expected = "; or ".join(dict.fromkeys(types))
+        given = re.search(r"(?:Given|Got) value: (.*?)(?:\. Got.*)?$", self.message, re.MULTILINE)
+        value = given[1] if given else ""
+        if value.startswith("Namespace("):  # an option sets a part of what has no parts
+            inner = [s for s in self.settings if len(s.path) > len(self.outer)]
+            return expected and (
+                f"{self._place([s for s in inner if s.place.startswith('--')])}: {self.last} "
+                f"should be {expected}; give it as a whole, or its elements in a config file, "
+                "which the command line can change by their number"
+            )
+        last = [s for s in self.settings if s.path[-1] == self.last]
+        same = [s for s in self.settings if str(s.value) == value]
+        place = self._place([s for s in last if s in same], last, same)
+        return expected and f"{place}: expected {expected}, found {value}"
 
-    def _wrong_value(self, expected: list[str]) -> str:
-        found = re.search(r"(?:Given|Got) value: (.*?)(?:\. Got.*)?$", self.message, re.MULTILINE)
-        value = found[1] if found else ""
-        if value.startswith("Namespace("):  # options deeper than the parser's type
-            return self._too_deep(expected)
-        place = self._place(
-            lambda s: s.path[-1] == self.last and str(s.value) == value,
-            lambda s: s.path[-1] == self.last,
-            lambda s: str(s.value) == value,
-        )
-        return f"{place}: expected {'; or '.join(expected)}, found {value}"
-
-    def _too_deep(self, expected: list[str]) -> str:
-        """Explain an option that sets a part of what has no parts."""
-        place = self._place(lambda s: len(s.path) > len(self.outer) and s.place.startswith("--"))
-        return (
-            f"{place}: {self.last} should be {'; or '.join(expected)}; give it as a whole, or its "
-            "elements in a config file, which the command line can change by their number"
-        )
-
-    def _place(self, *tests: Callable[[Setting], bool]) -> str:
-        """Return the place of the first setting that passes a test; an earlier test wins."""
-        places = (setting.place for test in tests for setting in self.settings if test(setting))
+    def _place(self, *settings: Sequence[Setting]) -> str:
+        """Return the place of the first of some settings."""
+        places = (setting.place for each in settings for setting in each)
         return next(places, f"--{'.'.join(self.outer)}")
 
     def _inside(self, message: str) -> tuple[ArgumentParser, Any, str]:
-        """Follow the keys and classes that a part of the message names.
-
-        Returns:
-            The parser of the last class, the type of the last key, and the name of the class.
-        """
+        """Return parser and name of the last class in a part of the message, and its key's type."""
         parser, annotation, owner = self.parser, None, ""
         for key, path in re.findall(r"Parser key \"([^\"]+)\"|class_path[ =]'([^']+)'", message):
             if key:
@@ -211,11 +183,11 @@ def _repair(name: str, known: Iterable[str], prefix: str = "") -> str:
     above, dot, wrong = _first_unknown(name, known).rpartition(".")
     start = above + dot
     names = {other.removeprefix(start).split(".")[0] for other in known if other.startswith(start)}
-    listed = (
-        f"known here: {', '.join(sorted(names))}" if 0 < len(names) <= _LISTED else "see --help"
+    listed = f"known here: {', '.join(sorted(names))}" if 0 < len(names) <= _LISTED else ""
+    prefix = prefix and prefix + start
+    return did_you_mean(
+        wrong.removesuffix("+"), names, prefix=prefix, otherwise=listed or "see --help"
     )
-    prefix = prefix + start if prefix else ""
-    return did_you_mean(wrong.removesuffix("+"), names, prefix=prefix, otherwise=listed)
 
 
 def unknown_strategy(config: Mapping[str, Any]) -> str | None:

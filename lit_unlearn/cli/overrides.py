@@ -3,62 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
-from lit_unlearn.cli.config import Config, KeyPath, merge_configs, parse_value
+from lit_unlearn.cli.config import OF_A_CLASS, Config, KeyPath, merge_configs, parse_value
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.options import Option, split_options
 
 __all__ = ["lay_over"]
 
-_OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
-
 
 def lay_over(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
     """Lay options over the merged files that the parser cannot; return the others for the parser.
 
-    An element that a list does not have, or an option that does not say which one, is refused.
-    """
-    return _set_elements(*_remove_by_null(config, args))
-
-
-def _remove_by_null(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
-    """Let ``null``, as in ``--data.objectives.neighbor=null``, remove as in a second file."""
-    values: dict[str, Any] = config.values
-    others: list[str] = []
-    for option in split_options(args):
-        path = tuple(option.name[2:].split("."))
-        if option.value == "null" and _is_mapping(values, path):
-            values = merge_configs(values, _nested(path, None))
-        else:
-            others += option.arguments
-    return Config(values, config.origins), others
-
-
-def _is_mapping(values: object, path: KeyPath) -> bool:
-    for key in path:
-        values = values.get(key) if isinstance(values, Mapping) else None
-    return isinstance(values, Mapping)
-
-
-def _nested(path: KeyPath, value: object) -> dict[str, Any]:
-    for key in reversed(path):
-        value = {key: value}
-    return cast("dict[str, Any]", value)
-
-
-def _set_elements(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
-    """Set elements of lists, as in `--data.objectives.forget.sources.0.limit 2`.
-
-    The parser knows lists as a whole only. `init_args` may be left out, as everywhere on the
-    command line.
+    ``null``, as in ``--data.objectives.neighbor=null``, removes what it removes in a second file.
+    Elements of lists are set, as in `--data.objectives.forget.sources.0.limit 2`, where the parser
+    knows lists as a whole only. An element that a list does not have, or an option that does not
+    say which one, is refused.
     """
     options = list(split_options(args))
-    values, origins = dict(config.values), dict(config.origins)
+    values, origins = config.values, dict(config.origins)
     others: list[str] = []
     for number, option in enumerate(options):
         path = _path(option)
-        if _names_element(values, path, option, options[:number]) or (
+        if option.value == "null" and _is_mapping(values, path):
+            nested: Any = None
+            for key in reversed(path):
+                nested = {key: nested}
+            values = merge_configs(values, nested)
+        elif _names_element(values, path, option, options[:number]) or (
             _is_list(option) and any(_is_inside(_path(later), path) for later in options[number:])
         ):
             values, set_path = _with(values, path, parse_value(option.value or ""), option.name)
@@ -69,6 +41,12 @@ def _set_elements(config: Config, args: Sequence[str]) -> tuple[Config, list[str
     return Config(values, origins), others
 
 
+def _is_mapping(values: object, path: KeyPath) -> bool:
+    for key in path:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return isinstance(values, Mapping)
+
+
 def _names_element(values: object, path: KeyPath, option: Option, before: Sequence[Option]) -> bool:
     """Return whether an option sets an element, or a part of one, of a list in the config.
 
@@ -76,27 +54,24 @@ def _names_element(values: object, path: KeyPath, option: Option, before: Sequen
     """
     for place, key in enumerate(path):
         if isinstance(values, list):
-            if key.isdigit():
-                return option.value is not None
-            return _refuse_part(values, path, place, option, before)
+            if not key.isdigit():
+                _check_number_given(values, path, place, option, before)
+            return key.isdigit() and option.value is not None
         values = _inside(values, key).get(key)
     return False
 
 
-def _refuse_part(
+def _check_number_given(
     values: list[Any], path: KeyPath, place: int, option: Option, before: Sequence[Option]
-) -> bool:
+) -> None:
     """Refuse an option that leaves out the number; the parser takes the last class of a list."""
-    above = ".".join(path[:place])
+    above, rest = ".".join(path[:place]), ".".join(path[place:])
     appended = any(other.name == f"--{above}+" for other in before)
-    classes = all(isinstance(each, str) or "class_path" in each for each in values)
-    if appended or classes:
-        return False
-    rest = ".".join(path[place:])
-    raise InputError(
-        f"{option.name}: {above} is a list of {len(values)}; to set its first element, give "
-        f"--{above}.0.{rest}"
-    )
+    if not appended and not all(isinstance(each, str) or "class_path" in each for each in values):
+        raise InputError(
+            f"{option.name}: {above} is a list of {len(values)}; to set its first element, give "
+            f"--{above}.0.{rest}"
+        )
 
 
 def _with(values: Any, path: KeyPath, new: object, option: str) -> tuple[Any, KeyPath]:
@@ -105,25 +80,20 @@ def _with(values: Any, path: KeyPath, new: object, option: str) -> tuple[Any, Ke
         return new, ()
     key, rest = path[0], path[1:]
     if isinstance(values, list):
-        index = _index(values, key, option)
+        if not key.isdigit() or int(key) >= len(values):
+            last = f"0 to {len(values) - 1}" if values else "none, as the list is empty"
+            raise InputError(f"{option}: expected the number of an element, {last}; found {key}")
+        index = int(key)
         made, inner = _with(values[index], rest, new, option)
         return [*values[:index], made, *values[index + 1 :]], (key, *inner)
     if isinstance(values, str):  # a class by its bare name
         values = {"class_path": values}
     values = values if isinstance(values, Mapping) else {}
-    if "class_path" in values and key not in _OF_A_CLASS:
+    if "class_path" in values and key not in OF_A_CLASS:
         made, inner = _with(values.get("init_args"), path, new, option)
         return {**values, "init_args": made}, ("init_args", *inner)
     made, inner = _with(values.get(key), rest, new, option)
     return {**values, key: made}, (key, *inner)
-
-
-def _index(values: list[Any], key: str, option: str) -> int:
-    """Return the number of an element; refuse one that does not exist."""
-    if not key.isdigit() or int(key) >= len(values):
-        last = f"0 to {len(values) - 1}" if values else "none, as the list is empty"
-        raise InputError(f"{option}: expected the number of an element, {last}; found {key}")
-    return int(key)
 
 
 def _inside(values: object, key: str) -> Mapping[str, Any]:

@@ -34,7 +34,8 @@ def main(args: list[str]) -> None:
     if "--formulas" in args:
         print(f"{memory.__doc__}\n{flops.__doc__}")
         return
-    own, options = take_options(args[1:], lambda name: name[2:].split(".")[0] in _own_options())
+    own_names = {*inspect.signature(plan).parameters, "output"} - {*_OF_FIT}
+    own, options = take_options(args[1:], lambda name: name[2:].split(".")[0] in own_names)
     own_args = [f"{name}={value}" for name, value in own]
     given = parse(_parser(), ["--help"] if {"-h", "--help"} & {*options} else own_args)
     output = None if given.output is None else local_path(given.output)
@@ -54,11 +55,6 @@ def main(args: list[str]) -> None:
         write_text(output, json_text(as_json(made), indent=1))
     if made.fits is False:
         raise SystemExit(DOES_NOT_FIT)
-
-
-def _own_options() -> set[str]:
-    """Return the names of the options that are not those of `fit`."""
-    return {*inspect.signature(plan).parameters, "output"} - {*_OF_FIT}
 
 
 def _parser() -> ArgumentParser:

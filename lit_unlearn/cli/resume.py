@@ -11,12 +11,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_unlearn.callbacks import Resumable
 from lit_unlearn.callbacks.saved import Saved, find_saved
-from lit_unlearn.cli.run_files import is_first, paths_of
+from lit_unlearn.cli.run_files import is_first, listed, paths_of
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.utils.digests import file_digest, text_digest
 from lit_unlearn.utils.tables import terminal
 
-__all__ = ["CHANGES_WEIGHTS", "NEUTRAL", "listed", "make_resumable", "run_logger", "run_settings"]
+__all__ = ["CHANGES_WEIGHTS", "NEUTRAL", "make_resumable", "run_logger", "run_settings"]
 
 _COUNTED = ("max_steps", "precision")
 """Settings of the trainer on which the results of a run depend; no other one counts."""
@@ -85,12 +85,11 @@ def make_resumable(trainer: dict[str, Any], settings: str, given: str | None) ->
 
 def run_logger(root: str, saved: Saved | None) -> TensorBoardLogger:
     """Return TensorBoard's logger; of a resumed run it hides curves behind the checkpoint."""
-    if saved is None or saved.log_version is None:
-        return TensorBoardLogger(root, default_hp_metric=False)
-    # what was measured after the checkpoint's last step has that step's number
-    return TensorBoardLogger(
-        root, version=saved.log_version, default_hp_metric=False, purge_step=saved.step + 1
-    )
+    resumed: dict[str, Any] = {}
+    if saved is not None and saved.log_version is not None:
+        # what was measured after the checkpoint's last step has that step's number
+        resumed = {"version": saved.log_version, "purge_step": saved.step + 1}
+    return TensorBoardLogger(root, default_hp_metric=False, **resumed)
 
 
 def run_settings(text: str) -> str:
@@ -133,10 +132,3 @@ def _replace(values: Any, keys: Sequence[str], value: object) -> None:
 def _changes(callback: Any) -> bool:
     name = callback.get("class_path", "") if isinstance(callback, dict) else str(callback)
     return name.rpartition(".")[2] in CHANGES_WEIGHTS
-
-
-def listed(callbacks: Any) -> list[Any]:
-    """Return callbacks as a list."""
-    if callbacks is None:
-        return []
-    return callbacks if isinstance(callbacks, list) else [callbacks]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +34,7 @@ __all__ = [
     "default_folder",
     "divert_debug",
     "is_first",
+    "listed",
     "paths_of",
 ]
 
@@ -57,18 +58,10 @@ def paths_of(values: object, key: str = "") -> Iterator[tuple[str, Path]]:
         for index, value in enumerate(values):
             yield from paths_of(value, f"{key}.{index}")
     elif isinstance(values, str) and any(part in _PATH_KEYS for part in key.split(".")):
-        path = _existing(values)
-        if path is not None:
-            yield key.removeprefix("."), path
-
-
-def _existing(text: str) -> Path | None:
-    """Return the path of a file or folder that exists."""
-    try:
-        path = local_path(text)
-        return path if path.exists() else None
-    except (InputError, OSError, ValueError):  # a text that is no path, or one that is too long
-        return None
+        with suppress(InputError, OSError, ValueError):  # a text that is no path, or is too long
+            path = local_path(values)
+            if path.exists():
+                yield key.removeprefix("."), path
 
 
 @dataclass(frozen=True)
@@ -120,11 +113,9 @@ def _sources(data: Any) -> Iterator[Path]:
     """Yield the local files and folders from which rows are read."""
     for spec in getattr(data, "objectives", {}).values():
         for source in [*getattr(spec, "sources", []), *getattr(spec, "evaluation", [])]:
-            try:
+            with suppress(InputError):  # it is reported when the rows are read
                 place = resolve(source, data.data_root)
-            except InputError:  # reported when the rows are read
-                continue
-            yield from (each for each in (place.file, place.folder) if isinstance(each, Path))
+                yield from (each for each in (place.file, place.folder) if isinstance(each, Path))
 
 
 def config_text(parser: Any, options: Any) -> str:
@@ -161,6 +152,13 @@ def divert_debug(trainer: dict[str, Any], closing: ExitStack) -> bool:
     trainer |= {"default_root_dir": folder, "callbacks": kept, "enable_checkpointing": False}
     trainer["logger"] = False if trainer.get("logger") is False else None
     return True
+
+
+def listed(callbacks: Any) -> list[Any]:
+    """Return callbacks as a list."""
+    if callbacks is None:
+        return []
+    return callbacks if isinstance(callbacks, list) else [callbacks]
 
 
 def is_first() -> bool:

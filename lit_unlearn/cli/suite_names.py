@@ -60,12 +60,9 @@ def choose_suites(config: Config, names: Sequence[str]) -> Config:
 def suite_lines(classes: Mapping[str, type[Suite]]) -> str:
     """Return name and first sentence of each suite, one per line."""
     width = max(map(len, classes), default=0)
-    return "\n".join(f"  {name:{width}}  {_first_line(cls)}" for name, cls in classes.items())
+    docs = {name: (inspect.getdoc(cls) or "").split("\n", 1)[0] for name, cls in classes.items()}
+    return "\n".join(f"  {name:{width}}  {first}" for name, first in docs.items())
 
 
 def _path(cls: type[Suite]) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _first_line(cls: type[Suite]) -> str:
-    return (inspect.getdoc(cls) or "").split("\n", 1)[0]

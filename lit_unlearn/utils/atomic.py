@@ -7,11 +7,11 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lit_unlearn.utils.disk import writing
-from lit_unlearn.utils.locks import lock_open
+from lit_unlearn.utils.locks import lock_open, opened
 
 __all__ = ["sync", "whole_file", "whole_folder", "write_text"]
 
@@ -64,33 +64,24 @@ def _temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}.part."
     temporary = target.with_name(prefix + secrets.token_hex(8))
-    parent = os.open(target.parent, os.O_RDONLY)
-    try:
-        if lock_open(parent, wait=True):
-            _remove_abandoned(target.parent, prefix)
-        make(temporary)
-        descriptor = os.open(temporary, os.O_RDONLY)
-        lock_open(descriptor, wait=True)
-    finally:
-        os.close(parent)
-    try:
-        yield temporary
-    except BaseException:
-        _remove(temporary)
-        raise
-    finally:
-        os.close(descriptor)
+    with ExitStack() as held:
+        with opened(target.parent) as parent:
+            if lock_open(parent, wait=True):
+                _remove_abandoned(target.parent, prefix)
+            make(temporary)
+            lock_open(held.enter_context(opened(temporary)), wait=True)
+        try:
+            yield temporary
+        except BaseException:
+            _remove(temporary)
+            raise
 
 
 def _remove_abandoned(folder: Path, prefix: str) -> None:
     for path in folder.glob(f"{glob.escape(prefix)}*"):
-        with suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                if lock_open(descriptor, wait=False):
-                    _remove(path)
-            finally:
-                os.close(descriptor)
+        with suppress(OSError), opened(path) as descriptor:
+            if lock_open(descriptor, wait=False):
+                _remove(path)
 
 
 def _remove(path: Path) -> None:

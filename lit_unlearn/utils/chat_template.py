@@ -42,20 +42,10 @@ _SECONDS = 10.0
 """Seconds that a template may compute for one conversation."""
 _CLOCK, _DIRECTIVES = "strftime_now", "aAbBdHIjmMpSyY"
 _DATES = ("%d %b %Y", "%d %B %Y", "%Y-%m-%d", "%B %d, %Y", "%b %d, %Y")
-_OWN = frozenset(
-    (
-        "conversation",
-        "messages",
-        "chat_template",
-        "tokenize",
-        "add_generation_prompt",
-        "continue_final_message",
-        "return_dict",
-        "strftime_now",
-        "date_string",
-        "enable_thinking",
-    )
-)
+_OWN = """
+conversation messages chat_template tokenize add_generation_prompt continue_final_message
+return_dict strftime_now date_string enable_thinking
+"""
 _THOUGHTS = re.compile(r"think|thought|reason|analysis|<[|]channel[|]>", re.IGNORECASE)
 """Words by which thoughts are told from a header in front of an answer."""
 _OPEN = re.compile(
@@ -86,7 +76,7 @@ class Template:
 
     def __post_init__(self) -> None:
         self.date()
-        own = sorted(_OWN & self.arguments.keys())
+        own = sorted({*_OWN.split()} & self.arguments.keys())
         if own:
             raise InputError(
                 "Parameter `template.arguments` should name arguments of the chat template that "

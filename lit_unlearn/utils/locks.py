@@ -6,6 +6,7 @@ inode and once under its new one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from filelock import BaseFileLock, FileLock, Timeout, lock_descriptor
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.disk import writing
 
-__all__ = ["lock_open", "locked", "take_lock"]
+__all__ = ["lock_open", "locked", "opened", "take_lock"]
 
 
 def take_lock(file: Path, user: str, *, again: bool = False) -> BaseFileLock:
@@ -52,6 +53,16 @@ def locked(file: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """Open a file or folder, so that it can be locked with `lock_open`; close it at the end."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def lock_open(descriptor: int, *, wait: bool) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.atomic import whole_file, whole_folder
 from lit_unlearn.utils.digests import checked_text, file_digest, read_checked_json
-from lit_unlearn.utils.locks import lock_open
+from lit_unlearn.utils.locks import lock_open, opened
 from lit_unlearn.utils.paths import overlap
 
 __all__ = [
@@ -193,7 +193,8 @@ def _adopt(folder: Path, names: Iterable[str]) -> None:
     The folder of a run is known by its checked `preparation.json`, that of an evaluation by the
     keys of its `metrics.json`. `config.yaml`, which users edit, is moved aside instead.
     """
-    if (folder / MARKER).exists() or not (_is_run(folder) or _is_evaluation(folder)):
+    is_run = read_checked_json(folder / "preparation.json") is not None
+    if (folder / MARKER).exists() or not (is_run or _is_evaluation(folder)):
         return
     if "config.yaml" in names and (folder / "config.yaml").is_file():
         _set_aside(folder / "config.yaml")
@@ -205,10 +206,6 @@ def _set_aside(path: Path) -> None:
     aside = free_name(path)
     path.rename(aside)
     log.warning("%s is of an earlier version; it was moved to %s.", path, aside)
-
-
-def _is_run(folder: Path) -> bool:
-    return read_checked_json(folder / "preparation.json") is not None
 
 
 def _is_evaluation(folder: Path) -> bool:
@@ -253,9 +250,6 @@ def _write(folder: Path, written: Written) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep other processes from the marker; the folder itself is locked."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    with opened(folder) as descriptor:
         lock_open(descriptor, wait=True)
         yield
-    finally:
-        os.close(descriptor)
