@@ -29,7 +29,7 @@ from lit_unlearn.cli.failures import one_line
 from lit_unlearn.cli.mistakes import check_keys, explain, unknown_strategy
 from lit_unlearn.cli.overrides import lay_over
 from lit_unlearn.cli.quiet import silence
-from lit_unlearn.cli.resume import listed, make_resumable, run_logger, run_settings
+from lit_unlearn.cli.resume import make_resumable, run_logger, run_settings
 from lit_unlearn.cli.run_files import (
     RunConfig,
     RunFolder,
@@ -37,6 +37,7 @@ from lit_unlearn.cli.run_files import (
     default_folder,
     divert_debug,
     is_first,
+    listed,
 )
 from lit_unlearn.cli.suite_names import known_suites
 from lit_unlearn.cli.time_to_come import say_time_to_come, with_lines

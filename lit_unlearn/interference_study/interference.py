@@ -111,7 +111,9 @@ def interference(
     forms = {kind: _form(data, kind) for kind in representations}
     studied = _studied(module, device, model)
     remarks: list[str] = []
-    rows = {kind: _rows(module, studied, form, output, remarks) for kind, form in forms.items()}
+    rows: dict[str, Rows] = {
+        kind: _rows(module, studied, form, output, remarks) for kind, form in forms.items()
+    }
     start = rows.get(data.representation) or next(iter(rows.values()))
     with evaluating(studied.student), _moved(studied, start, amounts.sizes[-1], ahead):
         measured = _measured(studied, rows, amounts)
