@@ -91,7 +91,7 @@ class AnswerEvaluation(Callback):
         order_end(trainer)
 
     def writes(self, root: Path, steps: int | None) -> list[Path]:
-        """Return the files that a run writes into its folder; see `RunFolder`."""
+        """Return the files that a run writes into its folder; see `check_run_folder`."""
         names = ("summary.json", "report.html", "answers_before.jsonl", "answers_after.jsonl")
         return [root / name for name in names if steps is not None]
 

@@ -60,7 +60,7 @@ class GradientMonitor(Callback):
         self._lines: list[str] = []
 
     def writes(self, root: Path, steps: int | None) -> list[Path]:
-        """Return the table of a run in a folder; see `RunFolder`."""
+        """Return the table of a run in a folder; see `check_run_folder`."""
         return [] if steps is None else [root / GRADIENT_FILE]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -53,7 +53,7 @@ class HuggingFaceExport(Callback):
         """Comparison of the written folder with the trained model, once it is written."""
 
     def writes(self, root: Path, steps: int | None) -> list[Path]:
-        """Return the folders of exports; see `RunFolder`."""
+        """Return the folders of exports; see `check_run_folder`."""
         return [] if steps is None else [root / EXPORT_FOLDER, root / UNVERIFIED]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -101,7 +101,7 @@ class SuiteEvaluation(Callback):
             check_suites(self.suites, _data_root(trainer), self._reference_rows(), limit)
 
     def writes(self, root: Path, steps: int | None) -> list[Path]:
-        """Return the files of all evaluations in a run's folder; see `RunFolder`."""
+        """Return the files of all evaluations in a run's folder; see `check_run_folder`."""
         if steps is None:
             folder = root / "evaluation" / "test"
             return [*evaluation_files(folder), *shown_files(folder, self.suites)]

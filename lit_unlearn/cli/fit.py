@@ -32,7 +32,7 @@ from lit_unlearn.cli.quiet import silence
 from lit_unlearn.cli.resume import make_resumable, run_logger, run_settings
 from lit_unlearn.cli.run_files import (
     RunConfig,
-    RunFolder,
+    check_run_folder,
     config_text,
     default_folder,
     divert_debug,
@@ -222,10 +222,9 @@ class UnlearnCLI(LightningCLI):
         text = config_text(self._parser(self.stage), self.config[self.stage])
         saved = None
         if not divert_debug(config, self.closing):
-            folder = RunFolder(local_path(config["default_root_dir"]), self.stage)
-            config["default_root_dir"] = str(folder.root)
+            config["default_root_dir"] = str(local_path(config["default_root_dir"]))
             if is_first():
-                folder.check(config, text, self.datamodule, self.files)
+                check_run_folder(config, self.stage, text, self.datamodule, self.files)
             if self.stage == "fit":
                 options = self.config_init["fit"]
                 saved = make_resumable(config, run_settings(text), options.get("ckpt_path"))

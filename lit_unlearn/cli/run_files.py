@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,7 +28,7 @@ from lit_unlearn.utils.paths import local_path
 __all__ = [
     "CONFIG",
     "RunConfig",
-    "RunFolder",
+    "check_run_folder",
     "config_text",
     "default_folder",
     "divert_debug",
@@ -64,45 +63,33 @@ def paths_of(values: object, key: str = "") -> Iterator[tuple[str, Path]]:
                 yield key.removeprefix("."), path
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """The folder of a run."""
+def check_run_folder(
+    trainer: Mapping[str, Any], stage: str, text: str, data: Any, files: Sequence[Path]
+) -> None:
+    """Check that a run will replace no file of the user, and none that it reads.
 
-    root: Path
-    stage: str
-
-    def check(
-        self, trainer: Mapping[str, Any], text: str, data: Any, files: Sequence[Path]
-    ) -> None:
-        """Check that a run will replace no file of the user, and none that it reads.
-
-        Args:
-            trainer: Arguments of the trainer, with its callbacks.
-            text: The whole config in YAML.
-            data: The data module; its sources are read.
-            files: Config files.
-        """
-        values = yaml.safe_load(text)
-        # a folder with rows is read in some of its files only, which the data module knows
-        found = paths_of({key: values.get(key) for key in ("model", "data", "trainer")})
-        read = [path for key, path in found if path.is_file() or not key.startswith("data.")]
-        read += [*_sources(data), *(find_config(local_path(file)) for file in files)]
-        targets = self._targets(trainer, int(trainer.get("max_steps") or 0))
-        if self.stage == "fit" and not _holds(self.root / CONFIG, text):
-            targets.append(self.root / CONFIG)
-        check_targets(self.root, targets, read, _FOLDER)
-
-    def _targets(self, trainer: Mapping[str, Any], steps: int) -> list[Path]:
-        """Return what the callbacks write, and paths in the folders that Lightning makes."""
-        targets = [self.root / "lightning_logs" / "new"]
-        if self.stage == "fit":
-            targets += [self.root / STORE, self.root / UNFINISHED / "new"]
-        for callback in trainer["callbacks"]:
-            if hasattr(callback, "writes"):
-                targets += callback.writes(self.root, steps if self.stage == "fit" else None)
-            if getattr(callback, "dirpath", None):
-                targets.append(Path(callback.dirpath) / "new")
-        return targets
+    Args:
+        trainer: Arguments of the trainer, with the run's folder and its callbacks.
+        stage: ``fit`` or ``test``.
+        text: The whole config in YAML.
+        data: The data module; its sources are read.
+        files: Config files.
+    """
+    values, folder = yaml.safe_load(text), Path(trainer["default_root_dir"])
+    # a folder with rows is read in some of its files only, which the data module knows
+    found = paths_of({key: values.get(key) for key in ("model", "data", "trainer")})
+    read = [path for key, path in found if path.is_file() or not key.startswith("data.")]
+    read += [*_sources(data), *(find_config(local_path(file)) for file in files)]
+    targets = [folder / "lightning_logs" / "new"]  # a path in a folder that Lightning makes
+    if stage == "fit":
+        targets += [folder / STORE, folder / UNFINISHED / "new"]
+        targets += [] if _holds(folder / CONFIG, text) else [folder / CONFIG]
+    steps = int(trainer.get("max_steps") or 0) if stage == "fit" else None
+    for callback in trainer["callbacks"]:
+        targets += callback.writes(folder, steps) if hasattr(callback, "writes") else []
+        if getattr(callback, "dirpath", None):
+            targets.append(Path(callback.dirpath) / "new")
+    check_targets(folder, targets, read, _FOLDER)
 
 
 def _holds(file: Path, text: str) -> bool:
