@@ -88,8 +88,8 @@ def resolve_checkpoint(name: str, root: Path, folders: Iterable[Path] = ()) -> P
 def _last(folders: list[Path]) -> Path | None:
     """Return the newest checkpoint of the last run, by its step and not by the clock.
 
-    The folder of a run may hold checkpoints of runs before. An unfinished run is the last one;
-    otherwise it is the one with the highest version of the logger.
+    The folder may hold checkpoints of earlier runs. The last run is the unfinished one, or else the
+    one with the highest version of the logger.
     """
     saved = newest_saved(folders[0] / UNFINISHED) or newest_saved(folders[0])
     found = [(_rank(path), path) for path in _files(folders)]

@@ -49,9 +49,7 @@ class Judge:
         with named_model("judge.path"):
             return f"judge {fingerprint(self.path)} {self.dtype} {ASKED}"
 
-    def verdicts(
-        self, pairs: Sequence[tuple[str, str]], batch_size: int = 16
-    ) -> list[dict[str, Forced]]:
+    def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Forced]]:
         """Return the statistics of "Yes" and "No" for each question and reply.
 
         Raises:
@@ -68,7 +66,7 @@ class Judge:
             example = Example(name, turns, "", "question_answer")
             candidates = {YES: "Yes", NO: "No"}
             probes.append(Probe(name, "judge", example, turns, candidates=candidates))
-        return force(judge.model, judge.encoder, probes, batch_size)
+        return force(judge.model, judge.encoder, probes)
 
 
 def declines(forced: Mapping[str, Forced]) -> bool:

@@ -39,7 +39,7 @@ class EvaluationRecord:
     model: str
     """Hub id or path, as the user gave it."""
     fingerprint: str
-    """Of weights and tokenizer."""
+    """Digest of weights and tokenizer."""
     suites: Mapping[str, SuiteRecord]
     """By `SuiteRecord.suite`, in the order in which they ran."""
     settings: Mapping[str, Any] = field(default_factory=dict)

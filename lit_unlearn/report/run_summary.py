@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-"""Of ``summary.json``; raised when a key changes its name or meaning."""
+"""Version of ``summary.json``; raised when a key changes its name or meaning."""
 
 UNITS = {
     "correct_rate": "share of rows with an accepted answer in the reply, 0 to 1",
@@ -80,7 +80,7 @@ class Change:
     """The figures of one objective, or of its prefilled rows, before and after a run."""
 
     group: str
-    """As the suite `Answers` names it."""
+    """Name of the group in the suite `Answers`."""
     lines: Mapping[str, Line]
     """Score -> the figure before and after."""
 

@@ -39,7 +39,7 @@ class AppendLog(ABC, Generic[T]):
 
     file_name: ClassVar[str]
     user: ClassVar[str]
-    """What opens the file, for messages."""
+    """Name of the work that opens the file, for messages."""
 
     def __init__(self, folder: Path, *, shared: bool = False) -> None:
         self.path = folder / self.file_name

@@ -1,4 +1,4 @@
-"""Does the Hugging Face hub answer? Asked once: its client would retry a minute per file."""
+"""Reachability of the Hugging Face hub, tried once: its client retries a minute per file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which elements stand for all: the same ones every time, without chance."""
+"""Elements at equal distances in a sequence, the same ones every time."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Thoughts:
     mark: tuple[int, ...]
     """Ids that end the thoughts."""
     closing: tuple[int, ...]
-    """The same with the white space behind it."""
+    """Ids of the mark with the white space behind it."""
 
     def follow(self, prompt: Sequence[int]) -> bool:
         """Return whether the model thinks behind a prompt."""
@@ -55,7 +55,7 @@ class ThoughtLimit(LogitsProcessor):
         self.ends = list(ends)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return the scores ``[R, V]``: of the closing alone where it is due, else without ends."""
+        """Return scores ``[R, V]``: the closing alone where it is due, and no end before that."""
         place = input_ids.shape[1] - self.start - self.most
         for row in self.rows:
             reply = input_ids[row, self.start :].tolist()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 __all__ = ["computing_at_most"]
 
 _AGAIN = 0.1
-"""Seconds after which it is said once more: an error within a finaliser is lost."""
+"""Seconds until the error is raised again: one that is raised in a finaliser is lost."""
 
 
 @contextmanager

@@ -112,10 +112,10 @@ class ReversePrompt(InputAttack):
 
 @dataclass
 class InContext(InputAttack):
-    """The forgotten fact is in the prompt: whether the model reads it out.
+    """The forgotten fact is in the prompt, and the model may read it out.
 
-    This is no leak of memory. A model that should decline the topic is expected to decline here
-    too; one from which knowledge was removed may read it out. So no direction is better.
+    This is no leak of memory. A model that should decline the topic should decline here too; one
+    from which knowledge was removed may read the fact out. So no direction is better.
 
     Args:
         template: Question to ask instead; ``{question}`` and ``{answer}`` (the gold one) are filled
@@ -184,7 +184,7 @@ class FewShot(InputAttack):
 
 @dataclass
 class _Reworded(InputAttack):
-    """The same facts asked for in questions that the data set has besides.
+    """The forgotten facts, asked for in other questions of the data set.
 
     Args:
         column: Column with the other question of the same row.
