@@ -86,14 +86,8 @@ def search_suffix(
 ) -> Suffix:
     """Search a suffix that makes the targets of the rows likely.
 
-    Args:
-        model: A causal language model; it is read in evaluation mode and not changed.
-        rows: ``R`` prompts and their targets.
-        start: Token ids of the first suffix, for which `survives` must hold.
-        allowed: ``[V]`` bool: the tokens that a suffix may contain.
-        survives: See `Survives`.
-        search: Settings.
-        batch_size: Sequences per forward pass.
+    The model is read in evaluation mode and not changed. `start` are the token ids of the first
+    suffix, for which `survives` must hold; `allowed`, ``[V]`` bool, are the tokens of a suffix.
 
     Raises:
         InputError: No row, an empty suffix or one that does not survive, or no token allowed.

@@ -99,13 +99,8 @@ def target_nll(
 ) -> Tensor:
     """Return the mean negative log-likelihood of each row's target after its prompt and insertion.
 
-    Args:
-        model: A causal language model, in evaluation mode.
-        rows: ``B`` rows.
-        inserted: Token ids to insert, one sequence per row.
-
-    Returns:
-        ``[B]``, in nats per target token; gradients flow.
+    The ``[B]`` values are in nats per target token; gradients flow. The model is in evaluation
+    mode; `inserted` are token ids, one sequence per row.
     """
     prompts = [row.prompt(ids) for row, ids in zip(rows, inserted, strict=True)]
     sequences = [[*p, *row.target] for p, row in zip(prompts, rows, strict=True)]

@@ -74,20 +74,11 @@ def optimise(
     shared: bool = True,
     batch_size: int = 8,
 ) -> SoftPrompt:
-    """Optimise vectors that make the targets of the rows likely.
+    """Optimise vectors that make the targets of the rows likely; at least one row is needed.
 
     The target's mean NLL per token is minimised. The vectors with the lowest loss of all steps are
-    returned: one choice for a shared prompt, else one for each row.
-
-    Args:
-        model: A causal language model; it is read in evaluation mode and not changed.
-        rows: ``R`` prompts and their targets.
-        descent: Settings.
-        shared: One soft prompt for all rows, or one for each.
-        batch_size: Rows per forward and backward pass; gradients are summed over all rows.
-
-    Raises:
-        InputError: No row.
+    returned: one choice for a shared prompt, else one for each row. The model is read in evaluation
+    mode and not changed. A pass reads `batch_size` rows; gradients are summed over all.
     """
     if not rows:
         raise InputError("Parameter `rows` should have at least one row. Found none; add sources.")

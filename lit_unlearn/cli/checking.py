@@ -39,13 +39,8 @@ class CheckedRun(UnlearnCLI):
     def settings(self) -> TrainerSettings:
         """The settings of the trainer on which a plan depends, as they were given."""
         given = self.config["fit"].trainer
-        return TrainerSettings(
-            given.precision or "32-true",
-            given.max_steps,
-            given.devices,
-            given.num_nodes,
-            given.strategy,
-        )
+        others = (given.max_steps, given.devices, given.num_nodes, given.strategy)
+        return TrainerSettings(given.precision or "32-true", *others)
 
 
 def checked(args: Sequence[str]) -> CheckedRun:

@@ -53,17 +53,10 @@ def find_given(options: Any) -> None:
 def resolve_checkpoint(name: str, root: Path, folders: Iterable[Path] = ()) -> Path | None:
     """Return the file (or folder of slices) that `--ckpt_path` names, or None.
 
-    Args:
-        name: A path; `last` for the newest checkpoint of the run; or `best` for the one that a
-            `ModelCheckpoint` holds to be the best.
-        root: Folder of the run.
-        folders: Further folders of its `ModelCheckpoint` callbacks.
-
-    Returns:
-        None for `last` where there is no checkpoint yet, as in a job that is submitted repeatedly.
-
-    Raises:
-        InputError: There is no such checkpoint.
+    The name is a path; `last` for the newest checkpoint of the run, or None where there is none
+    yet, as in a job that is submitted repeatedly; or `best` for the one that a `ModelCheckpoint`
+    holds to be the best. They are looked for in the folder of the run, and in those of its
+    callbacks. A checkpoint that does not exist is refused.
     """
     if name == "last":
         return _last([root, *folders])

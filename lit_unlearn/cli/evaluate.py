@@ -67,17 +67,8 @@ def main(args: list[str]) -> None:
     folder = local_path(options.output or f"runs/evaluate/{folder_name(options.model)}")
     check_targets(folder, shown_files(folder, options.suites or {}), [], "--output")
     with processes():
-        found = evaluate(
-            options.model,
-            options.suites or {},
-            start=options.start,
-            reference=options.reference,
-            output=folder,
-            data_root=options.data_root,
-            batch_size=options.batch_size,
-            limit=options.limit,
-            loading=loading,
-        )
+        settled = {**vars(options), "suites": options.suites or {}, "output": folder}
+        found = evaluate(**settled, loading=loading)
         if rank() == 0:
             show_evaluation(found, folder)
 

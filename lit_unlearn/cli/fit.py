@@ -74,16 +74,7 @@ def run(
     args: list[str],
     line: type[Line],
 ) -> Line:
-    """Run one stage with the given classes.
-
-    Args:
-        model_class: What ``model`` in a config sets.
-        data_class: What ``data`` in a config sets; must take a ``seed``.
-        args: The stage, then its options.
-        line: Kind of the command line.
-
-    Returns:
-        The command line, with all parts of the run.
+    """Run one stage, the first of the arguments, with the given classes of `model` and `data`.
 
     Raises:
         InputError: The config or the command line cannot be used.

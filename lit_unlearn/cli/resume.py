@@ -53,14 +53,13 @@ of the same run.
 def make_resumable(trainer: dict[str, Any], settings: str, given: str | None) -> Saved | None:
     """Let a run save itself, and find the checkpoint from which it resumes.
 
-    Args:
-        trainer: Its arguments, with its folder and a list of callbacks, which gets a `Resumable`.
-        settings: Digest from `run_settings`.
-        given: The checkpoint that the user named; then nothing is looked for.
+    `trainer` are the trainer's arguments, with the run's folder and a list of callbacks, which gets
+    a `Resumable`. `settings` is a digest from `run_settings`. Where the user named a checkpoint
+    (`given`), none is looked for.
 
     Raises:
-        InputError: The run was not finished and its checkpoint is damaged, or another one is at
-            work in its folder, or nothing can be written there.
+        InputError: The checkpoint is damaged, another run is at work in the folder, or nothing can
+            be written there.
     """
     callbacks = trainer["callbacks"]
     if not any(isinstance(callback, Resumable) for callback in callbacks):

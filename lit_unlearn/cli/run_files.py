@@ -68,12 +68,8 @@ def check_run_folder(
 ) -> None:
     """Check that a run will replace no file of the user, and none that it reads.
 
-    Args:
-        trainer: Arguments of the trainer, with the run's folder and its callbacks.
-        stage: ``fit`` or ``test``.
-        text: The whole config in YAML.
-        data: The data module; its sources are read.
-        files: Config files.
+    `trainer` are the trainer's arguments, with the run's folder and its callbacks; `text` is the
+    whole config in YAML. The sources of the data module and the config files are read.
     """
     values, folder = yaml.safe_load(text), Path(trainer["default_root_dir"])
     # a folder with rows is read in some of its files only, which the data module knows

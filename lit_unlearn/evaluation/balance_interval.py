@@ -36,12 +36,10 @@ class Draws:
         if figure == "model_utility":
             means = [self._means(suite, group, UTILITY_SCORES) for group in UTILITY_GROUPS]
             found = [part for part in means if part is not None]
-            if len(found) < len(means):
-                return None
-            return harmonic_means(np.concatenate(found))
+            return harmonic_means(np.concatenate(found)) if len(found) == len(means) else None
         group, _, score = figure.rpartition("/")
-        means_of_one = self._means(suite, group, (score,))
-        return None if means_of_one is None else means_of_one[0]
+        one = self._means(suite, group, (score,))
+        return None if one is None else one[0]
 
     def _means(self, suite: str, group: str, scores: Sequence[str]) -> Array | None:
         """Return ``[S, R]`` means of scores; rows of one question are averaged first."""

@@ -153,15 +153,15 @@ def _shared(record: EvaluationRecord, other: EvaluationRecord) -> EvaluationReco
 
 def _other_rows(start: EvaluationRecord, model: EvaluationRecord) -> str:
     """Return a note if the two did not answer the same questions, else an empty text."""
-    counts = [[(f.name, f.count) for f in _used(record)] for record in (start, model)]
-    ids = [
-        {
-            name: {(row.group, row.row_id) for row in suite.rows}
-            for name, suite in own.suites.items()
-        }
-        for own in (start, model)
+    names = start.suites.keys() & model.suites.keys()
+    asked = [
+        (
+            [(figure.name, figure.count) for figure in _used(record)],
+            {(name, row.group, row.row_id) for name in names for row in record.suites[name].rows},
+        )
+        for record in (start, model)
     ]
-    if counts[0] == counts[1] and all(ids[0][name] == ids[1][name] for name in ids[1]):
+    if asked[0] == asked[1]:
         return ""
     return "the start model was asked other rows: evaluate both with the same settings"
 
@@ -170,14 +170,13 @@ def _resistance(start: EvaluationRecord, model: EvaluationRecord, unit: str) -> 
     """Return 1 - highest recall after relearning / recall of the start model on the same rows."""
     after = [figure for _, figure in _attacks(model, relearning=True)]
     before = [
-        figure
+        figure.value
         for suite, figure in _named(start, [_UNATTACKED])
         if start.suites[suite].settings.get("class") == _RELEARN
     ]
-    if not after or not before or not before[0].value > 0:
+    if not after or not before or not before[0] > 0:
         return []
-    back = max(figure.value for figure in after) / before[0].value
-    value = 1 - min(1.0, max(0.0, back))
+    value = 1 - min(1.0, max(0.0, max(figure.value for figure in after) / before[0]))
     return [Figure("resistance_to_relearning", value, unit, after[0].count, better="higher")]
 
 

@@ -108,11 +108,9 @@ def headings(runs: Sequence[Path]) -> list[str]:
     parts = [run.absolute().parts for run in runs]
     if len(set(parts)) < len(parts):
         raise InputError("Parameter `runs` should hold different folders. Found one of them twice.")
-    for length in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(part[-length:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [str(run) for run in runs]
+    lengths = range(1, max(map(len, parts)) + 1)
+    ends = (["/".join(part[-length:]) for part in parts] for length in lengths)
+    return next(names for names in ends if len(set(names)) == len(names))
 
 
 def _content(runs: Sequence[Path], compared: ComparedRuns) -> dict[str, object]:

@@ -203,13 +203,8 @@ class Suite(ABC):
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         """Return rows and figures of the suite's probes, or of those of some rows.
 
-        Args:
-            probes: The probes.
-            outcomes: The outcomes of each variant.
-            reference: The rows of a retain model.
-
-        Raises:
-            InputError: A reference that does not fit.
+        `outcomes` are those of each variant, `reference` the rows of a retain model; one that does
+        not fit is refused.
         """
 
     def check(  # noqa: B027 - most suites need no reference

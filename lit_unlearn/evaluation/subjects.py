@@ -60,10 +60,8 @@ class Loading:
 def load_subject(path: str, loading: Loading | None = None, revision: str | None = None) -> Subject:
     """Load a model and its tokenizer; the model is in evaluation mode, on its device.
 
-    Args:
-        path: Hub id, local folder, .gguf file, or `random-tiny`.
-        loading: Settings; None for the defaults.
-        revision: Branch, tag or commit on the hub.
+    The path is a hub id, a local folder, a .gguf file or `random-tiny`; `revision` is a branch, tag
+    or commit on the hub.
 
     Raises:
         InputError: A model that cannot be found or read, a device that is not there, or a length
@@ -88,14 +86,10 @@ def subject_of(
     loading: Loading | None = None,
     fingerprint: str | None = None,
 ) -> Subject:
-    """Describe a model that is loaded already; it stays on its device, in its dtype.
+    """Describe a causal language model that is loaded; it stays on its device, in its dtype.
 
-    Args:
-        model: A causal language model.
-        tokenizer: Its tokenizer.
-        name: Name in records and tables.
-        loading: Settings; None for the defaults.
-        fingerprint: As in `Subject`; None makes it of the weights.
+    `name` is that in records and tables. A fingerprint (see `Subject`) of None is made of the
+    weights.
 
     Raises:
         InputError: A length below 1, or no token to be hidden.

@@ -100,9 +100,6 @@ def run_suite(
         reference: The suite's rows of a retain model, by group.
         batch_size: Most sequences in one forward pass.
         limit: Most rows of each group, spread evenly; None for all.
-
-    Raises:
-        InputError: Data, a row or a store that cannot be used.
     """
     probes, reference = agree(lambda: _asked(suite, data_root, reference, limit))
     variants = agree(lambda: suite.variants(subject, data_root))

@@ -23,18 +23,16 @@ _AT_ONCE = 2**24
 
 
 def token_statistics(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return statistics of distributions over the vocabulary, and of one token in each.
+    """Return ``[4, N]`` statistics of distributions over the vocabulary, and of one token in each.
 
-    Min-K++ normalises a log-probability by this mean and deviation (Zhang et al. 2024, arXiv
-    2404.02936, Eq. 3); a token of probability 0 adds nothing to either.
+    They are, in float32 and in nats: the log-probability of the target; 1 where it is the most
+    probable token; the expectation of the log-probability under the distribution; and its standard
+    deviation. Min-K++ normalises a log-probability by this mean and deviation (Zhang et al. 2024,
+    arXiv 2404.02936, Eq. 3); a token of probability 0 adds nothing to either.
 
     Args:
-        logits: ``[N, V]``, any number format; the work is done in float32, a part at a time.
+        logits: ``[N, V]``, any dtype; the work is done in float32, a part at a time.
         targets: ``[N]`` int64 token ids.
-
-    Returns:
-        ``[4, N]`` float32: log-probability of the target; 1 where it is the most probable token;
-        expectation of the log-probability under the distribution; its standard deviation. In nats.
     """
     size = max(1, _AT_ONCE // logits.shape[-1])
     parts = zip(logits.split(size), targets.split(size), strict=True)

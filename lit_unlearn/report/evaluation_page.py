@@ -40,13 +40,8 @@ def write_evaluation_page(
 ) -> None:
     """Write the page, all at once or not at all.
 
-    Args:
-        path: The HTML file.
-        columns: The evaluations to show.
-        pictures: Pictures from `gallery`.
-        title: Heading of the page.
-        marks: Text below a value, as in `evaluation_table`.
-        remarks: Sentences under the heading, such as what could not be compared.
+    `pictures` come from `gallery`. `marks` are texts below values, as in `evaluation_table`;
+    remarks are sentences under the heading, such as what could not be compared.
     """
     suites = grouped(side_by_side(columns), lambda line: line.suite)
     values = {

@@ -84,11 +84,8 @@ def recovery_picture(
 ) -> Picture:
     """Draw a figure over the amount of relearning, with its 95 % interval as a band.
 
-    Args:
-        curves: Heading -> points: optimizer steps of relearning, and the figure there; at least
-            one.
-        label: Name of the figure.
-        unit: Its unit, in words.
+    `curves` maps headings to points: optimizer steps of relearning, and the figure there. None at
+    all is refused.
     """
     if not any(curves.values()):
         raise InputError("curves: expected at least one point of relearning, found none")

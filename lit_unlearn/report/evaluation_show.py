@@ -79,13 +79,8 @@ def show_evaluations(
 ) -> None:
     """Write the page and, beside it, ``pictures/``; print the table, and where everything is.
 
-    Args:
-        page: The HTML file.
-        columns: The evaluations.
-        title: Heading of the page.
-        marks: Text below a value, as in `evaluation_table`.
-        remarks: Sentences below the table and under the page's heading.
-        places: Further files: a word -> its path.
+    `marks` and `remarks` are those of `write_evaluation_page`; `places` are further files: a word
+    -> its path.
     """
     drawn = gallery(columns)
     write_evaluation_page(page, columns, drawn, title=title, marks=marks, remarks=remarks)

@@ -20,16 +20,11 @@ _KEYS = frozenset({"step", "objectives", "norms", "cosines", "weights", "losses"
 
 
 def read_gradients(path: Path | str) -> list[dict[str, Any]]:
-    """Read the diagnosed steps of a run, in file order.
+    """Read the diagnosed steps of a run, in file order; a ``null`` in a list of numbers is NaN.
 
-    Args:
-        path: ``gradients.jsonl``: one JSON object per line with ``step``, ``objectives`` (``M``
-            names), ``norms`` (``M``), ``cosines`` (``M x M``), ``weights`` (``M``),
-            ``conflict_rate`` (0 to 1), ``update_cosines`` (``M``), ``losses`` (``M``), ``groups``
-            (``G`` names) and ``group_cosines`` (``G x M x M``).
-
-    Returns:
-        The objects; a ``null`` within a list of numbers is NaN.
+    Each line is a JSON object with ``step``, ``objectives`` (``M`` names), ``norms`` (``M``),
+    ``cosines`` (``M x M``), ``weights`` (``M``), ``conflict_rate`` (0 to 1), ``update_cosines``
+    (``M``), ``losses`` (``M``), ``groups`` (``G`` names) and ``group_cosines`` (``G x M x M``).
 
     Raises:
         InputError: The file is missing, or a line is not such an object (names file and line).

@@ -33,14 +33,9 @@ def write_report(
 ) -> None:
     """Write the page, all at once or not at all.
 
-    Args:
-        path: The HTML file.
-        facts: The run in a few words.
-        before: The suite `Answers` on the start model.
-        after: The same on the trained model.
-        gradients: Diagnosed steps as `read_gradients` gives them; may be empty.
-        gate: The rows of the teacher gate; empty where no objective has a teacher.
-        config: The configuration as text (YAML).
+    `before` and `after` hold the suite `Answers` on the start model and on the trained one.
+    `gradients` are those of `read_gradients`, `gate` the rows of the teacher gate; both may be
+    empty. `config` is a text in YAML.
     """
     both = changes(before, after)
     minutes, seconds = divmod(round(facts.seconds), 60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,10 +185,8 @@ def note_export(path: Path, comparison: Comparison) -> None:
 
 
 def _figures(change: Change, column: int) -> dict[str, Any] | None:
-    figures: Sequence[tuple[str, Figure | None]] = [
-        (key, change.lines[score].cells[column]) for score, (key, *_) in COLUMNS.items()
-    ]
-    refused = change.lines["refused"].cells[column]
+    figures = {key: change.lines[score].cells[column] for score, (key, *_) in COLUMNS.items()}
+    refused = figures["refusal_rate"]
     if refused is None:
         return None
-    return {"rows": refused.count} | {key: figure.value for key, figure in figures if figure}
+    return {"rows": refused.count} | {key: each.value for key, each in figures.items() if each}

@@ -115,10 +115,10 @@ def _free(subject: Subject, asks: Sequence[Ask], attempt: int) -> list[Written]:
     """Let the model write whole replies, from the beginning of the form on."""
     most = asks[0].max_tokens
     texts = _generate(subject, asks, [ask.frame[0] for ask in asks], most, attempt, ())
-    counts = [_tokens(subject, text) for text in texts]
     return [
         (ask.frame[0] + text, count, count >= most)
-        for ask, text, count in zip(asks, texts, counts, strict=True)
+        for ask, text in zip(asks, texts, strict=True)
+        for count in [_tokens(subject, text)]
     ]
 
 

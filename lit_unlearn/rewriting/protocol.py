@@ -25,13 +25,10 @@ _CHUNK = 65_536
 
 
 class NoAnswerError(Exception):
-    """A request that did not succeed.
+    """A request that did not succeed, for a reason that does not contain the key.
 
-    Args:
-        reason: The reason for people, without the key.
-        again: Whether the same request may succeed later.
-        wait: Seconds that the server asks to wait.
-        alone: Whether it may be due to this one question.
+    `again` says whether the same request may succeed later, `wait` how many seconds the server asks
+    to wait, `alone` whether it may be due to this one question.
     """
 
     def __init__(

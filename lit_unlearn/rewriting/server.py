@@ -170,8 +170,8 @@ class Server(Backend):
         repair = "correct `backend`"
         repair += "" if key else f", or set the environment variable {self.key_variable}"
         if again:
-            repair = f"gave up after {self.retries + 1} attempts; start the command again later"
-            repair += ", which asks only what is not answered yet"
+            repair = f"gave up after {self.retries + 1} attempts; start the command again later, "
+            repair += "which asks only what is not answered yet"
         return InputError(
             f"Parameter `backend.url` = {self.url} should be a server that answers chat "
             f"completions of {self.model!r}. Found "

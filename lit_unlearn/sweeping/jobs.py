@@ -125,16 +125,10 @@ def run_jobs(
 ) -> list[Failure]:
     """Run all jobs that are not finished; a failure does not stop the others.
 
-    Args:
-        jobs: Jobs in the order in which they start.
-        at_once: Number of processes at a time. They share the processor's cores, unless
-            OMP_NUM_THREADS is set.
-        gpus: Names of GPUs for CUDA_VISIBLE_DEVICES; each process gets its own. Without names the
-            processes choose.
-        console: Where the progress is shown; None takes the standard error stream.
-
-    Returns:
-        The failures, in the order in which they ended.
+    The processes, `at_once` at a time, share the processor's cores, unless OMP_NUM_THREADS is set;
+    each gets one of the `gpus` (names for CUDA_VISIBLE_DEVICES), if there are any. Progress is
+    shown on the console, or on the standard error stream. Failures are in the order in which they
+    ended.
     """
     jobs = list(jobs)
     waiting = [job for job in jobs if not is_finished(job)]

@@ -158,11 +158,8 @@ def render(
 ) -> str:
     """Return a conversation as text, by the tokenizer's chat template or by `PLAIN_TEMPLATE`.
 
-    Args:
-        tokenizer: A transformers tokenizer.
-        messages: Role and content of each turn.
-        add_generation_prompt: Whether the text ends where an assistant's answer begins.
-        template: Settings of the chat template; None for the defaults.
+    The messages are role and content of each turn. With `add_generation_prompt` the text ends where
+    an assistant's answer begins.
 
     Raises:
         TemplateError: The template fails or computes for too long.

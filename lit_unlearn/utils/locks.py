@@ -22,10 +22,8 @@ __all__ = ["lock_open", "locked", "opened", "take_lock"]
 def take_lock(file: Path, user: str, *, again: bool = False) -> BaseFileLock:
     """Lock a file, whose missing folders are made; whoever calls releases the lock.
 
-    Args:
-        file: Lock file.
-        user: What takes the lock, for the message.
-        again: Let this process take the lock although it has it.
+    `user` is what takes the lock, for the message; `again` lets this process take a lock that it
+    has.
 
     Raises:
         InputError: Another process has the lock, or the disk refuses the file.

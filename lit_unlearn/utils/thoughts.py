@@ -35,14 +35,10 @@ class Thoughts:
 
 
 class ThoughtLimit(LogitsProcessor):
-    """Ends thoughts after a number of tokens; no reply ends within them.
+    """Ends thoughts after `most` tokens; no reply ends within them.
 
-    Args:
-        thoughts: Ids around the thoughts.
-        rows: For each row of the batch, whether it thinks.
-        start: Tokens in front of the replies, padding included.
-        most: Largest number of tokens of the thoughts.
-        ends: Ids that end a reply.
+    Only those rows of the batch that are True in `rows` think. `start` is the number of tokens in
+    front of the replies, padding included; `ends` are the ids that end a reply.
     """
 
     def __init__(

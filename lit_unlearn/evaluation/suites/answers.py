@@ -110,17 +110,18 @@ def answer_figures(rows: Sequence[Row]) -> list[Figure]:
 
 def _row(probe: Probe, outcome: Outcome) -> Row:
     example, (reply,) = probe.example, outcome.replies
+    nll = math.nan
+    if "answer" in outcome.forced:
+        log_probs = torch.tensor(outcome.forced["answer"].log_probs)
+        one_row = torch.zeros(len(log_probs), dtype=torch.int64)
+        nll = float(mean_nll_per_row(log_probs, one_row, 1))
     scores = {
         "correct": float(is_correct(reply, example.accepted)) if example.accepted else math.nan,
         "refused": float(is_refusal(reply)),
         "repetition": repetition(reply),
         "rouge_l_recall": rouge_l_recall(example.answer, reply) if example.answer else math.nan,
-        "answer_nll": math.nan,
+        "answer_nll": nll,
     }
-    if "answer" in outcome.forced:
-        log_probs = torch.tensor(outcome.forced["answer"].log_probs)
-        one_row = torch.zeros(len(log_probs), dtype=torch.int64)
-        scores["answer_nll"] = float(mean_nll_per_row(log_probs, one_row, 1))
     asked = _shown(example.question, probe.prefill)
     return Row(probe.probe_id, probe.group, scores, asked, example.answer, reply)
 
@@ -168,18 +169,8 @@ def read_answers(path: Path) -> list[Row]:
 def _row_of(line: Mapping[str, str | float | None]) -> Row:
     group = f"{line['objective']}{PREFILLED if line['prefill'] else ''}"
     question, prefill, reply = (str(line[key]) for key in ("question", "prefill", "generated"))
-    scores = {
-        "correct": line["correct"],
-        "refused": line["refused"],
-        "repetition": repetition(reply),
-        "rouge_l_recall": line["rouge_l"] if line["gold"] else None,
-        "answer_nll": line["answer_nll"],
-    }
-    return Row(
-        f"{group}/{line['example_id']}",
-        group,
-        {key: math.nan if value is None else float(value) for key, value in scores.items()},
-        _shown(question, prefill),
-        str(line["gold"]),
-        reply,
-    )
+    rouge_l = line["rouge_l"] if line["gold"] else None
+    values = (line["correct"], line["refused"], repetition(reply), rouge_l, line["answer_nll"])
+    known = [math.nan if value is None else float(value) for value in values]
+    scores, asked = dict(zip(SCORES, known, strict=True)), _shown(question, prefill)
+    return Row(f"{group}/{line['example_id']}", group, scores, asked, str(line["gold"]), reply)

@@ -86,14 +86,9 @@ class Rwku(Suite):
         kind = str(row.values.get("type", ""))
         prompt, prefill = prompt_of(part, kind, text_of(row, "query"))
         (example,) = to_example(row, "question_answer", "unified", f"RWKU/{part}")
-        return Probe(
-            f"{group}/{row.row_id}",
-            group,
-            example,
-            (Turn("user", prompt),),
-            prefill=prefill,
-            generation=Generation(self.max_new_tokens, stops=_STOPS),
-        )
+        name, turns = f"{group}/{row.row_id}", (Turn("user", prompt),)
+        reply = Generation(self.max_new_tokens, stops=_STOPS)
+        return Probe(name, group, example, turns, prefill=prefill, generation=reply)
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         rows = [self._row(*pair) for pair in subject_outcomes(probes, outcomes)]

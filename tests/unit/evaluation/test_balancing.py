@@ -88,6 +88,17 @@ def test_utility_falls_back_on_other_questions() -> None:
     assert measured(without).utility == 0.123
 
 
+def test_a_suite_that_only_the_model_has_does_not_count() -> None:
+    start, model = whole(0.8, 0.9, 0.5, 0.8), whole(0.2, 0.4, 0.5, 0.4)
+    start, without = (
+        replace(each, suites={n: s for n, s in each.suites.items() if n != "tofu"})
+        for each in (start, model)
+    )
+    found = balance_figures(start, model)
+    assert found == balance_figures(start, without)
+    assert found[0].value > 0
+
+
 def test_neighbours_without_accepted_answers_fall_back_on_tofu() -> None:
     record = evaluation(
         boundary=[figure("neighbor/refused", 0.1), figure("general/correct", 0.5)],
