@@ -76,7 +76,7 @@ class Server(Backend):
         if not re.match(r"https?://[^/@]+(/|$)", self.url):
             raise InputError(
                 "Parameter `backend.url` should be like http://localhost:8000/v1. Found another "
-                "form, or a password in it; put a key into the variable of `backend.key_variable`."
+                "form, or a name or password in it; put a key into the variable `key_variable`."
             )
         self.parallel = self.concurrency
         self._pace = Pace(self.requests_per_minute)
