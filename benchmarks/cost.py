@@ -23,7 +23,8 @@ from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.places import Source
 from lit_unlearn.data.prefills import Prefills
-from lit_unlearn.models.packing import LAYOUT, Layout, install
+from lit_unlearn.models.prefix_tree import separate
+from lit_unlearn.models.tree_attention import LAYOUT, install, layout_of
 from lit_unlearn.types import TokenBatch
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -59,9 +60,9 @@ def four_objectives(rows: int, context: Demonstrations, data: Path) -> UnlearnDa
 class PlainStep:
     """The yardstick: cross-entropy at answer positions, AdamW, and nothing else.
 
-    All rows go through the model at once. They lie in one sequence without padding, attention runs
-    row by row (the `sdpa` that `lit_unlearn.models.packing` installs), and the output head sees
-    answer positions alone: the fastest plain step that we know.
+    All rows go through the model at once. They lie in one sequence without padding, attention sees
+    each row alone (`lit_unlearn.models.tree_attention`), and the output head sees answer positions
+    alone: the fastest plain step that we know.
 
     Args:
         model: A causal language model of transformers, in training mode.
@@ -91,7 +92,7 @@ class PlainStep:
             input_ids=torch.tensor([[token for row in rows for token in row]]),
             position_ids=torch.tensor([[place for row in rows for place in range(len(row))]]),
             attention_mask=torch.zeros(1, 1, 1, 1),
-            **{LAYOUT: Layout([len(r) for r in rows], [()] * len(rows), [None] * len(rows))},
+            **{LAYOUT: layout_of(separate(rows), torch.device("cpu"))},
             use_cache=False,
         ).last_hidden_state
         logits = self.model.lm_head(hidden[0, places])

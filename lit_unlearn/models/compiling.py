@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lit_unlearn.models.blocks import decoder_blocks
-from lit_unlearn.models.packing import attention, install, register_sdpa
+from lit_unlearn.models.tree_attention import attention, install, register_sdpa
 
 __all__ = ["compile_blocks"]
 

@@ -10,88 +10,24 @@ rows at a shared token, so losses and gradients are those of each row alone, up 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from lit_unlearn.distributed.ranks import base_model
 from lit_unlearn.models.prefix_tree import PrefixTree, prefix_tree, separate
+from lit_unlearn.models.tree_attention import LAYOUT, install, layout_of
 from lit_unlearn.types import Tokens
 from lit_unlearn.utils.library_internals import attention_kind
 
 __all__ = [
-    "LAYOUT",
-    "Layout",
     "Packed",
-    "attention",
     "draws_at_random",
-    "install",
     "packable",
     "packed",
-    "register_sdpa",
     "rows_read",
 ]
-
-LAYOUT = "packed_layout"
-"""Name of the option by which attention gets a `Layout`."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Segments of a packed row, hidden from `torch.compile`, which takes numbers for constants."""
-
-    lengths: list[int]
-    ancestors: list[tuple[int, ...]]
-    masks: list[Tensor | None]
-    """``[q, k]``, bool, of a segment behind others: the keys that its tokens attend to."""
-
-
-def attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    **options: Any,
-) -> tuple[Tensor, None]:
-    """Run the `sdpa` attention of transformers, with `packed_layout` along the prefix tree."""
-    layout: Layout | None = options.pop(LAYOUT, None)
-    if layout is None:
-        found: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, **options
-        )
-        return found
-    queries, keys, values = (states.split(layout.lengths, dim=2) for states in (query, key, value))
-    parts = []
-    for index, (before, mask) in enumerate(zip(layout.ancestors, layout.masks, strict=True)):
-        k, v = keys[index], values[index]
-        if mask is not None:
-            k = torch.cat([*(keys[i] for i in before), k], dim=2)
-            v = torch.cat([*(values[i] for i in before), v], dim=2)
-        seen = None if mask is None else mask[None, None]
-        parts.append(sdpa_attention_forward(module, queries[index], k, v, seen, **options)[0])
-    return torch.cat(parts, dim=1), None
-
-
-def register_sdpa(function: Callable[..., tuple[Tensor, None]]) -> None:
-    """Put a function in place of transformers' `sdpa` attention, for all models.
-
-    A name of its own would not do: transformers makes masks for the names that it knows, and
-    checkpointed blocks look the function up again in the backward pass.
-    """
-    AttentionInterface.register("sdpa", function)
-
-
-@cache
-def install() -> None:
-    """Let all models run `attention` from now on, which packed rows need; once is enough."""
-    register_sdpa(attention)
 
 
 def packable(model: nn.Module, longest: int) -> bool:
@@ -189,20 +125,13 @@ def _arguments(tree: PrefixTree, device: torch.device) -> dict[str, Any]:
     """Return the keyword arguments with which a model reads all segments of a tree in one row."""
     ids = [i for segment in tree.segments for i in segment.ids]
     positions = [s.first + i for s in tree.segments for i in range(len(s.ids))]
-    masks = [
-        torch.ones(len(s.ids), s.first + len(s.ids), dtype=torch.bool, device=device).tril(s.first)
-        if s.ancestors
-        else None
-        for s in tree.segments
-    ]
-    lengths = [len(segment.ids) for segment in tree.segments]
     return {
         "input_ids": torch.tensor(ids, device=device)[None],
         "position_ids": torch.tensor(positions, device=device)[None],
         # never read: a mask of four dimensions keeps transformers from making one of its own
         "attention_mask": torch.zeros(1, 1, 1, 1, device=device),
         "use_cache": False,
-        LAYOUT: Layout(lengths, [segment.ancestors for segment in tree.segments], masks),
+        LAYOUT: layout_of(tree, device),
     }
 
 

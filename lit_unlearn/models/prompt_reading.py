@@ -32,8 +32,8 @@ def continues(model: nn.Module, longest: int) -> bool:
 
     ``longest`` is the number of tokens of the longest prompt with its reply.
     """
-    # a hook may add what the pass does not show, such as a second model's logits
-    return packable(model, longest) and not model._forward_hooks
+    # a hook that is given the inputs may read them with a second model, whose keys are not kept
+    return packable(model, longest) and not model._forward_hooks_with_kwargs
 
 
 def logits_and_prompts(

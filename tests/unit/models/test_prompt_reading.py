@@ -57,5 +57,7 @@ def test_models_that_must_read_prompts_themselves() -> None:
     assert not continues(windowed, 9)
     hooked = made("llama")
     assert continues(hooked, 9)
-    hooked.register_forward_hook(lambda *given: None)
+    hooked.register_forward_hook(lambda *given: None)  # as Throughput does
+    assert continues(hooked, 9)
+    hooked.register_forward_hook(lambda *given: None, with_kwargs=True)
     assert not continues(hooked, 9)

@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from transformers import LlamaForCausalLM, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from lit_unlearn.models.packing import attention, register_sdpa
+from lit_unlearn.models.tree_attention import attention, register_sdpa
 from lit_unlearn.utils import library_internals as internals
 from tests.processes import FORKED, in_processes
 
