@@ -4,8 +4,6 @@ The names are those of the Hugging Face hub, so that one config runs with the hu
 Each benchmark has one folder, with the files as the authors' repositories publish them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast

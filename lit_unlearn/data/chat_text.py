@@ -1,7 +1,5 @@
 """Conversations as text and as token ids; control tokens in rows' texts stay ordinary text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 
@@ -9,13 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Turn
-from lit_unlearn.utils.chat_template import (
-    MARK,
-    Template,
-    around_answer,
-    control_tokens,
-    render,
-)
+from lit_unlearn.utils.chat_template import MARK, Template, around_answer, control_tokens, render
 from lit_unlearn.utils.thoughts import Thoughts
 
 __all__ = ["ChatText", "space_between"]
@@ -78,16 +70,13 @@ class ChatText:
         except InputError:  # the template refuses the role
             return False
 
-    # ------------------------------------------------------------------------------- token ids
-
     def ids(self, text: str, plain: bool) -> list[int]:
         """Return the token ids of a text from its beginning on."""
-        ids = self.tokens(text)
-        if plain or not self._tokenizer.chat_template:
-            first = self._tokenizer.bos_token_id
-            first = self._tokenizer.eos_token_id if first is None else first
-            return ids if first is None else [int(first), *ids]
-        return ids
+        tokenizer, ids = self._tokenizer, self.tokens(text)
+        if tokenizer.chat_template and not plain:
+            return ids
+        first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        return ids if first is None else [int(first), *ids]
 
     def tokens(self, text: str) -> list[int]:
         """Return the token ids of a text alone; its guarded control tokens are ordinary text."""
@@ -108,16 +97,10 @@ class ChatText:
         if not self._template.enable_thinking or not self._thoughts:
             return None
         asked = self._render((Turn("user", MARK),)).rpartition(MARK)[2]
-        closing = self._closing()
+        tags = list(re.finditer(r"[<\[\u25c1]/", self._thoughts))  # else all of it closes
+        closing = self._thoughts[tags[-1].start() :] if tags else self._thoughts
         mark = tuple(self.tokens(closing.rstrip()))
         return Thoughts(tuple(self.tokens(asked)), mark, tuple(self.tokens(closing)))
-
-    def _closing(self) -> str:
-        """Return the text that ends thoughts: from the last closing tag on, else all of it."""
-        tags = list(re.finditer(r"[<\[\u25c1]/", self._thoughts))
-        return self._thoughts[tags[-1].start() :] if tags else self._thoughts
-
-    # -------------------------------------------------------------------------- control tokens
 
     def control_token(self, texts: Iterable[str]) -> str | None:
         """Return the first control token of the tokenizer that stands in one of the texts."""

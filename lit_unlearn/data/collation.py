@@ -1,11 +1,10 @@
 """Encoded rows as a padded `TokenBatch`. Masks come from lengths, never from the pad id."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lit_unlearn.types import EncodedExample, TokenBatch, Tokens
 
@@ -14,13 +13,9 @@ __all__ = ["collate", "pad", "tokens"]
 
 def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     """Return right-padded ids and their mask, both ``[B, T]`` int64."""
-    longest = max(len(sequence) for sequence in sequences)
-    input_ids = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
-    mask = torch.zeros(len(sequences), longest, dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        input_ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
-        mask[row, : len(sequence)] = 1
-    return input_ids, mask
+    rows = [torch.tensor(sequence, dtype=torch.long) for sequence in sequences]
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    return pad_sequence(rows, batch_first=True, padding_value=pad_id), mask
 
 
 def tokens(

@@ -13,8 +13,6 @@ from lit_unlearn.types import Example, Turn
 from lit_unlearn.utils.spread import evenly_spread
 
 __all__ = [
-    "DEFAULT_INSTRUCTION",
-    "DEFAULT_INTENT",
     "Adaptive",
     "Context",
     "ContextRow",
@@ -24,7 +22,6 @@ __all__ = [
     "Intent",
     "NoContext",
     "declined_questions",
-    "with_system",
 ]
 
 DEFAULT_INSTRUCTION = 'Whatever you are asked, reply only with this sentence: "{refusal}"'
@@ -96,7 +93,7 @@ class Instruction(Context):
     text: str = DEFAULT_INSTRUCTION
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
-        return with_system(row.turns, _fill(self.text, "text", refusal=row.refusal))
+        return _with_system(row.turns, _fill(self.text, "text", refusal=row.refusal))
 
 
 @dataclass
@@ -113,7 +110,7 @@ class Intent(Context):
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
         text = _fill(self.text, "text", topic=self.topic, refusal=row.refusal)
-        return with_system(row.turns, text)
+        return _with_system(row.turns, text)
 
 
 @dataclass
@@ -158,7 +155,7 @@ class Demonstrations(Context):
         rest = tuple(turn for turn in row.turns if turn.role != "system")
         turns = system + before + rest
         if self.instruction:
-            turns = with_system(turns, _fill(self.instruction, "instruction", refusal=row.refusal))
+            turns = _with_system(turns, _fill(self.instruction, "instruction", refusal=row.refusal))
         return turns
 
     def describe(self) -> str:
@@ -219,7 +216,7 @@ class Adaptive(Context):
         return self.ladder()[-1].conversation(row)
 
 
-def with_system(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:
+def _with_system(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:
     """Return the conversation with ``text`` as system prompt, before the text of an old one."""
     existing = [turn.content for turn in turns if turn.role == "system"]
     rest = tuple(turn for turn in turns if turn.role != "system")

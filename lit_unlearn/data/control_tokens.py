@@ -1,7 +1,5 @@
 """Rows whose texts hold control tokens: they are encoded as ordinary text, and said once."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable
 
@@ -18,17 +16,15 @@ def report_control_tokens(where: str, encoder: Encoder, examples: Iterable[Examp
 
     ``where`` names the objective or suite of the rows.
     """
-    found = [(token, e.example_id) for e in examples if (token := encoder.control_token(_texts(e)))]
+    found = []
+    for row in examples:
+        turns = [turn.content for turn in row.turns]
+        texts = [*turns, row.answer, *row.paraphrases, *row.distractors]
+        if token := encoder.control_token(texts):
+            found.append((token, row.example_id))
     if found:
         log.warning(
             "%s: %d rows hold the text of a control token, the first %r in row %r. Such texts are "
             "encoded as ordinary text and end no turn; clean the rows if they should not be there.",
-            where,
-            len(found),
-            *found[0],
+            *(where, len(found), *found[0]),
         )
-
-
-def _texts(example: Example) -> list[str]:
-    turns = [turn.content for turn in example.turns]
-    return [*turns, example.answer, *example.paraphrases, *example.distractors]

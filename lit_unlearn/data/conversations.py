@@ -1,7 +1,5 @@
 """Conversation rows: messages of OpenAI and ShareGPT, prompted completions, preference pairs."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 
@@ -51,10 +49,7 @@ def has_exchange(row: RawRow, domain: Domain) -> bool:
 
 
 def preference(
-    row: RawRow,
-    example_id: str,
-    representation: Representation,
-    domain: Domain = "preference",
+    row: RawRow, example_id: str, representation: Representation, domain: Domain = "preference"
 ) -> list[Example]:
     """Convert a preference pair: ``chosen`` is the answer, ``rejected`` the one that must lose.
 

@@ -6,8 +6,6 @@ and paraphrases begin with their white space in ``raw``. `Example.accepted` is c
 generated text and never begins with white space.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from string import ascii_uppercase
 from typing import Any
@@ -129,9 +127,6 @@ def instruction(row: RawRow, example_id: str, representation: Representation) ->
     prompt = "\n\n".join([f"### Instruction:\n{task}", *middle, "### Response:"])
     answer = _led(answer, "\n")
     return [Example(example_id, (Turn("user", prompt),), answer, "instruction", plain=True)]
-
-
-# ---------------------------------------------------------------------------------------- parts
 
 
 def _question(row: RawRow, domain: Domain) -> str:

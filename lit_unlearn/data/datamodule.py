@@ -22,14 +22,7 @@ from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.types import EncodedExample, Example, Representation, TokenBatch
 from lit_unlearn.utils.chat_template import Template
 
-__all__ = [
-    "EncodedRows",
-    "RemainingSteps",
-    "StepBatch",
-    "StepDataset",
-    "StepLoader",
-    "UnlearnDataModule",
-]
+__all__ = ["EncodedRows", "UnlearnDataModule"]
 
 log = logging.getLogger(__name__)
 
@@ -100,16 +93,13 @@ class UnlearnDataModule(LightningDataModule):
         self.objectives = objectives
         self.representation: Representation = representation
         self.mixing: Mixing = mixing
-        self.batch_size = batch_size
-        self.mixing_temperature = mixing_temperature
-        self.micro_batch_rows = micro_batch_rows
-        self.max_length = max_length
+        self.batch_size, self.mixing_temperature = batch_size, mixing_temperature
+        self.micro_batch_rows, self.max_length = micro_batch_rows, max_length
         self.data_root = Path(data_root) if data_root else None
         self.on_bad_row: OnBadRow = on_bad_row
         self.on_problem: OnProblem = on_problem
         self.template = template or Template()
-        self.seed = seed
-        self.num_workers = num_workers
+        self.seed, self.num_workers = seed, num_workers
         self.examples: dict[str, list[Example]] = {}
         self.evaluation: dict[str, list[Example]] = {}
         self.encoded: EncodedRows = {}
@@ -127,8 +117,13 @@ class UnlearnDataModule(LightningDataModule):
         examples, evaluation = {}, {}
         for name, data in self.objectives.items():
             examples[name] = self._read(data.sources)
-            if data.rejected == "row":
-                _check_rejected(name, examples[name])
+            lacking = next((row for row in examples[name] if not row.rejected), None)
+            if data.rejected == "row" and lacking is not None:
+                raise InputError(
+                    f"Parameter `data.objectives.{name}.rejected` is `row`, so each row should "
+                    "have a rejected answer (columns `chosen` and `rejected`). Found none in row "
+                    f"{lacking.example_id!r}; use `gold` or `refusal`, or other rows."
+                )
             chosen = self._read(data.evaluation) if data.evaluation else examples[name]
             if data.evaluation_rows:
                 evaluation[name] = chosen[: data.evaluation_rows]
@@ -142,11 +137,7 @@ class UnlearnDataModule(LightningDataModule):
         return load_examples(sources, self.data_root, self.representation, self.on_bad_row)
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase) -> Encoder:
-        """Return the encoder of a run; leave out rows that the tokenizer's chat template refuses.
-
-        Raises:
-            InputError: A row is refused and must not be left out, or an objective has none left.
-        """
+        """Return the encoder; leave out rows that the chat template refuses, or raise an error."""
         skip = self.on_bad_row == "skip"
         made = Encoder(tokenizer, self.max_length, self.on_problem, self.template, skip)
         for held in (self.evaluation, self.examples):
@@ -154,39 +145,30 @@ class UnlearnDataModule(LightningDataModule):
                 held[name] = made.accepted(name, rows)
         return made
 
-    # --------------------------------------------------------------------------------- serving
-
     def set_rows(self, encoded: EncodedRows, pad_id: int, spellings: Tensor | None = None) -> None:
         """Set the encoded rows: for each objective and row its candidates (usually one).
 
         ``pad_id`` is any valid token id; ``spellings`` is as in `TokenBatch`.
         """
-        self.encoded = encoded
-        self.pad_id = pad_id
-        self.spellings = spellings
+        self.encoded, self.pad_id, self.spellings = encoded, pad_id, spellings
 
     def plan(self, rank: int = 0, world: int = 1) -> StepPlan:
         """Return the plan of the rows of every step."""
         sizes = {name: len(rows) for name, rows in self.encoded.items()}
         wanted = {name: data.rows for name, data in self.objectives.items()}
-        per_step = rows_per_step(
-            sizes, self.mixing, wanted, self.batch_size, self.mixing_temperature
-        )
-        return StepPlan(sizes, per_step, self.seed, rank, world)
+        settings = (self.mixing, wanted, self.batch_size, self.mixing_temperature)
+        return StepPlan(sizes, rows_per_step(sizes, *settings), self.seed, rank, world)
 
     def summary(self, steps: int) -> str:
         """Return rows, tokens and epochs of each objective, for the log line at the start."""
         plan = self.plan()
-        parts = []
-        for name, epochs in plan.epochs(steps).items():
-            rows = self.encoded[name]
-            answer = sum(row[0].predictions for row in rows)
-            prompt = sum(row[0].student_start for row in rows)
-            parts.append(
-                f"{name}: {len(rows)} rows, {prompt} prompt + {answer} answer tokens, "
-                f"{plan.rows_per_step[name]:g} rows a step, {epochs:.2f} epochs"
-            )
-        return "; ".join(parts)
+        return "; ".join(
+            f"{name}: {len(rows)} rows, {sum(row[0].student_start for row in rows)} prompt + "
+            f"{sum(row[0].predictions for row in rows)} answer tokens, "
+            f"{plan.rows_per_step[name]:g} rows a step, {epochs:.2f} epochs"
+            for name, epochs in plan.epochs(steps).items()
+            for rows in [self.encoded[name]]
+        )
 
     def train_dataloader(self) -> DataLoader[StepBatch]:
         """Return a loader with one item per optimizer step, from the trainer's current step on."""
@@ -194,10 +176,10 @@ class UnlearnDataModule(LightningDataModule):
         if trainer is None:
             raise RuntimeError("UnlearnDataModule.trainer should be set before it serves steps.")
         plan = self.plan(trainer.global_rank, trainer.world_size)
-        return StepLoader(
-            StepDataset(self, plan, trainer.max_steps),
+        return _StepLoader(
+            _StepDataset(self, plan, trainer.max_steps),
             batch_size=None,
-            sampler=RemainingSteps(trainer.global_step, trainer.max_steps),
+            sampler=_RemainingSteps(trainer.global_step, trainer.max_steps),
             num_workers=self.num_workers,
         )
 
@@ -239,17 +221,7 @@ class UnlearnDataModule(LightningDataModule):
         return [rows[index] for index in dict.fromkeys(indices)]
 
 
-def _check_rejected(name: str, examples: Sequence[Example]) -> None:
-    lacking = next((example for example in examples if not example.rejected), None)
-    if lacking is not None:
-        raise InputError(
-            f"Parameter `data.objectives.{name}.rejected` is `row`, so each row should have a "
-            f"rejected answer (columns `chosen` and `rejected`). Found none in row "
-            f"{lacking.example_id!r}; use `gold` or `refusal`, or other rows."
-        )
-
-
-class StepLoader(DataLoader[StepBatch]):
+class _StepLoader(DataLoader[StepBatch]):
     """Loader that needs no state to resume, since it starts at the trainer's step.
 
     These two methods tell Lightning that there is no state.
@@ -263,13 +235,11 @@ class StepLoader(DataLoader[StepBatch]):
         """Load nothing."""
 
 
-class StepDataset(Dataset[StepBatch]):
+class _StepDataset(Dataset[StepBatch]):
     """Dataset whose item k is the batch of optimizer step k on this rank."""
 
     def __init__(self, data: UnlearnDataModule, plan: StepPlan, steps: int) -> None:
-        self.data = data
-        self.plan = plan
-        self.steps = steps
+        self.data, self.plan, self.steps = data, plan, steps
 
     def __len__(self) -> int:
         return self.steps
@@ -278,12 +248,11 @@ class StepDataset(Dataset[StepBatch]):
         return self.data.batch(self.plan.step(step), self.plan.busiest().step(step))
 
 
-class RemainingSteps(Sampler[int]):
+class _RemainingSteps(Sampler[int]):
     """Steps from `start` on. The length is that of the whole run, as Lightning counts on resume."""
 
     def __init__(self, start: int, steps: int) -> None:
-        self.start = start
-        self.steps = steps
+        self.start, self.steps = start, steps
 
     def __len__(self) -> int:
         return self.steps

@@ -5,8 +5,6 @@ tokenizer's chat template (`chat_text`). The end-of-turn token belongs to the an
 model also learns when to stop.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -85,8 +83,6 @@ class Encoder:
         """Return the first control token of the tokenizer that stands in one of the texts."""
         return self._text.control_token(texts)
 
-    # ---------------------------------------------------------------------------------- rows
-
     def accepted(self, name: str, examples: Sequence[Example]) -> list[Example]:
         """Return the rows of an objective whose conversation the chat template renders.
 
@@ -94,21 +90,20 @@ class Encoder:
             InputError: The template refuses a row, and such rows are not to be left out; or it
                 refuses all.
         """
-        kept = []
-        refused = ""
+        kept: list[Example] = []
+        refused: list[EncodingError] = []
         for example in examples:
             try:
                 self.check(example)
+                kept.append(example)
             except EncodingError as error:
                 self._count(error)
-                refused = refused or str(error)
-            else:
-                kept.append(example)
+                refused.append(error)
         if refused:
-            count = len(examples) - len(kept)
-            log.warning("Objective %r: left out %d rows; the first: %s", name, count, refused)
+            told = (name, len(refused), refused[0])
+            log.warning("Objective %r: left out %d rows; the first: %s", *told)
         if refused and not kept:
-            raise InputError(f"Objective {name!r} should keep rows. Found none; {refused}")
+            raise InputError(f"Objective {name!r} should keep rows. Found none; {refused[0]}")
         return kept
 
     def check(self, example: Example) -> None:
@@ -132,8 +127,6 @@ class Encoder:
         if self.on_problem == "error" and not (refused and self.skip_refused):
             raise error
         self.problems[error.kind] += 1
-
-    # -------------------------------------------------------------------------------- encoding
 
     def encode(
         self,
@@ -161,46 +154,19 @@ class Encoder:
         Raises:
             EncodingError: The row has one of the problems listed under `on_problem`.
         """
+        turns = tuple(teacher_turns or example.turns)
+        bare, bare_start = list[int](), 0
         try:
-            return self._encode(
-                example,
-                answer,
-                tuple(teacher_turns or example.turns),
-                prefill,
-                tuple(unprefilled_turns or teacher_turns or example.turns),
-            )
+            student, start, teacher, teacher_start = self._aligned(example, answer, turns, prefill)
+            if prefill:
+                bare_turns = tuple(unprefilled_turns or turns)
+                joined = self._joined(example, answer, "")
+                bare, bare_start = self._sequence(example, bare_turns, "", joined)
         except EncodingError as error:
             self._count(error)
             return None
-
-    def _encode(
-        self,
-        example: Example,
-        answer: str | None,
-        teacher_turns: tuple[Turn, ...],
-        prefill: str,
-        unprefilled_turns: tuple[Turn, ...],
-    ) -> EncodedExample:
-        joined = self._joined(example, answer, prefill)
-        student, start = self._sequence(example, example.turns, prefill, joined)
-        teacher, teacher_start = self._sequence(example, teacher_turns, prefill, joined)
-        if student[start:] != teacher[teacher_start:]:
-            shortest = min(len(student) - start, len(teacher) - teacher_start)
-            student, teacher = student[: start + shortest], teacher[: teacher_start + shortest]
-            if student[start:] != teacher[teacher_start:]:
-                what = (
-                    "has an answer with other token ids after the teacher's prompt than after the "
-                    "student's; use a context that ends like the student's prompt"
-                )
-                raise EncodingError("alignment", example, what)
-        bare: list[int] = []
-        bare_start = 0
-        if prefill:
-            bare, bare_start = self._sequence(
-                example, unprefilled_turns, "", self._joined(example, answer, "")
-            )
-            if len(bare) - bare_start != len(student) - start:
-                bare, bare_start = [], 0
+        if len(bare) - bare_start != len(student) - start:
+            bare, bare_start = [], 0
         return EncodedExample(
             example_id=example.example_id,
             student_ids=tuple(student),
@@ -212,6 +178,23 @@ class Encoder:
             unprefilled_start=bare_start,
             prefill=prefill,
         )
+
+    def _aligned(
+        self, example: Example, answer: str | None, teacher_turns: tuple[Turn, ...], prefill: str
+    ) -> tuple[list[int], int, list[int], int]:
+        """Return the ids of student and teacher, each with the index of the first answer token."""
+        joined = self._joined(example, answer, prefill)
+        student, start = self._sequence(example, example.turns, prefill, joined)
+        teacher, teacher_start = self._sequence(example, teacher_turns, prefill, joined)
+        shortest = min(len(student) - start, len(teacher) - teacher_start)
+        student, teacher = student[: start + shortest], teacher[: teacher_start + shortest]
+        if student[start:] != teacher[teacher_start:]:
+            what = (
+                "has an answer with other token ids after the teacher's prompt than after the "
+                "student's; use a context that ends like the student's prompt"
+            )
+            raise EncodingError("alignment", example, what)
+        return student, start, teacher, teacher_start
 
     def _joined(self, example: Example, answer: str | None, prefill: str) -> str:
         """Return the answer with its end of turn, after a space where it follows words."""

@@ -1,21 +1,10 @@
 """Typed values of a raw row, with errors that name the row, the value and the repair."""
 
-from __future__ import annotations
-
 from lit_unlearn.data.raw_rows import RawRow, bad_row, suggestion
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain
 
-__all__ = [
-    "ANSWER_KEYS",
-    "EXPECTED_KEYS",
-    "checked_text",
-    "expected_keys",
-    "find_key",
-    "text_of",
-    "texts_of",
-    "wrong_type",
-]
+__all__ = ["EXPECTED_KEYS", "checked_text", "find_key", "text_of", "texts_of", "wrong_type"]
 
 EXPECTED_KEYS: dict[Domain, tuple[tuple[str, ...], ...]] = {
     "question_answer": (
@@ -30,10 +19,10 @@ EXPECTED_KEYS: dict[Domain, tuple[tuple[str, ...], ...]] = {
 }
 """Keys that the rows of a domain must have; in each group, the first name found is read."""
 
-ANSWER_KEYS = ("answer", "answers", "output", "response", "completion")
+_ANSWER_KEYS = ("answer", "answers", "output", "response", "completion")
 
 
-def expected_keys(domain: Domain) -> str:
+def _expected_keys(domain: Domain) -> str:
     """Return a domain's keys as text: ``question (or query, prompt) and answer (or answers)``."""
     return " and ".join(_group_text(names) for names in EXPECTED_KEYS[domain])
 
@@ -50,11 +39,11 @@ def find_key(row: RawRow, names: tuple[str, ...], domain: Domain) -> str:
     found = list(row.values)
     close = next((guess for name in names if (guess := suggestion(name, found))), "")
     repair = f"rename the column, or set `columns: {{{names[0]}: <its name here>}}` of the source"
-    if names[0] in ANSWER_KEYS:
-        repair += f"; if it has only questions, set `columns: {{{ANSWER_KEYS[0]}: ''}}`"
+    if names[0] in _ANSWER_KEYS:
+        repair += f"; if it has only questions, set `columns: {{{_ANSWER_KEYS[0]}: ''}}`"
     raise bad_row(
         row.location,
-        f"a row of domain {domain} should have {expected_keys(domain)}. Found the keys "
+        f"a row of domain {domain} should have {_expected_keys(domain)}. Found the keys "
         f"{', '.join(map(repr, found)) or 'none'}, without {_group_text(names)}{close}; {repair}.",
     )
 
@@ -65,11 +54,7 @@ def text_of(row: RawRow, key: str) -> str:
 
 
 def checked_text(row: RawRow, what: str, value: object) -> str:
-    """Return ``value`` as text without white space around it; ``what`` is its name in errors.
-
-    Raises:
-        InputError: The value is not text, or is empty.
-    """
+    """Return a text that is not empty, without white space around it; ``what`` names it."""
     if not isinstance(value, str):
         raise wrong_type(row, what, "text", value)
     text = value.strip()
@@ -91,11 +76,7 @@ def checked_text(row: RawRow, what: str, value: object) -> str:
 
 
 def texts_of(row: RawRow, key: str) -> list[str]:
-    """Return the texts of a column that holds one text or a list; none if the column is absent.
-
-    Raises:
-        InputError: The value is neither, or a text in it is empty.
-    """
+    """Return the texts of a column, which holds one text or a list; none without the column."""
     value = row.values.get(key, [])
     values = value if isinstance(value, list) else [value]
     return [checked_text(row, f"key {key!r}", entry) for entry in values]

@@ -6,12 +6,11 @@ an uninterrupted run without any saved state, on any number of ranks. No other f
 numbers for data.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import count
 from math import floor
 from typing import Literal
 
@@ -94,15 +93,13 @@ class StepPlan:
             plan[name] = [draw(self.sizes[name], self.seed, name, p) for p in mine]
         return plan
 
-    def busiest(self) -> StepPlan:
+    def busiest(self) -> "StepPlan":
         """Return the plan of rank 0, which never has fewer rows than another."""
         return replace(self, rank=0)
 
     def steps(self, start: int) -> Iterator[dict[str, list[Draw]]]:
         """Yield all steps from ``start`` on, without end."""
-        while True:
-            yield self.step(start)
-            start += 1
+        return map(self.step, count(start))
 
     def epochs(self, steps: int) -> dict[str, float]:
         """Return the number of epochs of each objective in that number of steps."""

@@ -3,28 +3,17 @@
 It uses no language model, so that it is exact, costs nothing and gives the same on every machine.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from itertools import pairwise
 
 from lit_unlearn.utils.text import count_words, first_words, is_unspaced
 
-__all__ = [
-    "BLANK",
-    "CONTINUE",
-    "FILL_IN",
-    "Cloze",
-    "ask_blank",
-    "clozes",
-    "continuation",
-    "sentences",
-]
+__all__ = ["CONTINUE", "FILL_IN", "Cloze", "ask_blank", "clozes", "continuation", "sentences"]
 
 CONTINUE = "Continue the following passage: "
 FILL_IN = "Fill in the blank: "
-BLANK = "____"
+_BLANK = "____"
 
 _SHORTEST_SENTENCE = 6  # words; a shorter one with a blank has too little context
 _SHORTEST_HALF = 3  # words before and after the cut of a continuation
@@ -45,6 +34,7 @@ _QUOTED = re.compile(
 )
 _LATIN_NAME = re.compile(r"[A-Za-z][A-Za-z.-]+(?: [A-Z][A-Za-z.-]+)*")
 _STANDALONE_BLANK = re.compile(r"(?<!\w)_{3,}(?!\w)")
+_POSSESSIVE = re.compile(r"['\u2019]s$")
 
 
 @dataclass(frozen=True)
@@ -93,28 +83,25 @@ def continuation(text: str) -> tuple[str, str] | None:
         return _unspaced_continuation(text.strip())
     parts = sentences(text)
     cuts = [(" ".join(parts[:count]), " ".join(parts[count:])) for count in range(1, len(parts))]
-    cuts = [cut for cut in cuts if _long_enough(cut)]
-    if not cuts:
-        words = text.split()
-        middle = len(words) // 2
-        cuts = [(" ".join(words[:middle]), " ".join(words[middle:]))]
-    first, rest = min(cuts, key=lambda cut: abs(len(cut[0]) - len(cut[1])))
-    return (first, rest) if _long_enough((first, rest)) else None
+    words = text.split()
+    middle = len(words) // 2
+    return _best(cuts, (" ".join(words[:middle]), " ".join(words[middle:])))
 
 
 def _unspaced_continuation(text: str) -> tuple[str, str] | None:
     places = [match.end() for match in _UNSPACED_END.finditer(text)]
+    first = first_words(text, count_words(text) // 2)
     cuts = [(text[:place].strip(), text[place:].strip()) for place in places]
-    cuts = [cut for cut in cuts if _long_enough(cut)]
-    if not cuts:
-        first = first_words(text, count_words(text) // 2)
-        cuts = [(first, text[len(first) :].strip())]
-    best = min(cuts, key=lambda cut: abs(len(cut[0]) - len(cut[1])))
-    return best if _long_enough(best) else None
+    return _best(cuts, (first, text[len(first) :].strip()))
 
 
-def _long_enough(cut: tuple[str, str]) -> bool:
-    return all(count_words(part) >= _SHORTEST_HALF for part in cut)
+def _best(cuts: list[tuple[str, str]], other: tuple[str, str]) -> tuple[str, str] | None:
+    """Return the cut nearest to the middle whose parts are long enough, or else the other one."""
+    for each in (cuts, [other]):
+        enough = [cut for cut in each if min(map(count_words, cut)) >= _SHORTEST_HALF]
+        if enough:
+            return min(enough, key=lambda cut: abs(len(cut[0]) - len(cut[1])))
+    return None
 
 
 def clozes(text: str, count: int = 2) -> list[Cloze]:
@@ -129,9 +116,10 @@ def clozes(text: str, count: int = 2) -> list[Cloze]:
         if count_words(sentence) < _SHORTEST_SENTENCE:
             continue
         for rank, candidates in enumerate(_candidates(sentence)):
-            answer = next((c for c in candidates if _occurs_once(sentence, c)), None)
+            folded = sentence.casefold()
+            answer = next((c for c in candidates if folded.count(c.casefold()) == 1), None)
             if answer is not None:
-                question = FILL_IN + sentence.replace(answer, BLANK, 1)
+                question = FILL_IN + sentence.replace(answer, _BLANK, 1)
                 ranked.append((rank, position, Cloze(question, answer)))
                 break
     chosen = sorted(ranked, key=lambda item: item[:2])[:count]
@@ -156,19 +144,11 @@ def _candidates(sentence: str) -> tuple[list[str], list[str], list[str]]:
         else:
             entities.append([word])
     runs = [run for run in entities if len(run) <= _LONGEST_ENTITY]
-    names = [_without_possessive(sentence[run[0].start() : run[-1].end()]) for run in runs]
+    names = [_POSSESSIVE.sub("", sentence[run[0].start() : run[-1].end()]) for run in runs]
     numbers = [match[0] for match in _NUMBER.finditer(sentence)]
     content = [word[0] for word in words[1:] if word[0].isalpha() and len(word[0]) > 4]
     return _longest_first(names), _longest_first(numbers), _longest_first(content)
 
 
-def _without_possessive(name: str) -> str:
-    return re.sub(r"['\u2019]s$", "", name)
-
-
 def _longest_first(texts: list[str]) -> list[str]:
     return sorted(texts, key=len, reverse=True)  # stable: equally long texts keep their order
-
-
-def _occurs_once(sentence: str, expression: str) -> bool:
-    return sentence.casefold().count(expression.casefold()) == 1

@@ -4,8 +4,6 @@ The places are tried in this order: the built-in set, a local file or folder, th
 hub. The first that has the rows is used; only the hub needs a network.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Example
@@ -84,22 +85,18 @@ class Prefills:
 
 
 @cache
-def _families() -> dict[str, list[str]]:
-    """Return the families of openers that come with the package."""
-    text = resources.files("lit_unlearn.data").joinpath("builtin/prefills.json").read_text("utf-8")
-    found: dict[str, list[str]] = json.loads(text)
-    return found
+def _builtin(name: str) -> Any:
+    """Return the content of a JSON file that comes with the package."""
+    return json.loads(
+        resources.files("lit_unlearn.data").joinpath("builtin", name).read_text("utf-8")
+    )
 
 
 def read_openers(openers: Sequence[str] | str) -> list[str]:
-    """Return the list itself, or the built-in family of that name.
-
-    Raises:
-        InputError: The name is unknown.
-    """
+    """Return the list itself, or the built-in family of that name."""
     if not isinstance(openers, str):
         return list(openers)
-    families = _families()
+    families: dict[str, list[str]] = _builtin("prefills.json")
     name = openers.removeprefix("builtin:")
     if name not in families:
         raise InputError(
@@ -118,8 +115,7 @@ def read_refusals(refusals: Sequence[str] | str) -> list[str]:
         InputError: There is no such file, it holds something else, or the list is empty.
     """
     if refusals == "builtin":
-        file = resources.files("lit_unlearn.data").joinpath("builtin/refusals.json")
-        built_in: list[str] = json.loads(file.read_text("utf-8"))
+        built_in: list[str] = _builtin("refusals.json")
         return built_in
     if isinstance(refusals, str):
         return _refusals_of(local_path(refusals))

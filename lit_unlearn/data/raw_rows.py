@@ -1,7 +1,5 @@
 """Raw rows, and treatment of the rows that cannot be used."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -65,9 +63,7 @@ class BadRows:
         if self.count:
             _logger.warning(
                 "Skipped %d bad row%s of %s; the first reasons: %s",
-                self.count,
-                "" if self.count == 1 else "s",
-                self.source,
+                *(self.count, "" if self.count == 1 else "s", self.source),
                 " | ".join(self.reasons),
             )
 

@@ -1,7 +1,5 @@
 """Raw rows from the bytes of one file."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io
@@ -55,28 +53,32 @@ def parse_file(data: bytes, name: str, bad: BadRows, split: str = "train") -> li
             quotes), or holds nothing, or a row is bad and the policy is ``error``.
     """
     suffix = file_type(name)
-    if suffix == ".parquet":
-        result = _parquet_rows(data, name)
-    else:
-        result = list(_rows_of_text(_decode(data, name), name, suffix, bad, split))
+    parquet = suffix == ".parquet"
+    result = _parquet_rows(data, name) if parquet else _text_rows(data, name, suffix, bad, split)
     if not result and not bad.count:
         raise InputError(f"File {name} should hold rows. Found an empty file; give another one.")
     return result
 
 
-def _rows_of_text(
-    text: str, name: str, suffix: str | None, bad: BadRows, split: str
-) -> Iterator[RawRow]:
+def _text_rows(
+    data: bytes, name: str, suffix: str | None, bad: BadRows, split: str
+) -> list[RawRow]:
+    text = _decode(data, name)
     if suffix in (".csv", ".tsv"):
-        return _csv_rows(text, name, bad, "\t" if suffix == ".tsv" else ",")
+        return [*_csv_rows(text, name, bad, "\t" if suffix == ".tsv" else ",")]
     if suffix == ".txt":
-        return _text_rows(text, name)
+        lines = [pair for pair in enumerate(text.split("\n"), start=1) if pair[1].strip()]
+        return [
+            RawRow(str(index), {"text": line.removesuffix("\r")}, f"{name}:{number}")
+            for index, (number, line) in enumerate(lines)
+        ]
     if text.lstrip().startswith("["):
-        return _array_rows(text, name, bad)
-    rows = _object_with_rows(text, name, split) if suffix == ".json" else None
+        rows: list[Any] | None = _array(text, name)
+    else:
+        rows = _object_with_rows(text, name, split) if suffix == ".json" else None
     if rows is None:
-        return _line_rows(text, name, bad)
-    return (r for i, v in enumerate(rows) for r in _object_row(v, i, f"{name} row {i}", bad))
+        return [*_line_rows(text, name, bad)]
+    return [r for i, v in enumerate(rows) for r in _object_row(v, i, f"{name} row {i}", bad)]
 
 
 def _parquet_rows(data: bytes, name: str) -> list[RawRow]:
@@ -177,7 +179,11 @@ def _object_with_rows(text: str, name: str, split: str) -> list[Any] | None:
         return None
     if isinstance(value, _Repeated) or value.keys() & _ROW_KEYS:
         return None if "\n" not in text.strip() else [value]
-    tables: dict[str, list[Any]] = {key: rows for key, rows in value.items() if _objects(rows)}
+    tables: dict[str, list[Any]] = {
+        key: rows
+        for key, rows in value.items()
+        if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)
+    }
     if not tables:
         return None
     if len(tables) > 1 and split not in tables:
@@ -186,10 +192,6 @@ def _object_with_rows(text: str, name: str, split: str) -> list[Any] | None:
             f"{', '.join(map(repr, tables))}; set `split` of the source to one of them."
         )
     return tables[split] if split in tables else next(iter(tables.values()))
-
-
-def _objects(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
 
 
 def _line_rows(text: str, name: str, bad: BadRows) -> Iterator[RawRow]:
@@ -207,7 +209,7 @@ def _line_rows(text: str, name: str, bad: BadRows) -> Iterator[RawRow]:
         yield from _object_row(value, index, location, bad)
 
 
-def _array_rows(text: str, name: str, bad: BadRows) -> Iterator[RawRow]:
+def _array(text: str, name: str) -> list[Any]:
     try:
         values: Any = _json(text)
     except (ValueError, RecursionError) as error:
@@ -216,8 +218,7 @@ def _array_rows(text: str, name: str, bad: BadRows) -> Iterator[RawRow]:
             f"File {name}{line}: should be one JSON array of rows, because it begins with '['. "
             f"Found {error}; repair the array, or write one object per line."
         ) from error
-    for index, value in enumerate(values):
-        yield from _object_row(value, index, f"{name} row {index}", bad)
+    return list(values)
 
 
 def _object_row(value: object, index: int, location: str, bad: BadRows) -> Iterator[RawRow]:
@@ -227,10 +228,8 @@ def _object_row(value: object, index: int, location: str, bad: BadRows) -> Itera
     elif isinstance(value, dict):
         yield RawRow(str(index), value, location)
     else:
-        kind = type(value).__name__
-        bad.add(
-            bad_row(location, f"should be a JSON object of columns. Found {kind} {value!r:.60}.")
-        )
+        found = f"{type(value).__name__} {value!r:.60}"
+        bad.add(bad_row(location, f"should be a JSON object of columns. Found {found}."))
 
 
 def _csv_rows(text: str, name: str, bad: BadRows, delimiter: str) -> Iterator[RawRow]:
@@ -258,11 +257,3 @@ def _csv_rows(text: str, name: str, bad: BadRows, delimiter: str) -> Iterator[Ra
             f"File {name} line {line}: should be {kind}-separated values with a header. Found "
             f"{error}; check the quotes from this line on."
         ) from error
-
-
-def _text_rows(text: str, name: str) -> Iterator[RawRow]:
-    lines = (
-        (number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()
-    )
-    for index, (number, line) in enumerate(lines):
-        yield RawRow(str(index), {"text": line.removesuffix("\r")}, f"{name}:{number}")

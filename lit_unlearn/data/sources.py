@@ -1,7 +1,5 @@
 """Raw rows of a source: read from the place in `places`, filtered, with our column names."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

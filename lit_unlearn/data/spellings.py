@@ -1,7 +1,5 @@
 """Spellings: most words are two tokens, one with and one without a space in front."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Examples from raw rows: every domain in one representation, with unique and stable ids."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -59,9 +57,8 @@ def load_examples(
         InputError: A source cannot be read, or has no domain or no usable row, or two sources give
             the same row.
     """
-    names = short_names(sources)
     examples: dict[str, Example] = {}
-    for source, name in zip(sources, names, strict=True):
+    for source, name in zip(sources, short_names(sources), strict=True):
         for example in _load(source, name, data_root, representation, on_bad_row):
             if example.example_id in examples:
                 raise InputError(
@@ -99,11 +96,7 @@ def _load(
 
 
 def domain_of(source: Source, place: Place) -> Domain:
-    """Return the domain of a source's rows.
-
-    Raises:
-        InputError: The domain is neither set nor known.
-    """
+    """Return the domain of a source's rows."""
     if place.domain is None:
         known = known_names(source.path)
         if known and find_benchmark(source.path, source.config, source.split) is None:
@@ -129,13 +122,12 @@ def short_names(sources: Sequence[Source]) -> list[str]:
     kinds: dict[str, list[object]] = {}
     names: list[str] = []
     for source in sources:
-        name = _short_name(source)
         kind = (source.path, source.config, source.split, source.domain, source.columns)
-        same_name = kinds.setdefault(name, [])
+        same_name = kinds.setdefault(_short_name(source), [])
         if kind not in same_name:
             same_name.append(kind)
         number = same_name.index(kind) + 1
-        names.append(name if number == 1 else f"{name}#{number}")
+        names.append(_short_name(source) + (f"#{number}" if number > 1 else ""))
     return names
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lit_unlearn.data.duplicates import Duplicate, describe, find_duplicates, normalise
+from lit_unlearn.data.duplicates import describe, find_duplicates, normalise
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.types import Example, Turn
@@ -27,10 +27,8 @@ def test_duplicates_are_between_groups_only() -> None:
         "retain": [example("r/0", "Where?"), example("r/1", "who is IT")],
         "neighbor": [example("n/0", "When?")],
     }
-    assert find_duplicates(rows) == [
-        Duplicate("Who is it?", (("forget", ("f/0", "f/1")), ("retain", ("r/1",))))
-    ]
-    assert find_duplicates({}) == []
+    assert find_duplicates(rows) == {"Who is it?": {"forget": ["f/0", "f/1"], "retain": ["r/1"]}}
+    assert find_duplicates({}) == {}
 
 
 def test_raw_passages_are_compared_by_their_text() -> None:
@@ -38,8 +36,7 @@ def test_raw_passages_are_compared_by_their_text() -> None:
         "forget": [example("f/0", "", "One text.")],
         "retain": [example("r/0", "", "Another."), example("r/1", "", "one text")],
     }
-    (duplicate,) = find_duplicates(rows)
-    assert duplicate.groups == ("forget", "retain")
+    assert find_duplicates(rows) == {"One text.": {"forget": ["f/0"], "retain": ["r/1"]}}
 
 
 def test_description_leaves_out_groups_of_the_same_kind() -> None:
@@ -58,7 +55,7 @@ def test_description_leaves_out_groups_of_the_same_kind() -> None:
     assert "'B?' (r/0, f/1, a/1)" in text
     assert "\n" not in text
     assert describe(duplicates, []) == ""
-    assert describe([], ["forget"]) == ""
+    assert describe({}, ["forget"]) == ""
 
 
 def test_description_shows_three_of_many() -> None:
@@ -81,5 +78,5 @@ def test_real_splits_of_tofu(benchmark_data: Path) -> None:
     known = {example.question for example in rows["full"]}
     shared = sum(example.question in known for example in rows["forget10"])
     assert shared >= 100
-    assert sum(len(dict(d.example_ids)["forget10"]) for d in with_full) == shared
-    assert find_duplicates({name: rows[name] for name in ("forget10", "retain90")}) == []
+    assert sum(len(by_group["forget10"]) for by_group in with_full.values()) == shared
+    assert find_duplicates({name: rows[name] for name in ("forget10", "retain90")}) == {}
