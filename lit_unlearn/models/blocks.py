@@ -1,7 +1,5 @@
 """Decoder blocks of a model, by number or by relative depth."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn
@@ -12,11 +10,7 @@ __all__ = ["block_index", "decoder_blocks"]
 
 
 def decoder_blocks(model: nn.Module) -> list[nn.Module]:
-    """Return the decoder blocks in order, with or without adapters in them.
-
-    Raises:
-        InputError: No list of modules has as many entries as the model's config has layers.
-    """
+    """Return the decoder blocks in order, with or without adapters in them."""
     config: Any = getattr(model, "config", None)
     count = getattr(config.get_text_config(), "num_hidden_layers", 0) if config is not None else 0
     for module in model.modules():

@@ -1,7 +1,5 @@
 """Compiled decoder blocks (`torch.compile`), for training."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

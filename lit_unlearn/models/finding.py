@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.fetch import FETCHABLE, fetched_copy
-from lit_unlearn.models.start_adapters import ADAPTER_CONFIG, base_of
+from lit_unlearn.models.merging import ADAPTER_CONFIG, base_of
 from lit_unlearn.models.start_folder import holds_model, unusable
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.utils.digests import file_digest, text_digest
@@ -49,7 +49,7 @@ class Found:
     name: str
     options: dict[str, Any] = field(default_factory=dict)
     adapters: Path | None = None
-    """Folder with adapters that belong to this model; see `start_adapters`."""
+    """Folder with adapters that belong to this model; see `merging`."""
 
 
 @lru_cache
@@ -96,11 +96,7 @@ def find_model(path: str, revision: str | None = None) -> Found:
 
 
 def _in_folder(path: str, folder: Path) -> Found:
-    """Return the model in a folder, or under the adapters in it.
-
-    Raises:
-        InputError: The folder does not hold what can be loaded.
-    """
+    """Return the model in a folder, or under the adapters in it."""
     exported = folder / "model"
     if not holds_model(folder) and holds_model(exported):
         log.warning("%s is the folder of a run; using its model, %s.", path, exported)

@@ -1,12 +1,10 @@
 """Forward passes: tokens -> hidden states where something is predicted -> logits.
 
-A pass has three stages. `arranged` turns `Tokens` into the model's arguments: padded, or packed
+A pass has three stages. `_arranged` turns `Tokens` into the model's arguments: padded, or packed
 as a prefix tree. The model's own forward computes hidden states. A hook in front
 of the output head selects those at the wanted positions, so that nothing of size ``[B, T, V]`` is
 built, and logit scaling, soft caps, adapters and sharding work unchanged.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +23,6 @@ __all__ = [
     "Inputs",
     "StoredTrunk",
     "answer_logits",
-    "arranged",
     "evaluating",
     "head_inputs_at",
     "inputs_above",
@@ -45,11 +42,7 @@ class Inputs(NamedTuple):
 
 
 def output_head(model: nn.Module) -> nn.Module:
-    """Return the module that turns hidden states into logits.
-
-    Raises:
-        InputError: The model has none, so it is no causal language model.
-    """
+    """Return the module that turns hidden states into logits."""
     find: Any = getattr(model, "get_output_embeddings", None)
     head = find() if find is not None else None
     if not isinstance(head, nn.Module):
@@ -60,10 +53,7 @@ def output_head(model: nn.Module) -> nn.Module:
     return head
 
 
-# --------------------------------------------------------------------------------------- one pass
-
-
-def arranged(model: nn.Module, tokens: Tokens, *, pack: bool = True) -> Inputs:
+def _arranged(model: nn.Module, tokens: Tokens, *, pack: bool = True) -> Inputs:
     """Choose the cheapest inputs that the model can read.
 
     ``pack`` says whether padding may be left out and common beginnings read once
@@ -130,12 +120,12 @@ def inputs_above(
 ) -> Iterator[Inputs]:
     """Give the inputs of a pass, which starts above the trunk where that has all sequences.
 
-    Without a trunk (None) the pass is whole; for ``pack`` see `arranged`.
+    Without a trunk (None) the pass is whole; for ``pack`` see `_arranged`.
     """
     dense = None if trunk is None else packed(model, tokens, always=True)
     rows = None if trunk is None or dense is None else trunk.states(dense.rows)
     if trunk is None or dense is None or rows is None:
-        yield arranged(model, tokens, pack=pack)
+        yield _arranged(model, tokens, pack=pack)
         return
     states = segment_states(dense.tree, rows).to(tokens.input_ids.device)
     with starting_above(model, trunk.height, states):
@@ -150,14 +140,11 @@ def answer_logits(
     Args:
         model: A causal language model of transformers, possibly with adapters or sharded.
         tokens: ``B`` sequences and ``N`` positions in them.
-        pack: See `arranged`.
+        pack: See `_arranged`.
         trunk: See `inputs_above`.
     """
     with inputs_above(model, tokens, trunk, pack=pack) as inputs:
         return logits_at(model, inputs).float()
-
-
-# ----------------------------------------------------------------------------------- frozen models
 
 
 class FrozenReader:

@@ -1,7 +1,5 @@
 """Replies to many prompts at once, the same whatever the batch size and the order."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
@@ -74,13 +72,12 @@ def generate_replies(
 ) -> list[tuple[str, ...]]:
     """Return the model's replies, in the order of the prompts.
 
-    Prompts of similar length share a batch, the longest first. What prompts of a batch begin with
-    is read once where the model's rows can be packed. Otherwise they are padded on the left and
-    masked by their lengths, since the pad id may be a real token. A reply ends at the tokenizer's
-    end of text, at one of the model's own stop tokens or at the chat template's end of turn; a
-    batch ends when all its replies have ended. The model's own sampling settings are ignored. The
-    model is in evaluation mode meanwhile, and in its former mode afterwards. The caller keeps the
-    forward passes of a sharded model in step.
+    Prompts of similar length share a batch, the longest first; their common beginnings are read
+    once where the model's rows can be packed. Otherwise they are padded on the left and masked by
+    their lengths, since the pad id may be a real token. A reply ends at the tokenizer's end of
+    text, at one of the model's own stop tokens or at the chat template's end of turn. The model's
+    own sampling settings are ignored. The model is in evaluation mode meanwhile. The caller keeps
+    the forward passes of a sharded model in step.
 
     Args:
         model: A causal language model, with or without adapters of peft.
@@ -93,8 +90,8 @@ def generate_replies(
         batch_size: Replies per batch; it does not change replies in float32.
         progress: Called after each batch with the number of replies made so far.
         hidden_id: A token that is masked wherever it stands in a prompt.
-        thoughts: Ids around the thoughts of a model that writes its own; None for one that does
-            not. Thoughts are at most half of `max_new_tokens`, and no part of the reply.
+        thoughts: Ids around the thoughts of a model that writes its own. Thoughts are at most half
+            of `max_new_tokens`, and no part of the reply.
         observe: Called for each batch.
         read: Keys and values of prompts that this model has read already.
 
@@ -113,15 +110,7 @@ def generate_replies(
         )
     check_stops(stops)
     ends = stop_ids(model, tokenizer)
-    pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else (*ends, 0)[0]
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        use_cache=True,
-        eos_token_id=ends or None,
-        pad_token_id=pad,
-    )
+    config = _greedy(tokenizer, ends, max_new_tokens)
     samples = 1 if sampling is None else sampling.samples
     jobs = [(index, sample) for index in range(len(prompts)) for sample in range(samples)]
     jobs.sort(key=lambda job: -len(prompts[job[0]]))
@@ -130,7 +119,7 @@ def generate_replies(
         for start in range(0, len(jobs), batch_size):
             members = jobs[start : start + batch_size]
             rows = [prompts[index] for index, _ in members]
-            ids, mask = (t.to(model.device) for t in pad_left(rows, pad))
+            ids, mask = (t.to(model.device) for t in pad_left(rows, config.pad_token_id))
             length = ids.shape[1]
             processors = LogitsProcessorList([_Watch([index for index, _ in members], observe)])
             if thoughts is not None:
@@ -160,6 +149,20 @@ def generate_replies(
             if progress is not None:
                 progress(start + len(members))
     return [tuple(texts) for texts in replies]
+
+
+def _greedy(
+    tokenizer: PreTrainedTokenizerBase, ends: list[int], max_new_tokens: int
+) -> GenerationConfig:
+    pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else (*ends, 0)[0]
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        use_cache=True,
+        eos_token_id=ends or None,
+        pad_token_id=pad,
+    )
 
 
 class _Watch(LogitsProcessor):

@@ -4,8 +4,6 @@ A block is named by its relative depth, see `lit_unlearn.models.blocks`. Hooks r
 blocks' outputs, so that the model's own forward stays in charge.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -92,8 +90,7 @@ class ModelReader:
     """
 
     def __init__(self, model: nn.Module, trunk: StoredTrunk | None = None) -> None:
-        self.model = model
-        self.trunk = trunk
+        self.model, self.trunk = model, trunk
 
     def logits(self, tokens: Tokens) -> Tensor:
         """Return ``[N, V]`` float32 logits with gradient; see `answer_logits`."""

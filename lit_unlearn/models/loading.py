@@ -20,9 +20,8 @@ from lit_unlearn.models.compiling import compile_blocks
 from lit_unlearn.models.dtypes import DType, resolve_dtype
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.lora import LoRA, adapted
-from lit_unlearn.models.merging import parts_weights
+from lit_unlearn.models.merging import merge_folder, parts_weights
 from lit_unlearn.models.noise import Noise, add_noise
-from lit_unlearn.models.start_adapters import merge_folder
 from lit_unlearn.models.start_checks import check_vocabulary, choose_template
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
 from lit_unlearn.utils.attention import Attention, with_attention
@@ -191,11 +190,7 @@ def load_student(source: ModelSource, *, sliced: bool = False) -> nn.Module:
 
 
 def train_only(model: nn.Module, patterns: list[str]) -> None:
-    """Freeze every parameter whose name matches none of the regular expressions.
-
-    Raises:
-        InputError: An expression matches no name.
-    """
+    """Freeze every parameter whose name matches none of the regular expressions."""
     names = [name for name, _ in model.named_parameters()]
     for pattern in patterns:
         if not any(re.search(pattern, name) for name in names):
@@ -209,11 +204,7 @@ def train_only(model: nn.Module, patterns: list[str]) -> None:
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
-    """Load the model's tokenizer; of several named chat templates it uses `default`.
-
-    Raises:
-        InputError: It cannot be found or read.
-    """
+    """Load the model's tokenizer; of several named chat templates it uses `default`."""
     if source.path == TINY_NAME:
         return tiny_tokenizer()
     tokenizer = _pretrained(AutoTokenizer, source)

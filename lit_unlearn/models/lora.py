@@ -1,7 +1,5 @@
 """Low-rank adapters: their settings, a check of the modules that get them, and the model."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from dataclasses import dataclass

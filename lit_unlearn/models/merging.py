@@ -1,14 +1,30 @@
-"""Adapters merged into their model, also where embedding and output head share one weight."""
+"""Adapters merged into their model: those of a run, and those of peft that a run starts from."""
 
-from __future__ import annotations
-
+import json
+import logging
+import warnings
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from lit_unlearn.distributed.ranks import base_model
+from lit_unlearn.errors import InputError
 
-__all__ = ["merged", "own_layer", "parts_weights", "shared_weight"]
+__all__ = [
+    "ADAPTER_CONFIG",
+    "base_of",
+    "merge_folder",
+    "merged",
+    "own_layer",
+    "parts_weights",
+    "shared_weight",
+]
+
+
+log = logging.getLogger(__name__)
+
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 def own_layer(part: Any) -> Any:
@@ -49,3 +65,66 @@ def merged(model: Any) -> Any:
         for config in (base.config, base.config.get_text_config()):
             config.tie_word_embeddings = False
     return model.merge_and_unload()
+
+
+def base_of(folder: Path) -> str | None:
+    """Return the model under the adapters in a folder, or None where it holds none.
+
+    A relative path counts from the working directory, as peft writes it; where nothing is there,
+    from the adapters' folder or the folder around it.
+
+    Raises:
+        InputError: The adapters do not name their model.
+    """
+    file = folder / ADAPTER_CONFIG
+    if not file.is_file():
+        return None
+    try:
+        base = json.loads(file.read_text("utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError):
+        base = None
+    if not base or not isinstance(base, str):
+        raise InputError(
+            f"{file} should name the model under the adapters as `base_model_name_or_path`. Found "
+            "none; write the model's folder or hub id there."
+        )
+    if not Path(base).expanduser().exists():
+        for place in (folder / base, folder.parent / base, folder.parent / Path(base).name):
+            if place.is_dir() and place.resolve() != folder.resolve():
+                return str(place)
+    return base
+
+
+def merge_folder(model: Any, folder: Path) -> Any:
+    """Merge the adapters in a folder into their model, which `base_of` names.
+
+    Raises:
+        InputError: peft is missing, or the adapters do not fit or cannot be merged.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise InputError(
+            f"{folder} holds adapters, which need the package peft. It is not installed; run: "
+            "pip install 'lit-unlearn[lora]'"
+        ) from error
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            adapted: Any = PeftModel.from_pretrained(model, str(folder))
+            problem = next(
+                (str(w.message) for w in told if "missing adapter" in str(w.message)), ""
+            )
+        except Exception as error:  # damaged or foreign files raise errors of every kind
+            problem = str(error) or type(error).__name__
+    if not problem and not hasattr(adapted, "merge_and_unload"):
+        problem = f"adapters of the kind {adapted.peft_config['default'].peft_type.value}"
+    if problem:
+        raise InputError(
+            f"{folder} should hold low-rank adapters that can be merged into their model. Found: "
+            f"{' '.join(problem.split())[:300]}; merge them with peft, and give the merged folder."
+        )
+    log.warning("The adapters in %s are merged into %s.", folder, model.name_or_path or "a model")
+    whole = merged(adapted)
+    whole.__dict__.pop("peft_config", None)
+    return whole.requires_grad_(True)

@@ -1,7 +1,5 @@
 """Noise in start weights, which distillation then repairs (UNDO)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -7,8 +7,6 @@ Everything else in a decoder works token by token. The backward pass adds up the
 rows at a shared token, so losses and gradients are those of each row alone, up to rounding.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from typing import Any, NamedTuple
 

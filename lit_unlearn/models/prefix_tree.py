@@ -6,8 +6,6 @@ within a segment of it. A forward pass over all segments (`packing`) gives every
 sequence the hidden state that it would have in a pass of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise

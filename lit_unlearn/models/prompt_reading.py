@@ -5,8 +5,6 @@ Here one packed pass (`packing`) reads the prefix tree of all of them, and gener
 the keys and values of the prompts in it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -95,8 +93,9 @@ def begun(
     ):
         return {}
     if new:
-        ids = pad_sequence([torch.tensor(prompt) for prompt in new], batch_first=True)
-        mask = pad_sequence([torch.ones(len(p), dtype=torch.long) for p in new], batch_first=True)
+        rows = [torch.tensor(prompt) for prompt in new]
+        ids = pad_sequence(rows, batch_first=True)
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
         none = torch.zeros(0, dtype=torch.long)
         tokens = Tokens(ids, mask, none, none).to(device_of(model))
         _, states = logits_and_prompts(model, tokens, len(new))

@@ -1,7 +1,5 @@
 """A written model folder, read back from its files and compared with the trained model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

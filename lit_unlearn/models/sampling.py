@@ -1,7 +1,5 @@
 """Sampled replies that depend on prompt, sample number and seed alone, not on their batch."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,8 +72,7 @@ class Sampler(LogitsProcessor):
     """
 
     def __init__(self, sampling: Sampling, streams: Sequence[random.Random]) -> None:
-        self.sampling = sampling
-        self.streams = streams
+        self.sampling, self.streams = sampling, streams
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return scores ``[R, V]``: 0 for the sampled token, minus infinity for all others."""

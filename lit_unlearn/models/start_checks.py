@@ -1,7 +1,5 @@
 """Checks of a loaded start model against its tokenizer, and of its longest sequence."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 
@@ -20,11 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def check_vocabulary(model: nn.Module, tokenizer: Any, path: str) -> None:
-    """Check that the model has an embedding for every token of its tokenizer.
-
-    Raises:
-        InputError: It has not.
-    """
+    """Check that the model has an embedding for every token of its tokenizer."""
     base: Any = base_model(model)
     rows = int(own_layer(base.get_input_embeddings()).weight.shape[0])
     missing = [t for t, index in tokenizer.get_vocab().items() if index >= rows]

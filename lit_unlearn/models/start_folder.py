@@ -1,7 +1,5 @@
 """Checks of a model folder by its small files, before weights are read."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -39,6 +37,9 @@ def unusable(folder: Path) -> str:
 
 def _other_kind(config: dict[str, Any]) -> str:
     """Return what a config describes, if that is no model of this kind."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+
     quantised = config.get("quantization_config")
     if quantised:
         method = quantised.get("quant_method") or "an unnamed method"
@@ -46,31 +47,16 @@ def _other_kind(config: dict[str, Any]) -> str:
             f"weights quantised with {method}, which can be neither trained nor compared; give the "
             "model from which they were made"
         )
-    names = config.get("architectures") or [config.get("model_type", "a model")]
+    name = str((config.get("architectures") or [config.get("model_type", "a model")])[0])
     if config.get("is_encoder_decoder"):
-        return f"{names[0]}, an encoder-decoder model; give a decoder-only one"
+        return f"{name}, an encoder-decoder model; give a decoder-only one"
     if any(config.get(key) for key in _SENSES):
-        return f"{names[0]}, which reads more than text; give the text-only model"
-    if config.get("auto_map") and not _is_known(str(config.get("model_type"))):
-        return f"{names[0]}, which needs code of its own, and no such code is run"
-    if _has_other_head(str(names[0])):
-        return f"{names[0]}, which is no causal language model"
+        return f"{name}, which reads more than text; give the text-only model"
+    if config.get("auto_map") and str(config.get("model_type")) not in transformers.CONFIG_MAPPING:
+        return f"{name}, which needs code of its own, and no such code is run"
+    if not (name in CAUSAL.values() or name.endswith("Model")) and hasattr(transformers, name):
+        return f"{name}, which is no causal language model"
     return ""
-
-
-def _is_known(model_type: str) -> bool:
-    from transformers import CONFIG_MAPPING
-
-    return model_type in CONFIG_MAPPING
-
-
-def _has_other_head(name: str) -> bool:
-    """Return whether transformers has this class, and it is no causal language model."""
-    import transformers
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    known = name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or name.endswith("Model")
-    return not known and hasattr(transformers, name)
 
 
 def _missing_weights(folder: Path) -> str:

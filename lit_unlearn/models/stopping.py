@@ -4,8 +4,6 @@ transformers' own `stop_strings` does not serve: it also matches a text that beg
 after which the reply would be cut at another place.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -42,9 +40,7 @@ class StopTexts(StoppingCriteria):
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], prompt_length: int
     ) -> None:
-        self.tokenizer = tokenizer
-        self.stops = stops
-        self.prompt_length = prompt_length
+        self.tokenizer, self.stops, self.prompt_length = tokenizer, stops, prompt_length
         self.window = max(len(stop.encode()) for stop in stops) + 1
 
     def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:

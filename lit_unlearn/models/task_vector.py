@@ -6,8 +6,6 @@ forget rows). The change, the task vector, is then subtracted:
 a baseline of MUSE (arXiv 2407.06460).
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterable
@@ -112,11 +110,7 @@ def length(parameters: Iterable[nn.Parameter]) -> float:
 
 
 def check_alike(model: nn.Module, other: nn.Module, option: str) -> None:
-    """Check that the model that an option names has parameters of the same names and shapes.
-
-    Raises:
-        InputError: They differ.
-    """
+    """Check that the model that an option names has parameters of the same names and shapes."""
     mine = {name: tuple(p.shape) for name, p in model.named_parameters()}
     theirs = {name: tuple(p.shape) for name, p in other.named_parameters()}
     differing = [n for n in {**mine, **theirs} if mine.get(n) != theirs.get(n)]

@@ -5,8 +5,6 @@ milliseconds and without a download. The model knows nothing, so figures measure
 nothing.
 """
 
-from __future__ import annotations
-
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast

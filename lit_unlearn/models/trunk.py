@@ -5,8 +5,6 @@ can be computed once (`trunk_outputs`) and given to forward passes that start ab
 (`starting_above`). Losses and gradients are those of whole passes, up to rounding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,7 +26,7 @@ _SAME_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def trunk_height(model: nn.Module) -> tuple[int, str]:
-    """Count the decoder blocks below the first trained parameter; say why there are 0 where so."""
+    """Return the number of blocks below the first trained one, and the reason where it is 0."""
     try:
         blocks = decoder_blocks(model)
     except InputError:

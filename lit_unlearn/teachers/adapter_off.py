@@ -10,7 +10,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.forward import StoredTrunk, evaluating
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.teachers.cache.build import cached_reader
-from lit_unlearn.teachers.cache.reader import CachedReader
+from lit_unlearn.teachers.cache.head import CachedReader
 from lit_unlearn.teachers.teacher import Teacher, attached
 from lit_unlearn.types import Tokens
 

@@ -1,7 +1,5 @@
 """ContrastTeacher: the start model's logits without what reinforcement on forget rows raises."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -56,9 +54,7 @@ class ContrastTeacher(Teacher):
                 f"Parameter `scale` of ContrastTeacher should be above 0. Found {scale}; for the "
                 "start model itself use FrozenTeacher."
             )
-        self.path = path
-        self.scale = scale
-        self.dtype = dtype
+        self.path, self.scale, self.dtype = path, scale, dtype
         self._base: nn.Module | None = None
         self._reinforced: nn.Module | None = None
 

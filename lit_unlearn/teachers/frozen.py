@@ -11,7 +11,7 @@ from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.models.forward import StoredTrunk
 from lit_unlearn.models.loading import ModelSource, load_base
 from lit_unlearn.teachers.cache.build import cached_reader
-from lit_unlearn.teachers.cache.reader import CachedReader
+from lit_unlearn.teachers.cache.head import CachedReader
 from lit_unlearn.teachers.teacher import Teacher, attached, check_vocabulary
 from lit_unlearn.types import Tokens
 
@@ -37,9 +37,7 @@ class FrozenTeacher(Teacher):
     def __init__(
         self, dtype: DType | None = None, path: str | None = None, cache: bool | str = False
     ) -> None:
-        self.dtype = dtype
-        self.path = path
-        self.cache = cache
+        self.dtype, self.path, self.cache = dtype, path, cache
         self._model: nn.Module | None = None
         self._cached: CachedReader | None = None
         self._source: ModelSource | None = None

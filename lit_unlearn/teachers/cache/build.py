@@ -10,8 +10,6 @@ A row is found by its token ids. They include its template, context, prefill and
 of any of these makes another row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import compress
 from pathlib import Path
@@ -27,8 +25,7 @@ from lit_unlearn.models.finding import weights_key
 from lit_unlearn.models.forward import StoredTrunk
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.teachers.cache.filling import cache_folder, fill_shards, locked_by_all
-from lit_unlearn.teachers.cache.head import Head, head_inputs, unsuitable
-from lit_unlearn.teachers.cache.reader import CachedReader
+from lit_unlearn.teachers.cache.head import CachedReader, Head, head_inputs, unsuitable
 from lit_unlearn.teachers.cache.rows import Row, collect, in_batches, padded
 from lit_unlearn.teachers.cache.store import Entry, Shards
 from lit_unlearn.teachers.teacher import Teacher

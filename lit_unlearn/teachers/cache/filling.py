@@ -1,7 +1,5 @@
 """Shards that the processes of a run fill together: all of them read, the first one writes."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

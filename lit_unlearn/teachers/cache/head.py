@@ -1,6 +1,4 @@
-"""A model's output head alone: what enters it, and the logits that it returns."""
-
-from __future__ import annotations
+"""A model's output head alone: what enters it, the logits that it returns, also from a cache."""
 
 from typing import Any
 
@@ -12,11 +10,13 @@ from lit_unlearn.distributed.ranks import base_model, is_sharded
 from lit_unlearn.distributed.sharding import whole_tensors
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.forward import StoredTrunk, head_inputs_at, inputs_above
+from lit_unlearn.teachers.cache.rows import row_key, sequences
+from lit_unlearn.teachers.cache.store import Shards
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.types import Tokens
 from lit_unlearn.utils.library_internals import copied_module, plain_module
 
-__all__ = ["Head", "head_inputs", "unsuitable"]
+__all__ = ["CachedReader", "Head", "head_inputs", "unsuitable"]
 
 _ROUNDING = 0.2
 """Largest difference that counts as rounding: root mean square of the differences, relative to that
@@ -88,6 +88,43 @@ class _StoredStates(nn.Module):
 
     def forward(self, *_: Any, **__: Any) -> BaseModelOutputWithPast:
         return BaseModelOutputWithPast(last_hidden_state=self.hidden)
+
+
+class CachedReader:
+    """Returns logits as the model would, from hidden states in shards and the output head."""
+
+    def __init__(self, shards: Shards, head: Head) -> None:
+        self.shards, self.head = shards, head
+
+    def logits(self, tokens: Tokens) -> Tensor:
+        """Return ``[N, V]`` float32 logits at the positions of ``tokens``, without gradient."""
+        return self.head.logits(self._hidden(tokens))
+
+    def _hidden(self, tokens: Tokens) -> Tensor:
+        """Return ``[N, D]`` hidden states, in the order of ``tokens.rows``."""
+        keys = [row_key(ids) for ids in sequences(tokens)]
+        parts: list[Tensor] = []
+        starts: dict[int, int] = {}
+        lines: list[int] = []
+        total = 0
+        for row, column in zip(tokens.rows.tolist(), tokens.columns.tolist(), strict=True):
+            stored = self.shards.entries.get(keys[row])
+            if stored is None or not stored.first <= column <= stored.last:
+                raise self._missing(int(tokens.attention_mask[row].sum()), column)
+            if row not in starts:
+                parts.append(self.shards.read(keys[row]))
+                starts[row] = total - stored.first
+                total += stored.count
+            lines.append(starts[row] + column)
+        return torch.cat(parts)[torch.tensor(lines)]
+
+    def _missing(self, length: int, column: int) -> InputError:
+        return InputError(
+            f"Teacher cache {self.shards.folder}: the teacher should be asked only for what was "
+            f"known when training started (`Objective.teacher_inputs`). Found position {column} of "
+            f"a row of {length} tokens that is not there. Set `model.teacher.init_args.cache` to "
+            "false."
+        )
 
 
 def unsuitable(model: nn.Module) -> InputError:

@@ -1,7 +1,5 @@
 """Rows that a teacher will be asked for: each once, in batches that share their first tokens."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +33,7 @@ class Row:
         """Number of positions."""
         return self.last - self.first + 1
 
-    def widened(self, first: int, last: int) -> Row:
+    def widened(self, first: int, last: int) -> "Row":
         """Return the row with these positions added."""
         return replace(self, first=min(self.first, first), last=max(self.last, last))
 

@@ -4,8 +4,6 @@ A shard is written whole, and counts from the moment when the index names it. Th
 entry is compared whenever the entry is read.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import zlib

@@ -1,7 +1,5 @@
 """Teacher caches on disk, compared with their checksums."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

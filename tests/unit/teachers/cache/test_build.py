@@ -22,8 +22,7 @@ from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.teachers.cache import build as build_module
 from lit_unlearn.teachers.cache.build import fill
 from lit_unlearn.teachers.cache.filling import cache_folder
-from lit_unlearn.teachers.cache.head import head_inputs
-from lit_unlearn.teachers.cache.reader import CachedReader
+from lit_unlearn.teachers.cache.head import CachedReader, head_inputs
 from lit_unlearn.teachers.cache.rows import collect
 from lit_unlearn.types import Tokens
 
