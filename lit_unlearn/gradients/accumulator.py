@@ -1,7 +1,5 @@
 """The accumulator of a step, which collects the objectives' gradients in the cheapest form."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -39,9 +37,7 @@ class Accumulator:
         mode: Mode,
         seed: int = 0,
     ) -> None:
-        self.parameters = parameters
-        self.preferences = preferences
-        self.groups = groups
+        self.parameters, self.preferences, self.groups = parameters, preferences, groups
         self.mode: Mode = mode
         self.seed = seed
         self.kept: list[Gradient] = []

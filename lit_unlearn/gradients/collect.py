@@ -5,8 +5,6 @@ the trainable parameters. It is taken without a copy. Sharded parameters (DTenso
 case, since every operation is element by element.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 

@@ -4,8 +4,6 @@ A weighting sees inner products only. A combination reads the gradients element 
 needs all of them at once. To add one, write a subclass of `Combination`.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,11 +35,7 @@ class Combination(Rule, ABC):
 
 
 def check_alone(combination: Combination | None, weighting: Weighting | None) -> None:
-    """Check that a combination has no weighting beside it except Fixed, which changes nothing.
-
-    Raises:
-        InputError: Both are given.
-    """
+    """Check that a combination has no weighting beside it but Fixed, which changes nothing."""
     if combination is not None and not isinstance(weighting, Fixed | None):
         raise InputError(
             f"Parameter `model.combination` ({type(combination).__name__}) makes the whole update, "

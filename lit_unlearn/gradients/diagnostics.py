@@ -14,8 +14,6 @@ relative to the largest gradient of the same Gramian, since rounding grows with 
 error. Weightings get the Gramian as it was measured.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

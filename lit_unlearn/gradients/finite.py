@@ -1,7 +1,5 @@
 """Detect NaN and infinity in losses, gradients and weights before the optimizer step."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

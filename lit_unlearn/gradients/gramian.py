@@ -11,8 +11,6 @@ stay in the cache this is also the fastest way: 0.11 s for 4 gradients of 4e7 el
 where float32 products pair by pair take 1.1 s.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod

@@ -1,7 +1,5 @@
 """Trained weights that are moved along a gradient for a while, for sharpness-aware gradients."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 

@@ -23,8 +23,6 @@ sharded gradient (DTensor) has the sketch of the whole one. They come from a cou
 (Philox); only the table is stored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import sqrt
@@ -109,9 +107,6 @@ def sketched_gramian(
     products = (stacked @ stacked.transpose(1, 2)).cpu()
     products = (products + products.transpose(1, 2)) / 2
     return GroupedGramian(products.sum(0), products[:-1], tuple(groups or {}))
-
-
-# ------------------------------------------------------------------------------------------ parts
 
 
 def _runs(tensor: Tensor) -> Iterator[tuple[int, Tensor]]:

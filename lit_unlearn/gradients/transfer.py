@@ -4,8 +4,6 @@ To first order a step of length r along ``-g_i`` changes loss j by ``-r |g_j| co
 conflict is a step that raises the other loss. Here the step is taken, and the losses are measured.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

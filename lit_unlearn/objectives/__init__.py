@@ -10,14 +10,7 @@ from lit_unlearn.objectives.distillation import (
 )
 from lit_unlearn.objectives.flat import FLAT
 from lit_unlearn.objectives.latent import LatentAdversarial
-from lit_unlearn.objectives.likelihood import (
-    BST,
-    TNPO,
-    WGA,
-    CrossEntropy,
-    GradientAscent,
-    SatImp,
-)
+from lit_unlearn.objectives.likelihood import BST, TNPO, WGA, CrossEntropy, GradientAscent, SatImp
 from lit_unlearn.objectives.objective import LogitObjective, Objective, Reader, Terms
 from lit_unlearn.objectives.preference import DPO, NPO, AnswerPreservation, SimNPO
 from lit_unlearn.objectives.representation import (

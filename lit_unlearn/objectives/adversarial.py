@@ -10,9 +10,9 @@ from lit_unlearn.errors import InputError, ranged
 from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import (
     LogitObjective,
-    Objective,
     Reader,
     Terms,
+    WrappingObjective,
     row_means,
 )
 from lit_unlearn.types import TokenBatch, Tokens
@@ -21,7 +21,7 @@ __all__ = ["Adversarial", "worst"]
 
 
 @dataclass(kw_only=True)
-class Adversarial(Objective):
+class Adversarial(WrappingObjective):
     """Train any logit objective on the worst prefill of each row.
 
     The student minimises the maximum over a row's candidate prefills (arXiv 2604.15482, in
@@ -39,8 +39,6 @@ class Adversarial(Objective):
     Args:
         objective: Objective that is trained on the chosen prefill, such as
             BidirectionalDistillation.
-        weight: Factor of the objective's gradient in the update; the weight of the inner objective
-            is not used.
         criterion: Measure of the worst prefill: `loss`, the inner objective's own loss;
             `answer_nll`, the student's negative log-likelihood of the answer (nats per token), for
             which the teacher does not read the candidates that are not chosen; or `none`, which
@@ -50,18 +48,14 @@ class Adversarial(Objective):
             the teacher without the prefill, and does not read it behind the prefill.
     """
 
+    logs = "complied"
     objective: LogitObjective = field(kw_only=False)
     criterion: Literal["loss", "answer_nll", "none"] = "loss"
     compliance_below: float = ranged(0.5, 0, 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._take_needs(self.objective)
         self.reads_teacher_bare = self.compliance_below == 1
-        self.statistics = (*self.objective.statistics, "complied")
-
-    def limit(self, batch: TokenBatch) -> TokenBatch:
-        return self.objective.limit(batch)
 
     def teacher_inputs(self, batch: TokenBatch) -> list[Tokens]:
         bare = [batch.unprefilled] if self._falls_back(batch) and batch.unprefilled else []

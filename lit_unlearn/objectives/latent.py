@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lit_unlearn.errors import InputError, ranged
-from lit_unlearn.objectives.objective import LogitObjective, Objective, Reader, Terms
+from lit_unlearn.objectives.objective import LogitObjective, Reader, Terms, WrappingObjective
 from lit_unlearn.types import TokenBatch, Tokens
 
 __all__ = ["LatentAdversarial", "Steered", "ascend"]
@@ -39,7 +39,7 @@ def ascend(shift: Tensor, gradient: Tensor, step: Tensor, radius: Tensor) -> Ten
 
 
 @dataclass(kw_only=True)
-class LatentAdversarial(Objective):
+class LatentAdversarial(WrappingObjective):
     """Train any logit objective under the worst small change of the prompt's hidden states.
 
     The student minimises the maximum over a change of one decoder block's output, at the prompt's
@@ -54,23 +54,17 @@ class LatentAdversarial(Objective):
 
     Args:
         objective: Objective that is trained under the change, such as NPO.
-        weight: Factor of the objective's gradient in the update; the weight of the inner objective
-            is not used.
         depth: Relative depth of the decoder block whose output is changed; 0.25 is block 8 of 32.
         radius: Longest change at a position, as a share of its hidden state's norm.
         steps: Ascent steps; each costs a forward and a backward pass. One step is
             2.5 radius / steps long.
     """
 
+    logs = "clean"
     objective: LogitObjective = field(kw_only=False)
     depth: float = ranged(0.25, 0, 1, above=True)
     radius: float = ranged(0.1, 0, above=True)
     steps: int = ranged(4, 1)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._take_needs(self.objective)
-        self.statistics = (*self.objective.statistics, "clean")
 
     def __call__(self, batch: TokenBatch, student: Reader, teacher: Reader | None) -> Terms:
         if not isinstance(student, Steered):
@@ -78,7 +72,7 @@ class LatentAdversarial(Objective):
                 "Objective LatentAdversarial needs a student whose hidden states can be changed. "
                 f"Found a {type(student).__name__}; read it with `models.hidden.ModelReader`."
             )
-        batch = self.objective.limit(batch)
+        batch = self.limit(batch)
         teacher_logits = self.teacher_logits(batch.teacher, teacher)
         change = _Change(_prompt_mask(batch), self.radius, 2.5 * self.radius / self.steps)
 

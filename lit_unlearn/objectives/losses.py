@@ -5,8 +5,6 @@ and leaves averaging to the caller. Teachers' logits carry no gradient. Units: n
 a loss compares raw logits.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +22,6 @@ __all__ = [
     "exchange_tokens",
     "forward_kl",
     "generalized_jsd",
-    "log_complement",
     "log_likelihood",
     "reverse_kl",
 ]
@@ -161,11 +158,11 @@ def _push(
     if push == "hinge":
         return (gap + margin).relu()
     if push == "unlikelihood":
-        return -log_complement(log_p, logits)
+        return -_log_complement(log_p, logits)
     return log_p.detach().exp() * log_p
 
 
-def log_complement(log_p: Tensor, logits: Tensor) -> Tensor:
+def _log_complement(log_p: Tensor, logits: Tensor) -> Tensor:
     """Return ``log(1 - p)`` of vocabulary entries, with its gradient also where p rounds to 1.
 
     A token with p above 1/2 is the likeliest, so that its complement is computed from the logits of

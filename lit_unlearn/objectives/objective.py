@@ -23,6 +23,7 @@ __all__ = [
     "Objective",
     "Reader",
     "Terms",
+    "WrappingObjective",
     "all_teacher_inputs",
     "check_teacher",
     "present",
@@ -87,11 +88,6 @@ class Objective(ABC):
         """Return the batch with the predictions that are read; all by default."""
         return batch
 
-    def _take_needs(self, inner: "Objective") -> None:
-        """Need what an inner objective needs."""
-        self.needs_teacher = inner.needs_teacher
-        self.needs_answers, self.needs_pairs = inner.needs_answers, inner.needs_pairs
-
     def weight_at(self, step: int) -> float:
         """Return the weight at an optimizer step; the first step is 0."""
         return self.weight * (1.0 if self.schedule is None else self.schedule.factor(step))
@@ -117,11 +113,7 @@ class Objective(ABC):
         return self.require(teacher).logits(tokens).detach() if self.needs_teacher else None
 
     def targets(self, batch: TokenBatch) -> Tensor:
-        """Return the answer tokens of the batch, ``[N]``, int64.
-
-        Raises:
-            InputError: The rows have no answers.
-        """
+        """Return the answer tokens of the batch, ``[N]``, int64."""
         if batch.target_ids is None:
             raise InputError(
                 f"Objective {type(self).__name__} needs answers, but its rows have none "
@@ -155,6 +147,31 @@ class LogitObjective(Objective):
         batch = self.limit(batch)
         teacher_logits = self.teacher_logits(batch.teacher, teacher)
         return self.terms(student.logits(batch.student), teacher_logits, batch)
+
+
+@dataclass(kw_only=True)
+class WrappingObjective(Objective):
+    """An objective that trains another one in a way of its own, and needs what that needs.
+
+    Args:
+        weight: Factor of the objective's gradient in the update; the weight of the inner objective
+            is not used.
+        objective: The inner objective.
+    """
+
+    logs = ""
+    """Name of the figure that is logged beside those of the inner objective."""
+    objective: Objective = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        inner = self.objective
+        self.needs_teacher, self.needs_answers = inner.needs_teacher, inner.needs_answers
+        self.needs_pairs = inner.needs_pairs
+        self.statistics = (*inner.statistics, self.logs)
+
+    def limit(self, batch: TokenBatch) -> TokenBatch:
+        return self.objective.limit(batch)
 
 
 def all_teacher_inputs(

@@ -13,13 +13,7 @@ from torch.nn import functional
 
 from lit_unlearn.errors import InputError, ranged
 from lit_unlearn.objectives import losses
-from lit_unlearn.objectives.objective import (
-    LogitObjective,
-    Terms,
-    present,
-    row_means,
-    row_sums,
-)
+from lit_unlearn.objectives.objective import LogitObjective, Terms, present, row_means, row_sums
 from lit_unlearn.types import TokenBatch
 
 __all__ = [

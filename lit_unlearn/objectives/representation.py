@@ -98,11 +98,7 @@ class HiddenObjective(Objective):
         return []  # a cache of the teacher holds logits alone
 
     def hidden(self, reader: Reader, tokens: Tokens) -> Tensor:
-        """Return ``[D, N, d]`` hidden states at the depths.
-
-        Raises:
-            InputError: The reader gives logits alone.
-        """
+        """Return ``[D, N, d]`` hidden states at the depths."""
         if not isinstance(reader, HiddenStates):
             raise InputError(
                 f"Objective {type(self).__name__} needs hidden states. Found a "

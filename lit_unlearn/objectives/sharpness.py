@@ -1,9 +1,9 @@
 """Sharpness-aware minimisation: forget in a whole neighbourhood of the weights."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lit_unlearn.errors import InputError, ranged
-from lit_unlearn.objectives.objective import Objective, Reader, Terms
+from lit_unlearn.objectives.objective import Reader, Terms, WrappingObjective
 from lit_unlearn.types import TokenBatch, Tokens
 
 __all__ = ["SharpnessAware"]
@@ -12,7 +12,7 @@ _REPAIR = "for the gradient at the weights themselves use the inner objective al
 
 
 @dataclass(kw_only=True)
-class SharpnessAware(Objective):
+class SharpnessAware(WrappingObjective):
     """Train any objective at the worst point near the weights, so that relearning is harder.
 
     SAM: the gradient is not taken at theta but at ``theta + radius g / |g|``, with g the gradient
@@ -28,12 +28,10 @@ class SharpnessAware(Objective):
 
     Args:
         objective: Objective that is trained at the moved weights, such as NPO.
-        weight: Factor of the objective's gradient in the update; the weight of the inner objective
-            is not used.
         radius: 2-norm of the move over all trained weights.
     """
 
-    objective: Objective = field(kw_only=False)
+    logs = "unmoved"
     radius: float = ranged(0.01, 0, above=True, repair=_REPAIR)
 
     def __post_init__(self) -> None:
@@ -45,11 +43,6 @@ class SharpnessAware(Objective):
                 "one out."
             )
         self.perturbation = self.radius
-        self._take_needs(self.objective)
-        self.statistics = (*self.objective.statistics, "unmoved")
-
-    def limit(self, batch: TokenBatch) -> TokenBatch:
-        return self.objective.limit(batch)
 
     def teacher_inputs(self, batch: TokenBatch) -> list[Tokens]:
         return self.objective.teacher_inputs(batch)

@@ -1,7 +1,5 @@
 """Balance: updates in which every objective counts alike, whatever its gradient's norm."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,19 +10,11 @@ from lit_unlearn.gradients.diagnostics import CANCELLED
 from lit_unlearn.gradients.weighting.base import CosineWeighting
 from lit_unlearn.gradients.weighting.solvers import bargaining_parts
 
-__all__ = [
-    "DEPENDENT",
-    "IMTLG",
-    "NEGLIGIBLE",
-    "AlignedMTL",
-    "ConFIG",
-    "NashMTL",
-    "equal_projections",
-]
+__all__ = ["IMTLG", "AlignedMTL", "ConFIG", "NashMTL"]
 
-DEPENDENT = 1e-10
+_DEPENDENT = 1e-10
 """Smallest eigenvalue of the cosines of independent gradients, relative to the largest."""
-NEGLIGIBLE = 1e-8
+_NEGLIGIBLE = 1e-8
 """Largest eigenvalue of the Gramian that counts as zero, relative to the largest: beside the
 rounding of the largest, a smaller one has too few correct digits."""
 
@@ -46,7 +36,7 @@ class IMTLG(CosineWeighting):
     """
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        weights = equal_projections(cosine) * (lengths.min() / lengths)
+        weights = _equal_projections(cosine) * (lengths.min() / lengths)
         return weights / weights.abs().sum().clamp(min=torch.finfo(torch.float64).tiny)
 
 
@@ -60,7 +50,7 @@ class ConFIG(CosineWeighting):
     """
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        parts = equal_projections(cosine)
+        parts = _equal_projections(cosine)
         projections = cosine @ parts
         square = parts @ projections
         if square <= CANCELLED * parts.abs().sum() ** 2:
@@ -68,15 +58,15 @@ class ConFIG(CosineWeighting):
         return parts / lengths * (lengths @ projections) / square
 
 
-def equal_projections(cosine: Tensor) -> Tensor:
+def _equal_projections(cosine: Tensor) -> Tensor:
     """Return parts p, ``[M]``, with ``C p = 1``.
 
     Then ``sum_i p_i g_i / |g_i|`` has the projection 1 on every gradient. Where the equations have
     no solution or several, the parts are the smallest by least squares.
     """
-    inverse = torch.linalg.pinv(cosine, rtol=DEPENDENT, hermitian=True)
+    inverse = torch.linalg.pinv(cosine, rtol=_DEPENDENT, hermitian=True)
     parts: Tensor = inverse.sum(1)
-    return torch.where(parts.abs() > DEPENDENT, parts, 0.0)
+    return torch.where(parts.abs() > _DEPENDENT, parts, 0.0)
 
 
 @dataclass
@@ -101,7 +91,7 @@ class AlignedMTL(CosineWeighting):
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
         relative = lengths / lengths.max()
         values, vectors = torch.linalg.eigh(relative[:, None] * cosine * relative[None, :])
-        present = values > NEGLIGIBLE * values.max()
+        present = values > _NEGLIGIBLE * values.max()
         values, vectors = values[present], vectors[:, present]
         common = {"min": values.min(), "median": values.median(), "rmse": values.mean()}[self.scale]
         weights: Tensor = vectors @ ((common / values).sqrt() * vectors.mean(0))

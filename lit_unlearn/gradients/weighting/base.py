@@ -1,7 +1,5 @@
 """The interface of a weighting, and the simplest one."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -33,11 +31,7 @@ class Rule:
         self.names = tuple(names)
 
     def check_count(self, count: int, unit: str) -> None:
-        """Check that every gradient, or row of the Gramian, has a name.
-
-        Raises:
-            InputError: There are other numbers of names and gradients.
-        """
+        """Check that every gradient, or row of the Gramian, has a name."""
         if count != len(self.names):
             raise InputError(
                 f"{type(self).__name__} should know the name of every {unit}. Found "
@@ -51,11 +45,7 @@ class Rule:
         return {"names": self.names, **learnt} if learnt else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the learnt attributes from a checkpoint.
-
-        Raises:
-            InputError: The checkpoint has other objectives, or the same in another order.
-        """
+        """Take the learnt attributes from a checkpoint."""
         state = state.get("_extra_state", state)  # checkpoints from when rules were modules
         names = tuple(state.get("names", self.names))
         if names != self.names:

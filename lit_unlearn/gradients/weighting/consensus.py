@@ -1,7 +1,5 @@
 """Consensus: updates that conflict with no gradient, or improve the worst-served objective most."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -24,24 +22,20 @@ class MGDA(CosineWeighting):
 
     Désidéri 2012, "Multiple-gradient descent algorithm (MGDA) for multiobjective optimization";
     Sener and Koltun 2018, arXiv:1810.04650, Eq. 4: minimise ``|sum_i w_i g_i|^2`` over ``w >= 0``,
-    ``sum_i w_i = 1``. The problem is solved exactly, by trying every set of objectives that can be
-    active (at most 12 objectives), where the paper iterates Frank-Wolfe steps. Where several
-    weights give the shortest vector, see `min_norm_weights`. MOLLM (arXiv:2412.20412) unlearns with
-    this rule.
+    ``sum_i w_i = 1``, exactly where the paper iterates Frank-Wolfe steps (at most 12 objectives).
+    Where several weights give the shortest vector, see `min_norm_weights`. MOLLM (arXiv:2412.20412)
+    unlearns with this rule.
 
-    Zero gradients are left out: they get the weight 0. Otherwise the shortest vector would be the
-    zero vector with all weight on a zero gradient, and one objective with loss 0 would stop the
-    training of the others.
-
-    The shortest vector is at most as long as the shortest gradient, and the weight of a long
-    gradient beside a short one is close to 0: check the norms before using this rule. An
+    Zero gradients get the weight 0; otherwise one objective with loss 0 would stop the training of
+    the others. The shortest vector is at most as long as the shortest gradient, and the weight of a
+    long gradient beside a short one is close to 0: check the norms before using this rule. An
     objective's own weight makes its gradient longer, and so makes it count less, not more.
 
     Args:
         normalize: Look for the shortest vector in the hull of the unit gradients ``g_i / |g_i|``,
-            and scale it by the geometric mean of the norms, so that the update keeps the
-            gradients' unit. Norms, and with them the objectives' own weights, then do not change
-            the direction; the weights no longer add up to 1.
+            and scale it by the geometric mean of the norms, so that the update keeps the gradients'
+            unit. Norms, and with them the objectives' own weights, then do not change the
+            direction; the weights no longer add up to 1.
     """
 
     normalize: bool = False
@@ -58,12 +52,11 @@ class CAGrad(CosineWeighting):
     """The update near the mean gradient that improves the worst-served objective most.
 
     Liu et al. 2021, "Conflict-Averse Gradient Descent for Multi-task Learning", arXiv:2110.14048,
-    Eq. 3: with g_0 the mean of the gradients, maximise ``min_i <g_i, d>`` over
-    ``|d - g_0| <= c |g_0|``. The problem is solved exactly, by trying every set of objectives that
-    can be active (at most 12 objectives). The paper's rescaling by ``1 / (1 + c^2)`` in some of its
-    experiments is left out. Where two gradients cancel and no vector improves both objectives, the
-    update is the nearest to g_0 that conflicts with none. Zero gradients are left out, also of the
-    mean. Long gradients dominate the mean, short ones the minimum.
+    Eq. 3: with g_0 the mean of the gradients, maximise ``min_i <g_i, d>`` over ``|d - g_0| <= c
+    |g_0|``, exactly (at most 12 objectives). The paper's rescaling by ``1 / (1 + c^2)`` in some of
+    its experiments is left out. Where two gradients cancel and no vector improves both objectives,
+    the update is the nearest to g_0 that conflicts with none. Zero gradients are left out, also of
+    the mean. Long gradients dominate the mean, short ones the minimum.
 
     Args:
         c: Largest distance of the update from the mean gradient, relative to the length of the
@@ -89,10 +82,8 @@ class UPGrad(CosineWeighting):
     Quinton and Rey 2024, "Jacobian Descent for Multi-Objective Optimization", arXiv:2406.16232,
     Section 3.1: each g_i is projected onto the dual cone, the vectors that have no negative inner
     product with any gradient; the update is the mean of the projections, and conflicts with none.
-    The problem is solved exactly, by trying every set of objectives that can be active (at most 12
-    objectives). Zero gradients are left out, also of the mean.
-
-    Without conflict this is the mean gradient, so objectives' own weights keep their meaning.
+    It is exact (at most 12 objectives). Zero gradients are left out, also of the mean. Without
+    conflict this is the mean gradient, so objectives' own weights keep their meaning.
     """
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
@@ -104,10 +95,9 @@ class UPGrad(CosineWeighting):
 class DualProj(CosineWeighting):
     """Project the mean gradient onto the directions without conflict.
 
-    The projection of the mean gradient onto the dual cone, the vectors that have no negative inner
-    product with any gradient. Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory",
-    arXiv:1706.08840, Eq. 11; the name is that of TorchJD. The problem is solved exactly, by trying
-    every set of objectives that can be active (at most 12 objectives). Zero gradients are left out,
+    These are the dual cone, the vectors that have no negative inner product with any gradient.
+    Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory", arXiv:1706.08840, Eq. 11; the name is
+    that of TorchJD. The projection is exact (at most 12 objectives). Zero gradients are left out,
     also of the mean. Where a short gradient conflicts with a long one, the update is orthogonal to
     the short one, which `UPGrad` still follows in part.
     """

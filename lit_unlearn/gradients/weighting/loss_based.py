@@ -5,8 +5,6 @@ gradients that carry both. Losses are ``[M]``, float64, with NaN for an objectiv
 the step; the factor of that objective stays as it is.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +20,6 @@ __all__ = [
     "DynamicWeightAverage",
     "LossWeighting",
     "UncertaintyWeighting",
-    "check_not_negative",
     "dual_step",
     "dynamic_weights",
     "uncertainty_step",
@@ -72,7 +69,7 @@ class UncertaintyWeighting(LossWeighting):
         return (-self._current()).exp()
 
     def update(self, losses: Tensor) -> None:
-        check_not_negative(self, losses)
+        _check_not_negative(self, losses)
         moved = uncertainty_step(self._current(), losses, self.learning_rate)
         limit = torch.tensor(self.largest, dtype=torch.float64).log()
         self.log_variances = moved.clamp(-limit, limit)
@@ -115,7 +112,7 @@ class DynamicWeightAverage(LossWeighting):
         return dynamic_weights(latest, before, self.temperature)
 
     def update(self, losses: Tensor) -> None:
-        check_not_negative(self, losses)
+        _check_not_negative(self, losses)
         self.recent.append(losses.tolist())
         if len(self.recent) == self.window:
             mean = torch.tensor(self.recent, dtype=torch.float64).nanmean(0)
@@ -206,7 +203,7 @@ def dual_step(dual: float, loss: float, limit: float, step_size: float) -> float
     return max(0.0, dual + step_size * (loss - limit))
 
 
-def check_not_negative(weighting: LossWeighting, losses: Tensor) -> None:
+def _check_not_negative(weighting: LossWeighting, losses: Tensor) -> None:
     """Refuse losses below 0 with an `InputError`."""
     low = [name for name, loss in zip(weighting.names, losses.tolist(), strict=True) if loss < 0]
     if low:

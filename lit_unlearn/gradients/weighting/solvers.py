@@ -10,8 +10,6 @@ Arguments and results are float64: ``cosine`` ``[M, M]`` of gradients none of wh
 their norms ``lengths`` ``[M]``. More than `MOST_OBJECTIVES` are an `InputError`.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from itertools import product
 
@@ -21,13 +19,7 @@ from torch import Tensor
 from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.diagnostics import CANCELLED
 
-__all__ = [
-    "MOST_OBJECTIVES",
-    "bargaining_parts",
-    "cone_parts",
-    "conflict_averse_parts",
-    "min_norm_weights",
-]
+__all__ = ["bargaining_parts", "cone_parts", "conflict_averse_parts", "min_norm_weights"]
 
 MOST_OBJECTIVES = 12
 """Largest number of objectives of which all sets are tried: 4096 sets."""

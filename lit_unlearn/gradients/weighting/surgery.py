@@ -1,7 +1,5 @@
 """Surgery: correct each gradient against every other one, then add them up."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import permutations
@@ -18,14 +16,7 @@ from lit_unlearn.gradients.weighting.base import (
     not_a_number,
 )
 
-__all__ = [
-    "ALL_ORDERS_UP_TO",
-    "LARGEST_TARGET",
-    "GradVac",
-    "PCGrad",
-    "projection_weights",
-    "vaccine_weights",
-]
+__all__ = ["ALL_ORDERS_UP_TO", "LARGEST_TARGET", "GradVac", "PCGrad", "vaccine_weights"]
 
 ALL_ORDERS_UP_TO = 7
 """Largest number of objectives for which all orders are averaged: 7 * 6! rows of 7 numbers."""
@@ -50,10 +41,10 @@ class PCGrad(CosineWeighting):
     zero_weight = 1.0
 
     def solve(self, cosine: Tensor, lengths: Tensor) -> Tensor:
-        return projection_weights(cosine, lengths)
+        return _projection_weights(cosine, lengths)
 
 
-def projection_weights(cosine: Tensor, lengths: Tensor) -> Tensor:
+def _projection_weights(cosine: Tensor, lengths: Tensor) -> Tensor:
     """Return the weights of the original gradients in the sum of the projected ones, at least 1."""
     starts, orders = _orders(cosine)
     # Coefficients of the g_j / |g_j| in g_i' / |g_i|: one row per start i and order.

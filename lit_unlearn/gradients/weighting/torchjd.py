@@ -1,7 +1,5 @@
 """Weightings of the package TorchJD that this package has not."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any

@@ -5,8 +5,6 @@ on the forget side and g_r of all others, each with its objective's weight; insi
 weights keep their meaning.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +21,7 @@ __all__ = ["NGDiff", "OneSidedProjection", "TwoSided", "check_sides"]
 
 
 def check_sides(owner: str, forget: Sequence[str], names: Sequence[str]) -> None:
-    """Check that an ``owner``'s forget side names objectives, and leaves some for the retain side.
-
-    Raises:
-        InputError: A name in `forget` is not an objective, or a side is empty.
-    """
+    """Check that an owner's forget side names some of the objectives, but not all."""
     if not forget or not set(forget) < set(names):
         raise InputError(
             f"Parameter `{owner}.forget` should name some of the objectives "
