@@ -1,7 +1,5 @@
 """The course of the learning rate over the optimizer steps."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

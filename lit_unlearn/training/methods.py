@@ -3,8 +3,6 @@
 Cards are read from the docstrings of the classes, so that they agree with the command line's help.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Sequence

@@ -121,16 +121,14 @@ class UnlearnModule(MonitoredModule):
         self.objectives = dict(objectives)
         self.teacher = teacher
         self.weighting: Weighting = weighting or Fixed()
-        self.loss_weighting = loss_weighting
-        self.combination = combination
+        self.loss_weighting, self.combination = loss_weighting, combination
         for rule in self.rules().values():
             rule.bind(list(objectives))
         self.gate = gate or Gate()
         self.guard = guard or Guard()
         self.make_optimizer = optimizer
         self.lr_schedule: LearningRateSchedule = lr_schedule
-        self.warmup_steps = warmup_steps
-        self.clip_norm = clip_norm
+        self.warmup_steps, self.clip_norm = warmup_steps, clip_norm
         self.diagnostics_every = diagnostics_every
         self.diagnostics: Diagnostics = diagnostics
         self.student: nn.Module | None = None

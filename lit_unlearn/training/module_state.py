@@ -43,11 +43,7 @@ def add_state(checkpoint: dict[str, Any], module: UnlearnModule) -> None:
 
 
 def restore_state(checkpoint: Mapping[str, Any], module: UnlearnModule) -> None:
-    """Check that a checkpoint is one of the same model, and restore what `add_state` has added.
-
-    Raises:
-        InputError: The checkpoint is one of another model or weighting.
-    """
+    """Check that a checkpoint is one of this model, and restore what `add_state` has added."""
     check_state(checkpoint, module)
     module.saved_optimizer = checkpoint.get(_OPTIMIZER)
     module.guard.skipped = checkpoint.get(_SKIPPED, 0)
@@ -55,11 +51,7 @@ def restore_state(checkpoint: Mapping[str, Any], module: UnlearnModule) -> None:
 
 
 def check_state(checkpoint: Mapping[str, Any], module: UnlearnModule) -> None:
-    """Check that the weights in a checkpoint, if any, have the names and shapes of the module's.
-
-    Raises:
-        InputError: Weights are missing, unknown or of another shape.
-    """
+    """Check that weights in a checkpoint have the names and shapes of the module's."""
     state = checkpoint.get("state_dict")
     if state is None:
         return
@@ -77,11 +69,7 @@ def check_state(checkpoint: Mapping[str, Any], module: UnlearnModule) -> None:
 
 
 def check_optimizer(before: str | None, now: str) -> None:
-    """Check that the optimizer's class in a checkpoint, None where it has none, is the run's.
-
-    Raises:
-        InputError: It is another.
-    """
+    """Check that the optimizer's class in a checkpoint, None where it has none, is the run's."""
     if before not in (None, now):
         raise InputError(
             f"--ckpt_path: the checkpoint is one of a run with the optimizer {before}. Found {now} "
@@ -90,11 +78,7 @@ def check_optimizer(before: str | None, now: str) -> None:
 
 
 def restore_rules(checkpoint: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
-    """Restore the learnt state of weightings.
-
-    Raises:
-        InputError: The checkpoint is one of a run with another weighting.
-    """
+    """Restore the learnt state of weightings."""
     learnt = checkpoint.get(_LEARNT, {})
     for name, rule in rules.items():
         if name not in learnt:

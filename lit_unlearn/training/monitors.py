@@ -1,9 +1,7 @@
 """Monitors of EarlyStopping and ModelCheckpoint: known before training, checked at every step."""
 
-from __future__ import annotations
-
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -48,11 +46,7 @@ class MonitoredModule(LightningModule):
 
 
 def check_monitors(trainer: Trainer, objectives: Mapping[str, Objective], data: Any) -> None:
-    """Check before training that every monitor names a scalar that the run will log.
-
-    Raises:
-        InputError: A monitor is none of the names, and none of those that are known later fits it.
-    """
+    """Check before training that every monitor names a scalar that the run will log."""
     monitors = dict(_monitors(trainer))
     if not monitors:
         return
@@ -112,14 +106,12 @@ def _of_callbacks(trainer: Any, objectives: Mapping[str, Objective], data: Any) 
     """Yield the names that callbacks log; those of one's own callbacks are unknown."""
     for callback in trainer.callbacks:
         names: Any = getattr(callback, "scalar_names", None)
-        found: Iterable[str] = ()
         if names is not None:
-            found = names(objectives, data)
+            yield from names(objectives, data)
         elif isinstance(callback, LearningRateMonitor):
-            found = (f"lr-{ANY}",)
+            yield f"lr-{ANY}"
         elif type(callback).__module__.partition(".")[0] not in (_OWN, _LIGHTNING):
-            found = (ANY,)
-        yield from found
+            yield ANY
 
 
 def _fits(monitor: str, name: str) -> bool:

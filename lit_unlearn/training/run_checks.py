@@ -1,7 +1,5 @@
 """Checks of a whole run before anything is loaded: settings, names, needs, callbacks, monitors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,29 +30,24 @@ _REFUSED: dict[type[Callback], str] = {
 
 
 def check_run(trainer: Trainer, module: Any, data: Any) -> None:
-    """Check that a run of an `UnlearnModule` on an `UnlearnDataModule` can be trained.
-
-    Raises:
-        InputError: Trainer, objectives, data, teacher, optimizer or callbacks do not go together.
-    """
+    """Check that a run of an `UnlearnModule` on an `UnlearnDataModule` can be trained."""
     check_trainer(str(trainer.precision), trainer.max_steps, module.source.dtype)
     _check_step(trainer)
     check_strategy(trainer, adapters=module.source.lora is not None)
     _check_callbacks(trainer)
     check_names(module.objectives.keys(), data.objectives.keys())
     check_needs(module.objectives, data.objectives, has_teacher=module.teacher is not None)
-    _check_optimizer(module.make_optimizer)
+    try:  # the optimizer of one small matrix checks its own settings
+        optimizer_class(module.make_optimizer)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Parameter `model.optimizer`: {' '.join(str(error).split())}") from error
     check_monitors(trainer, module.objectives, data)
 
 
 def check_needs(
     objectives: Mapping[str, Objective], data: Mapping[str, ObjectiveData], *, has_teacher: bool
 ) -> None:
-    """Check that the data of every objective have what it reads.
-
-    Raises:
-        InputError: A teacher, answers or second answers are missing.
-    """
+    """Check that the data of every objective have what it reads."""
     if not has_teacher:
         check_teacher(objectives.values())
     for name, objective in objectives.items():
@@ -97,11 +90,3 @@ def _check_callbacks(trainer: Any) -> None:
                     f"Parameter `trainer.callbacks` should not have a {refused.__name__}, which "
                     f"needs another kind of training. Found one; take it out, and {repair}."
                 )
-
-
-def _check_optimizer(make: Any) -> None:
-    """Make the optimizer of one small matrix, so that it checks its own settings."""
-    try:
-        optimizer_class(make)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"Parameter `model.optimizer`: {' '.join(str(error).split())}") from error

@@ -3,8 +3,6 @@
 Free of Lightning, so that any training loop can call them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +17,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.accumulator import Accumulator
 from lit_unlearn.gradients.collect import Gradient, combine, scale, take_gradient
 from lit_unlearn.gradients.combination import Combination
-from lit_unlearn.gradients.finite import (
-    NotFiniteError,
-    check_weights,
-    gradient_trouble,
-    loss_trouble,
-)
+from lit_unlearn.gradients.finite import check_weights, gradient_trouble, loss_trouble
 from lit_unlearn.gradients.gramian import GroupedGramian, gramian
 from lit_unlearn.gradients.perturbation import perturbed
 from lit_unlearn.gradients.weighting import LossWeighting, Weighting
@@ -32,8 +25,6 @@ from lit_unlearn.objectives import Objective, Reader
 from lit_unlearn.types import TokenBatch
 
 __all__ = [
-    "LOSS",
-    "UNMOVED",
     "Diagnostics",
     "Figures",
     "Models",
@@ -46,9 +37,9 @@ __all__ = [
 ]
 
 Diagnostics = Literal["exact", "sketch"]
-LOSS = "loss"
+_LOSS = "loss"
 """Name of the loss terms among an objective's figures."""
-UNMOVED = "unmoved"
+_UNMOVED = "unmoved"
 """Statistic of an objective that moves the weights: its loss before the move."""
 
 
@@ -73,12 +64,7 @@ class StepRecord(TypedDict):
 def empty_record(step: int, diagnostics: Diagnostics) -> StepRecord:
     """Return the record at the start of a step."""
     return StepRecord(
-        step=step,
-        losses={},
-        gramian=None,
-        diagnostics=diagnostics,
-        weights=None,
-        with_update=None,
+        step=step, losses={}, gramian=None, diagnostics=diagnostics, weights=None, with_update=None
     )
 
 
@@ -143,10 +129,10 @@ def accumulate(one: ObjectiveStep, models: Models, accumulator: Accumulator) -> 
     gradient, found = _gradient(one, models, accumulator.parameters, factor)
     statistics: dict[str, float] = {}
     if radius and one.batches:
-        statistics[UNMOVED] = _mean(found[LOSS])
+        statistics[_UNMOVED] = _mean(found[_LOSS])
         with perturbed(accumulator.parameters, gradient, radius):
             gradient, found = _gradient(one, models, accumulator.parameters, factor)
-    loss, count = found.pop(LOSS, (0.0, 0))
+    loss, count = found.pop(_LOSS, (0.0, 0))
     accumulator.add(scale(gradient, 1 / count) if count and not one.single else gradient)
     statistics |= {statistic: _mean(total) for statistic, total in found.items()}
     return Figures(count, loss / count, statistics) if count else Figures(0)
@@ -157,30 +143,26 @@ def _gradient(
 ) -> tuple[Gradient, Totals]:
     """Return the gradient of the summed loss, of the mean if `single`, and sums of all figures."""
     parts: list[dict[str, Tensor]] = []
-    trouble: list[NotFiniteError] = []
+    trouble: list[InputError] = []
     for batch in one.batches:
         with in_step(*models.modules):
             terms = one.objective(batch, models.student, models.teacher)
         trouble += loss_trouble(one.name, terms.values, batch.example_ids, one.step)
         total = terms.values.sum() / (max(1, len(terms.values)) if one.single else 1)
         if not total.requires_grad:
-            raise _out_of_reach(one)
+            raise InputError(
+                f"Objective {one.name!r} ({type(one.objective).__name__}) should have a loss that "
+                "depends on trained weights. Found none in front of it; raise its `depth` or "
+                "`depths`, or let `model.student.trainable` name decoder blocks at or below it."
+            )
         models.backward((0.0 if batch.borrowed else factor) * total)
         if not batch.borrowed:
-            parts.append({LOSS: terms.values.detach(), **terms.statistics})
+            parts.append({_LOSS: terms.values.detach(), **terms.statistics})
     everywhere = merged(gather_or_raise(totals(parts), trouble))
     gradient = summed(take_gradient(parameters), parameters)
     rows = [each for batch in one.batches for each in batch.example_ids]
     gather_or_raise(None, gradient_trouble(one.name, gradient, rows, one.step))
     return gradient, everywhere
-
-
-def _out_of_reach(one: ObjectiveStep) -> InputError:
-    return InputError(
-        f"Objective {one.name!r} ({type(one.objective).__name__}) should have a loss that depends "
-        "on trained weights. Found none in front of it; raise its `depth` or `depths`, or let "
-        "`model.student.trainable` name decoder blocks at or below it."
-    )
 
 
 def _mean(total: tuple[float, int]) -> float:

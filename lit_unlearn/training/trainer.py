@@ -1,7 +1,5 @@
 """Lightning's Trainer with a precision that follows the device."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch
@@ -28,16 +26,12 @@ class UnlearnTrainer(Trainer):
         precision: _PRECISION_INPUT | Literal["auto"] | None = None,
         **kwargs: Any,
     ) -> None:
-        device = _device(accelerator)
+        # the kind of device that Lightning will choose
+        on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        device = torch.device("cuda", 0) if on_gpu else torch.device("cpu")
         self.precision_note = _note(precision, device)
         chosen = precision_for(device) if precision == "auto" else precision
         super().__init__(*args, accelerator=accelerator, precision=chosen, **kwargs)
-
-
-def _device(accelerator: object) -> torch.device:
-    """Return the kind of device that Lightning will choose."""
-    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return torch.device("cuda", 0) if on_gpu else torch.device("cpu")
 
 
 def _note(precision: object, device: torch.device) -> str:

@@ -6,8 +6,6 @@ dtype for each token of the tree. A segment is found by its first position and t
 the sequence's start to the segment's end.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
@@ -65,7 +63,7 @@ class TrunkCache:
         self.shards, self.height, self._digest = shards, height, digest
         self._rows, self._tree, self._keys = rows, tree, segment_keys(tree)
 
-    def __deepcopy__(self, memo: dict[int, object]) -> TrunkCache:
+    def __deepcopy__(self, memo: dict[int, object]) -> "TrunkCache":
         """Return the cache itself: copies of a training module share it."""
         return self
 
@@ -80,8 +78,7 @@ class TrunkCache:
     def _place(self, row: tuple[int, ...]) -> int | None:
         """Return the index of a stored sequence that begins with this one, or None."""
         at = bisect_left(self._rows, row)
-        known = at < len(self._rows) and self._rows[at][: len(row)] == row
-        return at if known else None
+        return at if at < len(self._rows) and self._rows[at][: len(row)] == row else None
 
     def states(self, rows: Sequence[Sequence[int]]) -> list[Tensor] | None:
         """Return what leaves the trunk for each sequence, ``[T, D]``; None if one is not stored.
@@ -125,7 +122,11 @@ def trunk_cache(
         InputError: The setting is true, and there is no constant trunk; the disk is too small, or
             the folder is damaged.
     """
-    height, reason = (0, "") if setting is False else _usable(student, source)
+    height, reason = (0, "") if setting is False else trunk_height(student)
+    if is_sharded(student):
+        height, reason = 0, "the student is sharded"
+    elif source.noise is not None:
+        height, reason = 0, "the start weights get noise"
     if height == 0:
         if setting is True:
             raise InputError(
@@ -157,15 +158,6 @@ def trunk_cache(
     return cache
 
 
-def _usable(student: nn.Module, source: ModelSource) -> tuple[int, str]:
-    """Return the height of a trunk that can be cached, and why it is 0 where it is."""
-    if is_sharded(student):
-        return 0, "the student is sharded"
-    if source.noise is not None:
-        return 0, "the start weights get noise"
-    return trunk_height(student)
-
-
 def segment_keys(tree: PrefixTree) -> list[bytes]:
     """Return the key of each segment: where it begins, and the ids from the sequence's start.
 
@@ -174,12 +166,8 @@ def segment_keys(tree: PrefixTree) -> list[bytes]:
     keys = []
     for segment in tree.segments:
         before = [i for ancestor in segment.ancestors for i in tree.segments[ancestor].ids]
-        keys.append(_key((segment.first, *before, *segment.ids)))
+        keys.append(row_key(torch.tensor((segment.first, *before, *segment.ids))))
     return keys
-
-
-def _key(ids: Sequence[int]) -> bytes:
-    return row_key(torch.tensor(ids))
 
 
 def _read(
@@ -210,7 +198,7 @@ def _read(
             shards,
             student,
             list(_batches(tree, missing)),
-            lambda batch: trunk_outputs(student, cache.height, _padded(rows, batch)),
+            lambda batch: trunk_outputs(student, cache.height, _padded([rows[r] for r in batch])),
             entries,
             new,
             _SHARD_TOKENS,
@@ -241,16 +229,14 @@ def _batches(tree: PrefixTree, missing: set[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _padded(rows: Sequence[tuple[int, ...]], batch: Sequence[int]) -> Tokens:
+def _padded(rows: Sequence[tuple[int, ...]]) -> Tokens:
     """Return rows as one batch, with the last position of each."""
-    ends = [len(rows[row]) for row in batch]
-    return tokens([rows[row] for row in batch], ends, [1] * len(batch), pad_id=0)
+    return tokens(rows, [*map(len, rows)], [1] * len(rows), pad_id=0)
 
 
 def _check(student: nn.Module, cache: TrunkCache, rows: Sequence[tuple[int, ...]]) -> None:
     """Check on one sequence that passes that start above the trunk give the model's logits."""
-    row = min(rows, key=len)
-    one = tokens([row], [len(row)], [1], pad_id=0).to(next(student.parameters()).device)
+    one = _padded([min(rows, key=len)]).to(next(student.parameters()).device)
     with torch.no_grad():
         whole, above = answer_logits(student, one), answer_logits(student, one, trunk=cache)
     spread = (whole - whole.mean(-1, keepdim=True)).square().mean()

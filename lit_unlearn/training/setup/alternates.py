@@ -5,8 +5,6 @@ the made-up answer to the gold one. The model gets question and gold answer and 
 the facts: first by greedy decoding, then with sampling for rows whose answer does not do.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Sequence
@@ -81,14 +79,7 @@ def alternate_answers(
     Raises:
         InputError: A row without question or answer.
     """
-    bad = next((row for row in examples if row.plain or not row.answer.strip()), None)
-    if bad is not None:
-        raise InputError(
-            f"Parameter `data.objectives.{name}.answer` is `alternate`, which needs questions with "
-            f"gold answers. Found row {bad.example_id!r}, which is "
-            f"{'a plain passage' if bad.plain else 'without an answer'}; use "
-            "`data.representation: unified`, other rows, or another `answer`."
-        )
+    _check_rows(name, examples)
     prompts = [encoder.prompt_ids([Turn("user", request(example))]) for example in examples]
     found: dict[int, str] = {}
     for attempt in range(1 + SAMPLED):
@@ -121,3 +112,14 @@ def alternate_answers(
             ", ".join([*missing[:5], "..."] if len(missing) > 5 else missing),
         )
     return [found.get(i, refusals[i % len(refusals)]) for i in range(len(examples))]
+
+
+def _check_rows(name: str, examples: Sequence[Example]) -> None:
+    bad = next((row for row in examples if row.plain or not row.answer.strip()), None)
+    if bad is not None:
+        raise InputError(
+            f"Parameter `data.objectives.{name}.answer` is `alternate`, which needs questions with "
+            f"gold answers. Found row {bad.example_id!r}, which is "
+            f"{'a plain passage' if bad.plain else 'without an answer'}; use "
+            "`data.representation: unified`, other rows, or another `answer`."
+        )

@@ -1,7 +1,5 @@
 """Checks before the first long stage: names of objectives, and the trainer's settings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from lit_unlearn.errors import InputError
@@ -10,11 +8,7 @@ __all__ = ["check_names", "check_objectives", "check_trainer", "no_teacher"]
 
 
 def check_objectives(names: Iterable[str]) -> None:
-    """Check that there are objectives, and that a config and the logs can address them by name.
-
-    Raises:
-        InputError: There is no objective, or a name is empty or has a dot.
-    """
+    """Check that there are objectives, with names that a config and the logs can address."""
     found = list(names)
     if not found:
         raise InputError(
@@ -29,11 +23,7 @@ def check_objectives(names: Iterable[str]) -> None:
 
 
 def check_names(objectives: Iterable[str], data: Iterable[str]) -> None:
-    """Compare the names of `model.objectives` and `data.objectives`.
-
-    Raises:
-        InputError: One side has a name that the other has not.
-    """
+    """Check that `model.objectives` and `data.objectives` have the same names."""
     losses, rows = set(objectives), set(data)
     if losses == rows:
         return
@@ -61,11 +51,7 @@ def no_teacher(name: str) -> InputError:
 
 
 def check_trainer(precision: str, max_steps: int, dtype: str = "float32") -> None:
-    """Check that training can run with Lightning's ``trainer.precision`` and `model.student.dtype`.
-
-    Raises:
-        InputError: A setting cannot be used.
-    """
+    """Check that training can run with the precision, the steps and the student's dtype."""
     if precision == "16-mixed":
         raise InputError(
             "Parameter `trainer.precision` should not be 16-mixed: gradients of objectives "

@@ -4,8 +4,6 @@ The outcome that costs time (which context passed, the teacher's own answers) is
 run's folder and used again on resume, so that a resumed run trains on the same texts.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,11 +21,10 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.alternates import alternate_answers
 from lit_unlearn.training.setup.checks import no_teacher
-from lit_unlearn.training.setup.prefill_candidates import Candidates
 from lit_unlearn.training.setup.settled import Settled, content_key, read_settled, write_settled
 from lit_unlearn.training.setup.teacher_gate import Gate, GateRow, measure
 from lit_unlearn.training.setup.teacher_replies import Asked, Speaker, teacher_replies
-from lit_unlearn.training.setup.views import Material, views
+from lit_unlearn.training.setup.views import Candidates, Material, views
 from lit_unlearn.types import EncodedExample, Example
 from lit_unlearn.utils.chat_template import template_key
 from lit_unlearn.utils.progress import Stage, shown

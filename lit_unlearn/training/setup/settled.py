@@ -1,7 +1,5 @@
 """Results of the preparation that cost time, on disk for the next run with the same rows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

@@ -5,8 +5,6 @@ and prefill are part of the ids, so that every run with the same question finds 
 seed, thresholds or objectives.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial

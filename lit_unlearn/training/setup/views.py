@@ -1,9 +1,8 @@
 """Rows as teacher and student see them, before they become token ids."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 from lit_unlearn.data.contexts import Context, ContextRow, NoContext, declined_questions
 from lit_unlearn.data.encoding import Encoder
@@ -12,7 +11,7 @@ from lit_unlearn.data.prefills import read_refusals
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import EncodedExample, Example, Turn
 
-__all__ = ["Material", "RowView", "views"]
+__all__ = ["Candidates", "Material", "RowView", "views"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,51 @@ class RowView:
         )
 
 
+class Candidates(Sequence[EncodedExample]):
+    """Candidates of a row that are encoded when a step asks for them, each once.
+
+    A row with prefills has dozens, of which a run reads a few; to encode all of them before the
+    first step took minutes.
+
+    The first and the longest view are encoded at once, so that a row that cannot be encoded is
+    found before training. The encoder must raise an error for such a row.
+
+    Raises:
+        EncodingError: The row cannot be encoded.
+    """
+
+    def __init__(self, views: Sequence[RowView], encoder: Encoder) -> None:
+        self._views, self._encoder = views, encoder
+        self._known: dict[str, EncodedExample] = {}
+        longest = max(range(len(views)), key=lambda index: len(views[index].prefill))
+        for index in (0, longest):
+            self[index]
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    @overload
+    def __getitem__(self, index: int) -> EncodedExample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[EncodedExample]: ...
+
+    def __getitem__(self, index: int | slice) -> EncodedExample | list[EncodedExample]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        view = self._views[index]
+        if view.prefill not in self._known:
+            encoded = view.encode(self._encoder)
+            if encoded is None:
+                raise ValueError("Parameter `encoder` should have `on_problem` set to error.")
+            self._known[view.prefill] = encoded
+        return self._known[view.prefill]
+
+    def known(self) -> list[EncodedExample]:
+        """Return the candidates that were encoded so far."""
+        return list(self._known.values())
+
+
 @dataclass(frozen=True)
 class Material:
     """The rows and data settings of all objectives, from which contexts draw."""
@@ -50,11 +94,7 @@ class Material:
         return declined_questions([row for name in names for row in self.examples[name]])
 
     def answered(self, name: str | None) -> list[tuple[str, str]]:
-        """Return questions and gold answers of an objective that expects answers.
-
-        Raises:
-            InputError: The objective is missing, or its rows are to be forgotten.
-        """
+        """Return questions and gold answers of an objective that expects answers."""
         if name is None:
             return []
         data = self.objectives.get(name)

@@ -11,8 +11,7 @@ from lit_unlearn.data.encoding import Encoder, EncodingError
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.prefills import Prefills
 from lit_unlearn.data.sources import Source
-from lit_unlearn.training.setup.prefill_candidates import Candidates
-from lit_unlearn.training.setup.views import Material, RowView, views
+from lit_unlearn.training.setup.views import Candidates, Material, RowView, views
 from lit_unlearn.types import EncodedExample, Example, Turn
 
 ROW = Example("a/0", (Turn("user", "Who wrote it?"),), "It was Ann Lee.", "question_answer")
