@@ -1,20 +1,11 @@
 """Errors that a user can repair, and the checks that raise them. Imports nothing heavy."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import field, fields
 from typing import Any, TypeVar
 
-__all__ = [
-    "InputError",
-    "ResultError",
-    "check_fields",
-    "check_number",
-    "did_you_mean",
-    "ranged",
-]
+__all__ = ["InputError", "ResultError", "check_fields", "check_number", "did_you_mean", "ranged"]
 
 V = TypeVar("V")
 

@@ -1,7 +1,5 @@
 """Names of the logged scalars, each with its unit."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import combinations
 
@@ -39,50 +37,24 @@ MODEL_TFLOPS = "throughput/model_tflops"  # 10^12 operations a second; see callb
 MFU = "throughput/mfu"  # MODEL_TFLOPS as a share of the device's peak, 0 to 1
 PEAK_MEMORY = "memory/peak_gib"  # GiB: resident set on CPU, allocator peak on GPU
 
-
-def phase_name(phase: str) -> str:
-    """Return the name of the wall seconds of one phase of a step."""
-    return f"time/{phase}_s"
-
-
-def loss_name(objective: str) -> str:
-    """Return the name of an objective's unweighted loss (unit: see the objective's docstring)."""
-    return f"loss/{objective}"
-
-
-def statistic_name(objective: str, statistic: str) -> str:
-    """Return the name of another figure of an objective, such as the mass outside its support."""
-    return f"{statistic}/{objective}"
-
-
-def figure_name(suite: str, figure: str) -> str:
-    """Return the name of a figure of an evaluation during training (unit: see the figure)."""
-    return f"eval/{suite}/{figure}"
-
-
-def weight_name(objective: str) -> str:
-    """Return the name of the weight of an objective's gradient in the update."""
-    return f"weight/{objective}"
-
-
-def gradient_norm_name(objective: str) -> str:
-    """Return the name of the 2-norm of the gradient of an objective's unweighted loss."""
-    return f"grad_norm/{objective}"
-
-
-def cosine_name(first: str, second: str) -> str:
-    """Return the name of the cosine of two gradients: -1 to 1, NaN if one is zero or at rest."""
-    return f"grad_cos/{first}~{second}"
-
-
-def layer_cosine_name(first: str, second: str, group: str) -> str:
-    """Return the name of the same cosine within one layer group."""
-    return f"grad_cos_layers/{first}~{second}/{group}"
-
-
-def update_cosine_name(objective: str) -> str:
-    """Return the name of the cosine, -1 to 1, of an objective's gradient with the update."""
-    return f"grad_cos_update/{objective}"
+phase_name = "time/{}_s".format
+"""Name of the wall seconds of one phase of a step."""
+loss_name = "loss/{}".format
+"""Name of an objective's unweighted loss (unit: see the objective's docstring)."""
+statistic_name = "{1}/{0}".format
+"""Name of another figure (second) of an objective, such as the mass outside its support."""
+figure_name = "eval/{}/{}".format
+"""Name of a figure of an evaluation during training (unit: see the figure)."""
+weight_name = "weight/{}".format
+"""Name of the weight of an objective's gradient in the update."""
+gradient_norm_name = "grad_norm/{}".format
+"""Name of the 2-norm of the gradient of an objective's unweighted loss."""
+cosine_name = "grad_cos/{}~{}".format
+"""Name of the cosine of two gradients: -1 to 1, NaN if one is zero or at rest."""
+layer_cosine_name = "grad_cos_layers/{}~{}/{}".format
+"""Name of the same cosine within one layer group."""
+update_cosine_name = "grad_cos_update/{}".format
+"""Name of the cosine, -1 to 1, of an objective's gradient with the update."""
 
 
 def pairs(objectives: list[str]) -> Iterator[tuple[int, int]]:

@@ -4,8 +4,7 @@ Axes: ``B`` rows of a batch, ``T`` token positions, ``N`` predictions (answer po
 of a batch, one after the other), ``V`` vocabulary, ``M`` objectives, ``G`` layer groups.
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -107,19 +106,19 @@ class Tokens:
     columns: Tensor
     """``[N]``, int64: the position whose output is the prediction, one before the token."""
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Tokens:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Tokens":
         """Return the same on another device."""
         fields = (self.input_ids, self.attention_mask, self.rows, self.columns)
         return Tokens(*(f.to(device, non_blocking=non_blocking) for f in fields))
 
-    def select_rows(self, rows: Tensor) -> Tokens:
+    def select_rows(self, rows: Tensor) -> "Tokens":
         """Return only the given rows, in the given order (``rows``: ``[R]``, int64)."""
         order, new_rows = _regroup(self.rows, rows)
         return Tokens(
             self.input_ids[rows], self.attention_mask[rows], new_rows, self.columns[order]
         )
 
-    def select_predictions(self, keep: Tensor) -> Tokens:
+    def select_predictions(self, keep: Tensor) -> "Tokens":
         """Return only the predictions where ``keep`` (``[N]``, bool) is true."""
         return replace(self, rows=self.rows[keep], columns=self.columns[keep])
 
@@ -161,50 +160,39 @@ class TokenBatch:
         """Return the number of rows; each candidate counts."""
         return len(self.example_ids)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenBatch:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "TokenBatch":
         """Return the same on another device (Lightning calls this)."""
 
         def move(value: Tensor) -> Tensor:
             return value.to(device, non_blocking=non_blocking)
 
-        return TokenBatch(
-            example_ids=self.example_ids,
-            groups=move(self.groups),
-            student=self.student.to(device, non_blocking),
-            teacher=self.teacher.to(device, non_blocking),
-            offsets=move(self.offsets),
-            target_ids=None if self.target_ids is None else move(self.target_ids),
-            unprefilled=None
-            if self.unprefilled is None
-            else self.unprefilled.to(device, non_blocking),
-            spellings=None if self.spellings is None else move(self.spellings),
-            borrowed=self.borrowed,
-        )
+        spellings = None if self.spellings is None else move(self.spellings)
+        moved = replace(self, groups=move(self.groups), spellings=spellings)
+        return moved._each(lambda tokens: tokens.to(device, non_blocking), move)
 
-    def select_rows(self, rows: Tensor) -> TokenBatch:
+    def select_rows(self, rows: Tensor) -> "TokenBatch":
         """Return only the given rows, in the given order (``rows``: ``[R]``, int64)."""
         order, _ = _regroup(self.student.rows, rows)
-        return replace(
-            self,
-            example_ids=tuple(self.example_ids[i] for i in rows.tolist()),
-            groups=self.groups[rows],
-            student=self.student.select_rows(rows),
-            teacher=self.teacher.select_rows(rows),
-            offsets=self.offsets[order],
-            target_ids=None if self.target_ids is None else self.target_ids[order],
-            unprefilled=None if self.unprefilled is None else self.unprefilled.select_rows(rows),
-        )
+        ids = tuple(self.example_ids[i] for i in rows.tolist())
+        chosen = replace(self, example_ids=ids, groups=self.groups[rows])
+        return chosen._each(lambda tokens: tokens.select_rows(rows), lambda values: values[order])
 
-    def first_positions(self, count: int) -> TokenBatch:
+    def first_positions(self, count: int) -> "TokenBatch":
         """Return only the first ``count`` predictions of each answer."""
         keep = self.offsets < count
+        return self._each(
+            lambda tokens: tokens.select_predictions(keep), lambda values: values[keep]
+        )
+
+    def _each(
+        self, change: Callable[[Tokens], Tokens], choose: Callable[[Tensor], Tensor]
+    ) -> "TokenBatch":
+        """Return the batch with all inputs of models, and all values per prediction, changed."""
         return replace(
             self,
-            student=self.student.select_predictions(keep),
-            teacher=self.teacher.select_predictions(keep),
-            offsets=self.offsets[keep],
-            target_ids=None if self.target_ids is None else self.target_ids[keep],
-            unprefilled=None
-            if self.unprefilled is None
-            else self.unprefilled.select_predictions(keep),
+            student=change(self.student),
+            teacher=change(self.teacher),
+            unprefilled=None if self.unprefilled is None else change(self.unprefilled),
+            offsets=choose(self.offsets),
+            target_ids=None if self.target_ids is None else choose(self.target_ids),
         )

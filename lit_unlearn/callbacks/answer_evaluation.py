@@ -30,13 +30,7 @@ from lit_unlearn.evaluation.suites.answers import (
     write_answers,
 )
 from lit_unlearn.models.finding import weights_key
-from lit_unlearn.report import (
-    RunFacts,
-    read_gradients,
-    summary_table,
-    write_report,
-    write_summary,
-)
+from lit_unlearn.report import RunFacts, read_gradients, summary_table, write_report, write_summary
 from lit_unlearn.utils.digests import json_digest
 from lit_unlearn.utils.disk import usable_cache
 from lit_unlearn.utils.tables import print_paths, terminal
@@ -69,10 +63,8 @@ class AnswerEvaluation(Callback):
         samples_every: int = 0,
         samples: int = 2,
     ) -> None:
-        self.max_new_tokens = max_new_tokens
-        self.batch_size = batch_size
-        self.samples_every = samples_every
-        self.samples = samples
+        self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+        self.samples_every, self.samples = samples_every, samples
         self.before: EvaluationRecord | None = None
         self.after: EvaluationRecord | None = None
         self._asked = ""
@@ -99,9 +91,7 @@ class AnswerEvaluation(Callback):
         """Ask before the first step; a resumed run reads the answers that it wrote then."""
         self.before = self._record(trainer, pl_module, "before", resumed=trainer.global_step > 0)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Ask after the last step, before monitors look; write samples to TensorBoard."""
         if trainer.global_step == trainer.max_steps:
             self._ask_last(trainer, pl_module)
@@ -133,10 +123,8 @@ class AnswerEvaluation(Callback):
 
     def _ask_last(self, trainer: Trainer, module: Any) -> None:
         """Ask the trained model, and give its figures to Lightning's callbacks."""
-        self.after, self._asked = (
-            self._record(trainer, module, "after"),
-            weights_fingerprint(module.student),
-        )
+        self.after = self._record(trainer, module, "after")
+        self._asked = weights_fingerprint(module.student)
         log_figures(module, self.after)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:

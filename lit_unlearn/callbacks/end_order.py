@@ -1,7 +1,5 @@
 """The order in which callbacks end a run: first those that may still change the weights."""
 
-from __future__ import annotations
-
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 

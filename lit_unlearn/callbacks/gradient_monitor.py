@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
 from lit_unlearn import log_names
 from lit_unlearn.gradients import diagnostics
@@ -19,15 +18,7 @@ from lit_unlearn.training.step import StepRecord
 from lit_unlearn.types import TokenBatch
 from lit_unlearn.utils.ownership import write_text
 
-__all__ = [
-    "GRADIENT_FILE",
-    "GradientMonitor",
-    "Layout",
-    "answer_tokens",
-    "gradient_file",
-    "gradient_row",
-    "layout",
-]
+__all__ = ["GRADIENT_FILE", "GradientMonitor", "answer_tokens", "gradient_row", "layout"]
 
 GRADIENT_FILE = "gradients.jsonl"
 Layout = dict[str, dict[str, list[Any]]]
@@ -65,19 +56,15 @@ class GradientMonitor(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a new table; on resume, keep the lines of earlier steps."""
-        path = gradient_file(trainer)
+        path = _gradient_file(trainer)
         self._lines = []
         if trainer.global_step > 0 and path.exists():
             lines = [line for line in path.read_text("utf-8").split("\n") if line]
             self._lines = [n for n in lines if json.loads(n)["step"] < trainer.global_step]
-        self._lay_out(trainer, pl_module)
-
-    @rank_zero_only
-    def _lay_out(self, trainer: Trainer, module: Any) -> None:
-        """Tell TensorBoard which curves to show in one chart."""
         board: Any = getattr(trainer.logger, "experiment", None)
-        if hasattr(board, "add_custom_scalars"):
-            board.add_custom_scalars(layout(list(module.objectives)))
+        if trainer.is_global_zero and hasattr(board, "add_custom_scalars"):
+            objectives: Any = pl_module.objectives
+            board.add_custom_scalars(layout(list(objectives)))
 
     def scalar_names(self, objectives: Mapping[str, Any], data: object) -> Iterator[str]:
         """Yield the names of the scalars that this callback logs at diagnosed steps."""
@@ -96,7 +83,9 @@ class GradientMonitor(Callback):
         if grouped is None or weights is None:
             return
         names = list(pl_module.objectives)
-        row = gradient_row(record, names, self._share(trainer))
+        half = str(trainer.precision).startswith("bf16")
+        share = diagnostics.AT_REST_HALF if half else diagnostics.AT_REST
+        row = gradient_row(record, names, share)
         row["answer_tokens"] = answer_tokens(batch, names)
         scalars = _scalars(names, row)
         pl_module.log_dict(scalars, batch_size=1, logger=False)
@@ -105,14 +94,10 @@ class GradientMonitor(Callback):
             logger.log_metrics(scalars | _layer_scalars(names, row), step=row["step"])
         self._write(trainer, row)
 
-    def _share(self, trainer: Trainer) -> float:
-        half = str(trainer.precision).startswith("bf16")
-        return diagnostics.AT_REST_HALF if half else diagnostics.AT_REST
-
     @rank_zero_only
     def _write(self, trainer: Trainer, row: dict[str, Any]) -> None:
         self._lines.append(json.dumps(_nan_to_null(row)))
-        write_text(gradient_file(trainer), "\n".join(self._lines) + "\n")
+        write_text(_gradient_file(trainer), "\n".join(self._lines) + "\n")
         board: Any = getattr(trainer.logger, "experiment", None)
         due = self.heat_map_every > 0 and (len(self._lines) - 1) % self.heat_map_every == 0
         if due and hasattr(board, "add_figure") and len(row["objectives"]) > 1:
@@ -120,7 +105,7 @@ class GradientMonitor(Callback):
             board.add_figure("grad_cos/layer_groups", figure, global_step=row["step"])
 
 
-def gradient_file(trainer: Trainer) -> Path:
+def _gradient_file(trainer: Trainer) -> Path:
     """Return the path of the table of a run."""
     return Path(trainer.default_root_dir) / GRADIENT_FILE
 
@@ -156,8 +141,8 @@ def gradient_row(
         "update_cosines": to_update.masked_fill(rests, math.nan).tolist(),
         "conflict_rate": float(diagnostics.conflict_rate(awake)),
         "groups": list(grouped.groups),
-        "group_cosines": _stack([diagnostics.cosines(group) for group in by_group]),
-        "group_norms": _stack([diagnostics.norms(group) for group in grouped.by_group]),
+        "group_cosines": [diagnostics.cosines(group).tolist() for group in by_group],
+        "group_norms": [diagnostics.norms(group).tolist() for group in grouped.by_group],
     }
 
 
@@ -175,29 +160,22 @@ def layout(names: list[str]) -> Layout:
     couples = [(names[i], names[j]) for i, j in log_names.pairs(names)]
     if not couples:
         return {}
-    over_all = {
+    charts = {
         "cosine of each pair": [log_names.cosine_name(*couple) for couple in couples],
         "cosine with the update": [log_names.update_cosine_name(name) for name in names],
         "gradient norms": [log_names.gradient_norm_name(name) for name in names],
         "weights": [log_names.weight_name(name) for name in names],
     }
-    return {
-        "objectives side by side": {
-            title: ["Multiline", [f"{re.escape(name)}$" for name in members]]
-            for title, members in over_all.items()
-        },
-        "layer by layer": {
-            f"{first} ~ {second}": [
-                "Multiline",
-                [f"{re.escape(log_names.layer_cosine_name(first, second, ''))}.*"],
-            ]
-            for first, second in couples
-        },
+    curves = {title: [f"{re.escape(n)}$" for n in members] for title, members in charts.items()}
+    layers = {
+        " ~ ".join(couple): [f"{re.escape(log_names.layer_cosine_name(*couple, ''))}.*"]
+        for couple in couples
     }
-
-
-def _stack(parts: list[Tensor]) -> Any:
-    return torch.stack(parts).tolist() if parts else []
+    sections = {"objectives side by side": curves, "layer by layer": layers}
+    return {
+        section: {title: ["Multiline", patterns] for title, patterns in each.items()}
+        for section, each in sections.items()
+    }
 
 
 def _scalars(names: list[str], row: dict[str, Any]) -> dict[str, float]:
@@ -205,10 +183,12 @@ def _scalars(names: list[str], row: dict[str, Any]) -> dict[str, float]:
         log_names.cosine_name(names[i], names[j]): row["cosines"][i][j]
         for i, j in log_names.pairs(names)
     }
-    for index, name in enumerate(names):
-        scalars[log_names.gradient_norm_name(name)] = row["norms"][index]
-        scalars[log_names.update_cosine_name(name)] = row["update_cosines"][index]
-        scalars[log_names.weight_name(name)] = row["weights"][index]
+    for make, key in (
+        (log_names.gradient_norm_name, "norms"),
+        (log_names.update_cosine_name, "update_cosines"),
+        (log_names.weight_name, "weights"),
+    ):
+        scalars |= dict(zip(map(make, names), row[key], strict=True))
     scalars[log_names.CONFLICT_RATE] = row["conflict_rate"]
     scalars[log_names.GRADIENT_NORM_TOTAL] = row["update_norm"]
     return {key: float(value) for key, value in scalars.items()}

@@ -88,14 +88,11 @@ class HuggingFaceExport(Callback):
         with own_folder(root / EXPORT_FOLDER) as folder:
             save_folder(student.pop(), module.tokenizer, folder)
             try:
-                found = compare_folder(
-                    folder,
-                    rows,
-                    expected,
-                    module.student,
-                    module.source.attention,
-                    *self._on_way(module),
-                )
+                written = None if self.dtype is None else getattr(torch, self.dtype)
+                gathered = getattr(module.sharding, "gather_dtype", None)
+                dtypes = [dtype for dtype in (written, gathered) if dtype is not None]
+                trained, attention = module.student, module.source.attention
+                found = compare_folder(folder, rows, expected, trained, attention, *dtypes)
                 problem = "" if found.same else f"its logits differ: {found}"
             except Exception as error:  # reading fails with errors of every kind; the weights stay
                 problem = f"it cannot be read: {str(error).strip() or type(error).__name__}"
@@ -104,12 +101,6 @@ class HuggingFaceExport(Callback):
             folder.joinpath("README.md").write_text(model_card(trainer, module, found), "utf-8")
         self.comparison = found
         note_export(root / "summary.json", found)
-
-    def _on_way(self, module: Any) -> list[torch.dtype]:
-        """Return the dtypes in which weights are written and gathered, where they are set."""
-        written = None if self.dtype is None else getattr(torch, self.dtype)
-        dtypes = (written, getattr(module.sharding, "gather_dtype", None))
-        return [dtype for dtype in dtypes if dtype is not None]
 
 
 def _keep_unverified(folder: Path, target: Path, problem: str) -> None:
@@ -133,34 +124,34 @@ def compared_rows(encoded: Any) -> list[tuple[int, ...]]:
 def model_card(trainer: Trainer, module: Any, comparison: Comparison) -> str:
     """Return the model card: start model, data of the objectives, comparison, and the figures."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    lines = [
-        "---",
-        f"base_model: {module.source.path}",
-        "library_name: transformers",
-        "tags: [unlearning]",
-        "---",
-        "",
-        f"# {module.source.path}, unlearned",
-        "",
-        f"Made with lit_unlearn {__version__} in {trainer.global_step} optimizer steps.",
-        f"Read back and compared with the trained model: {comparison}.",
-        "",
-        f"Prompts: {data.template}.",
-        "",
-        "## Data",
-        "",
-        "| objective | sources | rows | expected | loss |",
-        "| --- | --- | ---: | --- | --- |",
-    ]
+    head = f"""---
+base_model: {module.source.path}
+library_name: transformers
+tags: [unlearning]
+---
+
+# {module.source.path}, unlearned
+
+Made with lit_unlearn {__version__} in {trainer.global_step} optimizer steps.
+Read back and compared with the trained model: {comparison}.
+
+Prompts: {data.template}.
+
+## Data
+
+| objective | sources | rows | expected | loss |
+| --- | --- | ---: | --- | --- |"""
+    lines = []
     for name, spec in data.objectives.items():
-        sources = ", ".join(
-            " ".join(filter(None, (s.path, s.config, s.split))) for s in spec.sources
-        )
+        sources = (" ".join(filter(None, (s.path, s.config, s.split))) for s in spec.sources)
         lines.append(
-            f"| {name} | {sources} | {len(data.examples[name])} | {spec.expect} | "
+            f"| {name} | {', '.join(sources)} | {len(data.examples[name])} | {spec.expect} | "
             f"{type(module.objectives[name]).__name__} |"
         )
-    return "\n".join([*lines, "", *_figures(trainer), "", *_config(trainer)])
+    file = Path(trainer.default_root_dir) / "config.yaml"  # a run from Python has none
+    config = file.read_text("utf-8").rstrip() if file.exists() else ""
+    ending = ["## Config", "", "```yaml", config, "```", ""] if config else []
+    return "\n".join([head, *lines, "", *_figures(trainer), "", *ending])
 
 
 def _figures(trainer: Trainer) -> list[str]:
@@ -171,14 +162,6 @@ def _figures(trainer: Trainer) -> list[str]:
             if both:
                 return ["## Figures (before → after)", "", *_markdown(both)]
     return ["No figures were measured in this run."]
-
-
-def _config(trainer: Trainer) -> list[str]:
-    """Return the config of a run from the command line; nothing for a run from Python."""
-    file = Path(trainer.default_root_dir) / "config.yaml"
-    if not file.exists():
-        return []
-    return ["## Config", "", "```yaml", file.read_text("utf-8").rstrip(), "```", ""]
 
 
 def _markdown(both: list[Change]) -> list[str]:

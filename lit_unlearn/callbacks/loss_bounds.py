@@ -1,7 +1,5 @@
 """LossBounds: training ends before the loss of one objective ruins the model."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -57,9 +55,7 @@ class LossBounds(Callback):
                     f"{', '.join(known)}. Found no such objective; correct the name."
                 )
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         """Count the steps outside the bounds, and end training after `patience` in a row."""
         record: StepRecord = outputs
         for name, loss in record["losses"].items():

@@ -1,7 +1,5 @@
 """Resumable: a killed or stopped run resumes when its command is repeated."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil
@@ -60,9 +58,7 @@ class Resumable(Callback):
         check_number("every_minutes", every_minutes, 0, above=True)
         check_number("every_n_steps", every_n_steps, 1)
         check_number("keep", keep, 1)
-        self.every_minutes = every_minutes
-        self.every_n_steps = every_n_steps
-        self.keep = keep
+        self.every_minutes, self.every_n_steps, self.keep = every_minutes, every_n_steps, keep
         self.settings = ""
         """Digest of the run's settings; a checkpoint with other settings is not used."""
         self._lock: BaseFileLock | None = None
@@ -78,20 +74,14 @@ class Resumable(Callback):
             self.claim(Path(trainer.default_root_dir))
 
     def claim(self, root: Path) -> None:
-        """Lock a run's folder for other processes.
-
-        Raises:
-            InputError: Another run uses the folder, or nothing can be written there.
-        """
+        """Lock a run's folder for other processes."""
         if self._lock is None:
             self._lock = take_lock(root / LOCK, "run", again=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._release()
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, *_: Any) -> None:
         self._release()
 
     def _release(self) -> None:
@@ -129,9 +119,7 @@ class Resumable(Callback):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._noted)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Save if a checkpoint is due; the step before is done, and its figures are logged."""
         asked = self._together(trainer, self._signal is not None)
         if asked or self._together(trainer, self._is_due(trainer)):

@@ -1,7 +1,5 @@
 """Checkpoints of unfinished runs: folders with digests, written completely or not at all."""
 
-from __future__ import annotations
-
 import logging
 import pickle
 import re
@@ -78,7 +76,8 @@ def find_saved(root: Path, settings: str = "") -> Saved | None:
     """
     damaged, others = [], 0
     for folder in sorted(root.glob(f"{UNFINISHED}*/step_*"), key=_step, reverse=True):
-        saved = read_saved(folder) if _is_place(folder.parent) else None
+        place = re.fullmatch(rf"{UNFINISHED}(\.\d+)?", folder.parent.name)  # or moved aside
+        saved = read_saved(folder) if place else None
         if saved is not None and saved.settings == settings:
             return saved
         if saved is None and folder.parent.name == UNFINISHED:
@@ -98,11 +97,6 @@ def newest_saved(folder: Path) -> Saved | None:
     """Return the newest undamaged checkpoint in a folder `unfinished`, whatever its settings."""
     found = sorted(folder.glob("step_*"), key=_step, reverse=True)
     return next((saved for saved in map(read_saved, found) if saved is not None), None)
-
-
-def _is_place(folder: Path) -> bool:
-    """Return whether a folder is `unfinished`, or was moved aside under a number."""
-    return re.fullmatch(rf"{UNFINISHED}(\.\d+)?", folder.name) is not None
 
 
 def read_saved(folder: Path, *, digests: bool = True) -> Saved | None:

@@ -1,7 +1,5 @@
 """StepLines: how far training is, as plain lines where no terminal shows a bar."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from typing import Any
 
@@ -24,15 +22,11 @@ class StepLines(Callback):
         self._stage = Stage("training", trainer.max_steps, "steps", trainer.global_step)
         self._open.enter_context(shown(self._stage))
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         self._stage.done = trainer.global_step
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._open.close()
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, *_: Any) -> None:
         self._open.close()

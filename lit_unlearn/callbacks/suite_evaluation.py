@@ -1,7 +1,5 @@
 """SuiteEvaluation: whole suites during and after training, and in ``lit-unlearn test``."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -76,12 +74,8 @@ class SuiteEvaluation(Callback):
                 "Parameter `suites` of SuiteEvaluation should name at least one suite. Found none; "
                 "add for example {boundary: {class_path: Boundary}}."
             )
-        self.suites = suites
-        self.every_n_steps = every_n_steps
-        self.at_start = at_start
-        self.at_end = at_end
-        self.subsample = subsample
-        self.reference = reference
+        self.suites, self.every_n_steps, self.at_start = suites, every_n_steps, at_start
+        self.at_end, self.subsample, self.reference = at_end, subsample, reference
         self.batch_size = batch_size
         self._measured = ""
         """Fingerprint of the weights that were measured last, at the end of training."""
@@ -116,17 +110,14 @@ class SuiteEvaluation(Callback):
         if self.at_start and trainer.global_step == 0:
             self._measure(trainer, pl_module, "step_0", None)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Measure at every n-th step and after the last one, before monitors look at figures."""
         step = trainer.global_step
         if self.at_end and step == trainer.max_steps:
             self._measure_last(trainer, pl_module)
         elif self.every_n_steps and step % self.every_n_steps == 0:
-            log_figures(
-                pl_module, self._measure(trainer, pl_module, f"step_{step}", self.subsample)[1]
-            )
+            folder_and_record = self._measure(trainer, pl_module, f"step_{step}", self.subsample)
+            log_figures(pl_module, folder_and_record[1])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the model of a run that stops early, before checkpoints are written."""
@@ -188,9 +179,9 @@ class SuiteEvaluation(Callback):
         return folder, record
 
     def _reference_rows(self) -> Mapping[str, Reference] | None:
-        return (
-            read_evaluation(local_path(self.reference)).rows_by_group() if self.reference else None
-        )
+        if not self.reference:
+            return None
+        return read_evaluation(local_path(self.reference)).rows_by_group()
 
 
 def scalars(record: EvaluationRecord) -> dict[str, float]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from lightning.fabric.utilities.throughput import get_available_flops
 from torch import Tensor, nn
 
@@ -55,8 +55,6 @@ class Throughput(Callback):
         self._phase, self._mark = "data", 0.0
         self._handles: list[Any] = []
 
-    # ---------------------------------------------------------------------------------- the clock
-
     def _enter(self, phase: str) -> None:
         """End the current phase and begin another."""
         now = time.perf_counter()
@@ -77,30 +75,24 @@ class Throughput(Callback):
         self._handles.append(model.register_forward_pre_hook(lambda *_: self._enter(phase)))
         self._handles.append(model.register_forward_hook(lambda *_: self._enter("forward")))
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, *_: Any) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:
         """Begin the phase `forward`: the batch is here."""
         self._enter("forward")
 
-    def on_before_backward(
-        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
-    ) -> None:
+    def on_before_backward(self, *_: Any) -> None:
         """Begin the phase `backward`: a loss is known."""
         self._enter("backward")
 
-    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_after_backward(self, *_: Any) -> None:
         """Begin the phase `gradients`: the gradient of a loss is known."""
         self._enter("gradients")
 
-    def on_before_optimizer_step(
-        self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
-    ) -> None:
+    def on_before_optimizer_step(self, *_: Any) -> None:
         """Begin the phase `optimizer`: the update is known."""
         self._enter("optimizer")
 
@@ -110,8 +102,6 @@ class Throughput(Callback):
         yield from (log_names.STEP_SECONDS, log_names.PEAK_MEMORY, log_names.STUDENT_TOKENS)
         yield from (log_names.TEACHER_TOKENS, log_names.MODEL_TFLOPS, log_names.PADDING_SHARE)
         yield log_names.MFU
-
-    # ----------------------------------------------------------------------------------- the log
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -172,9 +162,7 @@ def _factor(parameters: Sequence[Tensor]) -> int:
 
 def _peak_tflops(device: torch.device) -> float | None:
     """Return the peak from Lightning's table, or None for a device that is not in it."""
-    if device.type != "cuda":
-        return None
-    found = get_available_flops(device, torch.bfloat16)
+    found = get_available_flops(device, torch.bfloat16) if device.type == "cuda" else None
     return None if found is None else found / 1e12
 
 

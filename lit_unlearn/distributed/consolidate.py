@@ -1,7 +1,5 @@
 """Make one checkpoint file of a folder of slices."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

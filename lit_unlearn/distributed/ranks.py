@@ -3,8 +3,6 @@
 Without an initialised process group there is one process, and every function is a plain call.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -145,9 +143,6 @@ def share(
     return [parts[index % len(parts)][index // len(parts)] for index in range(len(items))]
 
 
-# ---------------------------------------------------------------------------------- sharded models
-
-
 def is_sharded(model: nn.Module) -> bool:
     """Return whether each process holds a part of the model's weights."""
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
@@ -257,9 +252,6 @@ def base_model(model: nn.Module) -> nn.Module:
     find: Any = getattr(model, "get_base_model", lambda: model)
     found: nn.Module = find()
     return found
-
-
-# ------------------------------------------------------------------------------------------- groups
 
 
 _CONTROL: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()

@@ -5,8 +5,6 @@ divided once, by the number of terms in all processes. That is the mean over the
 however unevenly its terms are spread; the mean of the processes' means is not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -58,16 +56,12 @@ Totals = dict[str, tuple[float, int]]
 
 def totals(parts: Sequence[dict[str, Tensor]]) -> Totals:
     """Return sums and counts of named values (``[n]`` each) over all parts."""
-    found: Totals = {}
-    for part in parts:
-        for name, values in part.items():
-            total, count = found.get(name, (0.0, 0))
-            found[name] = (total + float(values.double().sum()), count + values.numel())
-    return found
+    single = [{n: (float(v.double().sum()), v.numel()) for n, v in part.items()} for part in parts]
+    return merged(single)
 
 
 def merged(every: Sequence[Totals]) -> Totals:
-    """Add up the totals of several processes."""
+    """Add up totals, such as those of several processes."""
     found: Totals = {}
     for one in every:
         for name, (total, count) in one.items():

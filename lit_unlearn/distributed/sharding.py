@@ -5,8 +5,6 @@ afterwards; everything outside the blocks (embedding, last norm, output head) is
 Gradients arrive as slices, averaged over processes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -9,8 +9,6 @@ folder, whatever its index says, and only by the model's own names. That of tran
 and shards by a plan of its own.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,11 +28,7 @@ from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 from lit_unlearn.distributed.ranks import agree, rank
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.attention import with_attention
-from lit_unlearn.utils.library_internals import (
-    initialize_buffers,
-    keeps_float32,
-    refresh_slices,
-)
+from lit_unlearn.utils.library_internals import initialize_buffers, keeps_float32, refresh_slices
 
 __all__ = ["StoredWeight", "fill", "standing_in", "without_weights"]
 

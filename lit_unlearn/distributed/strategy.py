@@ -1,7 +1,5 @@
 """The strategy `fsdp2` of `--trainer.strategy`, and a check of the strategies that can be used."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any, Literal
@@ -61,9 +59,7 @@ class FSDP2Strategy(ModelParallelStrategy):
             save_distributed_checkpoint=save_distributed_checkpoint,
             timeout=timedelta(minutes=timeout_minutes),
         )
-        self.replicas = replicas
-        self.gather_dtype = gather_dtype
-        self.cpu_offload = cpu_offload
+        self.replicas, self.gather_dtype, self.cpu_offload = replicas, gather_dtype, cpu_offload
         self.save_distributed_checkpoint = save_distributed_checkpoint
 
     def setup_environment(self) -> None:
@@ -81,11 +77,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         module.sharding = Sharding(mesh, dtype, self.cpu_offload)
 
     def check_replicas(self, world: int) -> None:
-        """Check that the number of processes is a multiple of the number of replicas.
-
-        Raises:
-            InputError: It is not.
-        """
+        """Check that the number of processes is a multiple of the number of replicas."""
         if self.replicas < 1 or world % self.replicas:
             raise InputError(
                 "Parameter `trainer.strategy.init_args.replicas` should divide the number of "
@@ -129,11 +121,7 @@ def by_alias(strategy: Any) -> Any:
 
 
 def check_strategy(trainer: Trainer, *, adapters: bool = False) -> None:
-    """Check that the strategy of a run, which may train adapters, can be used.
-
-    Raises:
-        InputError: It cannot.
-    """
+    """Check that the strategy of a run, which may train adapters, can be used."""
     strategy: Any = trainer.strategy
     if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy | FSDP2Strategy):
         raise InputError(
