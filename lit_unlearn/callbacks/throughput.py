@@ -81,19 +81,15 @@ class Throughput(Callback):
         self._handles = []
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Begin the phase `forward`: the batch is here."""
         self._enter("forward")
 
     def on_before_backward(self, *_: Any) -> None:
-        """Begin the phase `backward`: a loss is known."""
         self._enter("backward")
 
     def on_after_backward(self, *_: Any) -> None:
-        """Begin the phase `gradients`: the gradient of a loss is known."""
         self._enter("gradients")
 
     def on_before_optimizer_step(self, *_: Any) -> None:
-        """Begin the phase `optimizer`: the update is known."""
         self._enter("optimizer")
 
     def scalar_names(self, objectives: object, data: object) -> Iterator[str]:

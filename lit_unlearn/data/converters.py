@@ -44,8 +44,8 @@ def question_answer(row: RawRow, example_id: str, representation: Representation
             _led(answers[0], space) if answers else "",
             "question_answer",
             accepted=_distinct([*answers[1:], *texts_of(row, "accepted")], besides=answers[:1]),
-            distractors=_led_all(texts_of(row, "perturbed_answer"), space),
-            paraphrases=_led_all(texts_of(row, "paraphrased_answer"), space),
+            distractors=tuple(space + text for text in texts_of(row, "perturbed_answer")),
+            paraphrases=tuple(space + text for text in texts_of(row, "paraphrased_answer")),
             plain=plain,
         )
     ]
@@ -224,10 +224,6 @@ def _right_option(row: RawRow, options: list[str], answer: object) -> int:
 def _led(text: str, space: str) -> str:
     """Return a text with white space in front; an empty text stays empty."""
     return space + text if text else ""
-
-
-def _led_all(texts: Iterable[str], space: str) -> tuple[str, ...]:
-    return tuple(space + text for text in texts)
 
 
 def _distinct(texts: Iterable[str], besides: Iterable[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from lit_unlearn.data import conversations, converters
 from lit_unlearn.data.benchmarks import find_benchmark, known_names
 from lit_unlearn.data.raw_rows import BadRows, OnBadRow, RawRow, suggestion
-from lit_unlearn.data.readers import SUFFIXES
+from lit_unlearn.data.readers import file_type
 from lit_unlearn.data.sources import Place, Source, resolve, rows_at
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain, Example, Representation
@@ -133,8 +133,6 @@ def short_names(sources: Sequence[Source]) -> list[str]:
 
 def _short_name(source: Source) -> str:
     last = source.path.removeprefix("builtin:").rstrip("/").rsplit("/", maxsplit=1)[-1]
-    last = last.removesuffix(".gz")
-    suffix = next((suffix for suffix in SUFFIXES if last.endswith(suffix)), "")
-    parts = [last.removesuffix(suffix), source.config or ""]
-    parts.append("" if source.split == "train" else source.split)
+    last = last.removesuffix(".gz").removesuffix(file_type(last) or "")
+    parts = (last, source.config, "" if source.split == "train" else source.split)
     return "/".join(part for part in parts if part)

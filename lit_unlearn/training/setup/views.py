@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import overload
+from typing import Any
 
 from lit_unlearn.data.contexts import Context, ContextRow, NoContext, declined_questions
 from lit_unlearn.data.encoding import Encoder
@@ -59,13 +59,7 @@ class Candidates(Sequence[EncodedExample]):
     def __len__(self) -> int:
         return len(self._views)
 
-    @overload
-    def __getitem__(self, index: int) -> EncodedExample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[EncodedExample]: ...
-
-    def __getitem__(self, index: int | slice) -> EncodedExample | list[EncodedExample]:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
         view = self._views[index]
