@@ -1,7 +1,8 @@
-"""What the benchmarks of cost share: the yardstick, rows of TOFU, clocks, tables."""
+"""What the benchmarks of cost share: the yardsticks, rows of TOFU, clocks, tables."""
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import platform
@@ -99,6 +100,80 @@ class PlainStep:
         functional.cross_entropy(logits, torch.cat(targets)).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
+
+
+class PeerStep:
+    """A step of open-unlearning's GradDiff, NPO, or NPO with KL to the start model.
+
+    Its losses as its trainers compute them (src/trainer/unlearn/grad_diff.py, npo.py), without the
+    Trainer of transformers around them: padded rows through transformers' own forward pass, logits
+    at all positions, a copy of the start model in memory that reads the rows in every step, one
+    backward pass for both losses, gradients clipped to a norm of 1. With KL the student reads the
+    kept rows twice, and the first pass is not used; that is how it is written there.
+
+    Args:
+        job: `graddiff`, `npo` or `npo_kl`.
+        model: A causal language model of transformers, in training mode, with its start weights.
+        optimizer: Of its parameters; None makes AdamW as it comes.
+    """
+
+    def __init__(self, job: str, model: nn.Module, optimizer: Any = None) -> None:
+        self.job = job
+        self.model: Any = model
+        self.start: Any = None if job == "graddiff" else copy.deepcopy(model).eval()
+        self.optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=2e-5)
+
+    def __call__(self, batches: Mapping[str, Sequence[TokenBatch]]) -> float:
+        """Take a step on one batch of `forget` and one of `retain`; return the loss."""
+        (forget,), (retain,) = batches["forget"], batches["retain"]
+        loss = self._forget(labelled(forget)) + self._retain(labelled(retain))
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(loss.detach())
+
+    def _forget(self, inputs: dict[str, Tensor]) -> Tensor:
+        if self.job == "graddiff":
+            found: Tensor = -self.model(**inputs).loss
+            return found
+        own = row_losses(self.model, inputs)
+        with torch.no_grad():
+            start = row_losses(self.start, inputs)
+        return -2 / BETA * functional.logsigmoid(BETA * (own - start)).mean()
+
+    def _retain(self, inputs: dict[str, Tensor]) -> Tensor:
+        outputs = self.model(**inputs)
+        if self.job != "npo_kl":
+            found: Tensor = outputs.loss
+            return found
+        with torch.no_grad():
+            start = self.start(**inputs).logits.log_softmax(-1)
+        own = self.model(**inputs).logits.log_softmax(-1)
+        pair = own.flatten(0, 1), start.flatten(0, 1)
+        return functional.kl_div(*pair, reduction="batchmean", log_target=True)
+
+
+BETA = 0.1
+"""Of NPO."""
+
+
+def labelled(batch: TokenBatch) -> dict[str, Tensor]:
+    """Return a batch as transformers takes it: padded ids, mask, and labels of answer tokens."""
+    tokens = batch.student
+    labels = torch.full_like(tokens.input_ids, -100)
+    labels[tokens.rows, tokens.columns + 1] = present(batch.target_ids)
+    return {
+        "input_ids": tokens.input_ids,
+        "attention_mask": tokens.attention_mask,
+        "labels": labels,
+    }
+
+
+def row_losses(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """Return the summed cross-entropy of each row's answer."""
+    logits = model(**inputs).logits[:, :-1].transpose(1, 2)
+    return functional.cross_entropy(logits, inputs["labels"][:, 1:], reduction="none").sum(1)
 
 
 def present(targets: Tensor | None) -> Tensor:

@@ -1,76 +1,110 @@
-"""What do three jobs of open-unlearning cost here: GradDiff, NPO, and NPO with a KL teacher?
+"""What do three jobs of open-unlearning cost here, by its own way of computing them?
 
     OMP_NUM_THREADS=1 python benchmarks/peer_jobs.py graddiff|npo|npo_kl
-        [--model MODEL] [--data FOLDER] [--steps 3] [--micro_batch_rows N]
+        [--model MODEL] [--data FOLDER] [--repeats 3] [--micro_batch_rows N]
         [--activation_checkpointing] [--out FILE.json]
+    ... --memory ours|theirs                # peak of two steps, in this process alone
 
-8 forget and 8 retain rows of TOFU a step, float32, AdamW, no diagnostics; the frozen reference
-model is cached, as open-unlearning's is not. CPU seconds of a step of `Trainer.fit` (the first
-does not count), peak memory of the process in the training steps, losses of the first step, and the
-same by open-unlearning's figures (`PEER`): measured on another machine of the same kind, on rows of
-about 1,500 padded tokens. They are for orientation. Of the peak it is said what the process held
-before the first step, and what weights, one gradient and AdamW take; the rest are activations,
-logits, and what the allocator keeps.
+GradDiff, NPO, and NPO with KL to the start model: 8 forget and 8 retain rows of TOFU a step,
+float32, AdamW, no diagnostics. Ours is a step of `Trainer.fit`; the frozen reference model is
+cached. Theirs (`beside` in the table) is `cost.PeerStep`. Both take turns in one run, on the same
+rows, model and optimizer; the first round does not count. CPU seconds; a ratio is the median over
+repeats of our time by theirs of that repeat. Of the peak it is said what the process held before
+the first step, and what weights, one gradient and AdamW take; the rest are activations, logits,
+and what the allocator keeps.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
 import warnings
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
-from cost import MODEL, peak_gib, report, reset_peak, tofu, tokens_of
-from lightning import Callback, Trainer
+from cost import MODEL, PeerStep, peak_gib, report, reset_peak, spread, tofu
+from turns import Turns, batches_of, quiet, rows_of_table, train
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.objective_data import ObjectiveData
-from lit_unlearn.models.loading import ModelSource
+from lit_unlearn.models.finding import find_model
+from lit_unlearn.models.loading import ModelSource, load_base
 from lit_unlearn.objectives import NPO, CrossEntropy, ForwardKL, GradientAscent, Objective
 from lit_unlearn.teachers import FrozenTeacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.teacher_gate import Gate
 
 PROJECT = Path(__file__).resolve().parents[1]
+JOBS = ("graddiff", "npo", "npo_kl")
 ROWS = 8
-PEER = {"graddiff": (16.65, 6.15), "npo": (20.5, 6.8), "npo_kl": (27.5, 9.65)}
-"""CPU seconds of a step and GB of open-unlearning d3d7cf9, the middle of what was seen."""
-
-
-class Clock(Callback):
-    """CPU seconds of each step, its tokens, the first step's losses, and the peak of memory."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.losses: dict[str, float] = {}
-        self.tokens: dict[str, int] = {}
-        self.peak = self.before = 0.0
-
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Start."""
-        reset_peak()
-        self.before = peak_gib()
-        self.mark = time.process_time()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Note a step."""
-        self.seconds.append(time.process_time() - self.mark)
-        self.losses = self.losses or outputs["losses"]
-        self.tokens = tokens_of([part for parts in batch.values() for part in parts])
-        self.peak = peak_gib()
-        self.mark = time.process_time()
 
 
 def objectives(job: str) -> dict[str, Objective]:
-    """What a job trains on."""
+    """Return what a job trains on."""
     forget: Objective = GradientAscent() if job == "graddiff" else NPO(beta=0.1)
     return {"forget": forget, "retain": ForwardKL() if job == "npo_kl" else CrossEntropy()}
+
+
+def rows(args: argparse.Namespace) -> UnlearnDataModule:
+    """Return the rows of a job."""
+    return UnlearnDataModule(
+        {
+            "forget": ObjectiveData(tofu("forget10", ROWS), "decline", ROWS),
+            "retain": ObjectiveData(tofu("retain90", ROWS), "answer", ROWS),
+        },
+        data_root=str(args.data),
+        micro_batch_rows=args.micro_batch_rows,
+    )
+
+
+def fit(args: argparse.Namespace, turns: Turns, steps: int) -> float:
+    """Train our way; return GiB of weights, one gradient and AdamW's state."""
+    source = ModelSource(args.model, activation_checkpointing=args.activation_checkpointing)
+    with tempfile.TemporaryDirectory() as folder:
+        teacher = None if args.job == "graddiff" else FrozenTeacher(cache=folder)
+        gate = Gate(action="off")
+        module = UnlearnModule(source, objectives(args.job), teacher, gate=gate)
+        train(module, rows(args), turns, steps)
+    return 4 * sum(p.nbytes for p in module.parameters()) / 2**30
+
+
+def measure_time(args: argparse.Namespace) -> None:
+    """Time both ways, and print."""
+    turns = Turns(beside=partial(PeerStep, args.job))
+    fit(args, turns, args.repeats + 1)
+    seconds, ratios = turns.counted(), turns.ratios()
+    record = {
+        "job": args.job,
+        "tokens": turns.tokens,
+        "seconds": seconds,
+        "ratios": {way: spread(found) for way, found in ratios.items()},
+    }
+    title = f"A step of {args.job}, 8 + 8 rows, {turns.tokens}"
+    report(title, rows_of_table(seconds, ratios), record, args.out)
+
+
+def measure_memory(args: argparse.Namespace) -> None:
+    """Peak of two steps of one way, and print."""
+    if args.memory == "ours":
+        turns = Turns()
+        fixed, before = fit(args, turns, 2), turns.before
+    else:
+        batches = batches_of(rows(args), args.model)
+        model = load_base(ModelSource(args.model)).train()
+        step = PeerStep(args.job, model)
+        reset_peak()
+        before = peak_gib()
+        step(batches)
+        step(batches)
+        fixed = 4 * sum(p.nbytes for p in model.parameters()) / 2**30
+    found = {
+        "job": args.job,
+        "way": args.memory,
+        "peak GiB": peak_gib(),
+        "before": before,
+        "weights + gradient + AdamW": fixed,
+    }
+    report("Peak memory, 8 + 8 rows", [found], found, args.out)
 
 
 def main() -> None:
@@ -78,58 +112,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("job", choices=list(PEER))
+    parser.add_argument("job", choices=JOBS)
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--micro_batch_rows", type=int, help="of the 8; all at once by default")
-    parser.add_argument("--activation_checkpointing", action="store_true")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--micro_batch_rows", type=int, help="ours, of the 8; for --memory ours")
+    parser.add_argument("--activation_checkpointing", action="store_true", help="both ways")
+    parser.add_argument("--memory", choices=["ours", "theirs"])
     parser.add_argument("--out", type=Path, default=Path("runs/peer_jobs/result.json"))
     args = parser.parse_args()
+    if args.micro_batch_rows is not None and args.memory != "ours":
+        parser.error("--micro_batch_rows: expected --memory ours beside it; PeerStep takes 8 rows")
     warnings.filterwarnings("ignore", module="lightning")
-    torch.set_num_threads(1)
-    clock = Clock()
-    with tempfile.TemporaryDirectory() as folder:
-        module = UnlearnModule(
-            ModelSource(args.model, activation_checkpointing=args.activation_checkpointing),
-            objectives(args.job),
-            None if args.job == "graddiff" else FrozenTeacher(cache=f"{folder}/cache"),
-            gate=Gate(action="off"),
-            diagnostics_every=0,
-        )
-        data = UnlearnDataModule(
-            {
-                "forget": ObjectiveData(tofu("forget10", ROWS), "decline", ROWS),
-                "retain": ObjectiveData(tofu("retain90", ROWS), "answer", ROWS),
-            },
-            data_root=str(args.data),
-            micro_batch_rows=args.micro_batch_rows,
-        )
-        Trainer(
-            accelerator="cpu",
-            max_steps=args.steps,
-            max_epochs=1,
-            logger=False,
-            callbacks=[clock],
-            default_root_dir=folder,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(module, data)
-    seconds, (peer_seconds, peer_peak) = statistics.median(clock.seconds[1:]), PEER[args.job]
-    found = {
-        "job": args.job,
-        "CPU s": seconds,
-        "by theirs": seconds / peer_seconds,
-        "peak GiB": clock.peak,
-        "by their GB": clock.peak * 2**30 / 1e9 / peer_peak,
-        "before": clock.before,
-        "weights + gradient + AdamW": 4 * sum(p.nbytes for p in module.parameters()) / 2**30,
-    }
-    record = {**found, "seconds": clock.seconds, "losses": clock.losses, "tokens": clock.tokens}
-    report(
-        f"A step of 8 + 8 rows, {clock.tokens}, losses {clock.losses}", [found], record, args.out
-    )
+    quiet()
+    args.model = find_model(args.model).name
+    (measure_memory if args.memory else measure_time)(args)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""benchmarks/cost.py: the yardstick is a plain step on the same tokens."""
+"""benchmarks/cost.py: the yardsticks are a plain step, and the losses of open-unlearning."""
 
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,28 @@ def test_plain_step(tiny_model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
     counts = tokens_of(batches)
     assert counts["real"] < counts["padded"]
     assert counts["answer"] == len(targets)
+
+
+def test_peer_step(tiny_model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start model NPO is (2 / beta) ln 2, and KL is 0; GradDiff by means over all tokens."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from cost import BETA, PeerStep  # type: ignore[import-not-found]
+
+    given = {"forget": [batch_of(SINGLE)], "retain": [batch_of(SINGLE[:1])]}
+
+    def mean_loss(name: str) -> float:
+        (batch,) = given[name]
+        logits = answer_logits(tiny_model, batch.student, pack=False)
+        return float(torch.nn.functional.cross_entropy(logits, batch.target_ids).detach())
+
+    forget, retain, npo = mean_loss("forget"), mean_loss("retain"), 2 / BETA * math.log(2)
+    expected = {"graddiff": retain - forget, "npo": npo + retain, "npo_kl": npo}
+    for job, loss in expected.items():
+        model = copy.deepcopy(tiny_model)
+        step = PeerStep(job, model)
+        assert step(given) == pytest.approx(loss, rel=1e-5)
+        assert any(
+            not torch.equal(p, q)
+            for p, q in zip(model.parameters(), tiny_model.parameters(), strict=True)
+        )
+        assert step(given) != pytest.approx(loss, rel=1e-6)

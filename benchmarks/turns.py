@@ -1,0 +1,146 @@
+"""Ways of making a step in turn, and a yardstick's step on the same rows before each round."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from cost import peak_gib, reset_peak, spread, tokens_of
+from lightning import Callback, Trainer
+from torch import nn
+
+from lit_unlearn.data.datamodule import StepBatch, UnlearnDataModule
+from lit_unlearn.models.loading import ModelSource, load_tokenizer
+from lit_unlearn.training.module import UnlearnModule
+from lit_unlearn.training.setup.prepare import prepare
+from lit_unlearn.training.setup.teacher_gate import Gate
+
+Beside = Callable[[nn.Module, Any], Callable[[StepBatch], object]]
+"""Makes the yardstick's step from a student and its optimizer."""
+BESIDE = "beside"
+
+
+class Turns(Callback):
+    """Makes each step another way, and the yardstick's step before each round of ways.
+
+    Args:
+        ways: Of `losses` (no Gramian), `sketch` and `exact`.
+        beside: Yardstick, which trains the same model with the same optimizer; None for none.
+    """
+
+    def __init__(self, ways: Sequence[str] = ("losses",), beside: Beside | None = None) -> None:
+        self.ways = ways
+        self.beside = beside
+        self.seconds: dict[str, list[float]] = {way: [] for way in (*ways, BESIDE)}
+        self.tokens: dict[str, int] = {}
+        self.before = self.mark = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Set up for the first way."""
+        reset_peak()
+        self.before = peak_gib()
+        if self.beside is not None:
+            self.step = self.beside(pl_module.student, trainer.optimizers[0])
+        self._set(pl_module, 0)
+        self.mark = time.process_time()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: StepBatch, batch_idx: int
+    ) -> None:
+        """Make the yardstick's step; the time since the mark was for the batch."""
+        fetched = time.process_time() - self.mark
+        self.tokens = tokens_of([part for parts in batch.values() for part in parts])
+        if self.beside is not None and batch_idx % len(self.ways) == 0:
+            start = time.process_time()
+            self.step(batch)
+            self._note(BESIDE, time.process_time() - start)
+        self.mark = time.process_time() - fetched
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the time, and set up for the next way."""
+        way = self.ways[batch_idx % len(self.ways)]
+        self._note(way, time.process_time() - self.mark)
+        self._set(pl_module, batch_idx + 1)
+        self.mark = time.process_time()
+
+    def _note(self, way: str, seconds: float) -> None:
+        self.seconds[way].append(seconds)
+        print(f"{way}: {seconds:.2f} CPU s", file=sys.stderr, flush=True)
+
+    def _set(self, module: Any, step: int) -> None:
+        way = self.ways[step % len(self.ways)]
+        module.diagnostics_every = 0 if way == "losses" else 1
+        module.diagnostics = "sketch" if way == "sketch" else "exact"
+
+    def counted(self) -> dict[str, list[float]]:
+        """Return the seconds of each way and of the yardstick; the first round does not count."""
+        return {way: taken[1:] for way, taken in self.seconds.items()}
+
+    def ratios(self) -> dict[str, list[float]]:
+        """Return each way's time by that of the yardstick in the same round."""
+        counted = self.counted()
+        beside = counted.pop(BESIDE)
+        return {
+            way: [ours / other for ours, other in zip(taken, beside, strict=True)]
+            for way, taken in counted.items()
+        }
+
+
+def train(
+    module: UnlearnModule,
+    data: UnlearnDataModule,
+    turns: Turns,
+    steps: int,
+    callbacks: Sequence[Callback] = (),
+    make_logger: Callable[[str], Any] = lambda _: False,
+) -> None:
+    """Train for so many steps on the CPU; nothing is kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(
+            accelerator="cpu",
+            max_steps=steps,
+            max_epochs=1,
+            logger=make_logger(folder),
+            log_every_n_steps=1,
+            callbacks=[*callbacks, turns],
+            default_root_dir=folder,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(module, data)
+
+
+def batches_of(data: UnlearnDataModule, model: str) -> StepBatch:
+    """Return the rows of the first step, without a trainer."""
+    data.setup("fit")
+    encoder = data.encoder(load_tokenizer(ModelSource(model)))
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "preparation.json"
+        found = prepare(data.objectives, data.examples, None, encoder, Gate(action="off"), store)
+    data.set_rows(found.encoded, 0)
+    return data.batch(data.plan().step(0))
+
+
+def rows_of_table(
+    seconds: Mapping[str, Sequence[float]], ratios: Mapping[str, Sequence[float]]
+) -> list[dict[str, Any]]:
+    """Return a line for the yardstick and for each way: median CPU seconds, and its ratios."""
+    lines = [{"way": BESIDE, "CPU s": statistics.median(seconds[BESIDE]), **spread([1.0])}]
+    for way, found in ratios.items():
+        own = statistics.median(seconds[way]) if way in seconds else ""
+        lines.append({"way": way, "CPU s": own, **spread(found)})
+    return lines
+
+
+def quiet() -> None:
+    """Use one thread and the same random numbers in every run."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
