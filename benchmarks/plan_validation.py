@@ -18,29 +18,27 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
-from transformers import LlamaConfig, LlamaForCausalLM
+from meter import FILE
+from random_models import random_model
+from transformers import LlamaConfig
 
-from lit_unlearn.cli.checking import checked
+from lit_unlearn.cli.checking import CheckedRun, checked
+from lit_unlearn.models.dtypes import measured_rate, precision_for
 from lit_unlearn.models.finding import find_model
-from lit_unlearn.models.tiny import tiny_model
-from lit_unlearn.planning.devices import measured_rate
 from lit_unlearn.planning.flops import step_flops
 from lit_unlearn.planning.memory import peak
 from lit_unlearn.planning.planned_rows import rows_of
 from lit_unlearn.planning.scenario import scenario_of
 
-CALLBACK = "plan_validation.Meter"
+CALLBACK = "meter.Meter"
 SIZES = {"10M": (160, 6, 480, 5), "60M": (512, 12, 1365, 8), "135M": None}
 """Width, blocks, width of the MLP and heads of the random models."""
 
@@ -83,65 +81,18 @@ ONCE = {"exact, activation checkpointing": "60M", "LoRA, adapter-off teacher": "
 """Set-ups that are measured at one size only."""
 
 
-class Meter(Callback):
-    """Writes ``meter.json``: resident set before the model, highest one in the steps, CPU time."""
-
-    def __init__(self) -> None:
-        self.steps: list[float] = []
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let a tiny model train a step, so that all libraries are there; note what is held."""
-        tiny = tiny_model()
-        tiny(input_ids=torch.zeros(1, 2, dtype=torch.int64)).logits.sum().backward()
-        torch.optim.AdamW(tiny.parameters()).step()
-        self.before = status("VmRSS")
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Start the clock; from the second step on the highest resident set counts."""
-        if batch_idx == 1:
-            Path("/proc/self/clear_refs").write_text("5")
-        self.start = time.process_time()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop the clock."""
-        self.steps.append(time.process_time() - self.start)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the file."""
-        found = {"before": self.before, "peak": status("VmHWM"), "steps": self.steps}
-        Path(trainer.default_root_dir, "meter.json").write_text(json.dumps(found))
-
-
-def status(name: str) -> int:
-    """A line of /proc/self/status, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
-
-
-def random_model(folder: Path, size: tuple[int, int, int, int], tokenizer: Path) -> Path:
-    """A random Llama on disk, with the tokenizer of another model."""
-    if not folder.exists():
-        width, blocks, inner, heads = size
-        config = LlamaConfig(
-            vocab_size=json.loads((tokenizer / "config.json").read_text())["vocab_size"],
-            hidden_size=width,
-            intermediate_size=inner,
-            num_hidden_layers=blocks,
-            num_attention_heads=heads,
-            num_key_value_heads=heads,
-            tie_word_embeddings=True,
-            bos_token_id=1,
-            eos_token_id=2,
-        )
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-        for file in [*tokenizer.glob("token*"), *tokenizer.glob("chat_template*")]:
-            shutil.copy(file, folder)
-    return folder
+def shape(size: tuple[int, int, int, int], vocabulary: int) -> LlamaConfig:
+    """Return the config of a random Llama."""
+    width, blocks, inner, heads = size
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=blocks,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        tie_word_embeddings=True,
+    )
 
 
 def config_of(model: Path, setup: str, folder: Path, steps: int) -> dict[str, Any]:
@@ -202,26 +153,37 @@ def measured(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         )
     if code:
         sys.exit(f"{folder.name}: status {code}; see {log}\n{log.read_text()[-2000:]}")
-    found: dict[str, Any] = json.loads((folder / "run" / "meter.json").read_text())
+    found: dict[str, Any] = json.loads((folder / "run" / FILE).read_text())
     return found
 
 
-def predicted(file: Path) -> dict[str, Any]:
-    """What the plan says of a config: bytes, FLOPs, and seconds of the steps behind the first."""
-    run = checked([f"--config={file}"])
+def predicted(run: CheckedRun, device: torch.device) -> dict[str, Any]:
+    """Return what the plan says of the steps of a run behind the first: bytes and FLOPs."""
     module, data, precision = run.model, run.datamodule, str(run.settings.precision)
-    scenario = replace(scenario_of(module, data, precision=precision), accelerator="cpu")
+    if precision == "auto":
+        precision = precision_for(device)
+    accelerator: Any = "cpu" if device.type == "cpu" else "gpu"
+    scenario = replace(scenario_of(module, data, precision=precision), accelerator=accelerator)
     rows, _ = rows_of(module, data, "read")
     steps = rows.steps(module.objectives, None, 1)[1:]
     moment = peak(scenario, steps)
-    flops = sum(sum(own.values()) for own in step_flops(scenario, steps).values())
     return {
         "bytes": moment.total,
         "moment": moment.what,
         "parts": moment.parts,
-        "flops": flops,
-        "seconds": flops / 1e12 / measured_rate(scenario.compute_bytes, "cpu"),
+        "flops": sum(sum(own.values()) for own in step_flops(scenario, steps).values()),
+        "precision": precision,
+        "dtype": torch.bfloat16 if scenario.compute_bytes == 2 else torch.float32,
+        "parameters": scenario.student.parameters,
+        "trained": scenario.student.trained,
     }
+
+
+def planned(file: Path) -> dict[str, Any]:
+    """Return what the plan says of a config; seconds are FLOPs by this machine's rate."""
+    told = predicted(checked([f"--config={file}"]), torch.device("cpu"))
+    rate = measured_rate(told.pop("dtype"), "cpu")
+    return {**told, "seconds": told["flops"] / 1e12 / rate}
 
 
 def table(cases: list[dict[str, Any]]) -> str:
@@ -264,9 +226,10 @@ def main() -> None:
     torch.set_num_threads(1)
     cases = []
     for size in options.sizes.split(","):
-        shape = SIZES[size]
-        folder = options.folder.resolve()
-        model = real if shape is None else random_model(folder / size, shape, real)
+        own, folder, model = SIZES[size], options.folder.resolve(), real
+        if own is not None:
+            vocabulary = json.loads((real / "config.json").read_text())["vocab_size"]
+            model = random_model(folder / size, shape(own, vocabulary), real)
         for setup in options.setups.split(";"):
             if ONCE.get(setup, size) != size:
                 continue
@@ -276,10 +239,10 @@ def main() -> None:
                 {
                     "model": size,
                     "setup": setup,
-                    "predicted": predicted(place / "config.json"),
+                    "predicted": planned(place / "config.json"),
                     "measured": {
                         "bytes": found["peak"] - found["before"],
-                        "seconds": mean(found["steps"][1:]),
+                        "seconds": mean(step["cpu"] for step in found["steps"][1:]),
                     },
                 }
             )
@@ -287,7 +250,10 @@ def main() -> None:
     machine = {
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,
-        "tflops": {"bf16": measured_rate(2, "cpu"), "fp32": measured_rate(4, "cpu")},
+        "tflops": {
+            "bf16": measured_rate(torch.bfloat16, "cpu"),
+            "fp32": measured_rate(torch.float32, "cpu"),
+        },
     }
     results = options.folder / "results.json"
     cases = merged(json.loads(results.read_text())["cases"] if results.exists() else [], cases)
