@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from lit_unlearn.types import Example
+from lit_unlearn.utils.text import casefold
 
 __all__ = ["Duplicates", "describe", "find_duplicates", "normalise"]
 
@@ -21,7 +22,7 @@ def normalise(text: str) -> str:
 
     A text that has only punctuation keeps it.
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = casefold(text)
     kept = "".join(c for c in folded if unicodedata.category(c)[0] not in "PZC")
     return kept or folded.strip()
 

@@ -17,6 +17,7 @@ def example(example_id: str, question: str, answer: str = "x") -> Example:
 def test_normal_form() -> None:
     assert normalise("Who  wrote\n'It'?") == normalise("who wrote it")
     assert normalise("Stra\u00dfe") == normalise("STRASSE")
+    assert normalise("Don\u00b4t") == normalise("don't")
     assert normalise("C++") != normalise("C")
     assert normalise("???") == "???"
 
