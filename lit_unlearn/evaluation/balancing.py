@@ -24,7 +24,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lit_unlearn.evaluation.balance_interval import Draws, intervals, share
+from lit_unlearn.evaluation.balance_interval import PARTS, Draws, intervals, share
 from lit_unlearn.evaluation.probes import Figure
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.evaluation.suites.recovery import UNATTACKED
@@ -62,13 +62,7 @@ def balance_figures(start: EvaluationRecord, model: EvaluationRecord) -> list[Fi
     found = balance(measured(start), measured(model))
     other, unknown = _other_rows(start, model), "; ".join(found.notes)
     unit = "0 to 1, relative to the start model"
-    parts = {
-        "balance": found.score,
-        f"{_PART}forgetting": found.forgetting,
-        f"{_PART}utility": found.utility,
-        f"{_PART}boundary": found.boundary,
-        f"{_PART}robustness": found.robustness,
-    }
+    parts = {"balance": found.score} | {f"{_PART}{name}": getattr(found, name) for name in PARTS}
     rows = sum(figure.count for figure in _used(model))
     ends = _intervals(start, model)
     figures = []

@@ -23,21 +23,12 @@ def content_key(fingerprint: str, variant: str, probe: Probe, answer_key: str = 
     The id of a probe and the row behind it do not count in the usual engine; the row counts where
     `answer_key` (`Suite.answer_key`) is not empty. `variant` is the name and key of the variant.
     """
-    return json_digest(
-        [
-            ENGINE_VERSION,
-            fingerprint,
-            variant,
-            [asdict(turn) for turn in probe.turns],
-            probe.plain,
-            probe.prefill,
-            dict(probe.candidates),
-            None if probe.generation is None else asdict(probe.generation),
-            answer_key,
-            asdict(probe.example) if answer_key else None,
-            *(["cut"] if probe.cut else []),
-        ]
-    )
+    turns = [asdict(turn) for turn in probe.turns]
+    asked = (turns, probe.plain, probe.prefill, dict(probe.candidates))
+    reply = None if probe.generation is None else asdict(probe.generation)
+    row = asdict(probe.example) if answer_key else None
+    cut = ["cut"] if probe.cut else []
+    return json_digest([ENGINE_VERSION, fingerprint, variant, *asked, reply, answer_key, row, *cut])
 
 
 class Store(AppendLog[Outcome]):
@@ -47,14 +38,11 @@ class Store(AppendLog[Outcome]):
     user = "evaluation"
 
     def encode(self, value: Outcome) -> dict[str, Any]:
-        return {
-            "probe_id": value.probe_id,
-            "replies": list(value.replies),
-            "forced": {
-                name: [f.log_probs, [int(hit) for hit in f.hits], f.means, f.deviations]
-                for name, f in value.forced.items()
-            },
+        forced = {
+            name: [f.log_probs, [int(hit) for hit in f.hits], f.means, f.deviations]
+            for name, f in value.forced.items()
         }
+        return {"probe_id": value.probe_id, "replies": list(value.replies), "forced": forced}
 
     def decode(self, fields: dict[str, Any]) -> Outcome:
         forced = {

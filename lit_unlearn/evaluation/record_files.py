@@ -54,22 +54,13 @@ def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
     suites = record.suites.values()
     rows = [{"suite": suite.suite, **asdict(row)} for suite in suites for row in suite.rows]
     write_text(folder / ROWS, "".join(json_text(row) + "\n" for row in rows))
-    content = {
-        "schema_version": EVALUATION_SCHEMA,
-        "model": record.model,
-        "fingerprint": record.fingerprint,
-        "settings": record.settings,
-        "versions": record.versions,
-        "balance": [asdict(figure) for figure in record.balance],
-        "suites": [
-            {
-                **vars(suite),
-                "rows": len(suite.rows),
-                "figures": [asdict(figure) for figure in suite.figures],
-            }
-            for suite in suites
-        ],
-    }
+    facts = {name: value for name, value in vars(record).items() if name != "suites"}
+    facts["balance"] = [asdict(figure) for figure in record.balance]
+    entries = [
+        {**vars(suite), "rows": len(suite.rows), "figures": list(map(asdict, suite.figures))}
+        for suite in suites
+    ]
+    content = {"schema_version": EVALUATION_SCHEMA, **facts, "suites": entries}
     write_text(folder / METRICS, json_text(content, indent=2) + "\n")
 
 
@@ -107,14 +98,9 @@ def read_evaluation(folder: Path) -> EvaluationRecord:
             figures = [_figure(figure) for figure in entry["figures"]]
             own = {"rows": rows.get(entry["suite"], []), "figures": figures}
             suites[entry["suite"]] = SuiteRecord(**{**entry, **own})
-        return EvaluationRecord(
-            content["model"],
-            content["fingerprint"],
-            suites,
-            content["settings"],
-            content["versions"],
-            [_figure(entry) for entry in content["balance"]],
-        )
+        balance = [_figure(entry) for entry in content["balance"]]
+        facts = (content["settings"], content["versions"], balance)
+        return EvaluationRecord(content["model"], content["fingerprint"], suites, *facts)
     except (LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{folder / METRICS}: expected the keys that `lit-unlearn evaluate` writes, found a "

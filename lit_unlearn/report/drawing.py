@@ -36,13 +36,9 @@ def curve(axes: Axes, xs: ArrayLike, ys: ArrayLike, index: int, label: str, **lo
     A NaN among the ``[n]`` values is a gap. `look` holds options of matplotlib's ``Axes.plot`` that
     replace the usual ones.
     """
-    usual: dict[str, Any] = {
-        "color": COLOURS[index % len(COLOURS)],
-        "linestyle": STYLES[index // len(COLOURS) % len(STYLES)],
-        "linewidth": 1.8,
-        "marker": "o",
-        "markersize": 3,
-    }
+    usual: dict[str, Any] = {"linewidth": 1.8, "marker": "o", "markersize": 3}
+    usual["color"] = COLOURS[index % len(COLOURS)]
+    usual["linestyle"] = STYLES[index // len(COLOURS) % len(STYLES)]
     axes.plot(xs, ys, label=label, **{**usual, **look})
 
 

@@ -47,11 +47,7 @@ def gallery(columns: Columns) -> dict[str, Picture]:
 def balance_parts(columns: Columns) -> dict[str, dict[str, float]]:
     """Return heading -> part of the balanced score -> value, without the score itself."""
     return {
-        heading: {
-            figure.name.removeprefix(_PART): figure.value
-            for figure in record.balance
-            if figure.name.startswith(_PART)
-        }
+        heading: {f.name.removeprefix(_PART): f.value for f in record.balance if _PART in f.name}
         for heading, record in columns.items()
         if record.balance
     }

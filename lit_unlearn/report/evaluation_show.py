@@ -29,17 +29,10 @@ def shown_files(folder: Path, suites: Iterable[str], page: str = PAGE) -> list[P
 def show_evaluation(found: Evaluation, folder: Path) -> None:
     """Show what `evaluate` has found and written to a folder; see `show_evaluations`."""
     others = [name for name in found.records if name != MODEL and (folder / name).is_dir()]
-    show_evaluations(
-        folder / PAGE,
-        found.records,
-        title=f"Evaluation of {found.records[MODEL].model}",
-        remarks=found.remarks,
-        places={
-            "figures": folder / METRICS,
-            "rows": folder / ROWS,
-            **{name: folder / name for name in others},
-        },
-    )
+    places = {"figures": folder / METRICS, "rows": folder / ROWS}
+    places |= {name: folder / name for name in others}
+    page, title = folder / PAGE, f"Evaluation of {found.records[MODEL].model}"
+    show_evaluations(page, found.records, title=title, remarks=found.remarks, places=places)
 
 
 def show_comparison(compared: ComparedRuns, folder: Path) -> None:

@@ -157,20 +157,14 @@ def write_summary(
     the keys of `COLUMNS`. An export adds ``export``, see `note_export`. Missing and infinite values
     are ``null``.
     """
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "units": UNITS,
-        "run": {**vars(facts), "paths": dict(facts.paths), "versions": dict(facts.versions)},
-        "objectives": [
-            {
-                "objective": change.objective,
-                "prefilled": change.prefilled,
-                "before": _figures(change, 0),
-                "after": _figures(change, 1),
-            }
-            for change in changes(before, after)
-        ],
-    }
+    run = {**vars(facts), "paths": dict(facts.paths), "versions": dict(facts.versions)}
+    objectives = [
+        {"objective": change.objective, "prefilled": change.prefilled}
+        | {"before": _figures(change, 0), "after": _figures(change, 1)}
+        for change in changes(before, after)
+    ]
+    content = {"schema_version": SCHEMA_VERSION, "units": UNITS, "run": run}
+    content["objectives"] = objectives
     write_text(Path(path), json_text(content, indent=2) + "\n")
 
 

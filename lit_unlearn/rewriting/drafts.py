@@ -108,14 +108,11 @@ class Candidate:
 
     def row(self, settings: RowSettings) -> dict[str, Any]:
         """Return the columns that `data.objectives.*.sources` reads, and the provenance."""
-        columns: dict[str, Any] = {
-            "id": self.row_id,
-            "question": self.qa.question,
-            "answer": self.qa.answer,
-            "accepted": list(self.qa.accepted),
-        }
-        if self.qa.distractors:
-            columns["perturbed_answer"] = list(self.qa.distractors)
+        qa = self.qa
+        columns: dict[str, Any] = {"id": self.row_id, "question": qa.question, "answer": qa.answer}
+        columns["accepted"] = list(qa.accepted)
+        if qa.distractors:
+            columns["perturbed_answer"] = list(qa.distractors)
         if self.anchor_of:
             columns["anchor_of"] = self.anchor_of
         columns["provenance"] = {
@@ -138,13 +135,9 @@ class Lost:
 
     def row(self) -> dict[str, Any]:
         """Return the line for the file of refused rows."""
-        return {
-            "part": self.part,
-            "row": self.origin.row_id,
-            "row_sha256": self.origin.digest,
-            "text": self.origin.text,
-            "reasons": {"material": self.reason},
-        }
+        origin, reasons = self.origin, {"material": self.reason}
+        source = {"row": origin.row_id, "row_sha256": origin.digest, "text": origin.text}
+        return {"part": self.part, **source, "reasons": reasons}
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from lit_unlearn.rewriting.prompts import Schema
 
 __all__ = ["read_reply", "violation"]
 
-_TYPES: Mapping[str, type] = {
-    "object": dict,
-    "array": list,
-    "string": str,
-    "integer": int,
-    "boolean": bool,
-}
+_TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
 _DECODER = json.JSONDecoder()
 
 

@@ -97,8 +97,7 @@ def rewrite(settings: RewriteSettings, console: Console | None = None) -> Rewrit
     facts = {
         "backend": settings.backend.name,
         "sources": {
-            part: [asdict(source) for source in getattr(settings, part)]
-            for part in ("forget", "keep")
+            part: list(map(asdict, getattr(settings, part))) for part in ("forget", "keep")
         },
         "settings": settings.row_settings(),
     }

@@ -26,7 +26,7 @@ from lit_unlearn.evaluation.probes import (
     Suite,
     SuiteResult,
 )
-from lit_unlearn.evaluation.suites.common import mean_figure, probe_of, subject_outcomes
+from lit_unlearn.evaluation.suites.common import mean_figure, probe_of, row_of, subject_outcomes
 from lit_unlearn.evaluation.suites.recall import recall
 from lit_unlearn.metrics.functional.refusals import is_refusal
 from lit_unlearn.utils.grouping import grouped
@@ -100,12 +100,8 @@ class Boundary(Suite):
         figures: list[Figure] = []
         for group, members in grouped(rows, lambda row: row.group).items():
             less: Better = "higher" if group == "unsafe" else "lower"
-            directions: dict[str, Better] = {
-                "refused": less,
-                "refused_judge": less,
-                "judge_agrees": "neither",
-                "correct": "higher",
-            }
+            directions: dict[str, Better] = {"refused": less, "refused_judge": less}
+            directions |= {"judge_agrees": "neither", "correct": "higher"}
             figures += [
                 mean_figure(f"{group}/{score}", members, better=better)
                 for score, better in directions.items()
@@ -122,5 +118,4 @@ def _row(probe: Probe, outcome: Outcome) -> Row:
         judged = float(declines(outcome.forced))
         scores |= {"refused_judge": judged, "judge_agrees": float(judged == refused)}
     scores["correct"] = recall(probe.example, reply) if probe.example.accepted else math.nan
-    asked, gold = probe.turns[-1].content, probe.example.answer
-    return Row(probe.probe_id, probe.group, scores, asked, gold, reply)
+    return row_of(probe, scores, reply)

@@ -27,6 +27,7 @@ __all__ = [
     "mean_figure",
     "mean_of_values",
     "probe_of",
+    "row_of",
     "subject_outcomes",
 ]
 
@@ -75,6 +76,12 @@ def subject_outcomes(probes: Probes, outcomes: Outcomes) -> list[tuple[Probe, Ou
             "suite with the outcomes of its own probes."
         )
     return list(zip(probes, found, strict=True))
+
+
+def row_of(probe: Probe, scores: Mapping[str, float], reply: str = "") -> Row:
+    """Return the row of a probe, with its last turn and the gold answer."""
+    asked, gold = probe.turns[-1].content, probe.example.answer
+    return Row(probe.probe_id, probe.group, scores, asked, gold, reply)
 
 
 def check_same_rows(ours: Iterable[str], theirs: Iterable[str], what: str, repair: str) -> None:

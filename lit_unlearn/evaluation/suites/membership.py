@@ -22,7 +22,7 @@ from lit_unlearn.evaluation.probes import (
     Suite,
     SuiteResult,
 )
-from lit_unlearn.evaluation.suites.common import probe_of, subject_outcomes
+from lit_unlearn.evaluation.suites.common import probe_of, row_of, subject_outcomes
 from lit_unlearn.metrics.functional.membership import (
     loss,
     min_k,
@@ -110,7 +110,7 @@ class Membership(Suite):
             "min_k_plus_plus": min_k_plus_plus(log_probs, means, deviations, self.k),
             "reference": reference_difference(own, reference_loss),
         }
-        return Row(probe.probe_id, probe.group, scores, probe.turns[-1].content, text)
+        return row_of(probe, scores)
 
 
 def _losses(reference: Reference) -> dict[str, float]:

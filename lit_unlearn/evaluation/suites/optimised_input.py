@@ -141,14 +141,11 @@ class OptimisedInput(Suite):
 
     def rows_to_fit(self, subject: Subject) -> list[AttackRow]:
         """Return the prompts that the attack is optimised on, with the opener as target."""
-        encoder = subject.encoder
-        return [
-            AttackRow(
-                *split_prompt(encoder, row.turns, plain=row.plain),
-                opener_ids(encoder, row.turns, self.opener, plain=row.plain),
-            )
-            for row in self._mine
-        ]
+        encoder, found = subject.encoder, []
+        for row in self._mine:
+            target = opener_ids(encoder, row.turns, self.opener, plain=row.plain)
+            found.append(AttackRow(*split_prompt(encoder, row.turns, plain=row.plain), target))
+        return found
 
     def _split(self, data_root: Path | None) -> tuple[list[Example], list[Example]]:
         rows = load_targets(self.sources, data_root, self.name)

@@ -57,15 +57,10 @@ class Gcg(OptimisedInput):
                 for example, row in zip(self._mine, rows, strict=True)
             )
 
-        size = embeddings_of(subject.model).num_embeddings
+        start = start_ids(encoder, self._mine[0], rows[0], self.start)
+        allowed = printable_tokens(subject.tokenizer, embeddings_of(subject.model).num_embeddings)
         found = search_suffix(
-            subject.model,
-            rows,
-            start_ids(encoder, self._mine[0], rows[0], self.start),
-            printable_tokens(subject.tokenizer, size),
-            survives,
-            self.search,
-            batch_size=self.batch_size,
+            subject.model, rows, start, allowed, survives, self.search, batch_size=self.batch_size
         )
         return inserted_text(encoder, rows[0], found.ids)
 

@@ -70,16 +70,11 @@ class Quantised(Suite):
     def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:
         check_whole(self.name, subject.model)
         key = f"group_size={self.group_size} embeddings={self.embeddings}"
-        return [
-            Variant("", "", lambda: subject.model),
-            *(
-                Variant(f"int{bits}", key, make)
-                for bits in self.bits
-                for make in [
-                    partial(quantised_copy, subject.model, bits, self.group_size, self.embeddings)
-                ]
-            ),
-        ]
+        how = (self.group_size, self.embeddings)
+        makers = [partial(quantised_copy, subject.model, bits, *how) for bits in self.bits]
+        pairs = zip(self.bits, makers, strict=True)
+        changed = [Variant(f"int{bits}", key, make) for bits, make in pairs]
+        return [Variant("", "", lambda: subject.model), *changed]
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         return attack_result(by_variant(probes, outcomes), {})

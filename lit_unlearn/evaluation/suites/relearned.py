@@ -106,15 +106,13 @@ class Relearn(Suite):
             encoded = (subject.encoder.encode(row, row.answer) for row in rows)
             usable = [row for row in encoded if row is not None]
             running[name] = Relearning(subject.model, usable, self.fine_tuning)
-        return [
-            Variant("", "", lambda: subject.model),
-            *(
-                Variant(f"{self.name}/{name}/{step}", f"{self.fine_tuning} {rows}", make)
-                for name, rows in sets.items()
-                for step in sorted(self.steps)
-                for make in [partial(_continued, running, name, step)]
-            ),
-        ]
+        found = [Variant("", "", lambda: subject.model)]
+        for name, rows in sets.items():
+            for step in sorted(self.steps):
+                make = partial(_continued, running, name, step)
+                key = f"{self.fine_tuning} {rows}"
+                found.append(Variant(f"{self.name}/{name}/{step}", key, make))
+        return found
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         prefix = f"{self.name}/"

@@ -24,7 +24,7 @@ from lit_unlearn.evaluation.probes import (
     Suite,
     SuiteResult,
 )
-from lit_unlearn.evaluation.suites.common import mean_figure, subject_outcomes
+from lit_unlearn.evaluation.suites.common import mean_figure, row_of, subject_outcomes
 from lit_unlearn.evaluation.suites.selection import Selection
 from lit_unlearn.metrics.functional.scores import distinct_rouge_l_recall, rouge_l_recall
 from lit_unlearn.types import Turn
@@ -107,7 +107,7 @@ class Rwku(Suite):
         gold, reply = probe.example.answer, outcome.replies[0].strip()
         measure = rouge_l_recall if self.score_by == "stemmed" else distinct_rouge_l_recall
         scores = {"rouge_l_recall": measure(gold, reply)}
-        return Row(probe.probe_id, probe.group, scores, probe.turns[-1].content, gold, reply)
+        return row_of(probe, scores, reply)
 
 
 def prompt_of(part: Part, kind: str, query: str) -> tuple[str, str]:

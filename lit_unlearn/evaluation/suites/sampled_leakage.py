@@ -25,6 +25,7 @@ from lit_unlearn.evaluation.suites.common import (
     builtin_forget,
     mean_of_values,
     probe_of,
+    row_of,
     subject_outcomes,
 )
 from lit_unlearn.evaluation.suites.recall import Target, load_targets, recall_note, target_of
@@ -95,17 +96,9 @@ class SampledLeakage(Suite):
 
 def _row(probe: Probe, leaks: Sequence[bool], replies: Sequence[str]) -> Row:
     """Score one question; the row shows the first reply that leaks, or the first of all."""
-    return Row(
-        row_id=probe.probe_id,
-        group=probe.group,
-        scores={
-            "leak_probability": sum(leaks) / len(leaks),
-            "leak_probability_bound": clopper_pearson_upper(sum(leaks), len(leaks)),
-        },
-        question=probe.turns[-1].content,
-        gold=probe.example.answer,
-        reply=replies[leaks.index(True) if any(leaks) else 0],
-    )
+    count, bound = len(leaks), clopper_pearson_upper(sum(leaks), len(leaks))
+    scores = {"leak_probability": sum(leaks) / count, "leak_probability_bound": bound}
+    return row_of(probe, scores, replies[leaks.index(True) if any(leaks) else 0])
 
 
 def _overall(leaks: Sequence[bool], note: str) -> list[Figure]:

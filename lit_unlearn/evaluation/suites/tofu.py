@@ -28,6 +28,7 @@ from lit_unlearn.evaluation.suites.common import (
     check_same_rows,
     mean_figure,
     probe_of,
+    row_of,
     subject_outcomes,
 )
 from lit_unlearn.evaluation.suites.selection import Selection
@@ -166,8 +167,7 @@ class Tofu(Suite):
             "repetition": repetition(reply),
             "empty": float(not reply.strip()),
         }
-        example = probe.example
-        return Row(probe.probe_id, probe.group, scores, example.question, example.answer, reply)
+        return row_of(probe, scores, reply)
 
     def _figures(self, group: str, rows: Sequence[Row]) -> list[Figure]:
         ratios = "p_right / (p_right + p_wrong)"
