@@ -49,8 +49,8 @@ def check_whole(suite: str, model: nn.Module) -> None:
     """Refuse a sharded model: one process can neither copy it nor run it backwards alone."""
     if is_sharded(model):
         raise InputError(
-            f"The model of suite {suite} should be whole in each process. Found it sharded (FSDP); "
-            "evaluate the exported folder with `lit-unlearn evaluate`."
+            f"The suite {suite} changes the model, which should be whole in each process. Found it "
+            "sharded (FSDP); evaluate the exported folder with `lit-unlearn evaluate`."
         )
 
 
