@@ -27,16 +27,8 @@ from lit_unlearn.attacks.inputs import (
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.models.forward import evaluating
 
-__all__ = [
-    "Search",
-    "Suffix",
-    "Survives",
-    "mean_losses",
-    "one_hot_gradient",
-    "printable_tokens",
-    "search_suffix",
-    "top_tokens",
-]
+__all__ = ["Search", "Suffix", "Survives"]
+__all__ += ["mean_losses", "one_hot_gradient", "printable_tokens", "search_suffix", "top_tokens"]
 
 Survives = Callable[[Sequence[int]], bool]
 """Returns whether a suffix has the same token ids after it is decoded and tokenised again."""

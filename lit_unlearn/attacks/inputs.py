@@ -23,17 +23,9 @@ from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.objectives.losses import cross_entropy
 from lit_unlearn.types import Turn
 
-__all__ = [
-    "AttackRow",
-    "chunks",
-    "embedding_table",
-    "embeddings_of",
-    "extended",
-    "opener_ids",
-    "split_prompt",
-    "target_nll",
-    "virtual_tokens",
-]
+__all__ = ["AttackRow"]
+__all__ += ["chunks", "embedding_table", "embeddings_of", "extended", "opener_ids", "split_prompt"]
+__all__ += ["target_nll", "virtual_tokens"]
 
 _FILLER = " !"
 

@@ -19,17 +19,8 @@ from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.utils.config_files import find_config, shipped_names
 from lit_unlearn.utils.options import take_options
 
-__all__ = [
-    "OF_A_CLASS",
-    "Config",
-    "KeyPath",
-    "Origin",
-    "merge_configs",
-    "parse_value",
-    "read_config",
-    "read_configs",
-    "take_config_args",
-]
+__all__ = ["OF_A_CLASS", "Config", "KeyPath", "Origin"]
+__all__ += ["merge_configs", "parse_value", "read_config", "read_configs", "take_config_args"]
 
 OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
 """Keys of a class and its arguments."""

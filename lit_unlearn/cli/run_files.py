@@ -25,17 +25,9 @@ from lit_unlearn.utils.debug_flags import debug_flags
 from lit_unlearn.utils.ownership import check_targets, write_text
 from lit_unlearn.utils.paths import local_path
 
-__all__ = [
-    "CONFIG",
-    "RunConfig",
-    "check_run_folder",
-    "config_text",
-    "default_folder",
-    "divert_debug",
-    "is_first",
-    "listed",
-    "paths_of",
-]
+__all__ = ["CONFIG", "RunConfig"]
+__all__ += ["check_run_folder", "config_text", "default_folder", "divert_debug", "is_first"]
+__all__ += ["listed", "paths_of"]
 
 CONFIG = "config.yaml"
 _FOLDER = "--trainer.default_root_dir"

@@ -15,16 +15,8 @@ from lit_unlearn.utils.ownership import check_targets, write_text
 from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.plain_json import json_text
 
-__all__ = [
-    "COMPARE_SCHEMA",
-    "ComparedRuns",
-    "Comparison",
-    "compare",
-    "compare_evaluations",
-    "headings",
-    "holm",
-    "not_common",
-]
+__all__ = ["COMPARE_SCHEMA", "ComparedRuns", "Comparison"]
+__all__ += ["compare", "compare_evaluations", "headings", "holm", "not_common"]
 
 COMPARE_SCHEMA = 1
 """Version of ``compare.json``; raised when a key changes its name or meaning."""

@@ -18,22 +18,8 @@ from transformers import PreTrainedTokenizerBase
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.types import Example, Turn
 
-__all__ = [
-    "Better",
-    "Figure",
-    "Forced",
-    "Generation",
-    "Outcome",
-    "Outcomes",
-    "Probe",
-    "Probes",
-    "Reference",
-    "Row",
-    "Subject",
-    "Suite",
-    "SuiteResult",
-    "Variant",
-]
+__all__ = ["Better", "Figure", "Forced", "Generation", "Outcome", "Outcomes", "Probe", "Probes"]
+__all__ += ["Reference", "Row", "Subject", "Suite", "SuiteResult", "Variant"]
 
 Better = Literal["higher", "lower", "neither"]
 """Direction in which unlearning should move a figure."""

@@ -17,16 +17,8 @@ from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.plain_json import json_text
 
-__all__ = [
-    "EVALUATION_SCHEMA",
-    "METRICS",
-    "ROWS",
-    "evaluation_files",
-    "is_evaluation",
-    "model_of",
-    "read_evaluation",
-    "write_evaluation",
-]
+__all__ = ["EVALUATION_SCHEMA", "METRICS", "ROWS"]
+__all__ += ["evaluation_files", "is_evaluation", "model_of", "read_evaluation", "write_evaluation"]
 
 METRICS = "metrics.json"
 ROWS = "rows.jsonl"

@@ -29,18 +29,9 @@ from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.tables import csv_text, table
 
-__all__ = [
-    "SCHEMA_VERSION",
-    "gallery",
-    "preparation_file",
-    "read_figures",
-    "shown",
-    "study_files",
-    "summary_rows",
-    "summary_table",
-    "write_figures",
-    "write_study",
-]
+__all__ = ["SCHEMA_VERSION"]
+__all__ += ["gallery", "preparation_file", "read_figures", "shown", "study_files", "summary_rows"]
+__all__ += ["summary_table", "write_figures", "write_study"]
 
 SCHEMA_VERSION = 1
 """Version of ``interference.json``, raised when a key changes its name or meaning."""

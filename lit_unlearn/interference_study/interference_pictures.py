@@ -17,15 +17,9 @@ from lit_unlearn.log_names import pairs
 from lit_unlearn.report.drawing import band, curve, heat_map, legend, scale
 from lit_unlearn.report.style import COLOURS, INK, panels, styled
 
-__all__ = [
-    "GAPS",
-    "domain_figure",
-    "gap_figure",
-    "layer_figure",
-    "matrix_figure",
-    "projection",
-    "size_figure",
-]
+__all__ = ["GAPS"]
+__all__ += ["domain_figure", "gap_figure", "layer_figure", "matrix_figure", "projection"]
+__all__ += ["size_figure"]
 
 GAPS = ("MMD^2", "proxy A-distance", "covariance CKA")
 """Measures that get a curve over the layers."""

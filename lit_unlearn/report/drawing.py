@@ -17,17 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from lit_unlearn.report.style import BEFORE_COLOUR, COLOURS, INK, STYLES, styled
 from lit_unlearn.utils.ownership import own_file
 
-__all__ = [
-    "band",
-    "bars",
-    "curve",
-    "heat_map",
-    "legend",
-    "note",
-    "picture_file",
-    "save_pictures",
-    "scale",
-]
+__all__ = ["band", "bars", "curve", "heat_map", "legend", "note", "picture_file", "save_pictures"]
+__all__ += ["scale"]
 
 
 def curve(axes: Axes, xs: ArrayLike, ys: ArrayLike, index: int, label: str, **look: Any) -> None:

@@ -13,21 +13,8 @@ from lit_unlearn.evaluation.probes import Figure
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.utils.tables import add_row, table
 
-__all__ = [
-    "ABSENT",
-    "BALANCE",
-    "DIRECTIONS",
-    "LEGEND",
-    "Columns",
-    "Line",
-    "Marks",
-    "evaluation_table",
-    "notes",
-    "number",
-    "shown_figure",
-    "shown_line",
-    "side_by_side",
-]
+__all__ = ["ABSENT", "BALANCE", "DIRECTIONS", "LEGEND", "Columns", "Line", "Marks"]
+__all__ += ["evaluation_table", "notes", "number", "shown_figure", "shown_line", "side_by_side"]
 
 BALANCE = "balance"
 """Name of the balanced score and its parts in place of a suite's."""

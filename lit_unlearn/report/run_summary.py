@@ -21,20 +21,8 @@ from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.tables import add_row, table
 
-__all__ = [
-    "ARROW",
-    "COLUMNS",
-    "SCHEMA_VERSION",
-    "UNITS",
-    "Change",
-    "RunFacts",
-    "cell",
-    "changes",
-    "note_export",
-    "shown",
-    "summary_table",
-    "write_summary",
-]
+__all__ = ["ARROW", "COLUMNS", "SCHEMA_VERSION", "UNITS", "Change", "RunFacts"]
+__all__ += ["cell", "changes", "note_export", "shown", "summary_table", "write_summary"]
 
 SCHEMA_VERSION = 1
 """Version of ``summary.json``; raised when a key changes its name or meaning."""

@@ -14,18 +14,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = [
-    "BEFORE_COLOUR",
-    "COLOURS",
-    "GRID",
-    "INK",
-    "STYLE",
-    "STYLES",
-    "bare",
-    "canvas",
-    "panels",
-    "styled",
-]
+__all__ = ["BEFORE_COLOUR", "COLOURS", "GRID", "INK", "STYLE", "STYLES"]
+__all__ += ["bare", "canvas", "panels", "styled"]
 
 INK = "#3b4046"
 GRID = "#9aa0a7"

@@ -18,16 +18,8 @@ from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.spread import evenly_spread
 from lit_unlearn.utils.tables import table
 
-__all__ = [
-    "SAMPLES",
-    "Count",
-    "count_rows",
-    "count_table",
-    "counts",
-    "result_files",
-    "row_counts",
-    "write_result",
-]
+__all__ = ["SAMPLES", "Count"]
+__all__ += ["count_rows", "count_table", "counts", "result_files", "row_counts", "write_result"]
 
 REJECTED, REPORT, SUMMARY = "rejected.jsonl", "report.html", "report.json"
 SAMPLES = 12

@@ -11,20 +11,8 @@ from lit_unlearn.rewriting.source_texts import QA, SourceText
 from lit_unlearn.types import Turn
 from lit_unlearn.utils.digests import json_digest
 
-__all__ = [
-    "PAIRS",
-    "RATING",
-    "SUPPORT",
-    "SYSTEM",
-    "TRUTH",
-    "Ask",
-    "Schema",
-    "anchor",
-    "confirm",
-    "judge",
-    "rate",
-    "write",
-]
+__all__ = ["PAIRS", "RATING", "SUPPORT", "SYSTEM", "TRUTH", "Ask", "Schema"]
+__all__ += ["anchor", "confirm", "judge", "rate", "write"]
 
 Schema = Mapping[str, Any]
 

@@ -31,16 +31,8 @@ from lit_unlearn.utils.progress import Stage, shown
 from lit_unlearn.utils.tables import terminal
 from lit_unlearn.utils.threads import chosen_by_user, cores
 
-__all__ = [
-    "COMMAND",
-    "Failure",
-    "Job",
-    "check_fits",
-    "is_finished",
-    "job_files",
-    "run_jobs",
-    "stamp",
-]
+__all__ = ["COMMAND", "Failure", "Job"]
+__all__ += ["check_fits", "is_finished", "job_files", "run_jobs", "stamp"]
 
 COMMAND = (sys.executable, "-m", "lit_unlearn")
 CHECK = (

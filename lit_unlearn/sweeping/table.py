@@ -15,19 +15,9 @@ from lit_unlearn.sweeping.jobs import EVALUATION, Failure, Job
 from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.tables import csv_text, print_paths, table
 
-__all__ = [
-    "BALANCE",
-    "METRICS",
-    "SUMMARY",
-    "SWEEP_SCHEMA",
-    "RunOutcome",
-    "evaluation_figures",
-    "figures",
-    "outcome_files",
-    "read_outcomes",
-    "show",
-    "write_outcomes",
-]
+__all__ = ["BALANCE", "METRICS", "SUMMARY", "SWEEP_SCHEMA", "RunOutcome"]
+__all__ += ["evaluation_figures", "figures", "outcome_files", "read_outcomes", "show"]
+__all__ += ["write_outcomes"]
 
 SUMMARY = "summary.json"
 METRICS = "metrics.json"

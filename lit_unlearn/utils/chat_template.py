@@ -11,19 +11,9 @@ from typing import Any
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.time_limit import computing_at_most
 
-__all__ = [
-    "MARK",
-    "PLAIN_TEMPLATE",
-    "RECORD",
-    "Template",
-    "TemplateError",
-    "around_answer",
-    "control_tokens",
-    "recorded_template",
-    "render",
-    "template_arguments",
-    "template_key",
-]
+__all__ = ["MARK", "PLAIN_TEMPLATE", "RECORD", "Template", "TemplateError"]
+__all__ += ["around_answer", "control_tokens", "recorded_template", "render", "template_arguments"]
+__all__ += ["template_key"]
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'] }}\n\n"

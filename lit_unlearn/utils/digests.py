@@ -9,14 +9,8 @@ from typing import Any
 
 from lit_unlearn.utils.atomic import write_text
 
-__all__ = [
-    "checked_text",
-    "file_digest",
-    "json_digest",
-    "read_checked_json",
-    "text_digest",
-    "write_checked_json",
-]
+__all__ = ["checked_text", "file_digest", "json_digest", "read_checked_json", "text_digest"]
+__all__ += ["write_checked_json"]
 
 
 def file_digest(file: Path) -> str:

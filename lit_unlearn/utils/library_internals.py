@@ -17,26 +17,11 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = [
-    "TorchDispatchMode",
-    "attention_kind",
-    "copied_module",
-    "copied_weights",
-    "initialize_buffers",
-    "interpolate_",
-    "keeps_float32",
-    "local_extent",
-    "onednn_has_bfloat16",
-    "plain_module",
-    "processor_has_bfloat16",
-    "refresh_slices",
-    "reopen_epoch",
-    "scale_",
-    "set_process_layout",
-    "storage_key",
-    "uncount_batch",
-    "uses_distributed_sampler",
-]
+__all__ = ["TorchDispatchMode"]
+__all__ += ["attention_kind", "copied_module", "copied_weights", "initialize_buffers"]
+__all__ += ["interpolate_", "keeps_float32", "local_extent", "onednn_has_bfloat16", "plain_module"]
+__all__ += ["processor_has_bfloat16", "refresh_slices", "reopen_epoch", "scale_"]
+__all__ += ["set_process_layout", "storage_key", "uncount_batch", "uses_distributed_sampler"]
 
 # -------------------------------------------------------------------------------------- Lightning
 

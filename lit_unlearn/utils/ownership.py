@@ -21,18 +21,9 @@ from lit_unlearn.utils.digests import checked_text, file_digest, read_checked_js
 from lit_unlearn.utils.locks import lock_open, opened
 from lit_unlearn.utils.paths import overlap
 
-__all__ = [
-    "MARKER",
-    "check_targets",
-    "claim",
-    "clear",
-    "free_name",
-    "is_foreign",
-    "own_file",
-    "own_folder",
-    "record",
-    "write_text",
-]
+__all__ = ["MARKER"]
+__all__ += ["check_targets", "claim", "clear", "free_name", "is_foreign", "own_file", "own_folder"]
+__all__ += ["record", "write_text"]
 
 MARKER = ".lit_unlearn.json"
 _ANY = "*"

@@ -5,16 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = [
-    "UNSPACED",
-    "casefold",
-    "count_words",
-    "first_words",
-    "fold",
-    "is_latin",
-    "is_unspaced",
-    "script_words",
-]
+__all__ = ["UNSPACED"]
+__all__ += ["casefold", "count_words", "first_words", "fold", "is_latin", "is_unspaced"]
+__all__ += ["script_words"]
 
 UNSPACED = (
     "\u0e00-\u0e3a\u0e40-\u0e4e\u0e50-\u0e59\u0e80-\u0fff\u1000-\u1049\u1050-\u109f\u1780-\u17d3"

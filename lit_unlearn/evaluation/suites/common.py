@@ -20,16 +20,9 @@ from lit_unlearn.evaluation.probes import (
 from lit_unlearn.metrics.functional.statistics import bootstrap_mean, clopper_pearson, mean
 from lit_unlearn.types import Example, Turn
 
-__all__ = [
-    "SHARE",
-    "builtin_forget",
-    "check_same_rows",
-    "mean_figure",
-    "mean_of_values",
-    "probe_of",
-    "row_of",
-    "subject_outcomes",
-]
+__all__ = ["SHARE"]
+__all__ += ["builtin_forget", "check_same_rows", "mean_figure", "mean_of_values", "probe_of"]
+__all__ += ["row_of", "subject_outcomes"]
 
 SHARE = "share of rows, 0 to 1"
 
