@@ -159,7 +159,6 @@ def _read_text(file: Path) -> str:
 
 
 def _missing(file: Path) -> str:
-    """Return the message about a config that does not exist."""
     local = sorted(file.parent.iterdir()) if file.parent.is_dir() else []
     names = [path.name for path in local if path.suffix in (".yaml", ".yml", ".json")]
     longer = " or ".join([name for name in names if file.stem in name][:3])

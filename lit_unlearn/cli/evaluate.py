@@ -84,7 +84,6 @@ class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
 
 
 def _parser() -> ArgumentParser:
-    """Make the parser; its help lists the suites below the options."""
     known = known_suites()  # loads them, so that each can be given by its bare name
     parser = make_parser(
         "evaluate",

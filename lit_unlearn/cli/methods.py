@@ -130,7 +130,6 @@ def _recipe(recipe: Recipe) -> Padding:
 
 
 def _titled(title: str, summary: str, facts: dict[str, str]) -> Padding:
-    """Return a card with name, summary and facts."""
     grid = Table.grid()
     grid.add_row(Text(title, style="bold"))
     if summary:

@@ -58,7 +58,6 @@ def main(args: list[str]) -> None:
 
 
 def _parser() -> ArgumentParser:
-    """Return the parser of the options that are not those of `fit`."""
     parser = make_parser(
         "plan",
         description="Say what a config for `fit` will need before anything is loaded: memory, "

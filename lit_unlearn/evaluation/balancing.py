@@ -104,7 +104,6 @@ def _behind(record: EvaluationRecord) -> dict[str, list[_Named]]:
 
 
 def _named(record: EvaluationRecord, names: Sequence[str]) -> list[_Named]:
-    """Return all figures of these names."""
     return [
         (suite, figure)
         for suite, own in record.suites.items()

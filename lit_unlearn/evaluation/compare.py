@@ -106,7 +106,6 @@ def headings(runs: Sequence[Path]) -> list[str]:
 
 
 def _content(runs: Sequence[Path], compared: ComparedRuns) -> dict[str, object]:
-    """Return the content of ``compare.json``."""
     return {
         "schema_version": COMPARE_SCHEMA,
         "runs": [

@@ -121,7 +121,6 @@ def _read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def _read_rows(folder: Path) -> dict[str, list[Row]]:
-    """Read the rows of each suite, in the order of the file."""
     file = folder / ROWS
     try:
         lines = file.read_text("utf-8", errors="replace").split("\n")

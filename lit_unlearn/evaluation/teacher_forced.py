@@ -205,7 +205,6 @@ def _read(
 
 
 def _parts(batch: Sequence[_Piece], statistics: Tensor) -> Iterator[tuple[_Piece, str, Tensor]]:
-    """Split the statistics by candidates."""
     start = 0
     for piece in batch:
         for name, answer in zip(piece.names, piece.answers, strict=True):

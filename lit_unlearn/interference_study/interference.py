@@ -136,7 +136,6 @@ def interference(
 def _measured(
     studied: Studied, rows: Mapping[str, Rows], amounts: Amounts
 ) -> dict[str, Measurement]:
-    """Measure every representation."""
     work = amounts.work(len(studied.objectives)) * len(rows)
     found = {}
     with shown(Stage("measuring", work, "tokens")) as stage:
@@ -222,7 +221,6 @@ def _moved(studied: Studied, rows: Rows, tokens: int, radius: float) -> Iterator
 
 
 def _remarks(kind: str, found: Measurement, names: Sequence[str]) -> list[str]:
-    """Return what a reader has to know about one representation."""
     remarks = []
     still = resting(found, names)
     if still:

@@ -45,7 +45,6 @@ def suite_picture(headings: Sequence[str], lines: Sequence[Line]) -> Picture:
 
 
 def _bars(axes: Axes, lines: Sequence[Line], headings: Sequence[str]) -> None:
-    """Draw the bars of one unit with intervals and values."""
     looks = [
         {
             "label": heading,

@@ -161,7 +161,6 @@ def _generate(
     attempt: int,
     stops: Sequence[str],
 ) -> list[str]:
-    """Return the continuations of the beginnings of replies."""
     model: Any = subject.model
     replies = generate_replies(
         model,

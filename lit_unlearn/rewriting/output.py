@@ -124,7 +124,6 @@ def row_counts(result: RewriteResult) -> str:
 
 
 def _page(result: RewriteResult, facts: Mapping[str, Any]) -> dict[str, object]:
-    """Return what the template shows."""
     return {
         "title": "Rewritten rows: quality report",
         "written": row_counts(result),

@@ -125,7 +125,6 @@ def confirm(qa: QA) -> Ask:
 
 
 def _pairs(task: str, template: str, count: int, **fields: str) -> Ask:
-    """Ask for ``count`` questions with their answers."""
     first, between, last = '{"pairs": [{"question": "', '"}, {"question": "', '"}]}'
     texts = [first, *['", "answer": "', between] * count]
     frame = (*texts[:-1], last)

@@ -180,5 +180,4 @@ def _options(key: str, value: str) -> list[str]:
 
 
 def _config_files(value: str) -> list[str]:
-    """Return the files of one value of ``config``."""
     return list(map(str, yaml.safe_load(value))) if value.startswith("[") else [value]

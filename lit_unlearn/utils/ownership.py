@@ -163,7 +163,6 @@ def check_targets(
 
 
 def _refuse(targets: Iterable[Path], folder: Path | None = None, option: str = "") -> None:
-    """Raise an error if a target is a file of the user."""
     foreign = [each for each in targets if is_foreign(each)]
     if not foreign:
         return
