@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -44,33 +44,25 @@ def main(args: list[str]) -> None:
     parser.add_argument("names", nargs="*", help="Show the cards of these.")
     parser.add_argument("--markdown", action="store_true", help="Print docs/methods.md.")
     given = parse(parser, args[1:])
-    console = terminal()
     if given.markdown:
         print(markdown(), end="")
-    elif given.names:
-        for shown in [each for name in given.names for each in _find(name)]:
-            console.print(shown)
-    else:
-        _list(console)
+        return
+    console = terminal()
+    for shown in [each for name in given.names for each in _find(name)] or _all():
+        console.print(shown)
 
 
-def _list(console: Console) -> None:
-    """Print a line for each method."""
+def _all() -> Iterator[Padding | str]:
+    """Yield a line for each method, under its kind."""
     for kind, (place, cards) in _KINDS.items():
         title = f"{kind[0].upper()}{kind[1:]} ({place})"
-        _print(console, title, {card.name: card.summary for card in cards()})
-    sides = {
-        each.name: " and ".join(f"{name} on {side} rows" for side, name in _sides(each).items())
-        for each in RECIPES
-    }
-    parts = {each.name: "; ".join(filter(None, (sides[each.name], each.note))) for each in RECIPES}
-    _print(console, "Published methods as objectives side by side", parts)
-    console.print("lit-unlearn methods NAME shows loss, needs, cost, defaults and paper of one.")
-
-
-def _print(console: Console, title: str, lines: dict[str, str]) -> None:
-    console.print(Text(title, style="bold"))
-    console.print(Padding(_grid(lines), (0, 0, 1, 2)))
+        yield _titled(title, "", {card.name: card.summary for card in cards()})
+    parts = {}
+    for each in RECIPES:
+        sides = " and ".join(f"{name} on {side} rows" for side, name in _sides(each).items())
+        parts[each.name] = "; ".join(filter(None, (sides, each.note)))
+    yield _titled("Published methods as objectives side by side", "", parts)
+    yield "lit-unlearn methods NAME shows loss, needs, cost, defaults and paper of one."
 
 
 def _grid(lines: dict[str, str]) -> Table:
