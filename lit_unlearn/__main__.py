@@ -127,6 +127,8 @@ def run_command(command: Command, args: list[str]) -> int:
     """Import and call a subcommand; what is no fault of the package becomes one message."""
     module, function = command.where.split(":")
     settle_threads()
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries; ours become lines
     try:
         getattr(import_module(module), function)(args)
     except BrokenPipeError:

@@ -11,21 +11,26 @@ __all__ = ["StepLines"]
 
 
 class StepLines(Callback):
-    """Writes a line at least every 30 seconds of training: steps done, and the time to come."""
+    """Writes a line at least every 30 seconds of training: steps done, and the time to come.
+
+    Evaluations before the first step and after the last one have lines of their own.
+    """
 
     def __init__(self) -> None:
         self._open = ExitStack()
         self._stage = Stage("training", None)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin; steps from before a resume do not count for the time to come."""
         self._stage = Stage("training", trainer.max_steps, "steps", trainer.global_step)
         self._open.enter_context(shown(self._stage))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         self._stage.done = trainer.global_step
+        if trainer.global_step == trainer.max_steps:
+            self._open.close()
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._open.close()
 
     def on_exception(self, *_: Any) -> None:

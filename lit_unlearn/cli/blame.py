@@ -70,12 +70,24 @@ def blame(error: Exception, config: Config, args: Sequence[str]) -> None:
 
 
 def _located(message: str, settings: Sequence[Setting]) -> str:
-    """Return a message behind the place of the first setting that it names."""
+    """Return a message behind the place of the first setting that it names.
+
+    A setting that is missing has the place of what it is missing in, such as an objective.
+    """
+    keys = re.findall(r"`((?:model|data|trainer)\.[\w.]+)`", message)
     value = re.search(r"Found '([^']+)'", message)
-    for key in re.findall(r"`((?:model|data|trainer)\.[\w.]+)`", message):
+    for key in keys:
         under = [s for s in settings if ".".join(s.path).startswith(key)]
         exact = [s for s in under if value and s.value == value[1]]
         for setting in exact or [s for s in under if ".".join(s.path) == key]:
-            place = setting.place.removesuffix(f": {'.'.join(setting.path)}")
-            return message if message.startswith(place) else f"{place}: {message}"
+            return _behind(setting, message)
+    for key in keys:
+        around = [s for s in settings if s.path[1:] and key.startswith(f"{'.'.join(s.path)}.")]
+        if around:
+            return _behind(max(around, key=lambda s: len(s.path)), message)
     return message
+
+
+def _behind(setting: Setting, message: str) -> str:
+    place = setting.place.removesuffix(f": {'.'.join(setting.path)}")
+    return message if message.startswith(place) else f"{place}: {message}"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
-
-from transformers.utils import logging as transformers_logging
 
 __all__ = ["silence"]
 
@@ -22,9 +19,7 @@ _NO_TIPS = _NoTips()
 
 
 def silence() -> None:
-    """Suppress warnings that users cannot act on, and bars of files that take a second."""
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
+    """Suppress lines and warnings that users cannot act on."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_NO_TIPS)
     # Lightning 2.6 uses a name that torch 2.13 deprecated.

@@ -116,5 +116,6 @@ def notes(lines: Sequence[Line]) -> list[str]:
     for line in lines:
         for cell in line.cells:
             if cell is not None and cell.note:
-                said.setdefault(cell.note, f"{line.suite} {line.name}")
+                where = line.name if line.suite == BALANCE else f"{line.suite} {line.name}"
+                said.setdefault(cell.note, where)
     return [f"{where}: {note}" for note, where in said.items()]

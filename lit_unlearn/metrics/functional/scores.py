@@ -137,8 +137,9 @@ def repetition(text: str, size: int = 4) -> float:
     """Return ``1 - distinct n-grams / n-grams`` of a reply.
 
     seq-rep-n of Welleck et al. 2019 (arXiv 1908.04319), over words and punctuation marks in
-    place of a model's tokens, so that models can be compared. It finds loops ("Ab Ab Ab ..."), not
-    nonsense that never repeats.
+    place of a model's tokens, so that models can be compared. A character of a script without
+    spaces is a word in every text, so that a loop of such characters counts in an English reply
+    too. It finds loops ("Ab Ab Ab ..."), not nonsense that never repeats.
 
     Args:
         text: Reply of the model.

@@ -40,6 +40,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
         ("Parameter `trainer.callbacks` should not have one.", [], "a.yaml:3: "),
         ("Parameter `trainer.max_steps` should be 1.", ["--trainer.max_steps", "0"], "--trainer"),
         ("Parameter `trainer.max_steps` should be set.", [], ""),
+        ("Parameter `model.objectives.forget.beta` should be set.", [], "a.yaml:9: "),
         ("a.yaml:2: trainer.logger: unknown.", [], ""),
     ],
 )

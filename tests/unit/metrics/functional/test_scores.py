@@ -198,6 +198,8 @@ def test_distinct_recall_equals_the_usual_recall_for_plain_distinct_words() -> N
         ("a b c a b", 2, 0.25),
         # punctuation counts: a and eight commas are six 4-grams, "a,,," and ",,,,"
         ("a,,,,,,,,", 4, 1 - 2 / 6),
+        # each Chinese character is a word, also in an English text: eight words, five 4-grams
+        ("the cat 好好好好好 sat", 4, 1 - 4 / 5),
         ("", 4, 0.0),
         ("one two three", 4, 0.0),
     ],
