@@ -54,9 +54,10 @@ def _names_element(values: object, path: KeyPath, option: Option, before: Sequen
     """
     for place, key in enumerate(path):
         if isinstance(values, list):
-            if not key.isdigit():
+            if key.isidentifier():
                 _check_number_given(values, path, place, option, before)
-            return key.isdigit() and option.value is not None
+                return False
+            return option.value is not None
         values = _inside(values, key).get(key)
     return False
 
@@ -80,7 +81,7 @@ def _with(values: Any, path: KeyPath, new: object, option: str) -> tuple[Any, Ke
         return new, ()
     key, rest = path[0], path[1:]
     if isinstance(values, list):
-        if not key.isdigit() or int(key) >= len(values):
+        if not key.isdecimal() or int(key) >= len(values):
             last = f"0 to {len(values) - 1}" if values else "none, as the list is empty"
             raise InputError(f"{option}: expected the number of an element, {last}; found {key}")
         index = int(key)
@@ -114,4 +115,4 @@ def _is_list(option: Option) -> bool:
 
 def _is_inside(path: KeyPath, above: KeyPath) -> bool:
     """Return whether a path names an element of the list at another path."""
-    return path[: len(above)] == above and "".join(path[len(above) :][:1]).isdigit()
+    return path[: len(above)] == above and "".join(path[len(above) :][:1]).isdecimal()

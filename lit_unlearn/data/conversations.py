@@ -7,7 +7,7 @@ from lit_unlearn.data.fields import EXPECTED_KEYS, checked_text, find_key, texts
 from lit_unlearn.data.raw_rows import RawRow, bad_row
 from lit_unlearn.types import Domain, Example, Representation, Role, Turn
 
-__all__ = ["dialogue", "has_exchange", "preference"]
+__all__ = ["dialogue", "has_exchange", "past_turns", "preference"]
 
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -15,6 +15,7 @@ _ROLES: dict[str, Role] = {
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot"), "assistant"),
 }
 _TOOLS = ("tool", "function", "observation", "function_call", "tool_call", "ipython")
+_TEXT_PARTS = ("text", "input_text", "output_text")
 _SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
 _MESSAGES = EXPECTED_KEYS["dialogue"][0]
 _PROMPTS = ("prompt", "question", "query", "instruction", *_MESSAGES)
@@ -127,7 +128,7 @@ def _spoken(row: RawRow, key: str, text: str) -> list[Turn]:
         raise bad_row(row.location, reason)
     roles: list[Role] = ["user" if name == "Human" else "assistant" for name in parts[1::2]]
     spoken = zip(roles, parts[2::2], strict=True)
-    return [Turn(role, checked_text(row, f"a {role} turn", said)) for role, said in spoken]
+    return [Turn(role, checked_text(row, f"the {role}'s text", said)) for role, said in spoken]
 
 
 def _turns(row: RawRow, key: str) -> list[Turn]:
@@ -155,7 +156,7 @@ def _message(row: RawRow, key: str, entry: Any) -> Turn:
     """Return one message: ``{role, content}`` (OpenAI) or ``{from, value}`` (ShareGPT)."""
     fields = entry if isinstance(entry, dict) else {}
     speaker = next((name for name in ("role", "from") if name in fields), None)
-    content = next((name for name in ("content", "value") if name in fields), None)
+    content = next((name for name in ("content", "value", "text") if name in fields), None)
     if speaker is None or content is None:
         expected = "an object of role and content, or of from and value"
         raise wrong_type(row, f"a turn of {key!r}", expected, entry)
@@ -171,7 +172,7 @@ def _message(row: RawRow, key: str, entry: Any) -> Turn:
         expected = f"one of {', '.join(_ROLES)}"
         raise wrong_type(row, "a role", expected, fields[speaker])
     return Turn(
-        role, checked_text(row, f"the {content} of a {role} turn", _joined(row, fields[content]))
+        role, checked_text(row, f"the {role}'s {content}", _joined(row, fields[content]))
     )
 
 
@@ -181,9 +182,24 @@ def _joined(row: RawRow, content: Any) -> Any:
         return content
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind not in ("text", "input_text", "output_text") or not isinstance(part["text"], str):
+        if kind not in _TEXT_PARTS or not isinstance(part.get("text"), str):
             raise wrong_type(row, "the parts of a turn's content", "texts (type text)", part)
     return "".join(part["text"] for part in content)
+
+
+def past_turns(row: RawRow) -> list[Turn]:
+    """Return the turns before an instruction: of the columns ``system`` and ``history``.
+
+    The history is a list of pairs of an instruction and its answer.
+    """
+    history = row.values.get("history")
+    history = history if isinstance(history, list) else []
+    if not all(_texts(pair) and len(pair) == 2 for pair in history):
+        raise wrong_type(row, "key 'history'", "a list of pairs of texts", history)
+    roles: tuple[Role, Role] = ("user", "assistant")
+    said = [(role, text) for pair in history for role, text in zip(roles, pair, strict=True)]
+    turns = [Turn(role, checked_text(row, "a text of 'history'", text)) for role, text in said]
+    return _with_system(row, turns)
 
 
 def _with_system(row: RawRow, turns: list[Turn]) -> list[Turn]:

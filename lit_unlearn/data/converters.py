@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from string import ascii_uppercase
 from typing import Any
 
+from lit_unlearn.data.conversations import past_turns
 from lit_unlearn.data.fields import (
     EXPECTED_KEYS,
     checked_text,
@@ -113,18 +114,21 @@ def passage(row: RawRow, example_id: str, representation: Representation) -> lis
 def instruction(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
     """Convert an instruction, its ``input`` if it has one, and its output.
 
-    Raw: the headings of Alpaca (``### Instruction:`` and so on).
+    The columns ``system`` and ``history`` give the turns before it. Raw: the headings of Alpaca
+    (``### Instruction:`` and so on).
     """
     task = text_of(row, find_key(row, EXPECTED_KEYS["instruction"][0], "instruction"))
     given = row.values.get("input") or ""
     given = checked_text(row, "key 'input'", given) if given != "" else ""
     answers = _answers(row, "instruction")
     answer = answers[0] if answers else ""
+    before = past_turns(row)
     if representation == "unified":
         content = f"{task}\n\n{given}" if given else task
-        return [Example(example_id, (Turn("user", content),), answer, "instruction")]
+        return [Example(example_id, (*before, Turn("user", content)), answer, "instruction")]
     middle = [f"### Input:\n{given}"] if given else []
-    prompt = "\n\n".join([f"### Instruction:\n{task}", *middle, "### Response:"])
+    parts = [*(turn.content for turn in before), f"### Instruction:\n{task}", *middle]
+    prompt = "\n\n".join([*parts, "### Response:"])
     answer = _led(answer, "\n")
     return [Example(example_id, (Turn("user", prompt),), answer, "instruction", plain=True)]
 

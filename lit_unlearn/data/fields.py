@@ -39,6 +39,10 @@ def find_key(row: RawRow, names: tuple[str, ...], domain: Domain) -> str:
     found = list(row.values)
     close = next((guess for name in names if (guess := suggestion(name, found))), "")
     repair = f"rename the column, or set `columns: {{{names[0]}: <its name here>}}` of the source"
+    for other, groups in EXPECTED_KEYS.items():
+        if all(any(name in row.values for name in group) for group in groups):
+            repair = f"set `domain: {other}`, which has these keys"
+            break
     if names[0] in _ANSWER_KEYS:
         repair += f"; if it has only questions, set `columns: {{{_ANSWER_KEYS[0]}: ''}}`"
     raise bad_row(

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -56,7 +57,7 @@ def parse_file(data: bytes, name: str, bad: BadRows, split: str = "train") -> li
     parquet = suffix == ".parquet"
     result = _parquet_rows(data, name) if parquet else _text_rows(data, name, suffix, bad, split)
     if not result and not bad.count:
-        raise InputError(f"File {name} should hold rows. Found an empty file; give another one.")
+        raise InputError(f"File {name} should hold rows. Found none; give another one.")
     return result
 
 
@@ -74,8 +75,10 @@ def _text_rows(
         ]
     if text.lstrip().startswith("["):
         rows: list[Any] | None = _array(text, name)
+    elif suffix == ".json" or text.lstrip("{ \n").startswith('"data"'):
+        rows = _object_with_rows(text, name, split)
     else:
-        rows = _object_with_rows(text, name, split) if suffix == ".json" else None
+        rows = None
     if rows is None:
         return [*_line_rows(text, name, bad)]
     return [r for i, v in enumerate(rows) for r in _object_row(v, i, f"{name} row {i}", bad)]
@@ -179,13 +182,21 @@ def _object_with_rows(text: str, name: str, split: str) -> list[Any] | None:
         return None
     if isinstance(value, _Repeated) or value.keys() & _ROW_KEYS:
         return None if "\n" not in text.strip() else [value]
+    return _table(value, name, split)
+
+
+def _table(value: dict[str, Any], name: str, split: str) -> list[Any] | None:
+    """Return the rows in an object: under a key, also of an object within, or under their ids."""
     tables: dict[str, list[Any]] = {
         key: rows
         for key, rows in value.items()
         if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)
     }
     if not tables:
-        return None
+        within = [inner for inner in value.values() if isinstance(inner, dict)]
+        if within and all(inner.keys() & _ROW_KEYS for inner in within):
+            return within
+        return _table(within[0], name, split) if len(within) == 1 else None
     if len(tables) > 1 and split not in tables:
         raise InputError(
             f"File {name} should hold rows under one key, or under `split`. Found rows under "
@@ -221,9 +232,17 @@ def _array(text: str, name: str) -> list[Any]:
     return list(values)
 
 
-def _object_row(value: object, index: int, location: str, bad: BadRows) -> Iterator[RawRow]:
+def _repeated(value: object) -> list[str]:
+    """Return the keys of the first object within a value that has a key twice."""
     if isinstance(value, _Repeated):
-        reason = f"should have each key once. Found one twice among {', '.join(value)}, ..."
+        return list(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next(filter(None, map(_repeated, inner)), [])
+
+
+def _object_row(value: object, index: int, location: str, bad: BadRows) -> Iterator[RawRow]:
+    if keys := _repeated(value):
+        reason = f"should have each key once. Found one twice among {', '.join(keys)}, ..."
         bad.add(bad_row(location, f"{reason}; remove one of them."))
     elif isinstance(value, dict):
         yield RawRow(str(index), value, location)
@@ -240,6 +259,11 @@ def _csv_rows(text: str, name: str, bad: BadRows, delimiter: str) -> Iterator[Ra
     try:
         header = next(reader, [])
         _check_columns(header, name)
+        if len(header) == 1 and re.search(r"[;\t|]" if delimiter == "," else r"[;,|]", header[0]):
+            raise InputError(
+                f"File {name} should have {delimiter!r} between its columns. Found the header "
+                f"{header[0]!r}; a .csv file has commas, a .tsv file tabs."
+            )
         line = reader.line_num + 1
         for cells in reader:
             location, line = f"{name}:{line}", reader.line_num + 1

@@ -1,7 +1,7 @@
 """Raw rows of a source: read from the place in `places`, filtered, with our column names."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -50,7 +50,7 @@ def rows_at(place: Place, source: Source, bad: BadRows) -> list[RawRow]:
     rows = _with_own_ids(rows)
     for column, wanted in (*place.where.items(), *source.where.items()):
         rows = _filtered(rows, column, wanted, source, bad)
-    rows = list(_renamed(rows, place.columns, bad))
+    rows = list(_wanted(_renamed(rows, place.columns, bad), source, bad))
     chosen = rows[source.offset :: source.every][: source.limit]
     if not chosen:
         repair = "lower `offset`." if rows else "widen `where`."
@@ -176,6 +176,8 @@ def _filtered(
             bad.add(_missing_column(row, column, "where"))
             continue
         value = str(row.values[column])
+        if isinstance(row.values[column], bool) and value.lower() in wanted:
+            value = value.lower()  # as JSON writes it
         seen.setdefault(value)
         if value in wanted:
             kept.append(row)
@@ -200,6 +202,20 @@ def _renamed(rows: list[RawRow], columns: Mapping[str, str], bad: BadRows) -> It
             continue
         values = row.values | {ours: row.values[theirs] for ours, theirs in pairs}
         yield replace(row, values=values, answerless=answerless)
+
+
+def _wanted(rows: Iterable[RawRow], source: Source, bad: BadRows) -> Iterator[RawRow]:
+    """Yield rows without the completions that are labelled as bad ones, as in rows for KTO."""
+    for row in rows:
+        label = str(row.values.get("label")).casefold()
+        if label == "false" and "completion" in row.values and "label" not in source.where:
+            reason = (
+                "label false says that its completion is a bad one. Set `where: {label: ['True']}` "
+                "of the source for the good ones, or ['False'] for these."
+            )
+            bad.add(bad_row(row.location, reason))
+        else:
+            yield row
 
 
 def _missing_column(row: RawRow, column: str, parameter: str) -> InputError:

@@ -92,7 +92,8 @@ def test_the_option_is_blamed_for_what_it_sets() -> None:
         (["--callbacks.3.x=1"], ["--callbacks.3.x", "0 to 2", "found 3"]),
         (["--empty.0.x=1"], ["--empty.0.x", "empty"]),
         (["--sources.limit=2"], ["--sources.limit", "a list of 2", "--sources.0.limit"]),
-        (["--sources.-1.limit=2"], ["--sources.-1.limit", "--sources.0.-1.limit"]),
+        (["--sources.-1.limit=2"], ["--sources.-1.limit", "0 to 1", "found -1"]),
+        (["--sources.\u00b2.limit=2"], ["the number of an element, 0 to 1"]),
         (["--callbacks.2.at.step=2"], ["--callbacks.2.at.step", "the number of an element"]),
     ],
 )

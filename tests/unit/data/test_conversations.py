@@ -34,6 +34,7 @@ def share(*turns: tuple[str, str]) -> list[dict[str, str]]:
         {"messages": [USER, REPLY]},
         {"conversations": share(("human", "Who?"), ("gpt", "Me."))},
         {"conversation": [USER, REPLY]},
+        {"conversation": [{"from": "human", "text": "Who?"}, {"from": "gpt", "text": "Me."}]},
         {"conversations": ["Who?", "Me."]},
         *({"conversations": share((u, "Who?"), (a, "Me."))} for u, a in
           [("user", "assistant"), ("prompter", "bing"), ("Human", "chatgpt"), ("human", "bard"),
@@ -78,8 +79,9 @@ def test_a_system_prompt(values: dict[str, Any]) -> None:
          r"a role should be one of system, developer, user, .*Found str 'narrator'"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
          r"texts \(type text\)\. Found dict"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, r"Found dict.*'text'"),
         ({"messages": [{"role": "user"}]}, r"an object of role and content, or of from and value"),
-        ({"messages": [{"role": "user", "content": None}, REPLY]}, r"the content of a user turn"),
+        ({"messages": [{"role": "user", "content": None}, REPLY]}, r"the user's content"),
         ({"conversations": "Who?"}, r"a list of turns"),
         ({"conversations": share(("gpt", "Hello."))}, r"a user turn before its last assistant"),
     ],

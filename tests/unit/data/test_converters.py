@@ -283,7 +283,7 @@ def test_dialogue_without_answer() -> None:
         ({"messages": [{"from": "user"}]}, r"should be an object of role and content"),
         ({"messages": "Hello"}, r"should be a list of turns\. Found str 'Hello'"),
         ({"dialogue": ["Hello", " "]}, r"key 'dialogue' should be text\. Found an empty text"),
-        ({"messages": [{"role": "user", "content": 3}]}, r"content of a user turn.*int 3"),
+        ({"messages": [{"role": "user", "content": 3}]}, r"the user's content.*int 3"),
     ],
 )
 def test_bad_dialogues(values: dict, message: str) -> None:
@@ -307,6 +307,13 @@ def test_instruction_with_and_without_input() -> None:
         assert one("instruction", row, "raw").question == "### Instruction:\nSing.\n\n### Response:"
 
 
+def test_instruction_after_other_turns() -> None:
+    row = {"instruction": "Sing.", "output": "la", "system": "S.", "history": [["Hi", "Hello"]]}
+    turns = [("system", "S."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Sing.")]
+    assert [(t.role, t.content) for t in one("instruction", row).turns] == turns
+    assert one("instruction", row, "raw").question.startswith("S.\n\nHi\n\nHello\n\n### Inst")
+
+
 def test_instruction_alone() -> None:
     assert one("instruction", {"instruction": "Sing."}, answerless=True).answer == ""
     assert one("instruction", {"instruction": "Sing."}, "raw", answerless=True).answer == ""
@@ -327,6 +334,8 @@ def test_instruction_alone() -> None:
             r"question.*did you mean qestion.*`columns: \{question: <its name here>\}`",
         ),
         ("question_answer", {"question": "Who?", "anser": "x"}, r"did you mean anser"),
+        ("question_answer", {"messages": []}, r"without question .*; set `domain: dialogue`"),
+        ("dialogue", {"instruction": "a", "output": "b"}, r"set `domain: instruction`"),
         ("question_answer", {"question": 5, "answer": "x"}, r"'question' should be text.*int 5"),
         ("question_answer", {"question": " ", "answer": "x"}, r"'question'.*Found an empty text"),
         ("question_answer", {"question": "q", "answer": ""}, r"'answer'.*Found an empty text"),

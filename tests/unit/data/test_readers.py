@@ -60,6 +60,9 @@ def test_tables_of_other_formats(tmp_path: Path) -> None:
         "bom.csv": b"\xef\xbb\xbfquestion,answer\r\nWho?,Nobody.\r\nx,y\r\n",
         "squad.json": json.dumps({"version": "1.1", "data": rows}).encode(),
         "pretty.json": json.dumps({"rows": rows}, indent=2).encode(),
+        "nested.json": json.dumps({"data": {"train": rows}}).encode(),
+        "data.jsonl": json.dumps({"data": rows}).encode(),
+        "ids.json": json.dumps(dict(zip("ab", rows, strict=True))).encode(),
         "packed.tsv.gz": gzip.compress(b"question\tanswer\nWho?\tNobody.\nx\ty\n"),
     }
     for name, data in contents.items():
@@ -110,6 +113,9 @@ def test_columns_and_keys_that_stand_twice(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"dup\.jsonl:1: should have each key once"):
         read_rows(Source(str(file)))
     assert [row.values for row in read_rows(Source(str(file)), None, "skip")] == [QA]
+    file.write_text('{"messages": [{"role": "user", "content": "a", "content": "b"}]}', "utf-8")
+    with pytest.raises(InputError, match=r"dup\.jsonl:1: should have each key once.*role, content"):
+        read_rows(Source(str(file)))
 
 
 # --------------------------------------------------------------------------------------- bad rows
@@ -162,8 +168,10 @@ def test_the_warning_counts_all_and_shows_three_reasons(
         ("rows.jsonl", GOOD_LINE + b'{"question": "\xe9"}', r"UTF-8\. Found byte 0xe9 in line 2"),
         ("rows.jsonl", '{"question": "é"}'.encode("utf-16"), r"`iconv -f UTF-16 -t UTF-8`"),
         ("rows.csv", b'question,answer\n"open,x\n', r"rows\.csv line 2: should be comma-separated"),
-        ("rows.jsonl", b"\n \n", r"Found an empty file"),
-        ("rows.csv", b"question,answer\n", r"Found an empty file"),
+        ("rows.jsonl", b"\n \n", r"should hold rows. Found none"),
+        ("rows.csv", b"question,answer\n", r"should hold rows. Found none"),
+        ("rows.csv", b"question;answer\na;b\n", r"should have ',' between its columns"),
+        ("rows.tsv", b"question,answer\na,b\n", r"should have '\\t' between its columns"),
     ],
 )
 @pytest.mark.parametrize("policy", ["error", "skip"])

@@ -263,6 +263,18 @@ def test_columns_rename_and_mark_questions_alone(tmp_path: Path) -> None:
     assert row.answerless
 
 
+def test_completions_that_are_labelled_as_bad_are_no_answers(tmp_path: Path) -> None:
+    """Rows for KTO have one completion each, a good or a bad one."""
+    rows = [{"prompt": "a", "completion": str(label), "label": label} for label in (True, False)]
+    file = write_lines(tmp_path / "kto.jsonl", *rows)
+    with pytest.raises(InputError, match=r"kto\.jsonl:2: label false .*`where: \{label: \['True'"):
+        read_rows(Source(file))
+    assert [r.row_id for r in read_rows(Source(file), on_bad_row="skip")] == ["0"]
+    for wanted, row_id in (("true", "0"), ("False", "1")):
+        found = read_rows(Source(file, where={"label": [wanted]}))
+        assert [r.row_id for r in found] == [row_id]
+
+
 def test_own_ids_only_where_they_are_unique(tmp_path: Path) -> None:
     unique = write_lines(tmp_path / "a.jsonl", {"id": 7, **QA}, {"id": "b", **QA})
     repeated = write_lines(tmp_path / "b.jsonl", {"id": 7, **QA}, {"id": 7, **QA})
