@@ -120,6 +120,8 @@ def _dispatch(given: list[str]) -> int:
         return 0
     if given[0] not in COMMANDS:
         return _fail(_unknown(given[0]))
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries; ours become lines
     return run_command(COMMANDS[given[0]], given)
 
 
@@ -127,8 +129,6 @@ def run_command(command: Command, args: list[str]) -> int:
     """Import and call a subcommand; what is no fault of the package becomes one message."""
     module, function = command.where.split(":")
     settle_threads()
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries; ours become lines
     try:
         getattr(import_module(module), function)(args)
     except BrokenPipeError:

@@ -1,11 +1,20 @@
 """Errors that a user can repair, and the checks that raise them. Imports nothing heavy."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import field, fields
 from typing import Any, TypeVar
 
-__all__ = ["InputError", "ResultError", "check_fields", "check_number", "did_you_mean", "ranged"]
+__all__ = [
+    "InputError",
+    "ResultError",
+    "check_fields",
+    "check_number",
+    "check_pattern",
+    "did_you_mean",
+    "ranged",
+]
 
 V = TypeVar("V")
 
@@ -74,6 +83,16 @@ def check_number(
     expected = f"{'above' if above else 'at least'} {least}"
     expected += f" and at most {most}" if most < math.inf else ""
     raise InputError(f"Parameter `{parameter}` should be {expected}. Found {value}; {repair}.")
+
+
+def check_pattern(parameter: str, pattern: str) -> None:
+    """Refuse the text of a parameter that is no regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise InputError(
+            f"Parameter `{parameter}` should be a regular expression. Found {pattern!r}: {error}."
+        ) from error
 
 
 def ranged(

@@ -72,7 +72,8 @@ def blame(error: Exception, config: Config, args: Sequence[str]) -> None:
 def _located(message: str, settings: Sequence[Setting]) -> str:
     """Return a message behind the place of the first setting that it names.
 
-    A setting that is missing has the place of what it is missing in, such as an objective.
+    A setting that is missing has the place of what it is missing in, such as an objective. A
+    setting of a source is known by the source's path.
     """
     keys = re.findall(r"`((?:model|data|trainer)\.[\w.]+)`", message)
     value = re.search(r"Found '([^']+)'", message)
@@ -85,6 +86,12 @@ def _located(message: str, settings: Sequence[Setting]) -> str:
         around = [s for s in settings if s.path[1:] and key.startswith(f"{'.'.join(s.path)}.")]
         if around:
             return _behind(max(around, key=lambda s: len(s.path)), message)
+    words = re.findall(r"`(\w[\w.]*)`", message)
+    for setting in settings:
+        inner = any(f".{'.'.join(setting.path)}".endswith(f".{w}") for w in words if "." in w)
+        named = setting.path[-1] in ("path", *words) and isinstance(setting.value, str)
+        if inner or (named and re.search(rf"'{re.escape(setting.value)}['\[]", message)):
+            return _behind(setting, message)
     return message
 
 

@@ -13,6 +13,7 @@ from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -226,7 +227,9 @@ class UnlearnCLI(LightningCLI):
 
 
 def _plain(value: Any) -> Any:
-    """Replace default data classes, which cannot be written to a file, by their settings."""
+    """Replace defaults that cannot be written to a file: data classes and named texts."""
+    if isinstance(value, Enum) and isinstance(value, str):
+        return str(value.value)
     if is_dataclass(value) and not isinstance(value, type):
         return Namespace(
             **{field.name: _plain(getattr(value, field.name)) for field in fields(value)}

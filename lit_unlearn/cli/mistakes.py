@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser
 from lit_unlearn.cli.blame import Setting, file_settings, settings_of
 from lit_unlearn.cli.classes import family
 from lit_unlearn.cli.config import OF_A_CLASS, Config, KeyPath
+from lit_unlearn.data.readers import file_type
 from lit_unlearn.errors import InputError, did_you_mean
 
 __all__ = ["check_keys", "explain", "unknown_strategy"]
@@ -25,6 +26,7 @@ __all__ = ["check_keys", "explain", "unknown_strategy"]
 _LISTED = 12
 """Largest number of known names that are listed where none is similar."""
 _CLASS = r"(?:dot import path string: |class_path ')([^\s']+)(?:$|':\s+(?:No mod|cannot|mod))"
+_LIKE_A_CLASS = _CLASS.replace(r"[^\s']+", r"(?:\w+\.)*[A-Z]\w*")
 
 
 def check_keys(config: Config, parser: ArgumentParser) -> None:
@@ -48,8 +50,12 @@ def explain(message: str, parser: ArgumentParser, config: Config, args: Sequence
         r"Option '([^']+)' is not accepted": rejected.unknown_argument,
         r"the following arguments are required: (.+)": rejected.lacking,
         r"class, but \S+ is abstract()": rejected.lacking,
+        r"has no attribute '\w+'\. Got value: ([\w.]+)$": rejected.unknown_class,
+        r"- (.+ \((\S+)\.py, line \d+\))$": rejected.broken_module,
+        _LIKE_A_CLASS: rejected.unknown_class,
         r"Expected an? ": rejected.wrong_value,
         _CLASS: rejected.unknown_class,
+        r"(?:sub-config file|a path but|import path format:) ([^\s:]+)": rejected.unknown_class,
         r"unrecognized arguments: (\S+\.ya?ml)\b": (
             lambda found: f"{found[0]}; did you mean --config {found[1]}?"
         ),
@@ -80,15 +86,26 @@ class _Rejection:
         parser, _, owner = self._inside(before if "class_path" in before else self.message)
         own = tuple(found[1].split("."))
         named = [s for s in self.settings if s.path[-len(own) :] == own]
-        place = self._place([s for s in named if s.owner == owner], named)
+        whole = [s for s in self.settings if f"{own[-1]}:" in str(s.value)]
+        place = self._place([s for s in named if s.owner == owner], named, whole)
         return f"{place}: unknown name; {_repair(found[1], _types(parser))}"
 
+    def broken_module(self, found: re.Match[str]) -> str:
+        return f"{self._place([s for s in self.settings if found[2] in str(s.value)])}: {found[1]}"
+
     def unknown_class(self, found: re.Match[str]) -> str:
+        """Explain a name that is no class: a package is missing, or keys should stand there."""
+        name, same = found[1], [s for s in self.settings if s.value == found[1]]
+        place = self._place(same, [s for s in self.settings if name in str(s.value)])
+        lacks = re.search(r"No module named '([^']+)'", self.message)
+        if "/" in name or file_type(name):
+            return f"{place}: expected keys and values such as {{path: {name}}}, found {name}"
+        if lacks and not name.startswith(lacks[1]):
+            return f"{place}: {name} needs a package that is missing, {lacks[1]}"
         _, annotation, _ = self._inside(self.message[: found.start()])
         known = {c.__name__ for base in _classes(annotation) for c in family(base)}
-        repair = did_you_mean(found[1].rpartition(".")[2], known, otherwise="see --help")
-        place = self._place([s for s in self.settings if s.value == found[1]])
-        return f"{place}: unknown class {found[1]}; {repair}"
+        repair = did_you_mean(name.rpartition(".")[2], known, otherwise="see --help")
+        return f"{place}: unknown class {name}; {repair}"
 
     def lacking(self, found: re.Match[str]) -> str:
         """Explain an entry that lacks arguments, or its `class_path`."""
@@ -128,7 +145,8 @@ class _Rejection:
             )
         last = [s for s in self.settings if s.path[-1] == self.last]
         same = [s for s in self.settings if str(s.value) == value]
-        place = self._place([s for s in last if s in same], last, same)
+        inside = [s for s in same if self.last in s.path]
+        place = self._place([s for s in last if s in same], inside, last, same)
         return expected and f"{place}: expected {expected}, found {value}"
 
     def _place(self, *settings: Sequence[Setting]) -> str:

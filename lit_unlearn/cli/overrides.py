@@ -57,7 +57,9 @@ def _names_element(values: object, path: KeyPath, option: Option, before: Sequen
             if key.isidentifier():
                 _check_number_given(values, path, place, option, before)
                 return False
-            return option.value is not None
+            if option.value is None:
+                raise InputError(f"{option.name}: expected a value after it, found none")
+            return True
         values = _inside(values, key).get(key)
     return False
 

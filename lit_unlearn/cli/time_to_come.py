@@ -6,8 +6,11 @@ import logging
 import sys
 from typing import Any
 
+from lightning.pytorch.callbacks import ProgressBar
+
 from lit_unlearn.callbacks import AnswerEvaluation
 from lit_unlearn.callbacks.step_lines import StepLines
+from lit_unlearn.cli.resume import listed
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.loading import load_tokenizer
@@ -39,7 +42,8 @@ def say_time_to_come(trainer: Any, module: Any, data: Any) -> None:
 
 def with_lines(config: dict[str, Any], callbacks: list[Any]) -> list[Any]:
     """Add lines about training to a run's callbacks where no terminal shows Lightning's bar."""
-    if sys.stderr.isatty() or config.get("enable_progress_bar"):
+    own = any(isinstance(each, ProgressBar) for each in listed(config.get("callbacks")))
+    if sys.stderr.isatty() or config.get("enable_progress_bar") or own:
         return callbacks
     config["enable_progress_bar"] = False
     return [*callbacks, StepLines()]

@@ -171,9 +171,7 @@ def _message(row: RawRow, key: str, entry: Any) -> Turn:
     if role is None:
         expected = f"one of {', '.join(_ROLES)}"
         raise wrong_type(row, "a role", expected, fields[speaker])
-    return Turn(
-        role, checked_text(row, f"the {role}'s {content}", _joined(row, fields[content]))
-    )
+    return Turn(role, checked_text(row, f"the {role}'s {content}", _joined(row, fields[content])))
 
 
 def _joined(row: RawRow, content: Any) -> Any:

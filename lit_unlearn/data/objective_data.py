@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lit_unlearn.data.contexts import Context
-from lit_unlearn.data.prefills import Prefills, read_refusals
+from lit_unlearn.data.prefills import Prefills, read_openers, read_refusals
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
 
@@ -62,6 +62,7 @@ class ObjectiveData:
     def __post_init__(self) -> None:
         if self.refusals != "builtin":
             self.refusals = read_refusals(self.refusals)
+        read_openers(self.evaluation_prefills or [], "evaluation_prefills")
         if not self.sources:
             raise InputError(
                 "Parameter `sources` of an objective's data should list at least one source. "

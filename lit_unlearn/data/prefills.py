@@ -50,6 +50,7 @@ class Prefills:
                 "Prefills should have `openers`, `answer_words`, or both. Found neither; try "
                 "`openers: builtin:train`."
             )
+        read_openers(self.openers)
 
     def of(self, example: Example, answer: str | None = None) -> list[str]:
         """Return all prefills of one row: openers, beginnings of its answer, and both joined.
@@ -92,15 +93,15 @@ def _builtin(name: str) -> Any:
     )
 
 
-def read_openers(openers: Sequence[str] | str) -> list[str]:
-    """Return the list itself, or the built-in family of that name."""
+def read_openers(openers: Sequence[str] | str, parameter: str = "openers") -> list[str]:
+    """Return the list itself, or the built-in family of the name that a parameter gives."""
     if not isinstance(openers, str):
         return list(openers)
     families: dict[str, list[str]] = _builtin("prefills.json")
     name = openers.removeprefix("builtin:")
     if name not in families:
         raise InputError(
-            f"Parameter `openers` should be a list of texts or one of "
+            f"Parameter `{parameter}` should be a list of texts or one of "
             f"{', '.join('builtin:' + f for f in families)}. Found {openers!r}."
         )
     return families[name]

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from lit_unlearn.distributed.slices import without_weights
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_pattern
 from lit_unlearn.models.compiling import compile_blocks
 from lit_unlearn.models.dtypes import DType, resolve_dtype
 from lit_unlearn.models.finding import find_model
@@ -80,6 +80,13 @@ class ModelSource:
     cache_trunk: Literal["auto"] | bool = "auto"
 
     def __post_init__(self) -> None:
+        for pattern in self.trainable or []:
+            check_pattern("model.student.trainable", pattern)
+        if self.trainable == []:
+            raise InputError(
+                "Parameter `model.student.trainable` should list patterns of what is trained. "
+                "Found none; set null to train all weights."
+            )
         if self.noise is not None and (self.lora is not None or self.trainable is not None):
             other = "lora" if self.lora is not None else "trainable"
             raise InputError(

@@ -3,13 +3,14 @@
 import re
 import warnings
 from dataclasses import dataclass
+from textwrap import shorten
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from lit_unlearn.distributed.slices import standing_in
-from lit_unlearn.errors import InputError, check_fields, did_you_mean, ranged
+from lit_unlearn.errors import InputError, check_fields, check_pattern, did_you_mean, ranged
 
 __all__ = ["LoRA", "adapted", "check_targets"]
 
@@ -36,6 +37,8 @@ class LoRA:
 
     def __post_init__(self) -> None:
         check_fields(self, "model.student.lora.")
+        if isinstance(self.target_modules, str):
+            check_pattern("model.student.lora.target_modules", self.target_modules)
 
 
 def adapted(model: PreTrainedModel, lora: LoRA, seed: int) -> nn.Module:
@@ -70,7 +73,7 @@ def adapted(model: PreTrainedModel, lora: LoRA, seed: int) -> nn.Module:
             except ValueError as error:
                 raise InputError(
                     "Parameter `model.student.lora.target_modules` should name modules that peft "
-                    f"can adapt. Found {lora.target_modules}: {' '.join(str(error).split())}"
+                    f"can adapt. Found {lora.target_modules}: {shorten(str(error), 200)}"
                 ) from error
     return made
 

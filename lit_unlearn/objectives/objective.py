@@ -184,11 +184,14 @@ def all_teacher_inputs(
                 yield from objectives[name].teacher_inputs(batch)
 
 
-def check_teacher(objectives: Iterable[Objective]) -> None:
+def check_teacher(objectives: Mapping[str, Objective]) -> None:
     """Check that no objective needs a teacher; one that does is an `InputError`."""
-    for objective in objectives:
+    for name, objective in objectives.items():
         if objective.needs_teacher:
-            objective.require(None)
+            raise InputError(
+                f"Objective `model.objectives.{name}`: {type(objective).__name__} needs a teacher. "
+                "Found none; set `model.teacher`, for example to FrozenTeacher."
+            )
 
 
 def present(teacher_logits: Tensor | None) -> Tensor:

@@ -71,7 +71,7 @@ def plan(
     check_number("devices", devices, 1)
     check_names(module.objectives.keys(), data.objectives.keys())
     if module.teacher is None:
-        check_teacher(module.objectives.values())
+        check_teacher(module.objectives)
     known = None if device is None else find_device(device)
     sharing = str(trainer.strategy).lower()
     precision = str(trainer.precision)

@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
     BatchSizeFinder,
     GradientAccumulationScheduler,
     LearningRateFinder,
@@ -25,6 +26,7 @@ _REFUSED: dict[type[Callback], str] = {
     LearningRateFinder: "sweep the rate with --sweep.model.optimizer.init_args.lr",
     BatchSizeFinder: "set data.micro_batch_rows as `lit-unlearn plan` proposes",
     GradientAccumulationScheduler: "set data.micro_batch_rows, which accumulates inside a step",
+    BackboneFinetuning: "set model.student.trainable to what is trained",
 }
 """Callbacks of Lightning that need automatic optimisation, and what to do instead."""
 
@@ -49,7 +51,7 @@ def check_needs(
 ) -> None:
     """Check that the data of every objective have what it reads."""
     if not has_teacher:
-        check_teacher(objectives.values())
+        check_teacher(objectives)
     for name, objective in objectives.items():
         rows, kind = data[name], type(objective).__name__
         if rows.answer == "teacher" and not has_teacher:

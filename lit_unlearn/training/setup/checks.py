@@ -64,6 +64,11 @@ def check_trainer(precision: str, max_steps: int, dtype: str = "float32") -> Non
             f"{dtype if dtype == 'float16' else precision}: without a loss scale, gradients below "
             "6e-8 become zero. Use bfloat16."
         )
+    if precision == "64-true":
+        raise InputError(
+            "Parameter `trainer.precision` should not be 64-true, for which Lightning copies "
+            "batches in a way that fails here. Use 32-true."
+        )
     if precision in ("16-true", "bf16-true"):
         raise InputError(
             f"Parameter `trainer.precision` should not be {precision}: the number format of the "

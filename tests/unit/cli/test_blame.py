@@ -21,6 +21,7 @@ trainer:
 model:
   objectives:
     forget: GradientAscent
+data: {objectives: {forget: {sources: [{path: q.jsonl}]}}}
 """
 
 
@@ -42,6 +43,10 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
         ("Parameter `trainer.max_steps` should be set.", [], ""),
         ("Parameter `model.objectives.forget.beta` should be set.", [], "a.yaml:9: "),
         ("a.yaml:2: trainer.logger: unknown.", [], ""),
+        ("Source 'q.jsonl[train]' should have a `domain`.", [], "a.yaml:10: "),
+        ("Parameter `template.date_string` is bad.", ["--data.template.date_string=x"], "--data."),
+        ("Parameter `refusals` is bad. Found 'i.txt'.", ["--data.refusals", "i.txt"], "--data.r"),
+        ("Parameter `refusals` is bad. Found 'j.txt'.", ["--data.refusals", "i.txt"], ""),
     ],
 )
 def test_the_setting_that_a_check_names(

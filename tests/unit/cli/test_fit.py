@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from lit_unlearn import __main__ as dispatcher
 from lit_unlearn.cli import fit as cli
+from lit_unlearn.cli.parsing import make_parser, parse
 from lit_unlearn.errors import InputError
 
 
@@ -193,7 +194,8 @@ def test_the_seed_reaches_the_data(fit: Callable[..., None], given: str, seed: i
 
 def test_default_logger_and_saved_config(fit: Callable[..., None]) -> None:
     """Under default_root_dir, without the invented ``hp_metric``, and the config runs again."""
-    fit("--trainer.logger=true", "--trainer.default_root_dir=runs/a", "--model.steps=4")
+    timer = "--trainer.callbacks+=Timer"  # it has a default that YAML cannot represent
+    fit("--trainer.logger=true", "--trainer.default_root_dir=runs/a", "--model.steps=4", timer)
     folder = Path("runs/a/lightning_logs/version_0")
     assert list(folder.glob("events.out.tfevents.*"))
     saved = yaml.safe_load(Path("runs/a/config.yaml").read_text())
@@ -287,6 +289,28 @@ def test_option_of_the_last_list_item(fit: Callable[..., None]) -> None:
     assert "did you mean monitor?" in message
 
 
+def test_classes_that_cannot_be_imported(fit: Callable[..., None]) -> None:
+    Path("needy.py").write_text("import no_such_package")
+    Path("broken.py").write_text("def (:")
+    for name, words in {
+        "TensorboardLogger": "did you mean TensorBoardLogger?",
+        "needy.Logger": "needy.Logger needs a package that is missing, no_such_package",
+        "broken.Logger": "invalid syntax (broken.py, line 1)",
+    }.items():
+        sys.path.insert(0, "")
+        message = refused(fit, f"--trainer.logger={name}")
+        sys.path.remove("")
+        assert message.startswith("--trainer.logger: ")
+        assert message.endswith(words)
+
+
+def test_a_text_in_place_of_keys_and_values() -> None:
+    parser = make_parser("fit")
+    parser.add_argument("--rows", type=list[StandInRows])
+    with pytest.raises(InputError, match=r"^--rows: expected keys and values .*found a\.jsonl$"):
+        parse(parser, ["--rows", "[a.jsonl]"])
+
+
 # ------------------------------------------------------------------------------ mistakes in files
 
 
@@ -356,6 +380,10 @@ def test_option_of_the_last_list_item(fit: Callable[..., None]) -> None:
         (
             "model:\n  optimizer:\n    init_args:\n      lr: fast\n",
             ("more.yaml:4: model.optimizer.init_args.lr: expected float, found fast",),
+        ),
+        (
+            "model:\n  optimizer: torch.optim.SGDD\n",
+            ("more.yaml:2: model.optimizer: unknown class torch.optim.SGDD; did you mean SGD?",),
         ),
         ("seed_everythin: 3\n", ("more.yaml:1: seed_everythin", "did you mean seed_everything?")),
     ],

@@ -62,6 +62,10 @@ def test_bad_input() -> None:
         Prefills(["Sure:"], candidates=0)
     with pytest.raises(InputError, match=r"builtin:train.*Found 'builtin:tran'"):
         read_openers("builtin:tran")
+    with pytest.raises(InputError, match=r"`openers`.*builtin:eva'"):
+        Prefills(openers="builtin:eva")
+    with pytest.raises(InputError, match=r"`evaluation_prefills`.*builtin:eva'"):
+        ObjectiveData([Source("x")], "decline", evaluation_prefills="builtin:eva")
     with pytest.raises(InputError, match="`refusals`"):
         read_refusals([])
     with pytest.raises(InputError, match=r"`refusals` should be .* Found 'absent.jsonl'"):

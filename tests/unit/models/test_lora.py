@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from transformers import PreTrainedModel
 
@@ -47,3 +49,17 @@ def test_what_peft_refuses_is_one_line(tiny_model: PreTrainedModel) -> None:
 def test_numbers_of_adapters(name: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"`model.student.lora.{name}` should be"):
         LoRA(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"lora": {"target_modules": "(q_proj"}}, "lora.target_modules"),
+        ({"trainable": ["mlp", "(mlp"]}, "trainable"),
+        ({"trainable": []}, "trainable"),
+    ],
+)
+def test_patterns(settings: dict[str, Any], name: str) -> None:
+    """They are compiled before the model is loaded."""
+    with pytest.raises(InputError, match=rf"`model.student.{name}` should"):
+        ModelSource(TINY_NAME, lora=LoRA(**settings.pop("lora", {})), **settings)

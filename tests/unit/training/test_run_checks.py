@@ -10,6 +10,7 @@ import pytest
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
     BatchSizeFinder,
     EarlyStopping,
     GradientAccumulationScheduler,
@@ -72,6 +73,7 @@ def refused(*callbacks: Callback, model: Any = None, data: Any = None, **options
         ({"gradient_clip_val": 1.0}, ["gradient_clip_val", "model.clip_norm"]),
         ({"max_steps": -1}, ["max_steps", "--trainer.max_steps 60"]),
         ({"precision": "bf16-true"}, ["precision", "bf16-mixed"]),
+        ({"precision": "64-true"}, ["precision", "32-true"]),
     ],
 )
 def test_settings_of_lightning(options: dict[str, Any], words: list[str]) -> None:
@@ -85,6 +87,7 @@ def test_settings_of_lightning(options: dict[str, Any], words: list[str]) -> Non
         (LearningRateFinder(), "--sweep.model.optimizer"),
         (BatchSizeFinder(), "lit-unlearn plan"),
         (GradientAccumulationScheduler({0: 1}), "micro_batch_rows"),
+        (BackboneFinetuning(), "model.student.trainable"),
     ],
 )
 def test_callbacks_that_need_another_kind_of_training(callback: Callback, repair: str) -> None:
