@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, OnExceptionCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn.callbacks import Resumable
@@ -22,7 +23,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.training.setup.start import STORE
 from lit_unlearn.utils.config_files import find_config
 from lit_unlearn.utils.debug_flags import debug_flags
-from lit_unlearn.utils.ownership import check_targets, write_text
+from lit_unlearn.utils.ownership import check_targets, claim, write_text
 from lit_unlearn.utils.paths import local_path
 
 __all__ = ["CONFIG", "RunConfig"]
@@ -77,7 +78,22 @@ def check_run_folder(
         targets += callback.writes(folder, steps) if hasattr(callback, "writes") else []
         if getattr(callback, "dirpath", None):
             targets.append(Path(callback.dirpath) / "new")
+    targets += _of_lightning(trainer["callbacks"], trainer.get("logger"), trainer.get("profiler"))
     check_targets(folder, targets, read, _FOLDER)
+
+
+def _of_lightning(callbacks: Any, loggers: Any, profiler: Any) -> list[Path]:
+    """Return the files that Lightning replaces or deletes where their names are set."""
+    tables = [each for each in listed(loggers) if isinstance(each, CSVLogger)]
+    found = [Path(logger.log_dir) / "metrics.csv" for logger in tables]
+    if getattr(profiler, "dirpath", None):
+        found.append(Path(profiler.dirpath) / f"fit-{profiler.filename or ''}*.txt")
+    for callback in callbacks:
+        if isinstance(callback, OnExceptionCheckpoint):
+            found.append(Path(callback.ckpt_path))
+        elif not getattr(callback, "_enable_version_counter", True) and callback.dirpath:
+            found.append(Path(callback.dirpath) / "*.ckpt")
+    return found
 
 
 def _holds(file: Path, text: str) -> bool:
@@ -104,10 +120,14 @@ class RunConfig(SaveConfigCallback):
     """Writes ``config.yaml``, the settings of the run, into its folder."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the whole config; ``test`` keeps the config of the training."""
+        """Write the whole config, and claim Lightning's files; ``test`` keeps the config."""
         file, text = Path(trainer.default_root_dir) / CONFIG, config_text(self.parser, self.config)
         if stage == "fit" and not _holds(file, text):
             write_text(file, text)
+        parts: Any = trainer
+        for own in _of_lightning(parts.callbacks, parts.loggers, parts.profiler):
+            own.parent.mkdir(parents=True, exist_ok=True)
+            claim(own)
 
 
 def divert_debug(trainer: dict[str, Any], closing: ExitStack) -> bool:

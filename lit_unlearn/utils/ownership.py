@@ -115,10 +115,13 @@ def free_name(path: Path) -> Path:
 def is_foreign(path: Path) -> bool:
     """Return whether there is something that the product did not write as it is.
 
-    A folder is foreign if anything in it is.
+    A folder is foreign if anything in it is; a pattern (``*.ckpt``) that is not claimed, if any
+    file is that fits it.
     """
     if path.is_symlink():
         return True
+    if "*" in path.name and path.name not in _read(path.parent):
+        return any(map(is_foreign, path.parent.glob(path.name)))
     if path.is_dir():
         return any(is_foreign(each) for each in path.iterdir() if each.name != MARKER)
     if not path.is_file():
@@ -167,7 +170,7 @@ def _refuse(targets: Iterable[Path], folder: Path | None = None, option: str = "
     if not foreign:
         return
     folder = folder or foreign[0].parent
-    names = [str(each.relative_to(folder)) for each in foreign]
+    names = [str(each).removeprefix(f"{folder}/") for each in foreign]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     repair = f"give another folder with {option}" if option else "give another folder"
     raise InputError(

@@ -208,6 +208,45 @@ def test_default_logger_and_saved_config(fit: Callable[..., None]) -> None:
     assert "hp_metric" not in (hparams.read_text() if hparams.exists() else "")
 
 
+LOGGER = "{class_path: CSVLogger, init_args: {save_dir: mine, name: '', version: ''}}"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("metrics.csv", [f"--trainer.logger={LOGGER}"]),
+        ("fit-a.txt", ["--trainer.profiler={class_path: SimpleProfiler, init_args: {GIVEN}}"]),
+        (
+            "a.ckpt",
+            ["--trainer.callbacks+={class_path: OnExceptionCheckpoint, init_args: {GIVEN}}"],
+        ),
+        (
+            "*.ckpt",
+            [
+                "--trainer.callbacks+={class_path: ModelCheckpoint, init_args: {GIVEN, "
+                "enable_version_counter: false}}"
+            ],
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Experiment logs directory")
+def test_lightning_replaces_no_file_of_the_user(
+    fit: Callable[..., None], name: str, options: list[str]
+) -> None:
+    """Where names are set, it would replace or delete them, and may do so with its own."""
+    file = Path("mine", name.replace("*", "a"))
+    file.parent.mkdir()
+    file.write_text("mine")
+    options = [each.replace("GIVEN", "dirpath: mine, filename: a") for each in options]
+    options.append("--trainer.enable_checkpointing=true")
+    assert f"mine/{name}, which" in refused(fit, *options, "--trainer.default_root_dir=.")
+    assert file.read_text() == "mine"
+    file.unlink()
+    for _ in range(2 if "csv" in name else 0):
+        fit(*options, "--trainer.log_every_n_steps=1")
+    assert file.exists() == ("csv" in name)
+
+
 def test_no_tips(fit: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
     """Lightning recommends products in its log; nothing else is held back."""
     logger = logging.getLogger("lightning.pytorch")

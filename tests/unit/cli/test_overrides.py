@@ -94,6 +94,7 @@ def test_the_option_is_blamed_for_what_it_sets() -> None:
         (["--sources.limit=2"], ["--sources.limit", "a list of 2", "--sources.0.limit"]),
         (["--sources.-1.limit=2"], ["--sources.-1.limit", "0 to 1", "found -1"]),
         (["--sources.\u00b2.limit=2"], ["the number of an element, 0 to 1"]),
+        (["--names.0"], ["--names.0: expected a value after it, found none"]),
         (["--callbacks.2.at.step=2"], ["--callbacks.2.at.step", "the number of an element"]),
     ],
 )
@@ -111,7 +112,6 @@ def test_no_such_element(args: list[str], words: list[str]) -> None:
         ["--callbacks+=Other", "--callbacks.every=2"],
         ["--callbacks.every=2"],
         ["--missing.0.x=2"],
-        ["--names.0"],
     ],
 )
 def test_the_rest_is_the_parser_s(args: list[str]) -> None:
