@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from lit_unlearn.callbacks import AnswerEvaluation
 from lit_unlearn.callbacks.step_lines import StepLines
-from lit_unlearn.cli.resume import listed
+from lit_unlearn.cli.run_files import listed
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.loading import load_tokenizer

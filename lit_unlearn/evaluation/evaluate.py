@@ -114,7 +114,7 @@ def evaluate(
     check_number("limit", limit, 1)
     folder = None if output is None else local_path(output)
     for given in (model, start, reference):
-        _check_model(given)
+        _check_model(given, stored=given is not model)
     if folder is not None:
         models = {MODEL: model, START: start, REFERENCE: reference}
         on_first(partial(_check_folder, folder, _name(model), models))
@@ -229,9 +229,9 @@ def _name(model: Model) -> str:
     return type(model[0]).__name__ if isinstance(model, tuple) else str(model)
 
 
-def _check_model(model: Model | None) -> None:
-    """Find a model before another one is loaded."""
-    if isinstance(model, str | Path) and not is_evaluation(model):
+def _check_model(model: Model | None, *, stored: bool = True) -> None:
+    """Find a model before another one is loaded; an earlier evaluation may stand for it."""
+    if isinstance(model, str | Path) and not (stored and is_evaluation(model)):
         with named_model():
             find_model(str(model))
 

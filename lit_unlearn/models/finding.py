@@ -69,11 +69,13 @@ def find_model(path: str, revision: str | None = None) -> Found:
         return Found(str(local.parent), {"gguf_file": local.name})
     if local.is_dir():
         return _in_folder(path, local)
-    if path.startswith((".", "/", "~")) or path.count("/") != 1 or local.suffix == ".gguf":
+    is_path = path.startswith((".", "/", "~")) or path.count("/") != 1 or path.endswith(".gguf")
+    if is_path or local.is_file():
+        found = f"nothing at {local.absolute()}. If another run is to make it, do that run first"
         raise InputError(
             f"Parameter `model.student.path` = {path!r} should be a folder with a model, a .gguf "
-            f"file, or a hub id (owner/name). Found nothing at {local.absolute()}. If another run "
-            "is to make it, do that run first (its config says so in its header)."
+            "file, or a hub id (owner/name). Found "
+            f"{'another file; give the folder' if local.is_file() else found}."
         )
     if hub_answers():
         return Found(path, {"revision": revision})

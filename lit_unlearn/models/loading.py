@@ -40,6 +40,12 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+_TOLD = {
+    "instantiate the backend tokenizer": "no tokenizer that can be read",
+    "ignore_mismatched_sizes": "weights of other shapes than its config.json says",
+}
+"""Parts of transformers' messages that do not say what is wrong -> what is."""
+
 
 @dataclass
 class ModelSource:
@@ -264,6 +270,7 @@ def _pretrained(loader: Any, source: ModelSource, **options: Any) -> Any:
         if "scaled_dot_product_attention" in text:
             raise  # `with_attention` mends it
         hint = "; set `model.student.attention`" if "attention" in text.lower() else ""
+        text = next((told for start, told in _TOLD.items() if start in text), text)
         raise InputError(
             f"Parameter `model.student.path` = {source.path!r} should name a folder with a causal "
             f"language model and its tokenizer, a .gguf file, or a hub id. Found: {text}{hint}"

@@ -83,6 +83,12 @@ def base_of(folder: Path) -> str | None:
         base = json.loads(file.read_text("utf-8")).get("base_model_name_or_path")
     except (ValueError, AttributeError):
         base = None
+    if base and Path(str(base)).is_dir() and Path(base).samefile(folder):
+        raise InputError(
+            f"Parameter `model.student.path`: {file} should name the model under the adapters. "
+            f"Found their own folder, {base}; write that model's folder or hub id there, or take "
+            "the file away if this is the model."
+        )
     if not base or not isinstance(base, str):
         raise InputError(
             f"{file} should name the model under the adapters as `base_model_name_or_path`. Found "
@@ -116,7 +122,8 @@ def merge_folder(model: Any, folder: Path) -> Any:
                 (str(w.message) for w in told if "missing adapter" in str(w.message)), ""
             )
         except Exception as error:  # damaged or foreign files raise errors of every kind
-            problem = str(error) or type(error).__name__
+            there = any(folder.glob("adapter_model.*"))
+            problem = str(error) if there else "no adapter_model.safetensors"
     if not problem and not hasattr(adapted, "merge_and_unload"):
         problem = f"adapters of the kind {adapted.peft_config['default'].peft_type.value}"
     if problem:

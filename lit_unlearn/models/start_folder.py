@@ -10,6 +10,8 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SENSES = ("vision_config", "audio_config", "speech_config")
 """Keys of the config of a model that reads more than text."""
+_QUANTISED = ("quantize_config.json", "quant_config.json")
+"""Files by which early versions of AutoGPTQ and AutoAWQ said how they quantised."""
 _POINTER = b"version https://git-lfs"
 
 
@@ -32,6 +34,8 @@ def unusable(folder: Path) -> str:
             raise ValueError("no mapping")
     except ValueError as error:
         return f"a config.json that cannot be read ({error}); copy or export the model again"
+    if any((folder / name).is_file() for name in _QUANTISED):
+        config.setdefault("quantization_config", {"quant_method": "GPTQ or AWQ"})
     return _other_kind(config) or _missing_weights(folder)
 
 
@@ -40,9 +44,10 @@ def _other_kind(config: dict[str, Any]) -> str:
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 
-    quantised = config.get("quantization_config")
+    quantised = config.get("quantization_config") or config.get("compression_config")
     if quantised:
-        method = quantised.get("quant_method") or "an unnamed method"
+        known = quantised if isinstance(quantised, dict) else {"quant_method": quantised}
+        method = known.get("quant_method") or "an unnamed method"
         return (
             f"weights quantised with {method}, which can be neither trained nor compared; give the "
             "model from which they were made"

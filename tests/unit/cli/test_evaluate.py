@@ -291,9 +291,10 @@ def test_no_model(refused: Callable[..., str]) -> None:
     assert "model" in refused("evaluate", "--suite=boundary")
 
 
-def test_a_model_that_is_not_there(refused: Callable[..., str]) -> None:
-    message = refused("evaluate", "./nowhere", "--suite=boundary")
-    assert "Parameter `model` = './nowhere'" in message
+def test_a_model_that_is_not_there(refused: Callable[..., str], earlier: str) -> None:
+    for model in ("./nowhere", earlier):
+        message = refused("evaluate", model, "--suite=boundary")
+        assert f"Parameter `model` = '{model}'" in message
 
 
 def test_a_reference_without_the_rows(refused: Callable[..., str], earlier: str) -> None:

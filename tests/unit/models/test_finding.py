@@ -51,6 +51,13 @@ def test_fetched_copy_when_the_hub_is_silent(
     ]
 
 
+def test_a_file_of_a_model_is_not_its_folder(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    with pytest.raises(InputError, match="Found another file; give the folder"):
+        find_model(str(file))
+
+
 def test_errors_name_the_repair(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(finding, "hub_answers", lambda: False)
     monkeypatch.setattr(finding, "fetched_copy", lambda hub_id: None)

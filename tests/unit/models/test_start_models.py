@@ -196,6 +196,17 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "weights quantised with bitsandbytes",
     ),
     "fp8": (_config(quantization_config={"quant_method": "fp8"}), "quantised with fp8"),
+    "GPTQ": (_config(quantization_config={"quant_method": "gptq", "bits": 4}), "with gptq"),
+    "AWQ": (_config(quantization_config={"quant_method": "awq", "bits": 4}), "with awq"),
+    "AutoGPTQ": (lambda f: (f / "quantize_config.json").write_text("{}"), "with GPTQ or AWQ"),
+    "a word": (_config(quantization_config="int4"), "quantised with int4"),
+    "compressed": (_config(compression_config={"quant_method": "w4"}), "quantised with w4"),
+    "itself": (
+        lambda f: (f / "adapter_config.json").write_text(
+            json.dumps({"base_model_name_or_path": str(f)})
+        ),
+        "Found their own folder",
+    ),
     "encoder-decoder": (
         _config(is_encoder_decoder=True, architectures=["BartForConditionalGeneration"]),
         "BartForConditionalGeneration, an encoder-decoder model",
