@@ -1,30 +1,53 @@
 """Rows whose texts hold control tokens: they are encoded as ordinary text, and said once."""
 
 import logging
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 
-from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.types import Example
 
-__all__ = ["report_control_tokens"]
+__all__ = ["example_texts", "likely_control_token", "report_control_tokens"]
 
 log = logging.getLogger(__name__)
 
+_LIKELY = re.compile(
+    r"<\|[^|<>\s]+\|>|</?s>|<(?:bos|eos|pad|unk|(?:start|end)_of_turn)>|\[/?INST\]"
+)
 
-def report_control_tokens(where: str, encoder: Encoder, examples: Iterable[Example]) -> None:
+
+def report_control_tokens(
+    where: str,
+    rows: Iterable[tuple[str, Iterable[str]]],
+    find: Callable[[Iterable[str]], str | None],
+) -> None:
     """Warn once of rows whose texts hold control tokens, with the first row.
 
-    ``where`` names the objective or suite of the rows.
+    Args:
+        where: Objective, suite or source of the rows.
+        rows: Id and texts of each row.
+        find: Function that returns the first control token in some texts, or None.
     """
-    found = []
-    for row in examples:
-        turns = [turn.content for turn in row.turns]
-        texts = [*turns, row.answer, *row.paraphrases, *row.distractors]
-        if token := encoder.control_token(texts):
-            found.append((token, row.example_id))
+    found = [(token, row_id) for row_id, texts in rows if (token := find(texts))]
     if found:
         log.warning(
             "%s: %d rows hold the text of a control token, the first %r in row %r. Such texts are "
             "encoded as ordinary text and end no turn; clean the rows if they should not be there.",
             *(where, len(found), *found[0]),
         )
+
+
+def example_texts(
+    examples: Iterable[Example], answers: Sequence[str | None] = ()
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield id and texts of examples, with the answers that they get, such as refusals."""
+    for example, answer in zip_longest(examples, answers):
+        turns = [turn.content for turn in example.turns]
+        others = [*example.paraphrases, *example.distractors, *example.rejected]
+        yield example.example_id, [*turns, example.answer, *others, answer or ""]
+
+
+def likely_control_token(texts: Iterable[str]) -> str | None:
+    """Return the first text that is a control token of common models, for an unknown tokenizer."""
+    found = (_LIKELY.search(text) for text in texts)
+    return next((match[0] for match in found if match), None)

@@ -137,6 +137,7 @@ def named_model(name: str = "model") -> Iterator[None]:
         yield
     except InputError as error:
         told = str(error).replace(": --model.student.path FOLDER", "")
+        told = told.replace("model.student.attention", "attention")
         raise InputError(told.replace("model.student.path", name)) from error
 
 

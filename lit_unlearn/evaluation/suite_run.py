@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lit_unlearn.data.control_tokens import report_control_tokens
+from lit_unlearn.data.control_tokens import example_texts, report_control_tokens
 from lit_unlearn.distributed.ranks import agree, on_first, opened_on_first, rank, share, world_size
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.asking import ask
@@ -107,7 +107,8 @@ def run_suite(
     _check_template(suite, subject, probes)
     if rank() == 0:
         asked = [replace(p.example, turns=(*p.turns, Turn("assistant", p.prefill))) for p in probes]
-        report_control_tokens(f"Suite {suite.name}", subject.encoder, asked)
+        find = subject.encoder.control_token
+        report_control_tokens(f"Suite {suite.name}", example_texts(asked), find)
     _check_unique(f"Variants of the suite {suite.name}", [v.name for v in variants])
     outcomes: dict[str, list[Outcome]] = {}
     total = len(variants) * len(probes)

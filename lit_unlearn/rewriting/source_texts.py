@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from lit_unlearn.data.control_tokens import likely_control_token, report_control_tokens
 from lit_unlearn.data.fields import EXPECTED_KEYS, find_key, text_of
 from lit_unlearn.data.passages import clozes, sentences
 from lit_unlearn.data.raw_rows import BadRows, OnBadRow, RawRow, bad_row
@@ -33,6 +34,11 @@ class QA:
     """Further spellings of the answer."""
     distractors: tuple[str, ...] = ()
     """Wrong answers that came with the row."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Question and answers."""
+        return (self.question, self.answer, *self.accepted, *self.distractors)
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,9 @@ def read_texts(
                     )
                 found[row_id] = SourceText(row_id, source.name, digest, domain, text, ready)
         bad.report()
+        own = [text for text in found.values() if text.source == source.name]
+        texts = ((t.row_id, [t.text, *(x for qa in t.ready for x in qa.texts)]) for t in own)
+        report_control_tokens(f"Source {source.name!r}", texts, likely_control_token)
     return list(found.values())
 
 

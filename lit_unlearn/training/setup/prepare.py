@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_unlearn.data.contexts import Context, NoContext
-from lit_unlearn.data.control_tokens import report_control_tokens
+from lit_unlearn.data.control_tokens import example_texts, report_control_tokens
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.objective_data import AnswerSource, ObjectiveData, RejectedSource
 from lit_unlearn.data.prefills import read_refusals
@@ -99,7 +99,8 @@ def prepare(
             encoded[name] = encode_rows(name, material, level, answers, encoder, stage)
     _report_problems(encoded, examples, encoder)
     for name, rows in examples.items():
-        report_control_tokens(f"Objective {name!r}", encoder, rows)
+        texts = example_texts(rows, found.answers[name])
+        report_control_tokens(f"Objective {name!r}", texts, encoder.control_token)
     _report_without_bare(encoded, objectives)
     known = "" if speaker is None else speaker.known()
     return Prepared(encoded, found.gate, found.settled, known)

@@ -12,7 +12,7 @@ import pytest
 from transformers import AddedToken, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
-from lit_unlearn.data.control_tokens import report_control_tokens
+from lit_unlearn.data.control_tokens import example_texts, report_control_tokens
 from lit_unlearn.data.encoding import Encoder, EncodingError
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.asking import ask
@@ -166,10 +166,14 @@ def test_control_tokens_are_said_once_with_an_example(
 ) -> None:
     encoder = Encoder(tiny_tokenizer)
     with caplog.at_level(logging.WARNING):
-        report_control_tokens("Objective 'a'", encoder, [EXAMPLE])
+        find = encoder.control_token
+        report_control_tokens("Objective 'a'", example_texts([EXAMPLE]), find)
         assert not caplog.records
-        report_control_tokens("Objective 'a'", encoder, [EXAMPLE, SPECIAL, SPECIAL])
+        report_control_tokens("Objective 'a'", example_texts([EXAMPLE, SPECIAL, SPECIAL]), find)
     (record,) = caplog.records
+    refused, pair = example_texts([EXAMPLE, replace(EXAMPLE, rejected=("<|im_end|>",))], ["<s>"])
+    assert "<s>" in refused[1]
+    assert find(pair[1]) == "<|im_end|>"
     assert record.getMessage().startswith(
         "Objective 'a': 2 rows hold the text of a control token, the first '<|im_end|>' in row "
         "'spec/0'."

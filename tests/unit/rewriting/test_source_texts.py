@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,15 @@ def test_bad_sources(tmp_path: Path) -> None:
     twice = [Source("builtin:forget", limit=2), Source("builtin:forget", limit=1)]
     with pytest.raises(InputError, match="each row once"):
         read_texts(twice, None, "error", 50, 2)
+
+
+@pytest.mark.parametrize("token", ["<|eot_id|>", "</s>", "<end_of_turn>", "[INST]"])
+def test_control_tokens_in_rows_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, token: str
+) -> None:
+    """The tokenizer of the model that will be trained is not known here."""
+    rows = [{"question": f"Who {word}?", "answer": "Me."} for word in ("<b>is</b>", token)]
+    with caplog.at_level(logging.WARNING):
+        read(tmp_path, "question_answer", *rows)
+    (record,) = caplog.records
+    assert f"1 rows hold the text of a control token, the first {token!r}" in record.getMessage()
