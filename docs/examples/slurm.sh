@@ -1,9 +1,9 @@
 #!/bin/bash
-# Trains on several nodes, one task per GPU, and goes on by itself when its time is up.
+# Trains on several nodes, with one task per GPU. When its time limit is reached, the job queues itself
+# again and resumes.
 #   sbatch docs/examples/slurm.sh configs/tofu.yaml runs/tofu
-# Three minutes before the end Slurm sends SIGTERM to every task. The step is finished, a checkpoint
-# written, and the tasks end with status 143; the job is then queued again, and the same command goes
-# on at the checkpoint. --nodes and --gpus-per-node stand once more in the options below.
+# Three minutes before the limit, Slurm sends SIGTERM to every task. The current step is finished, a
+# checkpoint is written, and the tasks end with status 143. Then the job is queued again.
 #SBATCH --job-name=lit-unlearn
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
