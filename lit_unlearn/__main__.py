@@ -36,38 +36,36 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "fit": Command("train: make a model forget, as a config says", "lit_unlearn.cli.fit:main"),
+    "fit": Command("train a model to forget, as a config says", "lit_unlearn.cli.fit:main"),
     "sweep": Command(
-        "train over seeds and grids, each run by itself", "lit_unlearn.cli.sweep:main"
+        "train with several seeds or settings, each in its own run", "lit_unlearn.cli.sweep:main"
     ),
-    "test": Command("evaluate a run's model, as its config says", "lit_unlearn.cli.fit:main"),
-    "evaluate": Command("put benchmarks and attacks to any model", "lit_unlearn.cli.evaluate:main"),
-    "compare": Command("compare evaluations, row by row", "lit_unlearn.cli.compare:main"),
+    "test": Command("evaluate the model of a run, as its config says", "lit_unlearn.cli.fit:main"),
+    "evaluate": Command("run benchmarks and attacks on any model", "lit_unlearn.cli.evaluate:main"),
+    "compare": Command("compare evaluations row by row", "lit_unlearn.cli.compare:main"),
     "rewrite": Command(
-        "turn rows of any domain into questions and answers, and make anchors",
+        "turn rows of any domain into questions with answers",
         "lit_unlearn.cli.rewrite:main",
     ),
     "interference": Command(
-        "measure how objectives fight on a model, without training",
+        "measure conflicts between objectives without training",
         "lit_unlearn.cli.interference:main",
     ),
     "plan": Command(
-        "say what a run will need, before a GPU is rented", "lit_unlearn.cli.plan:main"
+        "compute the memory and time that a run will need", "lit_unlearn.cli.plan:main"
     ),
     "task-vector": Command(
-        "forget without training: subtract a task vector", "lit_unlearn.cli.task_vector:main"
+        "forget without training, by subtracting a task vector", "lit_unlearn.cli.task_vector:main"
     ),
     "consolidate": Command(
-        "one checkpoint file out of a folder of slices", "lit_unlearn.cli.consolidate:main"
+        "make one checkpoint file from a folder of slices", "lit_unlearn.cli.consolidate:main"
     ),
-    "cache": Command(
-        "check the teacher caches on disk, and list them", "lit_unlearn.cli.cache:main"
-    ),
+    "cache": Command("check and list the teacher caches on disk", "lit_unlearn.cli.cache:main"),
     "methods": Command(
         "list objectives and weightings, or explain some", "lit_unlearn.cli.methods:main"
     ),
     "fetch": Command(
-        "bring a small real model where the hub cannot be reached", "lit_unlearn.cli.fetch:main"
+        "download a small model if the hub cannot be reached", "lit_unlearn.cli.fetch:main"
     ),
 }
 

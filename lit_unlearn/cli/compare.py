@@ -18,10 +18,13 @@ def main(args: list[str]) -> None:
     parser = make_parser(
         "compare",
         description="Show evaluations side by side. Every figure that is a mean over rows is "
-        "tested against the first evaluation on the rows that both have: exact McNemar test for "
-        "scores of 0 and 1, sign flips otherwise; p-values are Holm's, over the figures.",
+        "compared with the first evaluation by a paired test on the rows that both have: an exact "
+        "McNemar test for scores of 0 and 1, otherwise a permutation test by sign flips. The "
+        "p-values are corrected over the figures with Holm's method.",
     )
-    parser.add_argument("runs", nargs="+", type=Path, help="Folders that `evaluate` has written.")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, help="Folders that `lit-unlearn evaluate` wrote."
+    )
     parser.add_argument(
         "--output",
         type=Path,

@@ -91,7 +91,9 @@ def _parser() -> ArgumentParser:
         epilog=f"suites (settings: --suites.help CLASS):\n{suite_lines(known)}",
     )
     parser.add_argument("--config", action="config", help="YAML file with suites and options.")
-    parser.add_argument("--suite", metavar="NAME", help="A suite to run; may be given repeatedly.")
+    parser.add_argument(
+        "--suite", metavar="NAME", help="Suite to run; repeat the option for several suites."
+    )
     parser.add_class_arguments(Options, as_positional=True)
     parser.add_class_arguments(Loading)
     return parser

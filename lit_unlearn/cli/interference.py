@@ -24,12 +24,12 @@ def main(args: list[str]) -> None:
     config, options = read_run(rest, _IDLE)
     parser = make_parser(
         "interference",
-        description="Measure how the objectives of a config for `fit` fight, without training: "
-        "gradient cosines, the effect of small steps, and the gap between the objectives' data. "
-        "--model NAME measures another model than the config's start model (such as a run's "
-        "export); the teacher remains that of the config.",
+        description="Measure conflicts between the objectives of a config for `fit`, without "
+        "training: cosines of gradients, the effect of small steps, and the distance between the "
+        "objectives' data. --model NAME measures another model than the config's start model, such "
+        "as the export of a run; the teacher remains that of the config.",
     )
-    parser.add_argument("--config", action="config", help="YAML file, as for `fit`.")
+    parser.add_argument("--config", action="config", help="YAML file for `fit`.")
     parser.add_function_arguments(interference, skip={"module", "data", "model"})
     parser.add_class_arguments(UnlearnModule, "model")
     parser.add_class_arguments(UnlearnDataModule, "data")

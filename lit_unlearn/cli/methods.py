@@ -38,11 +38,12 @@ def main(args: list[str]) -> None:
     """Run the command."""
     parser = make_parser(
         "methods",
-        description="Every objective, weighting and combination in a line; with names, the whole "
-        "of those: loss, needs, cost, defaults, paper. Example: lit-unlearn methods NPO PCGrad",
+        description="List every objective, weighting and combination in one line each. With "
+        "names, show their loss, needs, cost, defaults and paper. Example: "
+        "lit-unlearn methods NPO PCGrad",
     )
-    parser.add_argument("names", nargs="*", help="Show the cards of these.")
-    parser.add_argument("--markdown", action="store_true", help="Print docs/methods.md.")
+    parser.add_argument("names", nargs="*", help="Methods to explain.")
+    parser.add_argument("--markdown", action="store_true", help="Print all methods as a page.")
     given = parse(parser, args[1:])
     if given.markdown:
         print(markdown(), end="")

@@ -60,12 +60,12 @@ def main(args: list[str]) -> None:
 def _parser() -> ArgumentParser:
     parser = make_parser(
         "plan",
-        description="Say what a config for `fit` will need before anything is loaded: memory, "
-        "FLOPs, disk and time, on one device and on several, and what would make it fit. The exit "
-        f"status is {DOES_NOT_FIT} where it does not fit the device that is named. All options of "
-        "`fit` are taken as well, and what `fit` refuses is refused.",
+        description="Compute what a config for `fit` will need, before a model is loaded: memory, "
+        "FLOPs, disk and time, on one device or several, and settings that would make it fit. The "
+        f"exit status is {DOES_NOT_FIT} if the run does not fit the named device. All options of "
+        "`fit` can be given, and a run that `fit` refuses is refused.",
     )
     parser.add_argument("--output", type=Path | None, help="JSON file for all figures.")
-    parser.add_argument("--formulas", action="store_true", help="Print the formulas and leave.")
+    parser.add_argument("--formulas", action="store_true", help="Print only the formulas.")
     parser.add_function_arguments(plan, skip={*_OF_FIT})
     return parser

@@ -30,15 +30,15 @@ Runs `lit-unlearn fit` once for each combination of values:
       --sweep.seed_everything 0,1,2 --output runs/sweep
 
 --sweep.KEY takes values of any option of `fit`, as a list ([1e-5, 2e-5], [null, {...}]) or
-separated by commas. --sweep.config takes config files, each laid over those of --config; an entry
-that is itself a list is several files: [npo.yaml, [bidirectional.yaml, smollm2.yaml]]. All other
-options go to every run as they are. A run that was finished with the same options and configs is
-not run again.
+separated by commas. --sweep.config takes config files, each of which is merged into those of
+--config. An entry may itself be a list of files: [npo.yaml, [bidirectional.yaml, smollm2.yaml]].
+All other options are given to every run. A run that was finished with the same options and configs
+is not repeated.
 """
 _EPILOG = """\
-Each run is a folder in --output, with its output in output.log. sweep.json and sweep.csv hold the
-settings and figures of all runs; those of an evaluation are among them where one lies in the run's
-folder `evaluation`:
+Each run has a folder in --output, which contains what it printed as output.log. sweep.json and
+sweep.csv hold the settings and figures of all runs. They include the figures of an evaluation if it
+is in the run's folder `evaluation`:
 
   lit-unlearn evaluate RUN/model --config configs/evaluate.yaml --output RUN/evaluation
   lit-unlearn compare FOLDER/*/evaluation
@@ -54,8 +54,10 @@ def main(args: list[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output", type=Path, required=True, help="Folder of the runs.")
-    parser.add_argument("--jobs", type=int, help="Runs at a time; 1, or as many as --gpus.")
-    parser.add_argument("--gpus", default="", help="GPUs that the runs share, as 0,1.")
+    parser.add_argument(
+        "--jobs", type=int, help="Number of runs at a time; default: 1, or the number of --gpus."
+    )
+    parser.add_argument("--gpus", default="", help="GPUs for the runs, such as 0,1.")
     swept, rest = take_options(args[1:], lambda name: name.startswith(_SWEPT))
     own, common = take_options(rest, lambda name: name in ("--output", "--jobs", "--gpus"))
     own_args = [f"{name}={value}" for name, value in own]
