@@ -41,12 +41,8 @@ def did_you_mean(
 ) -> str:
     """Return ``did you mean X?`` for a name, in any case, that is not among the known ones.
 
-    Args:
-        name: The name that was given.
-        known: All names that exist.
-        prefix: Text before each suggestion, such as ``--``.
-        most: Largest number of suggestions.
-        otherwise: Text that is returned when no known name is similar.
+    There are at most ``most`` suggestions, each behind ``prefix``, such as ``--``. Without a
+    similar name the text is ``otherwise``.
     """
     from difflib import get_close_matches
 
@@ -67,16 +63,8 @@ def check_number(
 ) -> None:
     """Check that a number lies in its range; None (not set) always passes.
 
-    Args:
-        parameter: Name of the parameter in a config.
-        value: Value that was set.
-        least: Smallest sensible value; ``above`` says that it is too small itself.
-        most: Largest sensible value.
-        above: Whether the value must be above ``least``.
-        repair: End of the message, which says what to do.
-
-    Raises:
-        InputError: The number is out of range, or NaN.
+    The number must be at least ``least`` (or above it) and at most ``most``. ``repair`` ends the
+    message. NaN is out of every range.
     """
     if value is None or (least <= value <= most and not (above and value == least)):
         return
@@ -106,12 +94,7 @@ def ranged(
 def check_fields(owner: Any, place: str | None = None) -> None:
     """Check the numbers in all `ranged` fields of a dataclass object.
 
-    Args:
-        owner: The object.
-        place: Text before the field's name in messages; None for the class and a dot.
-
-    Raises:
-        InputError: A number is out of range, or NaN.
+    ``place`` is the text before the field's name in messages; None for the class and a dot.
     """
     for each in fields(owner):
         if _RANGE in each.metadata:

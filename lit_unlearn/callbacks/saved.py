@@ -70,9 +70,7 @@ def find_saved(root: Path, settings: str = "") -> Saved | None:
     """Return the newest undamaged checkpoint of an unfinished run with these settings, or None.
 
     Checkpoints that were moved aside, because a run with other settings took the folder, count too.
-
-    Raises:
-        InputError: There are checkpoints, and all are damaged.
+    If all are damaged, this is an `InputError`.
     """
     damaged, others = [], 0
     for folder in sorted(root.glob(f"{UNFINISHED}*/step_*"), key=_step, reverse=True):
@@ -115,10 +113,8 @@ def read_saved(folder: Path, *, digests: bool = True) -> Saved | None:
 def check_checkpoint(path: Path) -> None:
     """Check that a file is a checkpoint of Lightning, without loading weights or running code.
 
-    Folders of sharded checkpoints are not checked.
-
-    Raises:
-        InputError: It is no checkpoint, is cut off, or holds more than tensors and plain values.
+    It must be whole, and hold tensors and plain values alone. Folders of sharded checkpoints are
+    not checked.
     """
     if not path.is_file():
         return

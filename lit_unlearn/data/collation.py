@@ -36,14 +36,10 @@ def tokens(
 def collate(
     groups: Sequence[Sequence[EncodedExample]], pad_id: int, spellings: Tensor | None = None
 ) -> TokenBatch:
-    """Return the rows of one objective in one step as tensors.
+    """Return the rows of one objective in one step as tensors, from the candidates of each example.
 
     If any row has a version without prefill, a row without one uses its teacher's tokens instead.
-
-    Args:
-        groups: Candidates of each example (one, unless the example has several prefills).
-        pad_id: Any valid token id; nothing depends on it.
-        spellings: ``[V]``, int64: see `TokenBatch.spellings`.
+    Nothing depends on ``pad_id``; for ``spellings`` see `TokenBatch`.
     """
     rows = [row for group in groups for row in group]
     counts = [row.predictions for row in rows]

@@ -116,9 +116,6 @@ def rows_per_step(
     """Return the number of rows of each objective in a step.
 
     ``stratified`` mixing takes `rows` as they are; the others divide `batch_size` by `shares`.
-
-    Raises:
-        InputError: The temperature or the batch size is not positive.
     """
     if mixing == "stratified":
         return dict(rows)

@@ -106,10 +106,7 @@ def resolve(source: Source, data_root: Path | None = None) -> Place:
     """Find the place from which the rows of a source are read, without reading them.
 
     Without ``data_root``, the folder that replaces the hub is named by `ROOT_VARIABLE`, if it is
-    set.
-
-    Raises:
-        InputError: The local file, built-in set or data root does not exist.
+    set. A local file, built-in set or data root that does not exist is an `InputError`.
     """
     local = local_path(source.path)
     root = _data_root(data_root)

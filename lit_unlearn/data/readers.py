@@ -39,15 +39,10 @@ def parse_file(data: bytes, name: str, bad: BadRows, split: str = "train") -> li
     r"""Read all rows of one file, in its order.
 
     JSON files hold one array of objects, one object with such an array (``{"data": [...]}``), or
-    one object per line, whatever their suffix. CSV and TSV files have a header. In text files, each
-    line that is not blank gives a row with the column ``text``. Only ``\n`` ends a line, since
-    texts may hold U+0085 or U+2028.
-
-    Args:
-        data: Bytes of the file, still compressed if its name ends in ``.gz``.
-        name: Name or path of the file, for its type and for the messages.
-        bad: Object that takes the rows that cannot be used.
-        split: Key of the array in a JSON object of several arrays.
+    one object per line, whatever their suffix; of several arrays ``split`` names one. CSV and TSV
+    files have a header. In text files, each line that is not blank gives a row with the column
+    ``text``. Only ``\n`` ends a line, since texts may hold U+0085 or U+2028. A name that ends in
+    ``.gz`` says that the bytes are compressed. Rows that cannot be used go to ``bad``.
 
     Raises:
         InputError: The whole file cannot be read (broken gzip, not UTF-8, a broken array, broken

@@ -28,11 +28,8 @@ def to_example(
 ) -> list[Example]:
     """Return the examples of one raw row: one, or several for a passage in ``unified``.
 
-    Args:
-        row: The raw row.
-        domain: Domain of the row, which selects the converter (see `converters`).
-        representation: ``unified`` for chat questions and answers, ``raw`` for plain text.
-        source_name: First part of the example's id.
+    The domain selects the converter (see `converters`). ``unified`` gives chat questions and
+    answers, ``raw`` plain text. ``source_name`` is the first part of the ids.
 
     Raises:
         InputError: A key is missing, a value has the wrong type, or a text is empty.
@@ -51,11 +48,8 @@ def load_examples(
 ) -> list[Example]:
     """Return the examples of several sources, one source after the other.
 
-    For the settings see `sources.read_rows` and `to_example`.
-
-    Raises:
-        InputError: A source cannot be read, or has no domain or no usable row, or two sources give
-            the same row.
+    For the settings see `sources.read_rows` and `to_example`. Two sources that give the same row
+    are an `InputError`, and so is one without domain or usable rows.
     """
     examples: dict[str, Example] = {}
     for source, name in zip(sources, short_names(sources), strict=True):

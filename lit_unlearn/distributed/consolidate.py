@@ -22,9 +22,6 @@ def consolidate(folder: Path, file: Path) -> None:
 
     The whole checkpoint, a folder that `save_distributed_checkpoint` has written, must fit into the
     CPU's memory.
-
-    Raises:
-        InputError: The folder is no such checkpoint, or the file cannot be written.
     """
     folder, file = local_path(folder), local_path(file)
     if not (folder / _REST).is_file():

@@ -85,9 +85,8 @@ def gather_or_raise(value: T, errors: Sequence[InputError]) -> list[T]:
 def agree(work: Callable[[], T]) -> T:
     """Do this process's part of some work; an error in any process is raised in all.
 
-    Raises:
-        InputError: Raised here or in another process; `ResultError` likewise.
-        RuntimeError: Another process failed with another kind of error.
+    An `InputError` or `ResultError` of another process keeps its kind, any other is a
+    `RuntimeError`.
     """
     if not _several():
         return work()
@@ -128,10 +127,8 @@ def share(
 ) -> list[R]:
     """Share items out over the processes; return all results, in the order of the items.
 
-    Args:
-        items: The same in every process.
-        work: Returns one result for each item that it gets; not called without items.
-        models: Models that `work` reads without gradient.
+    ``work`` returns one result for each item that it gets, and is not called without items; it
+    reads ``models`` without gradient.
     """
     own = items[rank() :: world_size()]
 

@@ -86,10 +86,8 @@ def without_weights(
 def fill(model: nn.Module, device: torch.device | str) -> None:
     """Allocate and read the slices of a sharded model on a device.
 
-    Nothing happens to a model that has weights.
-
-    Raises:
-        InputError: A file cannot be read any more, in any process.
+    Nothing happens to a model that has weights. A file that cannot be read any more is an
+    `InputError`.
     """
     stored = {part: _STORED.pop(part) for part in model.modules() if part in _STORED}
     if not stored:

@@ -18,15 +18,8 @@ class Accumulator:
     """Collects the gradients of the objectives, one after the other.
 
     For each objective the step calls `start` before the backward passes and `add` after them. Under
-    ``keep`` all gradients are kept; otherwise they are added up with the objectives' weights, under
-    ``sketch`` after a sketch of each.
-
-    Args:
-        parameters: The trainable parameters.
-        preferences: ``[M]``: the objectives' weights at this step.
-        groups: Layer groups of the Gramian.
-        mode: ``keep``, ``sketch`` or ``sum``.
-        seed: Seed of the sketches.
+    ``keep`` all gradients are kept; otherwise they are added up with the objectives' weights at
+    this step (``preferences``, ``[M]``), under ``sketch`` after a sketch of each.
     """
 
     def __init__(

@@ -47,15 +47,12 @@ class GroupedGramian:
 def gramian(
     gradients: Sequence[Gradient], groups: Mapping[str, Sequence[int]] | None = None
 ) -> GroupedGramian:
-    """Return the inner products ``<g_i, g_j>`` of the objectives' gradients.
+    """Return the inner products ``<g_i, g_j>`` of ``M`` gradients over the same parameters.
 
-    Non-finite gradients give non-finite entries in their own rows and columns only. With sharded
-    gradients this is a collective call: every rank must make it. There is one all-reduce of ``[G +
-    1, M, M]`` numbers per mesh dimension, and all ranks get the same result.
-
-    Args:
-        gradients: ``M`` gradients over the same parameters; None counts as zero.
-        groups: Indices of the parameters of each group, disjoint (see `layer_groups`).
+    An entry None counts as zero. Non-finite gradients give non-finite entries in their own rows and
+    columns only. With sharded gradients this is a collective call: every rank must make it. There
+    is one all-reduce of ``[G + 1, M, M]`` numbers per mesh dimension, and all ranks get the same
+    result. For the groups see `layer_groups`.
 
     Raises:
         ValueError: The gradients differ in length; an index of a group is out of range or in two

@@ -68,15 +68,9 @@ def sketch(
     It is linear: the sketch of ``a x + b y`` is ``a`` times that of x plus ``b`` times that of y.
     With sharded gradients this is a collective call, with one all-reduce per mesh dimension.
 
-    Args:
-        gradient: One tensor per trainable parameter; None is zero everywhere.
-        groups: Indices of the parameters of each group, disjoint (see `layer_groups`).
-        size: Sums per group.
-        seed: Seed of signs and starts.
-
     Returns:
-        ``[G + 1, size]`` float32, on the gradient's device: one ring per group, the last for
-            parameters of no group.
+        ``[G + 1, size]`` float32, on the gradient's device: one ring per group (see
+            `layer_groups`), the last for parameters of no group.
     """
     if size < 1:
         raise ValueError(f"Parameter `size` should be at least 1. Found {size}.")

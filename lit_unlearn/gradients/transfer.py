@@ -24,14 +24,9 @@ def transfer_matrix(
 ) -> Tensor:
     """Measure the change of every loss under a step for every objective.
 
-    The weights are restored exactly. Only one gradient is held at a time.
-
-    Args:
-        parameters: The trainable parameters.
-        gradients: For each of ``M`` objectives a function that returns its gradient, over these
-            parameters, at the present weights.
-        losses: For each objective a function that returns its loss at the present weights.
-        radius: 2-norm of the step, above 0.
+    Functions return the gradients and losses of ``M`` objectives at the present weights. Each step
+    has the 2-norm ``radius``, above 0. The weights are restored exactly. Only one gradient is held
+    at a time.
 
     Returns:
         ``[M, M]``, float64: entry i, j is loss j after a step of this length along ``-g_i``, minus

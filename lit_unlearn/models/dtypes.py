@@ -75,11 +75,9 @@ def measured_rate(
 ) -> float:
     """Return the TFLOP/s of this machine in a matrix product, the best of several.
 
-    Args:
-        dtype: Dtype of the product.
-        device: ``cpu``, with as many threads as torch uses, or ``cuda``.
-        shape: Tokens, inputs and outputs of a linear layer, of which there are as many as do not
-            fit a cache; None for a large square product.
+    On the ``cpu`` as many threads as torch uses take part. ``shape`` are tokens, inputs and outputs
+    of a linear layer, of which there are as many as do not fit a cache; None is a large square
+    product.
     """
     size = 512 if device == "cpu" else 8192
     rows, inner, outer = shape or (size, size, size)

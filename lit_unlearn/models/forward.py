@@ -137,11 +137,8 @@ def answer_logits(
 ) -> Tensor:
     """Return ``[N, V]`` float32 logits, in the order of ``tokens.rows``.
 
-    Args:
-        model: A causal language model of transformers, possibly with adapters or sharded.
-        tokens: ``B`` sequences and ``N`` positions in them.
-        pack: See `_arranged`.
-        trunk: See `inputs_above`.
+    The model is a causal language model of transformers, possibly with adapters or sharded. For
+    ``pack`` see `_arranged`, for ``trunk`` `inputs_above`.
     """
     with inputs_above(model, tokens, trunk, pack=pack) as inputs:
         return logits_at(model, inputs).float()

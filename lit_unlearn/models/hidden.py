@@ -23,18 +23,10 @@ Change = Callable[[Tensor], Tensor]
 def hidden_states(
     model: nn.Module, tokens: Tokens, depths: Sequence[float] | None = None
 ) -> Tensor:
-    """Return outputs of decoder blocks at ``N`` positions of ``B`` sequences.
+    """Return outputs of decoder blocks at ``N`` positions: ``[D, N, d]`` float32.
 
-    Args:
-        model: A causal language model of transformers, possibly with adapters or sharded.
-        tokens: The sequences and positions.
-        depths: ``D`` relative depths in (0, 1]; None takes every block.
-
-    Returns:
-        ``[D, N, d]`` float32, in the order of ``depths`` and ``tokens.rows``.
-
-    Raises:
-        InputError: A depth outside (0, 1], or a model without decoder blocks.
+    The order is that of ``depths``, relative ones in (0, 1], and of ``tokens.rows``. Without depths
+    every block is read.
     """
     blocks = decoder_blocks(model)
     indices = range(len(blocks))

@@ -85,9 +85,6 @@ def check_targets(
 
     ``wanted`` is what ``option`` of `model.student.lora` says: names, a regular expression,
     `all-linear`, or None for peft's choice.
-
-    Raises:
-        InputError: A name of a list, or the regular expression, fits no module.
     """
     modules = [name for name, _ in model.named_modules()]
     if wanted is None or wanted == "all-linear":

@@ -62,12 +62,8 @@ def packed(
 ) -> Packed | None:
     """Pack rows where that saves tokens; what follows a row's last prediction is left out.
 
-    Args:
-        model: See `packable`. Beginnings are shared unless dropout is active in it, which draws
-            anew for each row.
-        tokens: ``B`` rows and ``N`` positions in them.
-        always: Pack where nothing is saved, too.
-        whole: Read rows to their ends.
+    Beginnings are shared unless dropout is active in the model, which draws anew for each row.
+    ``always`` packs where nothing is saved, too; ``whole`` reads rows to their ends.
 
     Returns:
         None where nothing would be saved, where tokens within a row are hidden, or where the model

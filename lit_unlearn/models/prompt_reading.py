@@ -78,11 +78,8 @@ def begun(
 ) -> dict[str, Any]:
     """Return the arguments with which generation starts from prompts that are read already.
 
-    Args:
-        model: The model.
-        prompts: The prompts of a batch.
-        room: Longest reply, in tokens.
-        read: Keys and values of prompts that the model has read already.
+    The prompts are those of a batch, with replies of at most ``room`` tokens; ``read`` holds keys
+    and values of prompts that the model has read already.
     """
     given = read or {}
     lengths, new = list(map(len, prompts)), [p[:-1] for p in prompts if tuple(p) not in given]

@@ -75,13 +75,9 @@ def compare_folder(
 ) -> Comparison:
     """Read a folder as users do, and compare its logits with those of the trained model.
 
-    Args:
-        folder: The written folder; it is read to the trained model's device where there is room.
-        rows: Token ids.
-        expected: Logits of the trained model, by `reference_logits`.
-        trained: The trained model.
-        attention: Attention implementation of the trained model.
-        dtypes: Dtypes in which weights were written or gathered, where they are not the model's.
+    The folder is read to the trained model's device where there is room. ``expected`` come from
+    `reference_logits`; ``dtypes`` are those in which weights were written or gathered, where they
+    are not the model's.
     """
     of_model = {p.dtype for p in trained.parameters()}
     coarsest = max([*of_model, *dtypes], key=lambda dtype: TOLERANCES.get(dtype, 0.0))

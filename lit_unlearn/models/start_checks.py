@@ -33,10 +33,7 @@ def check_vocabulary(model: nn.Module, tokenizer: Any, path: str) -> None:
 def choose_template(tokenizer: Any, path: str) -> Any:
     """Let a tokenizer with several named chat templates use the one named `default`.
 
-    All are kept under `NAMED_TEMPLATES`, for exports.
-
-    Raises:
-        InputError: None is named so.
+    All are kept under `NAMED_TEMPLATES`, for exports. Without a default it is an `InputError`.
     """
     templates = tokenizer.chat_template
     if not isinstance(templates, dict):

@@ -66,9 +66,6 @@ def trunk_outputs(model: nn.Module, height: int, tokens: Tokens) -> list[Tensor]
 
     Returns:
         ``B`` times ``[T, d]``: what leaves the last block of the trunk, padding left out.
-
-    Raises:
-        InputError: The model's rows cannot be packed, or its blocks give more than hidden states.
     """
     dense = packed(model, tokens, always=True)
     if dense is None:

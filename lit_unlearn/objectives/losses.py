@@ -184,14 +184,9 @@ def exchange_tokens(
     do all other answers (" The" for "The"). The logits of a teacher that did not see the prefill
     are used with the spellings exchanged, so that each entry is compared with its own word.
 
-    Args:
-        logits: ``[N, V]``.
-        rows: ``[R]``, int64: the predictions concerned.
-        first: ``[R]``, int64: token ids. Where their other spelling is not `second`, these two
-            entries are exchanged as well.
-        second: ``[R]``, int64: token ids.
-        spellings: ``[v]``, int64, v <= V: the other spelling of each of the first v tokens; None
-            exchanges `first` and `second` only.
+    ``spellings`` (``[v]``, v <= V) are the other spelling of each of the first v tokens. Where that
+    of ``first`` is not ``second``, or without spellings, these two entries are exchanged (``[R]``,
+    as the ``rows`` concerned).
     """
     if spellings is not None:
         differ = first != second

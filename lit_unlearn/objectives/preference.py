@@ -192,14 +192,9 @@ def _answers(logits: Tensor, batch: TokenBatch, objective: LogitObjective) -> Te
 def answer_pairs(groups: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rows with the preferred answer of each question, and those with the rejected one.
 
-    Args:
-        groups: ``[B]``, int64: rows of one question share a number; its first row is preferred.
-
-    Returns:
-        Two times ``[G]``, int64, in the order of the numbers of the questions.
-
-    Raises:
-        InputError: A question has not exactly two rows.
+    Rows of one question share a number in ``groups`` (``[B]``); its first row is preferred. The
+    results are ``[G]``, in the order of the numbers. A question that has not exactly two rows is an
+    `InputError`.
     """
     numbers, counts = groups.unique(return_counts=True)
     if bool((counts != 2).any()):

@@ -9,17 +9,11 @@ LearningRateSchedule = Literal["constant", "linear", "cosine"]
 
 
 def factor(step: int, steps: int, warmup: int, schedule: LearningRateSchedule) -> float:
-    """Return the factor of the learning rate at a step, 0 to 1.
+    """Return the factor of the learning rate at a step, counted from 0; it is 0 to 1.
 
-    ``get_scheduler`` of transformers starts its warm-up at 0, so that the first of few steps would
-    change nothing.
-
-    Args:
-        step: Number of the step; the first is 0.
-        steps: Steps of the whole run.
-        warmup: Steps in which the factor rises linearly, from 1 / warmup to 1.
-        schedule: Course after the warm-up: ``constant``, or down to 0 after the last step as a
-            ``linear`` function or half a ``cosine`` wave.
+    In the warm-up it rises linearly from 1 / warmup to 1, afterwards it is ``constant``, or falls
+    to 0 after the last step as a ``linear`` function or half a ``cosine`` wave. ``get_scheduler``
+    of transformers starts its warm-up at 0, so that the first of few steps would change nothing.
     """
     if step < warmup:
         return (step + 1) / warmup

@@ -187,12 +187,8 @@ def combined(
 ) -> Gradient:
     """Return the update of the combination or the weighting, and complete the record.
 
-    Args:
-        accumulator: The objectives' gradients, or their weighted sum.
-        weighting: Turns the weighted Gramian into factors, if the gradients were kept.
-        combination: Makes the update in place of the weighting.
-        record: Gets weights and, on a diagnosed step, the Gramian.
-        diagnose: Whether this step is diagnosed.
+    The weighting turns the weighted Gramian into factors, if the gradients were kept; a combination
+    takes its place. The record gets the weights and, if the step is diagnosed, the Gramian.
 
     Raises:
         NotFiniteError: A weight is not finite.

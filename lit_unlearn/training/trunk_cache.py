@@ -42,15 +42,7 @@ _ROUNDING = 0.05
 
 
 class TrunkCache:
-    """Stored outputs of the trunk.
-
-    Args:
-        shards: The stored segments.
-        height: Number of blocks of the trunk.
-        digest: Digest of its weights.
-        tree: Prefix tree of the sequences.
-        rows: The sequences, sorted, in the tree's order.
-    """
+    """Stored outputs of the trunk, for sorted sequences with their prefix tree."""
 
     def __init__(
         self,
@@ -106,17 +98,11 @@ def trunk_cache(
     requests: Iterable[Tokens],
     console: Console,
 ) -> TrunkCache | None:
-    """Fill the trunk cache of a run; all processes call this alike.
+    """Fill the trunk cache of a run with all sequences that training will read.
 
-    Args:
-        student: The student with its start weights.
-        source: The model that the student was loaded from.
-        setting: `model.student.cache_trunk`.
-        requests: All sequences that training will read.
-        console: Shows sizes and progress.
-
-    Returns:
-        None where the setting is false, or `auto` where there is no constant trunk.
+    All processes call this alike, for the student with its start weights. ``setting`` is
+    `model.student.cache_trunk`. The result is None where that is false, or `auto` where there is no
+    constant trunk.
 
     Raises:
         InputError: The setting is true, and there is no constant trunk; the disk is too small, or

@@ -63,15 +63,9 @@ def cone_parts(cosine: Tensor, starts: Tensor) -> Tensor:
 
     The result is the projection of x onto the dual cone of the gradients: x plus the combination
     ``sum_i y_i g_i / |g_i|`` with ``y >= 0`` that makes the sum shortest. On the set S with ``y_i >
-    0`` it is orthogonal to the gradients, ``C_SS y_S = -(C q)_S``.
-
-    Args:
-        cosine: ``[M, M]``, float64: cosines of the gradients, none of which is zero.
-        starts: ``[R, M]``, float64: the parts q of each x, at least 0.
-
-    Returns:
-        ``[R, M]``, float64: the parts ``q + y``. Where several give the same vector: the smallest,
-            or the mean of several such.
+    0`` it is orthogonal to the gradients, ``C_SS y_S = -(C q)_S``. ``starts`` are the parts q of
+    each x, at least 0, and the result the parts ``q + y``, both ``[R, M]``. Where several give the
+    same vector: the smallest, or the mean of several such.
     """
     sets, blocks = _independent_sets(cosine)
     right = -(starts @ cosine)[:, None, :] * sets  # [R, S, M]
@@ -120,11 +114,8 @@ def _worst_served(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Solve ``C p = t h - C q`` with ``p' C p = radius^2`` for p and t, on each set.
 
-    Args:
-        blocks: ``[S, M, M]``: C of each set, see `_blocks`.
-        short: ``[S, M]``: h, 0 outside the set.
-        toward: ``[S, M]``: ``C q``, 0 outside the set.
-        radius: Length of the vector of p.
+    ``blocks`` are the C of each set, ``[S, M, M]``, see `_blocks`; ``short`` h and ``toward`` ``C
+    q``, ``[S, M]``, are 0 outside the set.
 
     Returns:
         p ``[S, M]``; t, the larger of two, ``[S, 1]``; whether they exist, bool ``[S]``.

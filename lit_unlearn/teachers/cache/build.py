@@ -51,13 +51,8 @@ def cached_reader(
 ) -> CachedReader:
     """Fill the cache that a teacher's settings name, and show what is done; see `fill`.
 
-    Args:
-        teacher: The teacher.
-        requests: All that the teacher will be asked for.
-        cache: True for the user's cache, or the folder that holds the caches of all teachers.
-        source: The model that the teacher was loaded from.
-        trunk: Stored outputs of the student's trunk, from which rows start where the teacher has
-            the same.
+    ``cache`` is true for the user's cache, or the folder of the caches of all teachers. Rows in the
+    student's ``trunk`` start from its stored outputs where the teacher has the same trunk.
     """
     root = local_path(cache) if isinstance(cache, str) else user_cache() / "teacher"
     folder = cache_folder(root, (*weights_key(source), next(teacher.model().parameters()).dtype))
@@ -75,15 +70,9 @@ def fill(
 ) -> CachedReader:
     """Read the rows that are not in a cache yet, and store them; all processes call this alike.
 
-    Args:
-        teacher: The teacher that reads.
-        requests: All that the teacher will be asked for; repeated rows are read once.
-        folder: The cache's folder, from `cache_folder`.
-        console: Shows sizes and progress.
-        trunk: Stored outputs of the teacher's trunk; None for none.
-
-    Returns:
-        A reader that does not need the body of the teacher's model.
+    Repeated rows of the requests are read once. The folder comes from `cache_folder`. ``trunk`` has
+    stored outputs of the teacher's trunk. The reader that is returned does not need the body of the
+    teacher's model.
 
     Raises:
         InputError: The disk is too small, the folder is damaged or another model's, or the model's

@@ -27,12 +27,10 @@ _FORMAT = "with checksums"
 
 
 def cache_folder(root: Path, content: Sequence[object]) -> Path:
-    """Return the folder of one model's cache.
+    """Return the folder of one model's cache, below that of all models' caches.
 
-    Args:
-        root: Folder for the caches of all models.
-        content: Everything that the hidden states depend on beside the rows, such as the model's
-            fingerprint and dtype. Autocasting and the version of transformers are added.
+    ``content`` is everything that the hidden states depend on beside the rows, such as the model's
+    fingerprint and dtype. Autocasting and the version of transformers are added.
     """
     autocast = [
         (device, torch.get_autocast_dtype(device))
@@ -76,9 +74,6 @@ def fill_shards(
         count: Number of all positions to be stored.
         shard_tokens: Tokens of a shard; a run that is killed loses at most so many.
         console: Shows the size.
-
-    Raises:
-        InputError: The disk is too small.
     """
 
     def all_of(own: Sequence[B]) -> list[list[Tensor]]:

@@ -68,9 +68,6 @@ class Shards:
         teacher: Name of the model, for people. The name in an existing index wins.
         kind: Name of the cache in messages.
         setting: Config key that switches the cache off.
-
-    Raises:
-        InputError: The folder cannot be made, or its content is damaged.
     """
 
     def __init__(
@@ -110,12 +107,7 @@ class Shards:
         return sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
 
     def read(self, key: bytes) -> Tensor:
-        """Return the hidden states of an entry, ``[n, D]``.
-
-        Raises:
-            KeyError: There is no such entry.
-            InputError: The entry is damaged.
-        """
+        """Return the hidden states of an entry, ``[n, D]``; a damaged one is an `InputError`."""
         stored = self.entries[key]
         try:
             lines = self._file(stored.shard).get_slice("hidden")

@@ -63,21 +63,10 @@ def alternate_answers(
     max_new_tokens: int,
     stage: Stage,
 ) -> list[str]:
-    """Make an alternate answer for every row.
+    """Make an alternate answer for every row of an objective with the start model.
 
-    A row for which no attempt gives one gets a refusal, and a warning counts such rows.
-
-    Args:
-        name: The objective, for messages.
-        examples: Its rows.
-        refusals: Refusals, taken in turn by the number of the row.
-        model: The start model.
-        encoder: Encoder with its tokenizer.
-        max_new_tokens: Longest answer, in tokens.
-        stage: Counts the rows of every attempt.
-
-    Raises:
-        InputError: A row without question or answer.
+    A row for which no attempt gives one gets a refusal, in turn by its index, and a warning counts
+    such rows. A row without question or answer is an `InputError`.
     """
     _check_rows(name, examples)
     prompts = [encoder.prompt_ids([Turn("user", request(example))]) for example in examples]

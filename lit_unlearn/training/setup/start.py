@@ -31,11 +31,7 @@ STORE = "preparation.json"
 def get_ready(module: UnlearnModule, data: Any, run: Path, steps: int) -> Prepared:
     """Let the teacher pass its gate, make answers, and give the data module its rows.
 
-    Args:
-        module: The training module with its models.
-        data: The `UnlearnDataModule`; gets its encoded rows.
-        run: The run's folder.
-        steps: Number of training steps, for the summary.
+    ``steps`` is the number of training steps, for the summary.
 
     Raises:
         InputError: Rows or the teacher cannot be used, or the teacher fails its gate.

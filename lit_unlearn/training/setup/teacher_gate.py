@@ -95,16 +95,9 @@ def measure(
     described: str,
     stage: Stage,
 ) -> GateRow:
-    """Try the teacher on some rows of an objective under one context.
+    """Try the teacher on some rows of an objective under one context, described in a few words.
 
-    Args:
-        name: The objective.
-        views: Rows as the teacher sees them, with prefills where it is read behind some.
-        data: The objective's data settings.
-        speaker: The teacher.
-        gate: Thresholds.
-        described: The context in a few words.
-        stage: Counts the rows.
+    The rows are as the teacher sees them, with prefills where it is read behind some.
     """
     duty: Duty = "answers" if data.expect == "answer" else "declines"
     if data.expect == "decline" and any(view.prefill for view in views):

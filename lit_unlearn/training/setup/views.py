@@ -111,15 +111,10 @@ def views(
     *,
     all_prefills: bool,
 ) -> list[list[RowView]]:
-    """Return rows of an objective under a context, each with its prefills.
+    """Return the rows of these indices under a context (None for nothing), each with its prefills.
 
-    Args:
-        name: The objective.
-        indices: Numbers of its rows.
-        context: The teacher's context; None for nothing.
-        material: All rows.
-        answers: Text to predict for each row of the objective; None where there is none.
-        all_prefills: Take every prefill of a row; otherwise one, in turn by the row's number.
+    ``answers`` are the texts to predict for each row of the objective; None where there is none.
+    ``all_prefills`` takes every prefill of a row, otherwise one, in turn by the row's index.
     """
     data, examples = material.objectives[name], material.examples[name]
     context, prefills = context or NoContext(), data.prefills
