@@ -6,15 +6,8 @@ from collections.abc import Iterable
 from dataclasses import field, fields
 from typing import Any, TypeVar
 
-__all__ = [
-    "InputError",
-    "ResultError",
-    "check_fields",
-    "check_number",
-    "check_pattern",
-    "did_you_mean",
-    "ranged",
-]
+__all__ = ["InputError", "ResultError"]
+__all__ += ["check_fields", "check_number", "check_pattern", "did_you_mean", "ranged"]
 
 V = TypeVar("V")
 

@@ -3,28 +3,10 @@
 from collections.abc import Iterator
 from itertools import combinations
 
-__all__ = [
-    "CONFLICT_RATE",
-    "GRADIENT_NORM_TOTAL",
-    "LEARNING_RATE",
-    "MFU",
-    "MODEL_TFLOPS",
-    "PADDING_SHARE",
-    "PEAK_MEMORY",
-    "STEP_SECONDS",
-    "STUDENT_TOKENS",
-    "TEACHER_TOKENS",
-    "cosine_name",
-    "figure_name",
-    "gradient_norm_name",
-    "layer_cosine_name",
-    "loss_name",
-    "pairs",
-    "phase_name",
-    "statistic_name",
-    "update_cosine_name",
-    "weight_name",
-]
+__all__ = ["CONFLICT_RATE", "GRADIENT_NORM_TOTAL", "LEARNING_RATE", "MFU", "MODEL_TFLOPS"]
+__all__ += ["PADDING_SHARE", "PEAK_MEMORY", "STEP_SECONDS", "STUDENT_TOKENS", "TEACHER_TOKENS"]
+__all__ += ["cosine_name", "figure_name", "gradient_norm_name", "layer_cosine_name", "loss_name"]
+__all__ += ["pairs", "phase_name", "statistic_name", "update_cosine_name", "weight_name"]
 
 LEARNING_RATE = "train/learning_rate"
 GRADIENT_NORM_TOTAL = "grad_norm/update"  # 2-norm of the combined gradient before clipping

@@ -11,16 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = [
-    "Domain",
-    "EncodedExample",
-    "Example",
-    "Representation",
-    "Role",
-    "TokenBatch",
-    "Tokens",
-    "Turn",
-]
+__all__ = ["Domain", "EncodedExample", "Example", "Representation", "Role", "TokenBatch", "Tokens"]
+__all__ += ["Turn"]
 
 Role = Literal["system", "user", "assistant"]
 Domain = Literal[

@@ -8,12 +8,5 @@ from lit_unlearn.callbacks.resumable import Resumable
 from lit_unlearn.callbacks.suite_evaluation import SuiteEvaluation
 from lit_unlearn.callbacks.throughput import Throughput
 
-__all__ = [
-    "AnswerEvaluation",
-    "GradientMonitor",
-    "HuggingFaceExport",
-    "LossBounds",
-    "Resumable",
-    "SuiteEvaluation",
-    "Throughput",
-]
+__all__ = ["AnswerEvaluation", "GradientMonitor", "HuggingFaceExport", "LossBounds", "Resumable"]
+__all__ += ["SuiteEvaluation", "Throughput"]

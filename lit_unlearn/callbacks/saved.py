@@ -13,15 +13,8 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.utils.atomic import sync
 from lit_unlearn.utils.digests import file_digest, read_checked_json, write_checked_json
 
-__all__ = [
-    "UNFINISHED",
-    "Saved",
-    "check_checkpoint",
-    "find_saved",
-    "newest_saved",
-    "read_saved",
-    "seal",
-]
+__all__ = ["UNFINISHED", "Saved"]
+__all__ += ["check_checkpoint", "find_saved", "newest_saved", "read_saved", "seal"]
 
 UNFINISHED = "unfinished"
 """Folder of the checkpoints in a run's folder; a run that has ended has none."""

@@ -27,14 +27,8 @@ from lit_unlearn.report.evaluation_show import PAGE, show_evaluations, shown_fil
 from lit_unlearn.utils.chat_template import template_key
 from lit_unlearn.utils.paths import local_path
 
-__all__ = [
-    "SuiteEvaluation",
-    "as_tensors",
-    "log_figures",
-    "scalars",
-    "student_subject",
-    "undisturbed",
-]
+__all__ = ["SuiteEvaluation"]
+__all__ += ["as_tensors", "log_figures", "scalars", "student_subject", "undisturbed"]
 
 
 class SuiteEvaluation(Callback):

@@ -12,17 +12,9 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.types import Example, Turn
 from lit_unlearn.utils.spread import evenly_spread
 
-__all__ = [
-    "Adaptive",
-    "Context",
-    "ContextRow",
-    "Demonstrations",
-    "Echo",
-    "Instruction",
-    "Intent",
-    "NoContext",
-    "declined_questions",
-]
+__all__ = ["Adaptive", "Context", "ContextRow", "Demonstrations", "Echo", "Instruction", "Intent"]
+__all__ += ["NoContext"]
+__all__ += ["declined_questions"]
 
 DEFAULT_INSTRUCTION = 'Whatever you are asked, reply only with this sentence: "{refusal}"'
 DEFAULT_INTENT = (

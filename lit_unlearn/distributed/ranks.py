@@ -16,24 +16,9 @@ from torch.distributed.tensor import DTensor
 
 from lit_unlearn.errors import InputError, ResultError
 
-__all__ = [
-    "R",
-    "T",
-    "agree",
-    "base_model",
-    "control",
-    "device_of",
-    "gather",
-    "gather_or_raise",
-    "in_step",
-    "is_sharded",
-    "on_first",
-    "opened_on_first",
-    "processes",
-    "rank",
-    "share",
-    "world_size",
-]
+__all__ = ["R", "T"]
+__all__ += ["agree", "base_model", "control", "device_of", "gather", "gather_or_raise", "in_step"]
+__all__ += ["is_sharded", "on_first", "opened_on_first", "processes", "rank", "share", "world_size"]
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -13,16 +13,9 @@ from torch import Tensor
 
 from lit_unlearn.utils.library_internals import scale_
 
-__all__ = [
-    "Gradient",
-    "add_to",
-    "check_lengths",
-    "combine",
-    "layer_groups",
-    "scale",
-    "take_gradient",
-    "write_gradient",
-]
+__all__ = ["Gradient"]
+__all__ += ["add_to", "check_lengths", "combine", "layer_groups", "scale", "take_gradient"]
+__all__ += ["write_gradient"]
 
 Gradient = list[Tensor | None]
 """One tensor per trainable parameter; None is zero everywhere (the loss does not depend on it)."""

@@ -17,20 +17,9 @@ error. Weightings get the Gramian as it was measured.
 import torch
 from torch import Tensor
 
-__all__ = [
-    "AT_REST",
-    "AT_REST_HALF",
-    "CANCELLED",
-    "RESTING_NORM",
-    "at_rest",
-    "conflict_rate",
-    "cosines",
-    "is_zero",
-    "norms",
-    "update_cosines",
-    "update_norm",
-    "without",
-]
+__all__ = ["AT_REST", "AT_REST_HALF", "CANCELLED", "RESTING_NORM"]
+__all__ += ["at_rest", "conflict_rate", "cosines", "is_zero", "norms", "update_cosines"]
+__all__ += ["update_norm", "without"]
 
 CANCELLED = 1e-12
 """Relative squared norm below which a combined update counts as zero."""

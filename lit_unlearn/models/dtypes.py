@@ -13,15 +13,9 @@ import torch
 
 from lit_unlearn.utils.library_internals import onednn_has_bfloat16, processor_has_bfloat16
 
-__all__ = [
-    "DType",
-    "SavedDType",
-    "measured_rate",
-    "multiplies_bfloat16",
-    "precision_for",
-    "resolve_dtype",
-    "times_slower_in_bfloat16",
-]
+__all__ = ["DType", "SavedDType"]
+__all__ += ["measured_rate", "multiplies_bfloat16", "precision_for", "resolve_dtype"]
+__all__ += ["times_slower_in_bfloat16"]
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 SavedDType = Literal["float32", "bfloat16", "float16"]

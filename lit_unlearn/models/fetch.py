@@ -25,16 +25,8 @@ from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.progress import Stage, shown
 from lit_unlearn.utils.tables import terminal
 
-__all__ = [
-    "FETCHABLE",
-    "WHEELS",
-    "Wheel",
-    "convert",
-    "download",
-    "fetch",
-    "fetched_copy",
-    "is_complete",
-]
+__all__ = ["FETCHABLE", "WHEELS", "Wheel"]
+__all__ += ["convert", "download", "fetch", "fetched_copy", "is_complete"]
 
 SOURCE_FILE = "lit_unlearn_source.json"
 """File beside the model with its origin; it is written last, so its folder is complete."""

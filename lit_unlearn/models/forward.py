@@ -18,17 +18,9 @@ from lit_unlearn.models.packing import packed
 from lit_unlearn.models.trunk import segment_states, starting_above
 from lit_unlearn.types import Tokens
 
-__all__ = [
-    "FrozenReader",
-    "Inputs",
-    "StoredTrunk",
-    "answer_logits",
-    "evaluating",
-    "head_inputs_at",
-    "inputs_above",
-    "logits_at",
-    "output_head",
-]
+__all__ = ["FrozenReader", "Inputs", "StoredTrunk"]
+__all__ += ["answer_logits", "evaluating", "head_inputs_at", "inputs_above", "logits_at"]
+__all__ += ["output_head"]
 
 
 class Inputs(NamedTuple):

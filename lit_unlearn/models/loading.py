@@ -26,17 +26,9 @@ from lit_unlearn.models.start_checks import check_vocabulary, choose_template
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
 from lit_unlearn.utils.attention import Attention, with_attention
 
-__all__ = [
-    "LoRA",
-    "ModelSource",
-    "empty_student",
-    "load_base",
-    "load_model",
-    "load_student",
-    "load_tokenizer",
-    "train_only",
-    "with_adapters",
-]
+__all__ = ["LoRA", "ModelSource"]
+__all__ += ["empty_student", "load_base", "load_model", "load_student", "load_tokenizer"]
+__all__ += ["train_only", "with_adapters"]
 
 log = logging.getLogger(__name__)
 

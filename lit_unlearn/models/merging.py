@@ -11,15 +11,8 @@ from torch import nn
 from lit_unlearn.distributed.ranks import base_model
 from lit_unlearn.errors import InputError
 
-__all__ = [
-    "ADAPTER_CONFIG",
-    "base_of",
-    "merge_folder",
-    "merged",
-    "own_layer",
-    "parts_weights",
-    "shared_weight",
-]
+__all__ = ["ADAPTER_CONFIG"]
+__all__ += ["base_of", "merge_folder", "merged", "own_layer", "parts_weights", "shared_weight"]
 
 
 log = logging.getLogger(__name__)

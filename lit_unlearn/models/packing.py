@@ -19,13 +19,8 @@ from lit_unlearn.models.tree_attention import LAYOUT, install, layout_of
 from lit_unlearn.types import Tokens
 from lit_unlearn.utils.library_internals import attention_kind
 
-__all__ = [
-    "Packed",
-    "draws_at_random",
-    "packable",
-    "packed",
-    "rows_read",
-]
+__all__ = ["Packed"]
+__all__ += ["draws_at_random", "packable", "packed", "rows_read"]
 
 
 def packable(model: nn.Module, longest: int) -> bool:

@@ -30,42 +30,9 @@ from lit_unlearn.objectives.self_distillation import (
 )
 from lit_unlearn.objectives.sharpness import SharpnessAware
 
-__all__ = [
-    "BST",
-    "CEU",
-    "DPO",
-    "FLAT",
-    "NPO",
-    "RMU",
-    "TNPO",
-    "UNDIAL",
-    "WGA",
-    "AdaptiveRMU",
-    "Adversarial",
-    "AnswerPreservation",
-    "BiLD",
-    "BidirectionalDistillation",
-    "Constant",
-    "CrossEntropy",
-    "ForwardKL",
-    "GeneralizedJSD",
-    "GradientAscent",
-    "HiddenObjective",
-    "HiddenRetain",
-    "LatentAdversarial",
-    "LinearDecay",
-    "LinearWarmup",
-    "LogitFlattening",
-    "LogitObjective",
-    "MaximumEntropy",
-    "Objective",
-    "Reader",
-    "RepresentationRerouting",
-    "ReverseKL",
-    "SatImp",
-    "Schedule",
-    "SharpnessAware",
-    "SimNPO",
-    "Terms",
-    "Unilogit",
-]
+__all__ = ["BST", "CEU", "DPO", "FLAT", "NPO", "RMU", "TNPO", "UNDIAL", "WGA", "AdaptiveRMU"]
+__all__ += ["Adversarial", "AnswerPreservation", "BiLD", "BidirectionalDistillation", "Constant"]
+__all__ += ["CrossEntropy", "ForwardKL", "GeneralizedJSD", "GradientAscent", "HiddenObjective"]
+__all__ += ["HiddenRetain", "LatentAdversarial", "LinearDecay", "LinearWarmup", "LogitFlattening"]
+__all__ += ["LogitObjective", "MaximumEntropy", "Objective", "Reader", "RepresentationRerouting"]
+__all__ += ["ReverseKL", "SatImp", "Schedule", "SharpnessAware", "SimNPO", "Terms", "Unilogit"]

@@ -15,19 +15,9 @@ from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Terms, present
 from lit_unlearn.types import TokenBatch
 
-__all__ = [
-    "BST",
-    "TNPO",
-    "WGA",
-    "CrossEntropy",
-    "GradientAscent",
-    "SatImp",
-    "confidence_weights",
-    "gradient_ascent",
-    "preference_weights",
-    "saturation_weights",
-    "soft_belief",
-]
+__all__ = ["BST", "TNPO", "WGA", "CrossEntropy", "GradientAscent", "SatImp"]
+__all__ += ["confidence_weights", "gradient_ascent", "preference_weights", "saturation_weights"]
+__all__ += ["soft_belief"]
 
 
 def gradient_ascent(nll: Tensor, nll_limit: float | None = None) -> Tensor:

@@ -12,19 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = [
-    "BidirectionalTerms",
-    "Entries",
-    "Push",
-    "Space",
-    "bidirectional",
-    "cross_entropy",
-    "exchange_tokens",
-    "forward_kl",
-    "generalized_jsd",
-    "log_likelihood",
-    "reverse_kl",
-]
+__all__ = ["BidirectionalTerms", "Entries", "Push", "Space"]
+__all__ += ["bidirectional", "cross_entropy", "exchange_tokens", "forward_kl", "generalized_jsd"]
+__all__ += ["log_likelihood", "reverse_kl"]
 
 Space = Literal["logit", "log_probability"]
 Push = Literal["match", "hinge", "unlikelihood", "suppress"]

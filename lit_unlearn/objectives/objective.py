@@ -18,18 +18,8 @@ from lit_unlearn.errors import InputError, check_fields, ranged
 from lit_unlearn.objectives.schedule import Schedule
 from lit_unlearn.types import TokenBatch, Tokens
 
-__all__ = [
-    "LogitObjective",
-    "Objective",
-    "Reader",
-    "Terms",
-    "WrappingObjective",
-    "all_teacher_inputs",
-    "check_teacher",
-    "present",
-    "row_means",
-    "row_sums",
-]
+__all__ = ["LogitObjective", "Objective", "Reader", "Terms", "WrappingObjective"]
+__all__ += ["all_teacher_inputs", "check_teacher", "present", "row_means", "row_sums"]
 
 
 class Reader(Protocol):

@@ -16,16 +16,8 @@ from lit_unlearn.objectives import losses
 from lit_unlearn.objectives.objective import LogitObjective, Terms, present, row_means, row_sums
 from lit_unlearn.types import TokenBatch
 
-__all__ = [
-    "DPO",
-    "NPO",
-    "AnswerPreservation",
-    "SimNPO",
-    "answer_pairs",
-    "npo",
-    "preference",
-    "simnpo",
-]
+__all__ = ["DPO", "NPO", "AnswerPreservation", "SimNPO"]
+__all__ += ["answer_pairs", "npo", "preference", "simnpo"]
 
 _REPAIR = "for the limit of 0 use GradientAscent"
 

@@ -15,19 +15,9 @@ from lit_unlearn.errors import InputError, ranged
 from lit_unlearn.objectives.objective import Objective, Reader, Terms
 from lit_unlearn.types import TokenBatch, Tokens
 
-__all__ = [
-    "RMU",
-    "AdaptiveRMU",
-    "Distance",
-    "HiddenObjective",
-    "HiddenRetain",
-    "HiddenStates",
-    "RepresentationRerouting",
-    "control_vector",
-    "matching",
-    "misdirection",
-    "rerouting",
-]
+__all__ = ["RMU", "AdaptiveRMU", "Distance", "HiddenObjective", "HiddenRetain", "HiddenStates"]
+__all__ += ["RepresentationRerouting"]
+__all__ += ["control_vector", "matching", "misdirection", "rerouting"]
 
 Distance = Literal["squared", "norm"]
 

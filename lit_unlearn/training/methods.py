@@ -13,19 +13,9 @@ from lit_unlearn import objectives
 from lit_unlearn.gradients import combination, weighting
 from lit_unlearn.objectives import Objective
 
-__all__ = [
-    "RECIPES",
-    "Card",
-    "Recipe",
-    "card",
-    "classes",
-    "combination_cards",
-    "fact",
-    "loss_weighting_cards",
-    "markdown",
-    "objective_cards",
-    "weighting_cards",
-]
+__all__ = ["RECIPES", "Card", "Recipe"]
+__all__ += ["card", "classes", "combination_cards", "fact", "loss_weighting_cards", "markdown"]
+__all__ += ["objective_cards", "weighting_cards"]
 
 _COMMON = ("weight", "schedule", "positions", "objective")
 _ARXIV = re.compile(r"arXiv[: ]\s*(\d{4}\.\d{4,5})")

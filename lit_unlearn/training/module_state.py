@@ -14,14 +14,8 @@ from lit_unlearn.gradients.weighting import Rule
 if TYPE_CHECKING:
     from lit_unlearn.training.module import UnlearnModule
 
-__all__ = [
-    "add_state",
-    "check_optimizer",
-    "check_state",
-    "optimizer_class",
-    "restore_rules",
-    "restore_state",
-]
+__all__ = ["add_state", "check_optimizer", "check_state", "optimizer_class", "restore_rules"]
+__all__ += ["restore_state"]
 
 _LEARNT = "weightings"
 """Key of the learnt state of weightings in a checkpoint."""

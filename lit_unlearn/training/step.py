@@ -24,17 +24,8 @@ from lit_unlearn.gradients.weighting import LossWeighting, Weighting
 from lit_unlearn.objectives import Objective, Reader
 from lit_unlearn.types import TokenBatch
 
-__all__ = [
-    "Diagnostics",
-    "Figures",
-    "Models",
-    "ObjectiveStep",
-    "StepRecord",
-    "accumulate",
-    "combined",
-    "empty_record",
-    "preferences",
-]
+__all__ = ["Diagnostics", "Figures", "Models", "ObjectiveStep", "StepRecord"]
+__all__ += ["accumulate", "combined", "empty_record", "preferences"]
 
 Diagnostics = Literal["exact", "sketch"]
 _LOSS = "loss"

@@ -34,27 +34,7 @@ from lit_unlearn.gradients.weighting.surgery import GradVac, PCGrad
 from lit_unlearn.gradients.weighting.torchjd import TorchJD
 from lit_unlearn.gradients.weighting.two_sided import NGDiff, OneSidedProjection, TwoSided
 
-__all__ = [
-    "IMTLG",
-    "MGDA",
-    "AlignedMTL",
-    "CAGrad",
-    "ConFIG",
-    "CosineWeighting",
-    "DualAscent",
-    "DualProj",
-    "DynamicWeightAverage",
-    "Fixed",
-    "GradVac",
-    "LossWeighting",
-    "NGDiff",
-    "NashMTL",
-    "OneSidedProjection",
-    "PCGrad",
-    "Rule",
-    "TorchJD",
-    "TwoSided",
-    "UPGrad",
-    "UncertaintyWeighting",
-    "Weighting",
-]
+__all__ = ["IMTLG", "MGDA", "AlignedMTL", "CAGrad", "ConFIG", "CosineWeighting", "DualAscent"]
+__all__ += ["DualProj", "DynamicWeightAverage", "Fixed", "GradVac", "LossWeighting", "NGDiff"]
+__all__ += ["NashMTL", "OneSidedProjection", "PCGrad", "Rule", "TorchJD", "TwoSided", "UPGrad"]
+__all__ += ["UncertaintyWeighting", "Weighting"]

@@ -15,15 +15,8 @@ from torch import Tensor
 from lit_unlearn.errors import InputError, check_number, ranged
 from lit_unlearn.gradients.weighting.base import Rule
 
-__all__ = [
-    "DualAscent",
-    "DynamicWeightAverage",
-    "LossWeighting",
-    "UncertaintyWeighting",
-    "dual_step",
-    "dynamic_weights",
-    "uncertainty_step",
-]
+__all__ = ["DualAscent", "DynamicWeightAverage", "LossWeighting", "UncertaintyWeighting"]
+__all__ += ["dual_step", "dynamic_weights", "uncertainty_step"]
 
 
 class LossWeighting(Rule, ABC):
