@@ -121,8 +121,8 @@ class Resumable(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Save if a checkpoint is due; the step before is done, and its figures are logged."""
-        asked = self._together(trainer, self._signal is not None)
-        if asked or self._together(trainer, self._is_due(trainer)):
+        asked = any(gather(self._signal is not None))
+        if asked or any(gather(self._is_due(trainer))):
             self._save(trainer)
         if asked:
             self._leave(trainer)
@@ -132,7 +132,7 @@ class Resumable(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let signals end the process at once, since nothing is left to save."""
         _end_at_once()
-        if self._together(trainer, self._signal is not None):
+        if any(gather(self._signal is not None)):
             self._leave(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -193,12 +193,6 @@ class Resumable(Callback):
                 *(trainer.global_step, trainer.max_steps, last),
             )
         raise SystemExit(128 + (self._signal or signal.SIGTERM))
-
-    def _together(self, trainer: Trainer, said: bool) -> bool:
-        """Return whether ``said`` is true in any process."""
-        if trainer.world_size == 1:
-            return said
-        return bool(trainer.strategy.reduce_boolean_decision(said, all=False))
 
     def _is_due(self, trainer: Trainer) -> bool:
         step, minutes = trainer.global_step, (time.monotonic() - self._since) / 60

@@ -157,9 +157,6 @@ def options_of(row: RawRow) -> tuple[list[str], int]:
     It reads the forms of `multiple_choice`, ``choices`` as ``{text: [...], label: [...]}`` with
     ``answerKey`` (ARC, OpenBookQA, CommonsenseQA), and TruthfulQA's ``mc1_targets``, either as
     ``{choices: [...], labels: [...]}`` (hub) or as ``{option: label}`` (the authors' file).
-
-    Raises:
-        InputError: The row has none of these forms, or not exactly one right option.
     """
     targets, listed = row.values.get("mc1_targets"), row.values.get("choices")
     if isinstance(targets, dict):

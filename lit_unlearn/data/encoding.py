@@ -139,14 +139,10 @@ class Encoder:
     ) -> EncodedExample | None:
         """Encode one row for student and teacher.
 
-        Args:
-            example: Row to encode; its own `answer` is not read.
-            answer: Text to predict; None for a row without answer, of which only the first token is
-                predicted.
-            teacher_turns: Conversation of the teacher; None takes the student's.
-            prefill: Beginning of the answer that is part of both prompts.
-            unprefilled_turns: Conversation of the teacher for the version without the prefill; None
-                takes `teacher_turns`.
+        The student reads the turns of the example, whose own `answer` is not read, and predicts
+        ``answer``; None is a row without answer, of which only the first token is predicted. The
+        teacher's conversation is the student's unless it is given, and without the prefill that
+        with it. The prefill is the beginning of the answer, and part of both prompts.
 
         Returns:
             The encoded row, or None for a row that was left out and counted (`on_problem` warn).

@@ -42,14 +42,11 @@ class Accumulator:
         self._in_place = False
 
     def start(self, *, single: bool) -> float:
-        """Prepare the parameters for the backward passes of the next objective.
+        """Prepare the backward passes of the next objective; return the factor of their losses.
 
         ``single`` says that one backward pass will give the gradient of the mean loss. It then adds
         to the running sum by itself where nothing else needs that gradient, which saves the memory
         of a gradient and the time to fill it.
-
-        Returns:
-            The factor of the losses in the backward passes.
         """
         self._in_place = single and self.mode == "sum"
         empty: Gradient = [None] * len(self.parameters)

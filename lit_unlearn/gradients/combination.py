@@ -25,12 +25,10 @@ class Combination(Rule, ABC):
 
     @abstractmethod
     def __call__(self, gradients: Sequence[Gradient], preferences: Tensor) -> Gradient:
-        """Return the update, sharded as the gradients are.
+        """Return the update from ``M`` gradients of unweighted losses, sharded as these are.
 
-        Args:
-            gradients: ``M`` gradients of unweighted losses, in the order of `names`, over the same
-                parameters; they are not changed.
-            preferences: ``[M]``, float64: the objectives' weights at this step.
+        The gradients, in the order of `names`, are not changed. ``preferences`` (``[M]``, float64)
+        are the objectives' weights at this step.
         """
 
 

@@ -96,13 +96,10 @@ class ModelSource:
 def load_base(
     source: ModelSource, dtype: DType | torch.dtype | None = None, *, sliced: bool = False
 ) -> PreTrainedModel:
-    """Load the start model, without adapters, in evaluation mode.
+    """Load the start model, without adapters, in evaluation mode, possibly in another dtype.
 
-    Args:
-        source: The model.
-        dtype: The dtype instead of the source's own.
-        sliced: Leave the weights in their files where possible; `Sharding.apply` lets each process
-            read its slices. Until then nothing may read or change them.
+    ``sliced`` leaves the weights in their files where possible; `Sharding.apply` lets each process
+    read its slices. Until then nothing may read or change them.
 
     Raises:
         InputError: The model cannot be found or read; the message says what to do.

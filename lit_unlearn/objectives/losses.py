@@ -83,7 +83,7 @@ def bidirectional(
     margin: float = 0.0,
     delta: float = 1.0,
 ) -> BidirectionalTerms:
-    """Return the terms of bidirectional top-K logit distillation.
+    """Return the terms of bidirectional top-K logit distillation, from logits ``[N, V]``.
 
     After Zhong, Liu and Zhu (arXiv 2604.15482), in outline; the pull on raw logits with a Huber
     distance is Eq. 3 of DUET (arXiv 2601.21283), the constants are ours. With teacher logits g_T
@@ -96,16 +96,9 @@ def bidirectional(
     1908.04319, Eq. 4); ``suppress`` sg[p_S] log p_S, whose gradient p_S (1 - p_S) fades where the
     student is surest.
 
-    Args:
-        student_logits: ``[N, V]``.
-        teacher_logits: ``[N, V]``.
-        top_k: K, size of C+; at most V.
-        push_top_k: K', size of C-; at most V - K.
-        space: Compare raw logits, or log-probabilities (invariant to a shift of all logits).
-        push: Variant of the push.
-        entries: Weights of the tokens in both means; those by probability sum to 1.
-        margin: Margin of the hinge, in the unit of `space`.
-        delta: Gap at which the Huber distance turns from quadratic to linear, in the same unit.
+    K and K' are ``top_k`` and ``push_top_k``. ``space`` compares raw logits, or log-probabilities
+    (invariant to a shift of all logits); ``margin`` and ``delta``, the gap at which the Huber
+    distance turns from quadratic to linear, have its unit. Weights by probability sum to 1.
     """
     top_k = min(top_k, student_logits.shape[-1])
     push_top_k = min(push_top_k, student_logits.shape[-1] - top_k)

@@ -65,15 +65,9 @@ def fill_shards(
 ) -> None:
     """Read batches and store their entries, shard by shard; call it inside `locked_by_all`.
 
-    Args:
-        shards: The shards.
-        model: The model that is read.
-        batches: The same in every process.
-        read: Returns the hidden states of a batch, ``[n, D]`` each.
-        entries: Returns what is stored of these, and the number of tokens that it took.
-        count: Number of all positions to be stored.
-        shard_tokens: Tokens of a shard; a run that is killed loses at most so many.
-        console: Shows the size.
+    The batches are the same in every process. ``read`` returns the hidden states of one, ``[n, D]``
+    each; ``entries`` what is stored of these, and the number of tokens that it took. ``count``
+    positions are stored in all. A run that is killed loses at most ``shard_tokens`` tokens.
     """
 
     def all_of(own: Sequence[B]) -> list[list[Tensor]]:

@@ -66,16 +66,10 @@ def prepare(
 ) -> Prepared:
     """Settle contexts, make answers, measure the teacher, encode all rows.
 
-    Args:
-        objectives: Data settings by objective.
-        examples: Rows by objective.
-        teacher: The attached teacher, or None if no objective needs one.
-        encoder: Encoder with the run's tokenizer.
-        gate: The teacher gate's settings.
-        store: JSON file for the outcome; read if it fits these rows and settings.
-        student: Fingerprint of the start model; a stored outcome of another one is not used.
-        start: Loads the start model, which makes up alternate answers; called at most once.
-        bare: Names of the objectives whose teacher is read without prefills only.
+    ``store`` is a JSON file for the outcome, which is read if it fits these rows, settings and
+    models. ``student`` is the start model's fingerprint; ``start`` loads that model, which makes up
+    alternate answers, at most once. ``bare`` are the objectives whose teacher is read without
+    prefills only.
 
     Raises:
         InputError: Rows that cannot be encoded, or answers asked of a missing teacher.
