@@ -131,10 +131,9 @@ from lit_unlearn.objectives import (
     Terms as Terms,
     Unilogit as Unilogit,
 )
-from lit_unlearn.planning.plan import plan as plan
+from lit_unlearn.planning.plan import TrainerSettings as TrainerSettings, plan as plan
 from lit_unlearn.planning.planned_rows import Lengths as Lengths
 from lit_unlearn.planning.planner import Plan as Plan
-from lit_unlearn.planning.scenario import TrainerSettings as TrainerSettings
 from lit_unlearn.report import (
     cosine_figure as cosine_figure,
     heatmap_figure as heatmap_figure,

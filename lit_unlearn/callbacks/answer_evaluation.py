@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -19,7 +17,7 @@ from lit_unlearn.callbacks.suite_evaluation import as_tensors, log_figures, stud
 from lit_unlearn.distributed.ranks import on_first
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord, settings_of, versions
-from lit_unlearn.evaluation.subjects import weights_fingerprint
+from lit_unlearn.evaluation.subjects import start_fingerprint, weights_fingerprint
 from lit_unlearn.evaluation.suite_run import run_suites
 from lit_unlearn.evaluation.suites.answers import (
     PREFILLED,
@@ -29,9 +27,7 @@ from lit_unlearn.evaluation.suites.answers import (
     read_answers,
     write_answers,
 )
-from lit_unlearn.models.finding import weights_key
 from lit_unlearn.report import RunFacts, read_gradients, summary_table, write_report, write_summary
-from lit_unlearn.utils.digests import json_digest
 from lit_unlearn.utils.disk import usable_cache
 from lit_unlearn.utils.tables import print_paths, terminal
 
@@ -102,7 +98,7 @@ class AnswerEvaluation(Callback):
         board: Any = getattr(trainer.logger, "experiment", None)
         if self.before is None or not on_first(lambda: hasattr(board, "add_text")):
             return
-        suite = self._suite(trainer, self.samples)
+        suite = self.suite(_data(trainer), self.samples)
         rows = self._run(suite, trainer, module).rows
         if not trainer.is_global_zero:
             return
@@ -160,7 +156,7 @@ class AnswerEvaluation(Callback):
     ) -> EvaluationRecord:
         """Ask all questions and write the answers; on resume, read the answers instead."""
         path = Path(trainer.default_root_dir) / f"answers_{when}.jsonl"
-        suite = self._suite(trainer)
+        suite = self.suite(_data(trainer))
         rows = on_first(lambda: read_answers(path) if resumed and path.exists() else None)
         if rows is None:
             found = self._run(suite, trainer, module, kept=when == "before" and not resumed)
@@ -170,9 +166,8 @@ class AnswerEvaluation(Callback):
             found = SuiteRecord(suite.name, settings_of(suite), 0, 0, rows, answer_figures(rows))
         return EvaluationRecord(module.source.path, "", {suite.name: found}, {}, versions())
 
-    def _suite(self, trainer: Trainer, most: int | None = None) -> Answers:
-        """Return the suite, with at most ``most`` rows of each objective."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    def suite(self, data: Any, most: int | None = None) -> Answers:
+        """Return the suite of a data module's rows, with at most ``most`` of each objective."""
         return Answers(
             {name: rows[:most] for name, rows in data.evaluation.items()},
             {name: spec.evaluation_prefills for name, spec in data.objectives.items()},
@@ -195,7 +190,7 @@ class AnswerEvaluation(Callback):
 
     def _facts(self, trainer: Trainer, module: Any) -> RunFacts:
         folder = Path(trainer.default_root_dir)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = _data(trainer)
         return RunFacts(
             model=module.source.path,
             seed=data.seed,
@@ -214,14 +209,16 @@ class AnswerEvaluation(Callback):
 
 
 def _start_fingerprint(trainer: Trainer, module: Any) -> str:
-    """Return a digest of all that the start model's answers depend on beside the questions.
+    """Return `start_fingerprint`; empty where the student may be another model.
 
-    It is empty where the student may be another model: from a checkpoint, or with noise.
+    That is a model from a checkpoint, or with noise.
     """
-    source, data = module.source, trainer.datamodule  # type: ignore[attr-defined]
+    source = module.source
     if trainer.ckpt_path is not None or source.noise is not None:
         return ""
-    autocast = [torch.is_autocast_enabled(device) for device in ("cpu", "cuda")]
-    dtypes = sorted({str(parameter.dtype) for parameter in module.student.parameters()})
-    about = [*weights_key(source), dtypes, autocast, data.max_length, transformers.__version__]
-    return json_digest(about)
+    dtypes = (parameter.dtype for parameter in module.student.parameters())
+    return start_fingerprint(source, dtypes, _data(trainer).max_length)
+
+
+def _data(trainer: Trainer) -> Any:
+    return trainer.datamodule  # type: ignore[attr-defined]

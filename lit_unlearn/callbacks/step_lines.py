@@ -18,17 +18,25 @@ class StepLines(Callback):
 
     def __init__(self) -> None:
         self._open = ExitStack()
-        self._stage = Stage("training", None)
+        self._stage, self._first = Stage("training", None), 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin; steps from before a resume do not count for the time to come."""
-        self._stage = Stage("training", trainer.max_steps, "steps", trainer.global_step)
+        self._first = trainer.global_step
+        self._stage = Stage("training", trainer.max_steps, "steps", self._first)
         self._open.enter_context(shown(self._stage))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         self._stage.done = trainer.global_step
         if trainer.global_step == trainer.max_steps:
             self._open.close()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure the time from the first step on: an evaluation may come before it."""
+        if self._stage.done == self._first:
+            self._stage.begin()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._open.close()

@@ -9,7 +9,10 @@ from typing import Any
 
 from lit_unlearn.callbacks import LossBounds
 from lit_unlearn.cli.fit import UnlearnCLI, start
-from lit_unlearn.planning.scenario import TrainerSettings
+from lit_unlearn.cli.time_to_come import around
+from lit_unlearn.errors import InputError
+from lit_unlearn.planning.forecast import forecast
+from lit_unlearn.planning.plan import TrainerSettings, here
 from lit_unlearn.training.run_checks import check_run
 from lit_unlearn.training.setup.checks import check_trainer
 
@@ -49,6 +52,22 @@ def checked(args: Sequence[str]) -> CheckedRun:
 
 
 def main(args: list[str]) -> None:
-    """Check the runs of a sweep, whose options stand as JSON lists on the standard input."""
-    for options in json.load(sys.stdin):
-        checked(options)
+    """Check the runs of a sweep, whose options stand as JSON lists on the standard input.
+
+    The last line of the output is a JSON list: the seconds that the first run takes, and those of
+    another one that finds its results in the cache. It is empty where that is not known.
+    """
+    runs = [checked(options) for options in json.load(sys.stdin)]
+    print(json.dumps(_seconds(runs[0]) if runs else []))
+
+
+def _seconds(run: CheckedRun) -> list[float]:
+    """Return the seconds of a run, and of another one after it; nothing for an unknown time."""
+    device, precision = here(), run.settings.meant_precision()
+    try:
+        run.datamodule.prepare_data()
+        beside = around(run.trainer, run.datamodule)
+        found = forecast(run.model, run.datamodule, beside, precision=precision, device=device)
+    except InputError:  # rows or a model that the run itself will name
+        return []
+    return [] if found is None else [found.seconds, found.again]

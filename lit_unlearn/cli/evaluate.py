@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from argparse import RawDescriptionHelpFormatter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from lit_unlearn.cli.config import read_configs, take_config_args
 from lit_unlearn.cli.parsing import arguments, asks_for_help, make_parser, parse
+from lit_unlearn.cli.saying import say
 from lit_unlearn.cli.suite_names import choose_suites, known_suites, suite_lines
 from lit_unlearn.distributed.ranks import processes, rank
-from lit_unlearn.evaluation.evaluate import evaluate
+from lit_unlearn.evaluation.evaluate import evaluate, loading_of
 from lit_unlearn.evaluation.probes import Suite
+from lit_unlearn.evaluation.record_files import is_evaluation
 from lit_unlearn.evaluation.subjects import Loading
+from lit_unlearn.planning.commands import evaluation_forecast
+from lit_unlearn.planning.phases import Forecast
 from lit_unlearn.report.evaluation_show import show_evaluation, shown_files
 from lit_unlearn.utils.options import take_options
 from lit_unlearn.utils.ownership import check_targets
@@ -68,9 +73,28 @@ def main(args: list[str]) -> None:
     check_targets(folder, shown_files(folder, options.suites or {}), [], "--output")
     with processes():
         settled = {**vars(options), "suites": options.suites or {}, "output": folder}
-        found = evaluate(**settled, loading=loading)
+        foresee = partial(say, partial(_forecast, options, loading, folder))
+        found = evaluate(**settled, loading=loading, foresee=foresee)
         if rank() == 0:
             show_evaluation(found, folder)
+
+
+def _forecast(options: Options, loading: Loading, folder: Path) -> Forecast | None:
+    """Return what the models will take that are no evaluations already."""
+    given = {"reference": options.reference, "start": options.start, "model": options.model}
+    models = {
+        heading: (path, folder if heading == "model" else folder / heading)
+        for heading, path in given.items()
+        if path is not None and not is_evaluation(path)
+    }
+    return evaluation_forecast(
+        models,
+        options.suites or {},
+        loading_of(options.model, loading),
+        data_root=options.data_root,
+        limit=options.limit,
+        batch_size=options.batch_size,
+    )
 
 
 def folder_name(model: str) -> str:

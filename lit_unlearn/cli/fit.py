@@ -115,6 +115,8 @@ class UnlearnCLI(LightningCLI):
     ) -> None:
         self.stage, self.files = stage, files
         self.given, self.overrides = given, overrides
+        self.done = 0
+        """Steps that an unfinished run has done."""
         merged = ["--config", json.dumps(given.values, default=str)] if given.values else []
         with ExitStack() as self.closing:
             super().__init__(
@@ -183,7 +185,7 @@ class UnlearnCLI(LightningCLI):
             hint = "A run that needs no hub: lit-unlearn fit --config configs/quickstart.yaml"
             raise InputError("\n".join([*missing, hint] if "hub" in missing[-1] else missing))
         if self.stage == "fit" and self.trainer.is_global_zero:
-            say_time_to_come(self.trainer, self.model, self.datamodule)
+            say_time_to_come(self.trainer, self.model, self.datamodule, self.done)
 
     def before_test(self) -> None:
         """Check that a callback evaluates, and that rows and model are there."""
@@ -221,7 +223,7 @@ class UnlearnCLI(LightningCLI):
                 options = self.config_init["fit"]
                 saved = make_resumable(config, run_settings(text), options.get("ckpt_path"))
                 if saved is not None:
-                    options["ckpt_path"] = str(saved.state)
+                    options["ckpt_path"], self.done = str(saved.state), saved.step
         if config.get("logger") in (None, True):
             config["logger"] = run_logger(config["default_root_dir"], saved)
 

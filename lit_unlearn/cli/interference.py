@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lit_unlearn.cli.classes import load_classes
 from lit_unlearn.cli.parsing import arguments, make_parser, parse, read_run
+from lit_unlearn.cli.saying import say
 from lit_unlearn.data.datamodule import UnlearnDataModule
+from lit_unlearn.evaluation.subjects import device_named
 from lit_unlearn.interference_study.interference import interference
 from lit_unlearn.interference_study.interference_page import summary_table
+from lit_unlearn.interference_study.measure import Amounts
+from lit_unlearn.planning.studies import study_forecast
 from lit_unlearn.training.module import UnlearnModule
+from lit_unlearn.types import Representation
 from lit_unlearn.utils.options import take_options
 from lit_unlearn.utils.tables import print_paths, terminal
 
@@ -30,12 +37,17 @@ def main(args: list[str]) -> None:
         "as the export of a run; the teacher remains that of the config.",
     )
     parser.add_argument("--config", action="config", help="YAML file for `fit`.")
-    parser.add_function_arguments(interference, skip={"module", "data", "model"})
+    parser.add_function_arguments(interference, skip={"module", "data", "model", "foresee"})
     parser.add_class_arguments(UnlearnModule, "model")
     parser.add_class_arguments(UnlearnDataModule, "data")
     given = parse(parser, options, config)
     chosen = {"module": given.model, "model": models[-1][1] if models else None}
-    found = interference(**arguments(interference, given) | chosen)
+
+    def foresee(forms: Mapping[Representation, UnlearnDataModule], amounts: Amounts) -> None:
+        say(lambda: study_forecast(given.model, forms, amounts, device_named(given.device)))
+
+    options_given = arguments(interference, given) | chosen
+    found = interference(**options_given, foresee=foresee)
     console = terminal()
     console.print(summary_table(found.estimates))
     for remark in found.remarks:

@@ -10,9 +10,9 @@ from jsonargparse import ArgumentParser
 from lit_unlearn.cli.checking import checked
 from lit_unlearn.cli.config import take_config_args
 from lit_unlearn.cli.parsing import arguments, make_parser, parse
-from lit_unlearn.cli.time_to_come import asked_in
+from lit_unlearn.cli.time_to_come import around
 from lit_unlearn.planning import flops, memory
-from lit_unlearn.planning.phases import phase_table, phases, rates_here
+from lit_unlearn.planning.forecast import run_forecast
 from lit_unlearn.planning.plan import here, plan
 from lit_unlearn.planning.plan_table import as_json, show
 from lit_unlearn.utils.options import take_options
@@ -46,11 +46,10 @@ def main(args: list[str]) -> None:
     made = plan(run.model, run.datamodule, run.settings, **arguments(plan, given))
     show(made, terminal())
     if given.device is None:
-        steps = max(run.settings.max_steps, 1)
-        rates = rates_here(made.scenario.student, made.scenario.compute_bytes, here())
-        each, asked = made.total_flops(), asked_in(run.trainer, run.model, run.datamodule)
-        found = phases(run.model.gate, made.scenario, made.rows, each, steps, asked)
-        terminal().print(phase_table(found, rates))
+        beside = around(run.trainer, run.datamodule)
+        found = run_forecast(run.model, made.scenario, made.rows, beside, here())
+        if found is not None:
+            terminal().print(found.table())
     if output is not None:
         write_text(output, json_text(as_json(made), indent=1))
     if made.fits is False:

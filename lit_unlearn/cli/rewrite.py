@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lit_unlearn.cli.classes import load_classes
 from lit_unlearn.cli.config import read_configs, take_config_args
 from lit_unlearn.cli.parsing import arguments, make_parser, parse
+from lit_unlearn.cli.saying import say
+from lit_unlearn.planning.commands import rewriting_forecast
+from lit_unlearn.rewriting.backends import Backend
+from lit_unlearn.rewriting.local import LocalModel
 from lit_unlearn.rewriting.output import count_table
+from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.rewrite import RewriteSettings, rewrite
 from lit_unlearn.utils.tables import terminal
 
@@ -20,9 +27,16 @@ def main(args: list[str]) -> None:
     parser.add_argument("--config", action="config", help="YAML file with any of the options.")
     parser.add_class_arguments(RewriteSettings)
     given = parse(parser, options, read_configs(files))
-    result = rewrite(RewriteSettings(**arguments(RewriteSettings, given)), terminal(stderr=True))
+    settings = RewriteSettings(**arguments(RewriteSettings, given))
+    result = rewrite(settings, terminal(stderr=True), _foresee)
     if result.files:
         console = terminal()
         console.print(count_table(result))
         for path in result.files:
             console.print(str(path), soft_wrap=True)
+
+
+def _foresee(backend: Backend, asks: Sequence[tuple[Ask, int]]) -> None:
+    """Say what the replies of a model on this machine will take."""
+    if isinstance(backend, LocalModel):
+        say(lambda: rewriting_forecast(backend, asks))

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import ProgressBar
 
-from lit_unlearn.callbacks import AnswerEvaluation
+from lit_unlearn.callbacks import AnswerEvaluation, HuggingFaceExport, SuiteEvaluation
 from lit_unlearn.callbacks.step_lines import StepLines
 from lit_unlearn.cli.run_files import listed
-from lit_unlearn.data.encoding import Encoder
-from lit_unlearn.errors import InputError
-from lit_unlearn.models.loading import load_tokenizer
-from lit_unlearn.planning.forecast import forecast
-from lit_unlearn.planning.phases import Asked, Evaluated
-from lit_unlearn.utils.tables import terminal
+from lit_unlearn.cli.saying import say
+from lit_unlearn.planning.forecast import Around, Asking, forecast
 
-__all__ = ["asked_in", "say_time_to_come", "with_lines"]
-
-log = logging.getLogger(__name__)
+__all__ = ["around", "say_time_to_come", "with_lines"]
 
 
-def say_time_to_come(trainer: Any, module: Any, data: Any) -> None:
-    """Print the phases of a run, unless it takes seconds or cannot be planned."""
+def say_time_to_come(trainer: Any, module: Any, data: Any, done: int = 0) -> None:
+    """Print the phases of a run.
+
+    Args:
+        trainer: The trainer.
+        module: The training module.
+        data: The data module.
+        done: Steps that were done before the run was resumed.
+    """
     if not hasattr(module, "gate"):  # classes of tests and of one's own
         return
-    precision = str(trainer.precision)
-    device = trainer.strategy.root_device
-    try:
-        asked = asked_in(trainer, module, data)
-        steps = max(trainer.max_steps, 1)
-        found = forecast(module, data, steps, asked, precision=precision, device=device)
-    except InputError as error:
-        log.debug("No forecast: %s", error)
-        return
-    if found is not None:
-        terminal(stderr=True).print(found)
+    precision, device = str(trainer.precision), trainer.strategy.root_device
+    beside = around(trainer, data, done)
+    say(lambda: forecast(module, data, beside, precision=precision, device=device))
 
 
 def with_lines(config: dict[str, Any], callbacks: list[Any]) -> list[Any]:
@@ -49,15 +43,27 @@ def with_lines(config: dict[str, Any], callbacks: list[Any]) -> list[Any]:
     return [*callbacks, StepLines()]
 
 
-def asked_in(trainer: Any, module: Any, data: Any) -> Asked:
-    """Return what `AnswerEvaluation` asks; None without it, or where no tokenizer can be read."""
-    for callback in trainer.callbacks:
-        if isinstance(callback, AnswerEvaluation):
-            try:
-                encoder = Encoder(load_tokenizer(module.source), data.max_length, "warn")
-            except InputError:
-                return None
-            openers = {n for n, own in data.objectives.items() if own.evaluation_prefills}
-            most = callback.max_new_tokens
-            return Evaluated(encoder, data.evaluation, frozenset(openers), most)
-    return None
+def around(trainer: Any, data: Any, done: int = 0) -> Around:
+    """Return what a run does beside training; arguments as in `say_time_to_come`."""
+    callbacks = trainer.callbacks
+    replies = [c.batch_size for c in callbacks if isinstance(c, AnswerEvaluation | SuiteEvaluation)]
+    return Around(
+        steps=max(trainer.max_steps, 1),
+        done=done,
+        asked=[each for callback in callbacks for each in _asked(callback, data)],
+        replies=max(replies, default=16),
+        export=any(isinstance(callback, HuggingFaceExport) for callback in callbacks),
+        folder=Path(trainer.default_root_dir),
+    )
+
+
+def _asked(callback: Any, data: Any) -> Iterator[Asking]:
+    """Yield the evaluations of a callback."""
+    if isinstance(callback, AnswerEvaluation):
+        yield Asking({"evaluation": callback.suite(data)}, kept=True)
+        if callback.samples_every:
+            few = {"samples": callback.suite(data, callback.samples)}
+            yield Asking(few, before=False, after=False, every=callback.samples_every)
+    if isinstance(callback, SuiteEvaluation):
+        every, limit = callback.every_n_steps, callback.subsample
+        yield Asking(callback.suites, callback.at_start, callback.at_end, every, limit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from lit_unlearn.utils.chat_template import recorded_template
 from lit_unlearn.utils.ownership import check_targets
 from lit_unlearn.utils.paths import local_path
 
-__all__ = ["Evaluation", "Model", "evaluate"]
+__all__ = ["Evaluation", "Model", "evaluate", "loading_of"]
 
 MODEL, START, REFERENCE = "model", "start", "reference"
 """Headings of the records, and names of the folders of the other models."""
@@ -70,6 +70,7 @@ def evaluate(
     batch_size: int = 16,
     limit: int | None = None,
     loading: Loading | None = None,
+    foresee: Callable[[], object] | None = None,
 ) -> Evaluation:
     """Put suites to a model.
 
@@ -94,6 +95,7 @@ def evaluate(
         limit: Most rows of each group of each suite, spread evenly; None for all.
         loading: Settings of the models; a loaded one keeps its `dtype` and `device`. None for the
             defaults.
+        foresee: Called before a model is loaded, in the first process; None for nothing.
 
     Returns:
         The records of all models, with the balanced score.
@@ -118,7 +120,9 @@ def evaluate(
     if folder is not None:
         models = {MODEL: model, START: start, REFERENCE: reference}
         on_first(partial(_check_folder, folder, _name(model), models))
-    plain = _Run(_by_name(suites), data_root, batch_size, limit, _loading(model, loading), folder)
+    if foresee is not None and rank() == 0:
+        foresee()
+    plain = _Run(_by_name(suites), data_root, batch_size, limit, loading_of(model, loading), folder)
     records: dict[str, EvaluationRecord] = {}
     rows: Mapping[str, Reference] | None = None
     if reference is not None:
@@ -209,7 +213,7 @@ class _Run:
         return record
 
 
-def _loading(model: Model, loading: Loading | None) -> Loading:
+def loading_of(model: Model, loading: Loading | None = None) -> Loading:
     """Return the settings of all models; the template is that which the model's export recorded."""
     loading = loading or Loading()
     if loading.template is not None:

@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerBase
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.types import Example, Turn
 
-__all__ = ["Better", "Figure", "Forced", "Generation", "Outcome", "Outcomes", "Probe", "Probes"]
-__all__ += ["Reference", "Row", "Subject", "Suite", "SuiteResult", "Variant"]
+__all__ = ["Better", "Effort", "Figure", "Forced", "Generation", "Outcome", "Outcomes", "Probe"]
+__all__ += ["Probes", "Reference", "Row", "Subject", "Suite", "SuiteResult", "Variant"]
 
 Better = Literal["higher", "lower", "neither"]
 """Direction in which unlearning should move a figure."""
@@ -164,6 +164,16 @@ class Variant:
     """Makes the model, without changing the subject; called only if an outcome is not stored."""
 
 
+@dataclass(frozen=True)
+class Effort:
+    """The work of a suite, for a forecast of its time."""
+
+    models: int = 1
+    """Number of models that answer all probes: the subject, and changed ones."""
+    rows: float = 0.0
+    """Rows that are read beside; a backward pass counts as two."""
+
+
 Probes = Sequence[Probe]
 Outcomes = Mapping[str, Sequence[Outcome]]
 """Name of a variant -> its outcomes in the order of the probes; ``""`` is the subject itself."""
@@ -205,6 +215,10 @@ class Suite(ABC):
     def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:
         """Return the models that answer the probes; usually the subject alone."""
         return [Variant("", "", lambda: subject.model)]
+
+    def effort(self, probes: Probes) -> Effort | None:
+        """Return the work of the suite; None where it has an unknown way of its own to answer."""
+        return None if type(self).answer is not Suite.answer and self.answer_key() else Effort()
 
     def answer(self, subject: Subject, probes: Probes) -> list[Outcome] | None:
         """Return outcomes by a way of the suite's own (an optimised input), or None."""

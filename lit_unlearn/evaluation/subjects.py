@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -17,12 +18,25 @@ from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.probes import Subject
 from lit_unlearn.models.dtypes import DType, resolve_dtype
 from lit_unlearn.models.finding import fingerprint as path_fingerprint
+from lit_unlearn.models.finding import weights_key
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
 from lit_unlearn.models.start_checks import check_vocabulary
 from lit_unlearn.utils.attention import Attention
 from lit_unlearn.utils.chat_template import Template, recorded_template, template_key
+from lit_unlearn.utils.digests import json_digest
 
-__all__ = ["Loading", "load_subject", "named_model", "subject_of", "weights_fingerprint"]
+__all__ = [
+    "Loading",
+    "device_named",
+    "encoder_for",
+    "load_subject",
+    "named_model",
+    "path_and_dtype",
+    "start_fingerprint",
+    "subject_of",
+    "weights_fingerprint",
+    "whole_fingerprint",
+]
 
 _DEFAULT_LENGTH = 2048
 
@@ -68,15 +82,20 @@ def load_subject(path: str, loading: Loading | None = None, revision: str | None
             below 1.
     """
     loading = loading or Loading()
-    place = _device(loading.device)
+    place = device_named(loading.device)
     dtype = resolve_dtype(loading.dtype, place)
     source = ModelSource(path, revision=revision, attention=loading.attention)
     with named_model():
         model: Any = load_base(source, dtype)
         tokenizer = load_tokenizer(source)
         check_vocabulary(model, tokenizer, path)
-        fingerprint = f"{path_fingerprint(path, revision)} {str(dtype).removeprefix('torch.')}"
+        fingerprint = path_and_dtype(path, revision, dtype)
     return subject_of(model.to(place), tokenizer, path, loading, fingerprint)
+
+
+def path_and_dtype(path: str, revision: str | None, dtype: torch.dtype) -> str:
+    """Return the fingerprint of the weights at a path, loaded in a dtype."""
+    return f"{path_fingerprint(path, revision)} {str(dtype).removeprefix('torch.')}"
 
 
 def subject_of(
@@ -96,27 +115,36 @@ def subject_of(
     """
     loading = loading or Loading()
     check_number("max_length", loading.max_length, 1)
-    config: Any = model.config
-    made_for = getattr(config.get_text_config(), "max_position_embeddings", None)
-    known = fingerprint or weights_fingerprint(model)
-    template = loading.template or recorded_template(tokenizer.init_kwargs) or Template()
-    known = " ".join(filter(None, (known, template_key(tokenizer, template))))
-    length = loading.max_length or made_for or _DEFAULT_LENGTH
     pads = [t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id) if isinstance(t, int)]
     if loading.hide_pad and not pads:
         raise InputError(
             "Parameter `hide_pad` needs a tokenizer with a pad or an end-of-text token. Found "
             "neither; leave it out."
         )
+    encoder = encoder_for(tokenizer, model.config, loading)
     return Subject(
         name=name,
         model=model,
         tokenizer=tokenizer,
-        encoder=Encoder(tokenizer, length, "warn", template),
-        fingerprint=f"{known} pad hidden" if loading.hide_pad else known,
+        encoder=encoder,
+        fingerprint=whole_fingerprint(fingerprint or weights_fingerprint(model), encoder, loading),
         plain_chat=loading.plain_chat,
         hidden_id=pads[0] if loading.hide_pad else None,
     )
+
+
+def encoder_for(tokenizer: PreTrainedTokenizerBase, config: Any, loading: Loading) -> Encoder:
+    """Return the encoder of a model with this tokenizer and config."""
+    made_for = getattr(config.get_text_config(), "max_position_embeddings", None)
+    template = loading.template or recorded_template(tokenizer.init_kwargs) or Template()
+    length = loading.max_length or made_for or _DEFAULT_LENGTH
+    return Encoder(tokenizer, length, "warn", template)
+
+
+def whole_fingerprint(weights: str, encoder: Encoder, loading: Loading) -> str:
+    """Return `Subject.fingerprint` of weights with this fingerprint."""
+    known = " ".join(filter(None, (weights, template_key(encoder.tokenizer, encoder.template))))
+    return f"{known} pad hidden" if loading.hide_pad else known
 
 
 def weights_fingerprint(model: nn.Module) -> str:
@@ -130,6 +158,19 @@ def weights_fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def start_fingerprint(source: ModelSource, dtypes: Iterable[torch.dtype], max_length: int) -> str:
+    """Return a digest of all that a start model's answers depend on beside the questions.
+
+    Args:
+        source: The model.
+        dtypes: Dtypes of its parameters.
+        max_length: Most tokens of a row.
+    """
+    autocast = [torch.is_autocast_enabled(device) for device in ("cpu", "cuda")]
+    about = [*weights_key(source), sorted({*map(str, dtypes)}), autocast, max_length]
+    return json_digest([*about, transformers.__version__])
+
+
 @contextmanager
 def named_model(name: str = "model") -> Iterator[None]:
     """Let errors of the model finder, which name a training run's parameter, name this one."""
@@ -141,7 +182,8 @@ def named_model(name: str = "model") -> Iterator[None]:
         raise InputError(told.replace("model.student.path", name)) from error
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """Return a device as `Loading.device` names it."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
@@ -45,7 +45,10 @@ from lit_unlearn.utils.ownership import check_targets
 from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.progress import Stage, shown
 
-__all__ = ["Interference", "interference"]
+__all__ = ["Foresee", "Interference", "interference"]
+
+Foresee = Callable[[Mapping[Representation, UnlearnDataModule], Amounts], object]
+"""Takes the rows of each representation, and the extent of the measurement."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class Interference:
     """Sentences that a reader of the figures has to know."""
     files: dict[str, Path]
     """Written files by their content."""
+
+
+_PARTS = ("module", "data", "model", "foresee")
+"""Parameters of `interference` that are no settings."""
 
 
 def interference(
@@ -73,6 +80,7 @@ def interference(
     radius: float = 0.01,
     ahead: float = 0.0,
     device: str = "auto",
+    foresee: Foresee | None = None,
 ) -> Interference:
     """Measure how objectives fight on a model, without training it; write figures and a page.
 
@@ -91,6 +99,7 @@ def interference(
             first one that is measured) before anything is measured; 0 for none. On the start model
             itself an objective that distils from it has no gradient.
         device: Device as torch names it (cpu, cuda:1); auto takes a GPU where there is one.
+        foresee: Called before a model is loaded; None for nothing.
 
     Returns:
         The figures, remarks and files.
@@ -98,7 +107,7 @@ def interference(
     Raises:
         InputError: Settings, rows or a model cannot be used.
     """
-    settings = {k: v for k, v in locals().items() if k not in ("module", "data", "model")}
+    settings = {k: v for k, v in locals().items() if k not in _PARTS}
     amounts = Amounts(sorted(batch_tokens), batches, transfer_batches, radius)
     check_number("ahead", ahead, 0)
     check_different("representations", representations)
@@ -109,6 +118,8 @@ def interference(
     targets = study_files(output, representations)
     check_targets(output, targets, [path for path in read if path.exists()], "--output")
     forms = {kind: _form(data, kind) for kind in representations}
+    if foresee is not None:
+        foresee(forms, amounts)
     studied = _studied(module, device, model)
     remarks: list[str] = []
     rows: dict[str, Rows] = {

@@ -22,10 +22,13 @@ gradients' inner products and sketches, the link between devices, loading, evalu
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from lit_unlearn.planning.forward_passes import ForwardPass, MicroBatch, Steps
 from lit_unlearn.planning.layout import Layout, Matrix
-from lit_unlearn.planning.scenario import Scenario
+
+if TYPE_CHECKING:  # commands without a training run count FLOPs too
+    from lit_unlearn.planning.scenario import Scenario
 
 __all__ = ["KINDS", "Flops", "backward_flops", "forward_flops", "step_flops"]
 

@@ -2,39 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
 import torch
-from rich.table import Table
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.probes import Suite
+from lit_unlearn.models.loading import load_tokenizer
 from lit_unlearn.planning.flops import step_flops
-from lit_unlearn.planning.phases import Asked, phase_table, phases, rates_here
+from lit_unlearn.planning.layout import Layout
+from lit_unlearn.planning.phases import (
+    Forecast,
+    Ids,
+    Phase,
+    forecast_of,
+    reading,
+    replying,
+    step_phase,
+)
 from lit_unlearn.planning.planned_rows import PlannedRows, rows_of
-from lit_unlearn.planning.planner import Planner
+from lit_unlearn.planning.rates import Rates, Tried, rates_here, writing_rate
 from lit_unlearn.planning.scenario import Scenario, scenario_of
+from lit_unlearn.planning.stored import CPU, Lookup
+from lit_unlearn.planning.suites import Examined, nothing_known, suite_phases
+from lit_unlearn.teachers import FrozenTeacher
 from lit_unlearn.training.module import UnlearnModule
+from lit_unlearn.types import EncodedExample
+from lit_unlearn.utils.spread import evenly_spread
 
-__all__ = ["WORTH_SAYING", "forecast", "time_table"]
+__all__ = ["Around", "Asking", "PlannedRun", "forecast", "run_forecast"]
 
-WORTH_SAYING = 2e12
-"""FLOPs from which on a run takes long enough to say how long."""
+_FORMS = 2
+"""Candidates of each row that caches are counted on; each must be encoded."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Suites that a run's model answers."""
+
+    suites: Mapping[str, Suite]
+    before: bool = True
+    """Whether it answers before the first step."""
+    after: bool = True
+    """Whether it answers after the last step."""
+    every: int = 0
+    """Steps between further evaluations; 0 for none."""
+    limit: int | None = None
+    """Most rows of each group in these."""
+    kept: bool = False
+    """Whether the answers before the first step are kept in the user's cache."""
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a run does beside training."""
+
+    steps: int
+    """Optimizer steps of the whole run."""
+    done: int = 0
+    """Steps that were done before the run was resumed."""
+    asked: Sequence[Asking] = ()
+    replies: int = 16
+    """Replies that are written together."""
+    export: bool = False
+    """Whether the model is written."""
+    folder: Path = Path()
+    """The run's folder."""
 
 
 def forecast(
     module: UnlearnModule,
     data: UnlearnDataModule,
-    steps: int,
-    asked: Asked = None,
+    around: Around,
     *,
     precision: str = "32-true",
     device: torch.device,
-) -> Table | None:
-    """Return the phases of a run as a table; None for a run of seconds.
+) -> Forecast | None:
+    """Forecast a run; None for one of seconds.
 
     Args:
         module: The run's objectives, models and optimizer.
         data: The run's rows.
-        steps: Number of optimizer steps.
-        asked: The evaluation before and after training; None for none.
+        around: Its steps and evaluations.
         precision: Precision of the trainer.
         device: Where the run computes.
 
@@ -42,23 +97,168 @@ def forecast(
         InputError: The model's config or the rows cannot be read.
     """
     scenario = scenario_of(module, data, precision=precision)
-    rows, _ = rows_of(module, data)
-    own = Planner(objectives=module.objectives, rows=rows, rates=(1.0, 1.0), limit=None)
-    each = sum(sum(f.values()) for f in step_flops(scenario, own.steps(scenario)).values())
-    return time_table(module, scenario, rows, each, steps, asked, device)
+    return run_forecast(module, scenario, rows_of(module, data)[0], around, device)
 
 
-def time_table(
+def run_forecast(
     module: UnlearnModule,
     scenario: Scenario,
     rows: PlannedRows,
-    each: float,
-    steps: int,
-    asked: Asked,
+    around: Around,
     device: torch.device,
-) -> Table | None:
-    """Return the table of planned rows, with ``each`` FLOPs in a step; see `forecast`."""
-    found = phases(module.gate, scenario, rows, each, steps, asked)
-    if sum(phase.reading + phase.replying for phase in found) < WORTH_SAYING:
-        return None
-    return phase_table(found, rates_here(scenario.student, scenario.compute_bytes, device))
+) -> Forecast | None:
+    """Forecast a run of planned rows; see `forecast`."""
+    run = PlannedRun(module, scenario, rows, around, device)
+    dtype = torch.bfloat16 if scenario.weight_bytes == 2 else torch.float32
+
+    def measured() -> Rates:
+        at, source = scenario, scenario.source
+        rates = rates_here(at.config, source, dtype, device, run.tried(), mixed=at.mixed)
+        return replace(rates, writing=writing_rate(around.folder)) if around.export else rates
+
+    return forecast_of(run.phases(), measured)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run, as far as it is known before a model is loaded."""
+
+    module: UnlearnModule
+    scenario: Scenario
+    rows: PlannedRows
+    around: Around
+    device: torch.device = CPU
+
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """Encoder with the model's tokenizer; None where it cannot be read."""
+        data = self.rows.data
+        text: Any = self.scenario.config.get_text_config()
+        positions = getattr(text, "max_position_embeddings", None)
+        try:
+            words = load_tokenizer(self.scenario.source)
+        except InputError:
+            return None
+        length = min(data.max_length, positions or data.max_length)
+        return Encoder(words, length, "warn", data.template)
+
+    @cached_property
+    def lookup(self) -> Lookup | None:
+        """Cache of the user; None where it says nothing about this run."""
+        encoder = self.encoder
+        if encoder is None:
+            return None
+        found = Lookup(self.module, self.scenario, self.rows, encoder, self.device)
+        return found if found.possible else None
+
+    def phases(self) -> list[Phase]:
+        """Return the phases in the order in which they come."""
+        at, around = self.scenario, self.around
+        found = [] if around.done else [*self.teaching()]
+        found += self._caches()
+        if not around.done:
+            found += self._answers("before", [one for one in around.asked if one.before])
+        found.append(self._steps())
+        found += self._during()
+        found += self._answers("after", [one for one in around.asked if one.after])
+        if around.export:
+            size = at.student.parameters * at.weight_bytes
+            found.append(Phase("export", written=size, note=f"{size / 1e9:.2g} GB"))
+        return [phase for phase in found if phase.flops or phase.written or phase.note]
+
+    def teaching(self) -> Iterator[Phase]:
+        """Yield the teacher gate, and the answers that a model writes."""
+        layout, data, gate = self.scenario.teaching.layout, self.rows.data, self.module.gate
+        if layout is None:
+            return
+        tried, made = Phase("teacher gate", kept=True), Phase("answers of a model", kept=True)
+        for name, own in data.objectives.items():
+            prompts = [row[0].teacher_ids[: row[0].teacher_start] for row in data.encoded[name]]
+            size = self.rows.sizes[name] or len(prompts)
+            if gate.action != "off":
+                tried += _replied(layout, evenly_spread(prompts, gate.sample), gate.max_new_tokens)
+            if own.answer in ("teacher", "alternate"):
+                made += _replied(layout, prompts, own.answer_tokens).times(size / len(prompts))
+        stored = self.lookup.gate() if self.lookup and tried.flops else 0.0
+        yield tried.without(stored)
+        yield made
+
+    def _caches(self) -> Iterator[Phase]:
+        """Yield the trunk cache and the teacher cache."""
+        at, student, teaching = self.scenario, self.scenario.student, self.scenario.teaching
+        trunk = teacher = 0.0
+        start = isinstance(at.teacher, FrozenTeacher) and at.teacher.path is None
+        for name, encoded in self.rows.data.encoded.items():
+            flat = [candidate for row in encoded for candidate in evenly_spread(row, _FORMS)]
+            share = self.rows.distinct(name, self.around.steps) / len(flat)
+            if at.stored_trunk:
+                read = [_up_to_answer(c.student_ids, c.student_start, c) for c in flat]
+                trunk += share * (reading(student, read) - reading(student, read, student.lowest))
+            if teaching.cached and teaching.layout is not None:
+                read = [_up_to_answer(c.teacher_ids, c.teacher_start, c) for c in flat]
+                same = at.stored_trunk and start
+                same = same and all(c.teacher_ids == c.student_ids for c in flat)
+                teacher += share * reading(teaching.layout, read, student.lowest if same else 0)
+        look = self.lookup
+        if trunk:
+            found = Phase("trunk cache", trunk, kept=True)
+            yield found.without(look.trunk() if look else None)
+        if teacher:
+            found = Phase("teacher cache", teacher, kept=True)
+            yield found.without(look.teacher() if look else None)
+
+    def _steps(self) -> Phase:
+        """Return the steps that are still to be taken."""
+        at, count = self.scenario, max(self.around.steps - self.around.done, 0)
+        seen = self.rows.steps(self.module.objectives, at.micro_batch_rows, at.devices)
+        batches = [batch for step in seen for own in step.values() for batch in own]
+        logits = sum(b.moved_rows * b.repeats for b in batches) * at.student.vocabulary / len(seen)
+        moved = 4 * (logits + self._gradients() * at.student.trained)
+        one = step_phase(step_flops(at, seen)) + Phase("", moved=moved)
+        return replace(one.times(count), name=f"{count:,} steps")
+
+    def _gradients(self) -> float:
+        """Return how often a step reads or writes an element of gradients and optimizer."""
+        objectives, every = len(self.module.objectives), self.module.diagnostics_every
+        kept = 1.0 if self.scenario.gradients == "kept" else 1 / every if every else 0.0
+        # each is added up and checked; kept ones are multiplied and combined; the sum is clipped
+        return objectives * (4 + 4 * kept) + 3 + self.scenario.optimizer_moved
+
+    def _answers(self, when: str, asked: Sequence[Asking]) -> Iterator[Phase]:
+        """Yield the evaluations before or after training."""
+        for one in asked if self.encoder else ():
+            for phase in self._suites(one, None, kept=when == "before"):
+                yield replace(phase, name=f"{phase.name} {when}")
+
+    def _during(self) -> Iterator[Phase]:
+        """Yield the evaluations between steps."""
+        for one in self.around.asked if self.encoder else ():
+            times = (self.around.steps - self.around.done - 1) // one.every if one.every else 0
+            for phase in self._suites(one, one.limit) if times else ():
+                yield replace(phase.times(times), name=f"{phase.name}, {times} times")
+
+    def _suites(self, one: Asking, limit: int | None, *, kept: bool = False) -> Iterator[Phase]:
+        if self.encoder is None:
+            return
+        known = self.lookup.answers if self.lookup and kept and one.kept else nothing_known
+        model = Examined(self.scenario.student, self.encoder, known)
+        for phase in suite_phases(model, one.suites, self.rows.data.data_root, limit):
+            yield replace(phase, kept=kept and one.kept)
+
+    def tried(self) -> Tried:
+        """Return work of the run by which rates are measured."""
+        encoded = self.rows.data.encoded
+        rows = [row[0].student_ids for own in encoded.values() for row in own]
+        first = self.rows.batches(self.scenario.micro_batch_rows, self.scenario.devices)[0]
+        trained = [batch.student for batches in first.values() for batch in batches]
+        return Tried(rows, trained, self.around.replies)
+
+
+def _replied(layout: Layout, prompts: Sequence[Ids], length: int) -> Phase:
+    """Return the work of replies of this length to prompts."""
+    return Phase("", reading(layout, prompts), replying(layout, len(prompts) * length))
+
+
+def _up_to_answer(ids: Ids, start: int, row: EncodedExample) -> Ids:
+    """Return the ids that are read: those before the last predicted one."""
+    return ids[: start + max(row.predictions, 1) - 1]

@@ -20,10 +20,11 @@ from lit_unlearn.models.hidden import Change
 from lit_unlearn.models.packing import rows_read
 from lit_unlearn.models.prefix_tree import prefix_tree
 from lit_unlearn.objectives import Objective
+from lit_unlearn.planning.traffic import Traffic
 from lit_unlearn.types import TokenBatch, Tokens
-from lit_unlearn.utils.library_internals import TorchDispatchMode, storage_key
+from lit_unlearn.utils.library_internals import storage_key
 
-__all__ = ["ForwardPass", "MicroBatch", "Steps", "observe"]
+__all__ = ["ForwardPass", "MicroBatch", "Steps", "observe", "packed_pass"]
 
 _VOCABULARY = 61
 _WIDTH = 7
@@ -63,10 +64,25 @@ class MicroBatch:
     """Number of times that all of it is done; 2 with sharpness-aware gradients."""
     asked: int = 0
     """Positions whose teacher logits a cache would hold."""
+    moved_rows: int = 0
+    """Rows of logits that the loss and its backward pass read and write."""
 
 
 Steps = Sequence[Mapping[str, Sequence[MicroBatch]]]
 """For each step the micro batches of each objective, on the device with most rows."""
+
+
+def packed_pass(rows: Sequence[Sequence[int]], predictions: int) -> ForwardPass:
+    """Return the teacher's pass over rows that share their beginnings.
+
+    Args:
+        rows: Token ids of each row, none empty.
+        predictions: Positions with logits.
+    """
+    tree = prefix_tree(rows)
+    squares = sum(len(s.ids) * (s.first + len(s.ids)) for s in tree.segments)
+    size = (len(rows), max(map(len, rows)), tree.tokens, squares, predictions)
+    return ForwardPass("teacher", *size, gradient=False, packed=True)
 
 
 def observe(objective: Objective, batch: TokenBatch) -> MicroBatch:
@@ -89,6 +105,7 @@ def observe(objective: Objective, batch: TokenBatch) -> MicroBatch:
         logit_rows=-(-held.most // (4 * _VOCABULARY)),
         repeats=2 if objective.perturbation else 1,
         asked=sum(len(tokens.rows) for tokens in objective.teacher_inputs(batch)),
+        moved_rows=held.elements // _VOCABULARY,
     )
 
 
@@ -128,13 +145,11 @@ class _Reader:
 
     def _record(self, tokens: Tokens, *, packed: bool = False) -> None:
         rows, length = tokens.input_ids.shape
-        read, squares = rows * length, rows * length**2
-        if packed:
-            tree = prefix_tree(rows_read(tokens))
-            read = tree.tokens
-            squares = sum(len(s.ids) * (s.first + len(s.ids)) for s in tree.segments)
-        found = (read, squares, len(tokens.rows), self._learns(), packed)
-        self.passes.append(ForwardPass(self.model, rows, length, *found))
+        one = packed_pass(rows_read(tokens), len(tokens.rows))
+        if not packed:
+            one = replace(one, tokens=rows * length, squares=rows * length**2, packed=False)
+        one = replace(one, model=self.model, length=length, gradient=self._learns())
+        self.passes.append(one)
 
     def _learns(self) -> bool:
         return self.model == "student" and torch.is_grad_enabled()
@@ -144,25 +159,16 @@ class _Reader:
         return torch.randn(shape) + torch.zeros(1, requires_grad=self._learns())
 
 
-class _Held(TorchDispatchMode):
-    """Adds up the bytes of all living tensors whose last size is the small vocabulary."""
+class _Held(Traffic):
+    """Adds up the bytes of all living tensors of logits over the small vocabulary."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(_VOCABULARY)
         self.living: dict[int, int] = {}
         self.references: dict[int, Any] = {}
         self.most = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        found = func(*args, **(kwargs or {}))
-        for tensor in found if isinstance(found, tuple | list) else [found]:
-            if isinstance(tensor, Tensor) and tensor.dim() > 0 and tensor.shape[-1] == _VOCABULARY:
-                self._hold(tensor)
-        return found
-
-    def _hold(self, tensor: Tensor) -> None:
+    def hold(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = storage_key(tensor)
         if key in self.living:

@@ -16,7 +16,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.loading import ModelSource, train_only, with_adapters
 
-__all__ = ["ORDER", "Layout", "Matrix", "Role", "student_layout", "teacher_layout"]
+__all__ = ["ORDER", "Layout", "Matrix", "Role", "layout_of", "student_layout", "teacher_layout"]
 
 Role = Literal["attention_in", "attention_out", "mlp_in", "mlp_out", "head"]
 
@@ -117,13 +117,13 @@ def student_layout(source: ModelSource, config: PretrainedConfig, element_bytes:
             model = with_adapters(model, source)
     if source.trainable is not None:
         train_only(model, source.trainable)
-    return _layout_of(model, config, element_bytes)
+    return layout_of(model, config, element_bytes)
 
 
 def teacher_layout(config: PretrainedConfig, element_bytes: int) -> Layout:
     """Return the layout of a frozen model."""
     model = _empty(config, element_bytes).requires_grad_(False)
-    return _layout_of(model, config, element_bytes)
+    return layout_of(model, config, element_bytes)
 
 
 def _empty(config: PretrainedConfig, element_bytes: int) -> nn.Module:
@@ -133,7 +133,7 @@ def _empty(config: PretrainedConfig, element_bytes: int) -> nn.Module:
     return model
 
 
-def _layout_of(model: Any, config: PretrainedConfig, element_bytes: int) -> Layout:
+def layout_of(model: Any, config: PretrainedConfig, element_bytes: int) -> Layout:
     """Count a model from the shapes and ``requires_grad`` of its parameters."""
     text: Any = config.get_text_config()
     parts = decoder_blocks(model)

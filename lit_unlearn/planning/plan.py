@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 
@@ -14,11 +15,46 @@ from lit_unlearn.objectives.objective import check_teacher
 from lit_unlearn.planning.devices import UTILISATION, Device, find_device
 from lit_unlearn.planning.planned_rows import LENGTHS, Lengths, rows_of
 from lit_unlearn.planning.planner import Plan, Planner
-from lit_unlearn.planning.scenario import Scenario, Strategy, TrainerSettings, scenario_of
+from lit_unlearn.planning.scenario import Scenario, Strategy, scenario_of
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.checks import check_names
 
-__all__ = ["here", "plan"]
+__all__ = ["TrainerSettings", "here", "plan"]
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """The settings of the trainer that a plan depends on.
+
+    Args:
+        precision: Number format of training.
+        max_steps: Optimizer steps; -1 plans the teacher cache for one step.
+        devices: Devices of a node, or `auto` (1).
+        num_nodes: Nodes.
+        strategy: How devices share the work.
+    """
+
+    precision: str | int | None = "32-true"
+    max_steps: int = -1
+    devices: int | str | list[int] = 1
+    num_nodes: int = 1
+    strategy: Any = "auto"
+
+    def meant_precision(self, *, native: bool = False) -> str:
+        """Return the precision; `auto` is that of a device with bfloat16, or of this machine."""
+        if self.precision == "auto":
+            return "bf16-mixed" if native else precision_for(here())
+        return str(self.precision)
+
+    def count(self) -> int:
+        """Return the number of devices of all nodes."""
+        given = self.devices
+        if isinstance(given, str):  # "8", or the numbers of GPUs as "0,1"
+            numbers = [int(part) for part in given.split(",") if part.strip().isdigit()]
+            given = int(given) if given.isdigit() else numbers
+        each = len(given) if isinstance(given, list) else given
+        return max(each, 1) * self.num_nodes
+
 
 _TRAINER = TrainerSettings()
 
@@ -73,14 +109,11 @@ def plan(
     if module.teacher is None:
         check_teacher(module.objectives)
     known = None if device is None else find_device(device)
-    sharing = str(trainer.strategy).lower()
-    precision = str(trainer.precision)
-    if precision == "auto":
-        precision = "bf16-mixed" if known is not None else precision_for(here())
+    sharing, native = str(trainer.strategy).lower(), known is not None
     scenario = scenario_of(
         module,
         data,
-        precision=precision,
+        precision=trainer.meant_precision(native=native),
         strategy=strategy or ("fsdp2" if "fsdp" in sharing else "ddp"),
         devices=devices or trainer.count(),
         gather_half="fsdp" not in sharing or "bfloat16" in sharing,

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.encoding import Encoder
@@ -76,6 +77,10 @@ class PlannedRows:
     """Number of all rows of each objective; 0 where it is not known."""
     assumed: bool
     """Whether the lengths are assumed."""
+    whole: UnlearnDataModule | None = None
+    """Data module with all rows, which are encoded when they are asked for; None for assumed ones.
+    A row that has to be left out moves those behind it."""
+    _seen: dict[tuple[int | None, int], Steps] = field(default_factory=dict, compare=False)
 
     def steps(
         self, objectives: Mapping[str, Objective], micro_batch_rows: int | None, devices: int
@@ -83,10 +88,18 @@ class PlannedRows:
         """Return the micro batches of the first steps on the device with most rows.
 
         Args:
-            objectives: Objectives by name.
+            objectives: Objectives by name, always the same ones.
             micro_batch_rows: Largest number of rows in one forward pass; None for all.
             devices: Number of devices that share the rows.
         """
+        key = (micro_batch_rows, devices)
+        if key not in self._seen:
+            self._seen[key] = self._steps(objectives, *key)
+        return self._seen[key]
+
+    def _steps(
+        self, objectives: Mapping[str, Objective], micro_batch_rows: int | None, devices: int
+    ) -> Steps:
         seen: dict[tuple[object, ...], MicroBatch] = {}
 
         def observed(objective: Objective, batch: TokenBatch) -> MicroBatch:
@@ -98,12 +111,13 @@ class PlannedRows:
 
         return [
             {name: [observed(objectives[name], each) for each in own] for name, own in step.items()}
-            for step in self._batches(micro_batch_rows, devices)
+            for step in self.batches(micro_batch_rows, devices)
         ]
 
-    def _batches(
+    def batches(
         self, micro_batch_rows: int | None, devices: int
     ) -> list[dict[str, list[TokenBatch]]]:
+        """Return the batches of the first steps; arguments as in `steps`."""
         form = copy(self.data)
         form.micro_batch_rows = micro_batch_rows
         plan = StepPlan(
@@ -170,26 +184,41 @@ def read_rows(data: UnlearnDataModule, encoder: Encoder) -> PlannedRows:
         InputError: Rows cannot be found, read or encoded.
     """
     data.prepare_data()
-    sample = {name: evenly_spread(rows, _MOST_ROWS) for name, rows in data.examples.items()}
-    material = Material(data.objectives, sample)
-    encoded = {name: _encoded(name, material, encoder) for name in data.objectives}
+    material = Material(data.objectives, data.examples)
+    own = {name: _LazyRows(name, material, encoder) for name in data.objectives}
+    encoded = {name: rows.sample(_MOST_ROWS) for name, rows in own.items()}
     for name, rows in encoded.items():
         if not rows:
             raise InputError(f"data.objectives.{name}: expected rows that can be encoded")
-    form = copy(data)
+    form, whole = copy(data), copy(data)
     form.set_rows(encoded, pad_id=0)
-    sizes = {name: len(rows) for name, rows in data.examples.items()}
-    return PlannedRows(form, sizes, assumed=False)
+    whole.set_rows(own, pad_id=0)
+    sizes = {name: len(rows) for name, rows in own.items()}
+    return PlannedRows(form, sizes, assumed=False, whole=whole)
 
 
-def _encoded(name: str, material: Material, encoder: Encoder) -> EncodedRows:
-    """Encode the rows of an objective under its strongest context."""
-    data, examples = material.objectives[name], material.examples[name]
-    answers = answer_texts(name, material, data.answer)
-    if data.answer in ("teacher", "alternate"):
-        gold = [example.answer or "word " * data.answer_tokens for example in examples]
-        answers = [" ".join(text.split()[: data.answer_tokens]) for text in gold]
-    return encode_rows(name, material, -1, answers, encoder, Stage("encoding"))
+class _LazyRows(Sequence[Sequence[EncodedExample]]):
+    """All rows of an objective under its strongest context, encoded when they are asked for."""
+
+    def __init__(self, name: str, material: Material, encoder: Encoder) -> None:
+        data, examples = material.objectives[name], material.examples[name]
+        answers = answer_texts(name, material, data.answer)
+        if data.answer in ("teacher", "alternate"):
+            gold = [example.answer or "word " * data.answer_tokens for example in examples]
+            answers = [" ".join(text.split()[: data.answer_tokens]) for text in gold]
+        stage = Stage("encoding")
+        self._size = len(examples)
+        self._encode = partial(encode_rows, name, material, -1, answers, encoder, stage)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._encode([index])[0]
+
+    def sample(self, most: int) -> EncodedRows:
+        """Return at most so many rows, evenly spread."""
+        return self._encode(evenly_spread(range(self._size), most))
 
 
 def assumed_rows(data: UnlearnDataModule, lengths: Lengths) -> PlannedRows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from lit_unlearn.objectives import Objective
 from lit_unlearn.planning.flops import Flops, forward_flops, step_flops
@@ -87,7 +87,6 @@ class Planner:
     rows: PlannedRows
     rates: tuple[float, float]
     limit: float | None
-    seen: dict[tuple[int | None, int], Steps] = field(default_factory=dict)
 
     def plan(self, scenario: Scenario, steps: int, remarks: tuple[str, ...]) -> Plan:
         """Return the plan for a number of optimizer steps."""
@@ -112,10 +111,7 @@ class Planner:
 
     def steps(self, at: Scenario) -> Steps:
         """Return the micro batches of the first steps."""
-        key = (at.micro_batch_rows, at.devices)
-        if key not in self.seen:
-            self.seen[key] = self.rows.steps(self.objectives, *key)
-        return self.seen[key]
+        return self.rows.steps(self.objectives, at.micro_batch_rows, at.devices)
 
     def peak(self, at: Scenario) -> int:
         """Return the largest number of bytes of a device."""

@@ -17,6 +17,7 @@ from lit_unlearn.gradients.combination import SAGO
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.planning.architectures import model_config
 from lit_unlearn.planning.layout import Layout, student_layout, teacher_layout
+from lit_unlearn.planning.traffic import Traffic
 from lit_unlearn.teachers import (
     AdapterOffTeacher,
     ContrastTeacher,
@@ -31,44 +32,15 @@ __all__ = [
     "Scenario",
     "Strategy",
     "TeacherModels",
-    "TrainerSettings",
     "number_formats",
+    "optimizer_costs",
     "scenario_of",
-    "state_bytes",
 ]
 
 Gradients = Literal["kept", "exact diagnostics", "sketch", "added up"]
 """What becomes of the objectives' gradients: kept in every step, kept on diagnosed steps, sketched
 on diagnosed steps, or added up as they come."""
 Strategy = Literal["ddp", "fsdp2"]
-
-
-@dataclass(frozen=True)
-class TrainerSettings:
-    """The settings of the trainer that a plan depends on.
-
-    Args:
-        precision: Number format of training.
-        max_steps: Optimizer steps; -1 plans the teacher cache for one step.
-        devices: Devices of a node, or `auto` (1).
-        num_nodes: Nodes.
-        strategy: How devices share the work.
-    """
-
-    precision: str | int | None = "32-true"
-    max_steps: int = -1
-    devices: int | str | list[int] = 1
-    num_nodes: int = 1
-    strategy: Any = "auto"
-
-    def count(self) -> int:
-        """Return the number of devices of all nodes."""
-        given = self.devices
-        if isinstance(given, str):  # "8", or the numbers of GPUs as "0,1"
-            numbers = [int(part) for part in given.split(",") if part.strip().isdigit()]
-            given = int(given) if given.isdigit() else numbers
-        each = len(given) if isinstance(given, list) else given
-        return max(each, 1) * self.num_nodes
 
 
 @dataclass(frozen=True)
@@ -96,6 +68,8 @@ class Scenario:
     gradients: Gradients
     optimizer_bytes: float
     """State of one trained element."""
+    optimizer_moved: float = 0.0
+    """Elements that the optimizer reads and writes for one trained element."""
     further_gradients: int = 0
     """Gradients that a combination needs beside those of the objectives."""
     micro_batch_rows: int | None = None
@@ -218,15 +192,17 @@ def scenario_of(
         InputError: The shape of the model cannot be reached, or the precision is not supported.
     """
     source = module.source
-    weights, _, _ = number_formats(precision, source.dtype)
+    # adapters are held in float32, whatever the model is
+    held = 4 if source.lora else number_formats(precision, source.dtype)[0]
+    state, moved = optimizer_costs(module.make_optimizer, held)
     return Scenario(
         source=source,
         config=model_config(source, architecture),
         precision=precision,
         teacher=module.teacher,
         gradients=_gradients(module),
-        # adapters are held in float32, whatever the model is
-        optimizer_bytes=state_bytes(module.make_optimizer, 4 if source.lora else weights),
+        optimizer_bytes=state,
+        optimizer_moved=moved,
         further_gradients=2 * isinstance(module.combination, SAGO),
         micro_batch_rows=data.micro_batch_rows,
         strategy=strategy,
@@ -290,8 +266,10 @@ def _config_or(path: str, config: PretrainedConfig) -> PretrainedConfig:
         return config
 
 
-def state_bytes(make: Callable[[Any], torch.optim.Optimizer], element_bytes: int) -> float:
-    """Return the bytes of optimizer state for one element, after a step with a small matrix.
+def optimizer_costs(
+    make: Callable[[Any], torch.optim.Optimizer], element_bytes: int
+) -> tuple[float, float]:
+    """Return bytes of state for one element, and elements that a step reads and writes for it.
 
     Args:
         make: Makes the optimizer of a list of parameters.
@@ -301,6 +279,8 @@ def state_bytes(make: Callable[[Any], torch.optim.Optimizer], element_bytes: int
     parameter = nn.Parameter(torch.zeros(64, 64, dtype=dtype))
     parameter.grad = torch.ones_like(parameter)
     optimizer = make([parameter])
-    optimizer.step()
+    with Traffic(64) as traffic:
+        optimizer.step()
     held = [t for t in optimizer.state[parameter].values() if isinstance(t, torch.Tensor)]
-    return sum(t.numel() * t.element_size() for t in held if t.numel() > 1) / parameter.numel()
+    size = sum(t.numel() * t.element_size() for t in held if t.numel() > 1)
+    return size / parameter.numel(), traffic.elements / parameter.numel()

@@ -11,7 +11,7 @@ from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.questioner import Asker
 from lit_unlearn.rewriting.source_texts import QA, SourceText
 
-__all__ = ["Estimate", "estimate", "first_asks", "planned"]
+__all__ = ["Estimate", "estimate", "first_asks", "planned", "unanswered"]
 
 _LETTERS_PER_TOKEN = 4.0
 _USUAL = QA("q" * 60, "a" * 60)
@@ -81,10 +81,15 @@ def _most_questions(text: SourceText, settings: RowSettings) -> int:
     return 1 if text.is_ready or text.domain == "multiple_choice" else settings.questions
 
 
+def unanswered(asks: Sequence[tuple[Ask, int]], asker: Asker) -> list[tuple[Ask, int]]:
+    """Return the questions without a reply in the journal."""
+    known = asker.journal.replies
+    return [(ask, count) for ask, count in asks if asker.key(ask) not in known]
+
+
 def estimate(asks: Sequence[tuple[Ask, int]], asker: Asker) -> Estimate:
     """Add up calls, tokens, time and cost of the `planned` questions without an answer yet."""
-    known = asker.journal.replies
-    opened = [(ask, count) for ask, count in asks if asker.key(ask) not in known]
+    opened = unanswered(asks, asker)
     calls = sum(count for _, count in opened)
     letters = sum(count * sum(len(turn.content) for turn in ask.turns) for ask, count in opened)
     prompt_tokens = letters / _LETTERS_PER_TOKEN

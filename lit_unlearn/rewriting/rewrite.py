@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -14,16 +14,17 @@ from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
 from lit_unlearn.rewriting.backends import Backend, Rules
 from lit_unlearn.rewriting.drafts import RewriteResult, RowSettings
-from lit_unlearn.rewriting.estimate import estimate, first_asks, planned
+from lit_unlearn.rewriting.estimate import estimate, first_asks, planned, unanswered
 from lit_unlearn.rewriting.journal import Journal
 from lit_unlearn.rewriting.output import result_files, row_counts, write_result
 from lit_unlearn.rewriting.pipeline import Rewriter
+from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.questioner import Asker
 from lit_unlearn.rewriting.source_texts import SourceText, read_texts
 from lit_unlearn.utils.ownership import check_targets
 from lit_unlearn.utils.paths import local_path
 
-__all__ = ["RewriteSettings", "rewrite"]
+__all__ = ["Foresee", "RewriteSettings", "rewrite"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,13 @@ class RewriteSettings(RowSettings):
             )
 
 
-def rewrite(settings: RewriteSettings, console: Console | None = None) -> RewriteResult:
+Foresee = Callable[[Backend, Sequence[tuple[Ask, int]]], None]
+"""Takes the model, and the questions that it has not answered yet with their numbers."""
+
+
+def rewrite(
+    settings: RewriteSettings, console: Console | None = None, foresee: Foresee | None = None
+) -> RewriteResult:
     """Turn rows of any domain into stand-alone questions and answers, and make anchors.
 
     Writes forget.jsonl, keep.jsonl and anchors.jsonl, which `data.objectives.*.sources` of `fit`
@@ -73,6 +80,7 @@ def rewrite(settings: RewriteSettings, console: Console | None = None) -> Rewrit
     Args:
         settings: All settings.
         console: Where progress and the estimate of the calls are shown; None shows nothing.
+        foresee: Called before the first question; None for nothing.
 
     Returns:
         All rows and the files. After a dry run there are no files, and rows by rule only.
@@ -91,7 +99,7 @@ def rewrite(settings: RewriteSettings, console: Console | None = None) -> Rewrit
         if settings.dry_run:
             console.print(f"rules: no calls; rows: {row_counts(result)}", highlight=False)
     else:
-        result = _by_model(settings, forget, keep, console)
+        result = _by_model(settings, forget, keep, console, foresee)
     if settings.dry_run:
         return result
     facts = {
@@ -118,15 +126,19 @@ def _by_model(
     forget: Sequence[SourceText],
     keep: Sequence[SourceText],
     console: Console,
+    foresee: Foresee | None,
 ) -> RewriteResult:
     """Show an estimate and ask the model; a few first questions show its speed in a new run."""
     backend = settings.backend
     first = first_asks([*forget, *keep], settings)[: backend.parallel]
     with Journal(local_path(settings.output)) as journal:
         asker = Asker(backend, journal, settings.attempts, console)
+        asks = planned(forget, keep, settings)
+        if foresee is not None:
+            foresee(backend, unanswered(asks, asker))
         if first and not asker.known() and not settings.dry_run:
             asker.answers("first replies", first)
-        told = f"{backend.name}: {estimate(planned(forget, keep, settings), asker)}"
+        told = f"{backend.name}: {estimate(asks, asker)}"
         console.print(told, highlight=False, markup=False, soft_wrap=True)
         if settings.dry_run:
             return RewriteResult([], [], settings)

@@ -27,7 +27,7 @@ from lit_unlearn.utils.disk import writing
 from lit_unlearn.utils.options import split_options
 from lit_unlearn.utils.ownership import claim, clear, record, write_text
 from lit_unlearn.utils.paths import local_path
-from lit_unlearn.utils.progress import Stage, shown
+from lit_unlearn.utils.progress import Stage, duration, shown
 from lit_unlearn.utils.tables import terminal
 from lit_unlearn.utils.threads import chosen_by_user, cores
 
@@ -97,30 +97,41 @@ def is_finished(job: Job) -> bool:
     return made_with == stamp(job) and (job.folder / job.result).is_file()
 
 
-def check_fits(jobs: Sequence[Job]) -> None:
-    """Refuse, before the first run starts, what `fit` would refuse; one process checks all runs."""
+def check_fits(jobs: Sequence[Job]) -> list[float]:
+    """Refuse, before the first run starts, what `fit` would refuse; one process checks all runs.
+
+    Returns:
+        The seconds that each unfinished run is expected to take; nothing where that is not known.
+    """
     options = [job.arguments[1:] for job in jobs if not is_finished(job)]
     if not options:
-        return
+        return []
     done = subprocess.run(
         CHECK, input=json.dumps(options), capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise InputError(_reason(done.stderr, done.returncode))
+    lines = done.stdout.splitlines()
+    first, *again = json.loads(lines[-1]) or [0.0] if lines else [0.0]
+    return [first, *(again * (len(options) - 1))] if first else []
 
 
 # ---------------------------------------------------------------------------------------- running
 
 
 def run_jobs(
-    jobs: Iterable[Job], at_once: int = 1, gpus: Sequence[str] = (), console: Console | None = None
+    jobs: Iterable[Job],
+    at_once: int = 1,
+    gpus: Sequence[str] = (),
+    console: Console | None = None,
+    expected: Sequence[float] = (),
 ) -> list[Failure]:
     """Run all jobs that are not finished; a failure does not stop the others.
 
     The processes, `at_once` at a time, share the processor's cores, unless OMP_NUM_THREADS is set;
     each gets one of the `gpus` (names for CUDA_VISIBLE_DEVICES), if there are any. Progress is
-    shown on the console, or on the standard error stream. Failures are in the order in which they
-    ended.
+    shown on the console, or on the standard error stream, from the `expected` seconds of each
+    unfinished run on. Failures are in the order in which they ended.
     """
     jobs = list(jobs)
     waiting = [job for job in jobs if not is_finished(job)]
@@ -129,6 +140,9 @@ def run_jobs(
     console = console or terminal(stderr=True)
     before = len(jobs) - len(waiting)
     stage = Stage("finished", len(jobs), "runs", before)
+    stage.expected = sum(expected) / max(len(gpus), 1)
+    if len(expected) > 1:
+        console.print(f"{len(waiting)} runs: {_told(expected)}; {duration(stage.expected)} in all")
     with _ended_by_sigterm(), shown(stage, console):
         if before:
             console.print(f"{before} of {len(jobs)} runs were finished before")
@@ -142,11 +156,19 @@ def run_jobs(
                         failures.append(Failure(run.job, reason))
                     stage.add()
                     how = "failed after" if reason else "took"
-                    console.print(f"{run.job.name} {how} {seconds:.0f} s  {stage.state}")
+                    told = f"Run {stage.done} of {len(jobs)}: {run.job.name} {how}"
+                    console.print(f"{told} {duration(seconds)}; {stage.left or 'all done'}")
                 time.sleep(_POLL)
         finally:
             pool.stop()
     return failures
+
+
+def _told(expected: Sequence[float]) -> str:
+    """Return what the first run takes, and the others."""
+    first, again = map(duration, expected[:2])
+    kept = "" if first == again else ", with what the first leaves in the cache"
+    return f"the first takes about {first}, the others {again} each{kept}"
 
 
 @contextmanager

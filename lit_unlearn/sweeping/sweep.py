@@ -77,12 +77,12 @@ def sweep(
     targets = [file for job in planned if not is_finished(job) for file in job_files(job)]
     check_targets(output, [*outcome_files(output), *targets], [], "--output")
     try:
-        check_fits(planned)
+        expected = check_fits(planned)
     except InputError as error:
         raise InputError(_blamed(str(error), values)) from None
     lock = take_lock(output / ".lock", "sweep")
     try:
-        failures = run_jobs(planned, at_once, gpus, console)
+        failures = run_jobs(planned, at_once, gpus, console, expected)
         found = read_outcomes(planned, settings, failures)
         write_outcomes(output, found)
     finally:

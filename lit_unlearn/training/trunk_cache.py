@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.distributed.ranks import base_model, is_sharded
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.finding import fingerprint
+from lit_unlearn.models.finding import fingerprint, weights_key
 from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.packing import packable, rows_read
@@ -28,10 +28,11 @@ from lit_unlearn.teachers.cache.filling import cache_folder, fill_shards, locked
 from lit_unlearn.teachers.cache.rows import row_key
 from lit_unlearn.teachers.cache.store import Entry, Shards
 from lit_unlearn.types import Tokens
+from lit_unlearn.utils.digests import text_digest
 from lit_unlearn.utils.disk import user_cache
 from lit_unlearn.utils.progress import Stage, shown
 
-__all__ = ["TrunkCache", "segment_keys", "trunk_cache"]
+__all__ = ["TrunkCache", "segment_key", "segment_keys", "trunk_cache", "trunk_name"]
 
 _BATCH_TOKENS = 2**11
 """Tokens of the tree in one forward pass of a build: seconds, so that progress is seen."""
@@ -128,9 +129,10 @@ def trunk_cache(
     digest = trunk_digest(base_model(student), height)
     weights = (digest, next(student.parameters()).dtype, height)
     model = (fingerprint(source.path, source.revision), source.attention)
+    name = trunk_name(source, height, weights[1])
     folder = cache_folder(user_cache() / "trunk", (*weights, *model))
     tree = prefix_tree(rows)
-    shards = Shards(folder, source.path, "Trunk cache", "model.student.cache_trunk")
+    shards = Shards(folder, name, "Trunk cache", "model.student.cache_trunk")
     cache = TrunkCache(shards, height, digest, tree, rows)
     with locked_by_all(shards):
         new = _read(student, cache, tree, rows, console)
@@ -144,6 +146,12 @@ def trunk_cache(
     return cache
 
 
+def trunk_name(source: ModelSource, height: int, dtype: torch.dtype) -> str:
+    """Return the name of a trunk, by which its cache is found before the weights are loaded."""
+    about, kind = text_digest(repr(weights_key(source)))[:16], str(dtype).removeprefix("torch.")
+    return f"{source.path} ({about}), {height} blocks in {kind}"
+
+
 def segment_keys(tree: PrefixTree) -> list[bytes]:
     """Return the key of each segment: where it begins, and the ids from the sequence's start.
 
@@ -152,8 +160,13 @@ def segment_keys(tree: PrefixTree) -> list[bytes]:
     keys = []
     for segment in tree.segments:
         before = [i for ancestor in segment.ancestors for i in tree.segments[ancestor].ids]
-        keys.append(row_key(torch.tensor((segment.first, *before, *segment.ids))))
+        keys.append(segment_key(segment.first, (*before, *segment.ids)))
     return keys
+
+
+def segment_key(first: int, ids: Sequence[int]) -> bytes:
+    """Return the key of the segment from a position on to the end of token ids."""
+    return row_key(torch.tensor((first, *ids)))
 
 
 def _read(

@@ -105,6 +105,18 @@ class AppendLog(ABC, Generic[T]):
         self.found += len(found)
         return found
 
+    def share(self, keys: Iterable[str]) -> float:
+        """Return the share of some keys that are stored; the log is opened for the moment.
+
+        Raises:
+            InputError: As on opening.
+        """
+        wanted = set(keys)
+        if not wanted or not self.path.is_file():
+            return 0.0
+        with self:
+            return sum(key in self._starts for key in wanted) / len(wanted)
+
     def append(self, values: Mapping[str, T]) -> None:
         """Add values by their keys; afterwards all are on the disk, or none if it refuses them."""
         file = self._opened()

@@ -39,8 +39,14 @@ class Stage:
     done: int = 0
     part: str = field(default="", init=False)
     """What the stage works on now, such as an objective."""
+    expected: float = field(default=0.0, init=False)
+    """Seconds that all is expected to take, for the time before anything is done; 0 for unknown."""
 
     def __post_init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to measure the time now."""
         self._before, self._start = self.done, time.monotonic()
 
     def add(self, units: int = 1) -> None:
@@ -74,14 +80,23 @@ class Stage:
     @property
     def state(self) -> str:
         """Counts, and the time to come as far as it can be known, or the time taken."""
-        passed, made = time.monotonic() - self._start, self.done - self._before
+        passed = duration(time.monotonic() - self._start)
         if self.total is None:
-            return duration(passed)
+            return passed
         if self.done >= self.total:
-            return f"{self.done:,} {self.unit}, {duration(passed)}"
-        text = f"{self.done:,} of {self.total:,} {self.unit}"
-        left = duration(passed / made * (self.total - self.done)) if made > 0 else ""
-        return f"{text}, {left} left" if left else text
+            return f"{self.done:,} {self.unit}, {passed}"
+        return ", ".join(filter(None, (f"{self.done:,} of {self.total:,} {self.unit}", self.left)))
+
+    @property
+    def left(self) -> str:
+        """Time to come, by the speed so far; empty where it is not known, or all is done."""
+        passed, made = time.monotonic() - self._start, self.done - self._before
+        more = (self.total or 0) - self.done
+        if more <= 0:
+            return ""
+        if made > 0:
+            return f"{duration(passed / made * more)} left"
+        return f"{duration(self.expected - passed)} left" if self.expected > passed else ""
 
 
 def duration(seconds: float) -> str:
@@ -130,7 +145,7 @@ def _bar(stage: Stage) -> Table:
 
 @contextmanager
 def _lines(stage: Stage, console: Console) -> Iterator[None]:
-    """Write a line every `EVERY` seconds, whether or not something was done, and one at the end."""
+    """Write a line every `EVERY` seconds until all is done, and one at the end."""
 
     def say() -> None:
         text = f"{stage.title}: {stage.state}"
@@ -138,7 +153,8 @@ def _lines(stage: Stage, console: Console) -> Iterator[None]:
 
     def write() -> None:
         while not over.wait(EVERY):
-            say()
+            if stage.total is None or stage.done < stage.total:
+                say()
 
     over = Event()
     thread = Thread(target=write, daemon=True)

@@ -12,6 +12,7 @@ from lit_unlearn.attacks.inputs import AttackRow, opener_ids, split_prompt
 from lit_unlearn.data.sources import Source
 from lit_unlearn.evaluation.asking import replies
 from lit_unlearn.evaluation.probes import (
+    Effort,
     Generation,
     Outcome,
     Outcomes,
@@ -120,6 +121,13 @@ class OptimisedInput(Suite):
         check_whole(self.name, subject.model)
         mine, _ = self._split(data_root)
         return [Variant("", repr(mine), lambda: subject.model)]
+
+    @abstractmethod
+    def rows_read(self, probes: Probes) -> float:
+        """Return how many rows the search reads; a backward pass counts as two."""
+
+    def effort(self, probes: Probes) -> Effort:
+        return Effort(rows=self.rows_read(probes))
 
     def answer(self, subject: Subject, probes: Sequence[Probe]) -> list[Outcome]:
         found: dict[str, str] = {}

@@ -10,7 +10,7 @@ from lit_unlearn.attacks.gcg import Search, printable_tokens, search_suffix
 from lit_unlearn.attacks.inputs import AttackRow, embeddings_of, extended
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.probes import Probe, Subject
+from lit_unlearn.evaluation.probes import Probe, Probes, Subject
 from lit_unlearn.evaluation.suites.optimised_input import OptimisedInput
 from lit_unlearn.types import Example
 
@@ -40,6 +40,9 @@ class Gcg(OptimisedInput):
 
     def attacks(self) -> dict[str, str]:
         return {_GROUP: f"{self.search.steps} steps of {self.search.width} candidates"}
+
+    def rows_read(self, probes: Probes) -> float:
+        return len(self._mine) * self.search.steps * (3 + self.search.width)
 
     def attacked(self, subject: Subject, group: str, probes: Sequence[Probe]) -> list[str]:
         encoder, suffix = subject.encoder, self.fitted(subject)

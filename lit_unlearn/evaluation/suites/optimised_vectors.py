@@ -11,7 +11,7 @@ from torch import Tensor
 from lit_unlearn.attacks.inputs import AttackRow, embeddings_of, split_prompt, virtual_tokens
 from lit_unlearn.attacks.soft_prompt import Descent, optimise, virtual_ids
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.probes import Probe, Subject
+from lit_unlearn.evaluation.probes import Probe, Probes, Subject
 from lit_unlearn.evaluation.suites.optimised_input import OptimisedInput
 from lit_unlearn.types import Example
 
@@ -47,6 +47,10 @@ class SoftPrompt(OptimisedInput):
 
     def target(self, group: str, row: Example) -> str:
         return row.answer if group == _GOLD else self.opener
+
+    def rows_read(self, probes: Probes) -> float:
+        bound = sum(probe.group == _GOLD for probe in probes)
+        return 3 * self.descent.steps * (len(self._mine) + bound)
 
     def attacked(self, subject: Subject, group: str, probes: Sequence[Probe]) -> list[str]:
         parts = [split_prompt(subject.encoder, p.turns, plain=p.plain) for p in probes]

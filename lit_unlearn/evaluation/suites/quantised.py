@@ -10,6 +10,7 @@ from typing import ClassVar
 from lit_unlearn.attacks.quantisation import check_grid, quantised_copy
 from lit_unlearn.data.sources import Source
 from lit_unlearn.evaluation.probes import (
+    Effort,
     Generation,
     Outcomes,
     Probe,
@@ -75,6 +76,9 @@ class Quantised(Suite):
         pairs = zip(self.bits, makers, strict=True)
         changed = [Variant(f"int{bits}", key, make) for bits, make in pairs]
         return [Variant("", "", lambda: subject.model), *changed]
+
+    def effort(self, probes: Probes) -> Effort:
+        return Effort(models=1 + len(self.bits))
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         return attack_result(by_variant(probes, outcomes), {})

@@ -15,6 +15,7 @@ from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import (
+    Effort,
     Generation,
     Outcomes,
     Probe,
@@ -113,6 +114,11 @@ class Relearn(Suite):
                 key = f"{self.fine_tuning} {rows}"
                 found.append(Variant(f"{self.name}/{name}/{step}", key, make))
         return found
+
+    def effort(self, probes: Probes) -> Effort:
+        sets = 1 + len(self.others)
+        learnt = sets * max(self.steps) * self.fine_tuning.batch_size
+        return Effort(models=1 + sets * len(self.steps), rows=3 * learnt)
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         prefix = f"{self.name}/"

@@ -24,7 +24,7 @@ from lit_unlearn.training.setup.checks import no_teacher
 from lit_unlearn.training.setup.settled import Settled, content_key, read_settled, write_settled
 from lit_unlearn.training.setup.teacher_gate import Gate, GateRow, measure
 from lit_unlearn.training.setup.teacher_replies import Asked, Speaker, teacher_replies
-from lit_unlearn.training.setup.views import Candidates, Material, views
+from lit_unlearn.training.setup.views import Candidates, Material, RowView, views
 from lit_unlearn.types import EncodedExample, Example
 from lit_unlearn.utils.chat_template import template_key
 from lit_unlearn.utils.progress import Stage, shown
@@ -117,33 +117,27 @@ class _Preparation:
         if speaker is None or self.gate.action == "off":
             found.levels |= {name: len(_ladder(data)) - 1 for name, data in objectives.items()}
             return
-        samples = {
-            name: evenly_spread(range(len(self.material.examples[name])), self.gate.sample)
-            for name in objectives
-        }
-        total = sum(map(len, samples.values()))
+        total = sum(map(self._sample, objectives))
         with shown(Stage("teacher gate", total)) as stage:
-            for name, indices in samples.items():
+            for name in objectives:
                 stage.part = name
-                tried, level = self._settle(name, indices, speaker, stage)
+                tried, level = self._settle(name, speaker, stage)
                 found.gate += tried
                 found.settled.append(tried[level])
                 found.levels[name] = level
 
-    def _settle(
-        self, name: str, indices: Sequence[int], speaker: Speaker, stage: Stage
-    ) -> tuple[list[GateRow], int]:
+    def _sample(self, name: str) -> int:
+        """Return the number of rows of an objective on which the teacher is tried."""
+        return min(self.gate.sample, len(self.material.examples[name]))
+
+    def _settle(self, name: str, speaker: Speaker, stage: Stage) -> tuple[list[GateRow], int]:
         """Try the contexts of an objective in turn; return measurements and the chosen step."""
         data = self.material.objectives[name]
-        given = answer_texts(name, self.material, data.answer)
         tried: list[GateRow] = []
-        for context in _ladder(data):
+        for level, context in enumerate(_ladder(data)):
             if tried:
-                stage.more(len(indices))
-            rows = views(name, indices, context, self.material, given, all_prefills=False)
-            flat = [view for row in rows for view in row]
-            if name in self.bare:
-                flat = [replace(v, prefill="", teacher_turns=v.unprefilled_turns) for v in flat]
+                stage.more(self._sample(name))
+            flat = gate_views(name, self.material, level, self.gate.sample, bare=name in self.bare)
             row = measure(name, flat, data, speaker, self.gate, context.describe(), stage)
             tried.append(row)
             if row.passed:
@@ -185,6 +179,28 @@ class _Preparation:
         return [reply.text for reply in teacher_replies(self.speaker, asked, length, stage)]
 
 
+def gate_views(
+    name: str, material: Material, level: int, sample: int, *, bare: bool
+) -> list[RowView]:
+    """Return the rows of an objective on which the teacher is tried.
+
+    Args:
+        name: The objective.
+        material: Rows of all objectives.
+        level: Index of a step of the objective's context.
+        sample: Number of rows, evenly spread.
+        bare: Whether the teacher is read without prefills only.
+    """
+    data = material.objectives[name]
+    indices = evenly_spread(range(len(material.examples[name])), sample)
+    given = answer_texts(name, material, data.answer)
+    rows = views(name, indices, _ladder(data)[level], material, given, all_prefills=False)
+    flat = [view for row in rows for view in row]
+    if bare:
+        flat = [replace(v, prefill="", teacher_turns=v.unprefilled_turns) for v in flat]
+    return flat
+
+
 def answer_texts(
     name: str, material: Material, kind: AnswerSource | RejectedSource
 ) -> list[str | None]:
@@ -207,13 +223,15 @@ def encode_rows(
     answers: Sequence[str | None],
     encoder: Encoder,
     stage: Stage,
+    indices: Sequence[int] | None = None,
 ) -> Sequence[Sequence[EncodedExample]]:
-    """Encode all rows of an objective; return the candidates of each.
+    """Encode rows of an objective, all or those of `indices`; return the candidates of each.
 
     ``level`` is the index of the settled step of the objective's context, and ``answers`` are the
-    texts to predict for each row.
+    texts to predict for each row of the objective.
     """
-    data, indices = material.objectives[name], range(len(material.examples[name]))
+    data = material.objectives[name]
+    indices = range(len(material.examples[name])) if indices is None else indices
     context = _ladder(data)[level]
     rows = views(name, indices, context, material, answers, all_prefills=True)
     if data.rejected is not None:

@@ -26,7 +26,7 @@ from lit_unlearn.types import EncodedExample
 from lit_unlearn.utils.progress import Stage
 from lit_unlearn.utils.tables import add_row, table
 
-__all__ = ["Duty", "Gate", "GateRow", "gate_error", "gate_table", "measure"]
+__all__ = ["Duty", "Gate", "GateRow", "asked_of", "gate_error", "gate_table", "measure"]
 
 Duty = Literal["declines", "answers", "recovers"]
 
@@ -104,8 +104,7 @@ def measure(
         duty = "recovers"
     for view in views:
         speaker.encoder.check(replace(view.example, turns=view.teacher_turns))
-    encoded = [view.encode(speaker.encoder) if view.answer else None for view in views]
-    asked = [_asked(*pair, speaker.encoder) for pair in zip(views, encoded, strict=True)]
+    asked, encoded = asked_of(views, speaker.encoder)
     replies = teacher_replies(speaker, asked, gate.max_new_tokens, stage)
     fulfilled = [is_refusal(reply.text) is (duty != "answers") for reply in replies]
     first = [reply.first for reply in replies if reply.first is not None]
@@ -124,6 +123,22 @@ def measure(
         first_token_lowest=min(first) if first else None,
         first_token_threshold=gate.first_token if teaches_refusal else 0.0,
     )
+
+
+def asked_of(
+    views: Sequence[RowView], encoder: Encoder
+) -> tuple[list[Asked], list[EncodedExample | None]]:
+    """Return what the teacher is asked about rows, and the rows with their answers.
+
+    Args:
+        views: Rows as the teacher sees them.
+        encoder: Encoder with the run's tokenizer.
+
+    Returns:
+        For each row its prompt; and its token ids, None for a row without answer.
+    """
+    encoded = [view.encode(encoder) if view.answer else None for view in views]
+    return [_asked(*pair, encoder) for pair in zip(views, encoded, strict=True)], encoded
 
 
 def _asked(view: RowView, encoded: EncodedExample | None, encoder: Encoder) -> Asked:

@@ -23,7 +23,15 @@ from lit_unlearn.utils.digests import json_digest
 from lit_unlearn.utils.disk import usable_cache
 from lit_unlearn.utils.progress import Stage
 
-__all__ = ["Asked", "Reply", "ReplyLog", "Speaker", "teacher_replies"]
+__all__ = [
+    "Asked",
+    "Reply",
+    "ReplyLog",
+    "Speaker",
+    "reply_key",
+    "reply_log",
+    "teacher_replies",
+]
 
 _VERSION = 1
 """Raised whenever the same teacher would give another reply to the same prompt."""
@@ -85,14 +93,30 @@ class Speaker:
 
     def log(self) -> ReplyLog | None:
         """Return the log of this teacher's replies; None where they cannot be kept."""
-        own = type(self.teacher).identity is not Teacher.identity
-        if not self.start or not own:  # an unknown teacher may have settings that count
+        if not self.start:
             return None
-        dtype = str(next(self.teacher.model().parameters()).dtype)
-        autocast = [torch.is_autocast_enabled(device) for device in ("cpu", "cuda")]
-        about = (self.start, self.teacher.identity(), dtype, autocast, transformers.__version__)
-        folder = on_first(partial(usable_cache, "replies", json_digest(about)[:16]))
-        return None if folder is None else ReplyLog(folder, shared=True)
+        return reply_log(self.start, self.teacher, next(self.teacher.model().parameters()).dtype)
+
+
+def reply_log(start: str, teacher: Teacher, dtype: torch.dtype) -> ReplyLog | None:
+    """Return the log of a teacher's replies; None where they cannot be kept.
+
+    Args:
+        start: Fingerprint of the start model.
+        teacher: The teacher, whose model need not be loaded.
+        dtype: Dtype of its weights.
+    """
+    if type(teacher).identity is Teacher.identity:  # its settings are not known
+        return None
+    autocast = [torch.is_autocast_enabled(device) for device in ("cpu", "cuda")]
+    about = (start, teacher.identity(), str(dtype), autocast, transformers.__version__)
+    folder = on_first(partial(usable_cache, "replies", json_digest(about)[:16]))
+    return None if folder is None else ReplyLog(folder, shared=True)
+
+
+def reply_key(asked: Asked, max_new_tokens: int) -> str:
+    """Return the key of a reply in the log of its teacher."""
+    return json_digest([_VERSION, asked.prompt, asked.wanted, max_new_tokens])
 
 
 def teacher_replies(
@@ -100,7 +124,7 @@ def teacher_replies(
 ) -> list[Reply]:
     """Generate greedy replies in the order of the prompts; each rank generates its share."""
     log = speaker.log()
-    keys = [json_digest([_VERSION, one.prompt, one.wanted, max_new_tokens]) for one in asked]
+    keys = [reply_key(one, max_new_tokens) for one in asked]
     with opened_on_first(log):
         found = on_first(lambda: {} if log is None else log.read(keys))
         missing = {key: one for key, one in zip(keys, asked, strict=True) if key not in found}

@@ -6,11 +6,15 @@ import io
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lit_unlearn.cli import checking
 from lit_unlearn.errors import InputError
+from lit_unlearn.planning.phases import Forecast, Phase
+from lit_unlearn.planning.plan import TrainerSettings
+from lit_unlearn.planning.rates import Rates
 from tests.conftest import PROJECT
 
 SMOKE = ["--config", str(PROJECT / "configs/smoke.yaml")]
@@ -45,3 +49,22 @@ def test_a_sweep_checks_all_its_runs(
     with pytest.raises(InputError) as caught:
         checking.main(["sweep"])
     assert message in str(caught.value)
+
+
+def test_a_sweep_is_told_what_a_run_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """6 TFLOP at 1 TFLOP/s; 4 of them are in the cache when the next run comes."""
+    parts = [Phase("teacher gate", 4e12, kept=True), Phase("3 steps", 2e12)]
+    run = SimpleNamespace(
+        settings=TrainerSettings(),
+        model=None,
+        datamodule=SimpleNamespace(prepare_data=lambda: None),
+        trainer=SimpleNamespace(callbacks=[], max_steps=3, default_root_dir="."),
+    )
+    monkeypatch.setattr(checking, "checked", lambda options: run)
+    made = Forecast(parts, Rates(1e12, 1e12))
+    monkeypatch.setattr(checking, "forecast", lambda *_, **__: made)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([SMOKE, SMOKE])))
+    checking.main(["sweep"])
+    assert capsys.readouterr().out == "[6.0, 2.0]\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -181,6 +182,20 @@ def test_what_fit_would_refuse_is_refused_before_the_first_run(
     assert main(["sweep", *keys, "--output=o"]) == 2
     assert message in capsys.readouterr().err
     assert not Path("o").exists()
+
+
+def test_what_all_runs_take_is_said_before_and_after_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten minutes, and four for each of two that find results in the cache."""
+    check = "print('a line of a library'); print([600.0, 240.0])"
+    monkeypatch.setattr(jobs, "CHECK", (sys.executable, "-c", check))
+    main(["sweep", "--sweep.lr=0.25,0.5,0.75", "--output=out"])
+    told = capsys.readouterr().err
+    assert "3 runs: the first takes about 10 min, the others 4 min each, with what" in told
+    assert "18 min in all" in told
+    assert re.search(r"Run 2 of 3: lr=0.5 took \d+ s; \d+ s left", told)
+    assert re.search(r"Run 3 of 3: lr=0.75 took \d+ s; all done", told)
 
 
 def test_a_sweep_continues(capsys: pytest.CaptureFixture[str]) -> None:

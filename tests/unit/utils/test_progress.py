@@ -58,6 +58,18 @@ def test_the_time_left_ignores_what_was_done_before(monkeypatch: pytest.MonkeyPa
     assert stage.state == "160 rows, 20 s"
 
 
+def test_before_anything_is_done_the_time_expected_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 300 s, 60 have passed; after the first of three in 90 s two are left."""
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    stage = Stage("finished", 3, "runs")
+    stage.expected = 300.0
+    monkeypatch.setattr(time, "monotonic", lambda: 160.0)
+    assert stage.state == "0 of 3 runs, 4 min left"
+    monkeypatch.setattr(time, "monotonic", lambda: 190.0)
+    stage.add()
+    assert stage.left == "3 min left"
+
+
 def test_a_terminal_gets_a_bar_with_the_part_and_the_counts() -> None:
     console = terminal()
     with shown(Stage("teacher gate", 0), console) as stage:

@@ -1,0 +1,112 @@
+"""Phases of an evaluation: what each suite reads, and the replies that it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.evaluation.limited import limited
+from lit_unlearn.evaluation.probes import Probe, Suite
+from lit_unlearn.evaluation.teacher_forced import token_statistics
+from lit_unlearn.planning.layout import Layout
+from lit_unlearn.planning.phases import Ids, Phase, reading, replying
+from lit_unlearn.planning.traffic import Traffic
+from lit_unlearn.utils.spread import evenly_spread
+
+__all__ = ["Examined", "nothing_known", "suite_phases"]
+
+_SAMPLE = 32
+"""Probes of each suite that are encoded."""
+_VOCABULARY = 61
+"""Size that no other tensor has as its last one."""
+
+
+def nothing_known(suite: Suite, probes: Sequence[Probe]) -> float:
+    """Return that no outcome is stored."""
+    return 0.0
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A model that answers suites."""
+
+    layout: Layout
+    encoder: Encoder
+    known: Callable[[Suite, Sequence[Probe]], float] = nothing_known
+    """Returns the share of a suite's outcomes that are stored."""
+    rows: list[Ids] = field(default_factory=list)
+    """Rows that were counted so far."""
+
+
+def suite_phases(
+    model: Examined,
+    suites: Mapping[str, Suite],
+    data_root: Path | None = None,
+    limit: int | None = None,
+    heading: str = "",
+) -> Iterator[Phase]:
+    """Yield the phase of each suite.
+
+    Args:
+        model: The model.
+        suites: Suites by name.
+        data_root: As in `run_suites`.
+        limit: As in `run_suites`.
+        heading: Text before the names.
+
+    Raises:
+        InputError: Rows of a suite cannot be found or used.
+    """
+    for name, suite in suites.items():
+        probes = limited(suite.probes(data_root), limit)
+        yield _suite_phase(f"{heading}{name}", model, suite, probes)
+
+
+def _suite_phase(name: str, model: Examined, suite: Suite, probes: Sequence[Probe]) -> Phase:
+    """Return the phase in which a model answers the probes of a suite."""
+    sample = evenly_spread(probes, _SAMPLE)
+    effort = suite.effort(probes)
+    if not sample or effort is None:
+        return Phase(name, note="" if effort else "takes time that is not counted")
+    layout, share = model.layout, effort.models * len(probes) / len(sample)
+    read = [_rows(probe, model.encoder) for probe in sample]
+    rows, answered = [row for own, _ in read for row in own], sum(tokens for _, tokens in read)
+    model.rows.extend(rows)
+    asked = [probe.generation for probe in sample if probe.generation is not None]
+    replies = sum(each.samples * each.max_new_tokens for each in asked)
+    found = Phase(
+        name,
+        reading=(share + effort.rows / len(rows)) * reading(layout, rows, of=answered + len(rows)),
+        replying=replying(layout, share * replies),
+        moved=4.0 * share * answered * layout.vocabulary * _passes(),
+    )
+    return found.without(model.known(suite, probes))
+
+
+def _rows(probe: Probe, encoder: Encoder) -> tuple[list[Ids], int]:
+    """Return all rows that are read for a probe, and the answer tokens of its candidates."""
+    row, answered = replace(probe.example, turns=probe.turns, plain=probe.plain), 0
+    rows: list[Ids] = []
+    for text in probe.candidates.values():
+        encoded = encoder.encode(row, text, prefill=probe.prefill) if text.strip() else None
+        if encoded is not None:
+            rows.append(encoded.student_ids)
+            answered += encoded.predictions
+    if probe.generation is not None:
+        prompt = encoder.prompt_ids(probe.turns, plain=probe.plain, prefill=probe.prefill)
+        rows.append(prompt)
+    return rows, answered
+
+
+@cache
+def _passes() -> float:
+    """Return how often statistics of an answer's tokens read or write a row of logits."""
+    traffic = Traffic(_VOCABULARY)
+    with torch.no_grad(), traffic:
+        token_statistics(torch.ones(4, _VOCABULARY), torch.zeros(4, dtype=torch.long))
+    return traffic.elements / (4 * _VOCABULARY)
