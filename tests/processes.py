@@ -1,4 +1,4 @@
-"""Several processes in one test: forked, so that nothing is imported again."""
+"""Processes of a test: forked, so that nothing is imported again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import faulthandler
 import os
 import pickle
 import socket
+import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,3 +63,20 @@ def in_processes(
     arguments = (world, free_port(), work, folder, start)
     mp.start_processes(_work, args=arguments, nprocs=world, start_method="fork")
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(world)]
+
+
+def forked(work: Callable[[], int]) -> int:
+    """Do it in a process of its own, whose limits and user it may change; its status."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = work()
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

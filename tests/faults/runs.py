@@ -6,8 +6,6 @@ import ctypes
 import os
 import signal
 import sys
-import traceback
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -66,20 +64,3 @@ def without_override() -> None:
     assert libc.capget(header, sets) == 0
     sets[0] &= ~(1 << 1)  # CAP_DAC_OVERRIDE
     assert libc.capset(header, sets) == 0
-
-
-def forked(work: Callable[[], int]) -> int:
-    """Do it in a process of its own, whose limits and user it may change; its status."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            status = work()
-        except SystemExit as stop:
-            status = stop.code if isinstance(stop.code, int) else 1
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -21,7 +21,8 @@ from lit_unlearn.evaluation.outcome_store import FILE_NAME
 from lit_unlearn.models.loading import ModelSource, load_base
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 from lit_unlearn.utils.atomic import whole_folder, write_text
-from tests.faults.runs import forked, kick, kill_runs, small, without_override
+from tests.faults.runs import kick, kill_runs, small, without_override
+from tests.processes import forked
 
 OFTEN = {"class_path": "Resumable", "init_args": {"every_n_steps": 2}}
 

@@ -16,7 +16,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.finite import Guard, NotFiniteError, check_weights, gradient_trouble
 from lit_unlearn.objectives import CrossEntropy, GradientAscent
 from lit_unlearn.training.setup.checks import check_trainer
-from tests.unit.training.test_module import data_module, fit, module, weights
+from tests.small_runs import data_module, fit, module, trainer, weights
 
 
 class Harmed(CrossEntropy):
@@ -129,22 +129,9 @@ def test_a_loss_outside_of_its_bounds_ends_training(caplog: pytest.LogCaptureFix
 
 def test_ascent_is_bounded(tmp_path: Path) -> None:
     """What follows training is done: the trainer ends as after its last step."""
-    from lightning import Trainer
-
     model = module()
     model.objectives["forget"] = GradientAscent(weight=5.0)
-    trainer = Trainer(
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        devices=1,
-        max_steps=50,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[LossBounds({"forget": -8})],
-    )
-    trainer.fit(model, datamodule=data_module())
-    assert 1 < trainer.global_step < 50
-    assert trainer.state.finished
+    run = trainer(tmp_path, LossBounds({"forget": -8}), max_steps=50)
+    run.fit(model, datamodule=data_module())
+    assert 1 < run.global_step < 50
+    assert run.state.finished

@@ -13,8 +13,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn.__main__ import main
 from lit_unlearn.callbacks.saved import UNFINISHED, find_saved, read_saved
-from tests.faults.runs import forked, kick, kill_runs, small
-from tests.processes import FORKED, in_processes
+from tests.faults.runs import kick, kill_runs, small
+from tests.processes import FORKED, forked, in_processes
 
 KEYS = ("weights", "gradients", "curves")
 

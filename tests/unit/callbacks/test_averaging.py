@@ -11,7 +11,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from lit_unlearn.models.loading import LoRA
-from tests.unit.training.test_module import data_module, module
+from tests.small_runs import data_module, module, trainer
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
@@ -34,18 +34,8 @@ def test_a_resumed_average_is_the_unbroken_one(tmp_path: Path) -> None:
     found = []
     for given in (None, tmp_path / "x.ckpt"):
         model = module(lora=LoRA(2))
-        run = Trainer(
-            default_root_dir=tmp_path,
-            accelerator="cpu",
-            devices=1,
-            max_steps=3,
-            max_epochs=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[EMAWeightAveraging(decay=0.5), *([] if given else [Saving()])],
-        )
+        callbacks = [EMAWeightAveraging(decay=0.5), *([] if given else [Saving()])]
+        run = trainer(tmp_path, *callbacks, max_steps=3)
         run.fit(model, datamodule=data_module(), ckpt_path=given, weights_only=True)
         found.append([p.detach().clone() for p in model.student.parameters()])
     for unbroken, resumed in zip(*found, strict=True):

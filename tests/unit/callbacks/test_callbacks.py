@@ -32,7 +32,7 @@ from lit_unlearn.models.loading import LoRA
 from lit_unlearn.report import read_gradients
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.utils.ownership import MARKER, write_text
-from tests.unit.training.test_module import data_module, module
+from tests.small_runs import data_module, module, trainer
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
@@ -49,25 +49,20 @@ def fit(
     log_every_n_steps: int = 1,
     enable_checkpointing: bool = False,
 ) -> Trainer:
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        devices=1,
+    run = trainer(
+        folder,
+        *callbacks,
         max_steps=steps,
-        max_epochs=1,
         log_every_n_steps=log_every_n_steps,
         logger=TensorBoardLogger(str(folder), default_hp_metric=False),
         enable_checkpointing=enable_checkpointing,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=callbacks,
     )
     data = data_module()
     for spec in data.objectives.values():
         spec.evaluation_rows = 2
     data.objectives["forget"].evaluation_prefills = ["Well,"]
-    trainer.fit(model, datamodule=data)
-    return trainer
+    run.fit(model, datamodule=data)
+    return run
 
 
 def scalars(folder: Path) -> EventAccumulator:

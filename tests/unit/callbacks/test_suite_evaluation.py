@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 import yaml
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -36,9 +33,10 @@ from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 from lit_unlearn.types import Example, Turn
 from lit_unlearn.utils.chat_template import Template
+from tests.processes import FORKED, in_processes
+from tests.small_runs import module, trainer
 from tests.unit.callbacks.test_callbacks import fit
 from tests.unit.report.records import evaluation, suite
-from tests.unit.training.test_module import module
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
@@ -201,38 +199,25 @@ class Data(LightningDataModule):
         return [0, 1]
 
 
-def train(rank: int, folder: Path, address: str) -> None:
-    """One of two processes of a DDP run that is measured at every step."""
-    torch.set_num_threads(1)
+def train(folder: Path) -> dict[str, torch.Tensor]:
+    """Train in one of two processes of a DDP run that is measured at every step."""
     warnings.simplefilter("ignore")
-    host, _, port = address.partition(":")
-    os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": port}
-    os.environ |= {"WORLD_SIZE": "2", "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
     model = Plain()
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
+    run = trainer(
+        folder,
+        SuiteEvaluation(three_suites(), every_n_steps=1, batch_size=2),
         strategy="ddp",
         devices=2,
         max_steps=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[SuiteEvaluation(three_suites(), every_n_steps=1, batch_size=2)],
     )
-    trainer.fit(model, datamodule=Data())
-    torch.save(dict(model.student.state_dict()), folder / f"{rank}.pt")
+    run.fit(model, datamodule=Data())
+    return dict(model.student.state_dict())
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+@FORKED
 def test_two_processes_of_a_run_measure_what_one_measures(tmp_path: Path) -> None:
     """Every row once, and the figures of a single process on the trained weights."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    mp.start_processes(train, args=(tmp_path, address), nprocs=2, start_method="fork")
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    first, second = in_processes(2, lambda: train(tmp_path), tmp_path / "out", start=False)
     assert all(torch.equal(first[name], second[name]) for name in first)
     records = [read_evaluation(tmp_path / "evaluation" / f"step_{step}") for step in (1, 2)]
     assert records[0].fingerprint != records[1].fingerprint

@@ -21,9 +21,9 @@ from lit_unlearn.data.unify import load_examples
 from lit_unlearn.rewriting.journal import FILE_NAME
 from lit_unlearn.rewriting.source_texts import row_digest
 from tests.conftest import PROJECT
+from tests.processes import FORKED
 from tests.unit.rewriting.fake_server import KEY, Fake, fake_server
 
-FORKED = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 ROWS = ("forget.jsonl", "keep.jsonl", "anchors.jsonl", "rejected.jsonl")
 TROUBLE = {
     0: "half", 1: "429", 3: "malformed", 4: "time-out", 6: "other form", 7: "half a body",

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer
 from torch.testing import assert_close
 
 from lit_unlearn.data.contexts import Echo
@@ -47,7 +46,7 @@ from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.teacher_gate import Gate
 from lit_unlearn.types import TokenBatch
 from tests.processes import FORKED, in_processes
-from tests.unit.training.test_module import Recorder
+from tests.small_runs import Recorder, trainer
 
 pytestmark = pytest.mark.filterwarnings(  # peft and we ask by names of transformers 4
     "ignore:`(is_)?gradient_checkpointing(_enable)?` is deprecated"
@@ -157,18 +156,6 @@ def recomputed(folder: Path) -> Run:
     return module({"adversarial": CrossEntropy()}, source=source), data()
 
 
-def trainer(folder: Path, strategy: Any, processes: int, **options: Any) -> Trainer:
-    shown = ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing")
-    settings = {"accelerator": "cpu", "devices": processes, "max_steps": 3, "max_epochs": 1}
-    settings |= dict.fromkeys(shown, False)
-    return Trainer(
-        default_root_dir=folder,
-        strategy=strategy,
-        use_distributed_sampler=False,
-        **{**settings, **options},
-    )
-
-
 def outcome(
     make: Callable[[Path], Run], folder: Path, strategy: Any = "auto", processes: int = 1
 ) -> dict[str, Any]:
@@ -176,7 +163,8 @@ def outcome(
     torch.manual_seed(0)
     recorder = Recorder()
     model, rows = make(folder)
-    trainer(folder, strategy, processes, callbacks=[recorder]).fit(model, datamodule=rows)
+    run = trainer(folder, recorder, strategy=strategy, devices=processes, max_steps=3)
+    run.fit(model, datamodule=rows)
     teacher = model.teacher_weights
     return {
         "losses": [record["losses"] for record in recorder.records],
@@ -253,8 +241,9 @@ class Broken(CrossEntropy):
 
 
 def stopped(folder: Path) -> str:
+    run = trainer(folder, strategy="ddp", devices=2, max_steps=3)
     with pytest.raises(InputError) as raised:
-        trainer(folder, "ddp", 2).fit(module({"forget": Broken()}), datamodule=data())
+        run.fit(module({"forget": Broken()}), datamodule=data())
     return str(raised.value)
 
 

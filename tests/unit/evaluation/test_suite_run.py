@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
-import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -22,7 +19,7 @@ from torch.testing import assert_close
 
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.sources import Source
-from lit_unlearn.distributed.ranks import agree, gather, on_first
+from lit_unlearn.distributed.ranks import agree, gather, on_first, rank
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation import suite_run as run_module
 from lit_unlearn.evaluation.asking import ask
@@ -46,6 +43,7 @@ from lit_unlearn.evaluation.suites.optimised_vectors import SoftPrompt
 from lit_unlearn.evaluation.suites.quantised import Quantised
 from lit_unlearn.evaluation.suites.relearned import Relearn
 from lit_unlearn.types import Example, Turn
+from tests.processes import FORKED, in_processes
 
 GREEDY = Generation(max_new_tokens=5)
 DRAWN = Generation(max_new_tokens=9, samples=2, temperature=1.0)
@@ -125,7 +123,7 @@ def total(outcome: Outcome) -> float:
 
 def without_head(subject: Subject) -> nn.Module:
     """All logits 0: every token has the log-probability -ln 259."""
-    changed: Any = pickle.loads(pickle.dumps(subject.model))
+    changed: Any = copy.deepcopy(subject.model)
     changed.get_output_embeddings().weight.data.zero_()
     result: nn.Module = changed
     return result
@@ -233,13 +231,13 @@ def test_an_interrupted_run_goes_on(
 
 def test_variants_are_made_only_where_needed(subject: Subject, tmp_path: Path) -> None:
     """Without an output head each token costs ln 259; the subject is left as it is."""
-    before = pickle.dumps([p.tolist() for p in subject.model.parameters()])
+    before = [p.tolist() for p in subject.model.parameters()]
     suite = Plain(changed=True)
     result = run_suite(suite, subject, Store(tmp_path))
     tokens = len("alone") + 1
     assert_close(result.rows[1].scores["zero"], -tokens * torch.tensor(259.0).log().item())
     assert result.rows[1].scores[""] != result.rows[1].scores["zero"]
-    assert pickle.dumps([p.tolist() for p in subject.model.parameters()]) == before
+    assert [p.tolist() for p in subject.model.parameters()] == before
     broken = replace(subject, model=nn.Linear(1, 1))  # cannot be changed, nor asked
     assert run_suite(suite, broken, Store(tmp_path)) == result
 
@@ -305,7 +303,7 @@ def test_ranks_of_a_single_process() -> None:
 
 def test_a_model_without_chat_template(subject: Subject, tmp_path: Path) -> None:
     """Refused for conversations, unless told to write them out; plain texts need none."""
-    bare: Any = pickle.loads(pickle.dumps(subject.tokenizer))
+    bare: Any = copy.deepcopy(subject.tokenizer)
     bare.chat_template = None
     base = replace(subject, tokenizer=bare, encoder=Encoder(bare, 512, "warn"), plain_chat=False)
     with pytest.raises(InputError, match=r"suite plain. Found none; .*`--plain_chat true`"):
@@ -380,37 +378,12 @@ def test_the_reference_reaches_the_suite_of_its_name(tmp_path: Path, subject: Su
 # ----------------------------------------------------------------------------------- two processes
 
 
-def in_two(rank: int, work: Callable[[Path, int], object], folder: Path) -> None:
-    """Run `work` in one of two processes, and leave what it returns in a file."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(seconds=20),
-    )
-    try:
-        (folder / f"{rank}.pickle").write_bytes(pickle.dumps(work(folder, rank)))
-    finally:
-        dist.destroy_process_group()
-
-
-def two_processes(work: Callable[[Path, int], object], folder: Path) -> list[Any]:
-    """What `work` returns in each of two forked processes."""
-    mp.start_processes(in_two, args=(work, folder), nprocs=2, start_method="fork")
-    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(2)]
-
-
-FORKED = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-
-
-def replicated(folder: Path, rank: int) -> SuiteResult:
+def replicated(folder: Path) -> SuiteResult:
     subject = load_subject("random-tiny", Loading(device="cpu"))
     return run_suite(Plain(), subject, Store(folder / "store"), batch_size=2)
 
 
-def sharded(folder: Path, rank: int) -> SuiteResult:
+def sharded(folder: Path) -> SuiteResult:
     """Every forward pass gathers weights: were their numbers unequal, it would not return."""
     return run_suite(Plain(), sharded_subject(), Store(folder / "store"), batch_size=2)
 
@@ -428,10 +401,10 @@ def sharded_subject() -> Subject:
 @FORKED
 @pytest.mark.parametrize("work", [replicated, sharded])
 def test_two_processes_give_what_one_gives(
-    subject: Subject, tmp_path: Path, work: Callable[[Path, int], object]
+    subject: Subject, tmp_path: Path, work: Callable[[Path], object]
 ) -> None:
     """Five probes of unequal cost: in the last chunk the second process has nothing to ask."""
-    first, second = two_processes(work, tmp_path)
+    first, second = in_processes(2, lambda: work(tmp_path), tmp_path / "out")
     assert first == second
     alone = run_suite(Plain(), subject, Store(tmp_path / "alone"))
     for mine, wanted in zip(first.rows, alone.rows, strict=True):
@@ -441,14 +414,14 @@ def test_two_processes_give_what_one_gives(
     assert sorted(json.loads(line)["probe_id"] for line in lines) == all_ids()
 
 
-def failing(folder: Path, rank: int) -> list[str]:
+def failing(folder: Path) -> list[str]:
     """A bad row in the share of one; an error of another kind in one; a store that is taken."""
     subject = load_subject("random-tiny", Loading(device="cpu"))
     told = []
     for work in (
         lambda: run_suite(Plain((*PROBES, probe(0, [""], None))), subject, Store(folder)),
         lambda: run_suite(Plain((*PROBES[1:], probe(0, [""], None))), subject, Store(folder)),
-        lambda: agree(lambda: 1 // (1 - rank)),
+        lambda: agree(lambda: 1 // (1 - rank())),
         lambda: on_first(lambda: 1 // 0),
     ):
         try:
@@ -460,7 +433,7 @@ def failing(folder: Path, rank: int) -> list[str]:
 
 @FORKED
 def test_processes_fail_together(tmp_path: Path) -> None:
-    first, second = two_processes(failing, tmp_path)
+    first, second = in_processes(2, lambda: failing(tmp_path), tmp_path / "out")
     assert first[0] == second[0]
     assert "forget/0" in first[0]
     assert first[1] == second[1]
@@ -471,7 +444,7 @@ def test_processes_fail_together(tmp_path: Path) -> None:
     assert second[3] == "RuntimeError: process 0: integer division or modulo by zero"
 
 
-def changing(folder: Path, rank: int) -> list[str]:
+def changing(folder: Path) -> list[str]:
     """Suites that need the whole model, on a sharded one."""
     subject, told = sharded_subject(), []
     rows = [Source("builtin:forget", split="eval", limit=4)]
@@ -485,7 +458,7 @@ def changing(folder: Path, rank: int) -> list[str]:
 
 @FORKED
 def test_a_sharded_model_is_neither_copied_nor_differentiated(tmp_path: Path) -> None:
-    first, second = two_processes(changing, tmp_path)
+    first, second = in_processes(2, lambda: changing(tmp_path), tmp_path / "out")
     assert first == second
     names = [re.findall("suite (\\w+) changes", text) for text in first]
     assert names == [["relearn"], ["quantised"], ["soft_prompt"], ["gcg"]]

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
@@ -15,6 +13,7 @@ from torch.testing import assert_close
 from lit_unlearn.gradients import gramian as gramian_file
 from lit_unlearn.gradients.collect import Gradient, combine
 from lit_unlearn.gradients.gramian import gramian
+from tests.processes import FORKED, in_processes
 
 SHAPES = [(7, 5), (13,), (2, 3, 4), (1,), (0, 4)]
 GROUPS = {"first": [0, 4], "second": [3, 1]}  # parameter 2 is in no group
@@ -119,48 +118,41 @@ def test_bad_groups_and_lengths() -> None:
 # --------------------------------------------------------------------------------------- sharded
 
 
-def in_process(rank: int, world: int, store: str) -> None:
+def sharded_equals_whole() -> None:
     """Each process holds its shards; sharded, replicated and plain parameters side by side."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    try:
-        full = make_gradients()
-        layouts: dict[tuple[int, ...], tuple[Placement, ...]] = {
-            (world,): (Shard(0),),
-            (1, world): (Replicate(), Shard(0)),
-            (world, 1): (Replicate(), Shard(0)),
-        }
-        for mesh_shape, placements in layouts.items():
-            mesh = init_device_mesh("cpu", mesh_shape)
-            sharded = [
-                [
-                    t if t is None or i == 1 else distribute_tensor(t, mesh, placements)
-                    for i, t in enumerate(gradient)
-                ]
-                for gradient in full
+    full = make_gradients()
+    layouts: dict[tuple[int, ...], tuple[Placement, ...]] = {
+        (2,): (Shard(0),),
+        (1, 2): (Replicate(), Shard(0)),
+        (2, 1): (Replicate(), Shard(0)),
+    }
+    for mesh_shape, placements in layouts.items():
+        mesh = init_device_mesh("cpu", mesh_shape)
+        sharded = [
+            [
+                t if t is None or i == 1 else distribute_tensor(t, mesh, placements)
+                for i, t in enumerate(gradient)
             ]
-            found, expected = gramian(sharded, GROUPS), gramian(full, GROUPS)
-            assert_close(found.whole, expected.whole, rtol=1e-12, atol=0)
-            assert_close(found.by_group, expected.by_group, rtol=1e-12, atol=0)
-            weights = torch.arange(6.0)
-            update, expected_update = combine(sharded, weights), combine(full, weights)
-            assert_close(update[0].full_tensor(), expected_update[0])  # type: ignore[union-attr]
-        mesh = init_device_mesh("cpu", (world,))
-        one = distribute_tensor(torch.ones(4), mesh, (Shard(0),))
-        with pytest.raises(ValueError, match=r"sharded alike.*plain"):
-            gramian([[torch.ones(4)], [one]])
-        with pytest.raises(ValueError, match=r"sharded alike.*meshes"):
-            gramian([[one], [torch.ones(4)]])
-        with pytest.raises(ValueError, match=r"sharded alike.*placements"):
-            gramian([[one], [one.redistribute(mesh, (Replicate(),))]])
-        with pytest.raises(ValueError, match=r"fully reduced.*Partial"):
-            gramian([[DTensor.from_local(torch.ones(4), mesh, (Partial(),))]])
-    finally:
-        dist.destroy_process_group()
+            for gradient in full
+        ]
+        found, expected = gramian(sharded, GROUPS), gramian(full, GROUPS)
+        assert_close(found.whole, expected.whole, rtol=1e-12, atol=0)
+        assert_close(found.by_group, expected.by_group, rtol=1e-12, atol=0)
+        weights = torch.arange(6.0)
+        update, expected_update = combine(sharded, weights), combine(full, weights)
+        assert_close(update[0].full_tensor(), expected_update[0])  # type: ignore[union-attr]
+    mesh = init_device_mesh("cpu", (2,))
+    one = distribute_tensor(torch.ones(4), mesh, (Shard(0),))
+    with pytest.raises(ValueError, match=r"sharded alike.*plain"):
+        gramian([[torch.ones(4)], [one]])
+    with pytest.raises(ValueError, match=r"sharded alike.*meshes"):
+        gramian([[one], [torch.ones(4)]])
+    with pytest.raises(ValueError, match=r"sharded alike.*placements"):
+        gramian([[one], [one.redistribute(mesh, (Replicate(),))]])
+    with pytest.raises(ValueError, match=r"fully reduced.*Partial"):
+        gramian([[DTensor.from_local(torch.ones(4), mesh, (Partial(),))]])
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+@FORKED
 def test_sharded_equals_full(tmp_path: Path) -> None:
-    """Two processes (forked; nothing here has started threads that they would need)."""
-    arguments = (2, str(tmp_path / "store"))
-    mp.start_processes(in_process, args=arguments, nprocs=2, start_method="fork")
+    in_processes(2, sharded_equals_whole, tmp_path)

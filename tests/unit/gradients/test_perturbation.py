@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
@@ -15,6 +13,7 @@ from torch.testing import assert_close
 
 from lit_unlearn.gradients.collect import Gradient
 from lit_unlearn.gradients.perturbation import perturbed
+from tests.processes import FORKED, in_processes
 
 
 def weights(seed: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -101,31 +100,25 @@ def test_lengths_differ() -> None:
         pass
 
 
-def in_process(rank: int, world: int, store: str) -> None:
+def sharded_equals_whole() -> None:
     """Sharded as under FSDP2: each process moves its shards by the norm of the whole."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    try:
-        mesh = init_device_mesh("cpu", (world,))
-        whole, expected = weights(), []
-        with perturbed(whole, gradients(), 3.0):
-            expected = [p.detach().clone() for p in whole]
-        sharded = [distribute_tensor(p.detach(), mesh, (Shard(0),)) for p in weights()]
-        local = [shard.to_local().clone() for shard in sharded]
-        along: Gradient = [
-            None if g is None else distribute_tensor(g, mesh, (Shard(0),)) for g in gradients()
-        ]
-        with perturbed(sharded, along, 3.0):
-            for shard, full in zip(sharded, expected, strict=True):
-                assert isinstance(shard, DTensor)
-                assert_close(shard.full_tensor(), full)
-        for shard, before in zip(sharded, local, strict=True):
-            assert torch.equal(shard.to_local(), before)
-    finally:
-        dist.destroy_process_group()
+    mesh = init_device_mesh("cpu", (2,))
+    whole, expected = weights(), []
+    with perturbed(whole, gradients(), 3.0):
+        expected = [p.detach().clone() for p in whole]
+    sharded = [distribute_tensor(p.detach(), mesh, (Shard(0),)) for p in weights()]
+    local = [shard.to_local().clone() for shard in sharded]
+    along: Gradient = [
+        None if g is None else distribute_tensor(g, mesh, (Shard(0),)) for g in gradients()
+    ]
+    with perturbed(sharded, along, 3.0):
+        for shard, full in zip(sharded, expected, strict=True):
+            assert isinstance(shard, DTensor)
+            assert_close(shard.full_tensor(), full)
+    for shard, before in zip(sharded, local, strict=True):
+        assert torch.equal(shard.to_local(), before)
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+@FORKED
 def test_sharded_equals_whole(tmp_path: Path) -> None:
-    arguments = (2, str(tmp_path / "store"))
-    mp.start_processes(in_process, args=arguments, nprocs=2, start_method="fork")
+    in_processes(2, sharded_equals_whole, tmp_path)

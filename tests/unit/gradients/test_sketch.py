@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
@@ -19,6 +17,7 @@ from lit_unlearn.gradients.collect import Gradient
 from lit_unlearn.gradients.diagnostics import cosines
 from lit_unlearn.gradients.gramian import gramian
 from lit_unlearn.gradients.sketch import SIZE, error_bound, sketch, sketched_gramian
+from tests.processes import FORKED, in_processes
 
 SHAPES = [(7, 5), (301,), (2, 3, 4), (1,), (0, 4)]
 GROUPS = {"first": [0, 4], "second": [3, 1]}  # parameter 2 is in no group
@@ -150,31 +149,25 @@ def test_bad_arguments() -> None:
 # --------------------------------------------------------------------------------------- sharded
 
 
-def in_process(rank: int, world: int, store: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    try:
-        full = random_gradient(0)
-        layouts: list[tuple[tuple[int, ...], tuple[Placement, ...], list[int]]] = [
-            ((world,), (Shard(0),), [0, 1, 2, 3, 4]),
-            ((world,), (Shard(1),), [0, 2]),
-            ((world,), (Replicate(),), [0, 1, 2]),
-            ((1, world), (Replicate(), Shard(0)), [0, 1, 2]),
+def sharded_equals_whole() -> None:
+    full = random_gradient(0)
+    layouts: list[tuple[tuple[int, ...], tuple[Placement, ...], list[int]]] = [
+        ((2,), (Shard(0),), [0, 1, 2, 3, 4]),
+        ((2,), (Shard(1),), [0, 2]),
+        ((2,), (Replicate(),), [0, 1, 2]),
+        ((1, 2), (Replicate(), Shard(0)), [0, 1, 2]),
+    ]
+    for mesh_shape, placements, members in layouts:
+        mesh = init_device_mesh("cpu", mesh_shape)
+        sharded: Gradient = [
+            distribute_tensor(t, mesh, placements) if i in members else None  # type: ignore[arg-type]
+            for i, t in enumerate(full)
         ]
-        for mesh_shape, placements, members in layouts:
-            mesh = init_device_mesh("cpu", mesh_shape)
-            sharded: Gradient = [
-                distribute_tensor(t, mesh, placements) if i in members else None  # type: ignore[arg-type]
-                for i, t in enumerate(full)
-            ]
-            expected: Gradient = [t if i in members else None for i, t in enumerate(full)]
-            found = sketch(sharded, GROUPS, size=20)
-            assert_close(found, sketch(expected, GROUPS, size=20), rtol=1e-5, atol=1e-5)
-    finally:
-        dist.destroy_process_group()
+        expected: Gradient = [t if i in members else None for i, t in enumerate(full)]
+        found = sketch(sharded, GROUPS, size=20)
+        assert_close(found, sketch(expected, GROUPS, size=20), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+@FORKED
 def test_sharded_equals_full(tmp_path: Path) -> None:
-    arguments = (2, str(tmp_path / "store"))
-    mp.start_processes(in_process, args=arguments, nprocs=2, start_method="fork")
+    in_processes(2, sharded_equals_whole, tmp_path)

@@ -15,9 +15,9 @@ from lit_unlearn.rewriting.prompts import Ask, confirm
 from lit_unlearn.rewriting.protocol import NoAnswerError, Pace, parse
 from lit_unlearn.rewriting.server import Server, request_body
 from lit_unlearn.rewriting.source_texts import QA
+from tests.processes import FORKED
 from tests.unit.rewriting.fake_server import KEY, Fake, fake_server
 
-FORKED = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 pytestmark = FORKED
 
 

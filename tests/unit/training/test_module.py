@@ -10,11 +10,7 @@ import pytest
 import torch
 from lightning import Callback, Trainer
 
-from lit_unlearn.data.contexts import Echo
 from lit_unlearn.data.datamodule import UnlearnDataModule
-from lit_unlearn.data.objective_data import ObjectiveData
-from lit_unlearn.data.prefills import Prefills
-from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.weighting import (
     MGDA,
@@ -27,120 +23,24 @@ from lit_unlearn.gradients.weighting import (
     Weighting,
 )
 from lit_unlearn.models.hidden import ModelReader
-from lit_unlearn.models.loading import LoRA, ModelSource
-from lit_unlearn.models.tiny import TINY_NAME
+from lit_unlearn.models.loading import LoRA
 from lit_unlearn.objectives import (
-    Adversarial,
-    BidirectionalDistillation,
     CrossEntropy,
-    ForwardKL,
-    Objective,
 )
 from lit_unlearn.teachers import EMATeacher, FrozenTeacher, Teacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.checks import check_trainer
 from lit_unlearn.training.setup.teacher_gate import Gate
-
-STEPS = 5
-
-
-def data_module(**options: Any) -> UnlearnDataModule:
-    """Four objectives on a few rows of the built-in set."""
-
-    def rows(name: str) -> list[Source]:
-        return [Source(f"builtin:{name}", split="train", limit=5)]
-
-    refusals = ["No."]
-    return UnlearnDataModule(
-        {
-            "forget": ObjectiveData(rows("forget"), "decline", 2, "refusal", refusals, Echo()),
-            "adversarial": ObjectiveData(
-                rows("forget"),
-                "decline",
-                1,
-                "refusal",
-                refusals,
-                Echo(),
-                Prefills(["Sure:", "Yes:"]),
-            ),
-            "retain": ObjectiveData(rows("general"), "answer", 2),
-            "neighbor": ObjectiveData(rows("neighbor"), "answer", 1),
-        },
-        **options,
-    )
-
-
-def module(
-    weighting: Weighting | None = None,
-    teacher: Teacher | None = None,
-    lora: LoRA | None = None,
-    **options: Any,
-) -> UnlearnModule:
-    objectives: dict[str, Objective] = {
-        "forget": BidirectionalDistillation(),
-        "adversarial": Adversarial(BidirectionalDistillation(), weight=0.5),
-        "retain": CrossEntropy(),
-        "neighbor": ForwardKL(weight=0.0),
-    }
-    return UnlearnModule(
-        ModelSource(TINY_NAME, lora=lora),
-        objectives,
-        teacher or FrozenTeacher(),
-        weighting,
-        Gate(action="off"),
-        optimizer=lambda p: torch.optim.AdamW(p, lr=1e-2),
-        diagnostics_every=options.pop("diagnostics_every", 2),
-        **options,
-    )
-
-
-class Recorder(Callback):
-    """Keeps what every step returns."""
-
-    def __init__(self) -> None:
-        self.records: list[Any] = []
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.records.append(outputs)
-
-
-def fit(
-    folder: Path,
-    model: UnlearnModule,
-    data: UnlearnDataModule | None = None,
-    *,
-    steps: int = STEPS,
-    save: bool = False,
-    resume: Path | None = None,
-) -> Recorder:
-    recorder = Recorder()
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        devices=1,
-        max_steps=steps,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        callbacks=[recorder],
-    )
-    trainer.fit(model, datamodule=data or data_module(), ckpt_path=resume)
-    if save:
-        trainer.save_checkpoint(folder / "last.ckpt")
-    return recorder
-
-
-def losses(recorder: Recorder) -> list[dict[str, float]]:
-    return [record["losses"] for record in recorder.records]
-
-
-def weights(model: UnlearnModule) -> list[torch.Tensor]:
-    return [parameter.detach() for parameter in model.parameters_trained]
+from tests.small_runs import (
+    STEPS,
+    Recorder,
+    data_module,
+    fit,
+    losses,
+    module,
+    trainer,
+    weights,
+)
 
 
 def test_same_seed_same_losses(tmp_path: Path) -> None:
@@ -200,19 +100,8 @@ class _Stop(Callback):
 
 def _fit_and_stop(folder: Path, model: UnlearnModule, after: int) -> Recorder:
     recorder = Recorder()
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        devices=1,
-        max_steps=STEPS,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[recorder, _Stop(after)],
-    )
-    trainer.fit(model, datamodule=data_module())
+    run = trainer(folder, recorder, _Stop(after), max_steps=STEPS)
+    run.fit(model, datamodule=data_module())
     return recorder
 
 
@@ -237,18 +126,7 @@ def test_gramian_equals_naive_full_gradients(tmp_path: Path) -> None:
             captured["gramian"] = stacked @ stacked.T
 
     recorder = Recorder()
-    trainer = Trainer(
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        max_steps=1,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[Naive(), recorder],
-    )
-    trainer.fit(model, datamodule=data)
+    trainer(tmp_path, Naive(), recorder, max_steps=1).fit(model, datamodule=data)
     found = recorder.records[0]["gramian"].whole
     assert captured["gramian"][3].abs().max() < 1e-8 * captured["gramian"].max()  # zero: at teacher
     scale = captured["gramian"].diagonal().sqrt()
@@ -314,19 +192,9 @@ def test_adapters_alone_are_trained_and_saved(tmp_path: Path) -> None:
 
 
 def test_bf16_mixed_runs(tmp_path: Path) -> None:
-    trainer = Trainer(
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        precision="bf16-mixed",
-        max_steps=1,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
     model = module()
-    trainer.fit(model, datamodule=data_module())
+    run = trainer(tmp_path, precision="bf16-mixed", max_steps=1)
+    run.fit(model, datamodule=data_module())
     assert weights(model)[0].dtype == torch.float32
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer
 from torch import nn
 
 from lit_unlearn.data.contexts import Echo
@@ -33,7 +32,7 @@ from lit_unlearn.teachers import AdapterOffTeacher, EMATeacher, FrozenTeacher, T
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.teacher_gate import Gate
 from lit_unlearn.types import TokenBatch, Tokens
-from tests.unit.training.test_module import Recorder, losses
+from tests.small_runs import Recorder, losses, trainer
 
 STEPS = 3
 
@@ -88,19 +87,8 @@ def fit(
         diagnostics_every=0,
     )
     recorder = Recorder()
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        precision=precision,
-        max_steps=STEPS,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[recorder],
-    )
-    trainer.fit(model, datamodule=data_module(seed))
+    run = trainer(folder, recorder, precision=precision, max_steps=STEPS)
+    run.fit(model, datamodule=data_module(seed))
     return losses(recorder)
 
 

@@ -28,7 +28,7 @@ from lit_unlearn.objectives import (
 from lit_unlearn.teachers import FrozenTeacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.teacher_gate import Gate
-from tests.unit.training.test_module import fit
+from tests.small_runs import fit
 
 FORGET = [Source("builtin:forget", split="train", limit=4)]
 GENERAL = [Source("builtin:general", split="train", limit=4)]

@@ -29,6 +29,7 @@ from lit_unlearn.teachers import ContrastTeacher, FrozenTeacher, Teacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup import alternates
 from lit_unlearn.training.setup.teacher_gate import Gate
+from tests.small_runs import trainer
 
 FORGET = [Source("builtin:forget", split="train", limit=4)]
 GENERAL = [Source("builtin:general", split="train", limit=4)]
@@ -87,19 +88,9 @@ def fit(
     resume: Path | None = None,
 ) -> Watch:
     watch = Watch()
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_steps=steps,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[watch, *more],
-    )
-    trainer.fit(model, datamodule=rows or data(), ckpt_path=resume)
-    trainer.save_checkpoint(folder / "last.ckpt")
+    run = trainer(folder, watch, *more, max_steps=steps)
+    run.fit(model, datamodule=rows or data(), ckpt_path=resume)
+    run.save_checkpoint(folder / "last.ckpt")
     return watch
 
 

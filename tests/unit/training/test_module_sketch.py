@@ -11,8 +11,8 @@ from lit_unlearn.callbacks import GradientMonitor
 from lit_unlearn.gradients.diagnostics import cosines, norms
 from lit_unlearn.gradients.weighting import MGDA
 from lit_unlearn.report import read_gradients
+from tests.small_runs import fit, module, weights
 from tests.unit.callbacks.test_callbacks import fit as fit_with_callbacks
-from tests.unit.training.test_module import fit, module, weights
 
 
 def test_cosines_come_near_the_exact_ones_and_training_is_the_same(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from lit_unlearn.gradients.weighting import PCGrad
 from lit_unlearn.models.loading import LoRA
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.module_state import check_optimizer, check_state, restore_rules
-from tests.unit.training.test_module import module
+from tests.small_runs import module
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing` is deprecated",  # peft with transformers 5

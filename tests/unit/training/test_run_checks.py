@@ -31,9 +31,9 @@ from lit_unlearn.evaluation.suites.boundary import Boundary
 from lit_unlearn.evaluation.suites.relearned import Relearn
 from lit_unlearn.objectives import DPO, CrossEntropy, GradientAscent, SharpnessAware
 from lit_unlearn.training.run_checks import check_run
+from tests.small_runs import data_module, module
 from tests.unit.callbacks.test_callbacks import fit
 from tests.unit.objectives.given import CASES, batch_of, given
-from tests.unit.training.test_module import data_module, module
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13

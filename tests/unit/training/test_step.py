@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -37,6 +35,7 @@ from lit_unlearn.objectives import (
 from lit_unlearn.objectives.objective import Reader, Terms
 from lit_unlearn.training.step import Figures, Models, ObjectiveStep, accumulate
 from lit_unlearn.types import TokenBatch
+from tests.processes import FORKED, in_processes
 from tests.unit.objectives.given import SINGLE, batch_of
 
 WHOLE = [batch_of(SINGLE)]
@@ -257,68 +256,56 @@ def test_the_teacher_is_foreseen_for_the_inner_objective() -> None:
 # --------------------------------------------------------------------------------------- sharded
 
 
-def in_process(rank: int, world: int, store: str) -> None:
+def sharded_equals_whole() -> None:
     """FSDP2 on the same rows in each process: the gradient of the whole model, and exact return."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    try:
-        objective = SharpnessAware(NPO(), radius=0.3)
-        whole = make_tiny_model()
-        expected = of(objective, whole, MICRO)
-        model, teacher = make_tiny_model(), ModelReader(make_tiny_model())
-        mesh = init_device_mesh("cpu", (world,))
-        for block in model.model.layers:  # type: ignore[union-attr]
-            fully_shard(block, mesh=mesh)
-        fully_shard(model, mesh=mesh)
-        parameters = list(model.parameters())
-        start = [p.to_local().clone() for p in parameters if isinstance(p, DTensor)]
-        models = Models(ModelReader(model), teacher)
-        found = read(ObjectiveStep("a", objective, MICRO), models, parameters)
-        assert found.figures.loss == pytest.approx(expected.figures.loss, rel=1e-4)
-        for part, other in zip(found.gradient, expected.gradient, strict=True):
-            assert isinstance(part, DTensor)
-            assert_close(part.full_tensor(), other, rtol=1e-3, atol=1e-4)
-        for parameter, before in zip(parameters, start, strict=True):
-            assert isinstance(parameter, DTensor)
-            assert torch.equal(parameter.to_local(), before)
-    finally:
-        dist.destroy_process_group()
+    objective = SharpnessAware(NPO(), radius=0.3)
+    whole = make_tiny_model()
+    expected = of(objective, whole, MICRO)
+    model, teacher = make_tiny_model(), ModelReader(make_tiny_model())
+    mesh = init_device_mesh("cpu", (2,))
+    for block in model.model.layers:  # type: ignore[union-attr]
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    parameters = list(model.parameters())
+    start = [p.to_local().clone() for p in parameters if isinstance(p, DTensor)]
+    models = Models(ModelReader(model), teacher)
+    found = read(ObjectiveStep("a", objective, MICRO), models, parameters)
+    assert found.figures.loss == pytest.approx(expected.figures.loss, rel=1e-4)
+    for part, other in zip(found.gradient, expected.gradient, strict=True):
+        assert isinstance(part, DTensor)
+        assert_close(part.full_tensor(), other, rtol=1e-3, atol=1e-4)
+    for parameter, before in zip(parameters, start, strict=True):
+        assert isinstance(parameter, DTensor)
+        assert torch.equal(parameter.to_local(), before)
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+@FORKED
 def test_sharded_equals_whole(tmp_path: Path) -> None:
-    arguments = (2, str(tmp_path / "store"))
-    mp.start_processes(in_process, args=arguments, nprocs=2, start_method="fork")
+    in_processes(2, sharded_equals_whole, tmp_path)
 
 
-def alone_in_process(rank: int, world: int, store: str) -> None:
+def one_adds_to_a_sum() -> None:
     """One process under FSDP2 adds to a sum too: two objectives, as by the whole model apart."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    try:
-        whole, model = make_tiny_model(), make_tiny_model()
-        first, second = (of(objective, whole, WHOLE) for objective in (CrossEntropy(), NPO()))
-        mesh = init_device_mesh("cpu", (world,))
-        for block in model.model.layers:  # type: ignore[union-attr]
-            fully_shard(block, mesh=mesh)
-        fully_shard(model, mesh=mesh)
-        parameters, teacher = list(model.parameters()), ModelReader(make_tiny_model())
-        preferences = torch.tensor([0.5, 2.0], dtype=torch.float64)
-        accumulator = Accumulator(parameters, preferences, {}, "sum")
-        models = Models(ModelReader(model), teacher)
-        for objective in (CrossEntropy(), NPO()):
-            accumulate(ObjectiveStep("a", objective, WHOLE), models, accumulator)
-        total = accumulator.total
-        for part, one, other in zip(total, first.gradient, second.gradient, strict=True):
-            assert isinstance(part, DTensor)
-            assert one is not None
-            assert other is not None
-            assert_close(part.full_tensor(), 0.5 * one + 2 * other, rtol=1e-4, atol=1e-6)
-    finally:
-        dist.destroy_process_group()
+    whole, model = make_tiny_model(), make_tiny_model()
+    first, second = (of(objective, whole, WHOLE) for objective in (CrossEntropy(), NPO()))
+    mesh = init_device_mesh("cpu", (1,))
+    for block in model.model.layers:  # type: ignore[union-attr]
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    parameters, teacher = list(model.parameters()), ModelReader(make_tiny_model())
+    preferences = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    accumulator = Accumulator(parameters, preferences, {}, "sum")
+    models = Models(ModelReader(model), teacher)
+    for objective in (CrossEntropy(), NPO()):
+        accumulate(ObjectiveStep("a", objective, WHOLE), models, accumulator)
+    total = accumulator.total
+    for part, one, other in zip(total, first.gradient, second.gradient, strict=True):
+        assert isinstance(part, DTensor)
+        assert one is not None
+        assert other is not None
+        assert_close(part.full_tensor(), 0.5 * one + 2 * other, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+@FORKED
 def test_one_sharded_process_adds_to_a_sum(tmp_path: Path) -> None:
-    arguments = (1, str(tmp_path / "store"))
-    mp.start_processes(alone_in_process, args=arguments, nprocs=1, start_method="fork")
+    in_processes(1, one_adds_to_a_sum, tmp_path)

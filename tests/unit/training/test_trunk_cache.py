@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from lightning import Trainer
 from rich.console import Console
 from torch.testing import assert_close
 
@@ -22,7 +21,7 @@ from lit_unlearn.teachers import FrozenTeacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.teacher_gate import Gate
 from lit_unlearn.training.trunk_cache import TrunkCache, trunk_cache
-from tests.unit.training.test_module import Recorder, losses
+from tests.small_runs import Recorder, losses, trainer
 from tests.unit.training.test_module_cache import data_module, objectives
 
 UPPER = ["layers[.]1[.]", "model[.]norm"]
@@ -67,18 +66,7 @@ def run(
                 ran.append(0)
 
     recorder = Counter()
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_steps=3,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[recorder],
-    )
-    trainer.fit(module, datamodule=data_module())
+    trainer(folder, recorder, max_steps=3).fit(module, datamodule=data_module())
     return module, recorder, sum(ran)
 
 

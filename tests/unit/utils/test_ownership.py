@@ -26,7 +26,7 @@ from lit_unlearn.utils.ownership import (
     record,
     write_text,
 )
-from tests.faults.runs import forked
+from tests.processes import forked
 
 
 def export(target: Path, text: str = "weights") -> None:
