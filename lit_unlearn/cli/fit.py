@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,7 +128,7 @@ class UnlearnCLI(LightningCLI):
                 seed_everything_default=0,
                 auto_configure_optimizers=False,  # it would run before sharded parameters exist
                 save_config_callback=RunConfig,
-                save_config_kwargs={"save_to_log_dir": False},
+                save_config_kwargs={"text": lambda: self.text},
                 # an epoch is the whole run: steps count, and the step plan knows ranks by itself
                 trainer_defaults={
                     "max_epochs": 1,
@@ -141,11 +142,18 @@ class UnlearnCLI(LightningCLI):
                 },
             )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return the stages with those arguments of the trainer's methods that are no options."""
-        known = LightningCLI.subcommands()
-        return {stage: known[stage] for stage in STAGES}
+    def subcommands(self) -> dict[str, set[str]]:
+        """Return the stage with those arguments of the trainer's method that are no options."""
+        return {self.stage: LightningCLI.subcommands()[self.stage]}
+
+    @cached_property
+    def text(self) -> str:
+        """The whole config in YAML."""
+        return config_text(self._parser(self.stage), self.config[self.stage])
+
+    def _dump_config(self) -> None:
+        """Leave out the hyperparameters; no module of the package saves them in checkpoints."""
+        self.config_dump = {}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Give the seed of the run to the data as well."""
@@ -213,15 +221,14 @@ class UnlearnCLI(LightningCLI):
     def _prepare(self, config: dict[str, Any]) -> None:
         """Check the run's folder, and give the trainer its checkpoint and its logger."""
         config["callbacks"] = listed(config.get("callbacks"))
-        text = config_text(self._parser(self.stage), self.config[self.stage])
         saved = None
         if not divert_debug(config, self.closing):
             config["default_root_dir"] = str(local_path(config["default_root_dir"]))
             if is_first():
-                check_run_folder(config, self.stage, text, self.datamodule, self.files)
+                check_run_folder(config, self.stage, self.text, self.datamodule, self.files)
             if self.stage == "fit":
                 options = self.config_init["fit"]
-                saved = make_resumable(config, run_settings(text), options.get("ckpt_path"))
+                saved = make_resumable(config, run_settings(self.text), options.get("ckpt_path"))
                 if saved is not None:
                     options["ckpt_path"], self.done = str(saved.state), saved.step
         if config.get("logger") in (None, True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -110,18 +110,28 @@ def _sources(data: Any) -> Iterator[Path]:
 
 
 def config_text(parser: Any, options: Any) -> str:
-    """Return the whole config in YAML; the checkpoint from which a run starts is not part of it."""
+    """Return a parsed config in YAML; the checkpoint from which a run starts is not part of it."""
     copied = options.clone()
     copied["ckpt_path"] = None
-    return str(parser.dump(copied, skip_none=False))
+    return str(parser.dump(copied, skip_unset=False, skip_validation=True))
 
 
 class RunConfig(SaveConfigCallback):
-    """Writes ``config.yaml``, the settings of the run, into its folder."""
+    """Writes ``config.yaml``, the settings of the run, into its folder.
+
+    Args:
+        parser: Parser of the stage.
+        config: The parsed options.
+        text: Returns the whole config in YAML.
+    """
+
+    def __init__(self, parser: Any, config: Any, text: Callable[[], str]) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
+        self.text = text
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the whole config, and claim Lightning's files; ``test`` keeps the config."""
-        file, text = Path(trainer.default_root_dir) / CONFIG, config_text(self.parser, self.config)
+        file, text = Path(trainer.default_root_dir) / CONFIG, self.text()
         if stage == "fit" and not _holds(file, text):
             write_text(file, text)
         parts: Any = trainer

@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import CapturingDisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
 
 from lit_unlearn.__main__ import main
+from tests.conftest import PROJECT
+from tests.processes import FORKED, forked
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-
-
-PROJECT = NOTEBOOKS.parent
 SMALL = [f"--config={PROJECT / 'configs/smoke.yaml'}", "--data.objectives.adversarial.rows=1"]
 MEASURED = ["--batches=2", "--batch_tokens=[8]", "--transfer_batches=1", "--ahead=0.3"]
-READING = NOTEBOOKS / "studying_interference.ipynb"
-TRAINING = sorted(set(NOTEBOOKS.glob("*.ipynb")) - {READING})
+READING = PROJECT / "notebooks" / "studying_interference.ipynb"
+TRAINING = sorted(set(READING.parent.glob("*.ipynb")) - {READING})
 
 
-def pictures_of(notebook: nbformat.NotebookNode, folder: Path) -> int:
-    """Run a notebook; how many pictures it has drawn."""
+class _Results(DisplayHook):
+    """Keeps the forms in which the results of cells can be shown."""
+
+    shown: list[dict[str, Any]] = []  # noqa: RUF012 - traitlets owns the attributes of instances
+
+    def write_format_data(self, format_dict: dict[str, Any], md_dict: Any = None) -> None:
+        self.shown.append(format_dict)
+
+
+def run(notebook: nbformat.NotebookNode, folder: Path) -> int:
+    """Run the cells as a kernel does, in this process; return how many pictures they have shown."""
+    warnings.simplefilter("ignore")
+    os.chdir(folder)
+    sys.path.insert(0, "")
+    shell = InteractiveShell.instance(
+        displayhook_class=_Results, display_pub_class=CapturingDisplayPublisher
+    )
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            shell.run_cell(cell.source).raise_error()
+    shown = [*_Results.shown, *(output["data"] for output in shell.display_pub.outputs)]
+    return sum("image/png" in forms for forms in shown)
+
+
+def check(path: Path, folder: Path, pictures: int) -> None:
+    """Run a notebook in a process of its own, which has everything imported."""
+    notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "committed without outputs"
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+    def work() -> int:
+        found = run(notebook, folder)
+        assert found == pictures, f"{found} pictures"
+        return 0
+
+    assert forked(work) == 0
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Jupyter's own
+@FORKED
 @pytest.mark.filterwarnings("ignore:`isinstance\\(treespec, LeafSpec\\)`")  # lightning, torch 2.13
 def test_interference_is_redrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a small run and a small measurement."""
@@ -38,14 +71,14 @@ def test_interference_is_redrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     fit += ["--trainer.callbacks=[{class_path: GradientMonitor}]"]
     assert main(["fit", *SMALL, *fit, f"--trainer.default_root_dir={tmp_path / 'run'}"]) == 0
     assert main(["interference", *SMALL, *MEASURED, f"--output={tmp_path / 'measured'}"]) == 0
-    assert pictures_of(nbformat.read(READING, as_version=4), tmp_path) == 7
+    check(READING, tmp_path, pictures=7)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Jupyter's own
+@FORKED
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
 def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIT_UNLEARN_NOTEBOOK_MODEL", "random-tiny")
     monkeypatch.setenv("LIT_UNLEARN_NOTEBOOK_STEPS", "3")
     monkeypatch.setenv("LIT_UNLEARN_NOTEBOOK_RUN", str(tmp_path))
-    assert pictures_of(nbformat.read(path, as_version=4), tmp_path) == 2
+    check(path, tmp_path, pictures=2)
     assert (tmp_path / "report.html").exists()

@@ -82,4 +82,6 @@ def test_the_class_that_a_library_refuses(config: Config, args: list[str], place
 
 
 def test_other_errors_stay_as_they_are(config: Config) -> None:
-    blame(ValueError("a bug"), config, [])
+    error = ValueError("a bug")
+    blame(error, config, [])
+    assert (str(error), error.__cause__, getattr(error, "__notes__", [])) == ("a bug", None, [])

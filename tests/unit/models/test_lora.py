@@ -32,9 +32,27 @@ def test_a_module_that_does_not_exist(
     assert all(word in message for word in words), message
 
 
-@pytest.mark.parametrize("wanted", [None, "all-linear", ["q_proj", "mlp.up_proj"], r".*\.q_proj"])
-def test_modules_that_exist(tiny_model: PreTrainedModel, wanted: list[str] | str | None) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (None, {"q_proj", "v_proj"}),  # what peft chooses for a Llama
+        (
+            "all-linear",
+            {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+        ),
+        (["q_proj", "mlp.up_proj"], {"q_proj", "up_proj"}),
+        (r".*\.q_proj", {"q_proj"}),
+    ],
+)
+def test_modules_that_exist(
+    tiny_model: PreTrainedModel, wanted: list[str] | str | None, found: set[str]
+) -> None:
+    """They get adapters, and no other does."""
     check_targets(tiny_model, wanted)
+    source = ModelSource(TINY_NAME, lora=LoRA(target_modules=wanted))
+    adapted = with_adapters(tiny_model, source)
+    names = {name.split(".lora_A")[0] for name, _ in adapted.named_parameters() if "lora_A" in name}
+    assert {name.rpartition(".")[2] for name in names} == found
 
 
 def test_what_peft_refuses_is_one_line(tiny_model: PreTrainedModel) -> None:
