@@ -24,27 +24,35 @@ READING = PROJECT / "notebooks" / "studying_interference.ipynb"
 TRAINING = sorted(set(READING.parent.glob("*.ipynb")) - {READING})
 
 
-class _Results(DisplayHook):
+class _Shown(DisplayHook):
     """Keeps the forms in which the results of cells can be shown."""
 
-    shown: list[dict[str, Any]] = []  # noqa: RUF012 - traitlets owns the attributes of instances
+    results: list[dict[str, Any]] = []  # noqa: RUF012 - traitlets owns the attributes of instances
 
     def write_format_data(self, format_dict: dict[str, Any], md_dict: Any = None) -> None:
-        self.shown.append(format_dict)
+        self.results.append(format_dict)
+
+
+class _Shell(InteractiveShell):
+    """Runs cells as a kernel does, without a front end."""
+
+    displayhook_class = _Shown
+    display_pub_class = CapturingDisplayPublisher
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Pictures are shown in the page; there is no window to start."""
 
 
 def run(notebook: nbformat.NotebookNode, folder: Path) -> int:
-    """Run the cells as a kernel does, in this process; return how many pictures they have shown."""
+    """Run the cells in this process; return how many pictures they have shown."""
     warnings.simplefilter("ignore")
     os.chdir(folder)
     sys.path.insert(0, "")
-    shell = InteractiveShell.instance(
-        displayhook_class=_Results, display_pub_class=CapturingDisplayPublisher
-    )
+    shell = _Shell.instance()
     for cell in notebook.cells:
         if cell.cell_type == "code":
             shell.run_cell(cell.source).raise_error()
-    shown = [*_Results.shown, *(output["data"] for output in shell.display_pub.outputs)]
+    shown = [*_Shown.results, *(output["data"] for output in shell.display_pub.outputs)]
     return sum("image/png" in forms for forms in shown)
 
 
