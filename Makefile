@@ -41,10 +41,13 @@ lint: $(STAMP)  ## style, types and the direction of imports
 docs: $(STAMP)  ## the documentation site, in docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-# In two processes, for two cores; what the second one says is printed after the first has ended.
-test: lint docs  ## lint, the site, then every test that needs neither network nor GPU (five to seven minutes on two cores)
+# Two things at a time, for two cores: the unit tests; and lint, the site and all other tests. What the
+# second one says is printed after the first has ended.
+test: $(STAMP)  ## lint, the site, then every test that needs neither network nor GPU (six minutes on two quiet cores)
 	@log=$$(mktemp); export OMP_NUM_THREADS=1; \
-	$(BIN)/pytest -p no:cacheprovider tests/integration tests/faults tests/docs >$$log 2>&1 & second=$$!; \
+	{ $(MAKE) --no-print-directory -k lint docs; checks=$$?; \
+	  $(BIN)/pytest -p no:cacheprovider tests/integration tests/faults tests/docs && exit $$checks; \
+	} >$$log 2>&1 & second=$$!; \
 	$(BIN)/pytest tests/unit; failed=$$?; \
 	wait $$second || failed=$$?; \
 	cat $$log; rm -f $$log; exit $$failed

@@ -19,8 +19,8 @@ from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.utils.config_files import find_config, shipped_names
 from lit_unlearn.utils.options import take_options
 
-__all__ = ["OF_A_CLASS", "Config", "KeyPath", "Origin"]
-__all__ += ["merge_configs", "parse_value", "read_config", "read_configs", "take_config_args"]
+__all__ = ["OF_A_CLASS", "Config", "KeyPath", "Origin", "merge_configs", "parse_value"]
+__all__ += ["read_config", "read_configs", "read_dumped", "take_config_args"]
 
 OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
 """Keys of a class and its arguments."""
@@ -137,6 +137,11 @@ def read_config(file: Path) -> Config:
         found = "an empty file" if values is None else f"a {type(values).__name__}"
         raise InputError(f"{file}: expected keys such as model, data and trainer, found {found}")
     return Config(values, origins)
+
+
+def read_dumped(text: str) -> Any:
+    """Return the values of YAML that the parser wrote; in C where PyYAML has it, ten times faster."""
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def parse_value(text: str) -> Any:

@@ -142,7 +142,7 @@ class UnlearnCLI(LightningCLI):
                 },
             )
 
-    def subcommands(self) -> dict[str, set[str]]:
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # is called on it
         """Return the stage with those arguments of the trainer's method that are no options."""
         return {self.stage: LightningCLI.subcommands()[self.stage]}
 

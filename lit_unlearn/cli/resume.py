@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_unlearn.callbacks import Resumable
 from lit_unlearn.callbacks.saved import Saved, find_saved
+from lit_unlearn.cli.config import read_dumped
 from lit_unlearn.cli.run_files import is_first, listed, paths_of
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.utils.digests import file_digest, text_digest
@@ -97,7 +97,7 @@ def run_settings(text: str) -> str:
     Local files count by their content, wherever they are: the rows of a file, the weights in a
     model's folder.
     """
-    values: dict[str, Any] = yaml.safe_load(text)
+    values: dict[str, Any] = read_dumped(text)
     trainer = values.get("trainer") or {}
     kept = {key: values.get(key) for key in ("model", "data", "seed_everything")}
     contents: dict[str, str | None] = {key: _content(path) for key, path in paths_of(kept)}

@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, OnExceptionCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
@@ -18,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn.callbacks import Resumable
 from lit_unlearn.callbacks.saved import UNFINISHED
+from lit_unlearn.cli.config import read_dumped
 from lit_unlearn.data.places import resolve
 from lit_unlearn.errors import InputError
 from lit_unlearn.training.setup.start import STORE
@@ -64,7 +64,7 @@ def check_run_folder(
     `trainer` are the trainer's arguments, with the run's folder and its callbacks; `text` is the
     whole config in YAML. The sources of the data module and the config files are read.
     """
-    values, folder = yaml.safe_load(text), Path(trainer["default_root_dir"])
+    values, folder = read_dumped(text), Path(trainer["default_root_dir"])
     # a folder with rows is read in some of its files only, which the data module knows
     found = paths_of({key: values.get(key) for key in ("model", "data", "trainer")})
     read = [path for key, path in found if path.is_file() or not key.startswith("data.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -47,11 +48,18 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return run
 
 
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an evaluation; tests copy it."""
+    folder = tmp_path_factory.mktemp("evaluated") / "old"
+    assert main([*BOUNDARY, f"--output={folder}"]) == 0
+    return folder
+
+
 @pytest.fixture
-def earlier(capsys: pytest.CaptureFixture[str]) -> str:
+def earlier(evaluated: Path) -> str:
     """The folder of an evaluation."""
-    assert main([*BOUNDARY, "--output=old"]) == 0
-    capsys.readouterr()
+    shutil.copytree(evaluated, "old")
     return "old"
 
 
@@ -89,12 +97,11 @@ def test_one_suite(capsys: pytest.CaptureFixture[str]) -> None:
     assert not (folder / "start").exists()
 
 
-def test_stored_outcomes_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert main(BOUNDARY) == 0
-    first = read_evaluation(Path("runs/evaluate/random-tiny"))
+def test_stored_outcomes_are_used_again(monkeypatch: pytest.MonkeyPatch, earlier: str) -> None:
+    first = read_evaluation(Path(earlier))
     monkeypatch.setattr("lit_unlearn.evaluation.suite_run.ask", None)  # nothing may be asked again
-    assert main([*BOUNDARY, "--batch_size=1"]) == 0
-    again = read_evaluation(Path("runs/evaluate/random-tiny"))
+    assert main([*BOUNDARY, "--batch_size=1", "--output", earlier]) == 0
+    again = read_evaluation(Path(earlier))
     assert again.suites["boundary"].rows == first.suites["boundary"].rows
 
 
