@@ -140,7 +140,7 @@ def read_config(file: Path) -> Config:
 
 
 def read_dumped(text: str) -> Any:
-    """Return the values of YAML that the parser wrote; in C where PyYAML has it, ten times faster."""
+    """Return the values of YAML that the parser wrote, read in C where PyYAML has it."""
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
