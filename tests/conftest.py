@@ -29,6 +29,13 @@ def _user_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["LIT_UNLEARN_CACHE"] = str(tmp_path_factory.mktemp("user_cache"))
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test alone, in the folder `cache` of its own."""
+    monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)

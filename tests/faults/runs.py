@@ -5,23 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import sys
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import yaml
 from lightning import Callback, Trainer
 
-
-def benchmark(name: str) -> ModuleType:
-    """A script of the folder `benchmarks`."""
-    folder = str(Path(__file__).resolve().parents[2] / "benchmarks")
-    if folder not in sys.path:
-        sys.path.append(folder)
-    return import_module(name)
-
+from tests.benchmark_scripts import benchmark
 
 kill_runs = benchmark("kill_runs")
 

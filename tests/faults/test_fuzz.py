@@ -11,7 +11,7 @@ from lit_unlearn.cli.config import read_config
 from lit_unlearn.data.raw_rows import BadRows
 from lit_unlearn.data.readers import parse_file
 from lit_unlearn.errors import InputError
-from tests.faults.runs import benchmark
+from tests.benchmark_scripts import benchmark
 
 COUNTS = {
     "rows": 800,

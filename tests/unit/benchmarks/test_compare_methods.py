@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from lit_unlearn.sweeping import jobs
+from tests.benchmark_scripts import benchmark, stand_in
 
-BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 STAND_IN = """
 import json, pathlib, sys
 args = sys.argv[1:]
@@ -51,13 +50,8 @@ Found = tuple[list[dict[str, Any]], list[list[str]], str]
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        patch.setattr(jobs, "COMMAND", (sys.executable, "-S", "-c", STAND_IN))
-        patch.setattr(jobs, "_POLL", 0.01)
-        import compare_methods  # type: ignore[import-not-found]
-
-        yield compare_methods
+    with stand_in(STAND_IN):
+        yield benchmark("compare_methods")
 
 
 def run(script: ModuleType, *more: str) -> Found:

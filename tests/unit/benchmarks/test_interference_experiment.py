@@ -26,9 +26,9 @@ from lit_unlearn.evaluation.record_files import write_evaluation
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
 from lit_unlearn.interference_study.estimates import WHOLE, Estimate
 from lit_unlearn.interference_study.interference_page import write_figures
-from lit_unlearn.sweeping import jobs
+from tests.benchmark_scripts import benchmark, stand_in
+from tests.conftest import PROJECT
 
-BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 STAND_IN = """
 import json, pathlib, shutil, sys
 args = sys.argv[1:]
@@ -102,14 +102,10 @@ class Found(NamedTuple):
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        patch.setattr(jobs, "COMMAND", (sys.executable, "-S", "-c", STAND_IN))
-        patch.setattr(jobs, "_POLL", 0.01)
-        import interference_experiment  # type: ignore[import-not-found]
-
-        patch.setattr(interference_experiment, "prepare", lambda data_root, model: None)
-        yield interference_experiment
+    with stand_in(STAND_IN) as patch:
+        found = benchmark("interference_experiment")
+        patch.setattr(found, "prepare", lambda data_root, model: None)
+        yield found
 
 
 def run(script: ModuleType, *more: str) -> Found:
@@ -127,7 +123,7 @@ def finished(script: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> It
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         template(folder / "template")
-        shutil.copyfile(BENCHMARKS.parent / "docs/interference.md", "page.md")
+        shutil.copyfile(PROJECT / "docs/interference.md", "page.md")
         yield run(script, "--docs=page.md")
 
 
@@ -273,7 +269,7 @@ def test_kept_rows_are_evaluated_unseen(
     rows.mkdir(parents=True)
     (rows / "wikitext.jsonl").write_text('{"text": "One two three four five six seven eight."}')
     (rows / "xstest.jsonl").write_text('{"question": "Unlike any other?", "answer": "Yes."}')
-    files = [BENCHMARKS.parent / f"configs/interference/{n}.yaml" for n in ("base", subject)]
+    files = [PROJECT / f"configs/interference/{n}.yaml" for n in ("base", subject)]
     config = read_configs(files).values
     known_suites()
     parser = ArgumentParser(exit_on_error=False)

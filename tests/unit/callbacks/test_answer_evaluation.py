@@ -20,6 +20,8 @@ from lit_unlearn.utils.chat_template import Template
 from lit_unlearn.utils.ownership import write_text
 from tests.processes import FORKED, in_processes
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 FILE = "answers_before.jsonl"
 ROWS = {
     name: [
@@ -50,11 +52,6 @@ def trainer(folder: Path, step: int = 0) -> Any:
 def module() -> Any:
     source = ModelSource("random-tiny")
     return SimpleNamespace(student=tiny_model(), tokenizer=tiny_tokenizer(), source=source)
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
 
 
 def values(callback: AnswerEvaluation) -> dict[str, float]:

@@ -24,12 +24,9 @@ from lit_unlearn.training.trunk_cache import TrunkCache, trunk_cache
 from tests.small_runs import Recorder, losses, trainer
 from tests.unit.training.test_module_cache import data_module, objectives
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 UPPER = ["layers[.]1[.]", "model[.]norm"]
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
 
 
 def run(

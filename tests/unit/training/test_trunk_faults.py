@@ -27,16 +27,13 @@ from lit_unlearn.training.trunk_cache import TrunkCache, trunk_cache
 from tests.processes import FORKED, in_processes
 from tests.unit.models.test_packing import FAMILIES, made
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SOURCE = ModelSource(TINY_NAME, trainable=["layers[.]1[.]", "model[.]norm"])
 ROWS = tokens([[1, 5, 6, i, 7] for i in range(5)], [3] * 5, [2] * 5, pad_id=0)
 """Five rows of which four tokens are read."""
 OTHER = tokens([[9, 8, 7]], [2], [1], pad_id=0)
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
 
 
 def build(student: nn.Module | None = None, source: ModelSource = SOURCE) -> TrunkCache:

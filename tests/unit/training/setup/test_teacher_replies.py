@@ -19,6 +19,8 @@ from lit_unlearn.teachers import FrozenTeacher
 from lit_unlearn.training.setup.teacher_replies import Asked, Reply, Speaker, teacher_replies
 from lit_unlearn.utils.progress import Stage
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 PROMPTS = [tuple(range(5, 45)) + end for end in ((50,), (60, 61), (70, 71, 72), (50, 51))]
 ASKED = [Asked(prompt, 9) for prompt in PROMPTS]
 
@@ -49,11 +51,6 @@ def ask(
     """The replies, and how many of them were known."""
     speaker = Speaker(teacher, Encoder(tokenizer), "start model")
     return teacher_replies(speaker, asked, 4, Stage("", 0)), speaker.from_cache
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
 
 
 def test_first_tokens_come_from_the_pass_that_begins_the_reply(
