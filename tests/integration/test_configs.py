@@ -41,6 +41,13 @@ def files_of(name: str) -> list[Path]:
     return [CONFIGS / file for file in re.findall(r"--config configs/(\S+)", command)]
 
 
+def few_rows(source: dict[str, Any]) -> dict[str, Any]:
+    """Twelve rows at most, from within the excerpt: some contexts show eight other rows."""
+    offset = source.get("offset", 0)
+    few = {"limit": min(source.get("limit", 12), 12), "offset": 300 if offset > 1000 else offset}
+    return {**source, **few}
+
+
 def smoke_arguments(name: str, folder: Path) -> list[str]:
     """Overrides that make a config small: tiny model, few rows, two steps."""
     config = read_configs(files_of(name)).values
@@ -68,10 +75,9 @@ def smoke_arguments(name: str, folder: Path) -> list[str]:
             f"--data.objectives.{objective}.evaluation_rows=2",
             f"--data.objectives.{objective}.rows=1",
         ]
-        held_out = data.get("evaluation", [])
-        if any(source.get("offset", 0) > 1000 for source in held_out):  # beyond the excerpt
-            near = [{**source, "offset": 300} for source in held_out]
-            arguments.append(f"--data.objectives.{objective}.evaluation={json.dumps(near)}")
+        for kind in {"sources", "evaluation"} & set(data):
+            few = [few_rows(source) for source in data[kind]]
+            arguments.append(f"--data.objectives.{objective}.{kind}={json.dumps(few)}")
         if "prefills" in data:  # each row is encoded with each of them
             arguments.append(f"--data.objectives.{objective}.prefills.openers=['Sure:']")
             arguments.append(f"--data.objectives.{objective}.prefills.unprefilled=1")
