@@ -34,18 +34,18 @@ def test_a_run_for_many_gpus_is_checked_here(
 
 
 @pytest.mark.parametrize(
-    ("option", "message"),
+    ("before", "option", "message"),
     [
-        ("--seed_everythin=1", "--seed_everythin: unknown option; did you mean --seed_everything?"),
-        ("--trainer.callbacks+={class_path: LossBounds, init_args: {lowest: {x: 1}}}", "'x'"),
-        ("--trainer.strategy=ddpp", "did you mean ddp?"),
-        ("--trainer.max_steps=0", "`trainer.max_steps`"),
+        ([SMOKE], "--seed_everythin=1", "--seed_everythin: unknown option; did you mean"),
+        ([], "--trainer.callbacks+={class_path: LossBounds, init_args: {lowest: {x: 1}}}", "'x'"),
+        ([], "--trainer.strategy=ddpp", "did you mean ddp?"),
+        ([], "--trainer.max_steps=0", "`trainer.max_steps`"),
     ],
 )
 def test_a_sweep_checks_all_its_runs(
-    monkeypatch: pytest.MonkeyPatch, option: str, message: str
+    monkeypatch: pytest.MonkeyPatch, before: list[list[str]], option: str, message: str
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([SMOKE, [*SMOKE, option]])))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([*before, [*SMOKE, option]])))
     with pytest.raises(InputError) as caught:
         checking.main(["sweep"])
     assert message in str(caught.value)
