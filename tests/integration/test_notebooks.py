@@ -18,7 +18,12 @@ from lit_unlearn.__main__ import main
 from tests.conftest import PROJECT
 from tests.processes import FORKED, forked
 
-SMALL = [f"--config={PROJECT / 'configs/smoke.yaml'}", "--data.objectives.adversarial.rows=1"]
+LEFT_OUT = [
+    f"{part}.objectives.{name}"
+    for part in ("data", "model")
+    for name in ("adversarial", "neighbor")
+]
+SMALL = [f"--config={PROJECT / 'configs/smoke.yaml'}", *(f"--{key}=null" for key in LEFT_OUT)]
 MEASURED = ["--batches=2", "--batch_tokens=[8]", "--transfer_batches=1", "--ahead=0.3"]
 READING = PROJECT / "notebooks" / "studying_interference.ipynb"
 TRAINING = sorted(set(READING.parent.glob("*.ipynb")) - {READING})
