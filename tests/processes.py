@@ -8,14 +8,18 @@ import pickle
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+
+from lit_unlearn.__main__ import main
 
 FORKED = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 PATIENCE = 240.0
@@ -80,3 +84,22 @@ def forked(work: Callable[[], int]) -> int:
             sys.stderr.flush()
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def command(words: Sequence[str], **_: Any) -> CompletedProcess[str]:
+    """Run `python -m lit_unlearn ...` in a fork; stands in for `subprocess.run`."""
+    assert list(words[1:3]) == ["-m", "lit_unlearn"]
+    with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+
+        def work() -> int:
+            sys.stdout, sys.stderr, sys.path = output, errors, ["", *sys.path]
+            try:
+                return main(list(words[3:]))
+            finally:
+                output.flush()
+                errors.flush()
+
+        status = forked(work)
+        output.seek(0)
+        errors.seek(0)
+        return CompletedProcess(words, status, output.read(), errors.read())

@@ -34,6 +34,12 @@ THIRD_PARTY = [
 pytestmark = [pytest.mark.filterwarnings(text) for text in THIRD_PARTY]
 
 
+FILES = {"config.yaml", "gradients.jsonl", "model", "report.html", "summary.json"} | {
+    f"answers_{when}.jsonl" for when in ("before", "after")
+}
+"""What a run leaves."""
+
+
 def files_of(name: str) -> list[Path]:
     """The config, behind those over which its header says to lay it."""
     lines = (CONFIGS / name).read_text("utf-8").replace("\\\n#", "").splitlines()
@@ -86,17 +92,24 @@ def smoke_arguments(name: str, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_config_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an empty working folder, which stays empty: a run writes into its own folder alone."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     monkeypatch.setenv("LIT_UNLEARN_DATA", str(EXCERPTS))
-    assert main(smoke_arguments(name, tmp_path)) == 0
-    summary = json.loads((tmp_path / "summary.json").read_text("utf-8"))
+    run = tmp_path / "run"
+    assert main(smoke_arguments(name, run)) == 0
+    assert list(here.iterdir()) == []
+    assert {path.name for path in run.iterdir()} >= FILES
+    summary = json.loads((run / "summary.json").read_text("utf-8"))
     config = read_configs(files_of(name)).values
     assert {o["objective"] for o in summary["objectives"]} == set(config["data"]["objectives"])
-    assert len((tmp_path / "gradients.jsonl").read_text("utf-8").splitlines()) == 2
-    assert "<html" in (tmp_path / "report.html").read_text("utf-8")
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert len((run / "gradients.jsonl").read_text("utf-8").splitlines()) == 2
+    assert "<html" in (run / "report.html").read_text("utf-8")
+    model = AutoModelForCausalLM.from_pretrained(run / "model")
     assert torch.isfinite(model(torch.tensor([[1, 2, 3]])).logits).all()
     assert config["data"]["objectives"].keys() <= set(
-        (tmp_path / "model/README.md").read_text("utf-8").replace("|", " ").split()
+        (run / "model/README.md").read_text("utf-8").replace("|", " ").split()
     )
 
 
@@ -258,25 +271,3 @@ def test_config_says_what_it_costs(name: str) -> None:
     header = "\n".join(lines[: next(n for n, line in enumerate(lines) if not line.startswith("#"))])
     assert f"--config configs/{name}" in header
     assert "Cost" in header
-
-
-def test_a_run_writes_only_into_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The smoke config as it is, in an empty working directory, in under 30 s of work."""
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    root = tmp_path / "run"
-    assert (
-        main(["fit", f"--config={CONFIGS / 'smoke.yaml'}", f"--trainer.default_root_dir={root}"])
-        == 0
-    )
-    assert list(here.iterdir()) == []
-    assert {p.name for p in root.iterdir()} >= {
-        "answers_after.jsonl",
-        "answers_before.jsonl",
-        "config.yaml",
-        "gradients.jsonl",
-        "model",
-        "report.html",
-        "summary.json",
-    }

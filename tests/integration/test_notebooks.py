@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -16,7 +17,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from lit_unlearn.__main__ import main
 from tests.conftest import PROJECT
-from tests.processes import FORKED, forked
+from tests.processes import FORKED, command, forked
 
 LEFT_OUT = [
     f"{part}.objectives.{name}"
@@ -93,5 +94,6 @@ def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LIT_UNLEARN_NOTEBOOK_MODEL", "random-tiny")
     monkeypatch.setenv("LIT_UNLEARN_NOTEBOOK_STEPS", "3")
     monkeypatch.setenv("LIT_UNLEARN_NOTEBOOK_RUN", str(tmp_path))
+    monkeypatch.setattr(subprocess, "run", command)  # one of them runs commands
     check(path, tmp_path, pictures=2)
     assert (tmp_path / "report.html").exists()
