@@ -148,32 +148,39 @@ def tofu(folder: str, rows: int) -> str:
     return config(suites={"tofu": {"class_path": "Tofu", "init_args": settings}})
 
 
-def test_forget_quality_against_a_model_and_against_its_folder() -> None:
+@pytest.fixture(scope="module")
+def with_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with rows, a config for them, and in `a` an evaluation beside a retain model."""
+    folder = tmp_path_factory.mktemp("with_reference")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        given = ["evaluate", "random-tiny", tofu("data", 3), "--device=cpu"]
+        assert main([*given, "--reference=random-tiny", "--output=a"]) == 0
+    return folder
+
+
+def test_forget_quality_against_a_model_and_against_its_folder(with_reference: Path) -> None:
     """The retain model is compared with none; of one model with itself p is 1."""
-    given = ["evaluate", "random-tiny", tofu("data", 3), "--device=cpu"]
-    assert main([*given, "--reference=random-tiny", "--output=a"]) == 0
-    assert main([*given, "--reference=a/reference", "--limit=2", "--output=b"]) == 0
-    for folder, rows in (("a", 3), ("b", 2)):
-        figures = {f.name: f for f in read_evaluation(Path(folder)).suites["tofu"].figures}
+    first = with_reference / "a"
+    given = ["random-tiny", f"--config={with_reference / 'suites.yaml'}", "--device=cpu"]
+    again = [f"--reference={first / 'reference'}", "--limit=2", "--output=b"]
+    assert main(["evaluate", *given, *again]) == 0
+    for folder, rows in ((first, 3), (Path("b"), 2)):
+        figures = {f.name: f for f in read_evaluation(folder).suites["tofu"].figures}
         assert (figures["forget_quality"].value, figures["forget_quality"].count) == (1.0, rows)
-    retain = read_evaluation(Path("a/reference")).suites["tofu"]
+    retain = read_evaluation(first / "reference").suites["tofu"]
     assert not [figure for figure in retain.figures if figure.name.startswith("forget_")]
 
 
 def test_a_reference_is_refused_before_a_model_is_loaded(
-    monkeypatch: pytest.MonkeyPatch,
-    refused: Callable[..., str],
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str], with_reference: Path
 ) -> None:
-    given = ["evaluate", "random-tiny", tofu("data", 2), "--device=cpu"]
-    assert main([*given, "--reference=random-tiny", "--output=a"]) == 0
-    capsys.readouterr()
+    given = ["evaluate", "random-tiny", tofu("data", 2), "--device=cpu", "--output=b"]
     monkeypatch.setattr("lit_unlearn.evaluation.evaluate.load_subject", None)
-    assert "give `--reference RETAIN_MODEL`" in refused(*given, "--output=b")
-    tofu("data", 3)  # other rows than those of the reference
-    message = refused(*given, "--reference=a/reference", "--output=b")
-    assert "same 3 forget rows" in message
-    assert "Found 2" in message
+    assert "give `--reference RETAIN_MODEL`" in refused(*given)
+    message = refused(*given, f"--reference={with_reference / 'a' / 'reference'}")
+    assert "same 2 forget rows" in message
+    assert "Found 3" in message
 
 
 def test_an_earlier_start_of_other_settings_is_told(
