@@ -175,11 +175,11 @@ def test_forget_quality_against_a_model_and_against_its_folder(with_reference: P
 def test_a_reference_is_refused_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str], with_reference: Path
 ) -> None:
-    given = ["evaluate", "random-tiny", tofu("data", 2), "--device=cpu", "--output=b"]
+    given = ["evaluate", "random-tiny", tofu("data", 4), "--device=cpu", "--output=b"]
     monkeypatch.setattr("lit_unlearn.evaluation.evaluate.load_subject", None)
     assert "give `--reference RETAIN_MODEL`" in refused(*given)
     message = refused(*given, f"--reference={with_reference / 'a' / 'reference'}")
-    assert "same 2 forget rows" in message
+    assert "same 4 forget rows" in message
     assert "Found 3" in message
 
 
