@@ -42,7 +42,6 @@ from tests.small_runs import (
     weights,
 )
 
-
 Run = tuple[list[dict[str, float]], list[torch.Tensor]]
 """Losses of each step, and weights at the end."""
 
