@@ -163,12 +163,13 @@ class UnlearnCLI(LightningCLI):
         """Parse the command line; refuse an option, key or value with its place and repair."""
         own = self._subcommand_parsers[self.stage]
         check_keys(self.given, own)
-        try:
-            self.config = _plain(parser.parse_args(args))  # type: ignore[arg-type]
+        try:  # without the parser around the stage's own, which would check everything again
+            options = _plain(own.parse_args(list(args or ())[1:]))
         except ArgumentError as error:
             raise InputError(explain(str(error), own, self.given, self.overrides)) from None
-        trainer = self.config[self.stage].trainer
+        trainer = options.trainer
         trainer.default_root_dir = str(trainer.default_root_dir or default_folder(self.files))
+        self.config = Namespace(subcommand=self.stage, **{self.stage: options})
 
     def _parse_ckpt_path(self) -> None:
         """Find the checkpoint; Lightning would lay its settings over the command line."""
