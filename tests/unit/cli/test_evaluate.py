@@ -314,7 +314,7 @@ def test_a_model_that_is_not_there(refused: Callable[..., str], earlier: str) ->
 def test_a_reference_without_the_rows(refused: Callable[..., str], earlier: str) -> None:
     given = config(suites={"attack": PREFILL})
     message = refused("evaluate", "random-tiny", given, "--reference", earlier, "--output=out")
-    assert "`reference` = 'old' should hold rows of the suites attack" in message
+    assert "`reference` = 'old' should hold rows of attack" in message
 
 
 def test_a_reference_of_another_version(refused: Callable[..., str], earlier: str) -> None:
