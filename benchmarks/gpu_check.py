@@ -25,6 +25,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -150,16 +151,23 @@ def in_child(settings: Settings, part: Part, left: float) -> Record:
     result, log = (settings.folder / f"{part.name}_{name}" for name in (RESULT, "log.txt"))
     result.unlink(missing_ok=True)
     command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--part", part.name]
+    path = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])  # no installation
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, start_new_session=True, text=True
+            command,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": path},
         )
         try:
             status = process.wait(max(left, 1))
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             return {"problem": f"stopped: not done after the {left:.0f} s that were left"}
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
     if result.exists():
         found: Record = json.loads(result.read_text("utf-8"))
         return found
@@ -176,6 +184,7 @@ def child(part: Part, settings: Settings) -> None:
     try:
         found = measure(part, settings)
     except Exception as error:
+        traceback.print_exc()  # into the log
         first = (str(error).strip().splitlines() or [""])[0]
         found = {"problem": f"{type(error).__name__}: {first}"}
     (settings.folder / f"{part.name}_{RESULT}").write_text(json.dumps(found), "utf-8")

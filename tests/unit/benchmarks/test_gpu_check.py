@@ -103,8 +103,9 @@ def test_no_part_ends_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == late
     assert "- tofu.yaml: left out" in (tmp_path / "table.md").read_text()
-    dying.write_text("#!/bin/sh\nsleep 30\n")
-    assert "stopped: not done after the 0 s" in gpu_check.in_child(own, part("tofu"), 0)["problem"]
+    dying.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nsleep 30\n")
+    assert "not done after the 4 s" in gpu_check.in_child(own, part("tofu"), 4)["problem"]
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
