@@ -9,7 +9,7 @@ Record = Mapping[str, Any]
 
 COLUMNS = {
     "run": "{title}",
-    "model": "{model}",
+    "model": "{model}, {precision}",
     "tokens a step": "{tokens:.0f}",
     "s a step (diagnosed)": "{step_s:.3f} ({diagnosed_step_s:.3f})",
     "s of the first": "{first_step_s:.1f}",

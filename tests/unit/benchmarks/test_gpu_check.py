@@ -52,7 +52,7 @@ def test_a_run_is_planned_and_measured(tmp_path: Path) -> None:
     card = {"part": "card", "title": "card", **measured("card", tmp_path)}
     failed = {"part": "lora", "title": "LoRA", "problem": "OutOfMemoryError: CUDA out of memory"}
     text = table([card, {"title": "TOFU", **found}, failed])
-    assert "| TOFU | Llama-3.2-1B, random weights | " in text
+    assert "| TOFU | Llama-3.2-1B, random weights, 32-true | " in text
     assert "Tiny models: the figures mean nothing." in text
     assert "- LoRA: OutOfMemoryError: CUDA out of memory" in text
     assert "| math (eager) | " in text
