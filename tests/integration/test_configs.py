@@ -164,7 +164,14 @@ def tiny_overlay(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     model: dict[str, Any] = {"student": student, "diagnostics_every": 1, "gate": gate}
     if config["model"].get("teacher", {}).get("init_args", {}).get("path"):
         model["teacher"] = {"init_args": {"path": "random-tiny"}}
-    objectives = {name: {"rows": 1} for name in config["data"]["objectives"]}
+    objectives: dict[str, dict[str, Any]] = {}
+    for name, given in config["data"]["objectives"].items():
+        objectives[name] = {"rows": 1}
+        for kind in {"sources", "evaluation"} & set(given):  # of others, six rows are made up
+            objectives[name][kind] = [
+                few_rows(source) if source["path"].startswith("builtin:") else source
+                for source in given[kind]
+            ]
     data = {"objectives": objectives, "max_length": 8192}
     return {"trainer": trainer, "model": model, "data": data}
 
