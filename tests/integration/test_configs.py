@@ -210,13 +210,19 @@ def test_methods_run_on_smollm2_too(name: str) -> None:
     assert config["data"]["objectives"]["forget"]["sources"][0]["config"] == "forget01"
 
 
+FEW_STEPS = (
+    "relearn.steps=[1]", "relearn_lora.steps=[1]", "soft_prompt.descent.steps=2",
+    "gcg.search.steps=2", "gcg.search.width=4",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", EVALUATED)
 def test_suites_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One row of each group, one token of each reply, one step of relearning."""
+    """One row of each group, one token of each reply, a step or two of each attack."""
     monkeypatch.setenv("LIT_UNLEARN_DATA", str(EXCERPTS))
     suites = yaml.safe_load((CONFIGS / name).read_text("utf-8"))["suites"]
     arguments = ["--limit=1", "--device=cpu", f"--output={tmp_path}"]
-    arguments += ["--suites.relearn.steps=[1]"] if "relearn" in suites else []
+    arguments += [f"--suites.{few}" for few in FEW_STEPS if few.split(".")[0] in suites]
     arguments += [f"--suites.{suite}.max_new_tokens=1" for suite in suites]
     arguments += ["--start=random-tiny"]
     assert main(["evaluate", "random-tiny", f"--config={CONFIGS / name}", *arguments]) == 0
