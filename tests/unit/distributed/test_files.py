@@ -23,7 +23,8 @@ from lit_unlearn.models.merging import merged, shared_weight
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.teachers import AdapterOffTeacher, EMATeacher
 from tests.processes import FORKED, in_processes
-from tests.unit.distributed.test_training import data, module, trainer
+from tests.small_runs import trainer
+from tests.unit.distributed.test_training import data, module, two
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`(is_)?gradient_checkpointing(_enable)?` is deprecated",
@@ -61,7 +62,7 @@ def resumed(folder: Path, sliced: bool) -> list[dict[str, Any]]:
     for name, given in (("run", None), ("then", folder / "run" / "x.ckpt")):
         torch.manual_seed(0)
         model, strategy = moving(), FSDP2Strategy(save_distributed_checkpoint=sliced)
-        run = trainer(folder / name, strategy, 2, callbacks=[] if given else [Saving()])
+        run = two(folder / name, strategy, *([] if given else [Saving()]))
         run.fit(model, datamodule=data(), ckpt_path=given, weights_only=True)
         found.append(state(model))
     return found
@@ -78,7 +79,7 @@ def test_a_resumed_run_is_the_unbroken_one(sliced: bool, tmp_path: Path) -> None
         assert main(["consolidate", str(checkpoint), str(tmp_path / "whole.ckpt")]) == 0
         checkpoint = tmp_path / "whole.ckpt"
     model = moving()  # and one process goes on from it
-    run = trainer(tmp_path / "alone", "auto", 1)
+    run = trainer(tmp_path / "alone", max_steps=3)
     run.fit(model, datamodule=data(), ckpt_path=checkpoint, weights_only=True)
     assert_close(state(model), results[0][0], rtol=1e-5, atol=1e-6)
 
@@ -88,9 +89,7 @@ def exported(folder: Path, lora: LoRA | None, dtype: str | None) -> list[torch.T
     teacher = AdapterOffTeacher() if lora else None
     model = module(source=source, teacher=teacher)
     export = HuggingFaceExport(dtype)
-    trainer(folder, FSDP2Strategy(), 2, max_steps=2, callbacks=[export]).fit(
-        model, datamodule=data()
-    )
+    two(folder, FSDP2Strategy(), export, max_steps=2).fit(model, datamodule=data())
     return [whole(p.detach()) for p in model.student.parameters()]
 
 
@@ -120,7 +119,7 @@ def test_export(lora: LoRA | None, dtype: str | None, tmp_path: Path) -> None:
 
 def replicated(folder: Path) -> tuple[list[torch.Tensor], Any]:
     model, export = module(source=ModelSource(TINY_NAME)), HuggingFaceExport()
-    run = trainer(folder, "ddp", 2, max_steps=2, callbacks=[export, EMAWeightAveraging(decay=0.5)])
+    run = two(folder, "ddp", export, EMAWeightAveraging(decay=0.5), max_steps=2)
     run.fit(model, datamodule=data())
     return [p.detach() for p in model.student.parameters()], export.comparison
 
@@ -139,10 +138,10 @@ def test_export_of_averaged_replicas(tmp_path: Path) -> None:
 
 
 def test_averages_of_shards_are_refused(tmp_path: Path) -> None:
-    run = trainer(tmp_path, FSDP2Strategy(), 2, callbacks=[EMAWeightAveraging()])
+    run = two(tmp_path, FSDP2Strategy(), EMAWeightAveraging())
     with pytest.raises(InputError, match=r"should not have EMAWeightAveraging with"):
         check_strategy(run)
-    run = trainer(tmp_path, "auto", 1, callbacks=[StochasticWeightAveraging(swa_lrs=1e-2)])
+    run = trainer(tmp_path, StochasticWeightAveraging(swa_lrs=1e-2), max_steps=3)
     with pytest.raises(InputError, match=r"StochasticWeightAveraging, which averages weights bet"):
         check_strategy(run)
 
@@ -151,7 +150,7 @@ def sliced_adapters(folder: Path) -> None:
     model = module(source=ModelSource(TINY_NAME, lora=LoRA(4)), teacher=AdapterOffTeacher())
     strategy = FSDP2Strategy(save_distributed_checkpoint=True)
     with pytest.raises(InputError, match=r"should be false with `model.student.lora`"):
-        trainer(folder, strategy, 2).fit(model, datamodule=data())
+        two(folder, strategy).fit(model, datamodule=data())
 
 
 @FORKED

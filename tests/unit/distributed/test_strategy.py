@@ -14,7 +14,8 @@ from lit_unlearn.__main__ import main
 from lit_unlearn.distributed.strategy import FSDP2Strategy, by_alias, check_strategy
 from lit_unlearn.errors import InputError
 from tests.conftest import PROJECT
-from tests.unit.distributed.test_training import data, module, trainer
+from tests.small_runs import trainer
+from tests.unit.distributed.test_training import data, module
 
 SMOKE = ["fit", "--config", str(PROJECT / "configs/smoke.yaml"), "--trainer.devices", "2"]
 
@@ -64,7 +65,7 @@ def test_refused_by_the_command_line(capfd: pytest.CaptureFixture[str], tmp_path
 def test_rows_are_shared_out(tmp_path: Any) -> None:
     """Each row of a step is read by one process; borrowed ones make the numbers equal."""
     rows = data(micro_batch_rows=1)
-    trainer(tmp_path, "auto", 1, max_steps=1).fit(module(), datamodule=rows)
+    trainer(tmp_path, max_steps=1).fit(module(), datamodule=rows)
     for step in range(4):
         whole = rows.batch(rows.plan().step(step))
         plans = [rows.plan(rank, 3) for rank in range(3)]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Callback, Trainer
 from torch.testing import assert_close
 
 from lit_unlearn.data.contexts import Echo
@@ -156,6 +157,12 @@ def recomputed(folder: Path) -> Run:
     return module({"adversarial": CrossEntropy()}, source=source), data()
 
 
+def two(folder: Path, strategy: Any, *callbacks: Callback, **options: Any) -> Trainer:
+    """A trainer of three steps in two processes."""
+    settings = {"strategy": strategy, "devices": 2, "max_steps": 3, **options}
+    return trainer(folder, *callbacks, **settings)
+
+
 def outcome(
     make: Callable[[Path], Run], folder: Path, strategy: Any = "auto", processes: int = 1
 ) -> dict[str, Any]:
@@ -241,7 +248,7 @@ class Broken(CrossEntropy):
 
 
 def stopped(folder: Path) -> str:
-    run = trainer(folder, strategy="ddp", devices=2, max_steps=3)
+    run = two(folder, "ddp")
     with pytest.raises(InputError) as raised:
         run.fit(module({"forget": Broken()}), datamodule=data())
     return str(raised.value)
