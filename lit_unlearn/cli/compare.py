@@ -25,12 +25,8 @@ def main(args: list[str]) -> None:
     parser.add_argument(
         "runs", nargs="+", type=Path, help="Folders that `lit-unlearn evaluate` wrote."
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("runs/compare"),
-        help="Folder for compare.json, compare.html and pictures.",
-    )
+    usual, text = Path("runs/compare"), "Folder for compare.json, compare.html and pictures."
+    parser.add_argument("--output", type=Path, default=usual, help=text)
     given = parse(parser, args[1:])
     folder = local_path(given.output)
     check_targets(folder, shown_files(folder, (), "compare.html"), [], "--output")

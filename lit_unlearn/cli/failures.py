@@ -12,6 +12,7 @@ from lit_unlearn.utils.disk import refusal
 __all__ = ["causes", "foreign_line", "one_line"]
 
 _OWN = __name__.partition(".")[0]
+_NO_MEMORY = "DefaultCPUAllocator: can't allocate"
 _COMPUTING = ("lightning.pytorch.loops", "torch.nn.modules.module", "torch.autograd")
 """Modules of other packages that call ours while a model is trained or asked."""
 
@@ -57,7 +58,8 @@ def _known(error: BaseException) -> str | None:
         name = str(error.name or "").partition(".")[0]
         hint = f"; run: pip install {name}" if name and name != _OWN else ""
         return f"a package is missing: {one_line(error)}{hint}"
-    if isinstance(error, MemoryError) or _is_full(error):
+    kinds = {cls.__name__ for cls in type(error).__mro__}  # torch's for a GPU, and for the CPU
+    if kinds & {"MemoryError", "OutOfMemoryError"} or _NO_MEMORY in str(error):
         return (
             f"not enough memory: {one_line(error)}; set data.micro_batch_rows to fewer rows, or "
             "see what `lit-unlearn plan` proposes"
@@ -69,12 +71,6 @@ def _known(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         return one_line(error) if error.filename is None else f"{error.filename}: {error.strerror}"
     return None
-
-
-def _is_full(error: BaseException) -> bool:
-    """Return whether torch found no memory, on a GPU or for the CPU."""
-    names = {cls.__name__ for cls in type(error).__mro__}
-    return "OutOfMemoryError" in names or "DefaultCPUAllocator: can't allocate" in str(error)
 
 
 def _modules(trace: TracebackType | None) -> list[str]:

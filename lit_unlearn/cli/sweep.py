@@ -47,12 +47,8 @@ is in the run's folder `evaluation`:
 
 def main(args: list[str]) -> None:
     """Run the command; the status is 1 where a run failed."""
-    parser = make_parser(
-        "sweep",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    form = argparse.RawDescriptionHelpFormatter
+    parser = make_parser("sweep", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=form)
     parser.add_argument("--output", type=Path, required=True, help="Folder of the runs.")
     parser.add_argument(
         "--jobs", type=int, help="Number of runs at a time; default: 1, or the number of --gpus."

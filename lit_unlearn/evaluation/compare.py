@@ -127,12 +127,8 @@ def compare_evaluations(first: EvaluationRecord, second: EvaluationRecord) -> li
     Rows are matched by suite and id. A figure of a whole group (a p-value, a harmonic mean) has no
     rows of its own and is left out.
     """
-    found = [
-        comparison
-        for name, suite in first.suites.items()
-        if name in second.suites
-        for comparison in _compare_suites(suite, second.suites[name])
-    ]
+    common = [name for name in first.suites if name in second.suites]
+    found = [c for n in common for c in _compare_suites(first.suites[n], second.suites[n])]
     corrected = holm([comparison.p_value for comparison in found])
     return [replace(c, p_holm=p) for c, p in zip(found, corrected, strict=True)]
 

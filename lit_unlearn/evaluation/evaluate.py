@@ -193,15 +193,9 @@ class _Run:
             if isinstance(model, tuple)
             else load_subject(str(model), self.loading)
         )
-        found = run_suites(
-            self.suites,
-            subject,
-            None if folder is None else Store(folder / "store"),
-            self.data_root,
-            reference,
-            batch_size=self.batch_size,
-            limit=self.limit,
-        )
+        store = None if folder is None else Store(folder / "store")
+        asked = (self.suites, subject, store, self.data_root, reference)
+        found = run_suites(*asked, batch_size=self.batch_size, limit=self.limit)
         template = asdict(subject.encoder.template)
         settings = {**asdict(self.loading), "limit": self.limit, "template": template}
         del settings["device"]

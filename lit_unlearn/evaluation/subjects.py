@@ -122,15 +122,9 @@ def subject_of(
             "neither; leave it out."
         )
     encoder = encoder_for(tokenizer, model.config, loading)
-    return Subject(
-        name=name,
-        model=model,
-        tokenizer=tokenizer,
-        encoder=encoder,
-        fingerprint=whole_fingerprint(fingerprint or weights_fingerprint(model), encoder, loading),
-        plain_chat=loading.plain_chat,
-        hidden_id=pads[0] if loading.hide_pad else None,
-    )
+    known = whole_fingerprint(fingerprint or weights_fingerprint(model), encoder, loading)
+    hidden_id = pads[0] if loading.hide_pad else None
+    return Subject(name, model, tokenizer, encoder, known, loading.plain_chat, hidden_id)
 
 
 def encoder_for(tokenizer: PreTrainedTokenizerBase, config: Any, loading: Loading) -> Encoder:

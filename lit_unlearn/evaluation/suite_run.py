@@ -53,14 +53,8 @@ def run_suites(
         result = run_suite(
             suite, subject, store, data_root, reference, batch_size=batch_size, limit=limit
         )
-        found[name] = SuiteRecord(
-            suite=name,
-            settings=settings_of(suite),
-            seconds=time.perf_counter() - wall,
-            cpu_seconds=time.process_time() - cpu,
-            rows=result.rows,
-            figures=result.figures,
-        )
+        cost = (time.perf_counter() - wall, time.process_time() - cpu)
+        found[name] = SuiteRecord(name, settings_of(suite), *cost, result.rows, result.figures)
     return found
 
 

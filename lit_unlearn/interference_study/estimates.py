@@ -49,11 +49,8 @@ class Estimate(NamedTuple):
 
 def estimates(name: str, found: Measurement, objectives: Sequence[str]) -> list[Estimate]:
     """Return all figures of one representation; objectives are in the order of the gradients."""
-    return [
-        *_cosines(name, found, objectives),
-        *_transfer(name, found, objectives),
-        *_gaps(name, found, objectives),
-    ]
+    parts = (_cosines, _transfer, _gaps)
+    return [each for part in parts for each in part(name, found, objectives)]
 
 
 def masked_cosines(gramians: Tensor, share: float) -> Tensor:

@@ -206,8 +206,7 @@ def _rows(
         start,
         [name for name, objective in module.objectives.items() if objective.reads_teacher_bare],
     )
-    error = gate_error(prepared.settled)
-    if error is not None:
+    if (error := gate_error(prepared.settled)) is not None:
         remarks.append(f"{kind}: {error}")
     form.set_rows(prepared.encoded, int(tokenizer.eos_token_id or 0), other_spellings(tokenizer))
     counts = {name: [row[0].predictions for row in rows] for name, rows in prepared.encoded.items()}

@@ -142,13 +142,9 @@ def _step(
 ) -> None:
     """Take a small step for each objective in one batch, and read all losses after each."""
     names = list(studied.objectives)
-    matrix = transfer_matrix(
-        studied.parameters,
-        [partial(studied.gradient, name, batch[name]) for name in names],
-        [partial(studied.loss, name, batch[name]) for name in names],
-        radius,
-    )
-    found.transfer.append(matrix)
+    gradients = [partial(studied.gradient, name, batch[name]) for name in names]
+    losses = [partial(studied.loss, name, batch[name]) for name in names]
+    found.transfer.append(transfer_matrix(studied.parameters, gradients, losses, radius))
     found.expected.append(first_order(whole, radius))
 
 

@@ -45,14 +45,10 @@ def suite_picture(headings: Sequence[str], lines: Sequence[Line]) -> Picture:
 
 
 def _bars(axes: Axes, lines: Sequence[Line], headings: Sequence[str]) -> None:
-    looks = [
-        {
-            "label": heading,
-            "color": COLOURS[column % len(COLOURS)],
-            "hatch": _HATCHES[column // len(COLOURS) % len(_HATCHES)],
-        }
-        for column, heading in enumerate(headings)
-    ]
+    looks = []
+    for column, heading in enumerate(headings):
+        hatch = _HATCHES[column // len(COLOURS) % len(_HATCHES)]
+        looks.append({"label": heading, "color": COLOURS[column % len(COLOURS)], "hatch": hatch})
     columns = [[line.cells[column] for line in lines] for column in range(len(headings))]
     values = [
         [cell.value if cell is not None and has_value(cell) else math.nan for cell in cells]

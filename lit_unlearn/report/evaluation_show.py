@@ -41,13 +41,10 @@ def show_comparison(compared: ComparedRuns, folder: Path) -> None:
     remark = (
         f"p: difference from {first} on common rows, corrected after Holm; * below {_SIGNIFICANT}."
     )
+    page, title, marks = folder / "compare.html", "Comparison of evaluations", _p_values(compared)
+    remarks, places = [remark, *compared.remarks], {"comparison": folder / "compare.json"}
     show_evaluations(
-        folder / "compare.html",
-        compared.records,
-        title="Comparison of evaluations",
-        marks=_p_values(compared),
-        remarks=[remark, *compared.remarks],
-        places={"comparison": folder / "compare.json"},
+        page, compared.records, title=title, marks=marks, remarks=remarks, places=places
     )
 
 

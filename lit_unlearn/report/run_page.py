@@ -73,13 +73,8 @@ def _card(change: Change) -> dict[str, str]:
     """Return the objective's first measured figure and its refusals, as texts."""
     score = "correct" if change.lines["correct"].figure.count else "rouge_l_recall"
     before, after = (shown(figure) for figure in change.lines[score].cells)
-    return {
-        "title": change.label,
-        "figure": COLUMNS[score][-1],
-        "before": before,
-        "after": after,
-        "refusals": cell(change, "refused"),
-    }
+    texts = {"title": change.label, "figure": COLUMNS[score][-1], "before": before, "after": after}
+    return texts | {"refusals": cell(change, "refused")}
 
 
 def _gradients(records: Sequence[dict[str, Any]]) -> dict[str, Figure]:

@@ -142,12 +142,10 @@ class Rewriter:
             found = _only_new(found, seen)
         if self.asker is None or self.settings.fall_back:
             found += self._nearest_anchors(rows, pool, found, forgotten, seen)
-        had = _accepted_anchors(found)
-        for row in rows:
-            if had[row.row_id] < self.settings.anchors:
-                count = f"{row.row_id} has {had[row.row_id]} of {self.settings.anchors}"
-                reason = f"fewer anchors than asked for: {count}"
-                self.lost.append(Lost("anchors", row.origin, reason))
+        had, wanted = _accepted_anchors(found), self.settings.anchors
+        for name, row in ((row.row_id, row) for row in rows if had[row.row_id] < wanted):
+            reason = f"fewer anchors than asked for: {name} has {had[name]} of {wanted}"
+            self.lost.append(Lost("anchors", row.origin, reason))
         order = {row.row_id: index for index, row in enumerate(rows)}
         return sorted(found, key=lambda c: order[c.anchor_of])
 

@@ -55,12 +55,8 @@ _CONFIRM = (
 
 def _object(**properties: Schema) -> Schema:
     """Return the schema of an object with exactly these properties."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    closed = {"required": list(properties), "additionalProperties": False}
+    return {"type": "object", "properties": properties, **closed}
 
 
 _TEXT: Schema = {"type": "string"}

@@ -156,12 +156,9 @@ def render(
     """
     try:
         with computing_at_most(_SECONDS):
-            rendered = tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                **template_arguments(tokenizer, template or Template()),
-            )
+            given = template_arguments(tokenizer, template or Template())
+            given["add_generation_prompt"] = add_generation_prompt
+            rendered = tokenizer.apply_chat_template(messages, tokenize=False, **given)
     except Exception as error:  # a template fails with errors of every kind
         reason = (str(error).strip().splitlines() or [""])[0]
         raise TemplateError(f"{type(error).__name__}: {reason}") from error

@@ -156,12 +156,7 @@ def _row(probe: Probe, reply: str, plain_reply: str | None) -> Row:
     if plain_reply is not None:
         scores["recall_unattacked"] = target.recall(plain_reply) if target else math.nan
         scores["refused_unattacked"] = float(is_refusal(plain_reply))
-    return Row(
-        row_id=probe.probe_id,
-        group=probe.group,
-        scores=scores,
-        question=probe.turns[-1].content,
-        gold=target.rest if target else probe.example.answer,
-        reply=f"[{probe.prefill}] {reply}" if probe.prefill else reply,
-        asked_of=probe.example.example_id,
-    )
+    asked, asked_of = probe.turns[-1].content, probe.example.example_id
+    gold = target.rest if target else probe.example.answer
+    shown = f"[{probe.prefill}] {reply}" if probe.prefill else reply
+    return Row(probe.probe_id, probe.group, scores, asked, gold, shown, asked_of)

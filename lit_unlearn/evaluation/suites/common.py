@@ -47,16 +47,9 @@ def probe_of(
     The other parameters are those of `Probe`; `turns` of None are the example's own. `part` tells
     the probes of an example apart that is asked several times in one group.
     """
-    return Probe(
-        probe_id="/".join(text for text in (group, example.example_id, part) if text),
-        group=group,
-        example=example,
-        turns=example.turns if turns is None else turns,
-        plain=example.plain,
-        prefill=prefill,
-        candidates=candidates or {},
-        generation=generation,
-    )
+    probe_id = "/".join(text for text in (group, example.example_id, part) if text)
+    asked, texts = example.turns if turns is None else turns, candidates or {}
+    return Probe(probe_id, group, example, asked, example.plain, prefill, texts, generation)
 
 
 def subject_outcomes(probes: Probes, outcomes: Outcomes) -> list[tuple[Probe, Outcome]]:
