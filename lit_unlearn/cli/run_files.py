@@ -72,13 +72,14 @@ def check_run_folder(
     targets = [folder / "lightning_logs" / "new"]  # a path in a folder that Lightning makes
     if stage == "fit":
         targets += [folder / STORE, folder / UNFINISHED / "new"]
-        targets += [] if _holds(folder / CONFIG, text) else [folder / CONFIG]
     steps = int(trainer.get("max_steps") or 0) if stage == "fit" else None
     for callback in trainer["callbacks"]:
         targets += callback.writes(folder, steps) if hasattr(callback, "writes") else []
         if getattr(callback, "dirpath", None):
             targets.append(Path(callback.dirpath) / "new")
     targets += _of_lightning(trainer["callbacks"], trainer.get("logger"), trainer.get("profiler"))
+    if stage == "fit" and not _holds(folder / CONFIG, text):
+        targets.append(folder / CONFIG)
     check_targets(folder, targets, read, _FOLDER)
 
 

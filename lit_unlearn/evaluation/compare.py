@@ -77,7 +77,9 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Com
     """
     folders = [local_path(run) for run in runs]
     if len(folders) < 2:
-        raise InputError(f"Parameter `runs` should hold two folders or more. Found {len(folders)}.")
+        raise InputError(
+            f"Parameter `runs` should hold at least two folders. Found {len(folders)}."
+        )
     file = None if output is None else local_path(output) / "compare.json"
     if file is not None:
         check_targets(file.parent, [file], folders, "--output")
