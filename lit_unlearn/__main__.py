@@ -179,7 +179,7 @@ def _help() -> str:
             *lines,
             "",
             f"{PROGRAM} COMMAND --help shows the options of one command.",
-            f"{DEBUG} (or {DEBUG_VARIABLE}=1) shows the traceback of an error beside its line.",
+            f"{DEBUG} (or {DEBUG_VARIABLE}=1) also shows the traceback of an error.",
         ]
     )
 

@@ -64,15 +64,15 @@ SimNPO | SimNPO | CrossEntropy | weights 0.125 and 1 | simnpo.yaml
 SatImp | SatImp | CrossEntropy | weights 0.1 and 1 | satimp.yaml
 FLAT | FLAT | - | `answer: refusal`, `rejected: gold`; no retain data | flat.yaml
 UNDIAL | UNDIAL | - | no retain data, LoRA | undial.yaml
-RMU | RMU | HiddenRetain | weights 1 and 1200, the same depth | rmu.yaml
+RMU | RMU | HiddenRetain | weights 1 and 1 (on WMDP 1 and 1200), the same depth | rmu.yaml
 Circuit breakers | RepresentationRerouting | HiddenRetain | `LinearDecay` and `LinearWarmup` \
 over 300 steps, weights 10, `distance: norm`, LoRA | rr.yaml
 PDU | LogitFlattening | CrossEntropy | `loss_weighting` DualAscent | pdu.yaml
 NPO+SAM | SharpnessAware | CrossEntropy | around NPO, `radius: 0.01`; the teacher without \
 context | sam_npo.yaml
-WHP | ForwardKL | - | teacher ContrastTeacher, its `path` a model trained further on the forget \
-rows | whp.yaml
-UNDO | - | ForwardKL | `student.path` the model of a run that suppresses, `student.noise`, \
+WHP | ForwardKL | - | teacher ContrastTeacher; its `path` is a model that was trained further \
+on the forget rows | whp.yaml
+UNDO | - | ForwardKL | `student.path` is the model of an unlearning run; `student.noise`; \
 general text | undo.yaml
 Task vector | - | - | no training: `lit-unlearn task-vector`
 DUET | BidirectionalDistillation | BidirectionalDistillation | `push_top_k: 0`, `positions: 1`, \
