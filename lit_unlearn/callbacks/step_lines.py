@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 
 from lit_unlearn.utils.progress import Stage, shown
 
@@ -18,27 +18,24 @@ class StepLines(Callback):
 
     def __init__(self) -> None:
         self._open = ExitStack()
-        self._stage, self._first = Stage("training", None), 0
+        self._stage = Stage("training", None)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin; steps from before a resume do not count for the time to come."""
-        self._first = trainer.global_step
-        self._stage = Stage("training", trainer.max_steps, "steps", self._first)
-        self._open.enter_context(shown(self._stage))
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Begin with the first step, as an evaluation may come before it; earlier ones are done."""
+        if self._stage.total is None:
+            self._stage = Stage("training", trainer.max_steps, "steps", trainer.global_step)
+            self._open.enter_context(shown(self._stage))
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         self._stage.done = trainer.global_step
         if trainer.global_step == trainer.max_steps:
             self._open.close()
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Measure the time from the first step on: an evaluation may come before it."""
-        if self._stage.done == self._first:
-            self._stage.begin()
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.should_stop:
+            self._open.close()
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, *_: Any) -> None:
         self._open.close()
 
     def on_exception(self, *_: Any) -> None:

@@ -36,6 +36,7 @@ def find_given(options: Any) -> None:
     if options.get("weights_only") is None:
         options["weights_only"] = True
     name = str(options.get("ckpt_path") or "")
+    options["ckpt_path"] = name or None
     if not name or name == "hpc" or name.startswith("registry") or "://" in name:
         return
     root = local_path(options.trainer.default_root_dir)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -25,7 +26,8 @@ class ChatText:
         controls = control_tokens(tokenizer)
         self._controls = re.compile("|".join(map(re.escape, controls))) if controls else None
         self._system = self._has_system_role()
-        lead, self.end_of_turn = around_answer(tokenizer, template)
+        given = template if self._system else replace(template, system=None)
+        lead, self.end_of_turn = around_answer(tokenizer, given)
         white = not lead.strip()
         self.lead, self._thoughts = (lead, "") if white else ("", lead)
 

@@ -92,7 +92,7 @@ class TemplateError(InputError):
     def __init__(self, reason: str) -> None:
         super().__init__(
             f"The tokenizer's chat template should render a conversation. Found: {reason}; "
-            "correct the template, or take another model."
+            "set what it needs in `data.template` (system, arguments), or take another model."
         )
         self.reason = reason
 
@@ -171,11 +171,16 @@ def around_answer(tokenizer: Any, template: Template | None = None) -> tuple[str
     The first is white space, or empty thoughts, such as ``<think></think>`` in lines of their own.
     Thoughts that the generation prompt opens are closed by it. The second is the text behind the
     answer up to the first special token, or up to the first added token where no special one
-    follows; the end-of-sequence token where neither does.
+    follows; the end-of-sequence token where neither does. A template that leaves the question out
+    is refused.
     """
-    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": MARK}]
-    prompt = render(tokenizer, turns[:1], add_generation_prompt=True, template=template)
+    system = template.system if template is not None else None
+    turns = [{"role": "system", "content": system}] if system is not None else []
+    turns += [{"role": "user", "content": "question"}, {"role": "assistant", "content": MARK}]
+    prompt = render(tokenizer, turns[:-1], add_generation_prompt=True, template=template)
     whole = render(tokenizer, turns, add_generation_prompt=False, template=template)
+    if "question" not in prompt:
+        raise TemplateError("a prompt without the user's text")
     before, _, after = whole.partition(MARK)
     lead = before[len(prompt) :] if before.startswith(prompt) else ""
     opened = _OPEN.search(prompt)

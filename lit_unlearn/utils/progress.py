@@ -43,10 +43,6 @@ class Stage:
     """Seconds that all is expected to take, for the time before anything is done; 0 for unknown."""
 
     def __post_init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin to measure the time now."""
         self._before, self._start = self.done, time.monotonic()
 
     def add(self, units: int = 1) -> None:

@@ -18,7 +18,7 @@ def test_lines_of_the_steps_alone(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.01)
-    trainer: Any = SimpleNamespace(max_steps=2, global_step=0)
+    trainer: Any = SimpleNamespace(max_steps=2, global_step=0, should_stop=True)
     module: Any = None
     lines = StepLines()
 
@@ -27,8 +27,9 @@ def test_lines_of_the_steps_alone(
         return capsys.readouterr().err
 
     lines.on_train_start(trainer, module)
-    assert said() == ""
     lines.on_train_epoch_start(trainer, module)
+    assert said() == ""
+    lines.on_train_batch_start(trainer, module, None, 0)
     assert "training: 0 of 2 steps" in said()
     trainer.global_step = 2
     lines.on_train_batch_end(trainer, module, None, None, 0)

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
+from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.tiny import tiny_tokenizer as make_tiny_tokenizer
+from lit_unlearn.types import Turn
 from lit_unlearn.utils.chat_template import (
     MARK,
     RECORD,
@@ -64,6 +66,19 @@ def test_a_template_that_fails() -> None:
     tokenizer = templated("{{ raise_exception('no such role') }}")
     with pytest.raises(InputError, match=r"chat template should render .*no such role"):
         around_answer(tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}{% endfor %}[assistant]"
+    with pytest.raises(InputError, match=r"Found: a prompt without the user's text"):
+        around_answer(tokenizer)
+
+
+def test_a_template_that_needs_a_system_prompt() -> None:
+    needy = "{{ '' if messages[0].role == 'system' else raise_exception('no system prompt') }}"
+    tokenizer = templated(f"<|im_end|>{needy}")
+    with pytest.raises(InputError, match=r"no system prompt; set what it needs in `data.template`"):
+        around_answer(tokenizer)
+    assert around_answer(tokenizer, Template(system="Be.")) == ("", "<|im_end|>")
+    encoder = Encoder(tokenizer, template=Template(system="Be."))
+    assert encoder.prompt_ids([Turn("user", "Hi")])
 
 
 # ----------------------------------------------------------------------------------------- settings
