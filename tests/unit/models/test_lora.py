@@ -32,6 +32,7 @@ def test_a_module_that_does_not_exist(
     assert all(word in message for word in words), message
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
