@@ -9,9 +9,10 @@ from typing import Any
 
 from lit_unlearn.callbacks import LossBounds
 from lit_unlearn.cli.fit import UnlearnCLI, start
+from lit_unlearn.cli.saying import foreseen
 from lit_unlearn.cli.time_to_come import around
-from lit_unlearn.errors import InputError
 from lit_unlearn.planning.forecast import forecast
+from lit_unlearn.planning.phases import Forecast
 from lit_unlearn.planning.plan import TrainerSettings, here
 from lit_unlearn.training.run_checks import check_run
 from lit_unlearn.training.setup.checks import check_trainer
@@ -64,10 +65,11 @@ def main(args: list[str]) -> None:
 def _seconds(run: CheckedRun) -> list[float]:
     """Return the seconds of a run, and of another one after it; nothing for an unknown time."""
     device, precision = here(), run.settings.meant_precision()
-    try:
+
+    def foresee() -> Forecast | None:
         run.datamodule.prepare_data()
         beside = around(run.trainer, run.datamodule)
-        found = forecast(run.model, run.datamodule, beside, precision=precision, device=device)
-    except InputError:  # rows or a model that the run itself will name
-        return []
+        return forecast(run.model, run.datamodule, beside, precision=precision, device=device)
+
+    found = foreseen(foresee)
     return [] if found is None else [found.seconds, found.again]

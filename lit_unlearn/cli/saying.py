@@ -12,17 +12,24 @@ from lit_unlearn.utils.tables import terminal
 if TYPE_CHECKING:
     from lit_unlearn.planning.phases import Forecast
 
-__all__ = ["say"]
+__all__ = ["foreseen", "say"]
 
 log = logging.getLogger(__name__)
 
 
-def say(foresee: Callable[[], Forecast | None]) -> None:
-    """Print a forecast, unless the work takes seconds or cannot be planned."""
+def foreseen(foresee: Callable[[], Forecast | None]) -> Forecast | None:
+    """Return a forecast; None where the work takes seconds or cannot be planned."""
     try:
-        found = foresee()
+        return foresee()
     except InputError as error:  # the command itself says so where it matters
         log.debug("No forecast: %s", error)
-        return
+    except Exception as error:  # of a model that cannot be made small; its run goes on
+        log.warning("No forecast of the time (%s: %s)", type(error).__name__, error)
+    return None
+
+
+def say(foresee: Callable[[], Forecast | None]) -> None:
+    """Print a forecast, if there is one."""
+    found = foreseen(foresee)
     if found is not None:
         terminal(stderr=True).print(found.table())

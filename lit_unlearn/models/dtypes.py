@@ -21,8 +21,6 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 SavedDType = Literal["float32", "bfloat16", "float16"]
 """Dtype of written weights."""
 
-_UNCACHED = 2**26
-"""Bytes of weights that no cache of a core holds."""
 AMPERE = (8, 0)
 """Compute capability of the first CUDA devices that multiply bfloat16."""
 
@@ -64,27 +62,18 @@ def times_slower_in_bfloat16(device: torch.device) -> float:
 
 
 @lru_cache
-def measured_rate(
-    dtype: torch.dtype, device: str, shape: tuple[int, int, int] | None = None
-) -> float:
-    """Return the TFLOP/s of this machine in a matrix product, the best of several.
+def measured_rate(dtype: torch.dtype, device: str) -> float:
+    """Return the TFLOP/s of this machine in a large square matrix product, the best of several.
 
-    On the ``cpu`` as many threads as torch uses take part. ``shape`` are tokens, inputs and outputs
-    of a linear layer, of which there are as many as do not fit a cache; None is a large square
-    product.
+    On the ``cpu`` as many threads as torch uses take part.
     """
     size = 512 if device == "cpu" else 8192
-    rows, inner, outer = shape or (size, size, size)
-    one = torch.ones(rows, inner, dtype=dtype, device=device)
-    count = 1 if shape is None else max(1, _UNCACHED // (inner * outer * dtype.itemsize))
-    weights = [torch.ones(inner, outer, dtype=dtype, device=device) for _ in range(count)]
+    one = torch.ones(size, size, dtype=dtype, device=device)
     shortest, until = float("inf"), time.perf_counter() + 0.5
     runs = 0
     while runs < 3 or time.perf_counter() < until:
         start = time.perf_counter()
-        for weight in weights:
-            product = torch.mm(one, weight)
-        product[0, 0].item()  # waits for a GPU
+        torch.mm(one, one)[0, 0].item()  # waits for a GPU
         shortest = min(shortest, time.perf_counter() - start)
         runs += 1
-    return 2 * count * rows * inner * outer / shortest / 1e12
+    return 2 * size**3 / shortest / 1e12

@@ -74,10 +74,6 @@ class Plan:
         """Whether the peak fits the device; None where none was named."""
         return None if self.limit is None else self.peak.total <= self.limit
 
-    def total_flops(self) -> float:
-        """Return the FLOPs of a device in a step."""
-        return sum(sum(own.values()) for own in self.flops.values())
-
 
 @dataclass
 class Planner:
