@@ -80,13 +80,18 @@ class Lookup:
         return 0.0 if log is None else log.share(keys)
 
     def trunk(self) -> float:
-        """Look for outputs of the trunk, by the ends of rows: they may begin anywhere."""
+        """Look for outputs of the trunk, by the ends of rows: stored segments may begin anywhere.
+
+        A row that is the beginning of another one may have no segment of its own.
+        """
         source, dtype = self.scenario.source, resolve_dtype(self.scenario.source.dtype)
         name = trunk_name(source, self.scenario.student.lowest, dtype)
         folders = [file.parent for file in (user_cache() / "trunk").glob(f"*/{INDEX_FILE}")]
         caches = [each for each in map(Shards, folders) if each.teacher == name]
         stored = {key for each in caches for key in each.entries}
-        rows = {tuple(ids) for one in self._student_inputs() for ids in rows_read(one)}
+        read = sorted({tuple(ids) for one in self._student_inputs() for ids in rows_read(one)})
+        after = [*read[1:], ()]
+        rows = [ids for ids, next_ in zip(read, after, strict=True) if next_[: len(ids)] != ids]
         ends = ([segment_key(first, ids) for first in range(len(ids))] for ids in rows)
         return sum(not stored.isdisjoint(keys) for keys in ends) / max(len(rows), 1)
 
