@@ -19,7 +19,7 @@ from lit_unlearn.data.collation import tokens
 from lit_unlearn.distributed.ranks import base_model, is_sharded
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.finding import fingerprint, weights_key
-from lit_unlearn.models.forward import answer_logits
+from lit_unlearn.models.forward import answer_logits, evaluating
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.packing import packable, rows_read
 from lit_unlearn.models.prefix_tree import PrefixTree, prefix_tree
@@ -236,7 +236,8 @@ def _padded(rows: Sequence[tuple[int, ...]]) -> Tokens:
 def _check(student: nn.Module, cache: TrunkCache, rows: Sequence[tuple[int, ...]]) -> None:
     """Check on one sequence that passes that start above the trunk give the model's logits."""
     one = _padded([min(rows, key=len)]).to(next(student.parameters()).device)
-    with torch.no_grad():
+    # without dropout above the trunk, which a resumed student's adapters would notice
+    with torch.no_grad(), evaluating(student):
         whole, above = answer_logits(student, one), answer_logits(student, one, trunk=cache)
     spread = (whole - whole.mean(-1, keepdim=True)).square().mean()
     if (above - whole).square().mean() > _ROUNDING**2 * spread:
