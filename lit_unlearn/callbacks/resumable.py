@@ -11,17 +11,16 @@ from types import FrameType
 from typing import Any
 
 import torch
-from filelock import BaseFileLock
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from lit_unlearn.callbacks.end_order import CLEANUP
-from lit_unlearn.callbacks.saved import STATE, UNFINISHED, Saved, read_saved, seal
+from lit_unlearn.callbacks.saved import STATE, UNFINISHED, Saved, read_saved, remove, seal
 from lit_unlearn.distributed.ranks import gather
 from lit_unlearn.errors import check_number
 from lit_unlearn.utils.disk import refusal
 from lit_unlearn.utils.library_internals import reopen_epoch, uncount_batch
-from lit_unlearn.utils.locks import take_lock
+from lit_unlearn.utils.locks import Lock, take_lock
 from lit_unlearn.utils.ownership import free_name
 
 __all__ = ["LOCK", "Resumable"]
@@ -61,7 +60,7 @@ class Resumable(Callback):
         self.every_minutes, self.every_n_steps, self.keep = every_minutes, every_n_steps, keep
         self.settings = ""
         """Digest of the run's settings; a checkpoint with other settings is not used."""
-        self._lock: BaseFileLock | None = None
+        self._lock: Lock | None = None
         self._signal: int | None = None
         self._random: list[torch.Tensor] = []
         self._since = 0.0
@@ -79,12 +78,13 @@ class Resumable(Callback):
             self._lock = take_lock(root / LOCK, "run", again=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._release()
+        self.release()
 
     def on_exception(self, *_: Any) -> None:
-        self._release()
+        self.release()
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Release the lock; a new folder of a run that never began is removed."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -140,9 +140,11 @@ class Resumable(Callback):
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir) / UNFINISHED
-        for place in (*(saved.folder for saved in self._saved), *folder.glob(_PARTS)):
-            shutil.rmtree(place, ignore_errors=True)
+        for saved in self._saved:
+            remove(saved.folder)
         for place in {folder, *(saved.folder.parent for saved in self._saved)}:
+            for part in place.glob(_PARTS):
+                shutil.rmtree(part, ignore_errors=True)
             with suppress(OSError):  # something else is in it, or there is none
                 place.rmdir()
 
@@ -220,21 +222,22 @@ class Resumable(Callback):
             self._saving = True
             trainer.strategy.checkpoint_io = _Straight()
             trainer.save_checkpoint(part / STATE, weights_only=False)
+            if trainer.is_global_zero:
+                version = getattr(trainer.logger, "version", None)
+                self._saved.append(seal(part, trainer.global_step, self.settings, version))
         except Exception as error:
             reason = refusal(error)
             if reason is None or trainer.world_size > 1:  # the others wait for this process
                 raise
+            shutil.rmtree(part, ignore_errors=True)
             log.warning("%s: no checkpoint after step %d: %s", folder, trainer.global_step, reason)
             return
         finally:
             self._saving = False
             trainer.strategy.checkpoint_io = usual
             self._since = time.monotonic()
-        version = getattr(trainer.logger, "version", None)
-        if trainer.is_global_zero:
-            self._saved.append(seal(part, trainer.global_step, self.settings, version))
-            for old in self._saved[: -self.keep]:
-                shutil.rmtree(old.folder, ignore_errors=True)
+        for old in self._saved[: -self.keep]:
+            remove(old.folder)
         trainer.strategy.barrier("unfinished")
 
 

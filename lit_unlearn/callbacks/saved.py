@@ -4,6 +4,7 @@ import logging
 import pickle
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lit_unlearn.utils.atomic import sync
 from lit_unlearn.utils.digests import file_digest, read_checked_json, write_checked_json
 
 __all__ = ["UNFINISHED", "Saved"]
-__all__ += ["check_checkpoint", "find_saved", "newest_saved", "read_saved", "seal"]
+__all__ += ["check_checkpoint", "find_saved", "newest_saved", "read_saved", "remove", "seal"]
 
 UNFINISHED = "unfinished"
 """Folder of the checkpoints in a run's folder; a run that has ended has none."""
@@ -54,9 +55,21 @@ def seal(part: Path, step: int, settings: str, log_version: str | int | None) ->
             files[str(file.relative_to(part))] = [file.stat().st_size, file_digest(file)]
     content = {"step": step, "settings": settings, "log_version": log_version, "files": files}
     write_checked_json(part / MANIFEST, content)
-    shutil.rmtree(saved.folder, ignore_errors=True)
+    remove(saved.folder)
     part.replace(saved.folder)
     return saved
+
+
+def remove(folder: Path) -> None:
+    """Delete a checkpoint, if it is there.
+
+    It is renamed first, so that a process that is killed meanwhile leaves nothing that looks like a
+    damaged checkpoint. The next one that writes here deletes what is left.
+    """
+    hidden = folder.with_name(f".part_{_step(folder)}.old")
+    with suppress(OSError):
+        folder.replace(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def find_saved(root: Path, settings: str = "") -> Saved | None:

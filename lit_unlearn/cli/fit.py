@@ -229,7 +229,8 @@ class UnlearnCLI(LightningCLI):
                 check_run_folder(config, self.stage, self.text, self.datamodule, self.files)
             if self.stage == "fit":
                 options = self.config_init["fit"]
-                saved = make_resumable(config, run_settings(self.text), options.get("ckpt_path"))
+                given = options.get("ckpt_path")
+                saved = make_resumable(config, run_settings(self.text), given, self.closing)
                 if saved is not None:
                     options["ckpt_path"], self.done = str(saved.state), saved.step
         if config.get("logger") in (None, True):

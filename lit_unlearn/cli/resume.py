@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,14 @@ of the same run.
 """
 
 
-def make_resumable(trainer: dict[str, Any], settings: str, given: str | None) -> Saved | None:
+def make_resumable(
+    trainer: dict[str, Any], settings: str, given: str | None, closing: ExitStack
+) -> Saved | None:
     """Let a run save itself, and find the checkpoint from which it resumes.
 
     `trainer` are the trainer's arguments, with the run's folder and a list of callbacks, which gets
     a `Resumable`. `settings` is a digest from `run_settings`. Where the user named a checkpoint
-    (`given`), none is looked for.
+    (`given`), none is looked for. `closing` releases the folder, also of a run that is refused.
 
     Raises:
         InputError: The checkpoint is damaged, another run is at work in the folder, or nothing can
@@ -70,6 +73,7 @@ def make_resumable(trainer: dict[str, Any], settings: str, given: str | None) ->
             callback.settings = settings
             if first:
                 callback.claim(root)
+                closing.callback(callback.release)
     # the others do what they do after a step, and at the end, before this one counts it as done
     callbacks.sort(key=lambda callback: isinstance(callback, Resumable))
     saved = None if given is not None else find_saved(root, settings)

@@ -21,7 +21,7 @@ __all__ = ["AppendLog", "T"]
 
 T = TypeVar("T")
 _BEGINNING = b'{"key": "'
-_LINE = re.compile(rb'(\{"key": "([^"\\]*)".*), "crc32": (\d+)\}\n', re.DOTALL)
+_LINE = re.compile(rb'(\{"key": "([^"\\]*)".*), "crc32": (\d{1,10})\}\n', re.DOTALL)
 
 
 class AppendLog(ABC, Generic[T]):
@@ -84,6 +84,8 @@ class AppendLog(ABC, Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._file is not None and self._file.seek(0, os.SEEK_END) == 0:
+            self.path.unlink(missing_ok=True)  # nothing was added, not even by earlier processes
         self._file = None
         self._open.close()
 

@@ -1,14 +1,16 @@
 """Locks between processes. A lock ends with its process, so that a killed one blocks nobody.
 
-Lock files stay where they are: a lock file that is removed can be locked twice, once under its old
-inode and once under its new one.
+Lock files stay where they are, but for those of a command that wrote nothing else into a folder
+that it made: such a folder is removed with its lock file. filelock notices that a file that it has
+locked was removed, and does not take it for a lock.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout, lock_descriptor
@@ -16,10 +18,29 @@ from filelock import BaseFileLock, FileLock, Timeout, lock_descriptor
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.disk import writing
 
-__all__ = ["lock_open", "locked", "opened", "take_lock"]
+__all__ = ["Lock", "lock_open", "locked", "opened", "take_lock"]
 
 
-def take_lock(file: Path, user: str, *, again: bool = False) -> BaseFileLock:
+@dataclass(frozen=True)
+class Lock:
+    """Lock that this process holds."""
+
+    held: BaseFileLock
+    made: tuple[Path, ...]
+    """Folders that were made for the lock file, the innermost first."""
+
+    def release(self) -> None:
+        """Release the lock; folders that were made for it, and hold nothing else, are removed."""
+        file = Path(self.held.lock_file)
+        with suppress(OSError):  # another process is at work there
+            if self.made and list(self.made[0].iterdir()) == [file]:
+                file.unlink()
+                for folder in self.made:
+                    folder.rmdir()
+        self.held.release()
+
+
+def take_lock(file: Path, user: str, *, again: bool = False) -> Lock:
     """Lock a file, whose missing folders are made; whoever calls releases the lock.
 
     `user` is what takes the lock, for the message; `again` lets this process take a lock that it
@@ -29,6 +50,7 @@ def take_lock(file: Path, user: str, *, again: bool = False) -> BaseFileLock:
         InputError: Another process has the lock, or the disk refuses the file.
     """
     lock = FileLock(file, thread_local=False, is_singleton=again)
+    made = tuple(folder for folder in file.parents if not folder.exists())
     with writing(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -38,7 +60,7 @@ def take_lock(file: Path, user: str, *, again: bool = False) -> BaseFileLock:
                 f"Folder {file.parent} should be used by one {user} at a time. Found another "
                 "process that writes there; wait until it has ended, or give another folder."
             ) from error
-    return lock
+    return Lock(lock, made)
 
 
 @contextmanager

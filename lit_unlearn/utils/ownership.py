@@ -18,6 +18,7 @@ from pathlib import Path
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.atomic import whole_file, whole_folder
 from lit_unlearn.utils.digests import checked_text, file_digest, read_checked_json
+from lit_unlearn.utils.disk import writing
 from lit_unlearn.utils.locks import lock_open, opened
 from lit_unlearn.utils.paths import overlap
 
@@ -28,6 +29,9 @@ __all__ += ["record", "write_text"]
 MARKER = ".lit_unlearn.json"
 _ANY = "*"
 """Digest of a file that is being written, such as the output of a process."""
+
+_KEPT = 4
+"""Number of digests of one file that are kept, the latest first."""
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +86,9 @@ def record(file: Path, digest: str | None = None) -> None:
             written[file.name] = [file_digest(file)]
         else:
             now = [file_digest(file)] if file.is_file() else []
-            written[file.name] = list(dict.fromkeys([digest, *now]))
+            # two commands at once may both have noted a digest before either file is in place
+            earlier = [old for old in written.get(file.name, []) if old != _ANY]
+            written[file.name] = list(dict.fromkeys([digest, *now, *earlier]))[:_KEPT]
         _write(file.parent, written)
 
 
@@ -224,20 +230,22 @@ def _is_model(folder: Path) -> bool:
 
 def _read(folder: Path) -> Written:
     written = read_checked_json(folder / MARKER)
-    return dict(written) if isinstance(written, dict) else {}
+    found = written if isinstance(written, dict) else {}
+    return {name: list(map(str, known)) for name, known in found.items() if isinstance(known, list)}
 
 
 def _write(folder: Path, written: Written) -> None:
     """Replace the marker; the folder is locked, or no other process knows it."""
     temporary = folder / f"{MARKER}.part"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(checked_text(written))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / MARKER)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(folder / MARKER):
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(checked_text(written))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(folder / MARKER)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
