@@ -88,7 +88,7 @@ def _prompt(row: RawRow) -> list[Turn]:
         return []
     turns = _turns(row, key)
     given = row.values.get("input")
-    if key == "instruction" and given:
+    if key == "instruction" and turns and given:
         text = checked_text(row, "key 'input'", given)
         turns = [*turns[:-1], Turn("user", f"{turns[-1].content}\n\n{text}")]
     return turns

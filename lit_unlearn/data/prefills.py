@@ -135,7 +135,8 @@ def _refusals_of(file: Path) -> list[str]:
         text = file.read_text("utf-8-sig")
         found = json.loads(text) if file.suffix == ".json" else text.split("\n")
         entries = [_entry(line) for line in (found if isinstance(found, list) else [found])]
-    except (OSError, ValueError) as error:
+        json.dumps(entries, ensure_ascii=False).encode()  # fails at half a surrogate pair
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"Parameter `refusals` should be {wanted}. Found {str(file)!r}, which cannot be read "
             f"as one: {error}."

@@ -89,10 +89,13 @@ def _parquet_rows(data: bytes, name: str) -> list[RawRow]:
         file = parquet.ParquetFile(pyarrow.BufferReader(data))
         _check_columns(file.schema_arrow.names, name)
         values: list[dict[str, Any]] = file.read().to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # damaged files raise errors of every kind
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"File {name} should be a parquet file. Found: {str(error).splitlines()[0]}; copy the "
-            "file again, or give it the suffix of its own format."
+            f"File {name} should be a parquet file. Found: {reason}; copy the file again, or give "
+            "it the suffix of its own format."
         ) from error
     return [RawRow(str(i), row, f"{name} row {i}") for i, row in enumerate(values)]
 
@@ -111,13 +114,7 @@ def _check_columns(names: Sequence[str], name: str) -> None:
 
 def _decode(data: bytes, name: str) -> str:
     if name.endswith(".gz"):
-        try:
-            data = _unpacked(data, name)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(
-                f"File {name} should be gzip-compressed. Found broken gzip data ({error}); copy "
-                "the file again, or take `.gz` off its name if it is not compressed."
-            ) from error
+        data = _unpacked(data, name)
     elif data.startswith(b"\x1f\x8b"):
         raise InputError(
             f"File {name} should be plain text. Found gzip data; add `.gz` to its name."
@@ -136,8 +133,14 @@ def _decode(data: bytes, name: str) -> str:
 def _unpacked(data: bytes, name: str) -> bytes:
     """Unpack a gzip file, unless it holds far more bytes than text would."""
     most = max(_GZIP_LEAST, _GZIP_RATIO * len(data))
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-        found = file.read(most + 1)
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            found = file.read(most + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"File {name} should be gzip-compressed. Found broken gzip data ({error}); copy the "
+            "file again, or take `.gz` off its name if it is not compressed."
+        ) from error
     if len(found) > most:
         raise InputError(
             f"File {name} should hold text. Found more than {most} bytes packed into {len(data)}; "

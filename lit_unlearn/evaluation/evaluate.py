@@ -217,9 +217,10 @@ def loading_of(model: Model, loading: Loading | None = None) -> Loading:
     config = Path(find_model(str(model)).name) / "tokenizer_config.json"
     try:
         known = json.loads(config.read_text("utf-8"))
-    except (OSError, ValueError):  # none, or a broken one that loading will name
+    except (OSError, ValueError, RecursionError):  # none, or a broken one that loading will name
         return loading
-    return replace(loading, template=recorded_template(known))
+    recorded = recorded_template(known) if isinstance(known, dict) else None
+    return replace(loading, template=recorded)
 
 
 def _name(model: Model) -> str:

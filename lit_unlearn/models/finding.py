@@ -105,6 +105,12 @@ def _in_folder(path: str, folder: Path) -> Found:
         folder = exported
     base = base_of(folder)
     if base is not None:
+        if (Path(base).expanduser() / ADAPTER_CONFIG).is_file():
+            raise InputError(
+                f"Parameter `model.student.path` = {path!r} should hold adapters of a whole model. "
+                f"Found adapters of the adapters in {base!r}; merge those with peft, and name the "
+                f"merged folder in {folder / ADAPTER_CONFIG}."
+            )
         try:
             found = find_model(base)
         except InputError as error:
@@ -169,5 +175,8 @@ def _commit(hub_id: str, revision: str | None) -> str | None:
     """Return the commit in the hub's cache, which is the name of the folder with the files."""
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    try:
+        config = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    except ValueError:  # no name that the hub knows
+        return None
     return Path(config).parent.name if isinstance(config, str) else None

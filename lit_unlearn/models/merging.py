@@ -73,21 +73,22 @@ def base_of(folder: Path) -> str | None:
     if not file.is_file():
         return None
     try:
-        base = json.loads(file.read_text("utf-8")).get("base_model_name_or_path")
-    except (ValueError, AttributeError):
-        base = None
-    if base and Path(str(base)).is_dir() and Path(base).samefile(folder):
+        base = str(json.loads(file.read_text("utf-8"))["base_model_name_or_path"] or "")
+        exists = Path(base).expanduser().exists()
+    except (ValueError, LookupError, TypeError, OSError, RuntimeError):  # or no possible path
+        base, exists = "", False
+    if base and exists and Path(base).expanduser().samefile(folder):
         raise InputError(
             f"Parameter `model.student.path`: {file} should name the model under the adapters. "
             f"Found their own folder, {base}; write that model's folder or hub id there, or take "
             "the file away if this is the model."
         )
-    if not base or not isinstance(base, str):
+    if not base:
         raise InputError(
             f"{file} should name the model under the adapters as `base_model_name_or_path`. Found "
             "none; write the model's folder or hub id there."
         )
-    if not Path(base).expanduser().exists():
+    if not exists:
         for place in (folder / base, folder.parent / base, folder.parent / Path(base).name):
             if place.is_dir() and place.resolve() != folder.resolve():
                 return str(place)

@@ -32,7 +32,7 @@ def unusable(folder: Path) -> str:
         config = json.loads(file.read_text("utf-8"))
         if not isinstance(config, dict):
             raise ValueError("no mapping")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"a config.json that cannot be read ({error}); copy or export the model again"
     if any((folder / name).is_file() for name in _QUANTISED):
         config.setdefault("quantization_config", {"quant_method": "GPTQ or AWQ"})
@@ -52,7 +52,9 @@ def _other_kind(config: dict[str, Any]) -> str:
             f"weights quantised with {method}, which can be neither trained nor compared; give the "
             "model from which they were made"
         )
-    name = str((config.get("architectures") or [config.get("model_type", "a model")])[0])
+    names = config.get("architectures")
+    named = isinstance(names, list) and names
+    name = str(names[0] if named else config.get("model_type", "a model"))
     if config.get("is_encoder_decoder"):
         return f"{name}, an encoder-decoder model; give a decoder-only one"
     if any(config.get(key) for key in _SENSES):
@@ -70,9 +72,9 @@ def _missing_weights(folder: Path) -> str:
         if index.is_file():
             try:
                 wanted = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                missing = [name for name in wanted if not (folder / name).is_file()]
+            except (ValueError, LookupError, AttributeError, TypeError, OSError) as error:
                 return f"an unreadable {index.name} ({error}); copy or export the model again"
-            missing = [name for name in wanted if not (folder / name).is_file()]
             if missing:
                 return (
                     f"{len(missing)} of {len(wanted)} weight files of {index.name} missing, such "

@@ -131,12 +131,23 @@ def template_key(tokenizer: Any, template: Template) -> str:
 
 
 def recorded_template(config: Mapping[str, Any]) -> Template | None:
-    """Return the settings that a run's export recorded in a tokenizer's config, or None."""
+    """Return the settings that a run's export recorded in a tokenizer's config, or None.
+
+    Raises:
+        InputError: A setting has another type.
+    """
     found = config.get(RECORD)
-    known = asdict(Template())
     if not isinstance(found, dict):
         return None
-    return Template(**{name: value for name, value in found.items() if name in known})
+    given = {name: found[name] for name in asdict(Template()) if name in found}
+    kinds = {"system": str | None, "date_string": str, "enable_thinking": bool, "arguments": dict}
+    odd = next((name for name in given if not isinstance(given[name], kinds[name])), None)
+    if odd is not None:
+        raise InputError(
+            f"Key `{RECORD}` of tokenizer_config.json should hold settings of `data.template`. "
+            f"Found {odd}: {given[odd]!r:.60}; export the model again, or give `template`."
+        )
+    return Template(**given)
 
 
 def render(

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lit_unlearn.cli.config import read_config
-from lit_unlearn.data.raw_rows import BadRows
+from lit_unlearn.data.conversations import preference
+from lit_unlearn.data.prefills import read_refusals
+from lit_unlearn.data.raw_rows import BadRows, RawRow
 from lit_unlearn.data.readers import parse_file
 from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.outcome_store import Store
+from lit_unlearn.models.finding import find_model
+from lit_unlearn.utils.chat_template import RECORD, recorded_template
+from lit_unlearn.utils.digests import write_checked_json
+from lit_unlearn.utils.ownership import MARKER, is_foreign
 from tests.benchmark_scripts import benchmark
 
-COUNTS = {
-    "rows": 800,
-    "parquet": 8,
-    "templates": 120,
-    "configs": 300,
-    "cache": 400,
-    "checkpoints": 400,
-    "results": 400,
-}
+COUNTS = {"hub copies": 8, "save_to_disk": 30, "templates": 100, "parquet": 100}
+"""Inputs of the dear readers; the others get 300."""
 fuzz_readers = benchmark("fuzz_readers")
 
 
@@ -31,8 +33,9 @@ def test_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> 
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "hub"))
     folder = tmp_path / "fuzz"
     folder.mkdir()
-    count = fuzz_readers.fuzz(name, COUNTS[name], 1, folder)
-    assert count.inputs >= COUNTS[name]
+    inputs = COUNTS.get(name, 300)
+    count = fuzz_readers.fuzz(name, inputs, 1, folder)
+    assert count.inputs >= inputs
     assert 0 < count.refused < count.inputs
 
 
@@ -75,3 +78,64 @@ def test_configs_that_yaml_reads_otherwise(tmp_path: Path, text: str, message: s
         return
     with pytest.raises(InputError, match=message):
         read_config(file)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "should be texts"),
+        ({"instruction": [], "input": "x", "chosen": "a", "rejected": "b"}, "whole conversations"),
+    ],
+)
+def test_conversations_without_a_text(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        preference(RawRow("0", {"chosen": "a", **row}, "a"), "a/0", "unified")
+
+
+def test_a_broken_packed_parquet_file() -> None:
+    with pytest.raises(InputError, match="broken gzip data"):
+        parse_file(b"\x1f\x8b\x08", "a.parquet.gz", BadRows("error", "a"))
+
+
+@pytest.mark.parametrize("text", ['["\\ud800"]', "[" * 5000])
+def test_refusals_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text, "utf-8")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_refusals(str(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", {"quantization_config": "int4"}, "quantised with an unnamed method"),
+        ("config.json", {"architectures": {"a": 1}}, "no weights"),
+        ("model.safetensors.index.json", {"weight_map": {"a": 3}}, "an unreadable model.safe"),
+        ("adapter_config.json", {"base_model_name_or_path": "x" * 5000}, "should name the model"),
+        ("adapter_config.json", {"base_model_name_or_path": "FOLDER"}, "Found their own folder"),
+        ("adapter_config.json", {"base_model_name_or_path": "no name/of a hub"}, "adapters of"),
+    ],
+)
+def test_models_whose_small_files_are_odd(
+    tmp_path: Path, name: str, content: object, message: str
+) -> None:
+    (tmp_path / "config.json").write_text("{}", "utf-8")
+    text = json.dumps(content).replace("FOLDER", str(tmp_path))
+    (tmp_path / name).write_text(text, "utf-8")
+    with pytest.raises(InputError, match=message):
+        find_model(str(tmp_path))
+
+
+def test_recorded_settings_of_another_type() -> None:
+    with pytest.raises(InputError, match="Found arguments: 3; export the model again"):
+        recorded_template({RECORD: {"system": "S", "arguments": 3}})
+
+
+def test_a_log_and_a_marker_that_were_made_on_purpose(tmp_path: Path) -> None:
+    log = Store(tmp_path)
+    log.path.write_bytes(b'{"key": "a", "crc32": %s}\n' % (b"9" * 5000))
+    with pytest.raises(InputError, match="as it was written"), log:
+        pass
+    write_checked_json(tmp_path / MARKER, {"a.txt": 3, "b.txt": [{}, []]})
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("mine", "utf-8")
+        assert is_foreign(tmp_path / name)
