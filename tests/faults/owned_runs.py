@@ -6,8 +6,10 @@ import random
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from lightning import Callback, Trainer
+from safetensors.torch import load_file
 
 from lit_unlearn.__main__ import main
 
@@ -85,6 +87,12 @@ def fit(file: Path, *options: str, dies: int = 0, at_end: bool = False) -> int |
         return main(arguments)
     except SimulatedKill:
         return None
+
+
+def same(first: Path, second: Path) -> bool:
+    """Return whether two runs have exported the same weights, bit by bit."""
+    one, two = (load_file(folder / "model" / "model.safetensors") for folder in (first, second))
+    return all(torch.equal(value, two[name]) for name, value in one.items())
 
 
 def snapshot(root: Path) -> dict[str, bytes]:

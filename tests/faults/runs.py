@@ -13,7 +13,7 @@ from lightning import Callback, Trainer
 
 from tests.benchmark_scripts import benchmark
 
-kill_runs = benchmark("kill_runs")
+jobs = benchmark("fault_jobs")
 
 
 class Kick(Callback):
@@ -29,8 +29,8 @@ class Kick(Callback):
 
 
 def small(folder: Path, *callbacks: object, **trainer: object) -> list[str]:
-    """`fit` of `kill_runs.training` without evaluations, and with more callbacks."""
-    arguments: list[str] = kill_runs.training(folder)
+    """`fit` of `jobs.training` without evaluations, and with more callbacks."""
+    arguments: list[str] = jobs.training(folder)
     file = Path(arguments[2])
     config = yaml.safe_load(file.read_text("utf-8"))
     kept = ["GradientMonitor", "HuggingFaceExport"]

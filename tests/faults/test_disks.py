@@ -15,13 +15,21 @@ import pytest
 
 from lit_unlearn.__main__ import main
 from lit_unlearn.callbacks.huggingface_export import save_folder
-from lit_unlearn.callbacks.saved import UNFINISHED, check_checkpoint, find_saved, read_saved, seal
+from lit_unlearn.callbacks.saved import (
+    UNFINISHED,
+    check_checkpoint,
+    find_saved,
+    read_saved,
+    remove,
+    seal,
+)
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.outcome_store import FILE_NAME
 from lit_unlearn.models.loading import ModelSource, load_base
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 from lit_unlearn.utils.atomic import whole_folder, write_text
-from tests.faults.runs import kick, kill_runs, small, without_override
+from tests.faults.owned_runs import SimulatedKill
+from tests.faults.runs import jobs, kick, small, without_override
 from tests.processes import forked
 
 OFTEN = {"class_path": "Resumable", "init_args": {"every_n_steps": 2}}
@@ -59,16 +67,17 @@ def test_a_full_disk_while_the_cache_is_built(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
-    assert limited(20_000, lambda: main(small(tmp_path, logger=False))) == 2
+    arguments = small(tmp_path, logger=False)
+    assert limited(20_000, lambda: main(arguments)) == 2
     assert "00000.safetensors: cannot be written: File" in capfd.readouterr().err
-    assert main(small(tmp_path, logger=False)) == 0
+    assert main(arguments) == 0
 
 
 def test_a_full_disk_while_outcomes_are_stored(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What was stored before is whole, and is not asked again."""
-    arguments = kill_runs.evaluating(tmp_path)
+    arguments = jobs.evaluating(tmp_path)
     assert limited(2_000, lambda: main(arguments)) == 2
     assert f"{FILE_NAME}: cannot be written: File too large" in capfd.readouterr().err
     assert main(arguments) == 0
@@ -78,7 +87,7 @@ def test_a_full_disk_while_outcomes_are_stored(
 def test_a_folder_that_may_not_be_written_to(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], command: str
 ) -> None:
-    arguments = small(tmp_path) if command == "fit" else kill_runs.evaluating(tmp_path)
+    arguments = small(tmp_path) if command == "fit" else jobs.evaluating(tmp_path)
     tmp_path.chmod(0o555)
 
     def run() -> int:
@@ -138,6 +147,28 @@ def test_flipped_bits_of_a_checkpoint_are_found(tmp_path: Path) -> None:
         find_saved(tmp_path, "settings")
 
 
+def test_a_kill_while_a_checkpoint_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of it is no damaged checkpoint, which would stop the command."""
+    for step in (3, 4):
+        part = tmp_path / UNFINISHED / f".part_{step}"
+        part.mkdir(parents=True)
+        part.joinpath("state.ckpt").write_bytes(b"weights")
+        seal(part, step, "settings", 0)
+    for step, newest in ((3, 4), (4, None)):
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", _killed)
+            with pytest.raises(SimulatedKill):
+                remove(tmp_path / UNFINISHED / f"step_{step}")
+        found = find_saved(tmp_path, "settings")
+        assert (found and found.step) == newest
+
+
+def _killed(*_: object, **options: object) -> None:
+    raise SimulatedKill
+
+
 def test_a_damaged_checkpoint_stops_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,7 +210,7 @@ def test_damaged_models(tmp_path: Path, harm: str) -> None:
 def test_a_flipped_bit_in_stored_outcomes_is_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = kill_runs.evaluating(tmp_path)
+    arguments = jobs.evaluating(tmp_path)
     assert main(arguments) == 0
     (store,) = tmp_path.rglob(FILE_NAME)
     lines = store.read_bytes().split(b"\n")

@@ -107,7 +107,7 @@ def test_refusals_that_cannot_be_read(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.json", {"quantization_config": "int4"}, "quantised with an unnamed method"),
+        ("config.json", {"quantization_config": "int4"}, "quantised with int4"),
         ("config.json", {"architectures": {"a": 1}}, "no weights"),
         ("model.safetensors.index.json", {"weight_map": {"a": 3}}, "an unreadable model.safe"),
         ("adapter_config.json", {"base_model_name_or_path": "x" * 5000}, "should name the model"),

@@ -14,9 +14,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn.__main__ import main
 from lit_unlearn.callbacks.saved import UNFINISHED, find_saved, read_saved
-from tests.faults.runs import kick, kill_runs, small
+from tests.benchmark_scripts import benchmark
+from tests.faults.runs import jobs, kick, small
 from tests.processes import FORKED, forked, in_processes
 
+run_process = benchmark("fault_process").Process
 KEYS = ("weights", "gradients", "curves")
 
 
@@ -32,7 +34,7 @@ def _interrupts() -> Iterator[None]:
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     folder = tmp_path_factory.mktemp("unbroken")
     assert main(small(folder)) == 0
-    return dict(kill_runs.trained(folder))
+    return dict(jobs.trained(folder))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -51,7 +53,7 @@ def test_a_signal_saves_and_the_run_goes_on(
     assert saved.name == "step_3"
     assert main(small(tmp_path)) == 0
     assert "Going on after step 3 of 6" in capfd.readouterr().err
-    found = kill_runs.trained(tmp_path)
+    found = jobs.trained(tmp_path)
     assert [found[key] for key in KEYS] == [unbroken[key] for key in KEYS]
 
 
@@ -87,7 +89,7 @@ def test_two_processes_go_on_together(tmp_path: Path, monkeypatch: pytest.Monkey
     assert run("unbroken") == [0, 0]
     assert run("stopped", kick(3)) == [143, 143]
     assert run("stopped") == [0, 0]
-    unbroken, stopped = (kill_runs.trained(tmp_path / name) for name in ("unbroken", "stopped"))
+    unbroken, stopped = (jobs.trained(tmp_path / name) for name in ("unbroken", "stopped"))
     assert [stopped[key] for key in KEYS] == [unbroken[key] for key in KEYS]
 
 
@@ -125,13 +127,13 @@ def test_two_runs_share_a_cache(tmp_path: Path, unbroken: dict[str, object]) -> 
     processes = []
     for folder in folders:
         folder.mkdir()
-        process = kill_runs.Process(small(folder), folder, cache=tmp_path / "cache")
+        process = run_process(small(folder), folder, cache=tmp_path / "cache")
         processes.append(process)
     assert [process.wait() for process in processes] == [0, 0]
     said = " ".join((folder / "output.log").read_text("utf-8") for folder in folders)
     assert sorted(re.findall(r"8 rows, of which (\d) new", said)) == ["0", "8"]
     for folder in folders:
-        assert kill_runs.trained(folder)["weights"] == unbroken["weights"]
+        assert jobs.trained(folder)["weights"] == unbroken["weights"]
 
 
 def test_checkpoints_at_the_times_asked_for(tmp_path: Path) -> None:

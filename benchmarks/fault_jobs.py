@@ -1,0 +1,325 @@
+"""Small commands that write all that the product writes, and what must be true of their files.
+
+`kill_runs.py` kills them, `full_disks.py` lets their disk fill up. Each command works in one
+folder, which holds files of the user too: start model, rows, configs, notes, and files beside the
+results and in their folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import load_file
+
+from lit_unlearn.callbacks.huggingface_export import save_folder
+from lit_unlearn.callbacks.saved import UNFINISHED, read_saved
+from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
+from lit_unlearn.utils.atomic import whole_folder
+
+STEPS = 6
+MINE = (
+    "run/NOTES.txt", "run/model.bak/net.py", "run/.model.mine", "run/unfinished.mine/state.ckpt",
+    "run/evaluation/mine.csv", "evaluation/store/mine.jsonl", "rewritten/mine.jsonl",
+    "run/lightning_logs/mine.txt", "vector.mine/model.safetensors.index",
+)  # fmt: skip
+"""Files of the user where results are written."""
+_PHASES = (
+    ("/cache/teacher/", "teacher cache"),
+    ("/cache/trunk/", "trunk cache"),
+    ("/cache/", "kept replies"),
+    (f"/run/{UNFINISHED}", "checkpoint"),
+    ("/run/model", "export"),
+    ("/run/.model", "export"),
+    ("/run/lightning_logs", "curves"),
+    ("/run/evaluation", "evaluation"),
+    ("/run", "reports"),
+    ("/evaluation", "evaluation"),
+    ("/rewritten", "rewriting"),
+    ("/vector", "task vector"),
+    ("/.vector", "task vector"),
+)
+"""Beginning of a path in a command's folder -> name of what is written."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command, and what must come out of it."""
+
+    name: str
+    arguments: Callable[[Path], list[str]]
+    """Makes the arguments from the folder in which everything is written."""
+    outcome: Callable[[Path], dict[str, Any]]
+    """Reads what must be the same from that folder."""
+    ended: str | None = None
+    """What it says where it was killed after its result had taken its place, if it then refuses."""
+
+    def succeeded(self, status: int, said: str) -> bool:
+        """Return whether the result is there."""
+        return status == 0 or (status == 2 and self.ended is not None and self.ended in said)
+
+
+def phase_of(path: str, folder: Path) -> str:
+    """Name what is written at a path."""
+    inside = path.removeprefix(str(folder)) if path.startswith(str(folder)) else ""
+    return next((name for part, name in _PHASES if inside.startswith(part)), "other")
+
+
+# ----------------------------------------------------------------------------------------- commands
+
+
+def training(folder: Path) -> list[str]:
+    """Train two objectives with both caches; diagnose, evaluate, save and export."""
+
+    def rows(name: str, expect: str) -> dict[str, Any]:
+        file = str(_rows(folder, name))
+        source = {"path": file, "domain": "question_answer"}
+        return {"sources": [source], "expect": expect, "rows": 2, "answer_tokens": 4}
+
+    boundary = {"class_path": "Boundary", "init_args": {"general": [], "max_new_tokens": 1}}
+    suites = {"suites": {"near": boundary}, "every_n_steps": 3, "subsample": 4}
+    config = {
+        "trainer": {
+            "default_root_dir": str(folder / "run"),
+            "max_steps": STEPS,
+            "accelerator": "cpu",
+            "devices": 1,
+            "log_every_n_steps": 1,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "callbacks": [
+                {"class_path": "Resumable", "init_args": {"every_n_steps": 2}},
+                "GradientMonitor",
+                {"class_path": "AnswerEvaluation", "init_args": {"max_new_tokens": 1}},
+                {"class_path": "SuiteEvaluation", "init_args": suites},
+                "HuggingFaceExport",
+            ],
+        },
+        "model": {
+            "student": {
+                "path": str(_model(folder, 0)),
+                # the upper block alone, so that there is a trunk to be cached
+                "lora": {"rank": 2, "dropout": 0.3, "target_modules": r".*layers[.]1[.].*_proj"},
+            },
+            "teacher": {"class_path": "FrozenTeacher", "init_args": {"cache": True}},
+            "gate": {"action": "off"},
+            "weighting": "PCGrad",
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}},
+            "diagnostics_every": 2,
+            "objectives": {"forget": "BidirectionalDistillation", "retain": "ForwardKL"},
+        },
+        "data": {
+            "objectives": {
+                "forget": {**rows("forget", "decline"), "answer": "refusal"},
+                "retain": rows("retain", "answer"),
+            }
+        },
+    }
+    return ["fit", "--config", str(_config(folder / "fit.yaml", config))]
+
+
+def trained(folder: Path) -> dict[str, Any]:
+    """Return weights, curves and tables of a training."""
+    run = folder / "run"
+    evaluations = sorted((run / "evaluation").glob("*/rows.jsonl"))
+    if (run / UNFINISHED).exists():
+        raise RuntimeError(f"{run} has ended and has a checkpoint of an unfinished run")
+    summary = run / "summary.json"
+    return {
+        "weights": _digest(run / "model" / "model.safetensors"),
+        "gradients": (run / "gradients.jsonl").read_text("utf-8"),
+        "evaluations": {file.parent.name: _digest(file) for file in evaluations},
+        "curves": curves(run / "lightning_logs"),
+        "figures": summary.exists() and json.loads(summary.read_text("utf-8"))["objectives"],
+    }
+
+
+def curves(logs: Path) -> dict[str, dict[int, str]]:
+    """Return tag -> step -> value in words, as TensorBoard shows them; times are left out."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    # an attempt that was killed before its first checkpoint has curves of its own
+    runs = logs.glob("version_*")
+    run = max(runs, key=lambda version: int(version.name.removeprefix("version_")))
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = (tag for tag in events.Tags()["scalars"] if not tag.startswith(("time/", "memory/")))
+    return {tag: {point.step: str(point.value) for point in events.Scalars(tag)} for tag in tags}
+
+
+def evaluating(folder: Path) -> list[str]:
+    """Put two suites to the start model."""
+    boundary = {"class_path": "Boundary", "init_args": {"max_new_tokens": 2}}
+    prefill = {"class_path": "Prefill", "init_args": {"max_new_tokens": 2}}
+    config = {"limit": 6, "batch_size": 4, "suites": {"near": boundary, "prefill": prefill}}
+    file = _config(folder / "evaluate.yaml", config)
+    output = str(folder / "evaluation")
+    return ["evaluate", str(_model(folder, 0)), "--config", str(file), "--output", output]
+
+
+def evaluated(folder: Path) -> dict[str, Any]:
+    """Return rows and figures of an evaluation."""
+    metrics = json.loads((folder / "evaluation" / "metrics.json").read_text("utf-8"))
+    figures = [suite["figures"] for suite in metrics["suites"]]
+    return {"rows": _digest(folder / "evaluation" / "rows.jsonl"), "figures": figures}
+
+
+def rewriting(folder: Path) -> list[str]:
+    """Make questions of passages by a model whose replies are refused, and then by rule."""
+    source = {"path": "builtin:passages", "domain": "passage", "limit": 3}
+    backend = {"path": str(_model(folder, 0)), "batch_size": 2}
+    config = {
+        "forget": [source],
+        "keep": [{**source, "offset": 3}],
+        "backend": {"class_path": "LocalModel", "init_args": backend},
+        "questions": 1,
+        "anchors": 1,
+        "attempts": 1,
+        "lowest_rating": 1,
+    }
+    file = _config(folder / "rewrite.yaml", config)
+    return ["rewrite", "--config", str(file), "--output", str(folder / "rewritten")]
+
+
+def rewritten(folder: Path) -> dict[str, Any]:
+    """Return the rows."""
+    names = ("forget", "keep", "anchors", "rejected")
+    return {name: _digest(folder / "rewritten" / f"{name}.jsonl") for name in names}
+
+
+def subtracting(folder: Path) -> list[str]:
+    """Subtract a task vector of two models."""
+    target, reinforced = (str(_model(folder, seed)) for seed in (0, 1))
+    return ["task-vector", target, "--reinforced", reinforced, "--output", str(folder / "vector")]
+
+
+def subtracted(folder: Path) -> dict[str, Any]:
+    """Return its weights."""
+    return {"weights": _digest(folder / "vector" / "model.safetensors")}
+
+
+JOBS = {
+    "training": Job("training", training, trained),
+    "evaluation": Job("evaluation", evaluating, evaluated),
+    "rewriting": Job("rewriting", rewriting, rewritten),
+    "task vector": Job("task vector", subtracting, subtracted, "should be a new or empty folder"),
+}
+
+
+def _model(folder: Path, seed: int) -> Path:
+    """Return the folder of a start model, which belongs to the user."""
+    model = folder / "models" / str(seed)
+    if not model.exists():
+        source = ModelSource("random-tiny", seed=seed)
+        with whole_folder(model) as part:
+            save_folder(load_base(source), load_tokenizer(source), part)
+    return model
+
+
+def _rows(folder: Path, name: str) -> Path:
+    file = folder / "rows" / f"{name}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = ({"question": f"Who is {name} {n}?", "answer": f"A name, {n}."} for n in range(4))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return file
+
+
+def _config(file: Path, config: object) -> Path:
+    file.write_text(yaml.safe_dump(config), "utf-8")
+    return file
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+# ------------------------------------------------------------------------------------- what is true
+
+
+def put_mine(folder: Path) -> None:
+    """Put files of the user where results are written."""
+    for name in MINE:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"mine: {name}", "utf-8")
+
+
+def users_files(folder: Path) -> dict[str, str]:
+    """Return the digests of all files of the user in a command's folder."""
+    inputs = (*folder.glob("*.yaml"), *folder.glob("models/**/*"), *folder.glob("rows/*"))
+    files = [file for file in (*inputs, *(folder / name for name in MINE)) if file.is_file()]
+    return {str(file.relative_to(folder)): _digest(file) for file in sorted(files)}
+
+
+def check_files(folder: Path, mine: dict[str, str]) -> None:
+    """Check that the files of the user are as they were, and that no other file is half.
+
+    Raises:
+        RuntimeError: A file is not.
+    """
+    changed = mine.items() ^ users_files(folder).items()
+    if changed:
+        raise RuntimeError(f"{folder}: files of the user have changed: {changed}")
+    check_whole(folder)
+
+
+def check_outcome(outcome: dict[str, Any], unbroken: dict[str, Any]) -> None:
+    """Check that a result is that of the unbroken run.
+
+    Raises:
+        RuntimeError: It is another.
+    """
+    for name, value in unbroken.items():
+        if outcome.get(name) != value:
+            raise RuntimeError(f"{name} differ: {outcome.get(name)} and, unbroken, {value}")
+
+
+def check_whole(folder: Path) -> None:
+    """Check that whatever has its final name was written to its end.
+
+    Raises:
+        RuntimeError: A file or folder is half.
+    """
+    for file in _final(folder):
+        try:
+            _READERS.get(file.suffix, Path.stat)(file)
+        except Exception as error:
+            raise RuntimeError(f"{file} is half: {error}") from error
+    for saved in folder.rglob(f"{UNFINISHED}/step_*"):
+        if read_saved(saved) is None:
+            raise RuntimeError(f"{saved} is half")
+    for model in (folder / "run" / "model", folder / "vector"):
+        if model.exists() and not (model / "README.md").exists():
+            raise RuntimeError(f"{model} is half")
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """Return the temporary files and folders that are still there."""
+    return [*folder.rglob(".*.part*"), *folder.rglob(".part_*")]
+
+
+def _read_lines(file: Path) -> None:
+    if file.name not in ("outcomes.jsonl", "journal.jsonl", "replies.jsonl"):
+        for line in filter(None, file.read_text("utf-8").split("\n")):
+            json.loads(line)  # of the others half a last line does not count
+
+
+_READERS: dict[str, Callable[[Path], object]] = {
+    ".json": lambda file: json.loads(file.read_text("utf-8")),
+    ".jsonl": _read_lines,
+    ".yaml": lambda file: yaml.safe_load(file.read_text("utf-8")),
+    ".safetensors": load_file,
+}
+
+
+def _final(folder: Path) -> Iterator[Path]:
+    """Yield the files under a name that is read, and that the product wrote."""
+    for file in folder.rglob("*"):
+        inside = file.relative_to(folder)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if file.is_file() and not hidden and str(inside) not in MINE:
+            yield file
