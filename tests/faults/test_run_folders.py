@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from safetensors.torch import load_file
 
 from lit_unlearn.__main__ import main
 from lit_unlearn.callbacks.huggingface_export import save_folder
 from lit_unlearn.callbacks.saved import STATE, UNFINISHED, read_saved, seal
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
-from tests.faults.owned_runs import config, fit, foreign_files, snapshot, written
+from tests.faults.owned_runs import config, fit, same, snapshot, written
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
@@ -48,15 +44,6 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> str:
     found = [line for line in lines if "error:" in line]
     assert len(found) == 1, lines
     return found[0]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model" / "model.safetensors")
-
-
-def same(first: Path, second: Path) -> bool:
-    one, two = weights(first), weights(second)
-    return all(torch.equal(value, two[name]) for name, value in one.items())
 
 
 # ----------------------------------------------------------------------------------- whose is what
@@ -320,55 +307,3 @@ def test_checkpoints_that_are_not_there(
 ) -> None:
     assert fit(Path("mini.yaml"), f"--ckpt_path={given}") == 2
     assert words in error_of(capsys)
-
-
-# ------------------------------------------------------------------------------------- any sequence
-
-
-def _do(choose: random.Random, root: Path) -> None:
-    """Do one thing that users do, in any folder state."""
-    seed = choose.choice([0, 0, 0, 1])
-    options = [f"--seed_everything={seed}", "--trainer.default_root_dir=run"]
-    deed = choose.choice(["run", "kill", "kill", "kill", "end", "last", "debug", "steps"])
-    if deed == "last":
-        options += ["--ckpt_path=last"]
-    if deed == "debug":
-        options += [choose.choice(["--trainer.fast_dev_run=1", "--trainer.overfit_batches=1"])]
-    if deed == "steps":
-        options += ["--trainer.max_steps=4"]
-    dies = choose.randrange(1, 4) if deed == "kill" else 0
-    status = fit(root / "mini.yaml", *options, dies=dies, at_end=deed == "end")
-    assert status in (0, None), (deed, status)
-
-
-def _checkpoints(root: Path) -> Iterator[tuple[str, int]]:
-    for folder in root.glob(f"run/{UNFINISHED}*/step_*"):
-        saved = read_saved(folder)
-        if saved is not None:
-            yield saved.settings, saved.step
-
-
-def _sequence(root: Path, seed: int, length: int) -> None:
-    choose = random.Random(seed)
-    written(root / "mini.yaml", config())
-    mine = foreign_files(root / "run", choose)
-    for _ in range(length):
-        before = dict(sorted(_checkpoints(root)))
-        _do(choose, root)
-        after = snapshot(root / "run")
-        assert {name: after.get(name) for name in mine} == mine
-        left = dict(sorted(_checkpoints(root)))
-        done = (root / "run" / "model").exists()
-        for settings, step in before.items():  # superseded by a later one, or by the ended run
-            assert left.get(settings, -1) >= step or done
-
-
-@pytest.mark.parametrize(
-    ("seed", "length"),
-    [(0, 3), *(pytest.param(seed, 12, marks=pytest.mark.slow) for seed in range(1, 13))],
-)
-def test_any_sequence_of_deeds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, length: int
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    _sequence(tmp_path, seed, length)
