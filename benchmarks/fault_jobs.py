@@ -73,7 +73,7 @@ def phase_of(path: str, folder: Path) -> str:
 # ----------------------------------------------------------------------------------------- commands
 
 
-def training(folder: Path) -> list[str]:
+def training(folder: Path, *callbacks: Any) -> list[str]:
     """Train two objectives with both caches; diagnose, evaluate, save and export."""
 
     def rows(name: str, expect: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def training(folder: Path) -> list[str]:
             "callbacks": [
                 {"class_path": "Resumable", "init_args": {"every_n_steps": 2}},
                 "GradientMonitor",
-                {"class_path": "AnswerEvaluation", "init_args": {"max_new_tokens": 1}},
+                *callbacks,
                 {"class_path": "SuiteEvaluation", "init_args": suites},
                 "HuggingFaceExport",
             ],
@@ -121,6 +121,11 @@ def training(folder: Path) -> list[str]:
         },
     }
     return ["fit", "--config", str(_config(folder / "fit.yaml", config))]
+
+
+def reporting(folder: Path) -> list[str]:
+    """Train the same, with a table and a page of the answers before and after."""
+    return training(folder, {"class_path": "AnswerEvaluation", "init_args": {"max_new_tokens": 1}})
 
 
 def trained(folder: Path) -> dict[str, Any]:
@@ -205,6 +210,7 @@ def subtracted(folder: Path) -> dict[str, Any]:
 
 JOBS = {
     "training": Job("training", training, trained),
+    "training with a report": Job("training with a report", reporting, trained),
     "evaluation": Job("evaluation", evaluating, evaluated),
     "rewriting": Job("rewriting", rewriting, rewritten),
     "task vector": Job("task vector", subtracting, subtracted, "should be a new or empty folder"),

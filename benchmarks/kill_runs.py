@@ -30,7 +30,7 @@ PHASES = {
     "teacher cache": ("training", 0.15),
     "trunk cache": ("training", 0.14),
     "checkpoint": ("training", 0.18),
-    "reports": ("training", 0.05),
+    "reports": ("training with a report", 0.05),
     "export": ("training", 0.15),
     "evaluation": ("evaluation", 0.14),
     "rewriting": ("rewriting", 0.14),
@@ -76,7 +76,7 @@ def run_killed(
 
 
 def kill_job(
-    job: Job, unbroken: Unbroken, phase: str, kills: int, seed: int, folder: Path, most: int = 3
+    job: Job, unbroken: Unbroken, phase: str, kills: int, seed: int, folder: Path, most: int = 4
 ) -> Counter[str]:
     """Kill a command so many times in one phase, over as many runs as it takes.
 
@@ -103,6 +103,7 @@ def kill_job(
         run = folder / f"killed_{number}"
         wanted = min(most, kills - phases[phase])
         phases.update(run_killed(job, run, unbroken, phase, wanted, choose))
+        print(f"{phase}: {phases[phase]} of {kills}", flush=True)
         shutil.rmtree(run)
     raise RuntimeError(f"{job.name}: only {phases} of {kills} kills in the phase {phase}")
 
