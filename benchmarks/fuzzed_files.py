@@ -18,7 +18,7 @@ from fuzzed import Evil, Reader
 from lit_unlearn.callbacks.saved import UNFINISHED, check_checkpoint, find_saved, seal
 from lit_unlearn.cli.config import merge_configs, read_config
 from lit_unlearn.data.encoding import Encoder
-from lit_unlearn.evaluation.evaluate import _loading
+from lit_unlearn.evaluation.evaluate import loading_of
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Outcome
 from lit_unlearn.evaluation.record_files import METRICS, ROWS, read_evaluation
@@ -104,7 +104,7 @@ def model_reader(folder: Path, mark: Path) -> Reader:
             (folder / name).write_bytes(data)
             find_model.cache_clear()
             find_model(str(folder))
-            _loading(str(folder), None)
+            loading_of(str(folder))
         finally:
             (folder / name).unlink()
 
