@@ -53,8 +53,9 @@ def _other_kind(config: dict[str, Any]) -> str:
             "model from which they were made"
         )
     names = config.get("architectures")
-    named = isinstance(names, list) and names
-    name = str(names[0] if named else config.get("model_type", "a model"))
+    if not isinstance(names, list) or not names:
+        names = [config.get("model_type", "a model")]
+    name = str(names[0])
     if config.get("is_encoder_decoder"):
         return f"{name}, an encoder-decoder model; give a decoder-only one"
     if any(config.get(key) for key in _SENSES):
