@@ -34,6 +34,7 @@ THIRD_PARTY = [
 pytestmark = [pytest.mark.filterwarnings(text) for text in THIRD_PARTY]
 
 
+KINDS = ("sources", "evaluation")
 FILES = {"config.yaml", "gradients.jsonl", "model", "report.html", "summary.json"} | {
     f"answers_{when}.jsonl" for when in ("before", "after")
 }
@@ -54,40 +55,33 @@ def few_rows(source: dict[str, Any]) -> dict[str, Any]:
     return {**source, **few}
 
 
-def smoke_arguments(name: str, folder: Path) -> list[str]:
-    """Overrides that make a config small: tiny model, few rows, two steps."""
+def small(name: str, folder: Path) -> dict[str, Any]:
+    """Return what makes a config small: tiny model, few rows, two steps."""
     config = read_configs(files_of(name)).values
-    arguments = [
-        "fit",
-        *(f"--config={file}" for file in files_of(name)),
-        f"--trainer.default_root_dir={folder}",
-        "--trainer.max_steps=2",
-        "--trainer.accelerator=cpu",
-        "--trainer.enable_progress_bar=false",
-        "--trainer.enable_checkpointing=false",
-        "--model.student.path=random-tiny",
-        "--model.diagnostics_every=1",
-        "--data.max_length=8192",
-    ]
+    trainer = {"default_root_dir": str(folder), "max_steps": 2, "accelerator": "cpu"}
+    trainer |= {"enable_progress_bar": False, "enable_checkpointing": False}
+    model: dict[str, Any] = {"student": {"path": "random-tiny"}, "diagnostics_every": 1}
     if "teacher" in config["model"]:
-        arguments += ["--model.gate.action=warn", "--model.gate.sample=1"]
-        arguments += ["--model.gate.max_new_tokens=2"]
+        model["gate"] = {"action": "warn", "sample": 1, "max_new_tokens": 2}
         if "path" in config["model"]["teacher"].get("init_args", {}):
-            arguments.append("--model.teacher.path=random-tiny")
+            model["teacher"] = {"init_args": {"path": "random-tiny"}}
     if "trainable" in config["model"]["student"]:
-        arguments.append("--model.student.trainable=null")  # blocks that a tiny model lacks
+        model["student"]["trainable"] = None  # blocks that a tiny model lacks
+    objectives: dict[str, Any] = {}
     for objective, data in config["data"]["objectives"].items():
-        arguments += [
-            f"--data.objectives.{objective}.evaluation_rows=2",
-            f"--data.objectives.{objective}.rows=1",
-        ]
-        for kind in {"sources", "evaluation"} & set(data):
-            few = [few_rows(source) for source in data[kind]]
-            arguments.append(f"--data.objectives.{objective}.{kind}={json.dumps(few)}")
+        few = {kind: list(map(few_rows, data[kind])) for kind in KINDS if kind in data}
+        objectives[objective] = {"evaluation_rows": 2, "rows": 1, **few}
         if "prefills" in data:  # each row is encoded with each of them
-            arguments.append(f"--data.objectives.{objective}.prefills.openers=['Sure:']")
-            arguments.append(f"--data.objectives.{objective}.prefills.unprefilled=1")
-    return arguments
+            objectives[objective]["prefills"] = {"openers": ["Sure:"], "unprefilled": 1}
+    data = {"max_length": 8192, "objectives": objectives}
+    return {"trainer": trainer, "model": model, "data": data}
+
+
+def fit_over(name: str, overlay: dict[str, Any], folder: Path) -> int:
+    """Run a config with another one over it, which is quicker than forty options."""
+    file = folder / "overlay.yaml"
+    file.write_text(json.dumps(overlay), "utf-8")
+    return main(["fit", *(f"--config={each}" for each in [*files_of(name), file])])
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -98,7 +92,7 @@ def test_config_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(here)
     monkeypatch.setenv("LIT_UNLEARN_DATA", str(EXCERPTS))
     run = tmp_path / "run"
-    assert main(smoke_arguments(name, run)) == 0
+    assert fit_over(name, small(name, run), tmp_path) == 0
     assert list(here.iterdir()) == []
     assert {path.name for path in run.iterdir()} >= FILES
     summary = json.loads((run / "summary.json").read_text("utf-8"))
@@ -167,7 +161,7 @@ def tiny_overlay(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     objectives: dict[str, dict[str, Any]] = {}
     for name, given in config["data"]["objectives"].items():
         objectives[name] = {"rows": 1}
-        for kind in {"sources", "evaluation"} & set(given):  # of others, six rows are made up
+        for kind in set(KINDS) & set(given):  # of others, six rows are made up
             objectives[name][kind] = [
                 few_rows(source) if source["path"].startswith("builtin:") else source
                 for source in given[kind]
@@ -182,15 +176,10 @@ def test_method_takes_a_step(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     config = read_configs(files_of(name)).values
     objectives = config["data"]["objectives"]
     assert set(config["model"]["objectives"]) == set(objectives)
-    kinds = [
-        data.get(kind, []) for data in objectives.values() for kind in ("sources", "evaluation")
-    ]
+    kinds = [data.get(kind, []) for data in objectives.values() for kind in KINDS]
     fake_rows([source for sources in kinds for source in sources], tmp_path / "data")
     monkeypatch.setenv("LIT_UNLEARN_DATA", str(tmp_path / "data"))
-    overlay = tmp_path / "tiny.yaml"
-    overlay.write_text(json.dumps(tiny_overlay(config, tmp_path / "run")), "utf-8")
-    files = [*files_of(name), overlay]
-    assert main(["fit", *(f"--config={file}" for file in files)]) == 0
+    assert fit_over(name, tiny_overlay(config, tmp_path / "run"), tmp_path) == 0
     (line,) = (tmp_path / "run/gradients.jsonl").read_text("utf-8").splitlines()
     record = json.loads(line)
     assert set(record["objectives"]) == set(objectives)
