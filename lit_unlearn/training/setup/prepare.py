@@ -30,7 +30,8 @@ from lit_unlearn.utils.chat_template import template_key
 from lit_unlearn.utils.progress import Stage, shown
 from lit_unlearn.utils.spread import evenly_spread
 
-__all__ = ["EncodedRows", "Load", "Prepared", "answer_texts", "encode_rows", "prepare"]
+__all__ = ["EncodedRows", "Load", "Prepared", "answer_texts", "encode_rows"]
+__all__ += ["gate_views", "prepare"]
 
 log = logging.getLogger(__name__)
 

@@ -75,7 +75,9 @@ class StandInModule(LightningModule):
         self.optimizer = optimizer
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        return self.layer(batch).square().mean()
+        loss: Tensor = self.layer(batch).square().mean()
+        self.log("loss", loss)
+        return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer(self.parameters())
