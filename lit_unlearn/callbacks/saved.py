@@ -126,10 +126,12 @@ def check_checkpoint(path: Path) -> None:
         return
     try:
         content = torch.load(path, map_location="meta", weights_only=True)
-        lacks = [key for key in ("state_dict", "loops") if key not in content]
+        keys = ("state_dict", "loops", "pytorch-lightning_version")
+        lacks = [key for key in keys if key not in content]
         found = f"a file without {lacks[0]}" if lacks else ""
     except pickle.UnpicklingError as error:
-        found = f"content that only running code could load ({_first_line(error)})"
+        name = re.search(r"GLOBAL ([\w.]+)", str(error))
+        found = f"{name[1]}, which only running code could load" if name else "none"
     except Exception as error:  # damaged archives raise errors of every kind
         found = f"a damaged file ({_first_line(error)})"
     if found:

@@ -94,7 +94,7 @@ def _of_lightning(callbacks: Any, loggers: Any, profiler: Any) -> list[Path]:
             found.append(Path(callback.ckpt_path))
         elif not getattr(callback, "_enable_version_counter", True) and callback.dirpath:
             found.append(Path(callback.dirpath) / "*.ckpt")
-    return found
+    return [file.expanduser() for file in found]
 
 
 def _holds(file: Path, text: str) -> bool:

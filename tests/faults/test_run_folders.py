@@ -93,7 +93,7 @@ def test_files_of_the_user_are_named(here: Path, capsys: pytest.CaptureFixture[s
     before = snapshot(here)
     answers = ("--trainer.callbacks+=AnswerEvaluation", "--trainer.default_root_dir=mine")
     assert fit(Path("mini.yaml"), *answers) == 2
-    assert "Found config.yaml, model, summary.json and 1 more, which lit-un" in error_of(capsys)
+    assert "Found model, summary.json, report.html and 1 more, which lit-un" in error_of(capsys)
     assert snapshot(here) == before
 
 
