@@ -199,10 +199,12 @@ def test_methods_run_on_smollm2_too(name: str) -> None:
     assert config["data"]["objectives"]["forget"]["sources"][0]["config"] == "forget01"
 
 
-FEW_STEPS = (
-    "relearn.steps=[1]", "relearn_lora.steps=[1]", "soft_prompt.descent.steps=2",
-    "gcg.search.steps=2", "gcg.search.width=4",
-)  # fmt: skip
+FEW_STEPS: dict[str, dict[str, Any]] = {
+    "relearn": {"steps": [1]},
+    "relearn_lora": {"steps": [1]},
+    "soft_prompt": {"descent": {"steps": 2}},
+    "gcg": {"search": {"steps": 2, "width": 4}},
+}
 
 
 @pytest.mark.parametrize("name", EVALUATED)
@@ -210,16 +212,20 @@ def test_suites_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """One row of each group, one token of each reply, a step or two of each attack."""
     monkeypatch.setenv("LIT_UNLEARN_DATA", str(EXCERPTS))
     suites = yaml.safe_load((CONFIGS / name).read_text("utf-8"))["suites"]
-    arguments = ["--limit=1", "--device=cpu", f"--output={tmp_path}"]
-    arguments += [f"--suites.{few}" for few in FEW_STEPS if few.split(".")[0] in suites]
-    arguments += [f"--suites.{suite}.max_new_tokens=1" for suite in suites]
-    arguments += ["--start=random-tiny"]
-    assert main(["evaluate", "random-tiny", f"--config={CONFIGS / name}", *arguments]) == 0
-    record = read_evaluation(tmp_path)
+    few = {
+        suite: {"init_args": {"max_new_tokens": 1, **FEW_STEPS.get(suite, {})}} for suite in suites
+    }
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(json.dumps({"suites": few, "limit": 1, "device": "cpu"}), "utf-8")
+    files = [f"--config={file}" for file in (CONFIGS / name, overlay)]
+    output = tmp_path / "out"
+    given = ["random-tiny", *files, "--start=random-tiny", f"--output={output}"]
+    assert main(["evaluate", *given]) == 0
+    record = read_evaluation(output)
     assert list(record.suites) == list(suites)
     assert all(suite.rows and suite.figures for suite in record.suites.values())
     assert [figure.name for figure in record.balance][:1] == ["balance"]
-    assert "<html" in (tmp_path / "evaluation.html").read_text("utf-8")
+    assert "<html" in (output / "evaluation.html").read_text("utf-8")
 
 
 LENGTHS = {"retain": 400, "real_authors": 100, "world_facts": 117}
