@@ -43,7 +43,7 @@ docs: $(STAMP)  ## the documentation site, in docs/_build/html; warnings are err
 
 # Two things at a time, for two cores: the unit tests; and lint, the site and all other tests. What the
 # second one says is printed after the first has ended.
-test: $(STAMP)  ## lint, the site, then every test that needs neither network nor GPU (six minutes on two quiet cores)
+test: $(STAMP)  ## lint, the site, then every test that needs neither network nor GPU (two things at a time)
 	@log=$$(mktemp); export OMP_NUM_THREADS=1; \
 	{ $(MAKE) --no-print-directory -k lint docs; checks=$$?; \
 	  $(BIN)/pytest -p no:cacheprovider tests/integration tests/faults tests/docs && exit $$checks; \
