@@ -148,7 +148,8 @@ class PlannedRun:
         encoder = self.encoder
         if encoder is None:
             return None
-        found = Lookup(self.module, self.scenario, self.rows, encoder, self.device)
+        steps = self.around.steps
+        found = Lookup(self.module, self.scenario, self.rows, encoder, steps, self.device)
         return found if found.possible else None
 
     def phases(self) -> list[Phase]:

@@ -38,8 +38,6 @@ __all__ = ["CPU", "Lookup"]
 
 CPU = torch.device("cpu")
 
-_STEPS = 2
-"""Steps whose rows are looked up."""
 _CHEAP = 4e9
 """Bytes of weights up to which their digest, a part of every key, is worth its time."""
 
@@ -55,6 +53,8 @@ class Lookup:
     scenario: Scenario
     rows: PlannedRows
     encoder: Encoder
+    steps: int = 1
+    """Steps of the run; the rows of the first, the middle and the last one are looked up."""
     device: torch.device = CPU
 
     @cached_property
@@ -125,10 +125,11 @@ class Lookup:
         return resolve_dtype(own or self.scenario.source.dtype)
 
     def _steps(self) -> Iterator[dict[str, list[TokenBatch]]]:
-        """Yield the batches of the first steps."""
+        """Yield the batches of some steps: an earlier run may have been shorter."""
         data: Any = self.rows.whole
         plan = data.plan()
-        return (data.batch(plan.step(step)) for step in range(_STEPS))
+        chosen = sorted({0, self.steps // 2, self.steps - 1})
+        return (data.batch(plan.step(step)) for step in chosen)
 
     def _student_inputs(self) -> Iterator[Any]:
         for step in self._steps():
