@@ -67,7 +67,7 @@ def _known(error: BaseException) -> str | None:
     refused = refusal(error) if isinstance(error, Exception) else None
     if refused is not None:
         file = getattr(error, "filename", None) or getattr(error.__context__, "filename", None)
-        return f"{file}: {refused}" if file else refused
+        return f"{file or 'a file cannot be written'}: {refused}"
     if isinstance(error, OSError):
         return one_line(error) if error.filename is None else f"{error.filename}: {error.strerror}"
     return None

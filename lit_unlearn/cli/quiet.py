@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
+
+from lit_unlearn.utils.disk import refusal
 
 __all__ = ["silence"]
 
@@ -18,8 +21,15 @@ class _NoTips(logging.Filter):
 _NO_TIPS = _NoTips()
 
 
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    """Leave a full disk to the main thread: TensorBoard's writer raises its error there again."""
+    if not isinstance(args.exc_value, Exception) or refusal(args.exc_value) is None:
+        threading.__excepthook__(args)
+
+
 def silence() -> None:
     """Suppress lines and warnings that users cannot act on."""
+    threading.excepthook = _thread_failed
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_NO_TIPS)
     # Lightning 2.6 uses a name that torch 2.13 deprecated.

@@ -74,7 +74,14 @@ def _missing_weights(folder: Path) -> str:
             try:
                 wanted = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
                 missing = [name for name in wanted if not (folder / name).is_file()]
-            except (ValueError, LookupError, AttributeError, TypeError, OSError) as error:
+            except (
+                ValueError,
+                LookupError,
+                AttributeError,
+                TypeError,
+                OSError,
+                RecursionError,
+            ) as error:
                 return f"an unreadable {index.name} ({error}); copy or export the model again"
             if missing:
                 return (

@@ -24,6 +24,7 @@ from tests.benchmark_scripts import benchmark
 
 COUNTS = {"hub copies": 8, "save_to_disk": 30, "templates": 100, "parquet": 100}
 """Inputs of the dear readers; the others get 300."""
+DEEP = "deeper than Python's stack"
 fuzz_readers = benchmark("fuzz_readers")
 
 
@@ -110,6 +111,7 @@ def test_refusals_that_cannot_be_read(tmp_path: Path, text: str) -> None:
         ("config.json", {"quantization_config": "int4"}, "quantised with int4"),
         ("config.json", {"architectures": {"a": 1}}, "no weights"),
         ("model.safetensors.index.json", {"weight_map": {"a": 3}}, "an unreadable model.safe"),
+        ("model.safetensors.index.json", DEEP, "an unreadable model.safe"),
         ("adapter_config.json", {"base_model_name_or_path": "x" * 5000}, "should name the model"),
         ("adapter_config.json", {"base_model_name_or_path": "FOLDER"}, "Found their own folder"),
         ("adapter_config.json", {"base_model_name_or_path": "no name/of a hub"}, "adapters of"),
@@ -119,7 +121,8 @@ def test_models_whose_small_files_are_odd(
     tmp_path: Path, name: str, content: object, message: str
 ) -> None:
     (tmp_path / "config.json").write_text("{}", "utf-8")
-    text = json.dumps(content).replace("FOLDER", str(tmp_path))
+    text = "[" * 5000 if content == DEEP else json.dumps(content)
+    text = text.replace("FOLDER", str(tmp_path))
     (tmp_path / name).write_text(text, "utf-8")
     with pytest.raises(InputError, match=message):
         find_model(str(tmp_path))

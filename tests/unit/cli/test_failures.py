@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 
 from lit_unlearn import __main__ as dispatcher
 from lit_unlearn.cli.failures import foreign_line
+from lit_unlearn.cli.quiet import _thread_failed
 from lit_unlearn.errors import InputError, did_you_mean
 
 
@@ -44,7 +46,7 @@ def wrapped(cause: BaseException) -> BaseException:
         (raised_by(lambda: __import__("missing_one.part")), ["pip install missing_one"]),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), ["/x: Permission denied; take"]),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), ["/x: No space left", "room"]),
-        (OSError(errno.ENOSPC, "No space left on device"), ["No space left", "make room"]),
+        (OSError(errno.ENOSPC, "No space left on device"), ["cannot be written: No space left"]),
         (FileNotFoundError(errno.ENOENT, "No such file", "/x"), ["/x: No such file"]),
         (ConnectionError("the hub\ndoes not answer"), ["the hub does not answer"]),
         (torch.OutOfMemoryError("CUDA out of memory"), ["not enough memory", "micro_batch_rows"]),
@@ -103,3 +105,13 @@ def test_a_bug_says_where_to_report_it(
     with pytest.raises(AttributeError) as caught:
         dispatcher.main(["fit"])
     assert any("report it as an issue" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize(("number", "lines"), [(errno.ENOSPC, 0), (errno.EBADF, 2)])
+def test_a_full_disk_is_said_once(
+    capsys: pytest.CaptureFixture[str], number: int, lines: int
+) -> None:
+    """The thread of TensorBoard says nothing, since the main thread raises its error again."""
+    error = OSError(number, "not written")
+    _thread_failed(threading.ExceptHookArgs((type(error), error, None, None)))
+    assert len(capsys.readouterr().err.splitlines()) == lines
