@@ -12,6 +12,7 @@ from lit_unlearn.report.evaluation_table import (
     Columns,
     Marks,
     evaluation_table,
+    notes,
     number,
     shown_figure,
     shown_line,
@@ -29,7 +30,7 @@ def text_of(columns: Columns, marks: Marks | None = None) -> str:
 
 def test_lines_join_figures_by_suite_and_name() -> None:
     """The second evaluation lacks `tofu` and has `muse`; the balance comes last."""
-    score = Figure("balance", 0.7, "0 to 1", 3)
+    score = Figure("balance", 0.7, "0 to 1", 3, note="of two parts")
     lines = side_by_side(
         {
             "start": evaluation(balance=[score]),
@@ -46,6 +47,7 @@ def test_lines_join_figures_by_suite_and_name() -> None:
     assert [cell is not None for cell in lines[0].cells] == [True, False]
     assert [cell is not None for cell in lines[3].cells] == [False, True]
     assert lines[3].figure.count == 4
+    assert notes(lines) == ["tofu quality: needs a reference", "balance: of two parts"]
 
 
 @pytest.mark.parametrize(
