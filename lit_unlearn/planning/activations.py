@@ -68,10 +68,11 @@ def block_activations(scenario: Scenario, one: ForwardPass, block: int) -> int:
     per_token += down.inputs * c * (down.keeps_input + (3 if gates > 1 else 1) * (reach < 4))
     if reach > 1:
         return one.tokens * (per_token + out.inputs * c * out.keeps_input)
-    per_token += out.inputs * c * (2 + out.keeps_input) + 4 * layout.heads
-    per_token += 2 * layout.key_width * c
+    per_token += out.inputs * c * out.keeps_input
     pairs = _attention_pairs(scenario, one)
-    return one.tokens * per_token + pairs * (c + layout.heads * (5 + c))
+    attention = (one.queries or one.tokens) * (2 * out.inputs * c + 4 * layout.heads)
+    attention += (one.keys or one.tokens) * 2 * layout.key_width * c
+    return one.tokens * per_token + attention + pairs * (c + layout.heads * (5 + c))
 
 
 def passing(scenario: Scenario, one: ForwardPass) -> int:

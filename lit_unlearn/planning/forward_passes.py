@@ -19,6 +19,7 @@ from torch import Tensor
 from lit_unlearn.models.hidden import Change
 from lit_unlearn.models.packing import rows_read
 from lit_unlearn.models.prefix_tree import prefix_tree
+from lit_unlearn.models.tree_attention import layout_of
 from lit_unlearn.objectives import Objective
 from lit_unlearn.planning.traffic import Traffic
 from lit_unlearn.types import TokenBatch, Tokens
@@ -50,6 +51,10 @@ class ForwardPass:
     """Whether a backward pass follows."""
     packed: bool = False
     """Whether rows can share beginnings and start above a stored trunk."""
+    queries: int = 0
+    """Positions of queries in all calls of attention, padding included; 0 for as many as tokens."""
+    keys: int = 0
+    """The same for keys and values."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,9 @@ def packed_pass(rows: Sequence[Sequence[int]], predictions: int) -> ForwardPass:
     tree = prefix_tree(rows)
     squares = sum(len(s.ids) * (s.first + len(s.ids)) for s in tree.segments)
     size = (len(rows), max(map(len, rows)), tree.tokens, squares, predictions)
-    return ForwardPass("teacher", *size, gradient=False, packed=True)
+    groups = layout_of(tree, torch.device("cpu")).groups
+    queries, keys = sum(g.queries.numel() for g in groups), sum(g.keys.numel() for g in groups)
+    return ForwardPass("teacher", *size, gradient=False, packed=True, queries=queries, keys=keys)
 
 
 def observe(objective: Objective, batch: TokenBatch) -> MicroBatch:
@@ -147,7 +154,9 @@ class _Reader:
         rows, length = tokens.input_ids.shape
         one = packed_pass(rows_read(tokens), len(tokens.rows))
         if not packed:
-            one = replace(one, tokens=rows * length, squares=rows * length**2, packed=False)
+            dense = rows * length
+            one = replace(one, tokens=dense, squares=dense * length, queries=dense, keys=dense)
+            one = replace(one, packed=False)
         one = replace(one, model=self.model, length=length, gradient=self._learns())
         self.passes.append(one)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from lit_unlearn import objectives
@@ -31,12 +33,17 @@ def batch(rows: int = 4, forms: int = 1, prefilled: bool = False) -> TokenBatch:
     return collate([[row] * forms for row in made], 0)
 
 
+def read(model: Literal["student", "teacher"], length: int, each: int, logits: int) -> ForwardPass:
+    """The pass over four packed rows of which ``each`` tokens are read."""
+    n = 4 * each
+    size = (4, length, n, n * each, logits, model == "student")
+    return ForwardPass(model, *size, packed=True, queries=n, keys=n)
+
+
 def test_plain_likelihood_reads_the_student_alone() -> None:
     """Log-probabilities, and twice a gradient of their size, are what a backward pass holds."""
     work = observe(objectives.CrossEntropy(), batch())
-    assert work.passes == (
-        ForwardPass("student", 4, 30, 4 * 29, 4 * 29**2, 40, gradient=True, packed=True),
-    )
+    assert work.passes == (read("student", 30, 29, 40),)
     assert work.logit_rows == 3 * 40
     assert (work.repeats, work.asked) == (1, 0)
 
@@ -44,8 +51,8 @@ def test_plain_likelihood_reads_the_student_alone() -> None:
 def test_distillation_reads_the_teacher_behind_its_context() -> None:
     work = observe(objectives.BidirectionalDistillation(positions=4), batch())
     assert work.passes == (
-        ForwardPass("teacher", 4, 60, 4 * 53, 4 * 53**2, 16, gradient=False, packed=True),
-        ForwardPass("student", 4, 30, 4 * 23, 4 * 23**2, 16, gradient=True, packed=True),
+        read("teacher", 60, 53, 16),
+        read("student", 30, 23, 16),
     )
     assert 3 * 16 <= work.logit_rows <= 8 * 16
     assert work.asked == 40  # a cache keeps all positions of a row

@@ -26,6 +26,8 @@ READ = ForwardPass(
     squares=3 * 50**2 + 45**2,
     predictions=20,
     gradient=True,
+    queries=4 * 50,  # the four rows share a call of attention
+    keys=4 * 50,
 )
 WORK = MicroBatch((READ,), logit_rows=60)
 ASKING = MicroBatch(
