@@ -121,14 +121,17 @@ def _saved_rows(source: Source, folder: Path) -> Iterable[Mapping[str, Any]]:
     """Return the rows of a folder that ``save_to_disk`` wrote; a whole dictionary has splits."""
     import datasets
 
-    found: Any = datasets.load_from_disk(str(folder))
+    # a mapped file that is cut off ends the whole process when it is read
+    found: Any = datasets.load_from_disk(str(folder), keep_in_memory=True)
     whole = isinstance(found, dict)
     if whole and source.split not in found:
         raise InputError(
             f"Source {source.name!r} should be a split of the data set in {folder}. Found only "
             f"{', '.join(found)}; set `split`."
         )
-    return cast("Iterable[Mapping[str, Any]]", found[source.split] if whole else found)
+    rows = found[source.split] if whole else found
+    rows.data.validate(full=True)  # so does one whose lengths are damaged
+    return cast("Iterable[Mapping[str, Any]]", rows)
 
 
 def _cause(error: Exception) -> str:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from lit_unlearn.cli.config import read_config
@@ -14,6 +15,7 @@ from lit_unlearn.data.conversations import preference
 from lit_unlearn.data.prefills import read_refusals
 from lit_unlearn.data.raw_rows import BadRows, RawRow
 from lit_unlearn.data.readers import parse_file
+from lit_unlearn.data.sources import Source, read_rows
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.models.finding import find_model
@@ -142,3 +144,16 @@ def test_a_log_and_a_marker_that_were_made_on_purpose(tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("mine", "utf-8")
         assert is_foreign(tmp_path / name)
+
+
+def test_a_saved_data_set_that_is_cut_off(tmp_path: Path) -> None:
+    """A mapped file would end the whole process; so this reads it in memory."""
+    rows = datasets.Dataset.from_dict({"question": ["Who?"] * 999, "answer": ["Me."] * 999})
+    rows.save_to_disk(str(tmp_path / "saved"))
+    (file,) = (tmp_path / "saved").glob("*.arrow")
+    whole = file.read_bytes()
+    assert len(read_rows(Source(str(tmp_path / "saved")))) == 999
+    for length in range(0, len(whole) - 100, len(whole) // 9):
+        file.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="should be a part of the data set"):
+            read_rows(Source(str(tmp_path / "saved")))
