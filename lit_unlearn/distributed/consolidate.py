@@ -20,8 +20,14 @@ _REST = "meta.pt"
 def consolidate(folder: Path, file: Path) -> None:
     """Write one file that any strategy and a single process can load.
 
-    The whole checkpoint, a folder that `save_distributed_checkpoint` has written, must fit into the
-    CPU's memory.
+    The whole checkpoint must fit into the CPU's memory.
+
+    Args:
+        folder: A checkpoint that `save_distributed_checkpoint` has written.
+        file: The new file.
+
+    Raises:
+        InputError: The folder is no such checkpoint, or the file cannot be written.
     """
     folder, file = local_path(folder), local_path(file)
     if not (folder / _REST).is_file():
