@@ -48,8 +48,15 @@ def load_examples(
 ) -> list[Example]:
     """Return the examples of several sources, one source after the other.
 
-    For the settings see `sources.read_rows` and `to_example`. Two sources that give the same row
-    are an `InputError`, and so is one without domain or usable rows.
+    Args:
+        sources: Sources of the rows.
+        data_root: Folder that replaces the hub, see `sources.resolve`.
+        representation: ``unified`` or ``raw``, see `to_example`.
+        on_bad_row: ``error`` or ``skip``, see `sources.read_rows`.
+
+    Raises:
+        InputError: A source cannot be read, or has no domain or no usable row, or two sources
+            give the same row.
     """
     examples: dict[str, Example] = {}
     for source, name in zip(sources, short_names(sources), strict=True):

@@ -60,7 +60,11 @@ def write_figures(folder: Path, found: Sequence[Estimate], facts: Mapping[str, o
 
 
 def read_figures(folder: Path) -> list[Estimate]:
-    """Return the figures of ``interference.json``; refuse a missing or another version."""
+    """Return the figures of ``interference.json``.
+
+    Raises:
+        InputError: The file is missing, or has another version.
+    """
     file = folder / FIGURES
     try:
         content = json.loads(file.read_text("utf-8"))
