@@ -48,11 +48,11 @@ def test_a_plain_prompt_is_cut_at_its_end(encoder: Encoder) -> None:
     assert (list(before), after) == (encoder.prompt_ids(turns, plain=True), ())
 
 
-def test_a_template_that_hides_the_question() -> None:
+def test_a_template_that_hides_a_part_of_the_question() -> None:
     tokenizer = make_tiny_tokenizer()
-    tokenizer.chat_template = "<|im_start|>{% if add_generation_prompt %}!{% endif %}"
-    with pytest.raises(InputError, match=r"show the whole question.*'Who\?'"):
-        split_prompt(Encoder(tokenizer), (Turn("user", "Who?"),))
+    tokenizer.chat_template = "{% for turn in messages %}{{ turn.content[:12] }}{% endfor %}"
+    with pytest.raises(InputError, match=r"show the whole question.*'Who wrote Emma\?'"):
+        split_prompt(Encoder(tokenizer), (Turn("user", "Who wrote Emma?"),))
 
 
 def test_opener_ids_follow_the_prompt(encoder: Encoder) -> None:
