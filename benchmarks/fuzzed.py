@@ -1,4 +1,4 @@
-"""What `fuzz_readers.py` fuzzes: a reader with true files to start from, and attacks."""
+"""The form of a reader for `fuzz_readers.py`: true files to start from, and how it reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Reader:
-    """A reader, and what it is given."""
+    """A reader with its inputs."""
 
     name: str
     seeds: list[bytes]

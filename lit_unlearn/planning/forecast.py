@@ -61,7 +61,7 @@ class Asking:
 
 @dataclass(frozen=True)
 class Around:
-    """What a run does beside training."""
+    """Work of a run beside training: evaluations, and the export."""
 
     steps: int
     """Optimizer steps of the whole run."""
