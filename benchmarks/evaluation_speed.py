@@ -40,7 +40,8 @@ from torch import Tensor
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.evaluation.probes import Probe, Subject
 from lit_unlearn.evaluation.subjects import Loading, load_subject
-from lit_unlearn.evaluation.teacher_forced import force, token_statistics
+from lit_unlearn.evaluation.teacher_forced import force
+from lit_unlearn.metrics.functional.tokens import token_statistics
 from lit_unlearn.models.forward import answer_logits
 from lit_unlearn.models.generation import generate_answers, stop_ids
 from lit_unlearn.types import EncodedExample, Example, Turn

@@ -13,41 +13,11 @@ from lit_unlearn.data.collation import tokens
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.probes import Forced, Probe
+from lit_unlearn.metrics.functional.tokens import token_statistics
 from lit_unlearn.models.forward import answer_logits, evaluating
 from lit_unlearn.models.prompt_reading import KeyValues, logits_and_prompts
 
-__all__ = ["force", "force_and_read", "token_statistics"]
-
-_AT_ONCE = 2**24
-"""Most logits in one step of work: 64 MiB in float32."""
-
-
-def token_statistics(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return ``[4, N]`` statistics of distributions over the vocabulary, and of one token in each.
-
-    They are, in float32 and in nats: the log-probability of the target; 1 where it is the most
-    probable token; the expectation of the log-probability under the distribution; and its standard
-    deviation. Min-K++ normalises a log-probability by this mean and deviation (Zhang et al. 2024,
-    arXiv 2404.02936, Eq. 3); a token of probability 0 adds nothing to either.
-
-    Args:
-        logits: ``[N, V]``, any dtype; the work is done in float32, a part at a time.
-        targets: ``[N]`` int64 token ids.
-    """
-    size = max(1, _AT_ONCE // logits.shape[-1])
-    parts = zip(logits.split(size), targets.split(size), strict=True)
-    return torch.cat([_statistics(part, wanted) for part, wanted in parts], dim=1)
-
-
-def _statistics(logits: Tensor, targets: Tensor) -> Tensor:
-    log_probs = logits.float().log_softmax(-1)
-    probs = log_probs.exp()
-    finite = log_probs.masked_fill(probs == 0, 0.0)
-    means = torch.linalg.vecdot(probs, finite)
-    variances = torch.linalg.vecdot(probs, (finite - means[:, None]).square_())
-    own = log_probs.gather(1, targets[:, None])[:, 0]
-    hits = log_probs.argmax(-1) == targets
-    return torch.stack([own, hits.float(), means, variances.sqrt()])
+__all__ = ["force", "force_and_read"]
 
 
 # ------------------------------------------------------------------------------------------ forcing

@@ -12,7 +12,7 @@ import torch
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.evaluation.limited import limited
 from lit_unlearn.evaluation.probes import Probe, Suite
-from lit_unlearn.evaluation.teacher_forced import token_statistics
+from lit_unlearn.metrics.functional.tokens import token_statistics
 from lit_unlearn.planning.layout import Layout
 from lit_unlearn.planning.phases import Ids, Phase, reading, replying
 from lit_unlearn.planning.traffic import Traffic

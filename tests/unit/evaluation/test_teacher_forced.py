@@ -23,9 +23,8 @@ from transformers import (
 
 from lit_unlearn.data.encoding import Encoder, EncodingError
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation import teacher_forced as measure
 from lit_unlearn.evaluation.probes import Forced, Probe
-from lit_unlearn.evaluation.teacher_forced import force, token_statistics
+from lit_unlearn.evaluation.teacher_forced import force
 from lit_unlearn.models.packing import packable
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.types import Example, Turn
@@ -293,44 +292,6 @@ def test_broken_weights(tiny_model: PreTrainedModel, encoder: Encoder, probes: l
 def test_bad_batch_size(tiny_model: PreTrainedModel, encoder: Encoder) -> None:
     with pytest.raises(InputError, match="`batch_size` should be at least 1"):
         force(tiny_model, encoder, PROBES, 0)
-
-
-# ------------------------------------------------------------------------------------- statistics
-
-
-def test_statistics_worked() -> None:
-    """p = (1/2, 1/4, 1/4): E[log p] = -1.5 ln 2; log p is half a ln 2 off it everywhere.
-
-    Target 1 is not the most probable one, target 0 is.
-    """
-    logits = torch.tensor([0.5, 0.25, 0.25]).log().expand(2, 3) + torch.tensor([[7.0], [-9.0]])
-    found = token_statistics(logits, torch.tensor([1, 0]))
-    two = math.log(2)
-    wanted = [[-2 * two, -two], [0, 1], [-1.5 * two] * 2, [0.5 * two] * 2]
-    assert_close(found, torch.tensor(wanted))
-
-
-def test_statistics_are_finite_where_the_probability_is_0() -> None:
-    """Certain of one token: mean and deviation 0, also beside minus infinity and in bfloat16."""
-    logits = torch.tensor([[0.0, -torch.inf, -1e4], [5.0, -torch.inf, -torch.inf]])
-    for dtype in (torch.float32, torch.bfloat16):
-        found = token_statistics(logits.to(dtype), torch.tensor([0, 0]))
-        assert found.dtype == torch.float32
-        assert_close(found, torch.tensor([[0.0, 0], [1, 1], [0, 0], [0, 0]]))
-
-
-def test_statistics_of_bfloat16_logits_are_exact() -> None:
-    """The logits as they are, the work in float32; in bfloat16 the error would be about 0.01."""
-    logits, targets = torch.randn(5, 300).bfloat16(), torch.arange(5)
-    found = token_statistics(logits, targets)
-    assert_close(found, token_statistics(logits.double(), targets), rtol=0, atol=1e-5)
-
-
-def test_statistics_of_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits, targets = torch.randn(7, 11), torch.arange(7)
-    whole = token_statistics(logits, targets)
-    monkeypatch.setattr(measure, "_AT_ONCE", 25)  # two positions of eleven
-    assert_close(token_statistics(logits, targets), whole, rtol=0, atol=0)
 
 
 # ------------------------------------------------------------------------------- the pad = eos mask
