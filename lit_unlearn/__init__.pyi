@@ -85,6 +85,12 @@ from lit_unlearn.interference_study.interference_pictures import (
     layer_figure as layer_figure,
     matrix_figure as matrix_figure,
 )
+from lit_unlearn.metrics.answers import (
+    AnswerNLL as AnswerNLL,
+    AnswerProbability as AnswerProbability,
+    ExactMemorisation as ExactMemorisation,
+    ExtractionStrength as ExtractionStrength,
+)
 from lit_unlearn.models.loading import (
     LoRA as LoRA,
     ModelSource as ModelSource,

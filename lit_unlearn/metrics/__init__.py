@@ -1,1 +1,4 @@
-"""Metrics of forgetting and of what is kept; `functional` holds them as pure functions."""
+"""Metrics of forgetting and of what is kept, usable in any Lightning project.
+
+Each is a `torchmetrics.Metric` over a pure function of the package `functional`.
+"""
