@@ -10,7 +10,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Generation, Outcome, Probe, Subject
 from lit_unlearn.evaluation.teacher_forced import force_and_read
 from lit_unlearn.models.generation import generate_replies
-from lit_unlearn.models.prompt_reading import KeyValues, continues
+from lit_unlearn.models.prompt_reading import KeyValues, can_continue
 from lit_unlearn.models.sampling import Sampling
 from lit_unlearn.utils.chat_template import TemplateError
 
@@ -46,7 +46,7 @@ def _shared_prompts(subject: Subject, probes: Sequence[Probe]) -> dict[int, tupl
     }
     asked = {index: one for index, one in asked.items() if len(one[0]) > 1}
     longest = max((len(prompt) + new for prompt, new in asked.values()), default=0)
-    if subject.hidden_id is not None or not continues(subject.model, longest):
+    if subject.hidden_id is not None or not can_continue(subject.model, longest):
         return {}
     return {index: prompt for index, (prompt, _) in asked.items()}
 

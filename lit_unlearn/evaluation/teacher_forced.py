@@ -76,7 +76,7 @@ def force_and_read(
     """Teacher-force as `force` does, and read the prompts of replies in the same passes.
 
     `prompts` maps the index of a probe to the prompt of its reply. Where there are any, the model
-    `continues` and `hidden_id` is None. The second result is keys and values by prompt; a probe
+    `can_continue` and `hidden_id` is None. The second result is keys and values by prompt; a probe
     that nothing is forced of leaves its prompt unread.
     """
     check_number("batch_size", batch_size, 1)

@@ -27,7 +27,7 @@ def block_index(depth: float, count: int) -> int:
     """Return the index of the block whose output lies at a relative depth in (0, 1].
 
     Depth d of a model with L blocks is the output of block round(d L), at least the first; 1 is the
-    last. So a setting means the same for every model.
+    last. A setting therefore means the same in every model.
     """
     if not 0 < depth <= 1:
         raise InputError(

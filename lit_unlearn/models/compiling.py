@@ -15,11 +15,11 @@ def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     """Let a model's decoder blocks run compiled in training mode, in place.
 
     Names of parameters stay as they are, and copies of the model are compiled too. In evaluation
-    mode, and so in generation, blocks run as before. Attention is not compiled, as it runs row by
-    row, and neither are hooks, so other numbers of rows or tokens and other hooks compile nothing
-    anew. The model must not be sharded yet.
+    mode, and therefore in generation, blocks run as before. Attention and hooks are not compiled,
+    so a batch of another size or another hook causes no recompilation. The model must not be
+    sharded yet.
     """
-    install()  # first, or it would replace the function that is registered here
+    install()  # must precede the next line, whose function it would replace
     register_sdpa(torch.compiler.disable(attention))
     made: dict[type, type] = {}
     for block in decoder_blocks(model):

@@ -63,9 +63,9 @@ def times_slower_in_bfloat16(device: torch.device) -> float:
 
 @lru_cache
 def measured_rate(dtype: torch.dtype, device: str) -> float:
-    """Return the TFLOP/s of this machine in a large square matrix product, the best of several.
+    """Measure the TFLOP/s of a large square matrix product; return the best of several runs.
 
-    On the ``cpu`` as many threads as torch uses take part.
+    On the ``cpu`` all threads of torch are used.
     """
     size = 512 if device == "cpu" else 8192
     one = torch.ones(size, size, dtype=dtype, device=device)

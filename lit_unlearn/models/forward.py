@@ -1,9 +1,9 @@
-"""Forward passes: tokens -> hidden states where something is predicted -> logits.
+"""Forward passes that compute logits only at chosen positions.
 
-A pass has three stages. `_arranged` turns `Tokens` into the model's arguments: padded, or packed
-as a prefix tree. The model's own forward computes hidden states. A hook in front
-of the output head selects those at the wanted positions, so that nothing of size ``[B, T, V]`` is
-built, and logit scaling, soft caps, adapters and sharding work unchanged.
+A pass has three stages. `_inputs` turns `Tokens` into the model's arguments: padded, or packed as
+a prefix tree. The model's own forward computes hidden states. A hook before the output head
+selects those at the chosen positions. No tensor of size ``[B, T, V]`` is built, and logit scaling,
+soft caps, adapters and sharding work unchanged.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +24,11 @@ __all__ += ["output_head"]
 
 
 class Inputs(NamedTuple):
-    """Arguments of one forward pass, and the ``N`` positions whose hidden states are wanted."""
+    """Arguments of one forward pass, and the ``N`` positions whose logits are computed."""
 
     arguments: dict[str, Any]
     rows: Tensor | int
-    """``[N]``, int64; or the one row of packed inputs."""
+    """``[N]``, int64; 0 for packed inputs, which are a single row."""
     columns: Tensor
     """``[N]``, int64."""
 
@@ -45,11 +45,11 @@ def output_head(model: nn.Module) -> nn.Module:
     return head
 
 
-def _arranged(model: nn.Module, tokens: Tokens, *, pack: bool = True) -> Inputs:
+def _inputs(model: nn.Module, tokens: Tokens, *, pack: bool = True) -> Inputs:
     """Choose the cheapest inputs that the model can read.
 
-    ``pack`` says whether padding may be left out and common beginnings read once
-    (`lit_unlearn.models.packing`); it is false where a hook needs hidden states of ``[B, T, d]``.
+    ``pack`` allows packed rows (`lit_unlearn.models.packing`); it is false where a hook needs
+    hidden states ``[B, T, d]``.
     """
     dense = packed(model, tokens) if pack else None
     if dense is not None:
@@ -66,19 +66,19 @@ def logits_at(model: nn.Module, inputs: Inputs) -> Tensor:
 
 
 def head_inputs_at(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Return ``[N, D]``: what enters the output head at the positions of the inputs."""
+    """Return the output head's inputs ``[N, D]`` at the positions of ``inputs``."""
     caught: list[Tensor] = []
 
     def keep(hidden: Tensor) -> Tensor:
         caught.append(hidden)
-        return hidden[:1]  # the head runs for one position, since the model wants to call it
+        return hidden[:1]  # the model calls the head anyway; a single position keeps that cheap
 
     _pass(model, inputs, keep)
     return caught[0]
 
 
 def _pass(model: nn.Module, inputs: Inputs, choose: Callable[[Tensor], Tensor]) -> Any:
-    """Run a model; its output head gets what is chosen of the hidden states ``[N, D]``."""
+    """Run a model whose output head gets only ``choose`` of the hidden states ``[N, D]``."""
 
     def select(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
         return (choose(given[0][inputs.rows, inputs.columns])[None], *given[1:])
@@ -91,33 +91,33 @@ def _pass(model: nn.Module, inputs: Inputs, choose: Callable[[Tensor], Tensor]) 
 
 
 class StoredTrunk(Protocol):
-    """Stored outputs of the trunk."""
+    """Stored outputs of a model's trunk (`lit_unlearn.models.trunk`)."""
 
     height: int
-    """Number of blocks of the trunk."""
+    """Number of the trunk's blocks."""
 
     def belongs_to(self, model: nn.Module) -> bool:
         """Return whether a model has this trunk."""
 
     def holds(self, row: Sequence[int]) -> bool:
-        """Return whether what leaves the trunk for a sequence is stored."""
+        """Return whether the trunk's outputs for a sequence are stored."""
 
     def states(self, rows: Sequence[Sequence[int]]) -> list[Tensor] | None:
-        """Return what leaves the trunk for each sequence, ``[T, D]``; None if one is missing."""
+        """Return the trunk's outputs ``[T, D]`` for each sequence; None if any is missing."""
 
 
 @contextmanager
 def inputs_above(
     model: nn.Module, tokens: Tokens, trunk: StoredTrunk | None, *, pack: bool = True
 ) -> Iterator[Inputs]:
-    """Give the inputs of a pass, which starts above the trunk where that has all sequences.
+    """Yield the inputs of a pass, which starts above the trunk if that stores all sequences.
 
-    Without a trunk (None) the pass is whole; for ``pack`` see `_arranged`.
+    Without a trunk (None) all blocks run; for ``pack`` see `_inputs`.
     """
     dense = None if trunk is None else packed(model, tokens, always=True)
     rows = None if trunk is None or dense is None else trunk.states(dense.rows)
     if trunk is None or dense is None or rows is None:
-        yield _arranged(model, tokens, pack=pack)
+        yield _inputs(model, tokens, pack=pack)
         return
     states = segment_states(dense.tree, rows).to(tokens.input_ids.device)
     with starting_above(model, trunk.height, states):
@@ -130,14 +130,14 @@ def answer_logits(
     """Return ``[N, V]`` float32 logits, in the order of ``tokens.rows``.
 
     The model is a causal language model of transformers, possibly with adapters or sharded. For
-    ``pack`` see `_arranged`, for ``trunk`` `inputs_above`.
+    ``pack`` see `_inputs`, for ``trunk`` `inputs_above`.
     """
     with inputs_above(model, tokens, trunk, pack=pack) as inputs:
         return logits_at(model, inputs).float()
 
 
 class FrozenReader:
-    """Reads a model without gradient and in evaluation mode (no dropout)."""
+    """Reader of a model without gradient and in evaluation mode (no dropout)."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -150,7 +150,7 @@ class FrozenReader:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode; restore every submodule's own mode afterwards."""
+    """Put a model into evaluation mode; restore the mode of every submodule afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""Replies to many prompts at once, the same whatever the batch size and the order."""
+"""Replies to many prompts in batches; batch size and order do not change them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from transformers import (
 from lit_unlearn.distributed.ranks import base_model
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.models.forward import evaluating
-from lit_unlearn.models.prompt_reading import KeyValues, begun
+from lit_unlearn.models.prompt_reading import KeyValues, cache_arguments
 from lit_unlearn.models.sampling import Sampler, Sampling
 from lit_unlearn.models.stopping import StopTexts, check_stops, cut
 from lit_unlearn.utils.chat_template import around_answer
@@ -29,7 +29,7 @@ from lit_unlearn.utils.thoughts import ThoughtLimit, Thoughts
 __all__ = ["Observe", "generate_answers", "generate_replies", "pad_left", "stop_ids"]
 
 Observe = Callable[[list[int], Tensor], None]
-"""Takes the indices of a batch's prompts, and the logits ``[R, V]`` of their first new tokens."""
+"""Callback for a batch: its prompts' indices, and the logits ``[R, V]`` of their first tokens."""
 
 
 def generate_answers(
@@ -72,12 +72,12 @@ def generate_replies(
 ) -> list[tuple[str, ...]]:
     """Return the model's replies, in the order of the prompts.
 
-    Prompts of similar length share a batch, the longest first; their common beginnings are read
-    once where the model's rows can be packed. Otherwise they are padded on the left and masked by
+    Prompts of similar length share a batch, the longest first. If the model can read packed rows,
+    common beginnings are read once. Otherwise prompts are padded on the left and masked by
     their lengths, since the pad id may be a real token. A reply ends at the tokenizer's end of
-    text, at one of the model's own stop tokens or at the chat template's end of turn. The model's
-    own sampling settings are ignored. The model is in evaluation mode meanwhile. The caller keeps
-    the forward passes of a sharded model in step.
+    text, at a stop token of the model's settings or at the chat template's end of turn. The model's
+    sampling settings are ignored, and it runs in evaluation mode. The caller keeps the forward
+    passes of a sharded model in step.
 
     Args:
         model: A causal language model, with or without adapters of peft.
@@ -86,14 +86,14 @@ def generate_replies(
         max_new_tokens: Longest reply, in tokens.
         sampling: Settings of sampled replies; None for one greedy reply per prompt. The random
             numbers of a reply depend on seed, prompt and number of the sample only.
-        stops: Texts at which a reply is cut; they are not part of it.
+        stops: Texts before which a reply is cut.
         batch_size: Replies per batch; it does not change replies in float32.
         progress: Called after each batch with the number of replies made so far.
-        hidden_id: A token that is masked wherever it stands in a prompt.
-        thoughts: Ids around the thoughts of a model that writes its own. Thoughts are at most half
-            of `max_new_tokens`, and no part of the reply.
-        observe: Called for each batch.
-        read: Keys and values of prompts that this model has read already.
+        hidden_id: Token id that is masked everywhere in a prompt.
+        thoughts: Marks of the thoughts of a model that writes thoughts. They take at most half of
+            `max_new_tokens`, and are not part of the reply.
+        observe: Called once per batch.
+        read: Keys and values, by prompt, that this model has computed already.
 
     Returns:
         The texts for each prompt, without the prompt, special tokens and outer white space.
@@ -121,7 +121,8 @@ def generate_replies(
             rows = [prompts[index] for index, _ in members]
             ids, mask = (t.to(model.device) for t in pad_left(rows, config.pad_token_id))
             length = ids.shape[1]
-            processors = LogitsProcessorList([_Watch([index for index, _ in members], observe)])
+            indices = [index for index, _ in members]
+            processors = LogitsProcessorList([_LogitsCheck(indices, observe)])
             if thoughts is not None:
                 thinking = [thoughts.follow(row) for row in rows]
                 processors.append(
@@ -138,7 +139,7 @@ def generate_replies(
                 logits_processor=processors,
                 stopping_criteria=StoppingCriteriaList(criteria),
                 synced_gpus=False,
-                **({} if hidden_id is not None else begun(model, rows, max_new_tokens, read)),
+                **(cache_arguments(model, rows, max_new_tokens, read) if hidden_id is None else {}),
             )
             for (index, sample), tokens in zip(members, output[:, length:].tolist(), strict=True):
                 kept = list(takewhile(lambda token: token not in ends, tokens))
@@ -165,8 +166,8 @@ def _greedy(
     )
 
 
-class _Watch(LogitsProcessor):
-    """Stops at logits that are NaN, which greedy search would ignore, and shows the first ones."""
+class _LogitsCheck(LogitsProcessor):
+    """Check for NaN logits, which greedy search would ignore, and call of ``observe``."""
 
     def __init__(self, members: list[int], observe: Observe | None) -> None:
         self._members, self._observe = members, observe
@@ -174,8 +175,8 @@ class _Watch(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         if scores.isnan().any():
             raise InputError(
-                "Replies: expected logits that are numbers, found NaN; the weights are broken, or "
-                "float16 is too narrow for them (use float32 or bfloat16)"
+                "Replies: expected finite logits, found NaN; the weights are broken, or they "
+                "overflow in float16 (use float32 or bfloat16)"
             )
         if self._observe is not None:
             self._observe(self._members, scores)
@@ -216,10 +217,10 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 @contextmanager
 def _only_settings(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
-    """Replace a model's generation settings for a while.
+    """Replace a model's generation settings within the context.
 
-    ``generate`` fills what a call leaves open from the model's own settings, such as a repetition
-    penalty from the model's files. A peft model and the model inside it hold one each.
+    Otherwise ``generate`` would take settings that a call does not name, such as a repetition
+    penalty, from the model's files. A peft model and its base model have settings each.
     """
     owners: list[Any] = [m for m in {model, base_model(model)} if "generation_config" in vars(m)]
     own = [owner.generation_config for owner in owners]

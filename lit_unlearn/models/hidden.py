@@ -1,4 +1,4 @@
-"""Hidden states at answer positions, and forward passes with hidden states changed on the way.
+"""Hidden states at answer positions, and forward passes that change hidden states.
 
 A block is named by its relative depth, see `lit_unlearn.models.blocks`. Hooks read and change the
 blocks' outputs, so that the model's own forward stays in charge.
@@ -17,7 +17,7 @@ from lit_unlearn.types import Tokens
 __all__ = ["Change", "ModelReader", "hidden_states", "steered_logits"]
 
 Change = Callable[[Tensor], Tensor]
-"""Takes the hidden states ``[B, T, d]`` of a block and returns their replacement."""
+"""Function from the hidden states ``[B, T, d]`` of a block to their replacement."""
 
 
 def hidden_states(
@@ -25,8 +25,8 @@ def hidden_states(
 ) -> Tensor:
     """Return outputs of decoder blocks at ``N`` positions: ``[D, N, d]`` float32.
 
-    The order is that of ``depths``, relative ones in (0, 1], and of ``tokens.rows``. Without depths
-    every block is read.
+    ``D`` follows ``depths``, which are relative, in (0, 1]; None reads every block. ``N`` follows
+    ``tokens.rows``.
     """
     blocks = decoder_blocks(model)
     indices = range(len(blocks))
@@ -45,7 +45,7 @@ def hidden_states(
 
 
 def steered_logits(model: nn.Module, tokens: Tokens, depth: float, change: Change) -> Tensor:
-    """Return ``[N, V]`` float32 logits; the output of one decoder block is changed before.
+    """Return ``[N, V]`` float32 logits of a pass that changes one decoder block's output.
 
     ``change`` gets the output ``[B, T, d]`` of the block at a relative depth in (0, 1], and returns
     its replacement.
@@ -59,7 +59,7 @@ def steered_logits(model: nn.Module, tokens: Tokens, depth: float, change: Chang
 
 
 def _hooked(model: nn.Module, tokens: Tokens, hooks: dict[int, Callable[..., Any]]) -> Tensor:
-    """Return the logits of a pass with hooks behind the blocks of these numbers."""
+    """Return the logits of a pass with forward hooks on blocks, by index."""
     blocks = decoder_blocks(model)
     handles = [blocks[index].register_forward_hook(hook) for index, hook in hooks.items()]
     try:
@@ -76,9 +76,9 @@ def _states(output: Any) -> Tensor:
 
 
 class ModelReader:
-    """Reads a model that is being trained: gradients flow, the mode stays as it is.
+    """Reader of the model in training: gradients flow, and its mode is unchanged.
 
-    With stored outputs of its constant ``trunk`` the passes start above that.
+    Passes start above the ``trunk`` if its outputs are stored.
     """
 
     def __init__(self, model: nn.Module, trunk: StoredTrunk | None = None) -> None:

@@ -20,7 +20,7 @@ from lit_unlearn.models.compiling import compile_blocks
 from lit_unlearn.models.dtypes import DType, resolve_dtype
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.lora import LoRA, adapted
-from lit_unlearn.models.merging import merge_folder, parts_weights
+from lit_unlearn.models.merging import merge_folder, unties_weights
 from lit_unlearn.models.noise import Noise, add_noise
 from lit_unlearn.models.start_checks import check_vocabulary, choose_template
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
@@ -32,11 +32,11 @@ __all__ += ["train_only", "with_adapters"]
 
 log = logging.getLogger(__name__)
 
-_TOLD = {
+_CAUSES = {
     "instantiate the backend tokenizer": "no tokenizer that can be read",
     "ignore_mismatched_sizes": "weights of other shapes than its config.json says",
 }
-"""Parts of transformers' messages that do not say what is wrong -> what is."""
+"""Cause of an error, by a part of transformers' unclear message."""
 
 
 @dataclass
@@ -52,17 +52,16 @@ class ModelSource:
         trainable: Regular expressions that are searched in the names of parameters; those with a
             match are trained, null trains all. RMU trains `layers[.](5|6|7)[.]mlp[.]down_proj`.
         activation_checkpointing: Recompute activations in the backward pass to save memory.
-        attention: Attention implementation of transformers; eager takes the place of sdpa where a
-            model has no sdpa.
+        attention: Attention implementation of transformers; a model without sdpa gets eager.
         seed: Seed of new weights (adapters, the random model).
-        noise: Damage the weights before training starts; null leaves them as they are. Only where
-            all weights are trained.
+        noise: Damage the weights before training starts; null for no damage. All weights must be
+            trained.
         compile: Compile the decoder blocks for training (`torch.compile`). Needs a C++ compiler on
             a CPU, Triton on a GPU; the first step takes a minute longer. Results differ by
             rounding.
-        cache_trunk: Compute what leaves the blocks below the first trained one once for every
-            training sequence, and keep it on disk; training then starts above them. `auto` does so
-            where these blocks are constant and draw nothing at random.
+        cache_trunk: Compute the output of the blocks below the first trained one once per training
+            sequence, and keep it on disk; training then starts above these blocks. `auto` does so
+            if they are frozen and without active dropout.
     """
 
     path: str
@@ -98,8 +97,8 @@ def load_base(
 ) -> PreTrainedModel:
     """Load the start model, without adapters, in evaluation mode, possibly in another dtype.
 
-    ``sliced`` leaves the weights in their files where possible; `Sharding.apply` lets each process
-    read its slices. Until then nothing may read or change them.
+    ``sliced`` leaves the weights in their files where possible. `Sharding.apply` later lets each
+    process read its slices; nothing may read or change the weights before.
 
     Raises:
         InputError: The model cannot be found or read; the message says what to do.
@@ -139,7 +138,7 @@ def _whole(source: ModelSource, dtype: torch.dtype) -> Any:
         source.attention,
     )
     missing = sorted(report["missing_keys"])
-    if missing:  # transformers has made them up
+    if missing:  # transformers filled them with random numbers
         raise InputError(
             f"Parameter `model.student.path` = {source.path!r} should name a model with all "
             f"its weights. Found {len(missing)} missing from its files, such as {missing[0]}; "
@@ -154,7 +153,7 @@ def _whole(source: ModelSource, dtype: torch.dtype) -> Any:
 
 
 def empty_student(config: Any, source: ModelSource) -> nn.Module:
-    """Return what `load_student` returns, adapters included, without weights (meta device)."""
+    """Return the model of `load_student`, with adapters, but without weights (meta device)."""
     with torch.device("meta"):
         model = with_attention(
             lambda a: AutoModelForCausalLM.from_config(config, attn_implementation=a),
@@ -167,7 +166,7 @@ def empty_student(config: Any, source: ModelSource) -> nn.Module:
 def load_student(source: ModelSource, *, sliced: bool = False) -> nn.Module:
     """Load the model to train, with noise and adapters if set, in training mode.
 
-    ``sliced`` is as for `load_base`; with noise, all weights are read.
+    For ``sliced`` see `load_base`; with noise, all weights are read.
 
     Raises:
         InputError: The model cannot be loaded, or `lora` is set and peft is missing.
@@ -178,11 +177,11 @@ def load_student(source: ModelSource, *, sliced: bool = False) -> nn.Module:
             log.warning("Each process reads all weights of %s: they get noise", source.path)
         add_noise(model, source.noise)
     student: nn.Module = model if source.lora is None else with_adapters(model, source)
-    if source.lora is not None and parts_weights(model):
+    if source.lora is not None and unties_weights(model):
         log.warning("Adapters on a tied embedding or head: an export will store the two apart.")
     if source.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-        # only re-entrant checkpointing needs it; here it would hide losses that train nothing
+        # only re-entrant checkpointing needs it; here it would hide a loss without gradient
         model.disable_input_require_grads()
     if source.trainable is not None:
         train_only(student, source.trainable)
@@ -222,11 +221,11 @@ def load_model(
     """Load a model in evaluation mode, and its tokenizer.
 
     Args:
-        path: Hub id, local folder, .gguf file, or `random-tiny`; a model that `lit-unlearn fetch`
-            brought needs no network.
+        path: Hub id, local folder, .gguf file, or `random-tiny`; after `lit-unlearn fetch` of a
+            model no network is needed.
         revision: Branch, tag or commit on the hub.
         dtype: dtype of the weights.
-        device: Device as torch names it.
+        device: Name of a torch device.
 
     Raises:
         InputError: The model cannot be found or read.
@@ -247,7 +246,7 @@ def with_adapters(model: PreTrainedModel, source: ModelSource) -> nn.Module:
 
 
 def _pretrained(loader: Any, source: ModelSource, **options: Any) -> Any:
-    """Call ``from_pretrained`` for the model that was found, with one kind of error."""
+    """Call ``from_pretrained`` for the model, and turn every error into an `InputError`."""
     found = find_model(source.path, source.revision)
     name, place = found.name, found.options
     if loader is AutoTokenizer and found.adapters and any(found.adapters.glob("tokenizer*")):
@@ -257,9 +256,9 @@ def _pretrained(loader: Any, source: ModelSource, **options: Any) -> Any:
     except Exception as error:  # damaged files raise errors of every kind
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if "scaled_dot_product_attention" in text:
-            raise  # `with_attention` mends it
+            raise  # `with_attention` tries again with eager
         hint = "; set `model.student.attention`" if "attention" in text.lower() else ""
-        text = next((told for start, told in _TOLD.items() if start in text), text)
+        text = next((cause for part, cause in _CAUSES.items() if part in text), text)
         raise InputError(
             f"Parameter `model.student.path` = {source.path!r} should name a folder with a causal "
             f"language model and its tokenizer, a .gguf file, or a hub id. Found: {text}{hint}"

@@ -1,4 +1,4 @@
-"""Low-rank adapters: their settings, a check of the modules that get them, and the model."""
+"""Low-rank adapters: settings, a check of the adapted modules, and adding them to a model."""
 
 import re
 import warnings
@@ -25,7 +25,7 @@ class LoRA:
         dropout: Dropout probability in front of each adapter.
         target_modules: Names of the linear layers that get an adapter; null for peft's choice for
             the architecture, `all-linear` for every linear layer but the head.
-        modules_to_save: Names of layers that are trained whole beside the adapters, such as
+        modules_to_save: Names of layers that are trained in full besides the adapters, such as
             `embed_tokens`; null for none.
     """
 
@@ -81,10 +81,10 @@ def adapted(model: PreTrainedModel, lora: LoRA, seed: int) -> nn.Module:
 def check_targets(
     model: nn.Module, wanted: list[str] | str | None, option: str = "target_modules"
 ) -> None:
-    """Check that every name of modules that get an adapter is one of the model.
+    """Check that a model has the modules that an option of `model.student.lora` names.
 
-    ``wanted`` is what ``option`` of `model.student.lora` says: names, a regular expression,
-    `all-linear`, or None for peft's choice.
+    ``wanted`` is the option's value: names, a regular expression, `all-linear`, or None for peft's
+    choice.
     """
     modules = [name for name, _ in model.named_modules()]
     if wanted is None or wanted == "all-linear":

@@ -1,4 +1,4 @@
-"""Adapters merged into their model: those of a run, and those of peft that a run starts from."""
+"""Adapters merged into their base model: those of a run, and those that a run starts from."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from lit_unlearn.distributed.ranks import base_model
 from lit_unlearn.errors import InputError
 
 __all__ = ["ADAPTER_CONFIG"]
-__all__ += ["base_of", "merge_folder", "merged", "own_layer", "parts_weights", "shared_weight"]
+__all__ += ["base_layer", "base_of", "merge_folder", "merged", "shared_weight", "unties_weights"]
 
 
 log = logging.getLogger(__name__)
@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 ADAPTER_CONFIG = "adapter_config.json"
 
 
-def own_layer(part: Any) -> Any:
-    """Return the model's own layer under the adapters of peft, or the layer itself."""
+def base_layer(part: Any) -> Any:
+    """Return the layer that peft wrapped with an adapter, or the layer itself."""
     while True:
         inner = getattr(part, "base_layer", None) or getattr(part, "original_module", None)
         if inner is None:
@@ -34,26 +34,26 @@ def shared_weight(model: Any) -> bool:
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if embedding is None or head is None:
         return False
-    return own_layer(embedding).weight is own_layer(head).weight
+    return base_layer(embedding).weight is base_layer(head).weight
 
 
-def parts_weights(model: Any) -> bool:
-    """Return whether adapters tell a model's embedding and output head apart, which are tied."""
+def unties_weights(model: Any) -> bool:
+    """Return whether adapters make a model's tied embedding and output head differ."""
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    return shared_weight(model) and any(own_layer(end) is not end for end in ends)
+    return shared_weight(model) and any(base_layer(end) is not end for end in ends)
 
 
 def merged(model: Any) -> Any:
     """Merge the adapters of peft into their model, in place, and return the plain model.
 
     peft merges an adapter of the embedding into the shared weight, and so changes the head too.
-    Where an adapter is on one of the two, the head therefore gets a weight of its own first.
+    If one of the two has an adapter, the head therefore gets a separate copy of the weight first.
     """
     if not hasattr(model, "merge_and_unload"):
         return model
     base: Any = base_model(model)
-    if parts_weights(base):
-        head = own_layer(base.get_output_embeddings())
+    if unties_weights(base):
+        head = base_layer(base.get_output_embeddings())
         head.weight = nn.Parameter(head.weight.detach().clone(), head.weight.requires_grad)
         for config in (base.config, base.config.get_text_config()):
             config.tie_word_embeddings = False
@@ -61,13 +61,13 @@ def merged(model: Any) -> Any:
 
 
 def base_of(folder: Path) -> str | None:
-    """Return the model under the adapters in a folder, or None where it holds none.
+    """Return the base model of a folder's adapters, or None for a folder without adapters.
 
-    A relative path counts from the working directory, as peft writes it; where nothing is there,
-    from the adapters' folder or the folder around it.
+    A relative path is relative to the working directory, as peft writes it; if nothing is there,
+    to the adapters' folder or its parent.
 
     Raises:
-        InputError: The adapters do not name their model.
+        InputError: The adapters do not name their base model.
     """
     file = folder / ADAPTER_CONFIG
     if not file.is_file():
@@ -79,13 +79,13 @@ def base_of(folder: Path) -> str | None:
         base, exists = "", False
     if base and exists and Path(base).expanduser().samefile(folder):
         raise InputError(
-            f"Parameter `model.student.path`: {file} should name the model under the adapters. "
-            f"Found their own folder, {base}; write that model's folder or hub id there, or take "
-            "the file away if this is the model."
+            f"Parameter `model.student.path`: {file} should name the adapters' base model. Found "
+            f"the folder itself, {base}; write the base model's folder or hub id there, or delete "
+            "the file if the folder is the base model."
         )
     if not base:
         raise InputError(
-            f"{file} should name the model under the adapters as `base_model_name_or_path`. Found "
+            f"{file} should name the adapters' base model as `base_model_name_or_path`. Found "
             "none; write the model's folder or hub id there."
         )
     if not exists:
@@ -96,7 +96,7 @@ def base_of(folder: Path) -> str | None:
 
 
 def merge_folder(model: Any, folder: Path) -> Any:
-    """Merge the adapters in a folder into their model, which `base_of` names.
+    """Merge the adapters in a folder into ``model``, their base model.
 
     Raises:
         InputError: peft is missing, or the adapters do not fit or cannot be merged.

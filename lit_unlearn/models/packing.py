@@ -1,10 +1,10 @@
-"""Rows of different lengths in one forward pass: no padding, and common beginnings read once.
+"""Rows packed into one forward pass: without padding, common beginnings are read once.
 
-The segments of the rows' prefix tree (`prefix_tree`) are put one after the other into a single
-row, each with the positions that its tokens have in their own rows. Only attention must know the
-tree: the tokens of a segment attend to the segments before them in their rows, and to themselves.
-Everything else in a decoder works token by token. The backward pass adds up the gradients of all
-rows at a shared token, so losses and gradients are those of each row alone, up to rounding.
+The segments of the rows' prefix tree (`prefix_tree`) are concatenated to a single row. Their tokens
+keep the position ids that they have in the unpacked rows. Only attention must know the tree:
+a segment's tokens attend to the segments before them in their rows, and to each other. All other
+layers of a decoder work token by token. The backward pass adds up the gradients of all rows at a
+shared token, so losses and gradients equal those of the separate rows, up to rounding.
 """
 
 from bisect import bisect_right
@@ -24,7 +24,7 @@ __all__ += ["draws_at_random", "packable", "packed", "rows_read"]
 
 
 def packable(model: nn.Module, longest: int) -> bool:
-    """Return whether rows can be packed: every layer is plain causal attention, and takes options.
+    """Return whether rows can be packed: every layer must be plain causal sdpa attention.
 
     ``longest`` is the number of tokens of the longest row.
     """
@@ -45,9 +45,9 @@ class Packed(NamedTuple):
     arguments: dict[str, Any]
     """Keyword arguments for the model, whose output has ``[1, L]`` tokens."""
     places: Tensor
-    """``[N]``, int64: where the predictions are among these."""
+    """``[N]``, int64: positions of the predictions among the ``L`` tokens."""
     rows: list[list[int]]
-    """Token ids of the ``B`` rows up to each one's last prediction."""
+    """Token ids of the ``B`` rows, each up to its last prediction."""
     tree: PrefixTree
     """Prefix tree of the rows; its segments make up the ``L`` tokens."""
 
@@ -55,17 +55,17 @@ class Packed(NamedTuple):
 def packed(
     model: nn.Module, tokens: Tokens, *, always: bool = False, whole: bool = False
 ) -> Packed | None:
-    """Pack rows where that saves tokens; what follows a row's last prediction is left out.
+    """Pack rows if that saves tokens; tokens after a row's last prediction are left out.
 
-    Beginnings are shared unless dropout is active in the model, which draws anew for each row.
-    ``always`` packs where nothing is saved, too; ``whole`` reads rows to their ends.
+    Beginnings are not shared while dropout is active, since it differs between rows. ``always``
+    packs even if that saves nothing; ``whole`` keeps the tokens after the last prediction.
 
     Returns:
-        None where nothing would be saved, where tokens within a row are hidden, or where the model
-            cannot read packed rows.
+        None if packing would save nothing, a token within a row is masked, or the model cannot
+            read packed rows.
     """
     real = tokens.attention_mask.bool()
-    hidden = bool((~real[:, :-1] & real[:, 1:]).any())  # a token before the row's end
+    hidden = bool((~real[:, :-1] & real[:, 1:]).any())  # a masked token before a real one
     if hidden or not packable(model, int(real.sum(1).max())):
         return None
     install()
@@ -111,13 +111,13 @@ def draws_at_random(model: nn.Module) -> bool:
 
 
 def _arguments(tree: PrefixTree, device: torch.device) -> dict[str, Any]:
-    """Return the keyword arguments with which a model reads all segments of a tree in one row."""
+    """Return a model's keyword arguments for all segments of a tree in one row."""
     ids = [i for segment in tree.segments for i in segment.ids]
     positions = [s.first + i for s in tree.segments for i in range(len(s.ids))]
     return {
         "input_ids": torch.tensor(ids, device=device)[None],
         "position_ids": torch.tensor(positions, device=device)[None],
-        # never read: a mask of four dimensions keeps transformers from making one of its own
+        # never read: a mask with four dimensions stops transformers from building one
         "attention_mask": torch.zeros(1, 1, 1, 1, device=device),
         "use_cache": False,
         LAYOUT: layout_of(tree, device),
@@ -125,7 +125,7 @@ def _arguments(tree: PrefixTree, device: torch.device) -> dict[str, Any]:
 
 
 def _places(tree: PrefixTree, rows: list[int], columns: list[int]) -> list[int]:
-    """Find ``N`` positions, each a row and a column without padding, in the packed row."""
+    """Return the positions in the packed row of ``N`` tokens, given by row and unpadded column."""
     starts, found = tree.starts, []
     for row, column in zip(rows, columns, strict=True):
         chain = tree.chains[row]

@@ -1,9 +1,9 @@
-"""Token sequences as a prefix tree: what several sequences begin with is read once.
+"""Prefix tree of token sequences, which stores their common beginnings once.
 
-A tree has *segments*. A segment is a piece of one or more sequences; a sequence is the chain of
-its segments from a root to its last one. A sequence that is the beginning of another one may stop
-within a segment of it. A forward pass over all segments (`packing`) gives every token of every
-sequence the hidden state that it would have in a pass of its own.
+A tree has *segments*. A segment is a piece of one or more sequences; a sequence is a chain of
+segments from a root downwards. A sequence that another sequence begins with may end inside a
+segment. A forward pass over all segments (`packing`) gives every token the hidden state that it
+has in a pass over its sequence alone.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 __all__ = ["PrefixTree", "Segment", "prefix_tree", "separate"]
 
 LEAST_SAVED = 16
-"""Tokens that a split must save; each further segment costs one more call of attention."""
+"""Tokens that a split must save; each further segment costs a call of attention."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """Segments, each behind its ancestors, and the chain of every sequence."""
+    """Segments, each after its ancestors, and the chain of every sequence."""
 
     segments: tuple[Segment, ...]
     chains: tuple[tuple[int, ...], ...]
-    """Indices of each sequence's segments, in its order; the last one may go on beyond its end."""
+    """Indices of each sequence's segments, in order; the last may extend beyond its end."""
 
     @property
     def starts(self) -> list[int]:
-        """Start of each segment among the tokens of all segments; last, their number."""
+        """Start of each segment among all tokens, followed by the number of tokens."""
         return [0, *accumulate(len(segment.ids) for segment in self.segments)]
 
     @property
@@ -49,8 +49,7 @@ class PrefixTree:
 def prefix_tree(sequences: Sequence[Sequence[int]], least_saved: int = LEAST_SAVED) -> PrefixTree:
     """Build the prefix tree of token sequences without padding; equal ones share all segments.
 
-    A beginning is shared where that saves at least ``least_saved`` tokens. No sequence may be
-    empty.
+    A beginning is shared if that saves at least ``least_saved`` tokens. No sequence may be empty.
     """
     if not all(len(ids) for ids in sequences):
         raise ValueError("Parameter `sequences` should hold no empty sequence. Found one.")
@@ -74,7 +73,8 @@ def _tree(
         segments.append(Segment(ids, first, ancestors))
         return (*ancestors, len(segments) - 1)
 
-    # what is left to do: rows[low:high] share rows[low][:start], which `chain` holds
+    # (low, high, start, looked, chain): unique[low:high] share [:start], held by `chain`, and are
+    # known to share [:looked]
     open_groups: list[tuple[int, int, int, int, tuple[int, ...]]] = []
     if unique:
         open_groups.append((0, len(unique), 0, 0, ()))
@@ -98,13 +98,13 @@ def _begins(longer: tuple[int, ...], ids: tuple[int, ...]) -> bool:
 
 
 def separate(sequences: Sequence[Sequence[int]]) -> PrefixTree:
-    """Build the tree in which every sequence is a segment of its own, equal ones too."""
+    """Build the tree that shares nothing: each sequence, even a repeated one, is a segment."""
     segments = tuple(Segment(tuple(ids), 0, ()) for ids in sequences)
     return PrefixTree(segments, tuple((index,) for index in range(len(segments))))
 
 
 def _common(one: tuple[int, ...], other: tuple[int, ...], known: int) -> int:
-    """Return how many first ids are equal, of which ``known`` are known to be."""
+    """Return the length of the common beginning; the first ``known`` ids are known to be equal."""
     length = min(len(one), len(other))
     while known < length and one[known] == other[known]:
         known += 1
@@ -112,7 +112,7 @@ def _common(one: tuple[int, ...], other: tuple[int, ...], known: int) -> int:
 
 
 def _groups(rows: Sequence[tuple[int, ...]], low: int, high: int, at: int) -> list[tuple[int, int]]:
-    """Split sorted rows with ``at`` common ids by the id that follows; one that ends is alone."""
+    """Split sorted rows with ``at`` common ids by the next id; a row without one is a group."""
     found, begin = [], low
     for index in range(low + 1, high + 1):
         if index == high or rows[index][at : at + 1] != rows[begin][at : at + 1]:

@@ -1,8 +1,8 @@
-"""Prompts read once: their keys and values from the pass that reads other rows too.
+"""Keys and values of prompts, from a pass that reads other rows too.
 
-Replies to prompts, and the likelihood of texts behind them, need the same passes over the prompts.
-Here one packed pass (`packing`) reads the prefix tree of all of them, and generation starts from
-the keys and values of the prompts in it.
+Replies to prompts and the likelihood of given answers need the same passes over the prompts. One
+packed pass (`packing`) reads the prefix tree of both, and generation starts from the keys and
+values of the prompts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,18 +19,18 @@ from lit_unlearn.models.packing import packable, packed
 from lit_unlearn.models.prefix_tree import PrefixTree
 from lit_unlearn.types import Tokens
 
-__all__ = ["KeyValues", "begun", "continues", "left_padded", "logits_and_prompts"]
+__all__ = ["KeyValues", "cache_arguments", "can_continue", "left_padded", "logits_and_prompts"]
 
 KeyValues = list[tuple[Tensor, Tensor]]
-"""For each attention layer the keys and values ``[T, H, d]`` of one sequence."""
+"""Keys and values ``[T, H, d]`` of one sequence, for each attention layer."""
 
 
-def continues(model: nn.Module, longest: int) -> bool:
+def can_continue(model: nn.Module, longest: int) -> bool:
     """Return whether generation can start from keys and values of a packed pass.
 
     ``longest`` is the number of tokens of the longest prompt with its reply.
     """
-    # a hook that is given the inputs may read them with a second model, whose keys are not kept
+    # a hook that gets the inputs may run a second model on them, whose keys would be lost
     return packable(model, longest) and not model._forward_hooks_with_kwargs
 
 
@@ -39,15 +39,15 @@ def logits_and_prompts(
 ) -> tuple[Tensor, list[KeyValues]]:
     """Read rows in one pass; the last ``prompts`` rows are prompts.
 
-    Generation reads the last token of a prompt itself, so that it should be left out here. The rows
-    are read to their ends, by a model that `continues`.
+    Leave out the last token of each prompt, which generation reads. Rows are read to their ends;
+    `can_continue` must hold for the model.
 
     Returns:
-        ``[N, V]`` float32 logits, and what each prompt left in the attention layers.
+        ``[N, V]`` float32 logits, and keys and values of each prompt.
     """
     dense = packed(model, tokens, always=True, whole=True)
     if dense is None:
-        raise ValueError("Parameter `model` should be one that continues packed prompts.")
+        raise ValueError("Parameter `model` should satisfy `can_continue`. Found that it does not.")
     cache = DynamicCache()
     arguments = {**dense.arguments, "use_cache": True, "past_key_values": cache}
     logits = logits_at(model, Inputs(arguments, 0, dense.places)).float()
@@ -65,28 +65,28 @@ def logits_and_prompts(
 
 
 def _places(tree: PrefixTree, row: int) -> list[int]:
-    """Return where the tokens of a row's chain stand among those of all segments."""
+    """Return the indices of a row's tokens among those of all segments."""
     starts = tree.starts
     return [at for each in tree.chains[row] for at in range(starts[each], starts[each + 1])]
 
 
-def begun(
+def cache_arguments(
     model: nn.Module,
     prompts: Sequence[Sequence[int]],
     room: int,
     read: Mapping[tuple[int, ...], KeyValues] | None,
 ) -> dict[str, Any]:
-    """Return the arguments with which generation starts from prompts that are read already.
+    """Return the arguments that let ``generate`` start from keys and values of a batch's prompts.
 
-    The prompts are those of a batch, with replies of at most ``room`` tokens; ``read`` holds keys
-    and values of prompts that the model has read already.
+    They are empty if the model cannot use them. Replies have at most ``room`` tokens; ``read``
+    has keys and values that are known already, by prompt.
     """
     given = read or {}
     lengths, new = list(map(len, prompts)), [p[:-1] for p in prompts if tuple(p) not in given]
     if (
         min(lengths) == 1
         or len(new) == len(prompts) == 1
-        or not continues(model, max(lengths) + room)
+        or not can_continue(model, max(lengths) + room)
     ):
         return {}
     if new:
@@ -102,7 +102,7 @@ def begun(
 
 
 def left_padded(prompts: Iterable[KeyValues]) -> DynamicCache:
-    """Return prompts as one cache, padded on the left."""
+    """Return one cache with all prompts, padded on the left."""
     cache = DynamicCache()
     for index, layer in enumerate(zip(*prompts, strict=True)):
         keys, values = map(_padded, zip(*layer, strict=True))
@@ -111,6 +111,6 @@ def left_padded(prompts: Iterable[KeyValues]) -> DynamicCache:
 
 
 def _padded(rows: Sequence[Tensor]) -> Tensor:
-    """Return ``[B, H, T, d]`` of rows ``[T, H, d]``."""
+    """Stack rows ``[T, H, d]`` to ``[B, H, T, d]``."""
     stacked = pad_sequence(list(rows), batch_first=True, padding_side="left")
     return stacked.transpose(1, 2).contiguous()

@@ -1,4 +1,4 @@
-"""A written model folder, read back from its files and compared with the trained model."""
+"""Comparison of a written model folder, read back from its files, with the trained model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from lit_unlearn.utils.attention import Attention
 __all__ = ["Comparison", "compare_folder", "reference_logits"]
 
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""Largest difference of logits in units of the largest logit, by the coarsest dtype on the way."""
+"""Largest accepted difference of logits, relative to the largest logit, by the coarsest dtype."""
 _TENSOR_FLOAT = 1e-2
 """The same for float32 products that an accelerator rounds (TF32)."""
 _TOKENS, _POSITIONS = 96, 32
-"""Tokens that are read of a row, and positions whose logits are compared."""
+"""Tokens read per row, and positions compared per row."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Logits of a written folder against those of the trained model."""
+    """Difference between the logits of a written folder and those of the trained model."""
 
     rows: int
     positions: int
@@ -53,7 +53,7 @@ class Comparison:
 def reference_logits(model: nn.Module, rows: Sequence[Sequence[int]]) -> list[Tensor]:
     """Return ``[N, V]`` logits on the CPU for each row; all processes of a sharded model must call.
 
-    The rows' beginnings are read, at evenly spread positions.
+    The ``N`` positions are evenly spread over the beginning of a row.
     """
     reader, place = FrozenReader(model), device_of(model)
     return [reader.logits(_tokens(ids[:_TOKENS]).to(place)).float().cpu() for ids in rows]
@@ -73,11 +73,11 @@ def compare_folder(
     attention: Attention,
     *dtypes: torch.dtype,
 ) -> Comparison:
-    """Read a folder as users do, and compare its logits with those of the trained model.
+    """Load a folder as users do, and compare its logits with those of the trained model.
 
-    The folder is read to the trained model's device where there is room. ``expected`` come from
-    `reference_logits`; ``dtypes`` are those in which weights were written or gathered, where they
-    are not the model's.
+    The folder is loaded onto the trained model's device if there is room. ``expected`` are the
+    trained model's `reference_logits`; ``dtypes`` are further ones in which weights were written
+    or gathered.
     """
     of_model = {p.dtype for p in trained.parameters()}
     coarsest = max([*of_model, *dtypes], key=lambda dtype: TOLERANCES.get(dtype, 0.0))

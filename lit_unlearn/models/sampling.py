@@ -19,8 +19,8 @@ class Sampling:
 
     Args:
         temperature: Divisor of the logits; above 0.
-        top_p: Probability mass of the most probable tokens, from which alone a token is sampled, in
-            (0, 1] (nucleus sampling, Holtzman et al. 2020, arXiv 1904.09751).
+        top_p: Sample only from the most probable tokens with this total probability, in (0, 1]
+            (nucleus sampling, Holtzman et al. 2020, arXiv 1904.09751).
         samples: Replies per prompt.
         seed: Seed of the replies.
     """
@@ -34,7 +34,7 @@ class Sampling:
         check_fields(self, "")
 
     def stream(self, prompt: Sequence[int], sample: int) -> random.Random:
-        """Return the source of one reply's random numbers, one number per token."""
+        """Return the random generator of one reply, which takes one number per token."""
         return random.Random(f"{self.seed} {sample} {list(prompt)}")
 
 
@@ -56,8 +56,8 @@ def nucleus(logits: Tensor, temperature: float, top_p: float) -> Tensor:
 def sample_tokens(masses: Tensor, uniforms: Tensor) -> Tensor:
     """Return one token per row, ``[R]``, by the inverse of the cumulative distribution.
 
-    The masses, ``[R, V]``, are not negative; rows need not sum to 1. ``uniforms`` are ``[R]``, in
-    [0, 1]. No token has mass 0.
+    ``masses``, ``[R, V]``, are not negative; rows need not sum to 1. ``uniforms`` are ``[R]``, in
+    [0, 1]. A token of mass 0 is never returned.
     """
     cumulative = masses.cumsum(-1)
     total = cumulative[:, -1]
@@ -66,9 +66,9 @@ def sample_tokens(masses: Tensor, uniforms: Tensor) -> Tensor:
 
 
 class Sampler(LogitsProcessor):
-    """Turns greedy search into sampling: only the sampled token keeps a finite score.
+    """Logits processor that makes greedy search sample: only the sampled token has a finite score.
 
-    ``streams`` are the random numbers of each row of the batch.
+    ``streams`` are the random generators of the batch's rows.
     """
 
     def __init__(self, sampling: Sampling, streams: Sequence[random.Random]) -> None:

@@ -1,4 +1,4 @@
-"""Checks of a loaded start model against its tokenizer, and of its longest sequence."""
+"""Checks of a start model: vocabulary, chat template, and longest sequence."""
 
 import logging
 from typing import Any
@@ -7,7 +7,7 @@ from torch import nn
 
 from lit_unlearn.distributed.ranks import base_model
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.merging import own_layer
+from lit_unlearn.models.merging import base_layer
 
 __all__ = ["NAMED_TEMPLATES", "check_vocabulary", "choose_template", "longest_sequence"]
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def check_vocabulary(model: nn.Module, tokenizer: Any, path: str) -> None:
     """Check that the model has an embedding for every token of its tokenizer."""
     base: Any = base_model(model)
-    rows = int(own_layer(base.get_input_embeddings()).weight.shape[0])
+    rows = int(base_layer(base.get_input_embeddings()).weight.shape[0])
     missing = [t for t, index in tokenizer.get_vocab().items() if index >= rows]
     if missing:
         raise InputError(
@@ -33,7 +33,10 @@ def check_vocabulary(model: nn.Module, tokenizer: Any, path: str) -> None:
 def choose_template(tokenizer: Any, path: str) -> Any:
     """Let a tokenizer with several named chat templates use the one named `default`.
 
-    All are kept under `NAMED_TEMPLATES`, for exports. Without a default it is an `InputError`.
+    All templates are kept under `NAMED_TEMPLATES`, for exports.
+
+    Raises:
+        InputError: There are several, and none is named `default`.
     """
     templates = tokenizer.chat_template
     if not isinstance(templates, dict):

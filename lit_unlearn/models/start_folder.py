@@ -8,10 +8,10 @@ __all__ = ["holds_model", "unusable"]
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_SENSES = ("vision_config", "audio_config", "speech_config")
-"""Keys of the config of a model that reads more than text."""
+_OTHER_MODALITIES = ("vision_config", "audio_config", "speech_config")
+"""Config keys of a model that reads more than text."""
 _QUANTISED = ("quantize_config.json", "quant_config.json")
-"""Files by which early versions of AutoGPTQ and AutoAWQ said how they quantised."""
+"""Quantisation settings of early versions of AutoGPTQ and AutoAWQ."""
 _POINTER = b"version https://git-lfs"
 
 
@@ -21,7 +21,7 @@ def holds_model(folder: Path) -> bool:
 
 
 def unusable(folder: Path) -> str:
-    """Return what a folder holds instead of a causal language model, with the repair, or ""."""
+    """Return why a folder cannot be used as a causal language model, and the repair; else ""."""
     if not any(folder.iterdir()):
         return "an empty folder"
     file = folder / "config.json"
@@ -40,7 +40,7 @@ def unusable(folder: Path) -> str:
 
 
 def _other_kind(config: dict[str, Any]) -> str:
-    """Return what a config describes, if that is no model of this kind."""
+    """Return what a config describes if that is not an unquantised causal language model."""
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 
@@ -58,12 +58,12 @@ def _other_kind(config: dict[str, Any]) -> str:
     name = str(names[0])
     if config.get("is_encoder_decoder"):
         return f"{name}, an encoder-decoder model; give a decoder-only one"
-    if any(config.get(key) for key in _SENSES):
+    if any(config.get(key) for key in _OTHER_MODALITIES):
         return f"{name}, which reads more than text; give the text-only model"
     if config.get("auto_map") and str(config.get("model_type")) not in transformers.CONFIG_MAPPING:
-        return f"{name}, which needs code of its own, and no such code is run"
+        return f"{name}, which needs custom code, which is never run; give another model"
     if not (name in CAUSAL.values() or name.endswith("Model")) and hasattr(transformers, name):
-        return f"{name}, which is no causal language model"
+        return f"{name}, which is not a causal language model"
     return ""
 
 

@@ -1,7 +1,6 @@
 """Texts at which a reply ends.
 
-transformers' own `stop_strings` does not serve: it also matches a text that begins in the prompt,
-after which the reply would be cut at another place.
+`stop_strings` of transformers is not used: it also matches a text that begins in the prompt.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ __all__ = ["StopTexts", "check_stops", "cut"]
 
 
 def check_stops(stops: Sequence[str]) -> None:
-    """Check that no stop is empty, since every reply would end before it begins."""
+    """Check that no stop is empty, since it would make every reply empty."""
     if "" in stops:
         raise InputError(
             f"stops: expected texts of at least one character, found {list(stops)}; leave the "
@@ -31,10 +30,10 @@ def cut(text: str, stops: Sequence[str]) -> str:
 
 
 class StopTexts(StoppingCriteria):
-    """Ends a row of a batch once its reply contains a stop.
+    """Criterion that ends a row of a batch once its reply contains a stop.
 
-    It only saves time, and looks at the last tokens alone; `cut` decides where the reply ends. The
-    reply begins behind ``prompt_length`` tokens, padding included.
+    It only saves time, and reads only the last tokens; `cut` decides where the reply ends. The
+    reply begins after ``prompt_length`` tokens, padding included.
     """
 
     def __init__(

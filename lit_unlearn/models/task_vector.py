@@ -1,7 +1,7 @@
 """Forget by arithmetic on weights, without training.
 
-A model is trained further on what is to be forgotten (an ordinary run with CrossEntropy on the
-forget rows). The change, the task vector, is then subtracted:
+A model is trained further on the text to forget (a run with CrossEntropy on the forget rows). The
+change of its weights, the task vector, is then subtracted:
 ``theta - scale (theta_reinforced - theta_base)``. Ilharco et al. 2022, arXiv 2212.04089, Section 3;
 a baseline of MUSE (arXiv 2407.06460).
 """
@@ -37,7 +37,7 @@ class Subtraction:
     base: str
     scale: float
     size: float
-    """Length of what was subtracted, in units of the weights' length (2-norms)."""
+    """2-norm of the subtracted vector, divided by that of the weights."""
 
 
 def task_vector(
@@ -50,13 +50,13 @@ def task_vector(
 ) -> Subtraction:
     """Write theta - scale (theta_reinforced - theta_base) as a model folder with a model card.
 
-    The arithmetic is in float32. Two models are in memory, three with a base of its own.
+    The arithmetic is in float32. Two models are in memory, three if ``base`` is set.
 
     Args:
         model: The model that is to forget: folder or hub id.
-        reinforced: The model trained further on what is to be forgotten.
-        output: A new or empty folder; it is written whole or not at all.
-        base: The model from which that training started; null for the model itself.
+        reinforced: The model trained further on the text to forget.
+        output: A new or empty folder; it is written completely or not at all.
+        base: The model from which that training started; null for ``model``.
         scale: Factor of the vector.
         dtype: dtype of the result.
 
@@ -86,7 +86,7 @@ def task_vector(
         raise InputError(
             f"task-vector: --reinforced {reinforced} should differ from --base {base or model} by "
             f"a finite number. Found a vector of {size:g} times the length of the weights; name "
-            "the model that was trained further on what is to be forgotten."
+            "the model that was trained further on the text to forget."
         )
     subtract(theta, vector, scale)
     done = Subtraction(output, model, reinforced, base or model, scale, size)
@@ -98,19 +98,19 @@ def task_vector(
 
 @torch.no_grad()
 def subtract(model: nn.Module, other: nn.Module, scale: float) -> None:
-    """Subtract ``scale`` times the parameters of another model in place; tied ones once."""
+    """Subtract ``scale`` times another model's parameters, in place; tied parameters once."""
     for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
         mine.sub_(theirs, alpha=scale)
 
 
 @torch.no_grad()
 def length(parameters: Iterable[nn.Parameter]) -> float:
-    """Return the 2-norm over all parameters, added up in float64."""
+    """Return the 2-norm over all parameters, computed in float64."""
     return math.sqrt(sum(float(p.double().square().sum()) for p in parameters))
 
 
 def check_alike(model: nn.Module, other: nn.Module, option: str) -> None:
-    """Check that the model that an option names has parameters of the same names and shapes."""
+    """Check that an option's model has parameters of the same names and shapes."""
     mine = {name: tuple(p.shape) for name, p in model.named_parameters()}
     theirs = {name: tuple(p.shape) for name, p in other.named_parameters()}
     differing = [n for n in {**mine, **theirs} if mine.get(n) != theirs.get(n)]
@@ -152,7 +152,7 @@ def _load(path: str, option: str) -> Any:
     if path.endswith(".gguf"):
         raise InputError(
             f"task-vector: {option} should be a folder or a hub id. Found {path!r}, whose "
-            "quantised weights cannot be calculated with; use the model from which it was made."
+            "quantised weights cannot be subtracted; give the model from which it was made."
         )
     try:
         return load_base(ModelSource(path))

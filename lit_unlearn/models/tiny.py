@@ -1,8 +1,7 @@
 """A random Llama of a few thousand parameters and a byte tokenizer, built in memory.
 
-They serve tests, the smoke config and the notebook: everything that a real model does, in
-milliseconds and without a download. The model knows nothing, so figures measured on it mean
-nothing.
+They are for tests, the smoke config and the notebook: they need milliseconds and no download. The
+model knows nothing, so figures measured on it mean nothing.
 """
 
 import torch

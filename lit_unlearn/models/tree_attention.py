@@ -1,8 +1,8 @@
 """Attention along the prefix tree of a packed row, in few calls.
 
-The tokens of a segment attend to the segments before them in their rows, and to themselves. A call
-of attention for each segment would cost more than its arithmetic, since a batch has hundreds of
-short ones. Segments of similar lengths are therefore padded and share a call.
+A segment's tokens attend to the segments before them in their rows, and to each other. A batch has
+hundreds of short segments, and a call of attention for each would cost more than its arithmetic.
+Segments of similar lengths are therefore padded and share a call.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LAYOUT = "packed_layout"
 """Name of the option by which attention gets a `Layout`."""
 
 PAIRS_PER_CALL = 4096
-"""Padding that a call of attention is worth, in pairs of a query and a key."""
+"""Cost of a further call of attention, as a number of padded pairs of query and key."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,10 @@ class Group:
     """Segments of similar lengths, which share a call of attention.
 
     Attributes:
-        queries: ``[S, Q]``, int64: where the tokens of each segment are in the packed row; the
-            last one is repeated up to the longest segment.
-        keys: ``[S, K]``, int64: the same for the tokens before a segment and its own.
-        mask: ``[S, 1, Q, K]``, bool: the keys that a query attends to; None where that is the
-            causal mask.
+        queries: ``[S, Q]``, int64: places of each segment's tokens in the packed row; the last
+            place is repeated up to the length of the longest segment.
+        keys: ``[S, K]``, int64: the same for the tokens of a segment and its ancestors.
+        mask: ``[S, 1, Q, K]``, bool: the keys that a query attends to; None for the causal mask.
     """
 
     queries: Tensor
@@ -49,7 +48,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """Groups of a packed row's segments, and where its ``L`` tokens are among their queries."""
+    """Groups of a packed row's segments, and the place of its ``L`` tokens in their queries."""
 
     groups: list[Group]
     places: Tensor
@@ -83,15 +82,15 @@ def attention(
 
 def _gathered(states: Tensor, places: Tensor, heads: int) -> Tensor:
     """Return the states ``[L, H * d]`` at places ``[S, T]`` as ``[S, H, T, d]``."""
-    # embedding, as its backward pass is faster than that of indexing, and always adds in one order
+    # the backward pass of embedding is faster than that of indexing, and adds in a fixed order
     found: Tensor = embedding(places, states).unflatten(2, (heads, -1))
     return found.transpose(1, 2)
 
 
 def register_sdpa(function: Callable[..., tuple[Tensor, None]]) -> None:
-    """Put a function in place of transformers' `sdpa` attention, for all models.
+    """Replace transformers' `sdpa` attention, for all models.
 
-    A name of its own would not do: transformers makes masks for the names that it knows, and
+    A new name would not work: transformers builds masks only for names that it knows, and
     checkpointed blocks look the function up again in the backward pass.
     """
     AttentionInterface.register("sdpa", function)
@@ -99,12 +98,12 @@ def register_sdpa(function: Callable[..., tuple[Tensor, None]]) -> None:
 
 @cache
 def install() -> None:
-    """Let all models run `attention` from now on, which packed rows need; once is enough."""
+    """Let all models run `attention` from now on, which packed rows need."""
     register_sdpa(attention)
 
 
 def layout_of(tree: PrefixTree, device: torch.device) -> Layout:
-    """Group the segments of a tree whose segments lie one after the other in a packed row."""
+    """Group the segments of a tree, which are concatenated to the packed row."""
     starts, segments = tree.starts, tree.segments
     own = [list(range(a, b)) for a, b in pairwise(starts)]
     before = [[i for a in segment.ancestors for i in own[a]] for segment in segments]
@@ -126,7 +125,7 @@ def layout_of(tree: PrefixTree, device: torch.device) -> Layout:
 
 
 def _grouped(sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Group segments by their tokens before and own tokens, while padding costs less than calls."""
+    """Group segments while padding costs less than calls; sizes are (tokens before, tokens)."""
     groups: list[list[int]] = []
     area = longest = widest = 0
     for segment in sorted(range(len(sizes)), key=lambda s: (sizes[s][0] > 0, sizes[s][::-1])):
@@ -147,6 +146,6 @@ def _grouped(sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Return rows ``[S, T]``, each with its last number repeated."""
+    """Return rows as ``[S, T]``, padded with their last number."""
     longest = max(map(len, rows))
     return torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in rows])

@@ -1,8 +1,8 @@
 """The trunk: the decoder blocks below the first trained one.
 
-Where only upper blocks are trained, what leaves the trunk is a constant of the token sequence. It
-can be computed once (`trunk_outputs`) and given to forward passes that start above the trunk
-(`starting_above`). Losses and gradients are those of whole passes, up to rounding.
+If only upper blocks are trained, the trunk's output depends on the token sequence alone. It can be
+computed once (`trunk_outputs`) and given to forward passes that start above the trunk
+(`starting_above`). Losses and gradients equal those of full passes, up to rounding.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,12 +42,12 @@ def trunk_height(model: nn.Module) -> tuple[int, str]:
     if height == 0:
         return 0, "the first decoder block is trained"
     if any(draws_at_random(block) for block in blocks[:height]):
-        return 0, "dropout is at work below the first trained decoder block"
+        return 0, "dropout is active below the first trained decoder block"
     return height, ""
 
 
 def trunk_digest(model: nn.Module, height: int) -> str:
-    """Return a digest of the weights of the trunk, ``height`` blocks, and of what lies below it."""
+    """Return a digest of the weights of the trunk (``height`` blocks) and of the embedding."""
     blocks = decoder_blocks(model)
     inside = {id(p) for block in blocks[:height] for p in block.parameters()}
     behind = {id(p) for block in blocks[height:] for p in block.parameters()}
@@ -62,10 +62,10 @@ def trunk_digest(model: nn.Module, height: int) -> str:
 
 @torch.no_grad()
 def trunk_outputs(model: nn.Module, height: int, tokens: Tokens) -> list[Tensor]:
-    """Run the trunk alone, ``height`` blocks, on ``B`` sequences up to the last of their positions.
+    """Run only the trunk (``height`` blocks) on ``B`` sequences, each up to its last prediction.
 
     Returns:
-        ``B`` times ``[T, d]``: what leaves the last block of the trunk, padding left out.
+        ``B`` times ``[T, d]``: outputs of the trunk's last block, without padding.
     """
     dense = packed(model, tokens, always=True)
     if dense is None:
@@ -79,7 +79,7 @@ def trunk_outputs(model: nn.Module, height: int, tokens: Tokens) -> list[Tensor]
     finally:
         handle.remove()
     if not isinstance(caught[0], Tensor):
-        raise InputError("Parameter `cache_trunk` should be false: blocks give tuples.")
+        raise InputError("Parameter `cache_trunk` should be false: the blocks return tuples.")
     starts = dense.tree.starts
     return [
         torch.cat([caught[0][0, starts[s] : starts[s + 1]] for s in chain])[: len(row)]
@@ -97,7 +97,7 @@ def starting_above(model: nn.Module, height: int, states: Tensor) -> Iterator[No
 
 @contextmanager
 def _passing_on(blocks: Sequence[Any], states: Tensor | None = None) -> Iterator[None]:
-    """Let blocks give ``states``, or what they get, instead of computing."""
+    """Let blocks return ``states``, or their input where that is None, without computing."""
 
     def pass_on(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         return hidden_states if states is None else states
@@ -112,7 +112,7 @@ def _passing_on(blocks: Sequence[Any], states: Tensor | None = None) -> Iterator
 
 
 def segment_states(tree: PrefixTree, rows: Sequence[Tensor]) -> Tensor:
-    """Return the hidden states of a tree's segments, ``[1, L, d]``, from those of its rows."""
+    """Gather the hidden states of a tree's segments, ``[1, L, d]``, from those of its rows."""
     longest_last = sorted(range(len(rows)), key=lambda row: len(rows[row]))
     owner = {segment: row for row in longest_last for segment in tree.chains[row]}
     parts = (

@@ -1,7 +1,7 @@
-"""Rows of any domain become stand-alone questions and answers, with contrastive anchors; offline.
+"""Rewriting of rows as stand-alone questions and answers with contrastive anchors, before training.
 
-`rewrite` is the library function. `source_texts` reads what there is to ask about; `prompts` has
-the requests to a model and the forms of the replies, which `replies` reads; `local` and `server`
-ask a model (`backends`); `journal` stores its replies; `rules`, `leaks` and `similar` refuse by
-rule; `pipeline` puts these in order; `output` writes rows with their provenance, and the report.
+`rewrite` is the library function. `source_texts` reads the rows. `prompts` has the requests to a
+model and the JSON schemas of its replies, and `replies` reads these. `local` and `server` are the
+models (`backends`), and `journal` stores their replies. `rules`, `leaks` and `similar` are checks
+by rule. `pipeline` runs all steps. `output` writes rows with their provenance, and the report.
 """

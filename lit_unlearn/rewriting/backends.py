@@ -1,4 +1,4 @@
-"""Models that reply to questions: the interface of `local` and `server`, and no model at all."""
+"""Interface of the models that reply to questions, and `Rules`, which uses no model."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Backend(ABC):
     parallel: int = 1
     """Number of questions that are answered at a time."""
     proven: bool = False
-    """Whether it has ever replied, so that a refusal is due to the question and not to settings."""
+    """Whether the model has replied before: a refusal is then due to the question, not settings."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """Name of the model, for people and for provenance."""
+        """Name of the model, for messages and provenance."""
 
     @abstractmethod
     def identity(self) -> str:
-        """Return everything but the question that decides a reply; refuse a missing model."""
+        """Return a text of all that decides a reply, except the question; find the model."""
 
     @abstractmethod
     def ask(self, asks: Sequence[Ask], attempt: int) -> Iterator[dict[int, Reply]]:
@@ -47,12 +47,12 @@ class Backend(ABC):
         return None
 
     def least_seconds(self, calls: int) -> float:
-        """Return the least time of some calls under a limit on their rate."""
+        """Return the shortest time of some calls under a rate limit, in seconds."""
         return 0.0
 
 
 class Rules(Backend):
-    """No model: everything is made by rule."""
+    """No model: all rows are made by rule."""
 
     name = "rules"
 

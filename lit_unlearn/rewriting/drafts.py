@@ -18,20 +18,21 @@ Maker = Literal["model", "rules", "source"]
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings:
-    """Settings that decide the rows, beside sources and model; each row's provenance names them.
+    """Settings that decide the rows, besides sources and model; each row's provenance has them.
 
     Args:
-        questions: Most questions about a passage or a conversation.
+        questions: Largest number of questions per passage or conversation.
         anchors: Anchors for each row to forget; 0 for none. Without a model they are the rows to
-            keep whose questions are nearest in form.
-        lowest_rating: Passages that the model rates lower, from 1 to 5, are left out; 1 rates none.
+            keep whose questions are most similar in form.
+        lowest_rating: Lowest rating by the model, from 1 to 5, of passages that are used; 1 skips
+            the rating.
         model_checks: Let the model check each question and answer as well (one call each).
-        support: Share of an answer's words, beside names and numbers, that its source must have.
-        similar: Share of common words from which on two questions with the same names are one.
+        support: Share of an answer's words, without names and numbers, that must be in its source.
+        similar: Share of common words above which two questions with the same names count as one.
         forgotten: Further expressions that no anchor may contain, such as the topic's name.
-        fall_back: Make rows by rule where all rows that the model wrote were refused.
-        attempts: How often the model is asked for a reply of the right form.
-        passage_words: Longer passages are cut into parts at ends of sentences.
+        fall_back: Make rows by rule from a text if all rows that the model wrote were refused.
+        attempts: Largest number of attempts to get a reply of the requested form.
+        passage_words: Most words of a passage; longer ones are split at ends of sentences.
 
     Raises:
         InputError: A number is out of its range.
@@ -67,7 +68,7 @@ class Made:
     """Origin of a question."""
 
     by: Maker
-    """Whether a model or a rule made it, or it was in its source before."""
+    """Maker of the question: a model, a rule, or its source."""
     model: str = ""
     """Name of the model; for an anchor that a rule chose, of the model that wrote the row to keep.
     """
@@ -90,7 +91,7 @@ class Candidate:
     anchor_of: str = ""
     """Id of the row to forget to which an anchor belongs."""
     checks: Mapping[str, str] = field(default_factory=dict)
-    """Reason to refuse it, by check; no text where it passed."""
+    """Reason to refuse it, by check; empty if it passed."""
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -127,7 +128,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Lost:
-    """A text of which no question was made, or a row with fewer anchors than requested."""
+    """A text that gave no question, or a row with fewer anchors than requested."""
 
     part: Part
     origin: SourceText
@@ -142,13 +143,13 @@ class Lost:
 
 @dataclass(frozen=True)
 class RewriteResult:
-    """All rows, the refused included, in the order of the sources."""
+    """All rows, including refused ones, in the order of the sources."""
 
     candidates: list[Candidate]
     lost: list[Lost]
     settings: RowSettings
     files: list[Path] = field(default_factory=list)
-    """Files that were written, the rows' first; none after a dry run."""
+    """Written files, those with rows first; none after a dry run."""
 
     def accepted(self, part: Part) -> list[Candidate]:
         """Return the rows of one part."""

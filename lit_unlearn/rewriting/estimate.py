@@ -19,19 +19,19 @@ _USUAL = QA("q" * 60, "a" * 60)
 
 @dataclass(frozen=True)
 class Estimate:
-    """Calls and tokens if every reply has its form at once and every question passes its checks."""
+    """Calls and tokens if all first replies have the requested form and all checks pass."""
 
     calls: int
     answered: int
-    """Calls whose replies are in the journal; they are not in the figures below."""
+    """Calls whose replies are in the journal; the figures below exclude them."""
     prompt_tokens: float
     reply_tokens: float
     """Largest number of tokens of all replies."""
     seconds: float | None
-    """Time at the speed of this model's replies in the journal; None before the first reply."""
+    """Time, at the speed of this model's replies in the journal; None before the first reply."""
     cost: float | None
     attempts: int
-    """Factor for all figures if no reply has its form."""
+    """Factor for all figures if no reply has the requested form."""
 
     def __str__(self) -> str:
         """Return one line."""
@@ -45,16 +45,16 @@ class Estimate:
         if self.cost is not None:
             parts.append(f"cost at most {self.cost:.2f}")
         if self.attempts > 1:
-            parts.append(f"up to {self.attempts} times that where replies lack their form")
+            parts.append(f"up to {self.attempts} times that if replies lack the requested form")
         return ", ".join(parts)
 
 
 def planned(
     forget: Sequence[SourceText], keep: Sequence[SourceText], settings: RowSettings
 ) -> list[tuple[Ask, int]]:
-    """Return the questions of a run, and how often one like it is asked.
+    """Return the requests of a run, each with the number of requests that it stands for.
 
-    The texts of later stages are not known yet; one of usual length stands for all of them.
+    The texts of later stages are not known yet; a request of usual length stands for all of them.
     """
     asks = [(ask, 1) for ask in first_asks([*forget, *keep], settings)]
     if settings.model_checks:
@@ -69,7 +69,7 @@ def planned(
 
 
 def first_asks(texts: Sequence[SourceText], settings: RowSettings) -> list[Ask]:
-    """Return the questions that do not depend on replies: all of writing and of rating."""
+    """Return the requests that do not depend on replies: those to write and to rate."""
     unwritten = [text for text in texts if not text.is_ready]
     asks = [prompts.write(text, settings.questions) for text in unwritten]
     if settings.lowest_rating > 1:
@@ -82,13 +82,13 @@ def _most_questions(text: SourceText, settings: RowSettings) -> int:
 
 
 def unanswered(asks: Sequence[tuple[Ask, int]], asker: Asker) -> list[tuple[Ask, int]]:
-    """Return the questions without a reply in the journal."""
+    """Return the requests without a reply in the journal."""
     known = asker.journal.replies
     return [(ask, count) for ask, count in asks if asker.key(ask) not in known]
 
 
 def estimate(asks: Sequence[tuple[Ask, int]], asker: Asker) -> Estimate:
-    """Add up calls, tokens, time and cost of the `planned` questions without an answer yet."""
+    """Add up calls, tokens, time and cost of the `planned` requests without a reply."""
     opened = unanswered(asks, asker)
     calls = sum(count for _, count in opened)
     letters = sum(count * sum(len(turn.content) for turn in ask.turns) for ask, count in opened)
@@ -102,7 +102,7 @@ def estimate(asks: Sequence[tuple[Ask, int]], asker: Asker) -> Estimate:
 
 
 def _seconds(asker: Asker, reply_tokens: float, calls: int) -> float | None:
-    """Return the time at the speed of earlier replies, or under the limit on the rate of calls."""
+    """Return the seconds at the speed of earlier replies, but at least those of the rate limit."""
     least = asker.backend.least_seconds(calls)
     replies = asker.known()
     tokens = sum(r.reply_tokens or len(r.text) / _LETTERS_PER_TOKEN for r in replies)

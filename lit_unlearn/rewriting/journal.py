@@ -1,4 +1,4 @@
-"""Replies of models on disk before the next step, so that a killed run asks nothing twice."""
+"""Replies of models, stored on disk as they arrive, so that a resumed run repeats no question."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Reply:
     prompt_tokens: int = 0
     reply_tokens: int = 0
     reply_id: str = ""
-    """Name that the server gave to the reply."""
+    """Id of the reply on the server."""
     cut: bool = False
     """Whether the reply reached its largest length."""
 
 
 def content_key(model: str, ask: Ask, attempt: int) -> str:
-    """Return the key of a reply, 80 digits: `model_key`, then a digest of all that decides it."""
+    """Return the key of a reply, 80 digits: `model_key`, and a digest of all that decides it."""
     content = [model, ask.version, ask.prompt, ask.max_tokens, attempt]
     return model_key(model) + json_digest(content)
 

@@ -10,22 +10,22 @@ from lit_unlearn.rewriting.source_texts import QA
 from lit_unlearn.rewriting.words import content_words, lower_words, names, openers, words
 from lit_unlearn.utils.text import fold
 
-__all__ = ["Forgotten", "telling"]
+__all__ = ["Forgotten", "revealing"]
 
-_SHORTEST = 3  # letters of a name that no anchor may have; shorter ones ("I", "UK") are everywhere
-_DIGITS = 4  # of a number that no anchor may have, such as a year; shorter ones are everywhere
+_SHORTEST = 3  # letters of a name that is refused in all anchors; shorter ones ("I") are common
+_DIGITS = 4  # digits of a number that is refused in all anchors, such as a year
 _EMPTY_OPENERS = frozenset(
     ("absolutely", "although", "certainly", "however", "indeed", "though", "unfortunately", "yes")
 )
 
 
-def telling(qa: QA) -> list[str]:
+def revealing(qa: QA) -> list[str]:
     """Return the expressions that give an answer away.
 
-    They are the accepted spellings. A row without these gives the names and numbers of its answer
-    that its question does not have, and words that may be names because they open a sentence
-    (`words.openers`); without names and numbers, its other words that say something; and where
-    nothing is left, the whole answer.
+    They are the accepted spellings, if there are any. Otherwise they are the names and numbers of
+    the answer that the question lacks, and words that may be names because they open a sentence
+    (`words.openers`). An answer without names and numbers adds its other content words. If nothing
+    is left, the expression is the whole answer.
     """
     if qa.accepted:
         return list(qa.accepted)
@@ -43,7 +43,7 @@ class Forgotten:
 
     Common words that answer one row ("cheese") are refused only in the anchors of that row. Names
     that answer any row, and numbers of four or more digits, are refused in all anchors. A word that
-    opens a sentence is no name if a row to forget has it without its capital.
+    opens a sentence is not a name if a row to forget has it in lower case.
     """
 
     def __init__(self, rows: Iterable[QA], more: Sequence[str] = ()) -> None:
@@ -52,19 +52,19 @@ class Forgotten:
         everywhere = set(more)
         for qa in rows:
             plain = {name for name in _openers(qa) if fold(name) in common}
-            everywhere |= {text for text in telling(qa) if _is_name(text)} - plain
+            everywhere |= {text for text in revealing(qa) if _is_name(text)} - plain
         self._everywhere = _pattern(sorted(everywhere))
 
-    def problem(self, anchor: QA, of: QA) -> str:
-        """Return the reason to refuse an anchor that belongs to the row `of`, or no text."""
+    def problem(self, anchor: QA, row: QA) -> str:
+        """Return the reason to refuse an anchor of a row to forget, or ""."""
         text = fold(f"{anchor.question}\n{anchor.answer}")
-        found = _own(of).search(text) or self._everywhere.search(text)
+        found = _row_pattern(row).search(text) or self._everywhere.search(text)
         return f"it contains {found[0]!r}, which is to be forgotten" if found else ""
 
 
 @lru_cache(maxsize=4096)
-def _own(qa: QA) -> re.Pattern[str]:
-    return _pattern(telling(qa))
+def _row_pattern(qa: QA) -> re.Pattern[str]:
+    return _pattern(revealing(qa))
 
 
 def _pattern(expressions: Iterable[str]) -> re.Pattern[str]:

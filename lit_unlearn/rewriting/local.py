@@ -24,8 +24,8 @@ __all__ = ["LocalModel", "Written"]
 
 _STOPS = ('"', "\n")
 _MARGIN = 8
-"""Tokens beyond the largest length of a text, by which one that was cut off is recognised: its
-tokens are counted anew, and may then be fewer."""
+"""Tokens that a text may exceed its largest length by, so that a cut text is recognised even if its
+tokens, when counted again, are fewer."""
 
 
 @dataclass
@@ -36,12 +36,12 @@ class LocalModel(Backend):
         path: Hub id, local folder, .gguf file, or `random-tiny`.
         revision: Branch, tag or commit on the hub.
         dtype: Dtype of the weights; in float32 replies do not depend on the batch.
-        device: As torch names it (`cpu`, `cuda:1`); `auto` takes a GPU where there is one.
-        batch_size: Questions per batch; replies are on the disk before the next batch starts.
-        fill: Let the model write only the texts between the JSON, so that small models keep to the
+        device: Name of a torch device (`cpu`, `cuda:1`); `auto` takes a GPU if there is one.
+        batch_size: Questions per batch; replies are stored before the next batch starts.
+        fill: Let the model write only the texts inside the JSON, so that small models keep to the
             form. The prompt is read again for each text. False lets the model write the whole
             reply.
-        template: Settings of the chat template; null as in `Loading`.
+        template: Settings of the chat template; for null see `Loading`.
     """
 
     path: str
@@ -68,7 +68,7 @@ class LocalModel(Backend):
         return f"{found} {self.dtype}{'' if self.fill else ' free'}{template}"
 
     def ask(self, asks: Sequence[Ask], attempt: int) -> Iterator[dict[int, Reply]]:
-        """Yield the replies of a batch, in batches of questions of one form and similar length."""
+        """Yield replies batch by batch; the questions of a batch have one form and like lengths."""
         subject = self._loaded()
         lengths = [len(_prompt(subject, ask, "")) for ask in asks]
         room = subject.encoder.max_length
@@ -83,10 +83,10 @@ class LocalModel(Backend):
             members = list(equal)
             for start in range(0, len(members), self.batch_size):
                 batch = members[start : start + self.batch_size]
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 write = _filled if self.fill and len(asks[batch[0]].frame) > 1 else _free
                 written = write(subject, [asks[i] for i in batch], attempt)
-                seconds = time.perf_counter() - begun
+                seconds = time.perf_counter() - started
                 yield {
                     i: Reply(text, seconds, lengths[i], tokens, "", cut)
                     for i, (text, tokens, cut) in zip(batch, written, strict=True)
@@ -108,11 +108,11 @@ class LocalModel(Backend):
 
 
 Written = tuple[str, int, bool]
-"""A reply, the number of its tokens that the model wrote, and whether it was cut off."""
+"""Reply, number of tokens that the model wrote, and whether the reply was cut off."""
 
 
 def _free(subject: Subject, asks: Sequence[Ask], attempt: int) -> list[Written]:
-    """Let the model write whole replies, from the beginning of the form on."""
+    """Let the model write whole replies after the beginning of the form."""
     most = asks[0].max_tokens
     texts = _generate(subject, asks, [ask.frame[0] for ask in asks], most, attempt, ())
     return [
@@ -123,9 +123,9 @@ def _free(subject: Subject, asks: Sequence[Ask], attempt: int) -> list[Written]:
 
 
 def _filled(subject: Subject, asks: Sequence[Ask], attempt: int) -> list[Written]:
-    """Let the model write the texts of each form one after the other; all have the same number.
+    """Let the model write the texts of each form one by one; all forms have as many texts.
 
-    A reply ends before the first pair of texts that has a text longer than its share.
+    A reply ends before the first pair of texts of which one is longer than its share of tokens.
     """
     size = len(asks[0].frame) - 1
     share = asks[0].max_tokens // size

@@ -1,4 +1,4 @@
-"""Files of a rewriting: rows with their provenance, refused rows, and the quality report."""
+"""Output files: rows with their provenance, refused rows, and the quality report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ += ["count_rows", "count_table", "counts", "result_files", "row_counts",
 
 REJECTED, REPORT, SUMMARY = "rejected.jsonl", "report.html", "report.json"
 SAMPLES = 12
-"""Most rows of each kind in the report."""
+"""Largest number of sample rows of each kind in the report."""
 _COLUMNS = ("part", "made by", "check", "checked", "passed", "share")
 
 
@@ -46,8 +46,7 @@ class Count:
 def counts(result: RewriteResult) -> list[Count]:
     """Count by part, maker and check, with "all checks" last.
 
-    The model's check and the one against earlier questions are made only of questions that passed
-    the checks before.
+    Only questions that passed all earlier checks are checked by the model and for repetition.
     """
     found = []
     for part in get_args(Part):
@@ -70,7 +69,7 @@ def result_files(folder: Path) -> list[Path]:
 
 
 def write_result(folder: Path, result: RewriteResult, facts: Mapping[str, Any]) -> list[Path]:
-    """Write all files, each whole or not at all; return their paths, those of rows first.
+    """Write all files; return their paths, those with rows first.
 
     `facts` are model, sources and settings, for the report.
     """
@@ -98,7 +97,7 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _lost(result: RewriteResult) -> dict[str, int]:
-    """Count the texts without question by part and reason, without details after a colon."""
+    """Count lost texts by part and reason; details after a colon are left out."""
     return dict(Counter(f"{lost.part}: {lost.reason.split(':')[0]}" for lost in result.lost))
 
 
@@ -138,15 +137,15 @@ def _page(result: RewriteResult, facts: Mapping[str, Any]) -> dict[str, object]:
 def _samples(
     part: Part, result: RewriteResult
 ) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
-    """Yield title, columns and rows of accepted questions, then of refused ones if there are."""
+    """Yield title, columns and rows of accepted questions, then of refused ones, if any."""
     accepted = result.accepted(part)
     rows = [
         (c.qa.question, c.qa.answer, c.anchor_of or c.origin.text or c.origin.row_id, c.made.by)
         for c in evenly_spread(accepted, SAMPLES)
     ]
-    beside = "beside" if part == "anchors" else "source"
+    origin = "anchor of" if part == "anchors" else "source"
     title = f"{part}: {len(rows)} of {len(accepted)} accepted"
-    yield title, ("question", "answer", beside, "made by"), rows
+    yield title, ("question", "answer", origin, "made by"), rows
     refused = [c for c in result.candidates if c.part == part and not c.is_accepted]
     if refused:
         why = [

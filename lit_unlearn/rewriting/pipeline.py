@@ -1,4 +1,4 @@
-"""Make rows of texts: rate, write, check by rule and by model, and fall back on rules."""
+"""Make rows from texts: rate, write, check by rule and by model, and fall back on rules."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ FORM, ALONE, SUPPORT = "form", "stand-alone", "grounded"
 SAME_FORM, LEAK, MODEL, NEW = "same form", "leak", "model's check", "not seen before"
 """Names of the checks."""
 _REFUSED_KEPT = 10
-"""Most refused anchors by rule that are kept for each row."""
+"""Largest number of refused anchors, chosen by rule, that are kept for each row."""
 
 
 class Rewriter:
-    """Makes all rows of a run; without an asker everything is made by rule."""
+    """Pipeline of a run; without an asker all rows are made by rule."""
 
     def __init__(self, settings: RowSettings, asker: Asker | None) -> None:
         self.settings = settings
@@ -92,7 +92,9 @@ class Rewriter:
         found = []
         for text, answer in zip(texts, asker.answers(f"{part}: writing", asks), strict=True):
             if answer.value is None:
-                self.lost.append(Lost(part, text, f"no reply of its form: {answer.problem}"))
+                self.lost.append(
+                    Lost(part, text, f"no reply of the requested form: {answer.problem}")
+                )
                 continue
             if not answer.value["pairs"]:
                 self.lost.append(Lost(part, text, "the model wrote no question"))
@@ -105,7 +107,7 @@ class Rewriter:
         return found
 
     def _by_rule(self, part: Part, text: SourceText) -> list[Candidate]:
-        """Return the questions that need no model; for a ready row the row itself."""
+        """Return the questions that a rule makes; for a ready row, the row itself."""
         if not text.ready and self.asker is None:
             self.lost.append(Lost(part, text, "no sentence in which a rule finds a question"))
         made = Made("source" if text.is_ready else "rules")
@@ -116,7 +118,7 @@ class Rewriter:
         return found
 
     def _checked(self, candidate: Candidate) -> Candidate:
-        """Return a candidate that is no anchor with all checks by rule."""
+        """Add all checks by rule to a candidate that is not an anchor."""
         candidate = _with_form(candidate)
         if candidate.made.by != "model":
             return candidate
@@ -144,7 +146,7 @@ class Rewriter:
             found += self._nearest_anchors(rows, pool, found, forgotten, seen)
         had, wanted = _accepted_anchors(found), self.settings.anchors
         for name, row in ((row.row_id, row) for row in rows if had[row.row_id] < wanted):
-            reason = f"fewer anchors than asked for: {name} has {had[name]} of {wanted}"
+            reason = f"fewer anchors than requested: {name} has {had[name]} of {wanted}"
             self.lost.append(Lost("anchors", row.origin, reason))
         order = {row.row_id: index for index, row in enumerate(rows)}
         return sorted(found, key=lambda c: order[c.anchor_of])
@@ -157,7 +159,7 @@ class Rewriter:
         found = []
         for row, answer in zip(rows, asker.answers("anchors: writing", asks), strict=True):
             if answer.value is None:
-                reason = f"no anchors in the form asked for: {answer.problem}"
+                reason = f"no anchors of the requested form: {answer.problem}"
                 self.lost.append(Lost("anchors", row.origin, reason))
                 continue
             for number, qa in _pairs(answer.value, count):
@@ -174,9 +176,9 @@ class Rewriter:
         forgotten: Forgotten,
         seen: Seen,
     ) -> list[Candidate]:
-        """Return rows to keep of the nearest form for rows that lack anchors, each used once.
+        """Return anchors for rows that lack some: rows to keep of similar form, each used once.
 
-        Refused ones are returned too, up to `_REFUSED_KEPT` for each row.
+        Refused anchors are returned too, up to `_REFUSED_KEPT` for each row.
         """
         forms = [form(candidate.qa.question) for candidate in pool]
         had = _accepted_anchors(before)
@@ -207,7 +209,7 @@ class Rewriter:
     def _judged(
         self, asker: Asker, part: Part, candidates: Sequence[Candidate], asks: Sequence[Ask]
     ) -> list[Candidate]:
-        """Ask about those that passed the rules, and add the model's check; no verdict refuses."""
+        """Add the model's check to candidates that passed the rules; no verdict means refusal."""
         passed = [index for index, c in enumerate(candidates) if c.is_accepted]
         found = list(candidates)
         answers = asker.answers(f"{part}: checking", asks)
@@ -227,11 +229,11 @@ def _with_form(candidate: Candidate) -> Candidate:
     return candidate.checked(ALONE, standalone_problem(qa.question))
 
 
-def _checked_anchor(candidate: Candidate, of: QA, forgotten: Forgotten) -> Candidate:
-    """Return an anchor with all checks by rule."""
+def _checked_anchor(candidate: Candidate, row: QA, forgotten: Forgotten) -> Candidate:
+    """Add all checks by rule to an anchor of a row to forget."""
     qa, candidate = candidate.qa, _with_form(candidate)
-    candidate = candidate.checked(SAME_FORM, same_form_problem(qa.question, of.question))
-    return candidate.checked(LEAK, forgotten.problem(qa, of))
+    candidate = candidate.checked(SAME_FORM, same_form_problem(qa.question, row.question))
+    return candidate.checked(LEAK, forgotten.problem(qa, row))
 
 
 def _accepted_anchors(candidates: Sequence[Candidate]) -> Counter[str]:
@@ -240,13 +242,13 @@ def _accepted_anchors(candidates: Sequence[Candidate]) -> Counter[str]:
 
 
 def _pairs(value: dict[str, Any], most: int) -> Iterator[tuple[int, QA]]:
-    """Yield the questions and answers of a reply, numbered, no more than were asked for."""
+    """Yield number, question and answer of at most ``most`` pairs of a reply."""
     for number, pair in enumerate(value["pairs"][:most], start=1):
         yield number, QA(pair["question"].strip(), pair["answer"].strip())
 
 
 def _only_new(candidates: Sequence[Candidate], seen: Seen) -> list[Candidate]:
-    """Compare the candidates that passed the other checks with all earlier questions."""
+    """Add the check for repeated questions to candidates that passed the other checks."""
     found = []
     for candidate in candidates:
         if candidate.is_accepted:

@@ -25,10 +25,12 @@ _CHUNK = 65_536
 
 
 class NoAnswerError(Exception):
-    """A request that did not succeed, for a reason that does not contain the key.
+    """A request that failed; the reason does not contain the key.
 
-    `again` says whether the same request may succeed later, `wait` how many seconds the server asks
-    to wait, `alone` whether it may be due to this one question.
+    Attributes:
+        again: Whether the same request may succeed later.
+        wait: Seconds that the server asks to wait.
+        alone: Whether only this question may have caused the failure.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class NoAnswerError(Exception):
 
 
 class Pace:
-    """Lets requests of all threads through at equal intervals."""
+    """Rate limit that starts the requests of all threads at equal intervals."""
 
     def __init__(self, per_minute: float | None) -> None:
         self._interval = 60 / per_minute if per_minute else 0.0
@@ -49,7 +51,7 @@ class Pace:
         self._lock = threading.Lock()
 
     def wait(self, stop: threading.Event) -> bool:
-        """Wait until the next request may be sent, or for `stop`; return whether it is set."""
+        """Wait until the next request may start, or `stop` is set; return whether it is set."""
         if not self._interval or stop.is_set():
             return stop.is_set()
         with self._lock:
@@ -60,7 +62,7 @@ class Pace:
 
 
 def bearer(key: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
-    """Return what puts a key into the header of a request, in place of one in ~/.netrc."""
+    """Return a function that adds the key to a request, so that none is taken from ~/.netrc."""
 
     def with_key(request: requests.PreparedRequest) -> requests.PreparedRequest:
         if key:
@@ -75,7 +77,7 @@ def request(
 ) -> Reply:
     """Send one request, without retries.
 
-    The timeout is in seconds until the last byte of the response.
+    ``timeout`` is in seconds, until the last byte of the response.
 
     Raises:
         NoAnswerError: The request did not succeed.
@@ -101,7 +103,7 @@ def request(
 
 
 def _read(response: requests.Response, deadline: float) -> bytes:
-    """Return the whole body; the time-out of `requests` holds for each of its bytes anew."""
+    """Return the body, read before the deadline; `requests` only limits the time between bytes."""
     content = b""
     while chunk := response.raw.read1(_CHUNK, decode_content=True):
         content += chunk
@@ -116,7 +118,7 @@ def parse(content: bytes, seconds: float) -> Reply:
     """Return the first choice of the completion in a response's body.
 
     Raises:
-        NoAnswerError: The body is no completion, such as a part of one or a proxy's error page.
+        NoAnswerError: The body is not a completion but, for example, a proxy's error page.
     """
     try:
         body = json.loads(content)

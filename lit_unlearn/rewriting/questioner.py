@@ -31,9 +31,9 @@ class Answer:
 
 
 class Asker:
-    """Asks a model until its reply has the requested form, at most `attempts` times.
+    """Client of a model that repeats a question, at most `attempts` times, until the form is right.
 
-    The journal holds the replies of the model, those of earlier runs too.
+    The journal has the replies of the model, including those of earlier runs.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Asker:
         return [reply for key, reply in self.journal.replies.items() if key.startswith(own)]
 
     def answers(self, name: str, asks: Sequence[Ask]) -> list[Answer]:
-        """Return answers in the order of the questions; equal ones are asked once.
+        """Return answers in the order of the questions; equal questions are asked once.
 
-        A question whose reply does not have the requested form is asked again. Where the model
-        fails, earlier replies are in the journal. `name` is the stage on the progress bar.
+        A question whose reply does not have the requested form is asked again. If the model fails,
+        earlier replies stay in the journal. `name` is the stage on the progress bar.
         """
         found: dict[int, Answer] = {}
         still = list(range(len(asks)))
@@ -86,7 +86,7 @@ class Asker:
         return Answer(value, problem, made)
 
     def _replies(self, asks: Sequence[Ask], attempt: int, stage: Stage) -> list[Reply | None]:
-        """Return replies from the journal, and from the model what the journal lacks."""
+        """Return replies from the journal; ask the model for missing ones."""
         keys = [self.key(ask, attempt) for ask in asks]
         known = self.journal.replies
         missing = {key: ask for key, ask in zip(keys, asks, strict=True) if key not in known}

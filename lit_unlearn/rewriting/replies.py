@@ -14,9 +14,9 @@ _DECODER = json.JSONDecoder()
 
 
 def read_reply(text: str, schema: Schema) -> tuple[Any, str]:
-    """Return the first JSON object of a reply and no text, or None and its `violation`.
+    """Return the first JSON object of a reply and "", or None and the problem.
 
-    Words and code fences around the object do not matter.
+    Words and code fences around the object are ignored.
     """
     start = text.find("{")
     if start < 0:
@@ -31,7 +31,7 @@ def read_reply(text: str, schema: Schema) -> tuple[Any, str]:
 
 
 def violation(value: object, schema: Schema, path: str = "reply") -> str:
-    """Return the first difference between a value and a JSON schema, or no text.
+    """Return the first difference between a value and a JSON schema, or "".
 
     The schema consists of ``type``, ``properties``, ``required``, ``additionalProperties: false``,
     ``items`` and ``enum``, which every server with structured output knows. `path` is the value's

@@ -1,4 +1,4 @@
-"""Rows of any domain become stand-alone questions and answers, with anchors beside them."""
+"""Rewrite rows of any domain as stand-alone questions and answers with anchors."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class RewriteSettings(RowSettings):
     Args:
         backend: `Rules` needs no model; `LocalModel` is a chat model on this machine, `Server` any
             server with OpenAI's protocol (settings: --backend.help CLASS).
-        forget: Rows to forget; anchors are made beside them.
-        keep: Rows to keep.
-        output: Folder of everything that is written.
-        data_root: Folder that stands in for the hub; null reads the environment variable
+        forget: Sources of rows to forget, which get anchors.
+        keep: Sources of rows to keep.
+        output: Output folder.
+        data_root: Folder that is read instead of the hub; null reads the environment variable
             LIT_UNLEARN_DATA.
         on_bad_row: Stop at the first row that cannot be used, or skip such rows with a warning.
-        dry_run: Show what would be asked, or made by rule, and stop.
+        dry_run: Print the estimated calls, or the number of rows by rule, and stop.
 
     Raises:
         InputError: There are no sources, or a number is out of its range.
@@ -64,7 +64,7 @@ class RewriteSettings(RowSettings):
 
 
 Foresee = Callable[[Backend, Sequence[tuple[Ask, int]]], None]
-"""Takes the model, and the questions that it has not answered yet with their numbers."""
+"""Callback that gets the model, and its unanswered requests, each with its number."""
 
 
 def rewrite(
@@ -79,11 +79,11 @@ def rewrite(
 
     Args:
         settings: All settings.
-        console: Where progress and the estimate of the calls are shown; None shows nothing.
-        foresee: Called before the first question; None for nothing.
+        console: Console for progress and the estimate of the calls; None shows nothing.
+        foresee: Called before the first question.
 
     Returns:
-        All rows and the files. After a dry run there are no files, and rows by rule only.
+        All rows and the files. A dry run returns only rows by rule, and no files.
 
     Raises:
         InputError: Rows or a model that cannot be used.
@@ -113,7 +113,7 @@ def rewrite(
 
 
 def _read(settings: RewriteSettings) -> list[Path]:
-    """Return the local files and folders that a rewriting reads."""
+    """Return the local files and folders that `rewrite` reads."""
     sources = [*settings.forget, *settings.keep]
     places = [resolve(source, settings.data_root) for source in sources]
     found = [path for place in places for path in (place.file, place.folder)]
@@ -128,7 +128,7 @@ def _by_model(
     console: Console,
     foresee: Foresee | None,
 ) -> RewriteResult:
-    """Show an estimate and ask the model; a few first questions show its speed in a new run."""
+    """Print an estimate and ask the model; a new run first measures its speed."""
     backend = settings.backend
     first = first_asks([*forget, *keep], settings)[: backend.parallel]
     with Journal(local_path(settings.output)) as journal:

@@ -1,4 +1,4 @@
-"""Checks by rule of one question and answer; each returns the reason to refuse it, or no text.
+"""Checks by rule of a question and its answer; each returns the reason to refuse them, or "".
 
 They are made for English. `docs/rewriting.md` says how often they are wrong.
 """
@@ -18,7 +18,7 @@ __all__ = ["form_problem", "standalone_problem", "support_problem"]
 
 _LONGEST_QUESTION, _LONGEST_ANSWER = 80, 120  # words
 _SHORT_ANSWER = 6  # words; a longer answer may well repeat the question
-_STEM = 5  # letters by which words are compared: "directed" and "director" are one
+_STEM = 5  # first letters by which words are compared: "directed" equals "director"
 
 _SOURCE = r"(?:passages?|texts?|excerpts?|paragraphs?|extracts?|snippets?|articles?|sections?"
 _SOURCE += r"|documents?|conversations?|dialogues?|above|context|sentences?|transcripts?)"
@@ -69,7 +69,7 @@ _GENERIC = re.compile(
 
 
 def form_problem(qa: QA, *, written: bool = False) -> str:
-    """Refuse what is no question with an answer, or gives its answer away.
+    """Refuse a pair that is not a question with an answer, or a question that gives it away.
 
     A question that a model has written must have a question mark; people write requests too.
     """
@@ -90,7 +90,7 @@ def form_problem(qa: QA, *, written: bool = False) -> str:
 
 
 def standalone_problem(question: str) -> str:
-    """Refuse a question that needs a text which its reader does not see."""
+    """Refuse a question that cannot be understood without its source."""
     folded = " ".join(fold(question).split())
     for pattern, what in ((_MENTIONS, "its source"), (_OPTIONS, "a list of options")):
         found = pattern.search(folded)
@@ -115,11 +115,11 @@ def _incomplete(sentence: str) -> str:
 
 
 def _dangling(question: str) -> str:
-    """Refuse a pronoun, or "the man", before anything to which it could refer."""
+    """Refuse a pronoun, or an expression such as "the man", that refers to nothing before it."""
     asked = " ".join(fold(question).split())
     plain = _EXPLETIVE.sub("", asked)
     for word in re.finditer(r"[a-z']+", plain):
-        # words that are asked for are none to which it could refer
+        # a pronoun cannot refer to the words that are asked for
         before = content_words(_ASKED.sub("", plain[: word.start()])) - _NAMELESS
         if word[0] in _PERSONAL and not before:
             return f"{word[0]!r} refers to nothing in the question"

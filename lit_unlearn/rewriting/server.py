@@ -33,22 +33,21 @@ _jitter = random.Random()  # not the global generator, which a seed of the user 
 class Server(Backend):
     """A server with OpenAI's chat-completions protocol.
 
-    The key is read from an environment variable, and written nowhere but into the header of the
-    requests.
+    The key is read from an environment variable, and is sent only in the header of requests.
 
     Args:
         model: The model's name on the server.
         url: Base address; requests go to `<url>/chat/completions`.
         key_variable: Environment variable that holds the key; your own servers need none.
-        structured: How the form of the reply is requested: by a JSON schema, as JSON of any form,
-            or not at all for a server that knows neither. The form is checked in every case.
-        concurrency: Requests at a time.
-        requests_per_minute: Most requests in a minute, retries counted; null for no limit.
+        structured: Request for the form of the reply: a JSON schema, JSON of any form, or none for
+            a server that knows neither. The form is checked in every case.
+        concurrency: Number of simultaneous requests.
+        requests_per_minute: Largest number of requests per minute, with retries; null for no limit.
         timeout: Seconds for one request, from its start to the last byte of its response.
-        retries: How often a request is repeated after a time-out, a broken connection, or a
-            status such as 429 or 5xx. The wait is what the server asks for, or else doubles from
-            `first_wait` seconds on; it is a minute at most.
-        first_wait: See `retries`.
+        retries: Largest number of repetitions of a request after a timeout, a broken connection, or
+            a status such as 429 or 5xx. The server may set the wait before each; otherwise it
+            doubles from `first_wait` on. It is a minute at most.
+        first_wait: Seconds before the first repetition.
         body: Further fields of each request, such as `{top_p: 0.9}`; null leaves a field out.
         price_prompt: Price of a million prompt tokens, for the estimate.
         price_reply: Price of a million reply tokens.
@@ -101,7 +100,7 @@ class Server(Backend):
         """Yield replies in the order in which they arrive.
 
         After an error no more requests are sent, but replies to earlier ones are still yielded. A
-        question that is refused is left out if the server has ever answered another.
+        refused question is left out if the server has answered any other question.
         """
         failure: BaseException | None = None
         stop = threading.Event()
@@ -161,7 +160,7 @@ class Server(Backend):
         if not re.fullmatch("[!-~]*", key):
             raise InputError(
                 f"Environment variable {self.key_variable} should hold a key of visible ASCII "
-                "characters. Found a space, a line break or another character in it; set it anew."
+                "characters. Found a space, a line break or another character in it; set it again."
             )
         return key
 
@@ -170,8 +169,8 @@ class Server(Backend):
         repair = "correct `backend`"
         repair += "" if key else f", or set the environment variable {self.key_variable}"
         if again:
-            repair = f"gave up after {self.retries + 1} attempts; start the command again later, "
-            repair += "which asks only what is not answered yet"
+            repair = f"gave up after {self.retries + 1} attempts; repeat the command later to ask "
+            repair += "the unanswered questions"
         return InputError(
             f"Parameter `backend.url` = {self.url} should be a server that answers chat "
             f"completions of {self.model!r}. Found "
@@ -182,9 +181,9 @@ class Server(Backend):
 def _completed(
     pool: ThreadPoolExecutor, work: Callable[[int], T], count: int, most: int, stop: threading.Event
 ) -> Iterator[tuple[int, Future[T]]]:
-    """Yield the index and the future of each piece of work as it ends, ``most`` at a time.
+    """Run ``work`` for each index, ``most`` at a time; yield index and future on completion.
 
-    A piece whose result is not taken yet counts as one of them. After ``stop`` none is started.
+    A future counts as running until it is yielded. After ``stop`` is set no work is started.
     """
     waiting = iter(range(count))
     jobs: dict[Future[T], int] = {}

@@ -10,9 +10,9 @@ from lit_unlearn.data.duplicates import normalise
 from lit_unlearn.rewriting.words import names, words
 from lit_unlearn.utils.text import fold
 
-__all__ = ["Seen", "asks", "form", "jaccard", "nearest", "same_form_problem"]
+__all__ = ["Seen", "form", "jaccard", "nearest", "question_word", "same_form_problem"]
 
-_ASKS = re.compile(
+_QUESTION_WORD = re.compile(
     r"\b(?:fill in|what|which|who|whom|whose|where|when|why|how (?:many|much)|how)\b"
 )
 
@@ -36,7 +36,7 @@ class Seen:
         self._close: dict[frozenset[str], list[tuple[frozenset[str], str]]] = defaultdict(list)
 
     def find(self, question: str) -> str:
-        """Return the earlier question that this one repeats, or no text."""
+        """Return the earlier question that this one repeats, or ""."""
         same = self._exact.get(normalise(question), "")
         if same:
             return same
@@ -54,15 +54,15 @@ def _named(question: str) -> frozenset[str]:
     return frozenset(fold(name) for name in names(question))
 
 
-def asks(question: str) -> str:
-    """Return the question word ("who", "how many"), or no text."""
-    found = _ASKS.search(fold(question))
+def question_word(question: str) -> str:
+    """Return the question word ("who", "how many"), or ""."""
+    found = _QUESTION_WORD.search(fold(question))
     return found[0] if found else ""
 
 
 def same_form_problem(anchor: str, question: str) -> str:
     """Refuse an anchor whose question word differs from that of its row to forget."""
-    wanted, found = asks(question), asks(anchor)
+    wanted, found = question_word(question), question_word(anchor)
     if not wanted or wanted == found or {wanted, found} <= {"what", "which"}:
         return ""
     return f"it asks {found or 'without a question word'!r} where the other asks {wanted!r}"
@@ -77,6 +77,6 @@ def form(question: str) -> frozenset[str]:
 
 
 def nearest(question: str, others: Sequence[frozenset[str]]) -> list[int]:
-    """Return the indices of forms (see `form`), those most like a question's form first."""
+    """Return the indices of forms (see `form`), the most similar to a question's form first."""
     own = form(question)
     return sorted(range(len(others)), key=lambda index: -jaccard(own, others[index]))

@@ -53,18 +53,18 @@ class SourceText:
     """SHA-256 of the raw row."""
     domain: Domain
     text: str
-    """Text for a model; empty where the row is ready."""
+    """Text for a model; empty if the row is ready."""
     ready: tuple[QA, ...]
     """Questions and answers by rule."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether the row was a question with its answer, so that nothing is to be written."""
+        """Whether the row already is a question with its answer."""
         return not self.text
 
     @property
     def evidence(self) -> str:
-        """Text that has to support the answers: without wrong options."""
+        """Text that must support the answers; it lacks wrong options."""
         return self.text.split(_WRONG)[0] if self.domain == "multiple_choice" else self.text
 
 
@@ -94,7 +94,7 @@ def read_texts(
             for row_id, text, ready in contents:
                 if row_id in found:
                     raise InputError(
-                        f"Sources should give each row once. Found row {row_id!r} twice, from "
+                        f"Sources should contain each row once. Found row {row_id!r} twice, from "
                         f"{source.name!r}; change `offset`, `limit` or `where`."
                     )
                 found[row_id] = SourceText(row_id, source.name, digest, domain, text, ready)
@@ -113,7 +113,7 @@ def row_digest(row: RawRow) -> str:
 def cut_passage(text: str, most: int) -> list[str]:
     """Cut a passage into parts of at most ``most`` words, at ends of sentences.
 
-    A single sentence that is longer stays whole.
+    A longer sentence is a part by itself.
     """
     parts: list[list[str]] = []
     count = 0
@@ -146,7 +146,7 @@ def _contents(
         return
     passage = text_of(row, find_key(row, EXPECTED_KEYS["passage"][0], "passage"))
     for number, part in enumerate(cut_passage(passage, passage_words), start=1):
-        # words that are no names cannot be known
+        # a cloze for a word in lower case has no certain answer
         known = [cloze for cloze in clozes(part, questions) if not cloze.answer.islower()]
         ready = tuple(QA(cloze.question, cloze.answer) for cloze in known)
         yield row_id if number == 1 else f"{row_id}/part{number}", part, ready

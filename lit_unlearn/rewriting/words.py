@@ -27,7 +27,7 @@ def words(text: str) -> list[str]:
 
 
 def content_words(text: str) -> set[str]:
-    """Return the words that are no stop words."""
+    """Return the words that are not stop words."""
     return set(words(text)) - STOP_WORDS
 
 
@@ -39,8 +39,8 @@ def lower_words(text: str) -> set[str]:
 def names(text: str, *, incomplete: bool = False) -> list[str]:
     """Return runs of capitalised words, and numbers, as they are written.
 
-    A single capitalised word at the start of a sentence is no name (see `openers`), unless it is
-    the whole text and that text is not `incomplete`, only the beginning of another.
+    A single capitalised word at the start of a sentence is not a name (see `openers`), unless it
+    is the whole text. It never is if the text is `incomplete`, the beginning of a longer one.
     """
     whole = not incomplete and len(_WORD.findall(text)) == 1
     return [_written(run, text) for run in _runs(text) if whole or _stands_out(run, text)]
@@ -68,7 +68,7 @@ def _runs(text: str) -> list[list[re.Match[str]]]:
 
 
 def _stands_out(run: list[re.Match[str]], text: str) -> bool:
-    """Return whether the capital of a run is not due to its place alone."""
+    """Return whether a run is a name or number even though sentences begin with a capital."""
     return len(run) > 1 or not _opens(run[0], text) or run[0][0][0].isdigit()
 
 

@@ -1,4 +1,4 @@
-"""Teachers: models that target logits come from."""
+"""Teachers: models that give target logits."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""ContrastTeacher: the start model's logits without what reinforcement on forget rows raises."""
+"""ContrastTeacher: the start model's logits, lowered where training on forget rows raised them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -24,14 +24,14 @@ __all__ = ["ContrastTeacher", "contrast"]
 def contrast(base: Tensor, reinforced: Tensor, scale: float) -> Tensor:
     """Return ``v_base - scale relu(v_reinforced - v_base)``: lower what reinforcement raised.
 
-    Eldan and Russinovich 2023, arXiv 2310.02238, Eq. 1. Logits are ``[..., V]``; the second ones
-    are those of the model trained further on what is to be forgotten.
+    Eldan and Russinovich 2023, arXiv 2310.02238, Eq. 1. Logits are ``[..., V]``; ``reinforced``
+    are those of the model trained further on the forget rows.
     """
     return base - scale * (reinforced - base).relu()
 
 
 class ContrastTeacher(Teacher):
-    """Who's Harry Potter: the start model without what a reinforced model prefers.
+    """Who's Harry Potter: the start model, with logits lowered where a reinforced model's rise.
 
     Logits ``v_base - scale relu(v_reinforced - v_base)``. The base is the start model; the
     reinforced model is the start model trained further on the forget rows. Distil the logits with
@@ -44,7 +44,7 @@ class ContrastTeacher(Teacher):
 
     Args:
         path: The reinforced model (same vocabulary): hub id or folder.
-        scale: Factor of what is subtracted from the base's logits.
+        scale: Factor of the difference that is subtracted from the base's logits.
         dtype: The dtype of both models; null for the student's, `auto` as for `FrozenTeacher`.
     """
 
@@ -101,7 +101,7 @@ class ContrastTeacher(Teacher):
 def _contrasting(base: nn.Module, reinforced: nn.Module, scale: float) -> Iterator[None]:
     """Set evaluation mode; every forward pass of the base then returns the contrast's logits.
 
-    During generation each key-value cache of the base has one of the reinforced model beside it.
+    During generation each key-value cache of the base is paired with one of the reinforced model.
     """
     config: Any = reinforced.config
     caches: WeakKeyDictionary[Any, DynamicCache] = WeakKeyDictionary()

@@ -21,7 +21,7 @@ class EMATeacher(Teacher):
     checkpoints.
 
     Args:
-        decay: Share of the average that stays at each step, in [0, 1).
+        decay: Weight of the previous average at each step, in [0, 1).
     """
 
     def __init__(self, decay: float = 0.999) -> None:

@@ -1,8 +1,8 @@
-"""Teacher: the interface of everything that target logits come from.
+"""Teacher: the interface of models that give target logits.
 
-A teacher is a plain object and no `nn.Module`, so that a module that holds it does not register its
-weights: they stay out of checkpoints and optimizers. The contexts that a teacher sees in front of a
-question are part of its token ids; see `lit_unlearn.data.contexts`.
+A teacher is a plain object, not an `nn.Module`, so that a module that holds it does not register
+its weights: they stay out of checkpoints and optimizers. The context that a teacher reads before a
+question is part of its token ids; see `lit_unlearn.data.contexts`.
 """
 
 from abc import ABC, abstractmethod
@@ -25,15 +25,15 @@ T = TypeVar("T")
 
 
 class Teacher(ABC):
-    """Gives target logits. Call `attach` before anything else."""
+    """A source of target logits. Call `attach` first."""
 
     @abstractmethod
     def attach(self, student: nn.Module, source: ModelSource) -> None:
-        """Load or copy what is needed. The student has its start weights."""
+        """Load the teacher's models, or take them from the student, which has its start weights."""
 
     @abstractmethod
     def model(self) -> nn.Module:
-        """Return the model to generate with, for example the teacher's own answers."""
+        """Return the model that generates the teacher's answers."""
 
     def models(self) -> list[nn.Module]:
         """Return all models that are read; with several processes they are sharded together."""
@@ -59,13 +59,12 @@ class Teacher(ABC):
     def foresee(self, requests: Iterable[Tokens], trunk: StoredTrunk | None = None) -> None:
         """Prepare for all later requests, for example by filling a cache; called once.
 
-        The teacher will be asked for nothing else. ``trunk`` has stored outputs of the student's
-        trunk.
+        No other rows are requested later. ``trunk`` has stored outputs of the student's trunk.
         """
         return
 
     def identity(self) -> str:
-        """Return a text that changes with the teacher's start weights, given the student's."""
+        """Return a text that identifies the teacher's start weights, given those of the student."""
         return type(self).__name__
 
     def saved_module(self) -> nn.Module | None:
@@ -77,18 +76,18 @@ class Teacher(ABC):
         return None
 
     def after_step(self, student: nn.Module) -> None:
-        """Follow the student; called after each optimizer step."""
+        """Update the teacher from the student; called after each optimizer step."""
         return
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Teacher":
-        """Copies of a training module share the teacher."""
+        """Return the teacher itself: copies of a training module share it."""
         return self
 
 
 def attached(value: T | None, teacher: Teacher) -> T:
-    """Return what `Teacher.attach` has set; before that a `RuntimeError` says so."""
+    """Return a value that `Teacher.attach` sets; raise a `RuntimeError` before that."""
     if value is None:
-        raise RuntimeError(f"{type(teacher).__name__}.attach should be called before it is read.")
+        raise RuntimeError(f"{type(teacher).__name__}.attach should be called first.")
     return value
 
 

@@ -1,1 +1,1 @@
-"""The teacher cache: what a frozen teacher computed, kept on disk and read again."""
+"""Teacher cache: hidden states of a frozen teacher, stored on disk and read again."""

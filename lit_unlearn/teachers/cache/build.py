@@ -1,12 +1,11 @@
 """The teacher cache: a frozen teacher reads every row once, not at every step.
 
-The input of the output head is stored at the answer positions: one vector of the model's width D
-per position in the model's own dtype, ``2 D`` bytes per answer token under bfloat16 and ``4 D``
-under float32, whatever the vocabulary. The head turns it into the whole row of logits, so that
-every loss gets what the model itself would return, up to the rounding of matrix products in batches
-of another shape.
+The input of the output head is stored at each answer position: one vector of the model's width D
+in the model's dtype, which takes ``2 D`` bytes in bfloat16 and ``4 D`` in float32, for any size of
+the vocabulary. The head computes all logits from it. Losses get the logits that the model would
+return, up to the rounding of matrix products in batches of another shape.
 
-A row is found by its token ids. They include its template, context, prefill and answer, so a change
+The key of a row is its token ids. They include template, context, prefill and answer, so a change
 of any of these makes another row.
 """
 
@@ -37,7 +36,7 @@ from lit_unlearn.utils.progress import Stage, shown
 __all__ = ["cached_reader", "fill"]
 
 _SHARD_TOKENS = 2**17
-"""Tokens of the rows of a shard; a build that is killed loses at most so many."""
+"""Tokens per shard; a killed build loses at most this many."""
 _BATCH_TOKENS = 2**13
 """Tokens in one forward pass of a build, padding included."""
 
@@ -49,10 +48,10 @@ def cached_reader(
     source: ModelSource,
     trunk: StoredTrunk | None = None,
 ) -> CachedReader:
-    """Fill the cache that a teacher's settings name, and show what is done; see `fill`.
+    """Fill the cache of a teacher as its settings say, and show progress; see `fill`.
 
-    ``cache`` is true for the user's cache, or the folder of the caches of all teachers. Rows in the
-    student's ``trunk`` start from its stored outputs where the teacher has the same trunk.
+    ``cache`` is true for the user's cache, or the folder of the caches of all teachers. If the
+    teacher has the student's ``trunk``, rows start from its stored outputs.
     """
     root = local_path(cache) if isinstance(cache, str) else user_cache() / "teacher"
     folder = cache_folder(root, (*weights_key(source), next(teacher.model().parameters()).dtype))
@@ -68,15 +67,15 @@ def fill(
     console: Console,
     trunk: StoredTrunk | None = None,
 ) -> CachedReader:
-    """Read the rows that are not in a cache yet, and store them; all processes call this alike.
+    """Read and store the rows that are not in a cache yet; all processes must call this.
 
     Repeated rows of the requests are read once. The folder comes from `cache_folder`. ``trunk`` has
-    stored outputs of the teacher's trunk. The reader that is returned does not need the body of the
+    stored outputs of the teacher's trunk. The returned reader does not need the body of the
     teacher's model.
 
     Raises:
-        InputError: The disk is too small, the folder is damaged or another model's, or the model's
-            head cannot be used alone.
+        InputError: The disk is too small, the folder is damaged or belongs to another model, or the
+            model's head cannot be used alone.
     """
     with shown(Stage("teacher cache: collecting rows", None)):
         rows = collect(requests)
@@ -105,7 +104,7 @@ def fill(
 
 
 def _missing(rows: dict[bytes, Row], shards: Shards) -> list[Row]:
-    """Return the rows to be read, with the positions that are stored already."""
+    """Return the rows to read; a row that is stored in part is read with its stored positions."""
     missing = []
     for key, row in rows.items():
         stored = shards.entries.get(key)
@@ -116,7 +115,7 @@ def _missing(rows: dict[bytes, Row], shards: Shards) -> list[Row]:
 
 
 def _check(teacher: Teacher, rows: dict[bytes, Row], shards: Shards, head: Head) -> None:
-    """Check on one row, if possible a stored one, that teacher, head and cache agree."""
+    """Check on one row, if possible a stored one, that teacher, head and cache agree on logits."""
     known = [key for key in rows if key in shards.entries] or list(rows)
     if not known:
         return
@@ -142,7 +141,7 @@ def _read(
     console: Console,
     trunk: StoredTrunk | None,
 ) -> None:
-    """Read rows and store them, shard by shard; those that the trunk has start above it."""
+    """Read rows and store them, shard by shard; rows with stored trunk outputs start above it."""
     above = [trunk is not None and trunk.holds(row.ids[: row.last + 1].tolist()) for row in rows]
     batches = [
         batch

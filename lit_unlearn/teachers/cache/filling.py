@@ -1,4 +1,4 @@
-"""Shards that the processes of a run fill together: all of them read, the first one writes."""
+"""Shards filled by all processes of a run: all of them read rows, and the first one writes."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -27,9 +27,9 @@ _FORMAT = "with checksums"
 
 
 def cache_folder(root: Path, content: Sequence[object]) -> Path:
-    """Return the folder of one model's cache, below that of all models' caches.
+    """Return the folder of one model's cache below ``root``.
 
-    ``content`` is everything that the hidden states depend on beside the rows, such as the model's
+    ``content`` is everything besides the rows that the hidden states depend on, such as the model's
     fingerprint and dtype. Autocasting and the version of transformers are added.
     """
     autocast = [
@@ -42,7 +42,7 @@ def cache_folder(root: Path, content: Sequence[object]) -> Path:
 
 @contextmanager
 def locked_by_all(shards: Shards) -> Iterator[None]:
-    """Keep the processes of other runs out; all processes of this run see the same entries."""
+    """Lock shards against other runs; all processes of this run then see the same entries."""
     if rank() == 0:
         with shards.locked():
             on_first(lambda: None)
@@ -65,9 +65,10 @@ def fill_shards(
 ) -> None:
     """Read batches and store their entries, shard by shard; call it inside `locked_by_all`.
 
-    The batches are the same in every process. ``read`` returns the hidden states of one, ``[n, D]``
-    each; ``entries`` what is stored of these, and the number of tokens that it took. ``count``
-    positions are stored in all. A run that is killed loses at most ``shard_tokens`` tokens.
+    The batches are the same in every process. ``read`` returns the hidden states of a batch,
+    ``[n, D]`` each; ``entries`` returns the entries to store, and the number of tokens read.
+    ``count`` is the total number of positions to store. A killed run loses at most
+    ``shard_tokens`` tokens.
     """
 
     def all_of(own: Sequence[B]) -> list[list[Tensor]]:
@@ -89,7 +90,7 @@ def fill_shards(
 
 
 def _check_space(shards: Shards, count: int, vector: Tensor, console: Console) -> None:
-    """Print the size of ``count`` such vectors, and check that the disk has room for them."""
+    """Print the size of ``count`` vectors, and check that the disk has room for them."""
     each = vector.numel() * vector.element_size()
     needed, free = int(1.05 * each * count), shutil.disk_usage(shards.folder).free
     console.print(

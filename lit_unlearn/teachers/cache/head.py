@@ -1,4 +1,4 @@
-"""A model's output head alone: what enters it, the logits that it returns, also from a cache."""
+"""A model's output head without the rest of the model, on computed or cached inputs."""
 
 from typing import Any
 
@@ -19,14 +19,14 @@ from lit_unlearn.utils.library_internals import copied_module, plain_module
 __all__ = ["CachedReader", "Head", "head_inputs", "unsuitable"]
 
 _ROUNDING = 0.2
-"""Largest difference that counts as rounding: root mean square of the differences, relative to that
-of the logits around their mean. In bfloat16 another batch shape gave 0.05 on a fine-tuned
-SmolLM2-135M; the model before fine-tuning gave 0.7. The largest single difference is no measure:
-over a large vocabulary it was nine times the mean one."""
+"""Largest root mean square difference that counts as rounding, relative to the root mean square of
+the centred logits. In bfloat16 another batch shape gave 0.05 on a fine-tuned SmolLM2-135M; the
+model before fine-tuning gave 0.7. The largest single difference is not used: over a large
+vocabulary it was nine times the mean difference."""
 
 
 def head_inputs(teacher: Teacher, tokens: Tokens, trunk: StoredTrunk | None = None) -> Tensor:
-    """Return what enters the teacher's output head: ``[N, D]``, without gradient.
+    """Return the inputs ``[N, D]`` of the teacher's output head, without gradient.
 
     The tokens may be on any device. Passes start above the trunk of the teacher's model, if given.
     """
@@ -39,11 +39,11 @@ def head_inputs(teacher: Teacher, tokens: Tokens, trunk: StoredTrunk | None = No
 class Head:
     """The output head of a model without the model's body; it shares its weights with the model.
 
-    The forward pass is the model's own, so that logit scaling and soft caps are included. The head
-    of a sharded model is copied whole into every process; all must make one.
+    It runs the model's forward, so that logit scaling and soft caps are included. The head of a
+    sharded model is copied into every process; all processes must create one.
 
     Raises:
-        InputError: The model has no body in the place where transformers keeps it.
+        InputError: The model has no body under its `base_model_prefix`.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -73,7 +73,7 @@ class Head:
         """Return whether the head turns these inputs into these logits, up to rounding."""
         try:
             found = self.logits(hidden)
-        except Exception:  # the errors of unknown architectures are of every kind
+        except Exception:  # unknown architectures raise errors of every kind
             return False
         if found.shape != logits.shape:
             return False
@@ -82,7 +82,7 @@ class Head:
 
 
 class _StoredStates(nn.Module):
-    """Takes the place of a model's body and returns stored hidden states."""
+    """Replacement of a model's body that returns stored hidden states."""
 
     hidden: Tensor | None = None
 
@@ -91,7 +91,7 @@ class _StoredStates(nn.Module):
 
 
 class CachedReader:
-    """Returns logits as the model would, from hidden states in shards and the output head."""
+    """Reader that computes a model's logits from hidden states in shards and the output head."""
 
     def __init__(self, shards: Shards, head: Head) -> None:
         self.shards, self.head = shards, head
@@ -120,10 +120,10 @@ class CachedReader:
 
     def _missing(self, length: int, column: int) -> InputError:
         return InputError(
-            f"Teacher cache {self.shards.folder}: the teacher should be asked only for what was "
-            f"known when training started (`Objective.teacher_inputs`). Found position {column} of "
-            f"a row of {length} tokens that is not there. Set `model.teacher.init_args.cache` to "
-            "false."
+            f"Teacher cache {self.shards.folder}: objectives should read only rows that "
+            f"`Objective.teacher_inputs` returned when training started. Found position {column} "
+            f"of a row of {length} tokens, which is not stored. Set "
+            "`model.teacher.init_args.cache` to false."
         )
 
 

@@ -1,4 +1,4 @@
-"""Rows that a teacher will be asked for: each once, in batches that share their first tokens."""
+"""Rows that a teacher must read: each once, in batches of rows with common first tokens."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -63,10 +63,10 @@ def collect(requests: Iterable[Tokens]) -> dict[bytes, Row]:
 
 
 def in_batches(rows: Iterable[Row], most_tokens: int) -> Iterator[list[Row]]:
-    """Yield batches of rows in the order of their ids, so that rows of a batch begin alike.
+    """Yield batches of rows sorted by their ids, so that rows of a batch share beginnings.
 
-    A batch has at most ``most_tokens``, common beginnings of neighbours counted once; a longer row
-    is a batch of its own.
+    A batch has at most ``most_tokens``; common beginnings of neighbours count once. A longer row
+    is a batch by itself.
     """
     batch: list[Row] = []
     tokens = 0
@@ -82,7 +82,7 @@ def in_batches(rows: Iterable[Row], most_tokens: int) -> Iterator[list[Row]]:
 
 
 def _common(one: Tensor, other: Tensor) -> int:
-    """Return how many first ids are the same."""
+    """Return the length of the common beginning."""
     length = min(len(one), len(other))
     different = (one[:length] != other[:length]).nonzero()
     return int(different[0]) if len(different) else length

@@ -1,7 +1,7 @@
 """Hidden states of rows on disk, by key: safetensors shards and an index.
 
-A shard is written whole, and counts from the moment when the index names it. The checksum of an
-entry is compared whenever the entry is read.
+A shard is written completely or not at all, and is used once the index names it. The checksum of
+an entry is compared whenever the entry is read.
 """
 
 import json
@@ -27,7 +27,7 @@ __all__ = ["INDEX_FILE", "Entry", "Shards", "Stored"]
 
 INDEX_FILE = "index.json"
 _CHECKED_ON_OPENING = 2**28
-"""Bytes of all shards up to which their digests are compared whenever a cache is opened."""
+"""Largest cache, in bytes, whose shards are compared with their digests whenever it is opened."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Shards:
     """Entries in one folder. Reading maps the files into memory and needs no lock.
 
     Args:
-        folder: Folder of the shards; made if it is missing.
-        teacher: Name of the model, for people. The name in an existing index wins.
+        folder: Folder of the shards; created if it is missing.
+        teacher: Name of the model, for messages; a name in an existing index is used instead.
         kind: Name of the cache in messages.
         setting: Config key that switches the cache off.
     """
@@ -82,7 +82,7 @@ class Shards:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"{kind} {folder}: the folder cannot be made ({error.strerror}). Name another one "
+                f"{kind} {folder}: cannot create the folder ({error.strerror}). Name another one "
                 "in the config, or set LIT_UNLEARN_CACHE."
             ) from None
         self.entries: dict[bytes, Stored] = {}
@@ -94,8 +94,8 @@ class Shards:
 
     def refresh(self) -> None:
         """Read the index again, for shards that this process or another has added."""
-        listed = self._read_index()
-        fresh = {name: digest for name, digest in listed.items() if name not in self._digests}
+        index = self._read_index()
+        fresh = {name: digest for name, digest in index.items() if name not in self._digests}
         if self.size() <= _CHECKED_ON_OPENING:
             self._check(fresh)
         for name, digest in fresh.items():
@@ -107,7 +107,7 @@ class Shards:
         return sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
 
     def read(self, key: bytes) -> Tensor:
-        """Return the hidden states of an entry, ``[n, D]``; a damaged one is an `InputError`."""
+        """Return the hidden states ``[n, D]`` of an entry; raise an `InputError` on damage."""
         stored = self.entries[key]
         try:
             lines = self._file(stored.shard).get_slice("hidden")
@@ -130,9 +130,8 @@ class Shards:
 
     def _damaged(self, name: str) -> InputError:
         return InputError(
-            f"{self.kind} {self.folder}: {name} should be as it was written, by checksums and "
-            f"{INDEX_FILE}. Found it damaged or missing. Delete the folder; the next run makes it "
-            "again."
+            f"{self.kind} {self.folder}: {name} should match its checksum. Found it damaged or "
+            "missing. Delete the folder; the next run creates it again."
         )
 
     def _read_index(self) -> dict[str, str]:
@@ -183,7 +182,7 @@ class Shards:
             yield
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Write a shard and name it in the index, inside `locked`; an error changes nothing."""
+        """Write a shard and add it to the index, inside `locked`; an error changes nothing."""
         name = f"{len(self._digests):05}.safetensors"
         tensors = {
             "hidden": torch.cat([entry.hidden for entry in entries]).cpu().contiguous(),

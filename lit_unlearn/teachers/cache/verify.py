@@ -22,15 +22,15 @@ class CacheReport:
     answer_tokens: int = 0
     bytes: int = 0
     damage: str = ""
-    """Message about damage; empty for a whole cache."""
+    """Message about damage; empty for an undamaged cache."""
 
 
 def verify(folder: Path | None = None) -> list[CacheReport]:
     """Read all teacher caches in a folder and compare them with their checksums.
 
     Args:
-        folder: A cache, or the folder of several, as in `model.teacher.init_args.cache`; null takes
-            the user's (see LIT_UNLEARN_CACHE).
+        folder: A cache, or the folder of several, as in `model.teacher.init_args.cache`; null for
+            the user's cache (see LIT_UNLEARN_CACHE).
 
     Raises:
         InputError: There is no cache.
@@ -40,7 +40,7 @@ def verify(folder: Path | None = None) -> list[CacheReport]:
     if not places:
         raise InputError(
             f"cache verify: {root} should be a teacher cache, or the folder of several. Found no "
-            f"{INDEX_FILE} in it; give --folder what `model.teacher.init_args.cache` names."
+            f"{INDEX_FILE} in it; give --folder the value of `model.teacher.init_args.cache`."
         )
     return [_report(place) for place in places]
 

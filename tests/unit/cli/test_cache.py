@@ -53,14 +53,14 @@ def test_damage_that_opening_does_not_see(
     shard.write_bytes(content)
     store = Shards(root / "a")
     assert len(store.read(bytes([2] * 16))) == 4
-    with pytest.raises(InputError, match=r"00001[.]safetensors should be as it was written"):
+    with pytest.raises(InputError, match=r"00001[.]safetensors should match its checksum"):
         store.read(bytes([1] * 16))
     assert verify(root) == 2
     out, error = capsys.readouterr()
     assert "damaged" in out
     assert "org/b" in out
     assert error.count("\n") == 1
-    assert f"{root / 'a'}: 00001.safetensors should be as it was written" in error
+    assert f"{root / 'a'}: 00001.safetensors should match its checksum" in error
     assert "Delete the folder" in error
 
 
@@ -73,7 +73,7 @@ def test_damaged_positions_are_seen_when_they_are_read(
     tensors = load_file(shard)
     tensors["spans"][0, 0] += 1
     save_file(tensors, shard)
-    with pytest.raises(InputError, match=r"should be as it was written.*Delete the folder"):
+    with pytest.raises(InputError, match=r"should match its checksum.*Delete the folder"):
         Shards(root / "b").read(bytes([1] * 16))
 
 

@@ -175,7 +175,7 @@ def test_prompts_are_read_once_for_texts_and_replies(
     shared = ask(subject, probes)
     once, _ = sum(read), read.clear()
     for module in ("evaluation.asking", "models.prompt_reading"):
-        monkeypatch.setattr(f"lit_unlearn.{module}.continues", lambda *_: False)
+        monkeypatch.setattr(f"lit_unlearn.{module}.can_continue", lambda *_: False)
     apart = ask(subject, probes)
     handle.remove()
     assert once < 0.7 * sum(read)

@@ -20,7 +20,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from lit_unlearn.models.export import name_for_both, save_folder, whole_student
+from lit_unlearn.models.export import add_version_4_names, save_folder, whole_student
 from lit_unlearn.models.loading import LoRA, ModelSource, load_student
 from lit_unlearn.models.merging import shared_weight
 from lit_unlearn.models.tiny import TINY_NAME, tiny_tokenizer
@@ -141,7 +141,7 @@ def test_rope_by_kind_of_layer_and_in_parts(tmp_path: Path) -> None:
     local = {"rope_type": "default", "rope_theta": 1e4}
     text = {"rope_parameters": {"full_attention": full, "sliding_attention": local}}
     (tmp_path / "config.json").write_text(json.dumps({"text_config": text}))
-    name_for_both(tmp_path, tiny_tokenizer())
+    add_version_4_names(tmp_path, tiny_tokenizer())
     found = json.loads((tmp_path / "config.json").read_text())["text_config"]
     assert found == text | {
         "rope_theta": 1e6,
@@ -155,7 +155,7 @@ def test_tokenizer_is_known_to_both(tmp_path: Path) -> None:
     tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_start|>"]})
     tokenizer.chat_template = {"default": tokenizer.chat_template, "tool_use": "{{ messages }}"}
     tokenizer.save_pretrained(tmp_path)
-    name_for_both(tmp_path, tokenizer)
+    add_version_4_names(tmp_path, tokenizer)
     content = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert content["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert content["additional_special_tokens"] == ["<|im_start|>"]

@@ -159,14 +159,15 @@ def test_no_space(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_place_that_cannot_be_made(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot be made: (File exists|Not a directory)"):
+    message = r"cannot create the folder: (File exists|Not a directory)"
+    with pytest.raises(InputError, match=message):
         fetch(NAME, tmp_path / "file" / "model")
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(InputError, match=f"did you mean {NAME}\\? It brings: {NAME}"):
+    with pytest.raises(InputError, match=f"did you mean {NAME}\\? Known models: {NAME}"):
         fetch("smollm2-135m")
-    with pytest.raises(InputError, match=f"unknown model gpt; It brings: {NAME}"):
+    with pytest.raises(InputError, match=f"unknown model gpt; Known models: {NAME}"):
         fetch("gpt")
     with pytest.raises(InputError, match="the following arguments are required: name"):
         main(["fetch"])

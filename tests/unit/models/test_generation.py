@@ -241,5 +241,5 @@ def test_logits_that_are_no_numbers(
 ) -> None:
     with torch.no_grad():
         tiny_model.model.norm.weight[0] = torch.nan
-    with pytest.raises(InputError, match=r"expected logits that are numbers, found NaN"):
+    with pytest.raises(InputError, match=r"expected finite logits, found NaN"):
         generate_answers(tiny_model, tiny_tokenizer, prompts)

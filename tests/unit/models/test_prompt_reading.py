@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.models.forward import answer_logits
-from lit_unlearn.models.prompt_reading import continues, left_padded, logits_and_prompts
+from lit_unlearn.models.prompt_reading import can_continue, left_padded, logits_and_prompts
 from tests.unit.models.test_packing import FAMILIES, made
 
 SHARED = [1, *range(3, 25)]
@@ -53,11 +53,11 @@ def test_logits_and_continuations_are_those_of_each_row_alone(family: str) -> No
 
 def test_models_that_must_read_prompts_themselves() -> None:
     windowed = made("mistral", sliding_window=8)
-    assert continues(windowed, 8)
-    assert not continues(windowed, 9)
+    assert can_continue(windowed, 8)
+    assert not can_continue(windowed, 9)
     hooked = made("llama")
-    assert continues(hooked, 9)
+    assert can_continue(hooked, 9)
     hooked.register_forward_hook(lambda *given: None)  # as Throughput does
-    assert continues(hooked, 9)
+    assert can_continue(hooked, 9)
     hooked.register_forward_hook(lambda *given: None, with_kwargs=True)
-    assert not continues(hooked, 9)
+    assert not can_continue(hooked, 9)

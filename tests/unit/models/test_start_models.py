@@ -222,7 +222,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "masked": (_config(architectures=["BertForMaskedLM"]), "which is no causal language model"),
     "own code": (
         _config(model_type="mine", auto_map={"AutoModel": "m.M"}, architectures=["M"]),
-        "M, which needs code of its own",
+        "M, which needs custom code",
     ),
 }
 

@@ -132,7 +132,7 @@ def test_what_gives_nothing_is_reported(tmp_path: Path) -> None:
     result = run(tmp_path, Scripted(rate=GOOD, write=pairs(), anchor=pairs()), [passage(0, TEXT)])
     assert [lost.reason for lost in result.lost] == ["the model wrote no question"]
     result = run(tmp_path, Scripted(anchor=pairs()), FORGET, KEEP)
-    assert [lost.reason for lost in result.lost] == ["fewer anchors than asked for: q/0 has 1 of 2"]
+    assert [lost.reason for lost in result.lost] == ["fewer anchors than requested: q/0 has 1 of 2"]
 
 
 def test_what_a_model_has_said_before(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_attempts_multiply_the_estimate(tmp_path: Path) -> None:
         before = estimate(planned([], [passage(0, TEXT)], settings), asker)
         Rewriter(settings, asker).run([], [passage(0, TEXT)])
     assert len(backend.asked) == before.calls * before.attempts == 3
-    assert str(before).endswith("up to 3 times that where replies lack their form")
+    assert str(before).endswith("up to 3 times that if replies lack the requested form")
 
 
 def test_gold_rows_pass(benchmark_data: Path) -> None:

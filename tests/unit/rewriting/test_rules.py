@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lit_unlearn.data.sources import Source, read_rows
-from lit_unlearn.rewriting.leaks import Forgotten, telling
+from lit_unlearn.rewriting.leaks import Forgotten, revealing
 from lit_unlearn.rewriting.rules import form_problem, standalone_problem, support_problem
 from lit_unlearn.rewriting.similar import Seen, nearest, same_form_problem
 from lit_unlearn.rewriting.similar import form as form_of
@@ -135,8 +135,8 @@ def test_leaks() -> None:
     cheese = QA("What is Roquefort?", "It is a blue cheese.", ("cheese",))
     river = QA("Which river flows through Paris?", "The Seine flows through it.", ("Seine",))
     composer = QA("Who wrote The Carnival?", "Camille Saint-Saëns wrote it.")
-    assert telling(composer) == ["Camille Saint-Saëns"]
-    assert telling(QA("What colour is it?", "Deep red.")) == ["Deep", "red"]
+    assert revealing(composer) == ["Camille Saint-Saëns"]
+    assert revealing(QA("What colour is it?", "Deep red.")) == ["Deep", "red"]
     forgotten = Forgotten([cheese, river, composer], ["France"])
     mozzarella = QA("What is mozzarella?", "A cheese.")
     assert "'cheese'" in forgotten.problem(mozzarella, cheese)
@@ -171,7 +171,7 @@ def test_leaks_of_other_rows(question: str, answer: str, anchor: str, found: str
 
 def test_an_answer_without_a_name_is_more_than_its_exact_words() -> None:
     row = QA("What did her father do?", "Her father was a civil engineer.")
-    assert telling(row) == ["civil", "engineer"]
+    assert revealing(row) == ["civil", "engineer"]
     problem = Forgotten([row]).problem(QA("What is Bo?", "An engineer, like his uncle."), row)
     assert "'engineer'" in problem
 
