@@ -205,7 +205,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: (f / "adapter_config.json").write_text(
             json.dumps({"base_model_name_or_path": str(f)})
         ),
-        "Found their own folder",
+        "Found the folder itself",
     ),
     "encoder-decoder": (
         _config(is_encoder_decoder=True, architectures=["BartForConditionalGeneration"]),
@@ -217,9 +217,9 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "classifier": (
         _config(architectures=["LlamaForSequenceClassification"]),
-        "LlamaForSequenceClassification, which is no causal language model",
+        "LlamaForSequenceClassification, which is not a causal language model",
     ),
-    "masked": (_config(architectures=["BertForMaskedLM"]), "which is no causal language model"),
+    "masked": (_config(architectures=["BertForMaskedLM"]), "which is not a causal language model"),
     "own code": (
         _config(model_type="mine", auto_map={"AutoModel": "m.M"}, architectures=["M"]),
         "M, which needs custom code",
