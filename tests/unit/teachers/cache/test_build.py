@@ -122,7 +122,7 @@ def test_order_padding_and_choice_of_positions_change_nothing(
 )
 def test_a_miss_is_an_error(tiny_model: PreTrainedModel, tmp_path: Path, asked: Tokens) -> None:
     reader = build(tiny_model, tmp_path, SHORT)
-    with pytest.raises(InputError, match=r"returned when training started .*is not stored. Set"):
+    with pytest.raises(InputError, match=r"returned when training started.*is not stored. Set"):
         reader.logits(asked)
 
 
