@@ -13,7 +13,7 @@ from lit_unlearn.cli.saying import foreseen
 from lit_unlearn.cli.time_to_come import around
 from lit_unlearn.planning.forecast import forecast
 from lit_unlearn.planning.phases import Forecast
-from lit_unlearn.planning.plan import TrainerSettings, here
+from lit_unlearn.planning.plan import TrainerSettings, local_device
 from lit_unlearn.training.run_checks import check_run
 from lit_unlearn.training.setup.checks import check_trainer
 
@@ -64,7 +64,7 @@ def main(args: list[str]) -> None:
 
 def _seconds(run: CheckedRun) -> list[float]:
     """Return the seconds of a run, and of another one after it; nothing for an unknown time."""
-    device, precision = here(), run.settings.meant_precision()
+    device, precision = local_device(), run.settings.resolved_precision()
 
     def foresee() -> Forecast | None:
         run.datamodule.prepare_data()
@@ -72,4 +72,4 @@ def _seconds(run: CheckedRun) -> list[float]:
         return forecast(run.model, run.datamodule, beside, precision=precision, device=device)
 
     found = foreseen(foresee)
-    return [] if found is None else [found.seconds, found.again]
+    return [] if found is None else [found.seconds, found.seconds_cached]

@@ -13,7 +13,7 @@ from lit_unlearn.cli.parsing import arguments, make_parser, parse
 from lit_unlearn.cli.time_to_come import around
 from lit_unlearn.planning import flops, memory
 from lit_unlearn.planning.forecast import run_forecast
-from lit_unlearn.planning.plan import here, plan
+from lit_unlearn.planning.plan import local_device, plan
 from lit_unlearn.planning.plan_table import as_json, show
 from lit_unlearn.utils.options import take_options
 from lit_unlearn.utils.ownership import check_targets, write_text
@@ -47,7 +47,7 @@ def main(args: list[str]) -> None:
     show(made, terminal())
     if given.device is None:
         beside = around(run.trainer, run.datamodule)
-        found = run_forecast(run.model, made.scenario, made.rows, beside, here())
+        found = run_forecast(run.model, made.scenario, made.rows, beside, local_device())
         if found is not None:
             terminal().print(found.table())
     if output is not None:

@@ -13,7 +13,7 @@ from lit_unlearn.callbacks import AnswerEvaluation, HuggingFaceExport, SuiteEval
 from lit_unlearn.callbacks.step_lines import StepLines
 from lit_unlearn.cli.run_files import listed
 from lit_unlearn.cli.saying import say
-from lit_unlearn.planning.forecast import Around, Asking, forecast
+from lit_unlearn.planning.forecast import RunWork, SuiteSchedule, forecast
 
 __all__ = ["around", "say_time_to_come", "with_lines"]
 
@@ -43,27 +43,27 @@ def with_lines(config: dict[str, Any], callbacks: list[Any]) -> list[Any]:
     return [*callbacks, StepLines()]
 
 
-def around(trainer: Any, data: Any, done: int = 0) -> Around:
+def around(trainer: Any, data: Any, done: int = 0) -> RunWork:
     """Return what a run does beside training; arguments as in `say_time_to_come`."""
     callbacks = trainer.callbacks
     replies = [c.batch_size for c in callbacks if isinstance(c, AnswerEvaluation | SuiteEvaluation)]
-    return Around(
+    return RunWork(
         steps=max(trainer.max_steps, 1),
         done=done,
-        asked=[each for callback in callbacks for each in _asked(callback, data)],
+        evaluations=[each for callback in callbacks for each in _asked(callback, data)],
         replies=max(replies, default=16),
         export=any(isinstance(callback, HuggingFaceExport) for callback in callbacks),
         folder=Path(trainer.default_root_dir),
     )
 
 
-def _asked(callback: Any, data: Any) -> Iterator[Asking]:
+def _asked(callback: Any, data: Any) -> Iterator[SuiteSchedule]:
     """Yield the evaluations of a callback."""
     if isinstance(callback, AnswerEvaluation):
-        yield Asking({"evaluation": callback.suite(data)}, kept=True)
+        yield SuiteSchedule({"evaluation": callback.suite(data)}, kept=True)
         if callback.samples_every:
             few = {"samples": callback.suite(data, callback.samples)}
-            yield Asking(few, before=False, after=False, every=callback.samples_every)
+            yield SuiteSchedule(few, before=False, after=False, every=callback.samples_every)
     if isinstance(callback, SuiteEvaluation):
         every, limit = callback.every_n_steps, callback.subsample
-        yield Asking(callback.suites, callback.at_start, callback.at_end, every, limit)
+        yield SuiteSchedule(callback.suites, callback.at_start, callback.at_end, every, limit)

@@ -1,5 +1,5 @@
-"""Say what a run will need before anything is loaded: memory, FLOPs and disk, from shapes alone.
+"""Estimates of a run's memory, FLOPs, time and disk space before any weights are loaded.
 
-A `Scenario` holds the switches of a run, `forward_passes` what its objectives compute, `memory` and
-`flops` the formulas, and `plan` puts them together.
+A `Scenario` has the settings of a run, `forward_passes` counts the passes of its objectives,
+`memory` and `flops` have the formulas, and `plan` combines them.
 """

@@ -1,4 +1,4 @@
-"""Bytes of forward passes: kept for the backward pass, cast weights, logits.
+"""Memory of forward passes: activations kept for the backward pass, cast weights, and logits.
 
 `lit_unlearn.planning.memory` has the formulas.
 """
@@ -11,11 +11,18 @@ from lit_unlearn.planning.forward_passes import ForwardPass, MicroBatch
 from lit_unlearn.planning.layout import Layout, Matrix
 from lit_unlearn.planning.scenario import Scenario
 
-__all__ = ["block_activations", "casts", "flying", "kept_activations", "logits_bytes", "passing"]
+__all__ = [
+    "block_activations",
+    "casts",
+    "forward_temporaries",
+    "gradient_temporaries",
+    "kept_activations",
+    "logits_bytes",
+]
 
 
 def logits_bytes(scenario: Scenario, batch: MicroBatch) -> int:
-    """Return the bytes of float32 logits, and of the half-precision table before the cast."""
+    """Return the bytes of float32 logits, and of the half-precision logits before the cast."""
     half = 0
     if scenario.compute_bytes == 2 and batch.logit_rows:
         half = max((each.predictions for each in batch.passes), default=0)
@@ -75,8 +82,8 @@ def block_activations(scenario: Scenario, one: ForwardPass, block: int) -> int:
     return one.tokens * per_token + attention + pairs * (c + layout.heads * (5 + c))
 
 
-def passing(scenario: Scenario, one: ForwardPass) -> int:
-    """Return the bytes of a forward pass without gradient at its widest place."""
+def forward_temporaries(scenario: Scenario, one: ForwardPass) -> int:
+    """Return the largest number of bytes during a forward pass without gradient."""
     layout = scenario.teaching.layout or scenario.student
     widest = _widest(layout, layout.matrices)
     per_token = 3 * widest * scenario.compute_bytes + 3 * layout.width * 4
@@ -84,7 +91,7 @@ def passing(scenario: Scenario, one: ForwardPass) -> int:
     return one.tokens * per_token + pairs * layout.heads * (4 + scenario.compute_bytes)
 
 
-def flying(scenario: Scenario, one: ForwardPass) -> int:
+def gradient_temporaries(scenario: Scenario, one: ForwardPass) -> int:
     """Return the bytes of gradients of a block's activations during the backward pass."""
     layout = scenario.student
     widest = _widest(layout, layout.of_block(layout.lowest))

@@ -40,7 +40,7 @@ def model_config(source: ModelSource, architecture: str | None = None) -> Pretra
     try:
         found = find_model(source.path, source.revision)
     except InputError as error:
-        raise InputError(f"{error} For a plan the shape is enough: {_offer(source.path)}") from None
+        raise InputError(f"{error} A plan needs only the shape: {_offer(source.path)}") from None
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(found.name, **found.options)
     except (OSError, ValueError) as error:

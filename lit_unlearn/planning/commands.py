@@ -1,4 +1,4 @@
-"""Forecasts of commands that ask models: `evaluate`, and `rewrite` with a model on this machine."""
+"""Forecasts of the time of `evaluate`, and of `rewrite` with a model on this machine."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from lit_unlearn.models.loading import ModelSource, load_tokenizer
 from lit_unlearn.planning.architectures import model_config
 from lit_unlearn.planning.layout import Layout, teacher_layout
 from lit_unlearn.planning.phases import Forecast, Ids, Phase, forecast_of, reading, replying
-from lit_unlearn.planning.rates import Tried, rates_here
-from lit_unlearn.planning.suites import Examined, nothing_known, suite_phases
+from lit_unlearn.planning.rates import SampleWork, rates_here
+from lit_unlearn.planning.suites import SuiteModel, none_stored, suite_phases
 from lit_unlearn.rewriting.local import LocalModel
 from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.utils.grouping import grouped
@@ -39,8 +39,8 @@ _SAMPLE = 32
 
 
 @dataclass(frozen=True)
-class _Named:
-    """A model at a path, which need not be loaded."""
+class _UnloadedModel:
+    """A model by its path."""
 
     path: str
     loading: Loading
@@ -59,7 +59,7 @@ class _Named:
         return resolve_dtype(self.loading.dtype, self.device)
 
     def read(self) -> tuple[PretrainedConfig, Layout, Encoder]:
-        """Return its config, sizes and encoder."""
+        """Return the model's config, sizes and encoder."""
         config = model_config(self.source)
         encoder = encoder_for(load_tokenizer(self.source), config, self.loading)
         return config, teacher_layout(config, self.dtype.itemsize), encoder
@@ -67,10 +67,10 @@ class _Named:
     def forecast(
         self, found: Sequence[Phase], rows: Sequence[Ids], replies: int
     ) -> Forecast | None:
-        """Return the forecast of phases; arguments as in `Tried`."""
-        config, tried = model_config(self.source), Tried(rows, replies=replies)
+        """Return the forecast of phases; for rows and replies see `SampleWork`."""
+        config, work = model_config(self.source), SampleWork(rows, replies=replies)
         return forecast_of(
-            found, lambda: rates_here(config, self.source, self.dtype, self.device, tried)
+            found, lambda: rates_here(config, self.source, self.dtype, self.device, work)
         )
 
 
@@ -83,15 +83,15 @@ def evaluation_forecast(
     limit: int | None = None,
     batch_size: int = 16,
 ) -> Forecast | None:
-    """Forecast `evaluate`; None for seconds.
+    """Forecast the time of `evaluate`; None if it takes only seconds.
 
     Args:
-        models: Path of each model, in their order, and the folder of its evaluation.
+        models: Path of each model and the folder of its evaluation, by heading.
         suites: Suites by name.
         loading: Settings of the models.
-        data_root: As in `evaluate`.
-        limit: As in `evaluate`.
-        batch_size: As in `evaluate`.
+        data_root: See `evaluate`.
+        limit: See `evaluate`.
+        batch_size: See `evaluate`.
 
     Raises:
         InputError: A model or the rows of a suite cannot be found or used.
@@ -99,40 +99,38 @@ def evaluation_forecast(
     found: list[Phase] = []
     rows: list[Ids] = []
     for heading, (path, folder) in models.items():
-        model = _Named(path, loading)
+        model = _UnloadedModel(path, loading)
         _, layout, encoder = model.read()
-        known = (
-            partial(_stored, model, encoder, Store(folder / "store")) if folder else nothing_known
-        )
-        examined = Examined(layout, encoder, known, rows)
+        known = partial(_stored, model, encoder, Store(folder / "store")) if folder else none_stored
+        subject = SuiteModel(layout, encoder, known, rows)
         before = f"{heading}: " if len(models) > 1 else ""
-        found += suite_phases(examined, suites, data_root, limit, before)
+        found += suite_phases(subject, suites, data_root, limit, before)
     return model.forecast(found, rows, batch_size)
 
 
 def _stored(
-    model: _Named, encoder: Encoder, store: Store, suite: Suite, probes: Sequence[Probe]
+    model: _UnloadedModel, encoder: Encoder, store: Store, suite: Suite, probes: Sequence[Probe]
 ) -> float:
-    """Return the share of a suite's outcomes on a model that are stored."""
+    """Return the share of a suite's outcomes for a model that is stored."""
     if not store.path.is_file():
-        return 0.0  # the digest of the weights takes time
+        return 0.0  # and saves the digest of the weights, which takes time
     weights = path_and_dtype(model.path, model.revision, model.dtype)
     key = whole_fingerprint(weights, encoder, model.loading)
     return store.share(content_key(key, " ", probe, suite.answer_key()) for probe in probes)
 
 
 def rewriting_forecast(backend: LocalModel, asks: Sequence[tuple[Ask, int]]) -> Forecast | None:
-    """Forecast the replies of a model on this machine, if each has its form at once.
+    """Forecast the time of `rewrite` if every first reply has the requested form.
 
     Args:
         backend: The model.
-        asks: Questions, and how often one like each is asked.
+        asks: Requests, each with the number of requests that it stands for.
 
     Raises:
         InputError: The model's config or tokenizer cannot be read.
     """
     loading = Loading(backend.dtype, backend.device, template=backend.template)
-    model = _Named(backend.path, loading, backend.revision)
+    model = _UnloadedModel(backend.path, loading, backend.revision)
     _, layout, encoder = model.read()
     found, rows = [], []
     for task, own in grouped(asks, lambda pair: pair[0].task).items():

@@ -9,8 +9,8 @@ from lit_unlearn.errors import InputError, did_you_mean
 __all__ = ["DEVICES", "UTILISATION", "Device", "find_device"]
 
 UTILISATION = (0.2, 0.5)
-"""Customary shares of the peak that a training step reaches on a GPU, least and most. Nothing here
-has measured them."""
+"""Least and largest share of the peak that a training step usually reaches on a GPU; these are
+customary values, not measurements."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Device:
     bf16: float
     """TFLOP/s of dense matrix products in bfloat16, accumulated in float32."""
     fp32: float
-    """TFLOP/s of matrix products in float32, without TF32, which torch leaves off."""
+    """TFLOP/s of matrix products in float32, without TF32, which torch does not use by default."""
     source: str
 
     def rates(self, element_bytes: int, utilisation: float | None = None) -> tuple[float, float]:
@@ -30,7 +30,7 @@ class Device:
 
         Args:
             element_bytes: 2 for bfloat16, 4 for float32.
-            utilisation: Share of the peak that is reached; None takes `UTILISATION`.
+            utilisation: Share of the peak that is reached; None for `UTILISATION`.
         """
         peak = self.bf16 if element_bytes == 2 else self.fp32
         least, most = UTILISATION if utilisation is None else (utilisation, utilisation)
@@ -59,7 +59,7 @@ def find_device(name: str) -> Device:
     """Return a device by its name.
 
     Raises:
-        InputError: There is none of that name.
+        InputError: The name is unknown.
     """
     if name not in DEVICES:
         hint = did_you_mean(name, DEVICES, otherwise=f"known: {', '.join(DEVICES)}")

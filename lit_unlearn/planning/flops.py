@@ -1,22 +1,22 @@
 """FLOPs of a step, from shapes. A multiplication and an addition are two FLOPs.
 
 With n tokens in a forward pass (without padding, common beginnings once) and N answer positions,
-for a linear layer of i inputs and o outputs (with an adapter of rank q beside it, i o becomes
-i o + q (i + o)):
+for a linear layer of i inputs and o outputs (an adapter of rank q adds q (i + o) to i o):
 
     forward      2 n i o; the output head 2 N D V
     backward     2 n i o for the gradient of the input, and as much for that of the weight if it is
                  trained; nothing below the lowest trained parameter
-    attention    4 T^2 A for each row and block forward (as if every token saw all others; of
-                 what follows a common beginning, those of its row), 2.5 times as much backward
+    attention    4 T^2 A for each row and block forward, as if every token attended to its whole
+                 row; a common beginning counts once. 2.5 times as much backward
     stored trunk nothing forward below the lowest trained block
     recomputing  the forward pass of every block again, with activation checkpointing
     scoring      forward passes of the student without gradient
-    teacher      a forward pass; with a cache the output head alone
+    teacher      a forward pass; with a cache, the output head only
 
 Seconds of a step are these FLOPs divided by a rate: that of a large matrix product on this machine,
-or 20 to 50 % of the peak in a device's data sheet. Everything else is left out: the optimizer, the
-gradients' inner products and sketches, the link between devices, loading, evaluation, checkpoints.
+or 20 to 50 % of the peak in a device's data sheet. All else is left out: the optimizer, the
+gradients' inner products and sketches, communication between devices, loading, evaluation,
+checkpoints.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from lit_unlearn.planning.forward_passes import ForwardPass, MicroBatch, Steps
 from lit_unlearn.planning.layout import Layout, Matrix
 
-if TYPE_CHECKING:  # commands without a training run count FLOPs too
+if TYPE_CHECKING:  # commands without a training run need not import it
     from lit_unlearn.planning.scenario import Scenario
 
 __all__ = ["KINDS", "Flops", "backward_flops", "forward_flops", "step_flops"]
@@ -39,7 +39,7 @@ Flops = dict[str, float]
 
 
 def step_flops(scenario: Scenario, steps: Steps) -> dict[str, Flops]:
-    """Return the FLOPs of each objective in a step, the mean over the steps."""
+    """Return the FLOPs of each objective in a step, averaged over the steps."""
     found = {name: dict.fromkeys(KINDS, 0.0) for name in steps[0]}
     for step in steps:
         for name, batches in step.items():

@@ -1,4 +1,4 @@
-"""The forecast of a run: what each phase will take on this machine, before a model is loaded."""
+"""Forecast of the time of a run's phases on this machine, before a model is loaded."""
 
 from __future__ import annotations
 
@@ -27,51 +27,51 @@ from lit_unlearn.planning.phases import (
     step_phase,
 )
 from lit_unlearn.planning.planned_rows import PlannedRows, rows_of
-from lit_unlearn.planning.rates import Rates, Tried, rates_here, writing_rate
+from lit_unlearn.planning.rates import Rates, SampleWork, rates_here, writing_rate
 from lit_unlearn.planning.scenario import Scenario, scenario_of
 from lit_unlearn.planning.stored import CPU, Lookup
-from lit_unlearn.planning.suites import Examined, nothing_known, suite_phases
+from lit_unlearn.planning.suites import SuiteModel, none_stored, suite_phases
 from lit_unlearn.teachers import FrozenTeacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.types import EncodedExample
 from lit_unlearn.utils.spread import evenly_spread
 
-__all__ = ["Around", "Asking", "PlannedRun", "forecast", "run_forecast"]
+__all__ = ["PlannedRun", "RunWork", "SuiteSchedule", "forecast", "run_forecast"]
 
 _FORMS = 2
-"""Candidates of each row that caches are counted on; each must be encoded."""
+"""Candidates of each row from which the size of caches is estimated; each must be encoded."""
 
 
 @dataclass(frozen=True)
-class Asking:
-    """Suites that a run's model answers."""
+class SuiteSchedule:
+    """Suites that are run at certain steps."""
 
     suites: Mapping[str, Suite]
     before: bool = True
-    """Whether it answers before the first step."""
+    """Whether they run before the first step."""
     after: bool = True
-    """Whether it answers after the last step."""
+    """Whether they run after the last step."""
     every: int = 0
     """Steps between further evaluations; 0 for none."""
     limit: int | None = None
-    """Most rows of each group in these."""
+    """Largest number of rows of each group in these further evaluations."""
     kept: bool = False
-    """Whether the answers before the first step are kept in the user's cache."""
+    """Whether the answers before the first step are stored in the user's cache."""
 
 
 @dataclass(frozen=True)
-class Around:
-    """Work of a run beside training: evaluations, and the export."""
+class RunWork:
+    """Steps, evaluations and export of a run."""
 
     steps: int
     """Optimizer steps of the whole run."""
     done: int = 0
     """Steps that were done before the run was resumed."""
-    asked: Sequence[Asking] = ()
+    evaluations: Sequence[SuiteSchedule] = ()
     replies: int = 16
-    """Replies that are written together."""
+    """Replies that are generated in one batch."""
     export: bool = False
-    """Whether the model is written."""
+    """Whether the model is exported."""
     folder: Path = Path()
     """The run's folder."""
 
@@ -79,59 +79,59 @@ class Around:
 def forecast(
     module: UnlearnModule,
     data: UnlearnDataModule,
-    around: Around,
+    work: RunWork,
     *,
     precision: str = "32-true",
     device: torch.device,
 ) -> Forecast | None:
-    """Forecast a run; None for one of seconds.
+    """Forecast the time of a run; None if it takes only seconds.
 
     Args:
         module: The run's objectives, models and optimizer.
         data: The run's rows.
-        around: Its steps and evaluations.
+        work: The run's steps, evaluations and export.
         precision: Precision of the trainer.
-        device: Where the run computes.
+        device: Device of the run.
 
     Raises:
         InputError: The model's config or the rows cannot be read.
     """
     scenario = scenario_of(module, data, precision=precision)
-    return run_forecast(module, scenario, rows_of(module, data)[0], around, device)
+    return run_forecast(module, scenario, rows_of(module, data)[0], work, device)
 
 
 def run_forecast(
     module: UnlearnModule,
     scenario: Scenario,
     rows: PlannedRows,
-    around: Around,
+    work: RunWork,
     device: torch.device,
 ) -> Forecast | None:
     """Forecast a run of planned rows; see `forecast`."""
-    run = PlannedRun(module, scenario, rows, around, device)
+    run = PlannedRun(module, scenario, rows, work, device)
     dtype = torch.bfloat16 if scenario.weight_bytes == 2 else torch.float32
 
     def measured() -> Rates:
         at, source = scenario, scenario.source
-        rates = rates_here(at.config, source, dtype, device, run.tried(), mixed=at.mixed)
-        return replace(rates, writing=writing_rate(around.folder)) if around.export else rates
+        rates = rates_here(at.config, source, dtype, device, run.sample_work(), mixed=at.mixed)
+        return replace(rates, writing=writing_rate(work.folder)) if work.export else rates
 
     return forecast_of(run.phases(), measured)
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run, as far as it is known before a model is loaded."""
+    """Parts of a run that are known before a model is loaded."""
 
     module: UnlearnModule
     scenario: Scenario
     rows: PlannedRows
-    around: Around
+    work: RunWork
     device: torch.device = CPU
 
     @cached_property
     def encoder(self) -> Encoder | None:
-        """Encoder with the model's tokenizer; None where it cannot be read."""
+        """Encoder with the model's tokenizer; None if it cannot be read."""
         data = self.rows.data
         text: Any = self.scenario.config.get_text_config()
         positions = getattr(text, "max_position_embeddings", None)
@@ -144,31 +144,31 @@ class PlannedRun:
 
     @cached_property
     def lookup(self) -> Lookup | None:
-        """Cache of the user; None where it says nothing about this run."""
+        """Lookup in the user's cache; None if the keys of this run's results are unknown."""
         encoder = self.encoder
         if encoder is None:
             return None
-        steps = self.around.steps
+        steps = self.work.steps
         found = Lookup(self.module, self.scenario, self.rows, encoder, steps, self.device)
         return found if found.possible else None
 
     def phases(self) -> list[Phase]:
-        """Return the phases in the order in which they come."""
-        at, around = self.scenario, self.around
-        found = [] if around.done else [*self.teaching()]
+        """Return the phases in the order in which they run."""
+        at, work = self.scenario, self.work
+        found = [] if work.done else [*self.teaching()]
         found += self._caches()
-        if not around.done:
-            found += self._answers("before", [one for one in around.asked if one.before])
+        if not work.done:
+            found += self._answers("before", [one for one in work.evaluations if one.before])
         found.append(self._steps())
         found += self._during()
-        found += self._answers("after", [one for one in around.asked if one.after])
-        if around.export:
+        found += self._answers("after", [one for one in work.evaluations if one.after])
+        if work.export:
             size = at.student.parameters * at.weight_bytes
             found.append(Phase("export", written=size, note=f"{size / 1e9:.2g} GB"))
         return [phase for phase in found if phase.flops or phase.written or phase.note]
 
     def teaching(self) -> Iterator[Phase]:
-        """Yield the teacher gate, and the answers that a model writes."""
+        """Yield the phases of the teacher gate and of the answers that a model generates."""
         layout, data, gate = self.scenario.teaching.layout, self.rows.data, self.module.gate
         if layout is None:
             return
@@ -185,13 +185,13 @@ class PlannedRun:
         yield made
 
     def _caches(self) -> Iterator[Phase]:
-        """Yield the trunk cache and the teacher cache."""
+        """Yield the phases of the trunk cache and of the teacher cache."""
         at, student, teaching = self.scenario, self.scenario.student, self.scenario.teaching
         trunk = teacher = 0.0
         start = isinstance(at.teacher, FrozenTeacher) and at.teacher.path is None
         for name, encoded in self.rows.data.encoded.items():
             flat = [candidate for row in encoded for candidate in evenly_spread(row, _FORMS)]
-            share = self.rows.distinct(name, self.around.steps) / len(flat)
+            share = self.rows.distinct(name, self.work.steps) / len(flat)
             if at.stored_trunk:
                 read = [_up_to_answer(c.student_ids, c.student_start, c) for c in flat]
                 trunk += share * (reading(student, read) - reading(student, read, student.lowest))
@@ -209,8 +209,8 @@ class PlannedRun:
             yield found.without(look.teacher() if look else None)
 
     def _steps(self) -> Phase:
-        """Return the steps that are still to be taken."""
-        at, count = self.scenario, max(self.around.steps - self.around.done, 0)
+        """Return the phase of the remaining steps."""
+        at, count = self.scenario, max(self.work.steps - self.work.done, 0)
         seen = self.rows.steps(self.module.objectives, at.micro_batch_rows, at.devices)
         batches = [batch for step in seen for own in step.values() for batch in own]
         logits = sum(b.moved_rows * b.repeats for b in batches) * at.student.vocabulary / len(seen)
@@ -219,47 +219,50 @@ class PlannedRun:
         return replace(one.times(count), name=f"{count:,} steps")
 
     def _gradients(self) -> float:
-        """Return how often a step reads or writes an element of gradients and optimizer."""
+        """Return the number of reads and writes of gradients and optimizer per trained element."""
         objectives, every = len(self.module.objectives), self.module.diagnostics_every
         kept = 1.0 if self.scenario.gradients == "kept" else 1 / every if every else 0.0
-        # each is added up and checked; kept ones are multiplied and combined; the sum is clipped
+        # each gradient is added up and checked, kept ones also multiplied and combined; the sum is
+        # clipped
         return objectives * (4 + 4 * kept) + 3 + self.scenario.optimizer_moved
 
-    def _answers(self, when: str, asked: Sequence[Asking]) -> Iterator[Phase]:
-        """Yield the evaluations before or after training."""
-        for one in asked if self.encoder else ():
+    def _answers(self, when: str, schedules: Sequence[SuiteSchedule]) -> Iterator[Phase]:
+        """Yield the phases of the evaluations before or after training."""
+        for one in schedules if self.encoder else ():
             for phase in self._suites(one, None, kept=when == "before"):
                 yield replace(phase, name=f"{phase.name} {when}")
 
     def _during(self) -> Iterator[Phase]:
-        """Yield the evaluations between steps."""
-        for one in self.around.asked if self.encoder else ():
-            times = (self.around.steps - self.around.done - 1) // one.every if one.every else 0
+        """Yield the phases of the evaluations between steps."""
+        for one in self.work.evaluations if self.encoder else ():
+            times = (self.work.steps - self.work.done - 1) // one.every if one.every else 0
             for phase in self._suites(one, one.limit) if times else ():
                 yield replace(phase.times(times), name=f"{phase.name}, {times} times")
 
-    def _suites(self, one: Asking, limit: int | None, *, kept: bool = False) -> Iterator[Phase]:
+    def _suites(
+        self, one: SuiteSchedule, limit: int | None, *, kept: bool = False
+    ) -> Iterator[Phase]:
         if self.encoder is None:
             return
-        known = self.lookup.answers if self.lookup and kept and one.kept else nothing_known
-        model = Examined(self.scenario.student, self.encoder, known)
+        known = self.lookup.answers if self.lookup and kept and one.kept else none_stored
+        model = SuiteModel(self.scenario.student, self.encoder, known)
         for phase in suite_phases(model, one.suites, self.rows.data.data_root, limit):
             yield replace(phase, kept=kept and one.kept)
 
-    def tried(self) -> Tried:
-        """Return work of the run by which rates are measured."""
+    def sample_work(self) -> SampleWork:
+        """Return the part of the run's work on which rates are measured."""
         encoded = self.rows.data.encoded
         rows = [row[0].student_ids for own in encoded.values() for row in own]
         first = self.rows.batches(self.scenario.micro_batch_rows, self.scenario.devices)[0]
         trained = [batch.student for batches in first.values() for batch in batches]
-        return Tried(rows, trained, self.around.replies)
+        return SampleWork(rows, trained, self.work.replies)
 
 
 def _replied(layout: Layout, prompts: Sequence[Ids], length: int) -> Phase:
-    """Return the work of replies of this length to prompts."""
+    """Return the work of replying to prompts with ``length`` tokens each."""
     return Phase("", reading(layout, prompts), replying(layout, len(prompts) * length))
 
 
 def _up_to_answer(ids: Ids, start: int, row: EncodedExample) -> Ids:
-    """Return the ids that are read: those before the last predicted one."""
+    """Return the ids that are read: those before the last predicted id."""
     return ids[: start + max(row.predictions, 1) - 1]

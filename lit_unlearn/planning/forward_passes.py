@@ -1,9 +1,9 @@
-"""The forward passes of an objective, found by letting it read random logits.
+"""Forward passes of an objective, counted by running it on random logits.
 
-The readers record what they are asked and answer with random logits over a small vocabulary. So
-every objective, also one of the user's own, shows its forward passes and how many tables of logits
-it holds at once. Where an objective reads more in some cases than in others (a teacher that
-complies after a prefill), random logits lead to the dearer case.
+In place of student and teacher, an objective gets readers that record its requests and return
+random logits over a small vocabulary. This works for every objective, including the user's, and
+shows its forward passes and how many logits exist at once. If an objective reads more in some
+cases (a teacher that complies after a prefill), random logits lead to the more expensive case.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["ForwardPass", "MicroBatch", "Steps", "observe", "packed_pass"]
 
 _VOCABULARY = 61
 _WIDTH = 7
-"""Odd sizes that nothing else has, so that the last size of a tensor identifies logits."""
+"""Unusual sizes, so that the last dimension of a tensor identifies logits."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ class ForwardPass:
     length: int
     """T in the formulas: tokens of the longest row."""
     tokens: int
-    """n in the formulas: tokens of all rows; where rows can be packed, those of their tree."""
+    """n in the formulas: tokens of all rows; for packed rows, those of their prefix tree."""
     squares: int
-    """Sum over the rows of their squared lengths; in a tree, tokens times those that they see."""
+    """Sum of squared row lengths; for a segment of a prefix tree, its tokens times the row up to
+    its end."""
     predictions: int
     """N in the formulas: positions with logits."""
     gradient: bool
@@ -52,7 +53,7 @@ class ForwardPass:
     packed: bool = False
     """Whether rows can share beginnings and start above a stored trunk."""
     queries: int = 0
-    """Positions of queries in all calls of attention, padding included; 0 for as many as tokens."""
+    """Query positions in all calls of attention, padding included; 0 means ``tokens``."""
     keys: int = 0
     """The same for keys and values."""
 
@@ -66,15 +67,15 @@ class MicroBatch:
     """Largest number of rows of logits, ``[V]`` float32 each, that exist at once: the student's,
     the teacher's, and what the loss computes from them forward and backward."""
     repeats: int = 1
-    """Number of times that all of it is done; 2 with sharpness-aware gradients."""
-    asked: int = 0
-    """Positions whose teacher logits a cache would hold."""
+    """Number of repetitions of all passes; 2 with sharpness-aware gradients."""
+    cache_positions: int = 0
+    """Positions that a teacher cache would store."""
     moved_rows: int = 0
     """Rows of logits that the loss and its backward pass read and write."""
 
 
 Steps = Sequence[Mapping[str, Sequence[MicroBatch]]]
-"""For each step the micro batches of each objective, on the device with most rows."""
+"""Micro batches of each step, by objective, on the device with the most rows."""
 
 
 def packed_pass(rows: Sequence[Sequence[int]], predictions: int) -> ForwardPass:
@@ -101,7 +102,7 @@ def observe(objective: Objective, batch: TokenBatch) -> MicroBatch:
     """
     small = _with_small_vocabulary(batch)
     passes: list[ForwardPass] = []
-    held = _Held()
+    held = _LivingLogits()
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
         with held:
@@ -111,7 +112,7 @@ def observe(objective: Objective, batch: TokenBatch) -> MicroBatch:
         passes=tuple(passes),
         logit_rows=-(-held.most // (4 * _VOCABULARY)),
         repeats=2 if objective.perturbation else 1,
-        asked=sum(len(tokens.rows) for tokens in objective.teacher_inputs(batch)),
+        cache_positions=sum(len(tokens.rows) for tokens in objective.teacher_inputs(batch)),
         moved_rows=held.elements // _VOCABULARY,
     )
 
@@ -164,12 +165,12 @@ class _Reader:
         return self.model == "student" and torch.is_grad_enabled()
 
     def _random(self, *shape: int) -> Tensor:
-        # no leaf: like the output of a model it is freed once nothing needs it
+        # not a leaf: like a model's output, it is freed once nothing needs it
         return torch.randn(shape) + torch.zeros(1, requires_grad=self._learns())
 
 
-class _Held(Traffic):
-    """Adds up the bytes of all living tensors of logits over the small vocabulary."""
+class _LivingLogits(Traffic):
+    """Sum of the bytes of all logits that exist at a time, and its largest value."""
 
     def __init__(self) -> None:
         super().__init__(_VOCABULARY)

@@ -1,4 +1,4 @@
-"""The sizes of a model, counted on the meta device, where tensors have shapes but no content."""
+"""Sizes of a model, counted on the meta device, where tensors have shapes but no content."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Matrix:
     outputs: int
     trained: bool
     rank: int = 0
-    """Rank of the adapter beside it; 0 for none."""
+    """Rank of its adapter; 0 for none."""
 
     @property
     def keeps_input(self) -> bool:
-        """Whether its input is kept for the backward pass."""
+        """Whether the layer's input is kept for the backward pass."""
         return self.trained or self.rank > 0
 
 
@@ -64,14 +64,14 @@ class Layout:
     vocabulary: int
     matrices: tuple[Matrix, ...]
     norms_trained: tuple[bool, ...]
-    """Whether the norms of each block are trained; last, the norm behind all blocks."""
+    """Whether the norms of each block are trained; the last entry is for the final norm."""
     lowest: int
     """Index of the first block that a gradient reaches; 0 if the embedding is trained."""
     reach: int
-    """First part of that block that is trained, in `ORDER`; -1 if the embedding is trained."""
+    """`ORDER` of the first trained part of that block; -1 if the embedding is trained."""
     embedding_trained: bool
     tied: bool
-    """Whether embedding and output head are one."""
+    """Whether embedding and output head are one parameter."""
     parameters: int
     """Number of parameters; tied ones count once."""
     trained: int
@@ -80,7 +80,7 @@ class Layout:
     block_bytes: tuple[int, int]
     """Bytes of the largest block: all weights, and the trained ones."""
     outside_bytes: tuple[int, int]
-    """Bytes outside of blocks (embedding, head, last norm): all weights, and the trained ones."""
+    """Bytes outside of blocks (embedding, head, final norm): all weights, and the trained ones."""
     element_bytes: int
     """Bytes of a frozen or fully trained weight; adapters may be wider."""
 
@@ -89,7 +89,7 @@ class Layout:
         return [matrix for matrix in self.matrices if matrix.block == block]
 
     def is_above(self, matrix: Matrix) -> bool:
-        """Return whether a linear layer lies behind the first trained part in a forward pass."""
+        """Return whether a linear layer comes after the first trained part in a forward pass."""
         return (matrix.block, ORDER[matrix.role]) > (self.lowest, self.reach)
 
     @property
@@ -99,7 +99,7 @@ class Layout:
 
 
 def student_layout(source: ModelSource, config: PretrainedConfig, element_bytes: int) -> Layout:
-    """Return the layout of a model that is trained as its source says.
+    """Return the layout of the model to train.
 
     Args:
         source: Adapters and choice of trained parameters.
@@ -107,8 +107,8 @@ def student_layout(source: ModelSource, config: PretrainedConfig, element_bytes:
         element_bytes: Bytes of a weight.
 
     Raises:
-        InputError: Adapters or patterns do not fit the model, or the weights of the architecture
-            are no linear layers.
+        InputError: Adapters or patterns do not fit the model, or its weights are not in linear
+            layers.
     """
     model: Any = _empty(config, element_bytes)
     if source.lora is not None:
@@ -134,7 +134,7 @@ def _empty(config: PretrainedConfig, element_bytes: int) -> nn.Module:
 
 
 def layout_of(model: Any, config: PretrainedConfig, element_bytes: int) -> Layout:
-    """Count a model from the shapes and ``requires_grad`` of its parameters."""
+    """Return the layout of a model, from shapes and ``requires_grad`` of its parameters."""
     text: Any = config.get_text_config()
     parts = decoder_blocks(model)
     blocks = len(parts)
@@ -185,7 +185,7 @@ def _key_width(text: Any) -> int:
 
 
 def _matrices(blocks: Sequence[nn.Module]) -> Iterator[Matrix]:
-    """Yield the linear layers; the last one of a block's attention or MLP leads out of it."""
+    """Yield the linear layers; the last of a block's attention or MLP is its output layer."""
     for number, block in enumerate(blocks):
         parts: dict[str, list[str]] = {}
         for path, module in block.named_modules():
@@ -220,7 +220,7 @@ def _reach(matrices: tuple[Matrix, ...], lowest: int, norm: bool) -> int:
 def _check_known(
     named: dict[str, Any], matrices: tuple[Matrix, ...], embedding: int, config: PretrainedConfig
 ) -> None:
-    """Raise an `InputError` if over 1 % of the weights is in no layer of a known kind."""
+    """Raise an `InputError` if over 1 % of the weights are outside of layers of a known kind."""
     vectors = sum(p.numel() for p in named.values() if p.dim() == 1)
     adapters = sum(p.numel() for name, p in named.items() if ".lora_" in name)
     known = vectors + adapters + embedding

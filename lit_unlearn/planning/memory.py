@@ -12,7 +12,7 @@ Gradients, with G the bytes of the trained parameters and M objectives:
     kept         G for each objective computed so far (a weighting that needs the Gramian, a
                  combination, or `diagnostics: exact`)
     added up     G from the second objective on (otherwise)
-    current      G for the objective at work, from its first backward pass on
+    current      G for the current objective, from its first backward pass on
     sketches     2^18 bytes for each layer group and objective (`diagnostics: sketch`)
 
 Activations that a forward pass of the student with B rows of at most T tokens keeps for its
@@ -21,9 +21,9 @@ the width, A that of the attention, F of the MLP; c the bytes of a number in mat
 the residual stream (under bf16-mixed c = 2 and r = 4):
 
     residual     8 n D       the inputs of both norms in float32, plus 2 n D r if norms are trained
-    linear in    n D c       for each linear layer behind a norm that is trained or has an adapter
-                             (autocast), or once behind each norm (else)
-    attention    3 n A c     queries, output, and the outputs of all rows side by side; plus
+    linear in    n D c       for each linear layer after a norm that is trained or has an adapter
+                             (autocast), or once after each norm (else)
+    attention    3 n A c     queries, output, and the concatenated outputs of all rows; plus
                              2 n A' c for keys and values of width A', and 4 n for each head; with
                              `attention: eager` plus B T^2 (5 + c) for each head and B T^2 c
     MLP          3 n F c     gate, its activation, up; plus n F c if the layer out of it is trained
@@ -46,13 +46,12 @@ The peak is the largest of these moments, over all objectives and micro batches:
     update       + kept gradients + the update, G, + temporaries of the optimizer (one G on a GPU)
 
 Several devices. `fsdp2` divides weights, teacher, optimizer and gradients by the number of devices;
-it gathers what is outside of blocks, two blocks at a time, and their gradients. Autocast's casts
-are whole on every device, unless weights are gathered in bfloat16 (`gather_dtype`): then there are
-none, and r = 2. `ddp` divides nothing. Both share out the rows.
+it gathers the weights outside of blocks, two blocks at a time, and their gradients. Autocast's
+casts are not divided, unless weights are gathered in bfloat16 (`gather_dtype`): then there are
+none, and r = 2. `ddp` divides nothing. Both divide the rows among devices.
 
-Not counted: fragmentation of the allocator and the CUDA context (cards are taken as their data
-sheet's gigabytes of 10^9 bytes to leave room for them), the evaluation's key-value caches, and
-Python itself.
+Not counted: fragmentation of the allocator and the CUDA context (the gigabytes of a data sheet
+count as 10^9 bytes to leave room for them), the evaluation's key-value caches, and Python itself.
 """
 
 from __future__ import annotations
@@ -64,10 +63,10 @@ from lit_unlearn.gradients.sketch import SIZE
 from lit_unlearn.planning.activations import (
     block_activations,
     casts,
-    flying,
+    forward_temporaries,
+    gradient_temporaries,
     kept_activations,
     logits_bytes,
-    passing,
 )
 from lit_unlearn.planning.forward_passes import ForwardPass, MicroBatch, Steps
 from lit_unlearn.planning.layout import Layout
@@ -78,7 +77,7 @@ __all__ = ["Moment", "gathered_weights", "moments", "peak"]
 
 @dataclass(frozen=True)
 class Moment:
-    """The contents of a device's memory at one time."""
+    """Contents of a device's memory at one time."""
 
     what: str
     """Name, for example ``loss of forget``."""
@@ -92,7 +91,7 @@ class Moment:
 
 
 def peak(scenario: Scenario, steps: Steps) -> Moment:
-    """Return the moment with most in memory."""
+    """Return the moment with the largest total."""
     return max(moments(scenario, steps), key=lambda moment: moment.total)
 
 
@@ -126,11 +125,11 @@ def moments(scenario: Scenario, steps: Steps) -> Iterator[Moment]:
 def _of_objective(
     scenario: Scenario, name: str, steps: Sequence[Sequence[MicroBatch]]
 ) -> Iterator[Moment]:
-    """Yield the moments of one objective, without what is in memory before it."""
+    """Yield the moments of one objective, without persistent allocations and earlier gradients."""
     gradient = scenario.shard(scenario.student.trained_bytes)
     for batches in steps:
         for number, batch in enumerate(batches):
-            again = number > 0 or batch.repeats > 1  # a copy of the weights, or a gradient
+            again = number > 0 or batch.repeats > 1  # a gradient, or a copy of the weights
             before = {
                 "current gradient": gradient * again,
                 "logits": logits_bytes(scenario, batch),
@@ -143,7 +142,7 @@ def _of_objective(
                     current = {"current gradient": gradient * (1 + (batch.repeats > 1))}
                     yield Moment(f"backward of {name}", current | _backward(scenario, one))
                 elif one.model == "teacher" and not scenario.teaching.cached:
-                    parts = before | {"activations": passing(scenario, one)}
+                    parts = before | {"activations": forward_temporaries(scenario, one)}
                     yield Moment(f"teacher for {name}", parts)
 
 
@@ -152,7 +151,7 @@ def _backward(scenario: Scenario, one: ForwardPass) -> dict[str, int]:
     block = block_activations(scenario, one, layout.lowest)
     return {
         "casts": casts(scenario),
-        "activations": block + flying(scenario, one),
+        "activations": block + gradient_temporaries(scenario, one),
         "temporaries": _largest_gradient(layout),
         "gathered": gathered_weights(scenario) + _gathered_gradients(scenario),
     }
@@ -169,7 +168,7 @@ def _teacher(scenario: Scenario) -> int:
 
 
 def _largest_gradient(layout: Layout) -> int:
-    """Return the bytes of one parameter's gradient before it is added up; twice if it is tied."""
+    """Return the bytes of the largest gradient before it is added up; a tied one counts twice."""
     sizes = [m.inputs * m.outputs for m in layout.matrices if m.trained]
     if layout.embedding_trained:
         sizes.append(layout.vocabulary * layout.width * (1 + layout.tied))
@@ -177,13 +176,13 @@ def _largest_gradient(layout: Layout) -> int:
 
 
 def gathered_weights(scenario: Scenario) -> int:
-    """Return the bytes of sharded weights that are whole at one time: outside, and two blocks."""
+    """Return the bytes of gathered weights: those outside of blocks, and those of two blocks."""
     layout = scenario.student
     whole = layout.outside_bytes[0] + 2 * layout.block_bytes[0]
     return scenario.sharded * whole * scenario.gathered_bytes // layout.element_bytes
 
 
 def _gathered_gradients(scenario: Scenario) -> int:
-    """Return the bytes of their gradients before these are reduced and divided."""
+    """Return the bytes of the gathered weights' gradients before they are reduced."""
     layout = scenario.student
     return scenario.sharded * (layout.outside_bytes[1] + 2 * layout.block_bytes[1])

@@ -1,7 +1,6 @@
 """Phases of a command: their FLOPs, the time that they take at measured rates, and their table.
 
-Work is counted on a sample of the rows, as prefix trees: what rows of the sample begin with counts
-once.
+Work is counted on a sample of the rows, in prefix trees: common beginnings count once.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from lit_unlearn.utils.progress import duration
 from lit_unlearn.utils.tables import add_row, table
 
 __all__ = [
-    "WORTH_SAYING",
+    "LEAST_FLOPS",
     "Forecast",
     "Ids",
     "Phase",
@@ -31,8 +30,8 @@ __all__ = [
 
 Ids = Sequence[int]
 
-WORTH_SAYING = 2e12
-"""FLOPs from which on work takes long enough to say how long."""
+LEAST_FLOPS = 2e12
+"""Smallest number of FLOPs for which a forecast is made."""
 
 _SIZES = ("reading", "replying", "training", "moved", "written")
 
@@ -49,12 +48,12 @@ class Phase:
     training: float = 0.0
     """FLOPs of passes forward and backward."""
     moved: float = 0.0
-    """Bytes that are read and written number by number: logits, gradients, the optimizer."""
+    """Bytes that elementwise operations read and write: logits, gradients, the optimizer."""
     written: float = 0.0
     """Bytes of files."""
     note: str = ""
     kept: bool = False
-    """Whether the results are kept for other runs."""
+    """Whether the results are stored for other runs."""
 
     @property
     def flops(self) -> float:
@@ -62,19 +61,19 @@ class Phase:
         return self.reading + self.replying + self.training
 
     def __add__(self, other: Phase) -> Phase:
-        """Return the phase with the work of another one."""
+        """Return the phase with the work of another phase added."""
         return replace(
             self, **{name: getattr(self, name) + getattr(other, name) for name in _SIZES}
         )
 
     def times(self, factor: float) -> Phase:
-        """Return the phase with so many times the work."""
+        """Return the phase with its work multiplied by a factor."""
         return replace(self, **{name: factor * getattr(self, name) for name in _SIZES})
 
     def without(self, stored: float | None) -> Phase:
-        """Return what is left to do where a share of the results is in a cache; None is unknown."""
+        """Return the phase without the stored share of its work; None is an unknown share."""
         if stored is None:
-            return replace(self, note="less where it is in the cache")
+            return replace(self, note="less if it is in the cache")
         note = f"{stored:.0%} " if stored < 1 else ""
         return replace(self.times(1 - stored), note=f"{note}from the cache" if stored else "")
 
@@ -91,21 +90,23 @@ def step_phase(flops: Mapping[str, Flops]) -> Phase:
     return Phase("", read, training=sum(sum(own.values()) for own in flops.values()) - read)
 
 
-def reading(layout: Layout, rows: Sequence[Ids], lowest: int = 0, of: int = 0) -> float:
+def reading(layout: Layout, rows: Sequence[Ids], lowest: int = 0, predictions: int = 0) -> float:
     """Return the FLOPs of reading rows once.
 
     Args:
         layout: The model.
         rows: Token ids of each row.
-        lowest: First block that reads.
-        of: Positions with logits; 0 for one in each row.
+        lowest: Index of the first block that runs.
+        predictions: Positions with logits; 0 for one in each row.
     """
     rows = [row for row in rows if row]
-    return forward_flops(layout, packed_pass(rows, of or len(rows)), lowest) if rows else 0.0
+    if not rows:
+        return 0.0
+    return forward_flops(layout, packed_pass(rows, predictions or len(rows)), lowest)
 
 
 def replying(layout: Layout, tokens: float) -> float:
-    """Return the FLOPs of so many tokens of replies; attention is left out."""
+    """Return the FLOPs of generating tokens of replies; attention is left out."""
     return tokens * forward_flops(layout, ForwardPass("teacher", 1, 1, 1, 0, 1, False))
 
 
@@ -122,8 +123,8 @@ class Forecast:
         return sum(phase.seconds(self.rates) for phase in self.phases)
 
     @property
-    def again(self) -> float:
-        """Time that another run takes for which all is in the cache that can be."""
+    def seconds_cached(self) -> float:
+        """Time of a later run that finds all stored results in the cache."""
         return sum(phase.seconds(self.rates) for phase in self.phases if not phase.kept)
 
     def table(self) -> Table:
@@ -132,7 +133,7 @@ class Forecast:
         speeds = {"reading": rates.reading, "replies": rates.replying, "training": rates.training}
         told = (f"{rate / 1e9:.3g} in {name}" for name, rate in speeds.items() if rate)
         made = table(
-            "Time to come, at the most",
+            "Expected time, at most",
             ("phase", "TFLOP", "about", ""),
             left=1,
             caption=f"{rates.machine}; GFLOP/s: {', '.join(told)}",
@@ -146,12 +147,12 @@ class Forecast:
 
 
 def forecast_of(found: Sequence[Phase], measure: Callable[[], Rates]) -> Forecast | None:
-    """Return the forecast of phases; None where they take seconds.
+    """Return the forecast of phases; None if they take only seconds.
 
     Args:
         found: The phases.
-        measure: Measures the rates of this machine, where they are needed.
+        measure: Function that measures the rates of this machine; called only if needed.
     """
-    if sum(phase.flops for phase in found) < WORTH_SAYING:
+    if sum(phase.flops for phase in found) < LEAST_FLOPS:
         return None
     return Forecast(found, measure())

@@ -1,4 +1,4 @@
-"""The plan of a run: memory, FLOPs, time and disk on its rows, on one device and on several."""
+"""Plan of a run: memory, FLOPs, time and disk space, on one device and on several."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lit_unlearn.planning.scenario import Scenario, Strategy, scenario_of
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.setup.checks import check_names
 
-__all__ = ["TrainerSettings", "here", "plan"]
+__all__ = ["TrainerSettings", "local_device", "plan"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TrainerSettings:
         max_steps: Optimizer steps; -1 plans the teacher cache for one step.
         devices: Devices of a node, or `auto` (1).
         num_nodes: Nodes.
-        strategy: How devices share the work.
+        strategy: Strategy that divides the work among devices.
     """
 
     precision: str | int | None = "32-true"
@@ -40,10 +40,10 @@ class TrainerSettings:
     num_nodes: int = 1
     strategy: Any = "auto"
 
-    def meant_precision(self, *, native: bool = False) -> str:
-        """Return the precision; `auto` is that of a device with bfloat16, or of this machine."""
+    def resolved_precision(self, *, native: bool = False) -> str:
+        """Return the precision; `auto` depends on this machine, or is bf16-mixed if ``native``."""
         if self.precision == "auto":
-            return "bf16-mixed" if native else precision_for(here())
+            return "bf16-mixed" if native else precision_for(local_device())
         return str(self.precision)
 
     def count(self) -> int:
@@ -74,27 +74,26 @@ def plan(
     rows: Literal["auto", "read", "assumed"] = "auto",
     lengths: Lengths = LENGTHS,
 ) -> Plan:
-    """Say what a run will need of memory, FLOPs, disk and time; no weights are loaded.
+    """Estimate a run's memory, FLOPs, disk space and time without loading weights.
 
     Args:
         module: The run's objectives, models and optimizer.
         data: The run's rows.
         trainer: Settings of the trainer that a plan depends on.
         device: Device of the run by name (h100, h200, a100-80gb, a100-40gb, l40s, rtx4090); null
-            gives no verdict, and times on this machine.
+            for no verdict, and times on this machine.
         memory: Gigabytes (10^9 bytes) of a device, in place of those of `device`.
         utilisation: Share of the device's peak, or of the rate of this machine, that a step
             reaches; null takes 0.2 to 0.5 of a peak, and the whole measured rate.
         devices: Number of devices; null takes `trainer.devices` times `trainer.num_nodes`.
-        strategy: How devices share the work; null takes `trainer.strategy`, or ddp if that is
-            something else.
-        architecture: Shape of the model where its config.json cannot be reached: Llama-3.2-1B,
+        strategy: Division of the work among devices; null takes `trainer.strategy` if that is ddp
+            or fsdp2, else ddp.
+        architecture: Shape of the model if its config.json cannot be reached: Llama-3.2-1B,
             Llama-3.1-8B, Llama-3.1-70B, a config.json, or a folder with one.
-        tokenizer: Another model whose tokenizer measures the rows, where the model's own cannot be
-            reached.
-        rows: `read` measures the rows, `assumed` takes `lengths`, `auto` takes `lengths` where rows
+        tokenizer: Model whose tokenizer encodes the rows if the run's tokenizer cannot be reached.
+        rows: `read` encodes the rows, `assumed` takes `lengths`, `auto` takes `lengths` if rows
             cannot be read.
-        lengths: Tokens of a row where lengths are assumed.
+        lengths: Numbers of tokens for assumed rows.
 
     Returns:
         The plan.
@@ -113,7 +112,7 @@ def plan(
     scenario = scenario_of(
         module,
         data,
-        precision=trainer.meant_precision(native=native),
+        precision=trainer.resolved_precision(native=native),
         strategy=strategy or ("fsdp2" if "fsdp" in sharing else "ddp"),
         devices=devices or trainer.count(),
         gather_half="fsdp" not in sharing or "bfloat16" in sharing,
@@ -137,12 +136,12 @@ def _rates(
     if device is not None:
         return device.rates(scenario.compute_bytes, utilisation)
     dtype = torch.bfloat16 if scenario.compute_bytes == 2 else torch.float32
-    rate = (utilisation or 1.0) * measured_rate(dtype, here().type)
+    rate = (utilisation or 1.0) * measured_rate(dtype, local_device().type)
     return rate, rate
 
 
-def here() -> torch.device:
-    """Return the device on which this machine computes."""
+def local_device() -> torch.device:
+    """Return this machine's first GPU, or else its CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -155,7 +154,7 @@ def _remarks(
     devices: int | None,
 ) -> Iterator[str]:
     if trainer.max_steps < 1:
-        yield "trainer.max_steps is not set; the size of a cache is that for one step."
+        yield "trainer.max_steps is not set; the cache is sized for one step."
     if scenario.gather_half and scenario.precision == "bf16-mixed":
         yield (
             "fsdp2 is planned with `gather_dtype: bfloat16` of FSDP2Strategy; without it autocast "
@@ -175,4 +174,4 @@ def _remarks(
             "(not measured here; --utilisation sets one share)."
         )
     if trainer.count() > 1 or devices:
-        yield "Figures for several devices come from formulas; their link is not counted."
+        yield "Figures for several devices come from formulas, without communication between them."

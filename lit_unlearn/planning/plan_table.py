@@ -63,7 +63,7 @@ def _row_table(plan: Plan) -> Table:
 
 def _memory_table(plan: Plan) -> Table:
     shown = plan.moments[:4]
-    title = "Memory of a device at the dearest moments (GB, 10^9 bytes)"
+    title = "Memory of a device at the largest moments (GB, 10^9 bytes)"
     made = table(title, ["", *(moment.what for moment in shown)])
     for part in dict.fromkeys(part for moment in shown for part in moment.parts):
         sizes = [moment.parts.get(part, 0) for moment in shown]
@@ -105,11 +105,11 @@ def _seconds(scale: Scale) -> str:
 
 
 def _fits(plan: Plan, scale: Scale) -> str:
-    """Return the verdict, or the devices that are large enough where none was named."""
+    """Return the verdict, or the names of devices that are large enough if none was named."""
     if plan.limit is not None:
         return "yes" if scale.peak.total <= plan.limit else "no"
     names = [name for name, d in DEVICES.items() if scale.peak.total <= 1e9 * d.memory]
-    return ", ".join(names) or "none of those known"
+    return ", ".join(names) or "no known device"
 
 
 def _saving_table(title: str, found: Iterable[Saving], plan: Plan) -> Table:
@@ -128,11 +128,11 @@ def _sentences(plan: Plan) -> Iterator[str]:
             f"reading them once is {plan.cache.flops / 1e12:.3g} TFLOP."
         )
     if plan.limit is None:
-        yield "No device was named (--device), so that there is no verdict."
+        yield "No device was named (--device), so there is no verdict."
         return
     verdict = "fits" if plan.fits else "does not fit"
     yield (
-        f"It {verdict}: {_gigabytes(plan.peak.total)} GB at the worst moment ({plan.peak.what}), "
+        f"It {verdict}: {_gigabytes(plan.peak.total)} GB at the largest moment ({plan.peak.what}), "
         f"of {_gigabytes(plan.limit)} GB."
     )
     if plan.together and plan.together[-1].peak > plan.limit:

@@ -1,8 +1,8 @@
-"""The rows of the first steps and their lengths: read from the data, or assumed.
+"""The rows of the first steps and their lengths, read from the data or assumed.
 
-Rows are encoded as in training, with two differences: an adaptive context is taken at its
-strongest, and an answer that a model would have to write has the length of the gold answer (or of
-`answer_tokens`, if that is shorter).
+Rows are encoded as in training, with two differences: an adaptive context is at its strongest
+level, and an answer that a model would generate has the length of the gold answer, or of
+`answer_tokens` if that is shorter.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ __all__ = [
 _MOST_ROWS = 32
 """Number of rows of each objective that are encoded, evenly spread."""
 _STEPS = 4
-"""Number of steps whose batches are observed, if each objective has a row in them."""
+"""Smallest number of steps whose batches are observed; more until each objective has a row."""
 
 EncodedRows = Sequence[Sequence[EncodedExample]]
-"""For each row of an objective its candidates."""
+"""Candidates of each row of an objective."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Lengths that are assumed where rows cannot be read.
+    """Lengths that are assumed if rows cannot be read.
 
     Args:
         student: Tokens of question and answer.
-        teacher: Tokens of the same behind the teacher's context.
+        teacher: Tokens of the teacher's context, question and answer.
         answer: Tokens of the answer.
     """
 
@@ -74,18 +74,18 @@ class PlannedRows:
     data: UnlearnDataModule
     """Data module with a sample of the rows, encoded."""
     sizes: Mapping[str, int]
-    """Number of all rows of each objective; 0 where it is not known."""
+    """Number of all rows of each objective; 0 if unknown."""
     assumed: bool
     """Whether the lengths are assumed."""
     whole: UnlearnDataModule | None = None
-    """Data module with all rows, which are encoded when they are asked for; None for assumed ones.
-    A row that has to be left out moves those behind it."""
+    """Data module with all rows, encoded on access; None for assumed rows. Training shifts later
+    rows where it drops one; this module does not."""
     _seen: dict[tuple[int | None, int], Steps] = field(default_factory=dict, compare=False)
 
     def steps(
         self, objectives: Mapping[str, Objective], micro_batch_rows: int | None, devices: int
     ) -> Steps:
-        """Return the micro batches of the first steps on the device with most rows.
+        """Return the micro batches of the first steps on the device with the most rows.
 
         Args:
             objectives: Objectives by name, always the same ones.
@@ -117,7 +117,7 @@ class PlannedRows:
     def batches(
         self, micro_batch_rows: int | None, devices: int
     ) -> list[dict[str, list[TokenBatch]]]:
-        """Return the batches of the first steps; arguments as in `steps`."""
+        """Return the batches of the first steps; for the arguments see `steps`."""
         form = copy(self.data)
         form.micro_batch_rows = micro_batch_rows
         plan = StepPlan(
@@ -138,7 +138,7 @@ class PlannedRows:
         return rows_per_step(sizes, data.mixing, wanted, data.batch_size, data.mixing_temperature)
 
     def distinct(self, name: str, steps: int) -> float:
-        """Return how many of the rows read in so many steps differ."""
+        """Return the number of different rows that an objective reads in the first steps."""
         drawn = steps * self.per_step()[name]
         if not self.sizes[name]:
             return drawn
@@ -158,7 +158,8 @@ def rows_of(
     """Return the rows of a run and remarks about them; see `plan`.
 
     Raises:
-        InputError: Rows cannot be read and must be, or assumed ones have no room for an answer.
+        InputError: Rows cannot be read although `rows` is `read`, or assumed rows have no room for
+            an answer.
     """
     if rows == "assumed":
         return assumed_rows(data, lengths), []
@@ -198,7 +199,7 @@ def read_rows(data: UnlearnDataModule, encoder: Encoder) -> PlannedRows:
 
 
 class _LazyRows(Sequence[Sequence[EncodedExample]]):
-    """All rows of an objective under its strongest context, encoded when they are asked for."""
+    """All rows of an objective under its strongest context, encoded on access."""
 
     def __init__(self, name: str, material: Material, encoder: Encoder) -> None:
         data, examples = material.objectives[name], material.examples[name]
@@ -217,16 +218,16 @@ class _LazyRows(Sequence[Sequence[EncodedExample]]):
         return self._encode([index])[0]
 
     def sample(self, most: int) -> EncodedRows:
-        """Return at most so many rows, evenly spread."""
+        """Return at most ``most`` rows, evenly spread."""
         return self._encode(evenly_spread(range(self._size), most))
 
 
 def assumed_rows(data: UnlearnDataModule, lengths: Lengths) -> PlannedRows:
-    """Return rows of the given lengths, in the numbers that the config asks for.
+    """Return rows of the given lengths, as many as the config sets.
 
     Args:
-        data: Settings; nothing is read.
-        lengths: Lengths of every row; the teacher's only where an objective has a context.
+        data: Settings; no rows are read.
+        lengths: Lengths of every row; the teacher's is used only if an objective has a context.
 
     Raises:
         InputError: A row has no room for its answer.
@@ -238,11 +239,11 @@ def assumed_rows(data: UnlearnDataModule, lengths: Lengths) -> PlannedRows:
             f"{lengths.answer}"
         )
     form = copy(data)
-    form.set_rows({n: _made_up(own, lengths) for n, own in data.objectives.items()}, pad_id=0)
+    form.set_rows({n: _assumed_row(own, lengths) for n, own in data.objectives.items()}, pad_id=0)
     return PlannedRows(form, dict.fromkeys(data.objectives, 0), assumed=True)
 
 
-def _made_up(data: ObjectiveData, lengths: Lengths) -> EncodedRows:
+def _assumed_row(data: ObjectiveData, lengths: Lengths) -> EncodedRows:
     teacher = lengths.student if data.context is None else lengths.teacher
     start = lengths.student - lengths.answer
     row = EncodedExample(
@@ -263,7 +264,7 @@ def _made_up(data: ObjectiveData, lengths: Lengths) -> EncodedRows:
 
 
 def mean_lengths(rows: Sequence[Sequence[EncodedExample]]) -> tuple[float, float, float]:
-    """Return mean tokens of a row for the student, for the teacher, and of its answer."""
+    """Return the mean number of tokens of the student's row, the teacher's row, and the answer."""
     flat = [candidate for row in rows for candidate in row]
     return (
         sum(len(c.student_ids) for c in flat) / len(flat),

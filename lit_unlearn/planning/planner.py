@@ -1,4 +1,4 @@
-"""All figures of a plan, worked out for a scenario and for what its switches can change."""
+"""All figures of a plan, computed for a scenario and for changes of its settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lit_unlearn.planning.scenario import Scenario, Strategy
 __all__ = ["CacheSize", "Plan", "Planner", "Scale"]
 
 _ENTRY_BYTES = 32
-"""Bytes of a row in a teacher cache beside its hidden states: key and span."""
+"""Bytes of a row in a teacher cache besides its hidden states: key and span."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class CacheSize:
     token_bytes: int
     bytes: int
     flops: float
-    """FLOPs of reading all rows once; a beginning that rows share counts in each."""
+    """FLOPs of reading all rows once; a common beginning counts in each row."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Scale:
     strategy: str
     devices: int
     peak: Moment
-    """Moment with most in memory of a device."""
+    """Largest moment of a device."""
     seconds: tuple[float, float]
     """Expected seconds of a step, least and most."""
 
@@ -49,15 +49,15 @@ class Plan:
     scenario: Scenario
     rows: PlannedRows
     moments: tuple[Moment, ...]
-    """The dearest moment of each kind, the dearest kind first."""
+    """Largest moment of each kind, the largest first."""
     flops: Mapping[str, Flops]
     """FLOPs of a device in a step, by objective and kind."""
     cache: CacheSize | None
-    """Size of a teacher cache; None where there can be none."""
+    """Size of a teacher cache; None if it is not possible."""
     scales: tuple[Scale, ...]
-    """Numbers of devices; the first is that of the scenario."""
+    """Figures by number of devices; the first is that of the scenario."""
     limit: float | None
-    """Bytes of a device; None where none was named."""
+    """Bytes of a device; None if none was named."""
     single: tuple[Saving, ...]
     """Switches that save memory, each by itself."""
     together: tuple[Saving, ...]
@@ -66,18 +66,18 @@ class Plan:
 
     @property
     def peak(self) -> Moment:
-        """Moment with most in memory."""
+        """Largest moment."""
         return self.scales[0].peak
 
     @property
     def fits(self) -> bool | None:
-        """Whether the peak fits the device; None where none was named."""
+        """Whether the peak fits the device; None if none was named."""
         return None if self.limit is None else self.peak.total <= self.limit
 
 
 @dataclass
 class Planner:
-    """Plans scenarios of one run: the objectives, rows and device rates stay the same."""
+    """Planner of a run's scenarios, which share objectives, rows and device rates."""
 
     objectives: Mapping[str, Objective]
     rows: PlannedRows
@@ -87,7 +87,7 @@ class Planner:
     def plan(self, scenario: Scenario, steps: int, remarks: tuple[str, ...]) -> Plan:
         """Return the plan for a number of optimizer steps."""
         own = self.steps(scenario)
-        cacheable = scenario.teaching.fixed and _asks_only_logits(own)
+        cacheable = scenario.teaching.fixed and _reads_only_logits(own)
         most = round(max(self.rows.per_step().values()))
         together: list[Saving] = []
         if self.limit is not None and self.peak(scenario) > self.limit:
@@ -95,7 +95,7 @@ class Planner:
         return Plan(
             scenario=scenario,
             rows=self.rows,
-            moments=_dearest(moments(scenario, own)),
+            moments=_largest_by_name(moments(scenario, own)),
             flops=step_flops(scenario, own),
             cache=self.cache(scenario, steps) if cacheable else None,
             scales=tuple(_scales(scenario, self.scale)),
@@ -129,7 +129,7 @@ class Planner:
         for name, per_step in self.rows.per_step().items():
             batches = [batch for step in own for batch in step.get(name, ())]
             share = self.rows.distinct(name, steps) / (len(own) * per_step)
-            tokens += share * sum(batch.asked for batch in batches)
+            tokens += share * sum(batch.cache_positions for batch in batches)
             passes = [p for batch in batches for p in batch.passes if p.model == "teacher"]
             flops += share * sum(forward_flops(layout, one) for one in passes)
             entries += share * sum(one.rows for one in passes)
@@ -152,7 +152,7 @@ def _scales(scenario: Scenario, scale: Callable[[Scenario], Scale]) -> Iterator[
         devices *= 2
 
 
-def _dearest(every: Iterator[Moment]) -> tuple[Moment, ...]:
+def _largest_by_name(every: Iterator[Moment]) -> tuple[Moment, ...]:
     """Return the largest moment of each name, the largest first."""
     found: dict[str, Moment] = {}
     for moment in every:
@@ -161,8 +161,8 @@ def _dearest(every: Iterator[Moment]) -> tuple[Moment, ...]:
     return tuple(sorted(found.values(), key=lambda moment: -moment.total))
 
 
-def _asks_only_logits(steps: Steps) -> bool:
-    """Return whether all that is read of the teacher can be cached."""
+def _reads_only_logits(steps: Steps) -> bool:
+    """Return whether a cache can store all that objectives read from the teacher."""
     batches = [batch for step in steps for own in step.values() for batch in own]
     reading = [b for b in batches if any(one.model == "teacher" for one in b.passes)]
-    return bool(reading) and all(batch.asked for batch in reading)
+    return bool(reading) and all(batch.cache_positions for batch in reading)

@@ -1,9 +1,8 @@
-"""Rates of this machine, measured on one decoder block of the model's own shape.
+"""Rates of this machine, measured on one decoder block of the model's shape.
 
-Matrix products alone are faster than a model: attention, norms, and the start of many small
-operations take their time too. So a block with random weights, with the part of the output head
-that falls to a block, does for a moment what the run will do: read rows, train on rows, and write
-replies.
+A model is slower than its matrix products: attention, norms, and the launch of many small
+operations take time as well. Therefore one block with random weights, and its share of the output
+head, is timed while it reads rows, trains on rows and generates replies.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ from lit_unlearn.types import Tokens
 from lit_unlearn.utils.attention import with_attention
 from lit_unlearn.utils.threads import processor
 
-__all__ = ["Rates", "Tried", "rates_here", "writing_rate"]
+__all__ = ["Rates", "SampleWork", "rates_here", "writing_rate"]
 
 _SECONDS = 0.4
-"""Time in which a rate is measured, if it takes no longer to do the work twice."""
+"""Time of a measurement, unless doing the work twice takes longer."""
 _MOST = {"cpu": 5e9, "cuda": 2e12}
-"""FLOPs of the rows that are read to measure a rate on a device, if one row has no more."""
+"""Largest FLOPs of the rows that are read to measure a rate, by device; one row is always read."""
 _MOVED, _WRITTEN = 2**24, 2**25
 """Numbers that are multiplied, and bytes that are written, to measure a rate."""
 _PROMPT = 64
@@ -57,9 +56,9 @@ class Rates:
     replying: float
     """FLOP/s of passes over one token of each reply."""
     training: float = 0.0
-    """FLOP/s of passes forward and backward; 0 where nothing is trained."""
+    """FLOP/s of passes forward and backward; 0 if nothing is trained."""
     moving: float = inf
-    """Bytes/s that operations on single numbers read and write."""
+    """Bytes/s that elementwise operations read and write."""
     writing: float = inf
     """Bytes/s of files."""
     machine: str = ""
@@ -67,15 +66,15 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Tried:
-    """Work by which rates are measured."""
+class SampleWork:
+    """Sample of a run's work, on which rates are measured."""
 
     rows: Sequence[Sequence[int]]
     """Rows of the run."""
     trained: Sequence[Tokens] = ()
     """Batches of a training step."""
     replies: int = 16
-    """Replies that are written together."""
+    """Replies that are generated in one batch."""
 
 
 def rates_here(
@@ -83,7 +82,7 @@ def rates_here(
     source: ModelSource,
     dtype: torch.dtype,
     device: torch.device,
-    tried: Tried,
+    work: SampleWork,
     *,
     mixed: bool = False,
 ) -> Rates:
@@ -91,10 +90,10 @@ def rates_here(
 
     Args:
         config: Shape of the model.
-        source: Its attention implementation and adapters.
-        dtype: Dtype of its weights.
-        device: Where the run computes.
-        tried: Work of the run.
+        source: Attention implementation and adapters of the model.
+        dtype: Dtype of the weights.
+        device: Device of the run.
+        work: Sample of the run's work.
         mixed: Whether autocast multiplies matrices in bfloat16.
     """
     where = f"{processor()}, {torch.get_num_threads()} threads"
@@ -102,18 +101,18 @@ def rates_here(
         where = torch.cuda.get_device_name(device)
     used = torch.bfloat16 if mixed else dtype
     with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-        part = _Part(config, source, dtype, device)
+        block = _TimedBlock(config, source, dtype, device)
         return Rates(
-            part.reading(tried.rows),
-            part.replying(tried.replies),
-            part.training(tried.trained) if tried.trained else 0.0,
+            block.reading(work.rows),
+            block.replying(work.replies),
+            block.training(work.trained) if work.trained else 0.0,
             _moving(device),
             machine=f"{where}, {str(used).removeprefix('torch.')}",
         )
 
 
-class _Part:
-    """One block of a model, and the part of the head that falls to a block."""
+class _TimedBlock:
+    """One block of a model, and the share of the head that belongs to a block."""
 
     def __init__(
         self,
@@ -145,7 +144,7 @@ class _Part:
         self.parts: list[nn.Module] = [*decoder_blocks(model), output_head(model)]
 
     def reading(self, rows: Sequence[Sequence[int]]) -> float:
-        """Return FLOP/s of reading as many rows as are worth a moment."""
+        """Measure FLOP/s of reading rows, as many as fit the measurement."""
         count = self._fitting(map(len, rows))
         chosen = [[i % self.vocabulary for i in row] for row in rows[:count]]
         ends = list(map(len, chosen))
@@ -156,18 +155,18 @@ class _Part:
             return flops / self._seconds(lambda: answer_logits(self.model, read))
 
     def _fitting(self, lengths: Iterable[int]) -> int:
-        """Return how many rows are worth a moment, at least one."""
+        """Return the number of rows that fit the measurement, at least one."""
         most = _MOST.get(self.device.type, _MOST["cpu"]) / (2 * self.layout.parameters)
         return max(1, sum(tokens <= most for tokens in accumulate(lengths)))
 
     def training(self, batches: Sequence[Tokens]) -> float:
-        """Return FLOP/s of passes over batches forward and backward, as in a step."""
+        """Measure FLOP/s of passes over batches forward and backward, as in a step."""
         flops, given = 0.0, []
         for batch in batches:
             count = self._fitting(batch.attention_mask.sum(1).tolist())
-            of = batch.rows < count
+            kept = batch.rows < count
             ids, mask = batch.input_ids[:count] % self.vocabulary, batch.attention_mask[:count]
-            small = Tokens(ids, mask, batch.rows[of], batch.columns[of])
+            small = Tokens(ids, mask, batch.rows[kept], batch.columns[kept])
             one = packed_pass(rows_read(small), len(small.rows))
             flops += forward_flops(self.layout, one) + backward_flops(self.layout, one)
             given.append(small.to(self.device))
@@ -182,11 +181,11 @@ class _Part:
         return flops / self._seconds(step)
 
     def replying(self, replies: int) -> float:
-        """Return FLOP/s of replies that are written together, token by token."""
+        """Measure FLOP/s of replies that are generated in one batch, token by token."""
         cache = DynamicCache()
         ids = torch.ones(replies, _PROMPT, dtype=torch.long, device=self.device)
         seen = torch.ones_like(ids)
-        seen[0, 0] = 0  # as where prompts have different lengths
+        seen[0, 0] = 0  # as for prompts of different lengths
 
         def step() -> None:
             nonlocal seen
@@ -200,8 +199,8 @@ class _Part:
             return forward_flops(self.layout, one) / self._seconds(step)
 
     def _seconds(self, run: Callable[[], object]) -> float:
-        """Return the mean time that a call spends in the parts, and where it runs the clock."""
-        run()  # what is done once only
+        """Return the mean time of a call that is spent in the parts and inside `_clock`."""
+        run()  # warm-up
         self._spent, calls, until = 0.0, 0, time.perf_counter() + _SECONDS
         with self._watched():
             while calls < 2 or time.perf_counter() < until:
@@ -211,14 +210,14 @@ class _Part:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Run the clock while one of the parts is at work."""
-        begun: list[float] = []
+        """Time the forward passes of the parts."""
+        starts: list[float] = []
 
         def begin(*_: object) -> None:
-            begun.append(self._now())
+            starts.append(self._now())
 
         def end(*_: object) -> None:
-            self._spent += self._now() - begun.pop()
+            self._spent += self._now() - starts.pop()
 
         handles = [part.register_forward_pre_hook(begin) for part in self.parts]
         handles += [part.register_forward_hook(end) for part in self.parts]
@@ -241,7 +240,7 @@ class _Part:
 
 
 def _moving(device: torch.device) -> float:
-    """Return bytes/s that the product of two tensors reads and writes, into new memory."""
+    """Measure bytes/s that the elementwise product of two tensors reads and writes."""
     one = torch.ones(_MOVED, device=device)
     best, until, now = 0.0, time.perf_counter() + _SECONDS / 2, 0.0
     while now < until:
@@ -254,7 +253,7 @@ def _moving(device: torch.device) -> float:
 
 
 def writing_rate(folder: Path) -> float:
-    """Return bytes/s of files in a folder, or in the first folder above it that is there."""
+    """Measure bytes/s of writing a file into a folder, or into its nearest existing parent."""
     place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     content = os.urandom(_WRITTEN)
     start = time.perf_counter()

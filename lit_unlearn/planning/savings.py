@@ -14,7 +14,7 @@ __all__ = ["Saving", "Switch", "savings", "savings_until"]
 _MOST_DEVICES = 64
 
 Switch = tuple[str, str, Scenario]
-"""Options, what else they change, and the scenario with them."""
+"""Options, their other effects, and the scenario with them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def savings_until(
     rows: int,
     cacheable: bool,
 ) -> list[Saving]:
-    """Return switches to set together until the run fits, the most effective one at each turn.
+    """Return switches to combine until the run fits; each is the most effective one that remains.
 
     Args:
         limit: Bytes of a device.
@@ -77,7 +77,7 @@ def savings_until(
 
 
 def _price(saving: Saving) -> int:
-    """Rank the last resorts: adapters change the method, more devices cost money."""
+    """Return 0 for usual switches, 1 for adapters (another method), 2 for devices (money)."""
     if "devices" in saving.options:
         return 2
     return 1 if "lora" in saving.options else 0
@@ -109,7 +109,7 @@ def _switches(scenario: Scenario, rows: int, cacheable: bool) -> Iterator[Switch
     if devices <= _MOST_DEVICES:
         yield (
             f"--trainer.strategy fsdp2 --trainer.devices {devices}",
-            "rows, weights, gradients and optimizer are shared out",
+            "rows, weights, gradients and optimizer are divided among devices",
             replace(scenario, strategy="fsdp2", devices=devices),
         )
 

@@ -1,4 +1,4 @@
-"""The switches of a run that decide its memory and FLOPs, and the sizes that follow from them."""
+"""Settings of a run that determine its memory and FLOPs, and the resulting sizes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ __all__ = [
 ]
 
 Gradients = Literal["kept", "exact diagnostics", "sketch", "added up"]
-"""What becomes of the objectives' gradients: kept in every step, kept on diagnosed steps, sketched
-on diagnosed steps, or added up as they come."""
+"""Handling of the objectives' gradients: kept in every step, kept on diagnosed steps, sketched on
+diagnosed steps, or added up at once."""
 Strategy = Literal["ddp", "fsdp2"]
 
 
@@ -50,16 +50,16 @@ class TeacherModels:
     layout: Layout | None
     """Shape of one of them; None without a teacher."""
     copies: int = 1
-    """Number of models in memory; 0 where the teacher is the student itself."""
+    """Number of models in memory; 0 if the teacher is the student itself."""
     cached: bool = False
     """Whether a cache leaves only the output head in memory."""
     fixed: bool = True
-    """Whether its logits could be cached: it does not move and is no difference of two models."""
+    """Whether the logits can be cached: they come from one model whose weights do not change."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A run as far as its memory and FLOPs depend on it, without the rows."""
+    """Settings of a run that its memory and FLOPs depend on, without the rows."""
 
     source: ModelSource
     config: PretrainedConfig
@@ -67,17 +67,17 @@ class Scenario:
     teacher: Teacher | None
     gradients: Gradients
     optimizer_bytes: float
-    """State of one trained element."""
+    """Bytes of optimizer state per trained element."""
     optimizer_moved: float = 0.0
-    """Elements that the optimizer reads and writes for one trained element."""
+    """Elements that the optimizer reads and writes per trained element."""
     further_gradients: int = 0
-    """Gradients that a combination needs beside those of the objectives."""
+    """Gradients that a combination needs besides those of the objectives."""
     micro_batch_rows: int | None = None
     accelerator: Literal["cpu", "gpu"] = "gpu"
     strategy: Strategy = "ddp"
     devices: int = 1
     gather_half: bool = True
-    """Whether `fsdp2` gathers weights in bfloat16 where matrices are multiplied in it."""
+    """Whether `fsdp2` gathers weights in bfloat16 if matrix products use it."""
 
     @property
     def weight_bytes(self) -> int:
@@ -122,7 +122,7 @@ class Scenario:
 
     @property
     def keeps_gradients(self) -> bool:
-        """Whether the dearest step holds the gradients of all objectives side by side."""
+        """Whether some step keeps the gradients of all objectives at once."""
         return self.gradients in ("kept", "exact diagnostics")
 
     @property
@@ -150,7 +150,7 @@ class Scenario:
 
     @cached_property
     def teaching(self) -> TeacherModels:
-        """The teacher's models; they have the student's shape unless they have their own path."""
+        """The teacher's models; they have the student's shape unless the teacher names a path."""
         teacher, config, size = self.teacher, self.config, self.weight_bytes
         if teacher is None:
             return TeacherModels(None)
@@ -172,7 +172,7 @@ class Scenario:
         return TeacherModels(layout, 1, fixed=False)
 
     def shard(self, size: float) -> int:
-        """Return the part of a size that one device holds of what is divided among devices."""
+        """Return the share of one device in a size that `fsdp2` divides among devices."""
         return round(size / self.devices if self.sharded else size)
 
 
@@ -192,7 +192,7 @@ def scenario_of(
         InputError: The shape of the model cannot be reached, or the precision is not supported.
     """
     source = module.source
-    # adapters are held in float32, whatever the model is
+    # adapters are float32 for every dtype of the model
     held = 4 if source.lora else number_formats(precision, source.dtype)[0]
     state, moved = optimizer_costs(module.make_optimizer, held)
     return Scenario(
@@ -227,7 +227,7 @@ def number_formats(precision: str, dtype: str) -> tuple[int, int, bool]:
         dtype: `model.student.dtype`.
 
     Raises:
-        InputError: Training refuses the precision, or it is not known here.
+        InputError: The precision is not supported.
     """
     held = 4 if dtype == "float32" else 2
     if precision in ("32", "32-true", "None"):
@@ -251,7 +251,7 @@ def _counted(
     size: int,
     count: Callable[[PretrainedConfig, int], Layout],
 ) -> Layout:
-    """Count a model once for each shape and choice of trained parameters (``key``)."""
+    """Return a layout that is counted once per shape and choice of trained parameters (``key``)."""
     name = f"{key} {size} {config.to_json_string()}"
     if name not in _LAYOUTS:
         _LAYOUTS[name] = count(config, size)
@@ -259,7 +259,7 @@ def _counted(
 
 
 def _config_or(path: str, config: PretrainedConfig) -> PretrainedConfig:
-    """Return the config of another model, or the given one where it cannot be reached."""
+    """Return the config of another model, or ``config`` if that cannot be reached."""
     try:
         return model_config(ModelSource(path))
     except InputError:
@@ -269,10 +269,10 @@ def _config_or(path: str, config: PretrainedConfig) -> PretrainedConfig:
 def optimizer_costs(
     make: Callable[[Any], torch.optim.Optimizer], element_bytes: int
 ) -> tuple[float, float]:
-    """Return bytes of state for one element, and elements that a step reads and writes for it.
+    """Return, per trained element, the bytes of state and the elements that a step moves.
 
     Args:
-        make: Makes the optimizer of a list of parameters.
+        make: Function that creates the optimizer for a list of parameters.
         element_bytes: Bytes of a trained weight.
     """
     dtype = torch.bfloat16 if element_bytes == 2 else torch.float32

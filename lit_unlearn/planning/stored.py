@@ -1,4 +1,4 @@
-"""Results of a run that are in the user's cache already, looked up before a model is loaded."""
+"""Lookup of a run's stored results in the user's cache before a model is loaded."""
 
 from __future__ import annotations
 
@@ -39,15 +39,12 @@ __all__ = ["CPU", "Lookup"]
 CPU = torch.device("cpu")
 
 _CHEAP = 4e9
-"""Bytes of weights up to which their digest, a part of every key, is worth its time."""
+"""Largest weights, in bytes, whose digest (a part of every key) is computed for a lookup."""
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """Looks for the results of a run in the user's cache; each answer is the share that is stored.
-
-    Use it where it is `possible`.
-    """
+    """Lookup of a run's results in the user's cache; use it only if `possible`."""
 
     module: UnlearnModule
     scenario: Scenario
@@ -65,7 +62,7 @@ class Lookup:
         return known and self.rows.whole is not None and at.student.weight_bytes <= _CHEAP
 
     def gate(self) -> float:
-        """Look for the teacher's replies in the gate."""
+        """Return the stored share of the teacher's replies in the gate."""
         teacher, gate, data = self.module.teacher, self.module.gate, self.rows.data
         if teacher is None:
             return 0.0
@@ -80,9 +77,10 @@ class Lookup:
         return 0.0 if log is None else log.share(keys)
 
     def trunk(self) -> float:
-        """Look for outputs of the trunk, by the ends of rows: stored segments may begin anywhere.
+        """Return the share of rows whose trunk outputs are stored.
 
-        A row that is the beginning of another one may have no segment of its own.
+        A row is stored if a stored segment ends where the row ends. Rows that other rows begin
+        with are not counted, since no segment need end there.
         """
         source, dtype = self.scenario.source, resolve_dtype(self.scenario.source.dtype)
         name = trunk_name(source, self.scenario.student.lowest, dtype)
@@ -96,7 +94,7 @@ class Lookup:
         return sum(not stored.isdisjoint(keys) for keys in ends) / max(len(rows), 1)
 
     def teacher(self) -> float:
-        """Look for rows in the teacher cache."""
+        """Return the share of rows that the teacher cache stores."""
         teacher, source = self.module.teacher, self.scenario.source
         path, own = (getattr(teacher, name, None) for name in ("path", "cache"))
         if path is not None:
@@ -110,7 +108,7 @@ class Lookup:
         return sum(key in stored for key in rows) / max(len(rows), 1)
 
     def answers(self, suite: Suite, probes: Sequence[Probe]) -> float:
-        """Look for the start model's answers to the run's own questions."""
+        """Return the stored share of the start model's answers to a suite's probes."""
         source = self.scenario.source
         dtypes = {resolve_dtype(source.dtype)} | ({torch.float32} if source.lora else set())
         about = start_fingerprint(source, dtypes, self.encoder.max_length)
@@ -125,7 +123,7 @@ class Lookup:
         return resolve_dtype(own or self.scenario.source.dtype)
 
     def _steps(self) -> Iterator[dict[str, list[TokenBatch]]]:
-        """Yield the batches of some steps: an earlier run may have been shorter."""
+        """Return the batches of three steps, since an earlier run may have been shorter."""
         data: Any = self.rows.whole
         plan = data.plan()
         chosen = sorted({0, self.steps // 2, self.steps - 1})

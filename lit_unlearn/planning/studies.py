@@ -1,4 +1,4 @@
-"""The forecast of `interference`: what each representation will take."""
+"""Forecast of the time of `interference`, by representation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.interference_study.batches import BatchStream, Rows
 from lit_unlearn.interference_study.measure import Amounts
 from lit_unlearn.planning.flops import step_flops
-from lit_unlearn.planning.forecast import Around, PlannedRun
+from lit_unlearn.planning.forecast import PlannedRun, RunWork
 from lit_unlearn.planning.forward_passes import observe
 from lit_unlearn.planning.phases import Forecast, Phase, forecast_of, step_phase
 from lit_unlearn.planning.planned_rows import rows_of
@@ -30,36 +30,36 @@ def study_forecast(
     amounts: Amounts,
     device: torch.device,
 ) -> Forecast | None:
-    """Forecast `interference`; None for seconds.
+    """Forecast the time of `interference`; None if it takes only seconds.
 
     Args:
         module: Objectives, teacher and start model.
         forms: The rows in each representation.
         amounts: Extent of the measurement.
-        device: Where it computes.
+        device: Device of the study.
 
     Raises:
         InputError: The model's config or the rows cannot be read.
     """
     teacher = module.teacher
-    if isinstance(teacher, FrozenTeacher):  # it reads as it goes, without a cache
+    if isinstance(teacher, FrozenTeacher):  # the study does not use its cache
         teacher = FrozenTeacher(teacher.dtype, teacher.path)
     found: list[Phase] = []
     runs: list[PlannedRun] = []
     for kind, form in forms.items():
         at = scenario_of(module, form)
         at = replace(at, teacher=teacher, source=replace(at.source, cache_trunk=False))
-        runs.append(PlannedRun(module, at, rows_of(module, form)[0], Around(1)))
+        runs.append(PlannedRun(module, at, rows_of(module, form)[0], RunWork(1)))
         parts = [*runs[-1].teaching(), *_measured(runs[-1], amounts)]
         found += [replace(part, name=f"{kind}: {part.name}") for part in parts if part.flops]
     dtype = torch.bfloat16 if runs[0].scenario.weight_bytes == 2 else torch.float32
     return forecast_of(
-        found, lambda: rates_here(at.config, at.source, dtype, device, runs[0].tried())
+        found, lambda: rates_here(at.config, at.source, dtype, device, runs[0].sample_work())
     )
 
 
 def _measured(run: PlannedRun, amounts: Amounts) -> Iterator[Phase]:
-    """Yield the gradients of all batches, and the small steps in some of the largest."""
+    """Yield the phases of the gradients of all batches, and of small steps in some batches."""
     objectives = run.module.objectives
     gradients, largest = Phase("gradients"), Phase("")
     for size in amounts.sizes:
@@ -72,7 +72,7 @@ def _measured(run: PlannedRun, amounts: Amounts) -> Iterator[Phase]:
 
 
 def _gradients(run: PlannedRun, size: int) -> Phase:
-    """Return the gradients of all objectives in one batch with so many answer tokens of each."""
+    """Return the work of all objectives' gradients in a batch with ``size`` answer tokens each."""
     rows, objectives = run.rows.data, run.module.objectives
     counts = {name: [row[0].predictions for row in own] for name, own in rows.encoded.items()}
     batches = BatchStream(Rows(counts, rows.batch, rows.seed), size).batch()

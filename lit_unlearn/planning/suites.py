@@ -1,4 +1,4 @@
-"""Phases of an evaluation: what each suite reads, and the replies that it asks for."""
+"""Phases of an evaluation: the rows that each suite reads and the replies that it generates."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from lit_unlearn.planning.phases import Ids, Phase, reading, replying
 from lit_unlearn.planning.traffic import Traffic
 from lit_unlearn.utils.spread import evenly_spread
 
-__all__ = ["Examined", "nothing_known", "suite_phases"]
+__all__ = ["SuiteModel", "none_stored", "suite_phases"]
 
 _SAMPLE = 32
 """Probes of each suite that are encoded."""
 _VOCABULARY = 61
-"""Size that no other tensor has as its last one."""
+"""Unusual size, so that the last dimension of a tensor identifies logits."""
 
 
-def nothing_known(suite: Suite, probes: Sequence[Probe]) -> float:
-    """Return that no outcome is stored."""
+def none_stored(suite: Suite, probes: Sequence[Probe]) -> float:
+    """Return 0: no outcome is stored."""
     return 0.0
 
 
 @dataclass(frozen=True)
-class Examined:
-    """A model that answers suites."""
+class SuiteModel:
+    """Model on which suites are run."""
 
     layout: Layout
     encoder: Encoder
-    known: Callable[[Suite, Sequence[Probe]], float] = nothing_known
-    """Returns the share of a suite's outcomes that are stored."""
+    known: Callable[[Suite, Sequence[Probe]], float] = none_stored
+    """Function that returns the stored share of a suite's outcomes."""
     rows: list[Ids] = field(default_factory=list)
-    """Rows that were counted so far."""
+    """Rows that are counted so far."""
 
 
 def suite_phases(
-    model: Examined,
+    model: SuiteModel,
     suites: Mapping[str, Suite],
     data_root: Path | None = None,
     limit: int | None = None,
@@ -55,8 +55,8 @@ def suite_phases(
     Args:
         model: The model.
         suites: Suites by name.
-        data_root: As in `run_suites`.
-        limit: As in `run_suites`.
+        data_root: See `run_suites`.
+        limit: See `run_suites`.
         heading: Text before the names.
 
     Raises:
@@ -67,12 +67,12 @@ def suite_phases(
         yield _suite_phase(f"{heading}{name}", model, suite, probes)
 
 
-def _suite_phase(name: str, model: Examined, suite: Suite, probes: Sequence[Probe]) -> Phase:
+def _suite_phase(name: str, model: SuiteModel, suite: Suite, probes: Sequence[Probe]) -> Phase:
     """Return the phase in which a model answers the probes of a suite."""
     sample = evenly_spread(probes, _SAMPLE)
     effort = suite.effort(probes)
     if not sample or effort is None:
-        return Phase(name, note="" if effort else "takes time that is not counted")
+        return Phase(name, note="" if effort else "its time is not counted")
     layout, share = model.layout, effort.models * len(probes) / len(sample)
     read = [_rows(probe, model.encoder) for probe in sample]
     rows, answered = [row for own, _ in read for row in own], sum(tokens for _, tokens in read)
@@ -81,7 +81,8 @@ def _suite_phase(name: str, model: Examined, suite: Suite, probes: Sequence[Prob
     replies = sum(each.samples * each.max_new_tokens for each in asked)
     found = Phase(
         name,
-        reading=(share + effort.rows / len(rows)) * reading(layout, rows, of=answered + len(rows)),
+        reading=(share + effort.rows / len(rows))
+        * reading(layout, rows, predictions=answered + len(rows)),
         replying=replying(layout, share * replies),
         moved=4.0 * share * answered * layout.vocabulary * _passes(),
     )
@@ -89,7 +90,7 @@ def _suite_phase(name: str, model: Examined, suite: Suite, probes: Sequence[Prob
 
 
 def _rows(probe: Probe, encoder: Encoder) -> tuple[list[Ids], int]:
-    """Return all rows that are read for a probe, and the answer tokens of its candidates."""
+    """Return all rows that a probe reads, and the number of answer tokens of its candidates."""
     row, answered = replace(probe.example, turns=probe.turns, plain=probe.plain), 0
     rows: list[Ids] = []
     for text in probe.candidates.values():
@@ -105,7 +106,7 @@ def _rows(probe: Probe, encoder: Encoder) -> tuple[list[Ids], int]:
 
 @cache
 def _passes() -> float:
-    """Return how often statistics of an answer's tokens read or write a row of logits."""
+    """Return the reads and writes of a row of logits by the statistics of an answer's tokens."""
     traffic = Traffic(_VOCABULARY)
     with torch.no_grad(), traffic:
         token_statistics(torch.ones(4, _VOCABULARY), torch.zeros(4, dtype=torch.long))

@@ -1,4 +1,4 @@
-"""Elements that operations read and write, counted while they run on small tensors."""
+"""Elements that operations read and write, counted during a run on small tensors."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["Traffic"]
 
 
 class Traffic(TorchDispatchMode):
-    """Counts elements of the tensors whose last size is a given one; a context manager.
+    """Context manager that counts read and written elements of tensors by their last dimension.
 
     Args:
-        size: A size that no other tensor has as its last one.
+        size: Last dimension of the counted tensors; no other tensors may have it.
     """
 
     def __init__(self, size: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.size = size
         self.elements = 0
-        """Elements that were read or written."""
+        """Number of elements that were read or written."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -39,7 +39,7 @@ class Traffic(TorchDispatchMode):
         return found
 
     def hold(self, tensor: Tensor) -> None:
-        """Take note of the result of an operation."""
+        """Handle the result of an operation; a subclass may record it."""
 
     def _large(self, values: Any) -> Iterator[Tensor]:
         for value in values:

@@ -1,7 +1,7 @@
-"""Output of runs and evaluations for people: tables, pictures, pages and ``summary.json``.
+"""Output of runs and evaluations: tables, pictures, pages and ``summary.json``.
 
-`run_*` belongs to training runs, `evaluation_*` to evaluations; pictures are matplotlib figures,
-also for TensorBoard and notebooks. Nothing here knows about training.
+`run_*` belongs to training runs, `evaluation_*` to evaluations. Pictures are matplotlib figures,
+which TensorBoard and notebooks show as well. This package does not import training code.
 """
 
 from lit_unlearn.report.run_gradients import read_gradients

@@ -22,9 +22,9 @@ __all__ += ["scale"]
 
 
 def curve(axes: Axes, xs: ArrayLike, ys: ArrayLike, index: int, label: str, **look: Any) -> None:
-    """Draw a line whose colour is that of ``index``, and whose dashes begin after the last colour.
+    """Draw a line; ``index`` selects its colour and, after the last colour, another line style.
 
-    A NaN among the ``[n]`` values is a gap. `look` holds options of matplotlib's ``Axes.plot`` that
+    A NaN among the ``[n]`` values is a gap. `look` has options of matplotlib's ``Axes.plot`` that
     replace the usual ones.
     """
     usual: dict[str, Any] = {"linewidth": 1.8, "marker": "o", "markersize": 3}
@@ -34,7 +34,7 @@ def curve(axes: Axes, xs: ArrayLike, ys: ArrayLike, index: int, label: str, **lo
 
 
 def band(axes: Axes, xs: ArrayLike, low: ArrayLike, high: ArrayLike, index: int) -> None:
-    """Draw the intervals of the curve of that index."""
+    """Draw the intervals of the curve with the same index."""
     axes.fill_between(xs, low, high, color=COLOURS[index % len(COLOURS)], alpha=0.15, linewidth=0)
 
 
@@ -44,16 +44,16 @@ def bars(
     columns: Sequence[Sequence[float]],
     looks: Sequence[Mapping[str, Any]],
 ) -> list[list[float]]:
-    """Draw horizontal bars, those of one label below each other, the first label on top.
+    """Draw horizontal bars, grouped by label, with the first label on top.
 
     Args:
         axes: The panel.
         labels: ``[R]`` names of the rows.
-        columns: ``[C][R]`` lengths; there is no bar where one is NaN.
+        columns: ``[C][R]`` lengths; NaN draws no bar.
         looks: ``[C]`` options of matplotlib's ``Axes.barh``.
 
     Returns:
-        ``[C][R]`` vertical places of the bars, for `note`.
+        ``[C][R]`` vertical positions of the bars, for `note`.
     """
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
@@ -64,7 +64,7 @@ def bars(
         places.append([row + offset for row in range(len(labels))])
         axes.barh(places[-1], np.nan_to_num(values), height=0.9 * height, **look)
     axes.set_yticks(range(len(labels)), labels)
-    axes.yaxis.set_inverted(True)  # unlike invert_yaxis right for panels that share the axis
+    axes.yaxis.set_inverted(True)  # invert_yaxis fails for panels that share the axis
     return places
 
 
@@ -83,10 +83,10 @@ def heat_map(
 ) -> AxesImage:
     """Draw ``[R, C]`` cosines: blue agrees, red conflicts, grey is undefined.
 
-    `limit` is the value of the darkest blue, its negative that of the darkest red. `numbers` writes
-    every value into its cell. `aspect` is that of matplotlib's ``Axes.imshow``.
+    `limit` is the value of the darkest blue, and its negative that of the darkest red. `numbers`
+    writes every value into its cell. For `aspect` see matplotlib's ``Axes.imshow``.
     """
-    axes.set_facecolor(BEFORE_COLOUR)  # shows where nothing is known
+    axes.set_facecolor(BEFORE_COLOUR)  # the colour of undefined cells
     image = axes.imshow(table, cmap="RdBu", vmin=-limit, vmax=limit, aspect=aspect)
     axes.tick_params(length=0)
     for (row, column), value in np.ndenumerate(table) if numbers else ():
@@ -108,9 +108,9 @@ def scale(figure: Figure, image: AxesImage, panels: Sequence[Axes], **look: Any)
 
 
 def legend(figure: Figure, panel: Axes, title: str | None = None, columns: int = 0) -> None:
-    """Write the names of a panel's curves or bars, which all panels share.
+    """Draw the legend of a panel's curves or bars, which all panels share.
 
-    `columns` is the number of names side by side below the panels; 0 puts them to the right.
+    `columns` is the number of columns of a legend below the panels; 0 puts it to the right.
     """
     handles, labels = panel.get_legend_handles_labels()
     if columns:
@@ -120,13 +120,13 @@ def legend(figure: Figure, panel: Axes, title: str | None = None, columns: int =
 
 
 def picture_file(folder: Path, title: str) -> Path:
-    """Return the file of a picture: its title with ``_`` for all but letters and digits."""
+    """Return the file of a picture: its title, with ``_`` for all except letters and digits."""
     return folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', title)}.png"
 
 
 @styled
 def save_pictures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
-    """Write each picture as a PNG file on white ground; return the files (see `picture_file`)."""
+    """Write each picture as a PNG file on a white background; return the files."""
     files = []
     for title, figure in figures.items():
         files.append(picture_file(folder, title))

@@ -23,14 +23,14 @@ from lit_unlearn.utils.grouping import grouped
 __all__ = ["balance_parts", "gallery"]
 
 _RELEARNED = re.compile(r"(?P<rows>.+)/(?P<steps>\d+)/recall")
-"""A figure of the suite Relearn: the rows to relearn from, and the number of steps."""
+"""Name of a figure of the suite Relearn: the rows to relearn from, and the number of steps."""
 _PART = "part/"
 
 
 def gallery(columns: Columns) -> dict[str, Picture]:
     """Draw the pictures of suites, relearning curves and the balance; title -> picture.
 
-    A suite without any value has none.
+    A suite without values has no picture.
     """
     found: dict[str, Picture] = {}
     for suite, members in grouped(side_by_side(columns), lambda line: line.suite).items():

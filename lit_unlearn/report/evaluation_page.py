@@ -1,4 +1,4 @@
-"""``evaluation.html``: evaluations side by side on one page that needs nothing else."""
+"""``evaluation.html``: evaluations side by side on one self-contained page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lit_unlearn.utils.spread import evenly_spread
 __all__ = ["SAMPLES", "sample_replies", "write_evaluation_page"]
 
 SAMPLES = 6
-"""Most rows shown per group of a suite."""
+"""Largest number of rows that are shown per group of a suite."""
 
 
 def write_evaluation_page(
@@ -38,10 +38,10 @@ def write_evaluation_page(
     marks: Marks | None = None,
     remarks: Sequence[str] = (),
 ) -> None:
-    """Write the page, all at once or not at all.
+    """Write the page.
 
     `pictures` come from `gallery`. `marks` are texts below values, as in `evaluation_table`;
-    remarks are sentences under the heading, such as what could not be compared.
+    `remarks` are sentences under the heading, for example about figures that cannot be compared.
     """
     suites = grouped(side_by_side(columns), lambda line: line.suite)
     values = {
@@ -77,7 +77,7 @@ def write_evaluation_page(
 def sample_replies(columns: Columns, most: int) -> dict[tuple[str, str], list[tuple[str, ...]]]:
     """Choose rows of each suite and group: question, gold answer and each model's reply, as texts.
 
-    At most `most` rows of a group are chosen; rows without any reply are left out.
+    At most `most` rows of a group are chosen; rows without replies are left out.
     """
     first: dict[tuple[str, str], dict[str, Row]] = {}
     replies: dict[tuple[str, str, str], str] = {}

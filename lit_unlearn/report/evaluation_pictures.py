@@ -1,4 +1,4 @@
-"""Pictures of evaluations: bars with intervals, relearning, the parts of the balanced score."""
+"""Pictures of evaluations: bars with intervals, relearning curves, parts of the balanced score."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ __all__ = ["Picture", "balance_picture", "has_value", "recovery_picture", "suite
 
 Picture = matplotlib.figure.Figure
 _HATCHES = ("", "////", "....", "xxxx")
-"""Tell bars of columns beyond the last colour apart."""
+"""Hatches of bars; the next one is used when all colours are used."""
 
 
 @styled
 def suite_picture(headings: Sequence[str], lines: Sequence[Line]) -> Picture:
     """Draw bars with 95 % intervals, one per column of a figure; one panel per unit.
 
-    Lines of which none holds a number are refused.
+    Raises:
+        InputError: No line has a value.
     """
     drawn = [line for line in lines if any(has_value(cell) for cell in line.cells)]
     if not drawn:
@@ -62,7 +63,7 @@ def _bars(axes: Axes, lines: Sequence[Line], headings: Sequence[str]) -> None:
 
 
 def _interval(axes: Axes, place: float, cell: Figure | None) -> None:
-    """Draw the 95 % interval as a line over the bar, and the value behind it."""
+    """Draw the 95 % interval as a line over the bar, and the value after it."""
     if cell is None or not has_value(cell):
         note(axes, 0.0, place, " not measured")
         return
@@ -79,8 +80,10 @@ def recovery_picture(
 ) -> Picture:
     """Draw a figure over the amount of relearning, with its 95 % interval as a band.
 
-    `curves` maps headings to points: optimizer steps of relearning, and the figure there. None at
-    all is refused.
+    `curves` maps headings to points: optimizer steps of relearning, and the figure after them.
+
+    Raises:
+        InputError: There is no point.
     """
     if not any(curves.values()):
         raise InputError("curves: expected at least one point of relearning, found none")
@@ -105,8 +108,10 @@ def recovery_picture(
 def balance_picture(parts: Mapping[str, Mapping[str, float]]) -> Picture:
     """Draw the parts of the balanced score as a radar picture, 0 in the middle and 1 at the rim.
 
-    `parts` maps headings to parts and their values from 0 to 1; one that is NaN or missing is a
-    gap. Fewer than three parts, which span no area, are refused.
+    `parts` maps headings to parts and their values from 0 to 1; a NaN or missing value is a gap.
+
+    Raises:
+        InputError: There are fewer than three parts.
     """
     names = list(dict.fromkeys(name for column in parts.values() for name in column))
     if len(names) < 3:
@@ -131,5 +136,5 @@ def balance_picture(parts: Mapping[str, Mapping[str, float]]) -> Picture:
 
 
 def has_value(figure: Figure | None) -> bool:
-    """Return whether a figure is there and finite."""
+    """Return whether a figure exists and is finite."""
     return figure is not None and math.isfinite(figure.value)

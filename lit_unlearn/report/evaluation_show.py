@@ -1,4 +1,4 @@
-"""Show evaluations side by side: page and pictures in a folder, the table on the terminal."""
+"""Show evaluations side by side: page and pictures in a folder, a table on the terminal."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SIGNIFICANT = 0.05
 
 
 def shown_files(folder: Path, suites: Iterable[str], page: str = PAGE) -> list[Path]:
-    """Return the page and the pictures of suites, as they are written into a folder."""
+    """Return the files of the page and of the suites' pictures in a folder."""
     pictures = [picture_file(folder / PICTURES, name) for name in (*suites, BALANCE)]
     return [folder / page, *pictures]
 
 
 def show_evaluation(found: Evaluation, folder: Path) -> None:
-    """Show what `evaluate` has found and written to a folder; see `show_evaluations`."""
+    """Show a result of `evaluate` that was written to a folder; see `show_evaluations`."""
     others = [name for name in found.records if name != MODEL and (folder / name).is_dir()]
     places = {"figures": folder / METRICS, "rows": folder / ROWS}
     places |= {name: folder / name for name in others}
@@ -36,7 +36,7 @@ def show_evaluation(found: Evaluation, folder: Path) -> None:
 
 
 def show_comparison(compared: ComparedRuns, folder: Path) -> None:
-    """Show what `compare` has found and written to a folder; see `show_evaluations`."""
+    """Show a result of `compare` that was written to a folder; see `show_evaluations`."""
     first = next(iter(compared.records))
     remark = (
         f"p: difference from {first} on common rows, corrected after Holm; * below {_SIGNIFICANT}."
@@ -49,7 +49,7 @@ def show_comparison(compared: ComparedRuns, folder: Path) -> None:
 
 
 def _p_values(compared: ComparedRuns) -> Marks:
-    """Return the p-value below each value that was tested, with a star where it is small."""
+    """Return the p-values to show below tested values, with a star if significant."""
     marks: dict[tuple[str, str], list[str]] = {}
     for index, heading in enumerate(compared.records):
         for c in compared.comparisons.get(heading, ()):
@@ -67,10 +67,10 @@ def show_evaluations(
     remarks: Sequence[str] = (),
     places: Mapping[str, Path] | None = None,
 ) -> None:
-    """Write the page and, beside it, ``pictures/``; print the table, and where everything is.
+    """Write the page, and ``pictures/`` in its folder; print the table and the paths.
 
-    `marks` and `remarks` are those of `write_evaluation_page`; `places` are further files: a word
-    -> its path.
+    For `marks` and `remarks` see `write_evaluation_page`; `places` are further paths to print, by
+    name.
     """
     drawn = gallery(columns)
     write_evaluation_page(page, columns, drawn, title=title, marks=marks, remarks=remarks)

@@ -1,4 +1,4 @@
-"""Evaluations side by side: their figures line by line, and the table on the terminal."""
+"""Table of evaluations side by side: lines of figures, and their form on the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ABSENT", "BALANCE", "DIRECTIONS", "LEGEND", "Columns", "Line", "Mark
 __all__ += ["evaluation_table", "notes", "number", "shown_figure", "shown_line", "side_by_side"]
 
 BALANCE = "balance"
-"""Name of the balanced score and its parts in place of a suite's."""
+"""Name in place of a suite's, for the balanced score and its parts."""
 ABSENT = "\u2013"
 """Text in place of a missing value."""
 DIRECTIONS = {"higher": "\u2191", "lower": "\u2193", "neither": ""}
@@ -25,9 +25,9 @@ DIRECTIONS = {"higher": "\u2191", "lower": "\u2193", "neither": ""}
 LEGEND = "\u2191 should rise, \u2193 should fall; in brackets 95 % intervals"
 
 Columns = Mapping[str, EvaluationRecord]
-"""Heading -> evaluation, in the order in which they are shown."""
+"""Evaluations by heading, in the order in which they are shown."""
 Marks = Mapping[tuple[str, str], Sequence[str]]
-"""Suite and figure -> one text per column; empty for none."""
+"""One text per column, by suite and figure; an empty text shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Line:
     suite: str
     name: str
     cells: Sequence[Figure | None]
-    """The figure of each column; None where a column has none."""
+    """Figure of each column; None if the column lacks it."""
 
     @property
     def figure(self) -> Figure:
-        """The first figure; unit and direction are the same in all."""
+        """First figure; unit and direction are the same in all columns."""
         return next(cell for cell in self.cells if cell is not None)
 
 
@@ -88,13 +88,13 @@ def shown_line(line: Line, marks: Marks | None) -> tuple[str, ...]:
         for cell, mark in zip(line.cells, below, strict=True)
     ]
     name = f"{line.name} {DIRECTIONS[line.figure.better]}".rstrip()
-    # several numbers where the columns have different numbers of rows
+    # several numbers if the columns have different numbers of rows
     counts = dict.fromkeys(str(cell.count) for cell in line.cells if cell is not None)
     return name, " / ".join(counts), *cells, line.figure.unit
 
 
 def shown_figure(figure: Figure | None) -> str:
-    """Return value and 95 % interval as text; a dash for none."""
+    """Return value and 95 % interval as text, or a dash without a value."""
     if figure is None or math.isnan(figure.value):
         return ABSENT
     if figure.low is None or figure.high is None:
@@ -111,7 +111,7 @@ def number(value: float) -> str:
 
 
 def notes(lines: Sequence[Line]) -> list[str]:
-    """Return the notes of figures, each once, behind the first figure that has it."""
+    """Return each note of the figures once, after the name of the first figure that has it."""
     said: dict[str, str] = {}
     for line in lines:
         for cell in line.cells:

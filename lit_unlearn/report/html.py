@@ -1,4 +1,4 @@
-"""Pages: one HTML file each, made from a template of ``templates/``, with figures as inline SVG."""
+"""Self-contained HTML pages from the templates in ``templates/``, with figures as inline SVG."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["svg", "write_page"]
 
 
 def write_page(path: Path, template: str, values: Mapping[str, object]) -> None:
-    """Write a page that needs no other file, all at once or not at all.
+    """Write a page that needs no other file.
 
-    `template` is the name of a template of this package without its suffix. It escapes the texts in
-    `values`; ``title`` is the title of the browser's tab.
+    `template` is the name of a template of this package without its suffix. The template escapes
+    the texts in `values`; ``title`` is the title of the browser's tab.
     """
     environment = Environment(
         loader=PackageLoader(__package__),
@@ -38,7 +38,7 @@ def write_page(path: Path, template: str, values: Mapping[str, object]) -> None:
 def svg(figure: Figure, title: str) -> Markup:
     """Return the figure as an SVG element in the page's text colour.
 
-    The title is the alternative text, and part of the ids within: they are unique if titles are.
+    The title is the alternative text, and part of all ids: these are unique if titles are.
     """
     buffer = io.StringIO()
     prefix = re.sub(r"\W+", "-", title.casefold())

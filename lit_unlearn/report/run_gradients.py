@@ -1,4 +1,4 @@
-"""``gradients.jsonl``: the diagnosed steps of a run, read back."""
+"""Reading of ``gradients.jsonl``: the diagnosed steps of a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_gradients(path: Path | str) -> list[dict[str, Any]]:
     (``M``), ``losses`` (``M``), ``groups`` (``G`` names) and ``group_cosines`` (``G x M x M``).
 
     Raises:
-        InputError: The file is missing, or a line is not such an object (names file and line).
+        InputError: The file is missing, or a line is not such an object.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")

@@ -1,4 +1,4 @@
-"""``report.html``: a training run on one page that needs no other file."""
+"""``report.html``: a training run on one self-contained page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lit_unlearn.report.run_summary import ARROW, COLUMNS, Change, RunFacts, cel
 __all__ = ["SAMPLES", "write_report"]
 
 SAMPLES = 8
-"""Most replies shown per objective, and as many again with prefills."""
+"""Largest number of replies shown per objective; the same number with prefills."""
 
 
 def write_report(
@@ -31,10 +31,10 @@ def write_report(
     gate: Sequence[object] = (),
     config: str = "",
 ) -> None:
-    """Write the page, all at once or not at all.
+    """Write the page.
 
-    `before` and `after` hold the suite `Answers` on the start model and on the trained one.
-    `gradients` are those of `read_gradients`, `gate` the rows of the teacher gate; both may be
+    `before` and `after` have the suite `Answers` on the start model and on the trained one.
+    `gradients` come from `read_gradients`, `gate` has the rows of the teacher gate; both may be
     empty. `config` is a text in YAML.
     """
     both = changes(before, after)
@@ -78,7 +78,7 @@ def _card(change: Change) -> dict[str, str]:
 
 
 def _gradients(records: Sequence[dict[str, Any]]) -> dict[str, Figure]:
-    """Draw losses and norms, and the cosines where there are two objectives; title -> figure."""
+    """Draw losses and norms, and the cosines of two or more objectives; title -> figure."""
     if not records:
         return {}
     figures: dict[str, Figure] = {}

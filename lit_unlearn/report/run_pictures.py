@@ -1,6 +1,6 @@
-"""Figures of a run, by matplotlib alone (no pyplot, so no global state and no display needed).
+"""Figures of a run, without pyplot and therefore without global state or a display.
 
-Gradient records are those of `read_gradients`.
+Gradient records come from `read_gradients`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def loss_figure(records: Sequence[Record]) -> Figure:
 def heatmap_figure(records: Sequence[Record], step: int | None = None) -> Figure:
     """Draw cosines per layer group (across) and pair of objectives (down).
 
-    All records have the same objectives and groups; `step` of None shows the mean over all steps.
+    All records have the same objectives and groups; without `step`, cells are means over all steps.
     """
     names = _objectives(records)
     chosen = [r for r in records if step is None or r["step"] == step]
@@ -108,7 +108,7 @@ def heatmap_figure(records: Sequence[Record], step: int | None = None) -> Figure
 
 
 def _no_pairs() -> Figure:
-    """Return what stands in place of cosines in a run with one objective."""
+    """Return the figure in place of cosines for a run with one objective."""
     figure, axes = canvas(8.0, 1.0)
     axes.set_axis_off()
     axes.text(0.5, 0.5, "one objective: there is no pair to compare", ha="center", va="center")
@@ -116,7 +116,7 @@ def _no_pairs() -> Figure:
 
 
 class _PlainLog(LogFormatter):
-    """Writes the marks of a logarithmic axis as plain numbers."""
+    """Formatter that writes the marks of a logarithmic axis as plain numbers."""
 
     def _num_to_string(self, v: float, vmin: float, vmax: float) -> str:
         return f"{v:g}"
@@ -144,7 +144,7 @@ def _curve(
 
 
 def _nan_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over the first axis without NaN; NaN (and no warning) where all are."""
+    """Return the mean over the first axis without NaN; NaN, without a warning, if all are NaN."""
     counts = np.isfinite(values).sum(axis=0)
     totals = np.nansum(values, axis=0)
     return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)

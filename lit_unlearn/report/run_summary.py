@@ -1,4 +1,4 @@
-"""Before and after, per objective: the table on the terminal and ``summary.json``."""
+"""Figures before and after a run, by objective: a table on the terminal, and ``summary.json``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["ARROW", "COLUMNS", "SCHEMA_VERSION", "UNITS", "Change", "RunFacts"]
 __all__ += ["cell", "changes", "note_export", "shown", "summary_table", "write_summary"]
 
 SCHEMA_VERSION = 1
-"""Version of ``summary.json``; raised when a key changes its name or meaning."""
+"""Version of ``summary.json``; it increases when a key changes its name or meaning."""
 
 UNITS = {
     "correct_rate": "share of rows with an accepted answer in the reply, 0 to 1",
@@ -42,14 +42,14 @@ COLUMNS = {
     "rouge_l_recall": ("rouge_l", "ROUGE-L", "ROUGE-L"),
     "answer_nll": ("answer_nll", "nats/token", "answer NLL (nats/token)"),
 }
-"""Score of the suite `Answers` -> its key in ``summary.json``, and its heading on the terminal and
-on a page."""
+"""Score of the suite `Answers` -> key in ``summary.json``, and headings on the terminal and on a
+page."""
 ARROW = "\u2192"
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A training run in a few words, for the head of the report and for ``summary.json``."""
+    """Facts about a training run, for the top of the report and for ``summary.json``."""
 
     model: str
     seed: int
@@ -58,19 +58,19 @@ class RunFacts:
     """Wall seconds of the whole command."""
     device: str
     paths: Mapping[str, str] = field(default_factory=dict)
-    """A word such as ``export`` -> a path."""
+    """Paths by name, such as ``export``."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Package -> version."""
+    """Versions by package."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """The figures of one objective, or of its prefilled rows, before and after a run."""
+    """Figures of one objective, or of its prefilled rows, before and after a run."""
 
     group: str
     """Name of the group in the suite `Answers`."""
     lines: Mapping[str, Line]
-    """Score -> the figure before and after."""
+    """Figures before and after, by score."""
 
     @property
     def prefilled(self) -> bool:
@@ -89,12 +89,12 @@ class Change:
 
     @property
     def rows(self) -> int:
-        """Number of rows, after the run where it was measured then."""
+        """Number of rows after the run, or before it if nothing was measured after it."""
         return next(figure.count for figure in self.lines["refused"].cells[::-1] if figure)
 
 
 def changes(before: EvaluationRecord, after: EvaluationRecord) -> list[Change]:
-    """Put the figures of both evaluations side by side, in order of appearance."""
+    """Pair the figures of both evaluations, in order of appearance."""
     groups: dict[str, dict[str, Line]] = {}
     for line in side_by_side({"before": before, "after": after}):
         group, _, score = line.name.rpartition("/")
@@ -105,7 +105,7 @@ def changes(before: EvaluationRecord, after: EvaluationRecord) -> list[Change]:
 def summary_table(before: EvaluationRecord, after: EvaluationRecord) -> Table:
     """Make a table with one line per objective, its prefilled rows under it; cells "before->after".
 
-    It fits into 80 columns where names have up to 16 letters.
+    It fits into 80 columns if names have at most 16 letters.
     """
     headings = ["objective", "rows", *(heading for _, heading, _ in COLUMNS.values())]
     made = table(f"before {ARROW} after", headings, fixed=range(len(headings)))
@@ -138,12 +138,12 @@ def shown(figure: Figure | None) -> str:
 def write_summary(
     path: Path | str, before: EvaluationRecord, after: EvaluationRecord, facts: RunFacts
 ) -> None:
-    """Write ``summary.json``, all at once or not at all.
+    """Write ``summary.json``.
 
-    Its keys: ``schema_version``, ``units``, ``run`` (the fields of `RunFacts`) and ``objectives``,
-    a list of ``objective``, ``prefilled``, ``before`` and ``after``; the last two hold ``rows`` and
-    the keys of `COLUMNS`. An export adds ``export``, see `note_export`. Missing and infinite values
-    are ``null``.
+    Its keys are ``schema_version``, ``units``, ``run`` (the fields of `RunFacts`) and
+    ``objectives``, a list of ``objective``, ``prefilled``, ``before`` and ``after``; the last two
+    have ``rows`` and the keys of `COLUMNS`. An export adds ``export``, see `note_export`. Missing
+    and infinite values are ``null``.
     """
     run = {**vars(facts), "paths": dict(facts.paths), "versions": dict(facts.versions)}
     objectives = [
@@ -157,9 +157,9 @@ def write_summary(
 
 
 def note_export(path: Path, comparison: Comparison) -> None:
-    """Add the logits of the exported folder against the trained model's to a ``summary.json``.
+    """Add the comparison of the exported model with the trained one to a ``summary.json``.
 
-    The key is ``export``; nothing is written where there is no file.
+    The key is ``export``; a missing file is not created.
     """
     if path.exists():
         content = json.loads(path.read_text("utf-8")) | {"export": vars(comparison)}

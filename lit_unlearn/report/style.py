@@ -1,8 +1,8 @@
-"""The look of every picture: colours, line styles, ink, and bare panels.
+"""Style of all pictures: colours, line styles, and panels without a box.
 
-Colours are Okabe and Ito's, which the colour-blind can tell apart; text and axes use `INK`, which
-the HTML page replaces by the colour of its text, so that one picture reads well on light and on
-dark ground.
+Colours are Okabe and Ito's, which colour-blind readers can distinguish. Text and axes use `INK`,
+which an HTML page replaces by its text colour, so that pictures are readable on light and dark
+backgrounds.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
 def panels(
     count: int, columns: int, width: float, height: float, **shared: Any
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with several bare panels, row by row; what is left of the grid stays empty.
+    """Return a figure with bare panels, row by row; remaining cells of the grid stay empty.
 
-    Width and height are in inches; at most `columns` panels are side by side. `shared` holds
+    Width and height are in inches; at most `columns` panels are side by side. `shared` has
     options of matplotlib's ``Figure.subplots``, such as ``sharex``.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -63,7 +63,7 @@ def panels(
 
 
 def bare(axes: Axes) -> None:
-    """Draw a light frame: no box, faint grid, the figure's own ground."""
+    """Style a panel: no box, a faint grid, a transparent background."""
     axes.set_facecolor("none")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=GRID, alpha=0.25, linewidth=0.8)

@@ -1,1 +1,1 @@
-"""Runs over seeds and grids, each in a process and a folder of its own."""
+"""Runs over seeds and grids, each in a separate process and folder."""

@@ -43,7 +43,7 @@ CHECK = (
 )
 """Command that checks runs of `fit`; see `cli.checking`."""
 STAMP, LOG, EVALUATION = "job.json", "output.log", "evaluation"
-"""Files of a job: its arguments and inputs, and its output; folder of evaluations of its result."""
+"""Names in a job's folder: its arguments and inputs, its output, and the folder of evaluations."""
 _POLL = 0.1
 """Seconds between two checks of the running processes."""
 _ERROR = "lit-unlearn: error: "
@@ -53,7 +53,7 @@ _GRACE = 60.0
 
 @dataclass(frozen=True)
 class Job:
-    """One command in a folder of its own."""
+    """One command, and its folder."""
 
     name: str
     folder: Path
@@ -62,20 +62,20 @@ class Job:
     result: str
     """File in the folder that the command writes."""
     inputs: tuple[Path, ...] = ()
-    """Files on which the result depends, beside those after ``--config``."""
+    """Files on which the result depends, besides those after ``--config``."""
     figures: str = ""
-    """File that the command may write too; that of an earlier attempt is deleted."""
+    """Further file that the command may write; one of an earlier attempt is deleted."""
 
 
 class Failure(NamedTuple):
-    """A job whose process ended with an error, or without its result."""
+    """A job whose process ended with an error or without a result."""
 
     job: Job
     reason: str
 
 
 def job_files(job: Job) -> list[Path]:
-    """Return the files of a job that its process does not look after, and its result."""
+    """Return the files that are replaced when a job starts."""
     return [job.folder / name for name in filter(None, (STAMP, LOG, job.result, job.figures))]
 
 
@@ -98,10 +98,13 @@ def is_finished(job: Job) -> bool:
 
 
 def check_fits(jobs: Sequence[Job]) -> list[float]:
-    """Refuse, before the first run starts, what `fit` would refuse; one process checks all runs.
+    """Check in one process, before the first run starts, that `fit` would accept all runs.
 
     Returns:
-        The seconds that each unfinished run is expected to take; nothing where that is not known.
+        The expected seconds of each unfinished run; empty if they are unknown.
+
+    Raises:
+        InputError: `fit` would refuse a run.
     """
     options = [job.arguments[1:] for job in jobs if not is_finished(job)]
     if not options:
@@ -130,8 +133,8 @@ def run_jobs(
 
     The processes, `at_once` at a time, share the processor's cores, unless OMP_NUM_THREADS is set;
     each gets one of the `gpus` (names for CUDA_VISIBLE_DEVICES), if there are any. Progress is
-    shown on the console, or on the standard error stream, from the `expected` seconds of each
-    unfinished run on. Failures are in the order in which they ended.
+    shown on the console, by default on the standard error stream. `expected` are the seconds of
+    each unfinished run, for the time left. Failures are in the order in which they ended.
     """
     jobs = list(jobs)
     waiting = [job for job in jobs if not is_finished(job)]
@@ -165,15 +168,15 @@ def run_jobs(
 
 
 def _told(expected: Sequence[float]) -> str:
-    """Return what the first run takes, and the others."""
+    """Return a text with the time of the first run, and of each other run."""
     first, again = map(duration, expected[:2])
-    kept = "" if first == again else ", with what the first leaves in the cache"
+    kept = "" if first == again else ", as the first fills the cache"
     return f"the first takes about {first}, the others {again} each{kept}"
 
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM, which clusters send, end this process and its children like Ctrl-C."""
+    """Let SIGTERM, which clusters send, end this process and its children as Ctrl-C does."""
 
     def leave(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
@@ -194,7 +197,7 @@ class _Running(NamedTuple):
     log: IO[bytes]
     gpu: str | None
     stamp: str
-    """Stamp from the start of the job; later changes of its inputs do not count."""
+    """Stamp from the start of the job; later changes of its inputs are ignored."""
     started: float
 
 
@@ -207,7 +210,7 @@ class _Pool:
         self.running: list[_Running] = []
 
     def start(self, job: Job) -> None:
-        """Start a job, without the result of an earlier attempt."""
+        """Start a job, after removing the result of an earlier attempt."""
         with writing(job.folder):
             job.folder.mkdir(parents=True, exist_ok=True)
         if (job.folder / STAMP).is_file():  # finished, with other settings
@@ -228,7 +231,7 @@ class _Pool:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # the terminal's Ctrl-C reaches this process alone
+            start_new_session=True,  # the terminal's Ctrl-C reaches only this process
         )
         self.running.append(_Running(job, process, log, gpu, stamp(job), time.monotonic()))
 
@@ -244,7 +247,7 @@ class _Pool:
         return over
 
     def stop(self) -> None:
-        """End the running processes by a signal at which training writes a checkpoint."""
+        """End the running processes with SIGTERM, at which training writes a checkpoint."""
         for run in self.running:
             run.process.terminate()
         until = time.monotonic() + _GRACE
@@ -257,7 +260,7 @@ class _Pool:
 
 
 def _finish(run: _Running) -> str:
-    """Mark a job as finished if it is; else return its `_reason`."""
+    """Write the stamp of a finished job and return "", or return the error of a failed job."""
     folder, status = run.job.folder, run.process.returncode
     if status == 0 and (folder / run.job.result).is_file():
         write_text(folder / STAMP, run.stamp)

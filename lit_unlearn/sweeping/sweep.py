@@ -1,6 +1,6 @@
-"""Run `lit-unlearn fit` for every combination of some values, each in a folder of its own.
+"""Run `lit-unlearn fit` for every combination of some values, each in a separate folder.
 
-Nothing here imports torch: the runs do.
+This file does not import torch; the runs do.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def sweep(
     """Run every combination of values that is not finished, and write sweep.json and sweep.csv.
 
     Args:
-        values: Values of each option in turn, by its key in a config, such as
-            ``model.optimizer.init_args.lr``. Those of ``config`` are config files, or lists of
-            files in YAML, which are laid over those in `common`.
+        values: Values of each option, by its config key, such as
+            ``model.optimizer.init_args.lr``. Values of ``config`` are config files, or lists of
+            files in YAML, which are merged over those in `common`.
         common: Options of every run, such as ``--config=configs/tofu.yaml``.
         output: Folder of the runs.
-        jobs: Runs at a time; None for 1, or as many as there are GPUs.
+        jobs: Number of simultaneous runs; None for the number of GPUs, or 1.
         gpus: GPUs that the runs share.
         console: Console for the progress; None takes the standard error stream.
 
@@ -79,7 +79,7 @@ def sweep(
     try:
         expected = check_fits(planned)
     except InputError as error:
-        raise InputError(_blamed(str(error), values)) from None
+        raise InputError(_renamed(str(error), values)) from None
     lock = take_lock(output / ".lock", "sweep")
     try:
         failures = run_jobs(planned, at_once, gpus, console, expected)
@@ -90,8 +90,8 @@ def sweep(
     return found
 
 
-def _blamed(message: str, values: Mapping[str, Sequence[str]]) -> str:
-    """Return a message about an option of `fit`, with the name that a swept option has here."""
+def _renamed(message: str, values: Mapping[str, Sequence[str]]) -> str:
+    """Return an error message of `fit`, with a swept option under its name in the sweep."""
     named = re.match(r"--([\w.]+)", message)
     swept = named and any(f"{key}.".startswith(f"{named[1]}.") for key in values)
     return message.replace("--", "--sweep.", 1) if swept else message
@@ -100,9 +100,12 @@ def _blamed(message: str, values: Mapping[str, Sequence[str]]) -> str:
 def plan_jobs(
     settings: Mapping[str, Mapping[str, str]], common: Sequence[str], output: Path
 ) -> list[Job]:
-    """Return the jobs of runs; refuse common options that name the folder of a run.
+    """Return the jobs of runs.
 
-    `settings` holds key and value of each run by its name, see `run_settings`.
+    `settings` has key and value of each run by its name, see `run_settings`.
+
+    Raises:
+        InputError: A common option sets the folder of a run, or debugs it.
     """
     given = {option.name: option.value or "" for option in split_options(common)}
     start = "--trainer."
@@ -110,7 +113,7 @@ def plan_jobs(
     for flag in debug_flags(flags):
         raise InputError(f"--{flag}: a debug run writes no results; leave it out of a sweep")
     if _FOLDER_OPTION in given:
-        raise InputError(f"{_FOLDER_OPTION}: each run of a sweep has its own; give --output")
+        raise InputError(f"{_FOLDER_OPTION}: a sweep sets the folder of each run; give --output")
     jobs = []
     for name, chosen in settings.items():
         own = [part for key, value in chosen.items() for part in _options(key, value)]
@@ -123,7 +126,8 @@ def plan_jobs(
 def run_settings(values: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
     """Return key and value of each run by its name; the last key varies fastest.
 
-    No values, or two runs with one name, are refused.
+    Raises:
+        InputError: There are no values, or two runs have the same name.
     """
     if not values:
         raise InputError("sweep: expected --sweep.KEY VALUES, such as --sweep.seed_everything 0,1")
@@ -150,7 +154,7 @@ def run_name(keys: Sequence[str], values: Sequence[str]) -> str:
 
 
 def short_keys(keys: Sequence[str]) -> list[str]:
-    """Return each key without the parts in front that do not tell it from the others."""
+    """Return the shortest ending of each key that no other key has."""
 
     def shortest(key: str) -> str:
         parts = key.split(".")
@@ -164,8 +168,8 @@ def short_keys(keys: Sequence[str]) -> list[str]:
 def _plain(text: str) -> str:
     """Return text that can name a folder; a long text ends in its checksum.
 
-    Without the checksum two sweeps into one folder could give different runs one name, and the
-    later run would replace the earlier.
+    Without the checksum, two sweeps into one folder could give different runs the same name, and
+    the later run would replace the earlier one.
     """
     plain = re.sub(r"[^\w.+-]+", "-", text).strip("-") or "-"
     if len(plain) <= _LONGEST:

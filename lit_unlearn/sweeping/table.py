@@ -1,4 +1,4 @@
-"""The runs of a sweep in one table: settings, and the figures that each run has written."""
+"""Table of a sweep's runs: settings, and the figures that each run has written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SWEEP_SCHEMA = 1
 """Version of ``sweep.json``; raised when a key changes its name or meaning."""
 BALANCE = f"{EVALUATION}/balance"
 _SHOWN = "rouge_l"
-"""Figure of each objective in the printed table; the files have all."""
+"""Figure of each objective in the printed table; the files have all figures."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RunOutcome:
     name: str
     folder: Path
     settings: Mapping[str, str]
-    """Value of each key, as it was given."""
+    """Value of each swept key, as given."""
     figures: Mapping[str, float | None]
     """Figures by name: ``objective/figure`` and ``objective/prefilled/figure`` after training,
     ``seconds``, and for an evaluation ``evaluation/suite/figure`` and ``evaluation/balance``."""
@@ -55,13 +55,13 @@ def read_outcomes(
 
 
 def figures(folder: Path) -> dict[str, float | None]:
-    """Return the figures of a run from ``summary.json`` and from an evaluation if there is one."""
+    """Return the figures of a run from ``summary.json`` and, if there is one, its evaluation."""
     found = dict(_summary_figures(_read(folder / SUMMARY)))
     return found | evaluation_figures(folder / EVALUATION)
 
 
 def evaluation_figures(folder: Path) -> dict[str, float | None]:
-    """Return the figures of an evaluation by suite; none where the folder holds none."""
+    """Return the figures of an evaluation by suite; empty if there is no evaluation."""
     content = _read(folder / METRICS)
     found = {f"{EVALUATION}/{figure['name']}": figure["value"] for figure in content["balance"]}
     for suite in content["suites"]:
@@ -115,7 +115,7 @@ def write_outcomes(folder: Path, found: Sequence[RunOutcome]) -> None:
 
 
 def show(console: Console, found: Sequence[RunOutcome], folder: Path) -> None:
-    """Print a table with a few figures, and where all of them are."""
+    """Print a table with a few figures, and the paths of the files with all."""
     names = list(dict.fromkeys(name for outcome in found for name in outcome.figures))
     chosen = [name for name in names if name == BALANCE or _is_shown(name)]
     columns = [name.removeprefix(f"{EVALUATION}/").removesuffix(f"/{_SHOWN}") for name in chosen]

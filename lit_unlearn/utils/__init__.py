@@ -1,1 +1,1 @@
-"""Helpers that know nothing of unlearning: files, progress, limits, JSON."""
+"""Helpers that are independent of unlearning: files, progress, limits, JSON."""

@@ -1,4 +1,4 @@
-"""Values by key in a JSON Lines file that only grows, safe against kills and damage."""
+"""Append-only JSON Lines file of values by key, which survives kills and detects damage."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _LINE = re.compile(rb'(\{"key": "([^"\\]*)".*), "crc32": (\d{1,10})\}\n', re.DOT
 
 
 class AppendLog(ABC, Generic[T]):
-    """Values of one kind in one file, by key; a context manager.
+    """Context manager for a file with values of one kind, by key.
 
-    Each line is a JSON object: the key, the fields of the value, and the CRC-32 of what stands
-    before it. A last line without line break was cut off by a kill and is removed. Any other line
-    that is not as it was written is an error. Of two lines with one key the later counts.
+    Each line is a JSON object: the key, the fields of the value, and the CRC-32 of the text before
+    it. A last line without line break was cut off by a kill and is removed. Any other damaged line
+    is an error. Of two lines with the same key the later one is used.
 
     Args:
-        folder: Folder of the file. It is made, and locked for other processes, by ``with``.
-        shared: Whether the file is a cache of several runs: ``with`` waits for the others, and what
-            is damaged is left out, so that it is made again.
+        folder: Folder of the file. ``with`` creates it, and locks it against other processes.
+        shared: Whether the file is a cache of several runs: ``with`` waits for other processes, and
+            damaged lines are ignored, so that their values are computed again.
     """
 
     file_name: ClassVar[str]
@@ -45,7 +45,7 @@ class AppendLog(ABC, Generic[T]):
         self.path = folder / self.file_name
         self.shared = shared
         self.found = 0
-        """Number of values that were asked for and found."""
+        """Number of values that `read` has returned."""
         self._starts: dict[str, int] = {}
         self._file: IO[bytes] | None = None
         self._open = ExitStack()
@@ -90,7 +90,7 @@ class AppendLog(ABC, Generic[T]):
         self._open.close()
 
     def read(self, keys: Iterable[str] | None = None) -> dict[str, T]:
-        """Return the stored values among some keys, or all values; refuse a damaged line."""
+        """Return the stored values of some keys, or of all; raise an `InputError` on damage."""
         file, found = self._opened(), {}
         for key in self._starts if keys is None else keys:
             if key not in self._starts:
@@ -108,10 +108,10 @@ class AppendLog(ABC, Generic[T]):
         return found
 
     def share(self, keys: Iterable[str]) -> float:
-        """Return the share of some keys that are stored; the log is opened for the moment.
+        """Return the share of some keys that is stored; the log must not be open.
 
         Raises:
-            InputError: As on opening.
+            InputError: See `__enter__`.
         """
         wanted = set(keys)
         if not wanted or not self.path.is_file():
@@ -120,14 +120,14 @@ class AppendLog(ABC, Generic[T]):
             return sum(key in self._starts for key in wanted) / len(wanted)
 
     def append(self, values: Mapping[str, T]) -> None:
-        """Add values by their keys; afterwards all are on the disk, or none if it refuses them."""
+        """Add values by their keys: all are on the disk afterwards, or none after an error."""
         file = self._opened()
         end = file.seek(0, os.SEEK_END)
         lines = [_line({"key": key, **self.encode(value)}) for key, value in values.items()]
         try:
             with writing(self.path):
                 rest = memoryview(b"".join(lines))
-                while rest:  # past the buffer, which would be written once more on closing
+                while rest:  # bypasses the buffer, which closing the file would write again
                     rest = rest[os.write(file.fileno(), rest) :]
                 os.fsync(file.fileno())
         except BaseException:
@@ -138,7 +138,7 @@ class AppendLog(ABC, Generic[T]):
             end += len(line)
 
     def _index(self, file: IO[bytes]) -> dict[str, int]:
-        """Return where the line of each key begins."""
+        """Return the position of each key's line in the file."""
         starts: dict[str, int] = {}
         start = 0
         file.seek(0)
@@ -158,13 +158,13 @@ class AppendLog(ABC, Generic[T]):
 
     def _damaged(self, place: str, line: bytes) -> InputError:
         return InputError(
-            f"File {place} should be as it was written, by its CRC-32. Found a line that begins "
-            f"with {line[:60]!r}; delete that line, or give another folder."
+            f"File {place} should match its CRC-32. Found a damaged line that begins with "
+            f"{line[:60]!r}; delete that line, or give another folder."
         )
 
     def _opened(self) -> IO[bytes]:
         if self._file is None:
-            raise RuntimeError(f"{type(self).__name__} is used inside `with`")
+            raise RuntimeError(f"{type(self).__name__} must be used inside `with`")
         return self._file
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that appear under their name whole or not at all."""
+"""Atomic writing: a file or folder appears under its name completely or not at all."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """Give the path of a temporary file, which takes the target's place at the end.
+    """Yield the path of a temporary file, which replaces the target at the end.
 
-    A reader sees the old content or the new, never a part. Missing folders are made. After an error
-    the temporary file is gone and the target is as it was.
+    A reader sees the old content or the new, never a part. Missing folders are created. After an
+    error the temporary file is removed and the target is unchanged.
 
     Raises:
         InputError: The disk refuses it.
@@ -40,14 +40,14 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Do the same with a folder: it replaces the target as a whole, or not at all."""
+    """Yield the path of a temporary folder, which replaces the target as `whole_file` does."""
     with writing(target), _temporary(target, Path.mkdir) as temporary:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 sync(file)
         replaced = temporary.with_name(f"{temporary.name}.old")
-        if target.exists():  # moved as a whole, so that no part of it is ever in the target's place
+        if target.exists():  # moved, not deleted in place: a reader must not see a part of it
             target.replace(replaced)
         temporary.replace(target)
         shutil.rmtree(replaced, ignore_errors=True)
@@ -55,11 +55,11 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
-    """Make a temporary file or folder beside the target, and remove it after an error.
+    """Create a temporary file or folder next to the target, and remove it after an error.
 
-    It is locked as long as this process uses it. A lock ends with its process, so that one without
-    a lock was left behind by a killed process, and is removed. The parent folder is locked for a
-    moment, so that no other process finds the new one before it is locked.
+    It is locked while this process uses it. A lock ends with its process, so a temporary file
+    without a lock is left from a killed process, and is removed. The parent folder is locked
+    meanwhile, so that no other process sees the new file before it is locked.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}.part."

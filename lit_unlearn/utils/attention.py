@@ -1,4 +1,4 @@
-"""The attention implementation of transformers, with eager where a model has no other."""
+"""Choice of transformers' attention implementation: eager for models without sdpa."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ log = logging.getLogger(__name__)
 
 
 def with_attention(make: Callable[[str], M], wanted: str) -> M:
-    """Make a model; with `eager` attention, and one logged line, where its class has no `sdpa`."""
+    """Create a model; use `eager` attention, and log that once, if its class has no `sdpa`."""
     try:
         return make(wanted)
     except ValueError as error:
         if wanted != "sdpa" or "scaled_dot_product_attention" not in str(error):
             raise
-        _say_eager(str(error).split(" ", 1)[0])
+        _warn_eager(str(error).split(" ", 1)[0])
         return make("eager")
 
 
 @cache
-def _say_eager(model_class: str) -> None:
+def _warn_eager(model_class: str) -> None:
     log.warning(
         "%s has no sdpa attention; eager attention is used. `--model.student.attention eager` "
-        "(`--attention eager` in `evaluate`) chooses it without this line.",
+        "(`--attention eager` in `evaluate`) sets it without this warning.",
         model_class,
     )

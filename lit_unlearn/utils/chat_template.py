@@ -1,4 +1,4 @@
-"""A tokenizer's chat template: its settings, rendered conversations, what surrounds an answer."""
+"""Chat templates: settings, rendered conversations, and the text around an answer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PLAIN_TEMPLATE = (
     "{% else %}Answer: {{ message['content'] }}\n\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}Answer:{% endif %}"
 )
-"""The documented form for tokenizers without a chat template: ``Question: ...`` and
-``Answer: ...`` on lines of their own; the answer ends with the end-of-sequence token."""
+"""Template for tokenizers that have none: ``Question: ...`` and ``Answer: ...`` on separate lines;
+the answer ends with the end-of-sequence token."""
 
 MARK = "\u2063answer\u2063"
-"""Content that no template changes, by which it is found in the rendered text."""
+"""Content of an answer that no template changes, so that it is found in the rendered text."""
 RECORD = "unlearning_template"
 """Key of ``tokenizer_config.json`` under which an export keeps the settings of its run."""
 _SECONDS = 10.0
@@ -37,7 +37,7 @@ conversation messages chat_template tokenize add_generation_prompt continue_fina
 return_dict strftime_now date_string enable_thinking
 """
 _THOUGHTS = re.compile(r"think|thought|reason|analysis|<[|]channel[|]>", re.IGNORECASE)
-"""Words by which thoughts are told from a header in front of an answer."""
+"""Words that distinguish thoughts from a header before an answer."""
 _OPEN = re.compile(
     r"([<\[\u25c1])([\w:]*(?:think|thought|reason)\w*)([>\]\u25b7])\s*$", re.IGNORECASE
 )
@@ -46,16 +46,16 @@ _OPEN = re.compile(
 
 @dataclass(frozen=True)
 class Template:
-    """Settings of the chat template: everything beside the conversation that decides a prompt.
+    """Settings of the chat template: all that a prompt depends on besides the conversation.
 
     Args:
-        system: System prompt of conversations that have none of their own; null leaves it to the
-            template. A system prompt of a row or of a teacher's context takes its place.
+        system: System prompt of conversations that have none; null leaves it to the template. A
+            system prompt of a row or of a teacher's context replaces it.
         date_string: Date of all prompts, such as `26 Jul 2024` or `2024-07-26`. Templates that read
-            it, and those that ask for the clock, get this date.
-        enable_thinking: Whether a model that can think writes its own thoughts before an answer.
-            If not, the empty thoughts of the template stand in front of it. An answer that is
-            given (in training, scoring and after prefills) always has the empty thoughts.
+            a date or the clock get this date.
+        enable_thinking: Whether a model that can think generates thoughts before an answer. If not,
+            the template's empty thoughts precede it. Given answers (in training, in scoring and
+            after prefills) always have empty thoughts.
         arguments: Further arguments of the template by their names, such as `reasoning_effort`.
     """
 
@@ -70,11 +70,11 @@ class Template:
         if own:
             raise InputError(
                 "Parameter `template.arguments` should name arguments of the chat template that "
-                f"have no setting of their own. Found {own[0]!r}; take it out."
+                f"are not set elsewhere. Found {own[0]!r}; remove it."
             )
 
     def date(self) -> datetime:
-        """Return the date of all prompts, at midnight; refuse a `date_string` that is no date."""
+        """Return the date of all prompts, at midnight; raise an `InputError` if it is no date."""
         for form in _DATES:
             try:
                 return datetime.strptime(self.date_string, form)
@@ -87,7 +87,7 @@ class Template:
 
 
 class TemplateError(InputError):
-    """Conversation that the chat template refuses; `reason` is its own message."""
+    """A conversation that the chat template refuses; `reason` is the template's message."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
@@ -98,7 +98,7 @@ class TemplateError(InputError):
 
 
 def template_arguments(tokenizer: Any, template: Template) -> dict[str, Any]:
-    """Return the chat template of a tokenizer and what it is given beside the conversation."""
+    """Return the chat template of a tokenizer, and its arguments besides the conversation."""
     written = tokenizer.chat_template or PLAIN_TEMPLATE
     return {
         **template.arguments,
@@ -119,12 +119,12 @@ def _without_clock(written: Any, date: datetime) -> Any:
     forms = {"%" + letter: value for letter, value in values.items()}
     forms |= {f"%{m}{k}": v.lstrip("0") or "0" for m in "-#" for k, v in values.items()}
     steps = "".join(f" | replace('{form}', '{value}')" for form, value in forms.items())
-    # the newline is taken away by trim_blocks, and lets lstrip_blocks see the beginning of a line
+    # trim_blocks removes the newline, which lets lstrip_blocks see the beginning of a line
     return f"{{% macro {_CLOCK}(form) %}}{{{{ form{steps} }}}}{{% endmacro %}}\n{written}"
 
 
 def template_key(tokenizer: Any, template: Template) -> str:
-    """Return the settings as part of a key; empty where the tokenizer reads none of them."""
+    """Return the settings as part of a key; empty if the tokenizer reads none of them."""
     written = str(tokenizer.chat_template or "")
     read = any(word in written for word in (_CLOCK, "date_string", "think"))
     return str(template) if read or template != Template() else ""
@@ -177,13 +177,15 @@ def render(
 
 
 def around_answer(tokenizer: Any, template: Template | None = None) -> tuple[str, str]:
-    """Return what a template writes between its generation prompt and an answer, and behind it.
+    """Return a template's text between generation prompt and answer, and its text after the answer.
 
-    The first is white space, or empty thoughts, such as ``<think></think>`` in lines of their own.
-    Thoughts that the generation prompt opens are closed by it. The second is the text behind the
-    answer up to the first special token, or up to the first added token where no special one
-    follows; the end-of-sequence token where neither does. A template that leaves the question out
-    is refused.
+    The first text is white space or empty thoughts, such as ``<think></think>`` on separate lines;
+    it closes thoughts that the generation prompt opens. The second text ends with the first special
+    token after the answer, or else with the first added token; without either it is the
+    end-of-sequence token.
+
+    Raises:
+        TemplateError: The template fails, or leaves the question out.
     """
     system = template.system if template is not None else None
     turns = [{"role": "system", "content": system}] if system is not None else []
@@ -209,9 +211,9 @@ def around_answer(tokenizer: Any, template: Template | None = None) -> tuple[str
 
 
 def control_tokens(tokenizer: Any) -> list[str]:
-    """Return the texts that are control tokens: special ones, and added ones of the template.
+    """Return the texts of control tokens, the longest first: special and template tokens.
 
-    Longest first. Other added tokens, such as runs of white space, are ordinary text.
+    Other added tokens, such as runs of white space, are ordinary text.
     """
     written = str(tokenizer.chat_template or "")
     added = tokenizer.added_tokens_decoder.values()

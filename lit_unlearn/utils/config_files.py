@@ -1,4 +1,4 @@
-"""Config files by name: a local file, or else one that came with the package."""
+"""Config files by name: a local file, or else one of the package."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 __all__ = ["SHIPPED", "find_config", "shipped_names"]
 
 SHIPPED = Path(__file__).resolve().parents[1] / "configs"
-"""Folder of the package's own configs; in a checkout a link to ``configs``."""
+"""Folder of the package's configs; in a checkout a link to ``configs``."""
 
 
 def find_config(file: Path) -> Path:
-    """Return a local file, or the package's config of that name where there is no local one.
+    """Return a local file, or the package's config of that name if there is no local file.
 
     Names are such as ``quickstart.yaml``, ``tofu/npo.yaml`` or ``configs/quickstart.yaml``.
     """

@@ -1,4 +1,4 @@
-"""Flags of Lightning's Trainer with which a run is only tried."""
+"""Flags of Lightning's Trainer for runs that only test or debug the code."""
 
 from __future__ import annotations
 

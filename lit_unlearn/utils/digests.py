@@ -1,4 +1,4 @@
-"""SHA-256 digests of files, texts and JSON values, and JSON files that carry their own."""
+"""SHA-256 digests of files, texts and JSON values, and JSON files that contain their digest."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def file_digest(file: Path) -> str:
 
 
 def text_digest(text: str) -> str:
-    """Return the SHA-256 of a text, in 64 hexadecimal digits; lone surrogates may be in it."""
+    """Return the SHA-256 of a text, in 64 hexadecimal digits; it may have lone surrogates."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def json_digest(content: object) -> str:
     """Return the SHA-256 of a JSON value, in 64 hexadecimal digits.
 
-    The order of keys does not matter. What JSON has no type for counts as its text.
+    The order of keys does not matter. Values without a JSON type are converted by ``str``.
     """
     return text_digest(json.dumps(content, sort_keys=True, default=str))
 
@@ -38,12 +38,12 @@ def checked_text(content: object) -> str:
 
 
 def write_checked_json(file: Path, content: object) -> None:
-    """Write a JSON value with its digest, whole or not at all; see `read_checked_json`."""
+    """Write a JSON value with its digest; see `read_checked_json`."""
     write_text(file, checked_text(content))
 
 
 def read_checked_json(file: Path) -> Any:
-    """Return the value of a JSON file, or None where the file is missing, damaged or of others."""
+    """Return the value of a JSON file, or None if it is missing, damaged or without a digest."""
     try:
         marked = json.loads(file.read_bytes())
         return marked["content"] if marked["sha256"] == json_digest(marked["content"]) else None

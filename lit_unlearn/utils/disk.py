@@ -1,4 +1,4 @@
-"""The user's cache folder, and errors of the disk as messages with a repair."""
+"""The user's cache folder, and disk errors as messages with a repair."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REFUSALS = {getattr(errno, name) for name in _NAMES.split()}
 def user_cache() -> Path:
     """Return the user's cache folder.
 
-    It is LIT_UNLEARN_CACHE where that is set, else ``lit_unlearn`` in XDG_CACHE_HOME or ~/.cache.
+    It is LIT_UNLEARN_CACHE if that is set, else ``lit_unlearn`` in XDG_CACHE_HOME or ~/.cache.
     """
     own = os.environ.get("LIT_UNLEARN_CACHE")
     shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -33,10 +33,7 @@ def user_cache() -> Path:
 
 
 def usable_cache(*parts: str) -> Path | None:
-    """Return a folder in the user's cache, made if it is missing; None if it cannot be used.
-
-    A warning then says that nothing is kept.
-    """
+    """Return a folder in the user's cache, which is created; None, with a warning, if unusable."""
     folder = user_cache().joinpath(*parts)
     try:
         with writing(folder):
@@ -62,10 +59,10 @@ def writing(target: Path) -> Iterator[None]:
 
 
 def refusal(error: Exception) -> str | None:
-    """Return why a disk refused a file, with the repair, or None for an error of another kind.
+    """Return the cause and repair of a disk error, or None for an error of another kind.
 
-    Libraries in Rust write the number of the system's error into their message. torch raises
-    another error while it closes a file that could not be written.
+    Libraries in Rust write the system's error number into their message. torch raises another
+    error while it closes a file that could not be written.
     """
     told = re.search(r"\(os error (\d+)\)", str(error))
     number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None

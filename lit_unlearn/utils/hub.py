@@ -18,17 +18,17 @@ _PROBE = "gpt2"
 def hub_answers() -> bool:
     """Return whether the hub can be reached.
 
-    Where it cannot, the hub's client is put into its offline mode for the rest of the process, so
-    that it reads its own cache at once instead of trying the network for each file.
+    If not, the hub's client is put into its offline mode for the rest of the process, so that it
+    reads its cache at once instead of trying the network for each file.
     """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         HfApi().model_info(_PROBE, timeout=TIMEOUT)
-    except HfHubHTTPError:  # an answer, whatever it says
+    except HfHubHTTPError:  # any answer shows that the hub can be reached
         return True
-    except Exception as error:  # no network has a kind of its own in each version of the client
+    except Exception as error:  # the type of the error depends on the client's version
         log.info("The hub does not answer: %r", error)
         constants.HF_HUB_OFFLINE = True
         return False

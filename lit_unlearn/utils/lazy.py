@@ -1,4 +1,4 @@
-"""Names of a package that are imported on first use, which keeps its own import cheap."""
+"""Names of a package that are imported on first use, so that its import is fast."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["on_first_use"]
 
 
 def on_first_use(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a package, from the module of each name that it exports."""
+    """Return a package's ``__getattr__``, which imports each exported name from its module."""
 
     def get(name: str) -> Any:
         if name not in modules:

@@ -1,7 +1,7 @@
-"""Private names of Lightning, torch and transformers, each behind a function of its own.
+"""Private names of Lightning, torch and transformers, each behind one function.
 
 None has a public equivalent in the versions that pyproject admits. tests/unit/utils/
-test_library_internals.py tests each assumption, so that a new version that breaks one fails there.
+test_library_internals.py tests each assumption, so that a version that breaks one fails there.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ += ["set_process_layout", "storage_key", "uncount_batch", "uses_distribu
 
 
 def uncount_batch(checkpoint: dict[str, Any]) -> None:
-    """Take one from a checkpoint's count of batches that stepped.
+    """Subtract one from a checkpoint's count of batches that stepped.
 
-    Lightning adds one on resume, as if every checkpoint were written in the middle of the step's
-    last hooks, before the batch is counted. A checkpoint between two steps would count it twice,
-    and loggers would skip a step.
+    Lightning adds one on resume, since it assumes that checkpoints are written in a step's last
+    hooks, before the batch is counted. For a checkpoint between two steps the batch would count
+    twice, and loggers would skip a step.
     """
     checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
@@ -39,7 +39,7 @@ def uncount_batch(checkpoint: dict[str, Any]) -> None:
 def reopen_epoch(checkpoint: dict[str, Any]) -> None:
     """Turn a checkpoint from the end of an epoch into one between two steps; see `uncount_batch`.
 
-    Our epoch is the whole run. Lightning would hold a run of more steps to be finished.
+    The whole run is one epoch, so Lightning would not continue a run with more steps.
     """
     loop = checkpoint["loops"]["fit_loop"]
     epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
@@ -54,15 +54,15 @@ def reopen_epoch(checkpoint: dict[str, Any]) -> None:
 
 
 def uses_distributed_sampler(trainer: Any) -> bool:
-    """Return what was given as `use_distributed_sampler`; the Trainer keeps it nowhere else."""
+    """Return the Trainer's argument `use_distributed_sampler`, which has no public attribute."""
     return bool(trainer._accelerator_connector.use_distributed_sampler)
 
 
 def set_process_layout(strategy: Any, data_parallel: int) -> None:
     """Let a `ModelParallelStrategy` use all processes for data parallelism.
 
-    Its "auto" means one data-parallel group a node, and the number of processes is not known when
-    the strategy is made.
+    Its "auto" means one data-parallel group per node, and the number of processes is unknown when
+    the strategy is created.
     """
     strategy._data_parallel_size, strategy._tensor_parallel_size = data_parallel, 1
 
@@ -75,7 +75,7 @@ def copied_module(
     children: Mapping[str, nn.Module],
     parameters: Mapping[str, nn.Parameter] | None = None,
 ) -> Any:
-    """Return a shallow copy of a module with some parts exchanged; the original stays as it is.
+    """Return a shallow copy of a module with some parts replaced; the original is unchanged.
 
     ``setattr`` on a shallow copy would change the original, with which it shares its dictionaries.
     """
@@ -86,7 +86,7 @@ def copied_module(
 
 
 def copied_weights(module: nn.Module, memo: dict[int, Any]) -> Any:
-    """Return a copy of a module for ``__deepcopy__``: own weights, all other attributes shared."""
+    """Return a copy of a module for ``__deepcopy__`` that shares all attributes except weights."""
     made = module.__class__.__new__(module.__class__)
     memo[id(module)] = made
     parts = {
@@ -97,10 +97,10 @@ def copied_weights(module: nn.Module, memo: dict[int, Any]) -> Any:
 
 
 def plain_module(sharded: Any) -> Any:
-    """Return a shallow copy of a module after `fully_shard`, of its first class and without hooks.
+    """Return a shallow copy of a sharded module with its original class and without hooks.
 
-    `fully_shard` exchanges the class for one that inherits from FSDPModule and the original, and
-    gathers weights in hooks.
+    `fully_shard` replaces the class by one that inherits from FSDPModule and the original class,
+    and gathers weights in hooks.
     """
     original: Any = type(sharded).__bases__[1]
     copied = original.__new__(original)
@@ -110,7 +110,7 @@ def plain_module(sharded: Any) -> Any:
 
 
 def refresh_slices(model: nn.Module) -> None:
-    """Let a sharded model take up parameters that were exchanged behind its back."""
+    """Let a sharded model use parameters that were replaced after `fully_shard`."""
     model._apply(lambda tensor: tensor)
 
 
@@ -132,7 +132,7 @@ def interpolate_(tensors: list[Tensor], ends: list[Tensor], weight: float) -> No
 
 
 def onednn_has_bfloat16() -> bool:
-    """Return whether oneDNN computes in bfloat16 here; on AVX-512 also where it emulates that."""
+    """Return whether oneDNN computes in bfloat16; on AVX-512 this can be an emulation."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -142,7 +142,7 @@ def processor_has_bfloat16() -> bool:
 
 
 def storage_key(tensor: Tensor) -> int:
-    """Return a number that views of one storage share as long as it lives."""
+    """Return a number that all views of a storage share while it exists."""
     return int(tensor.untyped_storage()._cdata)
 
 
@@ -150,7 +150,7 @@ def storage_key(tensor: Tensor) -> int:
 
 
 def attention_kind(model: Any) -> str | None:
-    """Return the attention implementation, such as `sdpa`; None where it cannot be exchanged."""
+    """Return the attention implementation, such as `sdpa`; None if it cannot be replaced."""
     if not getattr(model, "_supports_attention_backend", False):
         return None
     found: str | None = model.config.get_text_config()._attn_implementation
@@ -158,7 +158,7 @@ def attention_kind(model: Any) -> str | None:
 
 
 def keeps_float32(model: Any, dtype: torch.dtype) -> bool:
-    """Return whether ``from_pretrained`` would load some weights in float32 all the same."""
+    """Return whether ``from_pretrained`` would load some weights in float32 despite ``dtype``."""
     return dtype != torch.float32 and bool(model._get_dtype_plan(dtype))
 
 

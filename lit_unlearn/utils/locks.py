@@ -1,8 +1,7 @@
-"""Locks between processes. A lock ends with its process, so that a killed one blocks nobody.
+"""Locks between processes. A lock ends with its process, so a killed process blocks no other.
 
-Lock files stay where they are, but for those of a command that wrote nothing else into a folder
-that it made: such a folder is removed with its lock file. filelock notices that a file that it has
-locked was removed, and does not take it for a lock.
+A lock file stays on the disk, unless its command created the folder and wrote nothing else into it:
+then both are removed. filelock detects that a locked file was removed, and locks a new one.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ class Lock:
 
     held: BaseFileLock
     made: tuple[Path, ...]
-    """Folders that were made for the lock file, the innermost first."""
+    """Folders that were created for the lock file, the innermost first."""
 
     def release(self) -> None:
-        """Release the lock; folders that were made for it, and hold nothing else, are removed."""
+        """Release the lock; remove folders that were created for it and have no other content."""
         file = Path(self.held.lock_file)
-        with suppress(OSError):  # another process is at work there
+        with suppress(OSError):  # another process uses the folder
             if self.made and list(self.made[0].iterdir()) == [file]:
                 file.unlink()
                 for folder in self.made:
@@ -41,10 +40,10 @@ class Lock:
 
 
 def take_lock(file: Path, user: str, *, again: bool = False) -> Lock:
-    """Lock a file, whose missing folders are made; whoever calls releases the lock.
+    """Lock a file, and create its missing folders; the caller releases the lock.
 
-    `user` is what takes the lock, for the message; `again` lets this process take a lock that it
-    has.
+    `user` names the work that takes the lock, for the message. `again` lets this process take a
+    lock that it has already.
 
     Raises:
         InputError: Another process has the lock, or the disk refuses the file.
@@ -65,7 +64,7 @@ def take_lock(file: Path, user: str, *, again: bool = False) -> Lock:
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Wait until no other process has the lock of a file in an existing folder, and hold it."""
+    """Hold the lock of a file in an existing folder; wait for other processes first."""
     lock = FileLock(file)
     with writing(file.parent):
         lock.acquire()
@@ -88,7 +87,7 @@ def opened(path: Path) -> Iterator[int]:
 def lock_open(descriptor: int, *, wait: bool) -> bool:
     """Lock an open file or folder until it is closed, and return whether it is locked.
 
-    `wait` waits for a process that has the lock. Some network disks lock no folders.
+    `wait` waits for a process that has the lock. Some network disks cannot lock folders.
     """
     try:
         return lock_descriptor(descriptor, blocking=wait)

@@ -1,4 +1,4 @@
-"""Options of a command line, taken apart without knowing which of them exist."""
+"""Splitting of a command line into options, without a list of those that exist."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Option", "split_options", "take_options"]
 
 
 class Option(NamedTuple):
-    """One option of a command line, or an argument that is none."""
+    """One option of a command line, or a positional argument."""
 
     name: str
-    """Name with its dashes; empty for an argument that is no option."""
+    """Name with its dashes; empty for a positional argument."""
     value: str | None
-    """Text after the equals sign, or the next argument if that is no option."""
+    """Text after the equals sign, or the next argument if that is not an option."""
     arguments: tuple[str, ...]
     """The option as it was written."""
 
@@ -42,10 +42,13 @@ def split_options(args: Sequence[str]) -> Iterator[Option]:
 def take_options(
     args: Sequence[str], wanted: Callable[[str], bool]
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Split the wanted options off a command line.
+    """Separate the wanted options of a command line from all other arguments.
 
-    `wanted` is called with the name of an option, its dashes included. The first result is name and
-    value of each option that was taken; one without a value is refused.
+    `wanted` is called with the name of an option, including its dashes. The first result has name
+    and value of each wanted option.
+
+    Raises:
+        InputError: A wanted option has no value.
     """
     taken: list[tuple[str, str]] = []
     others: list[str] = []

@@ -1,8 +1,8 @@
-"""Files of the product's own: only what it wrote, and what is unchanged since, is replaced.
+"""Protection of the user's files: only files that the package wrote, unchanged since, are replaced.
 
-Each folder that is written to has a marker, `.lit_unlearn.json`: the SHA-256 of every file that was
-written. Before a file takes its place, its digest is added to that of the file which it replaces,
-so that after a kill between the two steps either is known.
+Each output folder has a marker, `.lit_unlearn.json`, with the SHA-256 of every file that was
+written. The digest of a new file is added before the file replaces the old one, so that both are
+known if the process is killed between the two steps.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ _KEPT = 4
 log = logging.getLogger(__name__)
 
 Written = dict[str, list[str]]
-"""Names in a folder -> digests that the file may have."""
+"""Digests that a file may have, by its name in the folder."""
 
 
 # ---------------------------------------------------------------------------------------- writing
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as UTF-8, whole or not at all; see `own_file`."""
+    """Write a text file as UTF-8; see `own_file`."""
     with own_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
 @contextmanager
 def own_file(target: Path) -> Iterator[Path]:
-    """Give the path of a temporary file, which takes the target's place at the end.
+    """Yield the path of a temporary file, which replaces the target at the end.
 
     Raises:
-        InputError: The disk refuses it, or a file of the user is in its place.
+        InputError: The disk refuses it, or the target is a file of the user.
     """
     with whole_file(target) as temporary:
         yield temporary
@@ -63,7 +63,11 @@ def own_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def own_folder(target: Path) -> Iterator[Path]:
-    """Do the same with a folder; it is refused where the target holds a file of the user."""
+    """Yield the path of a temporary folder, which replaces the target at the end.
+
+    Raises:
+        InputError: The disk refuses it, or the target contains a file of the user.
+    """
     with whole_folder(target) as temporary:
         yield temporary
         _refuse([target])
@@ -73,13 +77,13 @@ def own_folder(target: Path) -> Iterator[Path]:
 
 
 def claim(file: Path) -> None:
-    """Make a file the product's own, whatever is written to it; refuse a user's file."""
+    """Record that a file is the package's, whatever its content; refuse a user's file."""
     _refuse([file])
     record(file, _ANY)
 
 
 def record(file: Path, digest: str | None = None) -> None:
-    """Add a file to the marker of its folder, by its digest or by that of what replaces it."""
+    """Add a file to the marker of its folder; ``digest`` is that of a file that will replace it."""
     with _locked(file.parent):
         written = _read(file.parent)
         if digest is None:
@@ -93,10 +97,7 @@ def record(file: Path, digest: str | None = None) -> None:
 
 
 def clear(path: Path) -> None:
-    """Remove a file or folder of the product's own; anything else is moved aside.
-
-    See `free_name` for its new name.
-    """
+    """Remove a file or folder that the package wrote; rename any other one to a `free_name`."""
     if not os.path.lexists(path):
         return
     if is_foreign(path):
@@ -108,7 +109,7 @@ def clear(path: Path) -> None:
 
 
 def free_name(path: Path) -> Path:
-    """Return the first name with a number that is not taken, such as ``config.yaml.1``."""
+    """Return the first numbered name that does not exist, such as ``config.yaml.1``."""
     number = 1
     while os.path.lexists(free := path.with_name(f"{path.name}.{number}")):
         number += 1
@@ -119,10 +120,10 @@ def free_name(path: Path) -> Path:
 
 
 def is_foreign(path: Path) -> bool:
-    """Return whether there is something that the product did not write as it is.
+    """Return whether a path exists that the package did not write, or that was changed since.
 
-    A folder is foreign if anything in it is; a pattern (``*.ckpt``) that is not claimed, if any
-    file is that fits it.
+    A folder is foreign if any file in it is. A pattern (``*.ckpt``) that is not claimed is foreign
+    if any matching file is.
     """
     if path.is_symlink():
         return True
@@ -139,16 +140,16 @@ def is_foreign(path: Path) -> bool:
 def check_targets(
     folder: Path, targets: Iterable[Path], reads: Iterable[Path], option: str
 ) -> None:
-    """Check before anything is loaded that a command will replace no file of the user.
+    """Check before anything is loaded that a command will not replace a file of the user.
 
     Args:
-        folder: Folder of all that the command writes.
+        folder: Output folder of the command.
         targets: Files and folders that it will write or replace.
         reads: Files and folders that it reads.
         option: Option that names the folder, for the message.
 
     Raises:
-        InputError: A target is not the product's own, or is read; or a folder is a file.
+        InputError: A target is not the package's, or is read; or a folder is a file.
     """
     targets = list(targets)
     for place in dict.fromkeys([folder, *(each.parent for each in targets)]):
@@ -180,17 +181,17 @@ def _refuse(targets: Iterable[Path], folder: Path | None = None, option: str = "
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     repair = f"give another folder with {option}" if option else "give another folder"
     raise InputError(
-        f"Folder {folder} should hold nothing of yours under a name that is to be written. Found "
+        f"Folder {folder} should have no file of yours under the name of an output. Found "
         f"{', '.join(names[:3])}{more}, which lit-unlearn did not write, or which was changed "
         f"since; move it away, or {repair}."
     )
 
 
 def _adopt(folder: Path, names: Iterable[str]) -> None:
-    """Take over the results of a version without markers.
+    """Create the marker of results that an earlier version wrote without one.
 
-    The folder of a run is known by its checked `preparation.json`, that of an evaluation by the
-    keys of its `metrics.json`. `config.yaml`, which users edit, is moved aside instead.
+    The folder of a run is recognised by its checked `preparation.json`, that of an evaluation by
+    the keys of its `metrics.json`. `config.yaml`, which users edit, is renamed instead.
     """
     is_run = read_checked_json(folder / "preparation.json") is not None
     if (folder / MARKER).exists() or not (is_run or _is_evaluation(folder)):
@@ -250,7 +251,7 @@ def _write(folder: Path, written: Written) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from the marker; the folder itself is locked."""
+    """Lock a folder, so that no other process changes its marker."""
     with opened(folder) as descriptor:
         lock_open(descriptor, wait=True)
         yield

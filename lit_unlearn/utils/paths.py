@@ -44,6 +44,6 @@ def local_path(path: str | Path) -> Path:
 
 
 def overlap(target: Path, other: Path) -> bool:
-    """Return whether one of two paths is the other or lies in it, behind all symbolic links."""
+    """Return whether two paths are equal or one is inside the other; resolve symbolic links."""
     first, second = target.resolve(), other.resolve()
     return first.is_relative_to(second) or second.is_relative_to(first)

@@ -1,4 +1,4 @@
-"""JSON that every reader understands: what is no finite number is ``null``."""
+"""Strict JSON, which every reader understands: NaN and infinities are ``null``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["json_text", "nan_to_null"]
 
 
 def json_text(content: object, indent: int | None = None) -> str:
-    """Return content as strict JSON; what JSON has no word for (a path) becomes text."""
+    """Return content as strict JSON; objects without a JSON type, such as paths, become text."""
     plain = nan_to_null(content)
     return json.dumps(plain, indent=indent, allow_nan=False, ensure_ascii=False, default=str)
 

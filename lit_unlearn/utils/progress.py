@@ -27,10 +27,10 @@ class Stage:
     """One stage of the work, which counts what is done; `shown` displays it.
 
     Args:
-        name: The stage in a few words.
-        total: Units to be done, as far as is known; None where only the time is shown.
+        name: Short name of the stage.
+        total: Number of units, as far as known; None shows only the time.
         unit: Word after the numbers.
-        done: Units done; those from before the start do not count for the time left.
+        done: Units done; those done before the start do not count for the time left.
     """
 
     name: str
@@ -38,26 +38,26 @@ class Stage:
     unit: str = "rows"
     done: int = 0
     part: str = field(default="", init=False)
-    """What the stage works on now, such as an objective."""
+    """Current part of the stage, such as an objective."""
     expected: float = field(default=0.0, init=False)
-    """Seconds that all is expected to take, for the time before anything is done; 0 for unknown."""
+    """Expected seconds of the stage, used until the first unit is done; 0 for unknown."""
 
     def __post_init__(self) -> None:
         self._before, self._start = self.done, time.monotonic()
 
     def add(self, units: int = 1) -> None:
-        """Count units that are done."""
+        """Count finished units."""
         self.done += units
 
     def more(self, units: int) -> None:
-        """Count further units to be done: another context, another attempt."""
+        """Increase the total, for example by another attempt."""
         self.total = (self.total or 0) + units
 
     def counter(self, units: int, ranks: int) -> Callable[[int], None]:
-        """Return a function that takes how many units this rank has done since now.
+        """Return a function that is called with the number of units that this rank has done.
 
         Args:
-            units: Units to be done by all ranks, in equal shares.
+            units: Units of all ranks together, in equal shares.
             ranks: Number of ranks.
         """
         before = self.done
@@ -69,13 +69,13 @@ class Stage:
 
     @property
     def title(self) -> str:
-        """Name and part; the name alone when all is done."""
+        """Name and part; only the name when all units are done."""
         over = self.total is not None and self.done >= self.total
         return f"{self.name}: {self.part}" if self.part and not over else self.name
 
     @property
     def state(self) -> str:
-        """Counts, and the time to come as far as it can be known, or the time taken."""
+        """Counts, and the time left if it is known, or the time taken."""
         passed = duration(time.monotonic() - self._start)
         if self.total is None:
             return passed
@@ -85,7 +85,7 @@ class Stage:
 
     @property
     def left(self) -> str:
-        """Time to come, by the speed so far; empty where it is not known, or all is done."""
+        """Time left, by the speed so far; empty if it is unknown or all is done."""
         passed, made = time.monotonic() - self._start, self.done - self._before
         more = (self.total or 0) - self.done
         if more <= 0:
@@ -105,11 +105,11 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def shown(stage: Stage, console: Console | None = None) -> Iterator[Stage]:
-    """Show a stage while it is worked on, in the first process only.
+    """Show the progress of a stage, in the first process only.
 
     Args:
-        stage: The stage, which the caller counts.
-        console: Console to use, where it is not quiet; None takes the standard error stream.
+        stage: The stage, whose units the caller counts.
+        console: Console, which shows nothing if it is quiet; None for the standard error stream.
     """
     console = console or Console(stderr=True)
     if console.quiet or not _is_first_process():
@@ -123,7 +123,7 @@ def shown(stage: Stage, console: Console | None = None) -> Iterator[Stage]:
 
 
 def _is_first_process() -> bool:
-    """Return whether this is rank 0; a process that has not loaded torch works alone."""
+    """Return whether this is rank 0; a process without torch is the only one."""
     distributed: Any = sys.modules.get("torch.distributed")
     several = distributed and distributed.is_available() and distributed.is_initialized()
     return not several or distributed.get_rank() == 0

@@ -1,4 +1,4 @@
-"""Elements at equal distances in a sequence, the same ones every time."""
+"""Deterministic choice of elements at equal distances in a sequence."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ from rich.text import Text
 __all__ = ["WIDTH", "add_row", "csv_text", "print_paths", "table", "terminal"]
 
 WIDTH = 140
-"""Characters of a line where output goes to a file and COLUMNS is not set."""
+"""Characters per line if output goes to a file and COLUMNS is not set."""
 
 
 def terminal(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Return a console as wide as the terminal, or as COLUMNS or `WIDTH` where there is none."""
+    """Return a console as wide as the terminal; without one, as wide as COLUMNS or `WIDTH`."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else shutil.get_terminal_size((WIDTH, 24)).columns
     return Console(stderr=stderr, quiet=quiet, width=width, highlight=False, markup=False)
@@ -34,14 +34,14 @@ def table(
     fixed: Sequence[int] = (),
     caption: str = "",
 ) -> Table:
-    """Return a table of texts; what looks like rich's markup is text as well.
+    """Return a table of texts, in which rich's markup is not interpreted.
 
     Args:
         title: Text above the table.
         columns: Headings.
         rows: Cells of each row, from the left; missing ones are empty.
-        left: Number of leading columns that are aligned to the left, the others to the right.
-        fixed: Indices of columns that a narrow terminal does not break into lines.
+        left: Number of first columns that are aligned to the left; the others are to the right.
+        fixed: Indices of columns that are not wrapped on a narrow terminal.
         caption: Text below the table.
     """
     made = Table(
@@ -65,13 +65,13 @@ def add_row(made: Table, cells: Sequence[str | Text], style: str = "") -> None:
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as CSV; None is empty."""
+    """Return rows as CSV; None becomes an empty cell."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def print_paths(console: Console, paths: Mapping[str, object]) -> None:
-    """Print what was written where, one unbroken line each: a word -> a path."""
+    """Print paths by name, each on one unbroken line."""
     for what, path in paths.items():
         console.print(f"{what}: {path}", soft_wrap=True)

@@ -14,8 +14,8 @@ UNSPACED = (
     "\u17e0-\u17e9\u3005-\u3007\u3041-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\ua9e0-\ua9fe\uaa60-\uaa7f\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f"
 )
-"""Characters, for a class of a regular expression, of scripts that write no spaces between words:
-Chinese, Japanese, Thai, Lao, Tibetan, Burmese and Khmer. Each counts as a word."""
+"""Characters of scripts without spaces between words (Chinese, Japanese, Thai, Lao, Tibetan,
+Burmese, Khmer), as a character class of a regular expression. Each counts as a word."""
 
 _LATIN = "A-Za-z\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
 _INDIC = "\u0590-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
@@ -46,7 +46,7 @@ def is_unspaced(text: str) -> bool:
 
 
 def is_latin(text: str) -> bool:
-    """Return whether at most half of the letters of a text are of another script than Latin."""
+    """Return whether at most half of a text's letters belong to scripts other than Latin."""
     letters = sum(character.isalpha() for character in text)
     return 2 * len(_OTHER.findall(text)) <= letters
 

@@ -1,4 +1,4 @@
-"""Replies of models that think: thoughts end in time, and are no part of the reply."""
+"""Thoughts of models that think: a limit on their length, and their end in a reply."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ class Thoughts:
     """Token ids around the thoughts that a model writes."""
 
     opening: tuple[int, ...]
-    """End of a prompt behind which the model thinks; any other prompt has begun the answer."""
+    """End of a prompt after which the model thinks; after any other prompt it answers."""
     mark: tuple[int, ...]
     """Ids that end the thoughts."""
     closing: tuple[int, ...]
-    """Ids of the mark with the white space behind it."""
+    """Ids of the mark with the white space after it."""
 
     def follow(self, prompt: Sequence[int]) -> bool:
-        """Return whether the model thinks behind a prompt."""
+        """Return whether the model thinks after a prompt."""
         return tuple(prompt[-len(self.opening) :]) == self.opening
 
     def end(self, reply: Sequence[int]) -> int:
-        """Return the index behind the mark in a reply, or -1."""
+        """Return the index after the mark in a reply, or -1."""
         size = len(self.mark)
         starts = range(len(reply) - size + 1)
         return next((i + size for i in starts if tuple(reply[i : i + size]) == self.mark), -1)
 
 
 class ThoughtLimit(LogitsProcessor):
-    """Ends thoughts after `most` tokens; no reply ends within them.
+    """Logits processor that ends thoughts after `most` tokens; no reply ends within thoughts.
 
-    Only those rows of the batch that are True in `rows` think. `start` is the number of tokens in
-    front of the replies, padding included; `ends` are the ids that end a reply.
+    `rows` says of each row of the batch whether it thinks. `start` is the number of tokens before
+    the replies, padding included; `ends` are the ids that end a reply.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ThoughtLimit(LogitsProcessor):
         self.ends = list(ends)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return scores ``[R, V]``: the closing alone where it is due, and no end before that."""
+        """Return scores ``[R, V]`` that allow only the closing if it is due, and no end before."""
         place = input_ids.shape[1] - self.start - self.most
         for row in self.rows:
             reply = input_ids[row, self.start :].tolist()

@@ -1,7 +1,7 @@
-"""Threads of a process: as many as the cores that it may use, which sleep while they wait.
+"""Threads of a process: one for each usable core; they sleep while they wait.
 
-OpenMP's threads spin while they wait for each other. Where another process has taken a core, they
-spin for the whole time slice: on two busy cores, decoding with SmolLM2-135M took 71 CPU seconds
+By default OpenMP's threads spin while they wait for each other. If another process uses a core,
+they spin for a whole time slice: on two busy cores, decoding with SmolLM2-135M took 71 CPU seconds
 with two threads that spin, 10 with two that sleep, and 6.5 with one thread.
 """
 
@@ -22,7 +22,7 @@ _settled: list[str] = []
 
 
 def settle_threads(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set the threads of libraries that are still to be loaded; what the user has set stays."""
+    """Set the threads of libraries that are loaded later; keep what the user has set."""
     environment.setdefault(_WAIT, "PASSIVE")
     if _COUNT not in environment:
         environment[_COUNT] = str(cores())
@@ -35,9 +35,9 @@ def chosen_by_user(environment: MutableMapping[str, str] = os.environ) -> bool:
 
 
 def cores(cpus: Path = _CPUS, cgroup: Path = _CGROUP) -> int:
-    """Return how many physical cores this process may use, by affinity and its group's quota.
+    """Return the number of physical cores that this process may use, by affinity and cgroup quota.
 
-    Linux describes the processors in `cpus`, and the control group in `cgroup`.
+    `cpus` and `cgroup` are the folders in which Linux describes processors and control group.
     """
     affinity = getattr(os, "sched_getaffinity", None)
     own = affinity(0) if affinity is not None else range(os.cpu_count() or 1)

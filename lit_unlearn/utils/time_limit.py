@@ -1,4 +1,4 @@
-"""A bound on how long code that came with data, such as a chat template, may compute."""
+"""Time limit for code that comes with data, such as a chat template."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from contextlib import contextmanager
 __all__ = ["computing_at_most"]
 
 _AGAIN = 0.1
-"""Seconds until the error is raised again: one that is raised in a finaliser is lost."""
+"""Seconds until the error is raised again, since an error in a finaliser is lost."""
 
 
 @contextmanager
 def computing_at_most(seconds: float) -> Iterator[None]:
-    """Raise `TimeoutError` where the `with` statement takes more processor time, of all threads.
+    """Raise `TimeoutError` if the `with` block takes more processor time, over all threads.
 
-    Only the main thread has such a limit, and only where the system has the timer (POSIX).
+    The limit holds only in the main thread, and on systems that have the timer (POSIX).
     """
-    here = threading.current_thread() is threading.main_thread()
-    if not here or not hasattr(signal, "SIGVTALRM"):
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or not hasattr(signal, "SIGVTALRM"):
         yield
         return
 

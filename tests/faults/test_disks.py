@@ -219,4 +219,4 @@ def test_a_flipped_bit_in_stored_outcomes_is_found(
     store.write_bytes(b"\n".join(lines))
     capsys.readouterr()
     assert main(arguments) == 2
-    assert "Found a line that begins" in capsys.readouterr().err
+    assert "Found a damaged line that begins" in capsys.readouterr().err

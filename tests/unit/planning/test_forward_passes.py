@@ -45,7 +45,7 @@ def test_plain_likelihood_reads_the_student_alone() -> None:
     work = observe(objectives.CrossEntropy(), batch())
     assert work.passes == (read("student", 30, 29, 40),)
     assert work.logit_rows == 3 * 40
-    assert (work.repeats, work.asked) == (1, 0)
+    assert (work.repeats, work.cache_positions) == (1, 0)
 
 
 def test_distillation_reads_the_teacher_behind_its_context() -> None:
@@ -55,7 +55,7 @@ def test_distillation_reads_the_teacher_behind_its_context() -> None:
         read("student", 30, 23, 16),
     )
     assert 3 * 16 <= work.logit_rows <= 8 * 16
-    assert work.asked == 40  # a cache keeps all positions of a row
+    assert work.cache_positions == 40  # a cache keeps all positions of a row
 
 
 def test_candidates_are_scored_without_gradient() -> None:

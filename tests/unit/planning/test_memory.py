@@ -31,7 +31,7 @@ READ = ForwardPass(
 )
 WORK = MicroBatch((READ,), logit_rows=60)
 ASKING = MicroBatch(
-    (replace(READ, model="teacher", gradient=False), READ), logit_rows=100, asked=20
+    (replace(READ, model="teacher", gradient=False), READ), logit_rows=100, cache_positions=20
 )
 
 

@@ -27,14 +27,14 @@ from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import TINY_NAME, tiny_model, tiny_tokenizer
 from lit_unlearn.planning import phases, rates
 from lit_unlearn.planning.commands import evaluation_forecast, rewriting_forecast
-from lit_unlearn.planning.forecast import Around, Asking, PlannedRun, forecast
+from lit_unlearn.planning.forecast import PlannedRun, RunWork, SuiteSchedule, forecast
 from lit_unlearn.planning.layout import teacher_layout
 from lit_unlearn.planning.phases import Forecast, Phase
 from lit_unlearn.planning.planned_rows import PlannedRows, read_rows
-from lit_unlearn.planning.rates import Rates, Tried, rates_here, writing_rate
+from lit_unlearn.planning.rates import Rates, SampleWork, rates_here, writing_rate
 from lit_unlearn.planning.scenario import optimizer_costs, scenario_of
 from lit_unlearn.planning.studies import study_forecast
-from lit_unlearn.planning.suites import Examined, suite_phases
+from lit_unlearn.planning.suites import SuiteModel, suite_phases
 from lit_unlearn.planning.traffic import Traffic
 from lit_unlearn.rewriting.local import LocalModel
 from lit_unlearn.rewriting.prompts import anchor, confirm
@@ -58,7 +58,7 @@ def rows_read() -> PlannedRows:
 
 
 def run(
-    around: Around, trainable: list[str] | None = UPPER, gate: Gate | None = None
+    around: RunWork, trainable: list[str] | None = UPPER, gate: Gate | None = None
 ) -> PlannedRun:
     source = ModelSource(TINY_NAME, trainable=trainable)
     teacher = FrozenTeacher(cache=True)
@@ -66,7 +66,7 @@ def run(
     return PlannedRun(module, scenario_of(module, rows_read().data), rows_read(), around)
 
 
-def found(around: Around, **options: Any) -> dict[str, Phase]:
+def found(around: RunWork, **options: Any) -> dict[str, Phase]:
     return {one.name: one for one in run(around, **options).phases()}
 
 
@@ -75,13 +75,13 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
 
 
-def asking(opened: bool = False, **options: Any) -> Asking:
+def schedule(opened: bool = False, **options: Any) -> SuiteSchedule:
     prefills = {"forget": ["Sure:"] if opened else None}
-    return Asking({"evaluation": Answers({"forget": ROWS}, prefills, 5)}, **options)
+    return SuiteSchedule({"evaluation": Answers({"forget": ROWS}, prefills, 5)}, **options)
 
 
 def test_phases_in_the_order_in_which_they_come() -> None:
-    one = found(Around(30, asked=[asking(every=10)], export=True))
+    one = found(RunWork(30, evaluations=[schedule(every=10)], export=True))
     before = ["teacher gate", "trunk cache", "teacher cache", "evaluation before"]
     assert list(one) == [*before, "30 steps", "evaluation, 2 times", "evaluation after", "export"]
     assert one["evaluation before"].replying == one["evaluation after"].replying > 0
@@ -91,16 +91,17 @@ def test_phases_in_the_order_in_which_they_come() -> None:
 
 
 def test_what_is_not_done_is_not_counted() -> None:
-    assert "trunk cache" not in found(Around(3), trainable=None)
-    assert "teacher gate" not in found(Around(3), gate=Gate(action="off"))
+    assert "trunk cache" not in found(RunWork(3), trainable=None)
+    assert "teacher gate" not in found(RunWork(3), gate=Gate(action="off"))
     once, twice = (
-        found(Around(3, asked=[asking(opened)]))["evaluation after"] for opened in (False, True)
+        found(RunWork(3, evaluations=[schedule(opened)]))["evaluation after"]
+        for opened in (False, True)
     )
     assert twice.replying == pytest.approx(2 * once.replying)
 
 
 def test_a_resumed_run_goes_on() -> None:
-    whole, rest = found(Around(30, asked=[asking()])), found(Around(30, 20, [asking()]))
+    whole, rest = found(RunWork(30, evaluations=[schedule()])), found(RunWork(30, 20, [schedule()]))
     assert list(rest) == ["trunk cache", "teacher cache", "10 steps", "evaluation after"]
     assert rest["10 steps"].training == pytest.approx(whole["30 steps"].training / 3)
 
@@ -120,25 +121,25 @@ def test_seconds_are_work_at_measured_rates() -> None:
     assert any("teacher gate" in line and "17 s" in line for line in lines)
     assert any("all" in line and "26" in line and "34 s" in line for line in lines)
     assert "a machine" in text.getvalue()
-    assert made.again == pytest.approx(17)
+    assert made.seconds_cached == pytest.approx(17)
 
 
 def test_a_run_of_seconds_gets_no_table() -> None:
     module = UnlearnModule(ModelSource(TINY_NAME), objectives(), FrozenTeacher())
-    assert forecast(module, data_module(), Around(3), device=torch.device("cpu")) is None
+    assert forecast(module, data_module(), RunWork(3), device=torch.device("cpu")) is None
 
 
 def test_rates_are_measured_by_doing_the_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(rates, "_SECONDS", 0.0)
-    one = run(Around(3))
+    one = run(RunWork(3))
     at = one.scenario
     cpu = torch.device("cpu")
-    measured = rates_here(at.config, at.source, torch.float32, cpu, one.tried())
+    measured = rates_here(at.config, at.source, torch.float32, cpu, one.sample_work())
     assert min(measured.reading, measured.replying, measured.training, measured.moving) > 0
     adapted = ModelSource(TINY_NAME, lora=at.source.lora)
-    assert rates_here(at.config, adapted, torch.float32, cpu, Tried([[1, 2, 3]])).training == 0
+    assert rates_here(at.config, adapted, torch.float32, cpu, SampleWork([[1, 2, 3]])).training == 0
     assert writing_rate(tmp_path / "not" / "there") > 0
     assert not list(tmp_path.iterdir())
 
@@ -146,7 +147,7 @@ def test_rates_are_measured_by_doing_the_work(
 @pytest.fixture
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forecast work of seconds, too, and measure rates for a moment only."""
-    monkeypatch.setattr(phases, "WORTH_SAYING", 0.0)
+    monkeypatch.setattr(phases, "LEAST_FLOPS", 0.0)
     monkeypatch.setattr(rates, "_SECONDS", 0.0)
 
 
@@ -181,7 +182,7 @@ class Own(Suite):
 
 
 def phase_of(suite: Suite) -> Phase:
-    (one,) = suite_phases(Examined(LAYOUT, ENCODER), {"suite": suite}, limit=4)
+    (one,) = suite_phases(SuiteModel(LAYOUT, ENCODER), {"suite": suite}, limit=4)
     return one
 
 
@@ -199,7 +200,7 @@ def test_suites_are_counted_with_all_models_that_answer() -> None:
 
 def test_an_unknown_way_to_answer_is_not_counted() -> None:
     one = phase_of(Own())
-    assert (one.flops, one.note) == (0, "takes time that is not counted")
+    assert (one.flops, one.note) == (0, "its time is not counted")
 
 
 @pytest.mark.usefixtures("_at_once")

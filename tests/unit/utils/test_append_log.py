@@ -145,7 +145,7 @@ def test_it_is_free_again_after_an_error(tmp_path: Path) -> None:
     assert held(tmp_path) == {}
     (tmp_path / "texts.jsonl").write_text("{}\n")
     for _ in range(2):  # the second time it is the file again, not a lock that was left
-        with pytest.raises(InputError, match=r"texts\.jsonl:1 should be as it was written"):
+        with pytest.raises(InputError, match=r"texts\.jsonl:1 should match its CRC-32"):
             held(tmp_path)
     assert (tmp_path / "texts.jsonl").read_text() == "{}\n"
 
@@ -171,7 +171,7 @@ def test_fields_of_another_version_are_refused_where_they_are_read(tmp_path: Pat
 
     with Numbers(tmp_path) as log:
         log.append({"a": "1"})
-    with pytest.raises(InputError, match=r"texts\.jsonl should be as it was written"):
+    with pytest.raises(InputError, match=r"texts\.jsonl should match its CRC-32"):
         held(tmp_path)
 
 
