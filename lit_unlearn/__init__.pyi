@@ -115,6 +115,7 @@ from lit_unlearn.objectives import (
     BiLD as BiLD,
     Constant as Constant,
     CrossEntropy as CrossEntropy,
+    DeclineEverywhere as DeclineEverywhere,
     ForwardKL as ForwardKL,
     GeneralizedJSD as GeneralizedJSD,
     GradientAscent as GradientAscent,

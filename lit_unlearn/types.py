@@ -143,8 +143,8 @@ class TokenBatch:
     """Teacher's input without the prefills; None if no row has such a version. A row without one
     has the input of `teacher` here."""
     spellings: Tensor | None = None
-    """``[V]``, int64: the other spelling of each token (`lit_unlearn.data.spellings`); None if it
-    is not known or `unprefilled` is None."""
+    """``[2, V]``, int64: each token without and with a space in front
+    (`lit_unlearn.data.spellings`); None if they are not known."""
     borrowed: bool = False
     """Whether these are rows of another process, run only to keep in step and never counted."""
 

@@ -64,5 +64,5 @@ def collate(
         if all(targets)
         else None,
         unprefilled=unprefilled,
-        spellings=spellings if unprefilled is not None else None,
+        spellings=spellings,
     )

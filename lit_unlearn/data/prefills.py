@@ -8,12 +8,23 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_fields, ranged
 from lit_unlearn.types import Example
 from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.text import count_words, first_words, is_unspaced
 
-__all__ = ["Prefills", "read_openers", "read_refusals"]
+__all__ = ["Prefill", "Prefills", "read_openers", "read_refusals"]
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """A beginning of a row's answer, and what follows it."""
+
+    text: str
+    rest: str | None
+    """Rest of the answer: all of it, unless the text is a beginning of it; None without answer."""
+    opener: str = ""
+    """Part of the text that has no words of the answer; contexts may use it."""
 
 
 @dataclass
@@ -25,64 +36,77 @@ class Prefills:
             for the families that come with the package.
         answer_words: Add the first 1 to this many words of the row's answer; 0 for none. A row that
             must be answered is trained to go on with the rest of its answer.
-        combine: Whether to add each opener followed by the first `answer_words` words.
-        unprefilled: Number of empty prefills among those of a row. They are for rows that must be
-            answered, with and without prefill: 8 beside 8 openers is half.
+        answer_share: The same up to this share of the answer's words, 0 to 1; the longer of the two
+            applies. 1 gives beginnings of every length but the whole answer.
+        combine: Whether to add each opener followed by the longest of these beginnings.
+        unprefilled: Number of empty prefills among those of a row; below 1 their share. They are
+            for rows that must be answered, with and without prefill: 0.5 is half.
         candidates: Number of a row's prefills that are candidates in one step; the inner
             maximisation chooses among them. Each visit of a row takes the next ones.
     """
 
     openers: list[str] | str = field(default_factory=list)
-    answer_words: int = 0
+    answer_words: int = ranged(0, 0)
+    answer_share: float = ranged(0.0, 0, 1)
     combine: bool = False
-    unprefilled: int = 0
-    candidates: int = 2
+    unprefilled: float = ranged(0, 0)
+    candidates: int = ranged(2, 1)
 
     def __post_init__(self) -> None:
-        if self.candidates < 1 or min(self.answer_words, self.unprefilled) < 0:
+        check_fields(self)
+        if not (self.openers or self.answer_words or self.answer_share):
             raise InputError(
-                "Parameters of Prefills: `candidates` should be at least 1, `answer_words` and "
-                f"`unprefilled` at least 0. Found {self.candidates}, {self.answer_words} and "
-                f"{self.unprefilled}."
-            )
-        if not self.openers and not self.answer_words:
-            raise InputError(
-                "Prefills should have `openers`, `answer_words`, or both. Found neither; try "
+                "Prefills should have `openers`, `answer_words` or `answer_share`. Found none; try "
                 "`openers: builtin:train`."
             )
         read_openers(self.openers)
 
-    def of(self, example: Example, answer: str | None = None) -> list[str]:
+    def of(self, example: Example, answer: str | None = None) -> list[Prefill]:
         """Return all prefills of one row: openers, beginnings of its answer, and both joined.
 
         A beginning always leaves at least one word of the answer to predict; without an answer it
         is the gold one.
         """
-        openers = read_openers(self.openers)
         text = example.answer if answer is None else answer
-        longest = min(self.answer_words, count_words(text) - 1)
-        beginnings = [first_words(text, count) for count in range(1, longest + 1)]
-        both = [f"{opener} {beginnings[-1]}" for opener in openers if self.combine and beginnings]
-        found = [*openers, *beginnings, *both, *[""] * self.unprefilled]
+        known = [Prefill(o, _rest(text, o), o) for o in read_openers(self.openers)]
+        words = count_words(text)
+        longest = min(max(self.answer_words, int(self.answer_share * words)), words - 1)
+        given = [first_words(text, count) for count in range(1, longest + 1)]
+        begun = [Prefill(each, _rest_behind(text, each)) for each in given]
+        both = [
+            Prefill(f"{one.opener} {last.text}", last.rest, one.opener)
+            for one in known
+            for last in begun[-1:]
+            if self.combine
+        ]
+        found = [*known, *begun, *both]
+        found += [Prefill("", text)] * self._unprefilled(len(found))
         if not found:
             raise InputError(
                 f"Row {example.example_id!r} has no prefill: its answer {example.answer!r} is too "
-                "short for `answer_words`. Give Prefills some `openers` as well."
+                "short for `answer_words` or `answer_share`. Give Prefills some `openers` as well."
             )
         return found
 
-    def rest_of(self, answer: str, prefill: str) -> str:
-        """Return what follows of the answer behind a prefill that has its first words."""
-        given = prefill.removeprefix(self.opener_of(prefill)).strip()
-        if is_unspaced(answer):
-            return answer.removeprefix(given).strip()
-        known = given.split()
-        return answer.split(maxsplit=len(known))[-1] if known else answer
+    def _unprefilled(self, others: int) -> int:
+        """Return the number of empty prefills beside so many others."""
+        share = self.unprefilled
+        return round(others * share / (1 - share)) if share < 1 else round(share)
 
-    def opener_of(self, prefill: str) -> str:
-        """Return the opener of a prefill, which has no words of the answer; contexts may use it."""
-        known = [o for o in read_openers(self.openers) if prefill.startswith(o)]
-        return max(known, key=len, default="")
+
+def _rest(answer: str, opener: str) -> str:
+    """Return the answer, or what follows an opener with which it begins."""
+    rest = answer[len(opener) :]
+    apart = opener[-1:].isalnum() and rest[:1].isalnum()
+    return answer if not answer.startswith(opener) or apart else rest.strip() or answer
+
+
+def _rest_behind(answer: str, beginning: str) -> str:
+    """Return what follows the first words of an answer, which may have more spaces between them."""
+    if is_unspaced(answer):
+        return answer.removeprefix(beginning).strip()
+    words = beginning.split()
+    return answer.split(maxsplit=len(words))[-1]
 
 
 @cache

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
-from lit_unlearn.data.spellings import other_spellings
+from lit_unlearn.data.spellings import both_spellings
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.gradients.collect import layer_groups
 from lit_unlearn.gradients.diagnostics import RESTING_NORM
@@ -208,7 +208,7 @@ def _rows(
     )
     if (error := gate_error(prepared.settled)) is not None:
         remarks.append(f"{kind}: {error}")
-    form.set_rows(prepared.encoded, int(tokenizer.eos_token_id or 0), other_spellings(tokenizer))
+    form.set_rows(prepared.encoded, int(tokenizer.eos_token_id or 0), both_spellings(tokenizer))
     counts = {name: [row[0].predictions for row in rows] for name, rows in prepared.encoded.items()}
     return Rows(counts, form.batch, form.seed)
 

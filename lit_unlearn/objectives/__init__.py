@@ -8,6 +8,7 @@ from lit_unlearn.objectives.distillation import (
     GeneralizedJSD,
     ReverseKL,
 )
+from lit_unlearn.objectives.everywhere import DeclineEverywhere
 from lit_unlearn.objectives.flat import FLAT
 from lit_unlearn.objectives.latent import LatentAdversarial
 from lit_unlearn.objectives.likelihood import BST, TNPO, WGA, CrossEntropy, GradientAscent, SatImp
@@ -32,7 +33,15 @@ from lit_unlearn.objectives.sharpness import SharpnessAware
 
 __all__ = ["BST", "CEU", "DPO", "FLAT", "NPO", "RMU", "TNPO", "UNDIAL", "WGA", "AdaptiveRMU"]
 __all__ += ["Adversarial", "AnswerPreservation", "BiLD", "BidirectionalDistillation", "Constant"]
-__all__ += ["CrossEntropy", "ForwardKL", "GeneralizedJSD", "GradientAscent", "HiddenObjective"]
-__all__ += ["HiddenRetain", "LatentAdversarial", "LinearDecay", "LinearWarmup", "LogitFlattening"]
-__all__ += ["LogitObjective", "MaximumEntropy", "Objective", "Reader", "RepresentationRerouting"]
-__all__ += ["ReverseKL", "SatImp", "Schedule", "SharpnessAware", "SimNPO", "Terms", "Unilogit"]
+__all__ += ["CrossEntropy", "DeclineEverywhere", "ForwardKL", "GeneralizedJSD", "GradientAscent"]
+__all__ += ["HiddenObjective", "HiddenRetain", "LatentAdversarial", "LinearDecay", "LinearWarmup"]
+__all__ += ["LogitFlattening", "LogitObjective", "MaximumEntropy", "Objective", "Reader"]
+__all__ += [
+    "RepresentationRerouting",
+    "ReverseKL",
+    "SatImp",
+    "Schedule",
+    "SharpnessAware",
+    "SimNPO",
+]
+__all__ += ["Terms", "Unilogit"]

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 __all__ = ["BidirectionalTerms", "Entries", "Push", "Space"]
 __all__ += ["bidirectional", "cross_entropy", "exchange_tokens", "forward_kl", "generalized_jsd"]
-__all__ += ["log_likelihood", "reverse_kl"]
+__all__ += ["inside_text", "log_likelihood", "reverse_kl"]
 
 Space = Literal["logit", "log_probability"]
 Push = Literal["match", "hinge", "unlikelihood", "suppress"]
@@ -167,21 +167,37 @@ def exchange_tokens(
     do all other answers (" The" for "The"). The logits of a teacher that did not see the prefill
     are used with the spellings exchanged, so that each entry is compared with its own word.
 
-    ``spellings`` (``[v]``, v <= V) are the other spelling of each of the first v tokens. Where that
-    of ``first`` is not ``second``, or without spellings, these two entries are exchanged (``[R]``,
-    as the ``rows`` concerned).
+    ``spellings`` (``[2, v]``, v <= V) are those of the first v tokens, without and with a space in
+    front. Where the other spelling of ``first`` is not ``second``, or without spellings, these two
+    entries are exchanged (``[R]``, as the ``rows`` concerned).
     """
     if spellings is not None:
         differ = first != second
         rows, first, second = rows[differ], first[differ], second[differ]
+        other = spellings.sum(0) - torch.arange(spellings.shape[1], device=spellings.device)
         respelt = logits[rows]
-        respelt[:, : len(spellings)] = respelt[:, spellings]
+        respelt[:, : len(other)] = respelt[:, other]
         logits = logits.index_copy(0, rows, respelt)
-        first = spellings[first]
+        first = other[first]
     exchanged = logits.clone()
     exchanged[rows, first] = logits[rows, second]
     exchanged[rows, second] = logits[rows, first]
     return exchanged
+
+
+def inside_text(logits: Tensor, spellings: Tensor | None) -> Tensor:
+    """Return logits ``[N, V]`` of a text's first token, for the same text behind other words.
+
+    Of the two spellings of a word, the one with a space in front gets the higher logit, and the
+    other one the lower. ``spellings`` (``[2, v]``, v <= V) are those of the first v tokens, without
+    and with a space in front; None changes nothing.
+    """
+    if spellings is None:
+        return logits
+    known = spellings.shape[1]
+    low, high = logits[:, spellings].aminmax(dim=1)
+    spaced = spellings[1] == torch.arange(known, device=spellings.device)
+    return torch.cat([torch.where(spaced, high, low), logits[:, known:]], dim=1)
 
 
 def _huber(gap: Tensor, delta: float) -> Tensor:

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import (
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.distributed.strategy import check_strategy
 from lit_unlearn.errors import InputError
-from lit_unlearn.objectives import Objective
+from lit_unlearn.objectives import DeclineEverywhere, Objective
 from lit_unlearn.objectives.objective import check_teacher
 from lit_unlearn.training.module_state import optimizer_class
 from lit_unlearn.training.monitors import check_monitors
@@ -60,6 +60,12 @@ def check_needs(
             raise InputError(
                 f"Parameter `data.objectives.{name}.answer` should be gold, teacher, refusal or "
                 f"alternate, since {kind} reads answers. Found none."
+            )
+        if isinstance(objective, DeclineEverywhere) and rows.answer == "refusal":
+            raise InputError(
+                f"Parameter `data.objectives.{name}.answer` should be gold or teacher, a text that "
+                "the student must not say, since DeclineEverywhere turns away from it at every "
+                "position. Found refusal; BidirectionalDistillation teaches whole refusals."
             )
         if objective.needs_pairs and rows.rejected is None:
             raise InputError(

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_unlearn.data.spellings import other_spellings
+from lit_unlearn.data.spellings import both_spellings
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.models.finding import weights_key
 from lit_unlearn.models.start_checks import longest_sequence
@@ -54,7 +54,7 @@ def get_ready(module: UnlearnModule, data: Any, run: Path, steps: int) -> Prepar
         [name for name, objective in module.objectives.items() if objective.reads_teacher_bare],
     )
     tokenizer.init_kwargs[RECORD] = asdict(data.template)  # exports save it
-    data.set_rows(prepared.encoded, int(tokenizer.eos_token_id or 0), other_spellings(tokenizer))
+    data.set_rows(prepared.encoded, int(tokenizer.eos_token_id or 0), both_spellings(tokenizer))
     if prepared.gate_rows:
         console.print(gate_table(prepared.gate_rows))
     if prepared.known:

@@ -131,8 +131,8 @@ def views(
         chosen = prefills.of(example, answer if goes_on else None)
         own = []
         for prefill in chosen if all_prefills else [chosen[index % len(chosen)]]:
-            turns = context.conversation(replace(row, opener=prefills.opener_of(prefill)))
-            text = prefills.rest_of(answer, prefill) if goes_on and answer is not None else answer
-            own.append(RowView(example, text, prefill, turns, plain))
+            turns = context.conversation(replace(row, opener=prefill.opener))
+            text = prefill.rest if goes_on and answer is not None else answer
+            own.append(RowView(example, text, prefill.text, turns, plain))
         found.append(own)
     return found

@@ -219,7 +219,7 @@ def test_exchange_of_all_spellings() -> None:
     """Tokens 0 and 1, 2 and 3 are twins; 4 has none. A row with one spelling stays as it is."""
     logits = torch.arange(15.0).reshape(3, 5)
     rows, first, second = torch.tensor([0, 1, 2]), torch.tensor([0, 3, 0]), torch.tensor([1, 3, 4])
-    twins = torch.tensor([1, 0, 3, 2])
+    twins = torch.tensor([[0, 0, 2, 2], [1, 1, 3, 3]])
     exchanged = losses.exchange_tokens(logits, rows, first, second, twins)
     assert exchanged[:2].tolist() == [[1, 0, 3, 2, 4], [5, 6, 7, 8, 9]]
     assert exchanged[2].tolist() == [11, 14, 13, 12, 10]  # 4 is no twin of 0: the pair as well

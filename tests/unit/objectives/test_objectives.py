@@ -24,6 +24,7 @@ from lit_unlearn.objectives import (
     BidirectionalDistillation,
     Constant,
     CrossEntropy,
+    DeclineEverywhere,
     ForwardKL,
     GeneralizedJSD,
     LinearDecay,
@@ -65,6 +66,7 @@ ALL: dict[str, Callable[[], Objective]] = {
     **MAKERS,
     "adversarial": lambda: Adversarial(BidirectionalDistillation(), compliance_below=0),
     "adversarial_nll": lambda: Adversarial(CrossEntropy(), criterion="answer_nll"),
+    "everywhere": lambda: DeclineEverywhere(BidirectionalDistillation()),
     "sharpness_aware": lambda: SharpnessAware(BidirectionalDistillation()),
 }
 
@@ -217,8 +219,8 @@ def test_complying_teacher_is_replaced_by_the_unprefilled() -> None:
     trusted, _ = Adversarial(ForwardKL(), compliance_below=0)._teacher(batch, Teacher())
     assert trusted is not None
     assert trusted[0].argmax() == 3
-    twins = torch.arange(20)
-    twins[[3, 13]] = twins[[13, 3]]
+    twins = torch.arange(20).repeat(2, 1)
+    twins[0, 13], twins[1, 3] = 3, 13
     respelt, _ = Adversarial(ForwardKL())._teacher(replace(batch, spellings=twins), Teacher())
     assert respelt is not None
     assert respelt[0].argmax() == 7

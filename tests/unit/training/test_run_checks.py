@@ -29,7 +29,14 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.figure_names import figure_names
 from lit_unlearn.evaluation.suites.boundary import Boundary
 from lit_unlearn.evaluation.suites.relearned import Relearn
-from lit_unlearn.objectives import DPO, CrossEntropy, GradientAscent, SharpnessAware
+from lit_unlearn.objectives import (
+    DPO,
+    CrossEntropy,
+    DeclineEverywhere,
+    ForwardKL,
+    GradientAscent,
+    SharpnessAware,
+)
 from lit_unlearn.training.run_checks import check_run
 from tests.small_runs import data_module, module
 from tests.unit.callbacks.test_callbacks import fit
@@ -103,6 +110,9 @@ def test_names_needs_and_optimizer() -> None:
     model = module()
     model.objectives["retain"] = SharpnessAware(DPO())
     assert "`data.objectives.retain.rejected`" in refused(model=model)
+    model = module()
+    model.objectives["forget"] = DeclineEverywhere(ForwardKL())
+    assert "`data.objectives.forget.answer` should be gold or teacher" in refused(model=model)
     data = data_module()
     data.objectives["retain"] = replace(data.objectives["retain"], answer="none")
     assert "`data.objectives.retain.answer`" in refused(data=data)
