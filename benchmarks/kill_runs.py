@@ -67,7 +67,7 @@ def run_killed(
         phases.append(process.phase)
     if not job.succeeded(status, process.said()):
         raise RuntimeError(f"{job.name} ended with {status}:\n{process.said()[-5000:]}")
-    if saved is not None and f"Going on after step {saved.step} of" not in process.said():
+    if saved is not None and f"Resuming after step {saved.step} of" not in process.said():
         raise RuntimeError(f"{job.name} did not go on after step {saved.step}")
     check_outcome(job.outcome(folder), unbroken.outcome)
     if left_behind(folder):

@@ -1,4 +1,4 @@
-"""Attacks that try to bring back a forgotten answer, by changing the model or its input.
+"""Attacks that try to recover a forgotten answer by changing the model or its input.
 
 `relearning` fine-tunes a copy, `quantisation` rounds its weights; `soft_prompt` and `gcg` optimise
 vectors or text after the question; `inputs` inserts these into a prompt. All are functions of a

@@ -3,9 +3,9 @@
 Zou et al. 2023, "Universal and Transferable Adversarial Attacks on Aligned Language Models" (arXiv
 2307.15043), Algorithms 1 and 2: for each position, the gradient of the loss with respect to the
 suffix's one-hot vectors proposes the tokens that would lower the loss most. A random sample of
-these exchanges is tried, and the best one is taken. Here all rows are attacked from the first step
-on, an exchange is taken only if it lowers the loss, and only suffixes are tried that have the same
-token ids after they are decoded and tokenised again.
+these replacements is tried, and the best one is taken. Three details differ here: all rows are
+attacked from the first step on; a replacement is taken only if it lowers the loss; and a suffix is
+tried only if it has the same token ids after decoding and tokenising again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Search", "Suffix", "Survives"]
 __all__ += ["mean_losses", "one_hot_gradient", "printable_tokens", "search_suffix", "top_tokens"]
 
 Survives = Callable[[Sequence[int]], bool]
-"""Returns whether a suffix has the same token ids after it is decoded and tokenised again."""
+"""Function that returns whether a suffix keeps its token ids when decoded and tokenised again."""
 
 
 @dataclass
@@ -39,8 +39,8 @@ class Search:
     """Settings of the search for a suffix.
 
     Args:
-        steps: Exchanges of one token. Published runs take 250 to 500.
-        width: Exchanges tried per step; each costs a forward pass of every row. Published: 512.
+        steps: Number of steps, each of which replaces one token. Published: 250 to 500.
+        width: Replacements tried per step; each costs a forward pass per row. Published: 512.
         top_k: Tokens proposed for each position. Published: 256.
         seed: Seed of the sample.
     """
@@ -79,10 +79,11 @@ def search_suffix(
     """Search a suffix that makes the targets of the rows likely.
 
     The model is read in evaluation mode and not changed. `start` are the token ids of the first
-    suffix, for which `survives` must hold; `allowed`, ``[V]`` bool, are the tokens of a suffix.
+    suffix, for which `survives` must hold; `allowed`, ``[V]`` bool, marks the tokens that a suffix
+    may have.
 
     Raises:
-        InputError: No row, an empty suffix or one that does not survive, or no token allowed.
+        InputError: There are no rows or no allowed tokens, or `start` is empty or not `survives`.
     """
     _check(rows, start, allowed, survives)
     generator = torch.Generator().manual_seed(search.seed)
@@ -104,7 +105,7 @@ def search_suffix(
 def one_hot_gradient(
     model: nn.Module, rows: Sequence[AttackRow], suffix: Sequence[int], batch_size: int
 ) -> Tensor:
-    """Return ``[L, V]`` float32: the gradient of the mean loss by the suffix's one-hot vectors.
+    """Return the gradient ``[L, V]`` of the mean loss with respect to the suffix's one-hot vectors.
 
     ``dL/d onehot[i, v] = <dL/d x_i, E_v>`` with the input vector ``x_i`` of position ``i`` and the
     embedding ``E_v`` of token ``v``.
@@ -123,8 +124,8 @@ def one_hot_gradient(
 def top_tokens(gradient: Tensor, allowed: Tensor, top_k: int) -> Tensor:
     """Return ``[L, K]`` int64: the allowed tokens with the most negative gradient, best first.
 
-    `gradient` is ``[L, V]``, `allowed` ``[V]`` bool; ``K`` is `top_k`, or less where fewer are
-    allowed.
+    `gradient` is ``[L, V]``, `allowed` ``[V]`` bool; ``K`` is `top_k`, or the number of allowed
+    tokens if that is smaller.
     """
     count = min(top_k, int(allowed.sum()))
     masked = gradient.masked_fill(~allowed.to(gradient.device), torch.inf)
@@ -162,7 +163,7 @@ def printable_tokens(tokenizer: PreTrainedTokenizerBase, size: int) -> Tensor:
 def _sample(
     suffix: tuple[int, ...], proposals: Tensor, width: int, generator: torch.Generator
 ) -> list[tuple[int, ...]]:
-    """Return different suffixes with one token exchanged for a proposed one, at most ``width``."""
+    """Return at most ``width`` different suffixes with one token replaced by a proposed one."""
     positions = torch.randint(len(suffix), (width,), generator=generator).tolist()
     choices = torch.randint(proposals.shape[1], (width,), generator=generator).tolist()
     found: dict[tuple[int, ...], None] = {}

@@ -1,7 +1,7 @@
-"""Prompts with an inserted part: its place, its target, and the target's likelihood.
+"""Prompts with an inserted attack: its place, its target, and the target's likelihood.
 
-The inserted part may consist of vectors that are no token's. They get ids beyond the model's
-vocabulary, so that everything that takes token ids takes them too: losses, padding, generation.
+Inserted vectors that belong to no token get ids beyond the model's vocabulary. Losses, padding and
+generation then treat them like tokens.
 """
 
 from __future__ import annotations
@@ -40,17 +40,19 @@ class AttackRow:
     """At least one token id."""
 
     def prompt(self, inserted: Sequence[int]) -> list[int]:
-        """Return the prompt's token ids with something inserted."""
+        """Return the prompt's token ids with others inserted."""
         return [*self.before, *inserted, *self.after]
 
 
 def split_prompt(
     encoder: Encoder, turns: Sequence[Turn], *, plain: bool = False
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the token ids of a prompt up to the end of the question, and the others.
+    """Split the token ids of a prompt at the end of the question.
 
-    The end is the place where the token ids change when the question is made longer; a template
-    that does not show the whole question is refused.
+    The end is the first position at which the token ids change if the question is longer.
+
+    Raises:
+        InputError: The template does not show the whole question.
     """
     bare = encoder.prompt_ids(turns, plain=plain)
     longer = encoder.prompt_ids(extended(turns, _FILLER), plain=plain)
@@ -74,7 +76,8 @@ def opener_ids(
 ) -> tuple[int, ...]:
     """Return the token ids of the beginning of an answer, as they follow the prompt.
 
-    One that is empty, or whose first token merges with the prompt's last, is refused.
+    Raises:
+        InputError: It is empty, or its first token merges with the prompt's last token.
     """
     prompt = encoder.prompt_ids(turns, plain=plain)
     whole = encoder.prompt_ids(turns, plain=plain, prefill=opener)
@@ -111,7 +114,7 @@ def chunks(count: int, size: int) -> list[range]:
 
 
 def embeddings_of(model: nn.Module) -> nn.Embedding:
-    """Return the module that turns token ids into vectors; refuse a model without one."""
+    """Return the module that turns token ids into vectors; raise an `InputError` without one."""
     find: Any = getattr(model, "get_input_embeddings", None)
     module = find() if find is not None else None
     if not isinstance(module, nn.Embedding):
@@ -133,7 +136,7 @@ def embedding_table(model: nn.Module) -> Tensor:
 
 @contextmanager
 def virtual_tokens(model: nn.Module, vectors: Tensor) -> Iterator[None]:
-    """Let token id ``V + i`` stand for vector i of ``[K, D]``, inside the `with` statement.
+    """Let token id ``V + i`` stand for vector i of ``[K, D]`` within the context.
 
     ``V`` is the size of the model's table of token embeddings. Gradients flow into the vectors.
     Models that look up token ids in a second table (per-layer embeddings) cannot be read this way.

@@ -22,7 +22,7 @@ __all__ = ["check_grid", "quantisation_step", "quantised_copy", "round_to_neares
 
 
 def quantisation_step(weight: Tensor, bits: int) -> Tensor:
-    """Return the distance of the grid's neighbouring values, ``max |w| / (2^(bits - 1) - 1)``.
+    """Return the distance between neighbouring grid values, ``max |w| / (2^(bits - 1) - 1)``.
 
     Groups of weights that share a scale are ``[..., G]``; the steps are ``[..., 1]`` float32.
     """
@@ -31,7 +31,7 @@ def quantisation_step(weight: Tensor, bits: int) -> Tensor:
 
 
 def round_to_nearest(weight: Tensor, bits: int, group_size: int | None = None) -> Tensor:
-    """Return weights after symmetric absmax quantisation, as floating point numbers of their dtype.
+    """Return weights after symmetric absmax quantisation, in their dtype.
 
     ``w' = s round(w / s)`` with ``s`` of `quantisation_step`: integers from ``-(2^(bits-1) - 1)``
     to ``2^(bits-1) - 1``, and the largest weight of a group is unchanged. Hence ``|w' - w| <= s /
@@ -41,7 +41,7 @@ def round_to_nearest(weight: Tensor, bits: int, group_size: int | None = None) -
         weight: ``[R, C]``: one row per output.
         bits: Bits of each weight, 2 to 16.
         group_size: Number of neighbouring weights of a row that share a scale; the last group of a
-            row may be smaller. None takes the whole row.
+            row may be smaller. None for the whole row.
     """
     check_grid(bits, group_size)
     groups = weight.split(group_size or weight.shape[-1], dim=-1)
@@ -59,8 +59,11 @@ def quantised_copy(
     """Return a copy of a model whose linear layers have rounded weights; see `round_to_nearest`.
 
     Biases, norms and weights outside linear layers (fused experts) keep their values. Adapters of
-    peft are merged first, as they are when such a model is deployed. With `embeddings`, token
-    embeddings and the output head are rounded too. A model without linear layers is refused.
+    peft are merged first, as in deployment. With `embeddings`, token embeddings and the output head
+    are rounded too.
+
+    Raises:
+        InputError: The model has no linear layers, or `bits` or `group_size` is out of range.
     """
     check_grid(bits, group_size)
     changed = copy.deepcopy(model)
@@ -86,6 +89,6 @@ def quantised_copy(
 
 
 def check_grid(bits: int, group_size: int | None) -> None:
-    """Refuse bits or a group size out of range."""
+    """Check that bits and group size are in range."""
     check_number("bits", bits, 2, 16)
     check_number("group_size", group_size, 1)

@@ -2,7 +2,7 @@
 
 Unlearned models recover after 15 steps on some 60 forget rows (Fan et al. 2025, arXiv 2502.05374),
 and after fine-tuning on unrelated text too (Łucki et al. 2024, arXiv 2409.18025). Facts that return
-without being among the rows of the fine-tuning were hidden, not removed.
+although they are not in the fine-tuning rows were hidden, not removed.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class FineTuning:
 class Relearning:
     """A copy of a model that is fine-tuned on some rows, step by step.
 
-    The state after a step depends on the model, the rows, the settings and the step alone: for a
-    later step fine-tuning continues, for an earlier one it restarts. The copy is in float32 where
-    all weights are trained, since bfloat16 rounds small updates away. The model itself never
-    changes; the loss is the mean cross-entropy of a batch's answer tokens.
+    The state after a step depends only on the model, the rows, the settings and the step: for a
+    later step fine-tuning continues, for an earlier one it restarts. If all weights are trained,
+    the copy is in float32, since bfloat16 rounds small updates away. The model itself is unchanged;
+    the loss is the mean cross-entropy of a batch's answer tokens.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class Relearning:
         self._optimizer: Any = None
 
     def at(self, step: int) -> nn.Module:
-        """Return the copy after so many steps, in evaluation mode; the next call may change it."""
+        """Return the copy after ``step`` steps, in evaluation mode; the next call may change it."""
         check_number("steps", step, 0)
         if self._copy is None or step < self._step:
-            self.release()  # before the next copy is made, so that there is room for it
+            self.release()  # makes room for the next copy
             self._copy = _trainable_copy(self._subject, self._settings)
             trained = [p for p in self._copy.parameters() if p.requires_grad]
             rate = self._settings.learning_rate
@@ -93,7 +93,7 @@ class Relearning:
         return found
 
     def release(self) -> None:
-        """Free the copy; the next call of `at` makes another one."""
+        """Free the copy; the next call of `at` creates another one."""
         self._copy = self._optimizer = None
 
     def _train(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -40,7 +40,7 @@ class Descent:
             model's token embeddings. Schwinn et al. use about 0.06 on Llama 2.
         radius: Largest 2-norm of a vector's distance from its start, in units of the root mean
             square norm of the model's token embeddings; null for no bound, as in Schwinn et al.
-        seed: Seed of the tokens whose embeddings the vectors start from.
+        seed: Seed of the random tokens whose embeddings are the first vectors.
     """
 
     length: int = 20
@@ -61,7 +61,7 @@ class SoftPrompt:
     """The vectors that were found."""
 
     vectors: Tensor
-    """``[S, L, D]`` float32: ``S`` prompts (1 where all rows share it) of ``L`` vectors."""
+    """``[S, L, D]`` float32: ``S`` prompts (1 if all rows share it) of ``L`` vectors."""
     losses: list[float]
     """Mean target NLL before each step and after the last, in nats per target token."""
 
@@ -76,9 +76,9 @@ def optimise(
 ) -> SoftPrompt:
     """Optimise vectors that make the targets of the rows likely; at least one row is needed.
 
-    The target's mean NLL per token is minimised. The vectors with the lowest loss of all steps are
-    returned: one choice for a shared prompt, else one for each row. The model is read in evaluation
-    mode and not changed. A pass reads `batch_size` rows; gradients are summed over all.
+    The target's mean NLL per token is minimised. The vectors of the step with the lowest loss are
+    returned; without a shared prompt, this step is chosen for each row. The model is read in
+    evaluation mode and not changed. A pass reads `batch_size` rows; gradients are summed over all.
     """
     if not rows:
         raise InputError("Parameter `rows` should have at least one row. Found none; add sources.")
@@ -107,7 +107,7 @@ def optimise(
 
 
 def project(vectors: Tensor, centre: Tensor, radius: float | None) -> Tensor:
-    """Return the point nearest to each vector, ``[..., D]``, at most ``radius`` from its centre.
+    """Project each vector, ``[..., D]``, onto the ball of ``radius`` around its centre.
 
     `radius` is a 2-norm; None is no bound.
     """

@@ -26,7 +26,7 @@ class Setting(NamedTuple):
 
 
 def settings_of(config: Config, args: Sequence[str]) -> list[Setting]:
-    """Return the settings of the command line, which win, and then those of the files."""
+    """Return the settings of the command line, which take precedence, then those of the files."""
     options = [
         Setting(tuple(o.name[2:].removesuffix("+").split(".")), o.value, o.name.removesuffix("+"))
         for o in split_options(args)
@@ -52,10 +52,9 @@ def file_settings(config: Config) -> Iterator[Setting]:
 
 
 def blame(error: Exception, config: Config, args: Sequence[str]) -> None:
-    """Put the place of the setting that is to blame in front of the message of an error of set-up.
+    """Add the place of the wrong setting to the message of a set-up error.
 
-    The error of a library becomes an `InputError` of one line where a class of the config raised
-    it.
+    An error of a library becomes a one-line `InputError` if a class of the config raised it.
     """
     settings, chain = settings_of(config, args), list(causes(error))
     told = next((each for each in chain if isinstance(each, InputError)), None)
@@ -70,10 +69,10 @@ def blame(error: Exception, config: Config, args: Sequence[str]) -> None:
 
 
 def _located(message: str, settings: Sequence[Setting]) -> str:
-    """Return a message behind the place of the first setting that it names.
+    """Return a message after the place of the first setting that it names.
 
-    A setting that is missing has the place of what it is missing in, such as an objective. A
-    setting of a source is known by the source's path.
+    A missing setting has the place of its parent, such as an objective. A setting of a source is
+    identified by the source's path.
     """
     keys = re.findall(r"`((?:model|data|trainer)\.[\w.]+)`", message)
     value = re.search(r"Found '([^']+)'", message)
@@ -81,20 +80,20 @@ def _located(message: str, settings: Sequence[Setting]) -> str:
         under = [s for s in settings if ".".join(s.path).startswith(key)]
         exact = [s for s in under if value and s.value == value[1]]
         for setting in exact or [s for s in under if ".".join(s.path) == key]:
-            return _behind(setting, message)
+            return _with_place(setting, message)
     for key in keys:
-        around = [s for s in settings if s.path[1:] and key.startswith(f"{'.'.join(s.path)}.")]
-        if around:
-            return _behind(max(around, key=lambda s: len(s.path)), message)
+        parents = [s for s in settings if s.path[1:] and key.startswith(f"{'.'.join(s.path)}.")]
+        if parents:
+            return _with_place(max(parents, key=lambda s: len(s.path)), message)
     words = re.findall(r"`(\w[\w.]*)`", message)
     for setting in settings:
         inner = any(f".{'.'.join(setting.path)}".endswith(f".{w}") for w in words if "." in w)
         named = setting.path[-1] in ("path", *words) and isinstance(setting.value, str)
         if inner or (named and re.search(rf"'{re.escape(setting.value)}['\[]", message)):
-            return _behind(setting, message)
+            return _with_place(setting, message)
     return message
 
 
-def _behind(setting: Setting, message: str) -> str:
+def _with_place(setting: Setting, message: str) -> str:
     place = setting.place.removesuffix(f": {'.'.join(setting.path)}")
     return message if message.startswith(place) else f"{place}: {message}"

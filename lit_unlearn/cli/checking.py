@@ -1,4 +1,4 @@
-"""A run for `fit`, checked as `fit` checks it and not started; no device or weights are needed."""
+"""Checks of a run for `fit`, which is not started; they need no device and no weights."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from lit_unlearn.callbacks import LossBounds
 from lit_unlearn.cli.fit import UnlearnCLI, start
-from lit_unlearn.cli.saying import foreseen
-from lit_unlearn.cli.time_to_come import around
+from lit_unlearn.cli.fit_forecast import run_work
+from lit_unlearn.cli.forecasts import forecast_or_none
 from lit_unlearn.planning.forecast import forecast
 from lit_unlearn.planning.phases import Forecast
 from lit_unlearn.planning.plan import TrainerSettings, local_device
@@ -21,7 +21,7 @@ __all__ = ["CheckedRun", "checked", "main"]
 
 
 class CheckedRun(UnlearnCLI):
-    """Command line of `fit` that makes and checks all parts of a run, on whatever machine."""
+    """Command line of `fit` that only creates and checks all parts of a run, on any machine."""
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Check the run instead of training."""
@@ -33,7 +33,7 @@ class CheckedRun(UnlearnCLI):
                 callback.setup(self.trainer, model, "fit")
 
     def _prepare(self, config: dict[str, Any]) -> None:
-        """Ask for as many processors as the run has devices; nothing is opened or locked."""
+        """Replace the run's devices by processes on the CPU; nothing is opened or locked."""
         settings = self.settings
         check_trainer(str(settings.precision), settings.max_steps)
         count = settings.count() // settings.num_nodes
@@ -41,35 +41,35 @@ class CheckedRun(UnlearnCLI):
 
     @property
     def settings(self) -> TrainerSettings:
-        """The settings of the trainer on which a plan depends, as they were given."""
+        """The settings of the trainer that a plan depends on, as given."""
         given = self.config["fit"].trainer
         others = (given.max_steps, given.devices, given.num_nodes, given.strategy)
         return TrainerSettings(given.precision or "32-true", *others)
 
 
 def checked(args: Sequence[str]) -> CheckedRun:
-    """Return the run that `fit` would start with some options; refuse what it would refuse."""
+    """Return the run that `fit` would start with some options, after the checks of `fit`."""
     return start(CheckedRun, ["fit", *args])
 
 
 def main(args: list[str]) -> None:
-    """Check the runs of a sweep, whose options stand as JSON lists on the standard input.
+    """Check the runs of a sweep; standard input has a JSON list with the options of each run.
 
-    The last line of the output is a JSON list: the seconds that the first run takes, and those of
-    another one that finds its results in the cache. It is empty where that is not known.
+    The last line of the output is a JSON list with the expected seconds of the first run, and of
+    a later run that finds results in the cache. The list is empty if they are unknown.
     """
     runs = [checked(options) for options in json.load(sys.stdin)]
     print(json.dumps(_seconds(runs[0]) if runs else []))
 
 
 def _seconds(run: CheckedRun) -> list[float]:
-    """Return the seconds of a run, and of another one after it; nothing for an unknown time."""
+    """Return the expected seconds of a run, and of a later run; empty if they are unknown."""
     device, precision = local_device(), run.settings.resolved_precision()
 
     def foresee() -> Forecast | None:
         run.datamodule.prepare_data()
-        beside = around(run.trainer, run.datamodule)
-        return forecast(run.model, run.datamodule, beside, precision=precision, device=device)
+        work = run_work(run.trainer, run.datamodule)
+        return forecast(run.model, run.datamodule, work, precision=precision, device=device)
 
-    found = foreseen(foresee)
+    found = forecast_or_none(foresee)
     return [] if found is None else [found.seconds, found.seconds_cached]

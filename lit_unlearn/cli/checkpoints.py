@@ -17,21 +17,21 @@ from lit_unlearn.callbacks.saved import (
     newest_saved,
     read_saved,
 )
-from lit_unlearn.cli.run_files import is_first, listed
+from lit_unlearn.cli.run_files import as_list, is_first
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.paths import local_path
 
 __all__ = ["find_given", "resolve_checkpoint"]
 
 _SLICES = "meta.pt"
-"""File that makes a folder one checkpoint, in slices."""
+"""File in a folder that is one checkpoint, in slices."""
 
 
 def find_given(options: Any) -> None:
-    """Find the checkpoint that the user named, and check it; loading may run no code.
+    """Find the checkpoint that the user named, and check it; loading it must not run code.
 
-    The options of ``fit`` or ``test`` get the path of the checkpoint, and `weights_only` where the
-    user did not set it.
+    The options of ``fit`` or ``test`` get the path of the checkpoint, and `weights_only` unless the
+    user set it.
     """
     if options.get("weights_only") is None:
         options["weights_only"] = True
@@ -40,7 +40,7 @@ def find_given(options: Any) -> None:
     if not name or name == "hpc" or name.startswith("registry") or "://" in name:
         return
     root = local_path(options.trainer.default_root_dir)
-    callbacks = [c for c in listed(options.trainer.get("callbacks")) if not isinstance(c, str)]
+    callbacks = [c for c in as_list(options.trainer.get("callbacks")) if not isinstance(c, str)]
     folders = [(each.get("init_args") or {}).get("dirpath") for each in callbacks]
     found = resolve_checkpoint(name, root, [local_path(folder) for folder in folders if folder])
     options["ckpt_path"] = None if found is None else str(found)
@@ -54,10 +54,12 @@ def find_given(options: Any) -> None:
 def resolve_checkpoint(name: str, root: Path, folders: Iterable[Path] = ()) -> Path | None:
     """Return the file (or folder of slices) that `--ckpt_path` names, or None.
 
-    The name is a path; `last` for the newest checkpoint of the run, or None where there is none
-    yet, as in a job that is submitted repeatedly; or `best` for the one that a `ModelCheckpoint`
-    holds to be the best. They are looked for in the folder of the run, and in those of its
-    callbacks. A checkpoint that does not exist is refused.
+    The name is a path; or `last` for the newest checkpoint of the run, None if there is none yet
+    (as in a job that is submitted repeatedly); or `best` for the best one of a `ModelCheckpoint`.
+    `last` and `best` are searched in the folder of the run and in those of its callbacks.
+
+    Raises:
+        InputError: The path does not exist or has no checkpoint, or no `best` is found.
     """
     if name == "last":
         return _last([root, *folders])
@@ -74,13 +76,13 @@ def resolve_checkpoint(name: str, root: Path, folders: Iterable[Path] = ()) -> P
     if found is None:
         raise InputError(
             f"--ckpt_path {name} should be a checkpoint, or a folder with one in it. Found none in "
-            f"this folder; a run's folder holds its checkpoints in {UNFINISHED} or lightning_logs."
+            f"this folder; a run's folder has its checkpoints in {UNFINISHED} or lightning_logs."
         )
     return found
 
 
 def _last(folders: list[Path]) -> Path | None:
-    """Return the newest checkpoint of the last run, by its step and not by the clock.
+    """Return the newest checkpoint of the last run, by its step, not by the clock.
 
     The folder may hold checkpoints of earlier runs. The last run is the unfinished one, or else the
     one with the highest version of the logger.
@@ -95,9 +97,9 @@ def _last(folders: list[Path]) -> Path | None:
 
 
 def _best(root: Path, folders: Iterable[Path]) -> Path:
-    """Return the best checkpoint, as the newest checkpoint says.
+    """Return the checkpoint that the newest checkpoint records as the best.
 
-    Its name counts, not its place, since the folder of a run may be moved.
+    It is found by its file name, since the folder of a run may have been moved.
     """
     newest = _last([root, *folders])
     states = [] if newest is None else _head(newest).get("callbacks", {}).values()
@@ -108,8 +110,8 @@ def _best(root: Path, folders: Iterable[Path]) -> Path:
         if same:
             return max(same, key=_rank)
     raise InputError(
-        f"--ckpt_path best should be the checkpoint that a ModelCheckpoint holds to be the best. "
-        f"Found none in {root}; name a file, or take --ckpt_path last."
+        f"--ckpt_path best should be the best checkpoint of a ModelCheckpoint. Found none in "
+        f"{root}; name a file, or use --ckpt_path last."
     )
 
 
@@ -129,7 +131,7 @@ def _rank(path: Path) -> tuple[int, int, str]:
 
 
 def _head(path: Path) -> dict[str, Any]:
-    """Return a checkpoint without its weights; an empty one where it cannot be loaded safely."""
+    """Return a checkpoint without its weights; empty if it cannot be loaded safely."""
     file = path / _SLICES if path.is_dir() else path
     try:
         found: dict[str, Any] = torch.load(file, map_location="meta", weights_only=True)

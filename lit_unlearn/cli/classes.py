@@ -1,4 +1,4 @@
-"""The classes that a config may name: loaded before parsing, and found below a base class."""
+"""Classes that a config may name: they are loaded before parsing, and found as subclasses."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _MODULES = (
 
 
 def load_classes(*more: str) -> None:
-    """Import the classes of a run, so that a config can give them by their bare names.
+    """Import the classes of a run, so that a config can name them without their module.
 
-    `more` are further modules with classes that the command takes.
+    `more` are further modules with classes that the command uses.
     """
     for name in (*_MODULES, *more):
         module = import_module(name)
@@ -30,7 +30,7 @@ def load_classes(*more: str) -> None:
 
 
 def family(base: type) -> Iterator[type]:
-    """Yield a class and all below it that are loaded, without the abstract and the private ones."""
+    """Yield a class and its loaded subclasses, except abstract and private ones."""
     if not inspect.isabstract(base) and not base.__name__.startswith("_"):
         yield base
     children: list[type] = type.__subclasses__(base)

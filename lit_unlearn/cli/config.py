@@ -1,8 +1,8 @@
 """Config files: read with line numbers, and merged key by key when there are several.
 
-jsonargparse would replace a ``dict[str, Objective]`` as a whole when a second file sets one entry
-of it, so that the other objectives vanish without a word. Here files are merged before the parser
-sees them, and each key remembers the file and line from which it came.
+If a second file sets one entry of a ``dict[str, Objective]``, jsonargparse replaces the whole
+dictionary, and the other objectives are lost silently. Files are therefore merged before they are
+parsed. The file and line of each key are kept for error messages.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Config:
     """A string is the option of the command line that set the key."""
 
     def origin(self, path: KeyPath) -> Origin | str | None:
-        """Return where a key, or the nearest key around it, was set; None without either."""
+        """Return the origin of a key, or else of the nearest key above it that has one, or None."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.origins:
                 return self.origins[path[:length]]
@@ -58,12 +58,12 @@ class Config:
 
 
 def merge_configs(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one config over another, key by key; neither is changed.
+    """Merge the config ``over`` into ``base``, key by key; neither is changed.
 
     Mappings are merged. Scalars and lists are replaced; a key ``name+`` with a list appends to the
-    list ``name``. A ``class_path`` that differs replaces its whole mapping, as the old arguments
-    belong to another class. ``null`` over a mapping removes it, be it an objective or a part that
-    then takes its default; ``null`` over anything else stays ``null``.
+    list ``name``. A different ``class_path`` replaces its whole mapping, since the old arguments
+    belong to another class. ``null`` removes a mapping: an objective disappears, and any other part
+    gets its default. In place of other values, ``null`` stays ``null``.
     """
     merged = dict(base)
     for key, value in over.items():
@@ -86,7 +86,7 @@ def _merge_values(base: object, over: object) -> object:
     base = base if isinstance(base, Mapping) else {}
     old, new = base.get("class_path"), over.get("class_path")
     short, long = sorted((str(old), str(new)), key=len)
-    same = old == new or ("." not in short and long.endswith(f".{short}"))  # by its bare name
+    same = old == new or ("." not in short and long.endswith(f".{short}"))  # without its module
     return merge_configs(base if new is None or same else {}, over)
 
 
@@ -94,13 +94,13 @@ def _merge_values(base: object, over: object) -> object:
 
 
 def take_config_args(args: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Split the files of all ``--config`` and ``-c`` off the other arguments."""
+    """Separate the files of ``--config`` and ``-c`` from the other arguments."""
     files, others = take_options(args, lambda name: name in ("--config", "-c"))
     return [Path(value) for _, value in files], others
 
 
 def read_configs(files: Sequence[Path]) -> Config:
-    """Read and merge config files; a later one is laid over the earlier ones."""
+    """Read and merge config files; later files take precedence."""
     values: dict[str, Any] = {}
     origins: dict[KeyPath, Origin | str] = {}
     for file in files:
@@ -114,8 +114,8 @@ def read_config(file: Path) -> Config:
     """Read one YAML (or JSON) file.
 
     Raises:
-        InputError: The file is missing or not text, has a syntax error, gives a key twice, or does
-            not hold a mapping; the message names file and line.
+        InputError: The file is missing or not text, has a syntax error, sets a key twice, or is not
+            a mapping; the message names file and line.
     """
     text = _read_text(file)
     try:
@@ -131,7 +131,7 @@ def read_config(file: Path) -> Config:
         raise InputError(f"{file}:{line}: not valid YAML: {error.problem}") from None
     except InputError:
         raise
-    except Exception as error:  # what stands behind a tag fails with errors of every kind
+    except Exception as error:  # values with a tag fail with errors of every kind
         raise InputError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         found = "an empty file" if values is None else f"a {type(values).__name__}"
@@ -140,12 +140,12 @@ def read_config(file: Path) -> Config:
 
 
 def read_dumped(text: str) -> Any:
-    """Return the values of YAML that the parser wrote, read in C where PyYAML has it."""
+    """Parse YAML that the parser wrote, with PyYAML's loader in C if there is one."""
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def parse_value(text: str) -> Any:
-    """Return the value of an option as a config would give it; text that is no YAML as it is."""
+    """Parse the value of an option as in a config; text that is not YAML is returned unchanged."""
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError:
@@ -178,16 +178,16 @@ def _missing(file: Path) -> str:
 
 
 def _check_size(node: yaml.Node, file: Path, seen: dict[int, int]) -> int:
-    """Return a node's size with aliases spelt out; refuse a file that they blow up."""
+    """Return the number of values in a node, with aliases expanded; refuse a file with too many."""
     if seen.setdefault(id(node), 0) > 0:
         return seen[id(node)]
-    seen[id(node)] = _MOST_NODES  # until it is counted: then an alias inside of itself fails
+    seen[id(node)] = _MOST_NODES  # until it is counted, so that an alias of a parent node fails
     parts = node.value if isinstance(node, yaml.CollectionNode) else []
     flat = [p for pair in parts for p in pair] if isinstance(node, yaml.MappingNode) else parts
     size = 1 + sum(_check_size(part, file, seen) for part in flat)
     if size > _MOST_NODES:
         line = node.start_mark.line + 1
-        raise InputError(f"{file}:{line}: expected at most {_MOST_NODES} values, aliases spelt out")
+        raise InputError(f"{file}:{line}: expected at most {_MOST_NODES} values, found more")
     seen[id(node)] = size
     return size
 
@@ -206,7 +206,7 @@ def _origins(node: yaml.Node, file: Path, path: KeyPath = ()) -> Iterator[tuple[
             raise InputError(f"{file}:{line}: expected a name before the colon, found {key.value}")
         name = str(key.value)
         if name in seen and name != "<<":
-            raise InputError(f"{file}:{line}: key {name} stands already in line {seen[name]}")
+            raise InputError(f"{file}:{line}: key {name} is already set in line {seen[name]}")
         seen[name] = line
         yield (*path, name), Origin(file, line)
         yield from _origins(value, file, (*path, name))
@@ -217,7 +217,7 @@ _TAGS_OF_NAMES = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge", "tag:yaml.
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads ``1e-5`` as a number and ``2026-01-01`` as a string, unlike plain PyYAML."""
+    """YAML loader that reads ``1e-5`` as a number and ``2026-01-01`` as a string."""
 
 
 _FLOAT = re.compile(

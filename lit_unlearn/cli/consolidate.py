@@ -1,4 +1,4 @@
-"""`lit-unlearn consolidate`: one checkpoint file out of a folder of slices."""
+"""`lit-unlearn consolidate`: join a checkpoint in slices to one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lit-unlearn evaluate`: suites put to a model, beside its start and a reference."""
+"""`lit-unlearn evaluate`: run suites on a model, its start model and a reference."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from lit_unlearn.cli.config import read_configs, take_config_args
+from lit_unlearn.cli.forecasts import print_forecast
 from lit_unlearn.cli.parsing import arguments, asks_for_help, make_parser, parse
-from lit_unlearn.cli.saying import say
 from lit_unlearn.cli.suite_names import choose_suites, known_suites, suite_lines
 from lit_unlearn.distributed.ranks import processes, rank
 from lit_unlearn.evaluation.evaluate import evaluate, loading_of
@@ -30,24 +30,24 @@ __all__ = ["Options", "folder_name", "main"]
 
 @dataclass
 class Options:
-    """Put suites to a model, and write a table, metrics.json, rows.jsonl and evaluation.html.
+    """Run suites on a model, and write a table, metrics.json, rows.jsonl and evaluation.html.
 
-    Outcomes are stored in the output folder: the same command resumes a stopped evaluation, and one
-    with a further suite asks that suite only.
+    Outcomes are stored in the output folder: the same command resumes a stopped evaluation, and
+    after adding a suite only that suite is run.
 
     Args:
         model: Hub id, local folder, .gguf file, or `random-tiny`.
-        suites: The suites and their settings, by the name under which they are shown (in a config);
-            `--suite NAME` takes one with its defaults.
-        reference: A model that never saw what was to be forgotten (retain model), or the folder of
-            an earlier evaluation of it. Some figures are defined against it only.
-        start: The model before unlearning, or the folder of an earlier evaluation of it. It gives
-            the balanced score.
-        data_root: Folder that stands in for the hub; null reads the environment variable
+        suites: Suites and their settings by displayed name (in a config); `--suite NAME` selects
+            one with its defaults.
+        reference: A model that was never trained on the forget rows (retain model), or the folder
+            of an earlier evaluation of it. Some figures need it.
+        start: The model before unlearning, or the folder of an earlier evaluation of it. The
+            balanced score needs it.
+        data_root: Folder that is read instead of the hub; null reads the environment variable
             LIT_UNLEARN_DATA.
-        output: Folder of everything that is written; null takes runs/evaluate/<model>.
+        output: Output folder; null takes runs/evaluate/<model>.
         batch_size: Probes per forward pass; figures do not depend on it.
-        limit: Most rows of each group of each suite, spread evenly; null for all.
+        limit: Largest number of rows of each group of each suite, evenly spread; null for all.
     """
 
     model: str
@@ -73,14 +73,14 @@ def main(args: list[str]) -> None:
     check_targets(folder, shown_files(folder, options.suites or {}), [], "--output")
     with processes():
         settled = {**vars(options), "suites": options.suites or {}, "output": folder}
-        foresee = partial(say, partial(_forecast, options, loading, folder))
+        foresee = partial(print_forecast, partial(_forecast, options, loading, folder))
         found = evaluate(**settled, loading=loading, foresee=foresee)
         if rank() == 0:
             show_evaluation(found, folder)
 
 
 def _forecast(options: Options, loading: Loading, folder: Path) -> Forecast | None:
-    """Return what the models will take that are no evaluations already."""
+    """Return the forecast for all models that are not given as earlier evaluations."""
     given = {"reference": options.reference, "start": options.start, "model": options.model}
     models = {
         heading: (path, folder if heading == "model" else folder / heading)
@@ -104,11 +104,11 @@ def folder_name(model: str) -> str:
 
 
 class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Leaves the list of suites as it is."""
+    """Help formatter that keeps the line breaks of the list of suites."""
 
 
 def _parser() -> ArgumentParser:
-    known = known_suites()  # loads them, so that each can be given by its bare name
+    known = known_suites()  # loads them, so that each can be named without its module
     parser = make_parser(
         "evaluate",
         formatter_class=_Formatter,

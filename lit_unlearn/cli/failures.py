@@ -1,4 +1,4 @@
-"""Say in one line why a command failed, where the package itself is not at fault."""
+"""One-line messages for failures of a command that are not faults of the package."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["causes", "foreign_line", "one_line"]
 _OWN = __name__.partition(".")[0]
 _NO_MEMORY = "DefaultCPUAllocator: can't allocate"
 _COMPUTING = ("lightning.pytorch.loops", "torch.nn.modules.module", "torch.autograd")
-"""Modules of other packages that call ours while a model is trained or asked."""
+"""Modules of libraries that call this package while a model computes."""
 
 
 def foreign_line(error: BaseException) -> str | None:
     """Return one line for an error of the input, the system or a library during set-up.
 
-    The result is None for an error that deserves a traceback: one that our own code raised, or one
-    that came up while a model was at work.
+    The result is None for an error that needs a traceback: one that this package raised, or one
+    that occurred while a model was computing.
     """
     chain = list(causes(error))
     known = [_known(each) for each in chain]
@@ -38,7 +38,7 @@ def foreign_line(error: BaseException) -> str | None:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those that it was raised from, the first cause last."""
+    """Yield an error and its causes, the first cause last."""
     found: BaseException | None = error
     while found is not None:
         yield found

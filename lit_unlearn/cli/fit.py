@@ -28,21 +28,21 @@ from lit_unlearn.cli.checkpoints import find_given
 from lit_unlearn.cli.classes import load_classes
 from lit_unlearn.cli.config import Config, read_configs, take_config_args
 from lit_unlearn.cli.failures import one_line
+from lit_unlearn.cli.fit_forecast import print_fit_forecast, with_step_lines
 from lit_unlearn.cli.mistakes import check_keys, explain, unknown_strategy
 from lit_unlearn.cli.overrides import lay_over
 from lit_unlearn.cli.quiet import silence
 from lit_unlearn.cli.resume import make_resumable, run_logger, run_settings
 from lit_unlearn.cli.run_files import (
     RunConfig,
+    as_list,
     check_run_folder,
     config_text,
     default_folder,
     divert_debug,
     is_first,
-    listed,
 )
 from lit_unlearn.cli.suite_names import known_suites
-from lit_unlearn.cli.time_to_come import say_time_to_come, with_lines
 from lit_unlearn.distributed.strategy import by_alias, check_strategy
 from lit_unlearn.errors import InputError
 from lit_unlearn.training.run_checks import check_run
@@ -194,7 +194,7 @@ class UnlearnCLI(LightningCLI):
             hint = "A run that needs no hub: lit-unlearn fit --config configs/quickstart.yaml"
             raise InputError("\n".join([*missing, hint] if "hub" in missing[-1] else missing))
         if self.stage == "fit" and self.trainer.is_global_zero:
-            say_time_to_come(self.trainer, self.model, self.datamodule, self.done)
+            print_fit_forecast(self.trainer, self.model, self.datamodule, self.done)
 
     def before_test(self) -> None:
         """Check that a callback evaluates, and that rows and model are there."""
@@ -212,7 +212,7 @@ class UnlearnCLI(LightningCLI):
         """Make the trainer, with a TensorBoard logger unless the config says otherwise."""
         config["strategy"] = by_alias(config.get("strategy"))
         if self.stage == "fit":
-            callbacks = with_lines(config, callbacks)
+            callbacks = with_step_lines(config, callbacks)
         self._prepare(config)
         try:
             return super()._instantiate_trainer(config, callbacks)
@@ -221,7 +221,7 @@ class UnlearnCLI(LightningCLI):
 
     def _prepare(self, config: dict[str, Any]) -> None:
         """Check the run's folder, and give the trainer its checkpoint and its logger."""
-        config["callbacks"] = listed(config.get("callbacks"))
+        config["callbacks"] = as_list(config.get("callbacks"))
         saved = None
         if not divert_debug(config, self.closing):
             config["default_root_dir"] = str(local_path(config["default_root_dir"]))

@@ -1,12 +1,12 @@
-"""`lit-unlearn interference`: how the objectives of a config fight on a model, without training."""
+"""`lit-unlearn interference`: measure conflicts between objectives on a model, without training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from lit_unlearn.cli.classes import load_classes
+from lit_unlearn.cli.forecasts import print_forecast
 from lit_unlearn.cli.parsing import arguments, make_parser, parse, read_run
-from lit_unlearn.cli.saying import say
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.evaluation.subjects import device_named
 from lit_unlearn.interference_study.interference import interference
@@ -21,7 +21,7 @@ from lit_unlearn.utils.tables import print_paths, terminal
 __all__ = ["main"]
 
 _IDLE = ("trainer", "seed_everything", "ckpt_path", "weights_only")
-"""Keys of a config for `fit` that play no part here."""
+"""Keys of a config for `fit` that this command ignores."""
 
 
 def main(args: list[str]) -> None:
@@ -44,7 +44,9 @@ def main(args: list[str]) -> None:
     chosen = {"module": given.model, "model": models[-1][1] if models else None}
 
     def foresee(forms: Mapping[Representation, UnlearnDataModule], amounts: Amounts) -> None:
-        say(lambda: study_forecast(given.model, forms, amounts, device_named(given.device)))
+        print_forecast(
+            lambda: study_forecast(given.model, forms, amounts, device_named(given.device))
+        )
 
     options_given = arguments(interference, given) | chosen
     found = interference(**options_given, foresee=foresee)

@@ -1,4 +1,4 @@
-"""`lit-unlearn methods`: all objectives, weightings and combinations in lines, or some on cards."""
+"""`lit-unlearn methods`: list or explain objectives, weightings and combinations."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main(args: list[str]) -> None:
 
 
 def _all() -> Iterator[Padding | str]:
-    """Yield a line for each method, under its kind."""
+    """Yield a line for each method, grouped by kind."""
     for kind, (place, cards) in _KINDS.items():
         title = f"{kind[0].upper()}{kind[1:]} ({place})"
         yield _titled(title, "", {card.name: card.summary for card in cards()})
@@ -82,9 +82,9 @@ def _sides(recipe: Recipe) -> dict[str, str]:
 
 
 def _find(name: str) -> list[Padding]:
-    """Return the cards of all classes and published methods with a name, whatever its case.
+    """Return the cards of all classes and published methods with a name, in any case.
 
-    Without any, return the cards of the classes whose docstrings contain the name.
+    If there are none, return the cards of the classes whose docstrings contain the name.
     """
     cards = [(card, kind) for kind, (_, each) in _KINDS.items() for card in each()]
     wanted = name.lower()
@@ -108,7 +108,7 @@ def _card(card: Card, kind: str) -> Padding:
         "reads per row": card.cost,
         "defaults": card.defaults,
         "source": card.source,
-        "stands in": f"{place}, as class_path: {card.name}",
+        "config key": f"{place}, as class_path: {card.name}",
         "more": f"lit-unlearn fit --{place.removesuffix('.NAME')}.help {card.name}",
     }
     given = {label: text for label, text in facts.items() if text != "-"}

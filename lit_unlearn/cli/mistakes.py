@@ -1,8 +1,8 @@
-"""Say in one line where a rejected setting stands, what is wrong with it, and how to repair it.
+"""Explanation of a rejected setting in one line: its place, the mistake and the repair.
 
-The parser names neither file nor line, and a mistake inside an objective comes with a dump of every
-type that was tried. But what it names (the outer key, the class, and the name or value that it
-rejects) is enough to find the setting in the files or on the command line.
+The parser names neither file nor line, and for a mistake inside an objective it lists every type
+that it tried. It does name the outer key, the class, and the rejected name or value, which is
+enough to find the setting in the files or on the command line.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from lit_unlearn.errors import InputError, did_you_mean
 __all__ = ["check_keys", "explain", "unknown_strategy"]
 
 _LISTED = 12
-"""Largest number of known names that are listed where none is similar."""
+"""Largest number of known names that are listed if none is similar."""
 _CLASS = r"(?:dot import path string: |class_path ')([^\s']+)(?:$|':\s+(?:No mod|cannot|mod))"
 _LIKE_A_CLASS = _CLASS.replace(r"[^\s']+", r"(?:\w+\.)*[A-Z]\w*")
 
 
 def check_keys(config: Config, parser: ArgumentParser) -> None:
-    """Refuse keys of config files that the parser overlooks or says little about."""
+    """Refuse unknown keys of config files that the parser ignores or explains badly."""
     known = _types(parser)
     groups = {""} | {name.rpartition(".")[0] for name in known}
     for path, _, place, owner in file_settings(config):
@@ -38,18 +38,18 @@ def check_keys(config: Config, parser: ArgumentParser) -> None:
         if above in groups and name not in known and name not in groups:
             raise InputError(f"{place}: unknown key; {_repair(name, known)}")
         if owner and "init_args" not in path[-2:] and path[-1] not in OF_A_CLASS:
-            raise InputError(f"{place}: unknown key; arguments of {owner} stand under init_args")
+            raise InputError(f"{place}: unknown key; arguments of {owner} belong under init_args")
 
 
 def explain(message: str, parser: ArgumentParser, config: Config, args: Sequence[str]) -> str:
-    """Return one line for a message of the parser; `args` are given beside the config files."""
+    """Return one line for a message of the parser; `args` are the options besides config files."""
     message = re.sub(r"\b(fit|test)\.", "", message)
     rejected = _Rejection(message, parser, settings_of(config, args))
     kinds: dict[str, Callable[[re.Match[str]], str]] = {
         r"unrecognized arguments: --([^=\s]+)": rejected.unknown_option,
         r"Option '([^']+)' is not accepted": rejected.unknown_argument,
-        r"the following arguments are required: (.+)": rejected.lacking,
-        r"class, but \S+ is abstract()": rejected.lacking,
+        r"the following arguments are required: (.+)": rejected.missing,
+        r"class, but \S+ is abstract()": rejected.missing,
         r"has no attribute '\w+'\. Got value: ([\w.]+)$": rejected.unknown_class,
         r"- (.+ \((\S+)\.py, line \d+\))$": rejected.broken_module,
         _LIKE_A_CLASS: rejected.unknown_class,
@@ -60,13 +60,13 @@ def explain(message: str, parser: ArgumentParser, config: Config, args: Sequence
             lambda found: f"{found[0]}; did you mean --config {found[1]}?"
         ),
     }
-    matches = ((re.search(kind, message, re.MULTILINE), say) for kind, say in kinds.items())
-    said = (say(found) for found, say in matches if found)
-    return next(filter(None, said), " ".join(message.split()))
+    matches = ((re.search(kind, message, re.MULTILINE), text) for kind, text in kinds.items())
+    texts = (text(found) for found, text in matches if found)
+    return next(filter(None, texts), " ".join(message.split()))
 
 
 class _Rejection:
-    """A message of the parser, and the settings among which the wrong one is."""
+    """A message of the parser, and the settings that may be wrong."""
 
     def __init__(self, message: str, parser: ArgumentParser, settings: list[Setting]) -> None:
         self.message, self.parser = message, parser
@@ -94,7 +94,7 @@ class _Rejection:
         return f"{self._place([s for s in self.settings if found[2] in str(s.value)])}: {found[1]}"
 
     def unknown_class(self, found: re.Match[str]) -> str:
-        """Explain a name that is no class: a package is missing, or keys should stand there."""
+        """Explain a name that is not a class: a package is missing, or keys are expected."""
         name, same = found[1], [s for s in self.settings if s.value == found[1]]
         place = self._place(same, [s for s in self.settings if name in str(s.value)])
         lacks = re.search(r"No module named '([^']+)'", self.message)
@@ -107,7 +107,7 @@ class _Rejection:
         repair = did_you_mean(name.rpartition(".")[2], known, otherwise="see --help")
         return f"{place}: unknown class {name}; {repair}"
 
-    def lacking(self, found: re.Match[str]) -> str:
+    def missing(self, found: re.Match[str]) -> str:
         """Explain an entry that lacks arguments, or its `class_path`."""
         wanted, text = (
             (found[1].split(", "), found[0])
@@ -127,7 +127,7 @@ class _Rejection:
         return ": ".join(filter(None, (".".join(self.outer), text)))
 
     def wrong_value(self, _: re.Match[str]) -> str:
-        """Explain by the types that were tried, without those that are tried for every value."""
+        """Explain a wrong value by the tried types, except those that are always tried."""
         found = re.findall(r"Expected an? (.+?)(?:\. Got value: .*)?$", self.message, re.MULTILINE)
         noise = ("path but", "dot import path", "<class 'NoneType'>", "instantiatable class")
         types = [each for each in found if not each.startswith(noise)]
@@ -136,7 +136,7 @@ class _Rejection:
         expected = "; or ".join(dict.fromkeys(types))
         given = re.search(r"(?:Given|Got) value: (.*?)(?:\. Got.*)?$", self.message, re.MULTILINE)
         value = given[1] if given else ""
-        if value.startswith("Namespace("):  # an option sets a part of what has no parts
+        if value.startswith("Namespace("):  # an option sets a part of a value without parts
             inner = [s for s in self.settings if len(s.path) > len(self.outer)]
             return expected and (
                 f"{self._place([s for s in inner if s.place.startswith('--')])}: {self.last} "
@@ -150,12 +150,12 @@ class _Rejection:
         return expected and f"{place}: expected {expected}, found {value}"
 
     def _place(self, *settings: Sequence[Setting]) -> str:
-        """Return the place of the first of some settings."""
+        """Return the place of the first setting, or else the outer key as an option."""
         places = (setting.place for each in settings for setting in each)
         return next(places, f"--{'.'.join(self.outer)}")
 
     def _inside(self, message: str) -> tuple[ArgumentParser, Any, str]:
-        """Return parser and name of the last class in a part of the message, and its key's type."""
+        """Return parser, type of the key and name of the last class in a part of the message."""
         parser, annotation, owner = self.parser, None, ""
         for key, path in re.findall(r"Parser key \"([^\"]+)\"|class_path[ =]'([^']+)'", message):
             if key:
@@ -197,14 +197,14 @@ def _first_unknown(name: str, known: Iterable[str]) -> str:
 
 
 def _repair(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return what was meant by a dotted name that does not exist."""
+    """Return a suggestion in place of a dotted name that does not exist."""
     above, dot, wrong = _first_unknown(name, known).rpartition(".")
     start = above + dot
     names = {other.removeprefix(start).split(".")[0] for other in known if other.startswith(start)}
-    listed = f"known here: {', '.join(sorted(names))}" if 0 < len(names) <= _LISTED else ""
+    others = f"known here: {', '.join(sorted(names))}" if 0 < len(names) <= _LISTED else ""
     prefix = prefix and prefix + start
     return did_you_mean(
-        wrong.removesuffix("+"), names, prefix=prefix, otherwise=listed or "see --help"
+        wrong.removesuffix("+"), names, prefix=prefix, otherwise=others or "see --help"
     )
 
 

@@ -1,4 +1,4 @@
-"""Options that the parser cannot lay over a config: `null` for a mapping, elements of lists."""
+"""Options that the parser cannot apply to a config: `null` for a mapping, elements of lists."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ __all__ = ["lay_over"]
 
 
 def lay_over(config: Config, args: Sequence[str]) -> tuple[Config, list[str]]:
-    """Lay options over the merged files that the parser cannot; return the others for the parser.
+    """Apply the options that the parser cannot apply to the merged files; return all others too.
 
-    ``null``, as in ``--data.objectives.neighbor=null``, removes what it removes in a second file.
-    Elements of lists are set, as in `--data.objectives.forget.sources.0.limit 2`, where the parser
-    knows lists as a whole only. An element that a list does not have, or an option that does not
-    say which one, is refused.
+    ``null``, as in ``--data.objectives.neighbor=null``, removes a mapping, as in a second file.
+    Elements of lists are set, as in `--data.objectives.forget.sources.0.limit 2`; the parser can
+    only replace whole lists.
+
+    Raises:
+        InputError: A list does not have the element, or the option leaves out its number.
     """
     options = list(split_options(args))
     values, origins = config.values, dict(config.origins)
@@ -48,9 +50,10 @@ def _is_mapping(values: object, path: KeyPath) -> bool:
 
 
 def _names_element(values: object, path: KeyPath, option: Option, before: Sequence[Option]) -> bool:
-    """Return whether an option sets an element, or a part of one, of a list in the config.
+    """Return whether an option sets an element of a list in the config, or a part of one.
 
-    An option that names a part of an element, but not which, is refused.
+    Raises:
+        InputError: The option has no value, or leaves out the number of the element.
     """
     for place, key in enumerate(path):
         if isinstance(values, list):
@@ -67,7 +70,7 @@ def _names_element(values: object, path: KeyPath, option: Option, before: Sequen
 def _check_number_given(
     values: list[Any], path: KeyPath, place: int, option: Option, before: Sequence[Option]
 ) -> None:
-    """Refuse an option that leaves out the number; the parser takes the last class of a list."""
+    """Refuse an option without the element's number, unless the parser takes the last class."""
     above, rest = ".".join(path[:place]), ".".join(path[place:])
     appended = any(other.name == f"--{above}+" for other in before)
     if not appended and not all(isinstance(each, str) or "class_path" in each for each in values):
@@ -89,7 +92,7 @@ def _with(values: Any, path: KeyPath, new: object, option: str) -> tuple[Any, Ke
         index = int(key)
         made, inner = _with(values[index], rest, new, option)
         return [*values[:index], made, *values[index + 1 :]], (key, *inner)
-    if isinstance(values, str):  # a class by its bare name
+    if isinstance(values, str):  # a class without arguments
         values = {"class_path": values}
     values = values if isinstance(values, Mapping) else {}
     if "class_path" in values and key not in OF_A_CLASS:
@@ -100,7 +103,7 @@ def _with(values: Any, path: KeyPath, new: object, option: str) -> tuple[Any, Ke
 
 
 def _inside(values: object, key: str) -> Mapping[str, Any]:
-    """Return the mapping in which a key stands: the arguments of a class, or the values."""
+    """Return the mapping that has a key: the arguments of a class, or the values."""
     if not isinstance(values, Mapping):
         return {}
     arguments = values.get("init_args")

@@ -1,4 +1,4 @@
-"""One way from a command line and config files to the objects that they name."""
+"""Parsing of command lines and config files into the objects that they name."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def asks_for_help(args: Sequence[str]) -> bool:
 
 
 def parse(parser: ArgumentParser, args: Sequence[str], config: Config | None = None) -> Namespace:
-    """Parse options laid over the merged config files, and make the objects that they name.
+    """Parse options, which override the merged config files, and create the objects they name.
 
-    The parser takes ``--config`` where there are files. Where help is asked for, it is printed, and
-    the process ends.
+    If there are files, the parser must have an option ``--config``. Options that ask for help print
+    it and end the process.
 
     Raises:
         InputError: An option, key or value is not known or has the wrong type.
@@ -60,7 +60,7 @@ def arguments(function: Callable[..., Any], given: Namespace) -> dict[str, Any]:
 
 
 def call(function: Callable[..., Any], args: Sequence[str], *positional: str) -> Any:
-    """Call a function with the arguments of a command line, the command first.
+    """Call a function with the arguments of a command line, which begins with the command.
 
     The function's signature and docstring define the options; the parameters in `positional` are
     required and given without their names.
@@ -77,7 +77,7 @@ def call(function: Callable[..., Any], args: Sequence[str], *positional: str) ->
 def read_run(args: Sequence[str], idle: Collection[str]) -> tuple[Config, list[str]]:
     """Read a config for `fit` for a command that needs a part of it.
 
-    The keys in `idle`, such as ``trainer.logger``, play no part in the command.
+    The command ignores the keys in `idle`, such as ``trainer.logger``.
 
     Returns:
         The merged files without the idle keys and with the seed of the data, and the other options.

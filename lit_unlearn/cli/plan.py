@@ -1,4 +1,4 @@
-"""`lit-unlearn plan`: what a config for `fit` will need of memory, FLOPs, disk and time."""
+"""`lit-unlearn plan`: estimate the memory, FLOPs, disk space and time of a config for `fit`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from jsonargparse import ArgumentParser
 
 from lit_unlearn.cli.checking import checked
 from lit_unlearn.cli.config import take_config_args
+from lit_unlearn.cli.fit_forecast import run_work
 from lit_unlearn.cli.parsing import arguments, make_parser, parse
-from lit_unlearn.cli.time_to_come import around
 from lit_unlearn.planning import flops, memory
 from lit_unlearn.planning.forecast import run_forecast
 from lit_unlearn.planning.plan import local_device, plan
@@ -24,13 +24,13 @@ from lit_unlearn.utils.tables import terminal
 __all__ = ["DOES_NOT_FIT", "main"]
 
 DOES_NOT_FIT = 3
-"""Exit status where the run does not fit the device that was named."""
+"""Exit status if the run does not fit the named device."""
 _OF_FIT = ("module", "data", "trainer")
-"""Parameters of `plan` that the options of `fit` decide."""
+"""Parameters of `plan` that come from the options of `fit`."""
 
 
 def main(args: list[str]) -> None:
-    """Run the command; the status is `DOES_NOT_FIT` where the run does not fit the named device."""
+    """Run the command; the status is `DOES_NOT_FIT` if the run does not fit the named device."""
     if "--formulas" in args:
         print(f"{memory.__doc__}\n{flops.__doc__}")
         return
@@ -46,8 +46,8 @@ def main(args: list[str]) -> None:
     made = plan(run.model, run.datamodule, run.settings, **arguments(plan, given))
     show(made, terminal())
     if given.device is None:
-        beside = around(run.trainer, run.datamodule)
-        found = run_forecast(run.model, made.scenario, made.rows, beside, local_device())
+        work = run_work(run.trainer, run.datamodule)
+        found = run_forecast(run.model, made.scenario, made.rows, work, local_device())
         if found is not None:
             terminal().print(found.table())
     if output is not None:

@@ -12,7 +12,7 @@ __all__ = ["silence"]
 
 
 class _NoTips(logging.Filter):
-    """Drops Lightning's advertisements."""
+    """Filter that drops Lightning's advertisements."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "Tip:" not in record.getMessage()
@@ -22,7 +22,7 @@ _NO_TIPS = _NoTips()
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
-    """Leave a full disk to the main thread: TensorBoard's writer raises its error there again."""
+    """Report an error of a thread, except of the disk: TensorBoard raises it in the main thread."""
     if not isinstance(args.exc_value, Exception) or refusal(args.exc_value) is None:
         threading.__excepthook__(args)
 

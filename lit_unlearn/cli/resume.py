@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lit_unlearn.callbacks import Resumable
 from lit_unlearn.callbacks.saved import Saved, find_saved
 from lit_unlearn.cli.config import read_dumped
-from lit_unlearn.cli.run_files import is_first, listed, paths_of
+from lit_unlearn.cli.run_files import as_list, is_first, paths_of
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.utils.digests import file_digest, text_digest
 from lit_unlearn.utils.tables import terminal
@@ -20,7 +20,7 @@ from lit_unlearn.utils.tables import terminal
 __all__ = ["CHANGES_WEIGHTS", "NEUTRAL", "make_resumable", "run_logger", "run_settings"]
 
 _COUNTED = ("max_steps", "precision")
-"""Settings of the trainer on which the results of a run depend; no other one counts."""
+"""Settings of the trainer on which the results of a run depend; all others are ignored."""
 
 CHANGES_WEIGHTS = (
     "BatchSizeFinder",
@@ -44,25 +44,25 @@ NEUTRAL = (
     "model.student.compile",
     "model.teacher.init_args.cache",
 )
-"""Settings of `model` and `data` that change no result, or change it by rounding only.
+"""Settings of `model` and `data` that change results at most by rounding.
 
-A checkpoint of a run that differs in these, or in settings of the trainer that do not count, is one
-of the same run.
+A run can resume from a checkpoint whose run differs only in these or in ignored settings of the
+trainer.
 """
 
 
 def make_resumable(
     trainer: dict[str, Any], settings: str, given: str | None, closing: ExitStack
 ) -> Saved | None:
-    """Let a run save itself, and find the checkpoint from which it resumes.
+    """Let a run save checkpoints, and find the checkpoint from which it resumes.
 
     `trainer` are the trainer's arguments, with the run's folder and a list of callbacks, which gets
-    a `Resumable`. `settings` is a digest from `run_settings`. Where the user named a checkpoint
-    (`given`), none is looked for. `closing` releases the folder, also of a run that is refused.
+    a `Resumable`. `settings` is a digest from `run_settings`. If the user named a checkpoint
+    (`given`), no other is searched. `closing` releases the folder, also if the run is refused.
 
     Raises:
-        InputError: The checkpoint is damaged, another run is at work in the folder, or nothing can
-            be written there.
+        InputError: The checkpoint is damaged, another run uses the folder, or the folder cannot be
+            written to.
     """
     callbacks = trainer["callbacks"]
     if not any(isinstance(callback, Resumable) for callback in callbacks):
@@ -74,20 +74,20 @@ def make_resumable(
             if first:
                 callback.claim(root)
                 closing.callback(callback.release)
-    # the others do what they do after a step, and at the end, before this one counts it as done
+    # all other callbacks finish a step, and the run, before this one records that as done
     callbacks.sort(key=lambda callback: isinstance(callback, Resumable))
     saved = None if given is not None else find_saved(root, settings)
     if saved is not None and first:
         terminal(stderr=True).print(
-            f"Going on after step {saved.step} of {trainer.get('max_steps')}, from {saved.folder}; "
-            "to begin anew, delete that folder",
+            f"Resuming after step {saved.step} of {trainer.get('max_steps')}, from {saved.folder}; "
+            "to start from the beginning, delete that folder",
             soft_wrap=True,
         )
     return saved
 
 
 def run_logger(root: str, saved: Saved | None) -> TensorBoardLogger:
-    """Return TensorBoard's logger; of a resumed run it hides curves behind the checkpoint."""
+    """Return TensorBoard's logger; for a resumed run it hides points after the checkpoint."""
     resumed: dict[str, Any] = {}
     if saved is not None and saved.log_version is not None:
         # what was measured after the checkpoint's last step has that step's number
@@ -98,8 +98,7 @@ def run_logger(root: str, saved: Saved | None) -> TensorBoardLogger:
 def run_settings(text: str) -> str:
     """Return a digest of the settings in YAML on which the results of a run depend.
 
-    Local files count by their content, wherever they are: the rows of a file, the weights in a
-    model's folder.
+    Local files are replaced by digests of their content, so that their location does not matter.
     """
     values: dict[str, Any] = read_dumped(text)
     trainer = values.get("trainer") or {}
@@ -108,12 +107,12 @@ def run_settings(text: str) -> str:
     for key, content in (contents | dict.fromkeys(NEUTRAL)).items():
         _replace(kept, key.split("."), content)
     kept |= {key: trainer.get(key) for key in _COUNTED}
-    kept["callbacks"] = [each for each in listed(trainer.get("callbacks")) if _changes(each)]
+    kept["callbacks"] = [each for each in as_list(trainer.get("callbacks")) if _changes(each)]
     return text_digest(repr(kept))
 
 
 def _content(path: Path) -> str:
-    """Return a digest of a file, or of the model in a folder; the name of another folder."""
+    """Return a digest of a file or of the model in a folder; for other folders, the name."""
     if path.is_file() and path.suffix != ".gguf":
         return file_digest(path)
     weights = path.is_file() or any(path.glob("*.safetensors")) or any(path.glob("*.bin"))
@@ -121,7 +120,7 @@ def _content(path: Path) -> str:
 
 
 def _replace(values: Any, keys: Sequence[str], value: object) -> None:
-    """Replace a nested value, where there is one."""
+    """Replace a nested value, if it exists."""
     for key in keys[:-1]:
         if not isinstance(values, dict | list):
             return

@@ -1,4 +1,4 @@
-"""`lit-unlearn rewrite`: rows of any domain become stand-alone questions, and get anchors."""
+"""`lit-unlearn rewrite`: rewrite rows of any domain as stand-alone questions with anchors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from lit_unlearn.cli.classes import load_classes
 from lit_unlearn.cli.config import read_configs, take_config_args
+from lit_unlearn.cli.forecasts import print_forecast
 from lit_unlearn.cli.parsing import arguments, make_parser, parse
-from lit_unlearn.cli.saying import say
 from lit_unlearn.planning.commands import rewriting_forecast
 from lit_unlearn.rewriting.backends import Backend
 from lit_unlearn.rewriting.local import LocalModel
@@ -37,6 +37,6 @@ def main(args: list[str]) -> None:
 
 
 def _foresee(backend: Backend, asks: Sequence[tuple[Ask, int]]) -> None:
-    """Say what the replies of a model on this machine will take."""
+    """Print the expected time for a model on this machine."""
     if isinstance(backend, LocalModel):
-        say(lambda: rewriting_forecast(backend, asks))
+        print_forecast(lambda: rewriting_forecast(backend, asks))

@@ -28,7 +28,7 @@ from lit_unlearn.utils.paths import local_path
 
 __all__ = ["CONFIG", "RunConfig"]
 __all__ += ["check_run_folder", "config_text", "default_folder", "divert_debug", "is_first"]
-__all__ += ["listed", "paths_of"]
+__all__ += ["as_list", "paths_of"]
 
 CONFIG = "config.yaml"
 _FOLDER = "--trainer.default_root_dir"
@@ -37,7 +37,7 @@ _PATH_KEYS = ("path", "reference", "refusals", "openers", "evaluation_prefills",
 
 
 def default_folder(configs: Sequence[Path]) -> str:
-    """Return the folder of a run whose config names none: that of the last config's name."""
+    """Return the default folder of a run, which has the name of the last config."""
     return f"runs/{configs[-1].stem if configs else 'fit'}"
 
 
@@ -50,7 +50,7 @@ def paths_of(values: object, key: str = "") -> Iterator[tuple[str, Path]]:
         for index, value in enumerate(values):
             yield from paths_of(value, f"{key}.{index}")
     elif isinstance(values, str) and any(part in _PATH_KEYS for part in key.split(".")):
-        with suppress(InputError, OSError, ValueError):  # a text that is no path, or is too long
+        with suppress(InputError, OSError, ValueError):  # the text is not a path, or too long
             path = local_path(values)
             if path.exists():
                 yield key.removeprefix("."), path
@@ -59,17 +59,17 @@ def paths_of(values: object, key: str = "") -> Iterator[tuple[str, Path]]:
 def check_run_folder(
     trainer: Mapping[str, Any], stage: str, text: str, data: Any, files: Sequence[Path]
 ) -> None:
-    """Check that a run will replace no file of the user, and none that it reads.
+    """Check that a run will not replace a file of the user or one that it reads.
 
     `trainer` are the trainer's arguments, with the run's folder and its callbacks; `text` is the
     whole config in YAML. The sources of the data module and the config files are read.
     """
     values, folder = read_dumped(text), Path(trainer["default_root_dir"])
-    # a folder with rows is read in some of its files only, which the data module knows
+    # only some files of a folder with rows are read; the data module knows them
     found = paths_of({key: values.get(key) for key in ("model", "data", "trainer")})
     read = [path for key, path in found if path.is_file() or not key.startswith("data.")]
     read += [*_sources(data), *(find_config(local_path(file)) for file in files)]
-    targets = [folder / "lightning_logs" / "new"]  # a path in a folder that Lightning makes
+    targets = [folder / "lightning_logs" / "new"]  # in a folder that Lightning creates
     if stage == "fit":
         targets += [folder / STORE, folder / UNFINISHED / "new"]
     steps = int(trainer.get("max_steps") or 0) if stage == "fit" else None
@@ -84,8 +84,8 @@ def check_run_folder(
 
 
 def _of_lightning(callbacks: Any, loggers: Any, profiler: Any) -> list[Path]:
-    """Return the files that Lightning replaces or deletes where their names are set."""
-    tables = [each for each in listed(loggers) if isinstance(each, CSVLogger)]
+    """Return the files that Lightning replaces or deletes because their names are fixed."""
+    tables = [each for each in as_list(loggers) if isinstance(each, CSVLogger)]
     found = [Path(logger.log_dir) / "metrics.csv" for logger in tables]
     if getattr(profiler, "dirpath", None):
         found.append(Path(profiler.dirpath) / f"fit-{profiler.filename or ''}*.txt")
@@ -118,12 +118,12 @@ def config_text(parser: Any, options: Any) -> str:
 
 
 class RunConfig(SaveConfigCallback):
-    """Writes ``config.yaml``, the settings of the run, into its folder.
+    """Callback that writes ``config.yaml``, the settings of the run, into its folder.
 
     Args:
         parser: Parser of the stage.
         config: The parsed options.
-        text: Returns the whole config in YAML.
+        text: Function that returns the whole config in YAML.
     """
 
     def __init__(self, parser: Any, config: Any, text: Callable[[], str]) -> None:
@@ -131,7 +131,7 @@ class RunConfig(SaveConfigCallback):
         self.text = text
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the whole config, and claim Lightning's files; ``test`` keeps the config."""
+        """Write the config, except in ``test``, and claim Lightning's files."""
         file, text = Path(trainer.default_root_dir) / CONFIG, self.text()
         if stage == "fit" and not _holds(file, text):
             write_text(file, text)
@@ -160,7 +160,7 @@ def divert_debug(trainer: dict[str, Any], closing: ExitStack) -> bool:
     return True
 
 
-def listed(callbacks: Any) -> list[Any]:
+def as_list(callbacks: Any) -> list[Any]:
     """Return callbacks as a list."""
     if callbacks is None:
         return []

@@ -1,4 +1,4 @@
-"""The suites that the command line can name, and their descriptions."""
+"""Suites that the command line can name, and their descriptions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["choose_suites", "find_suite", "known_suites", "suite_lines"]
 
 
 def known_suites() -> dict[str, type[Suite]]:
-    """Return the suites that a config can name by their names, in alphabetical order."""
+    """Return the suites that a config can name, by name, in alphabetical order."""
     for module in pkgutil.iter_modules(suites.__path__, f"{suites.__name__}."):
         import_module(module.name)
     classes: list[type[Suite]] = list(family(Suite))
@@ -29,7 +29,7 @@ def known_suites() -> dict[str, type[Suite]]:
 
 
 def find_suite(name: str) -> type[Suite]:
-    """Return the class of a suite; refuse an unknown name with a similar one, or with all."""
+    """Return the class of a suite; an `InputError` about an unknown name suggests others."""
     known = known_suites()
     if name in known:
         return known[name]
@@ -38,9 +38,12 @@ def find_suite(name: str) -> type[Suite]:
 
 
 def choose_suites(config: Config, names: Sequence[str]) -> Config:
-    """Return a config with the named suites only, those that it lacks with their defaults.
+    """Return a config with only the named suites; suites that it lacks get their defaults.
 
-    Without names, all suites of the config are chosen; none at all, or an unknown one, is refused.
+    Without names, all suites of the config are chosen.
+
+    Raises:
+        InputError: There is no suite, or a name is unknown.
     """
     configured = config.values.get("suites") or {}
     if not names and not configured:

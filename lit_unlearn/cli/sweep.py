@@ -1,6 +1,6 @@
-"""`lit-unlearn sweep`: seeds and grids on one machine, each run in a process and folder of its own.
+"""`lit-unlearn sweep`: seeds and grids on one machine, with a process and a folder for each run.
 
-Nothing here imports torch: the runs do.
+This file does not import torch; the runs do.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ is in the run's folder `evaluation`:
 
 
 def main(args: list[str]) -> None:
-    """Run the command; the status is 1 where a run failed."""
+    """Run the command; the status is 1 if a run failed."""
     form = argparse.RawDescriptionHelpFormatter
     parser = make_parser("sweep", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=form)
     parser.add_argument("--output", type=Path, required=True, help="Folder of the runs.")
@@ -72,9 +72,10 @@ def main(args: list[str]) -> None:
 
 
 def values_of(option: str, text: str) -> tuple[str, ...]:
-    """Return the entries of ``[a, b]`` (YAML's flow style) or ``a,b``, each as it was written.
+    """Return the texts of the entries of ``[a, b]`` (YAML's flow style) or ``a,b``.
 
-    What is no list, or an entry that occurs twice, is refused in the name of the option.
+    Raises:
+        InputError: The value is not a list, or an entry occurs twice.
     """
     whole = text if text.startswith("[") else f"[{text}]"
     try:

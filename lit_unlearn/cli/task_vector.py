@@ -12,5 +12,5 @@ __all__ = ["main"]
 def main(args: list[str]) -> None:
     """Run the command."""
     written = call(task_vector, args, "model")
-    text = f"{written.folder}: {written.model} less a vector of {written.size:.2%} of its length"
+    text = f"{written.folder}: {written.model} minus a vector of {written.size:.2%} of its length"
     terminal().print(text, soft_wrap=True)

@@ -1,1 +1,1 @@
-"""Several processes: sums and shared work, sharded models, strategies."""
+"""Work of several processes: sums, shared work, sharded models, strategies."""

@@ -1,4 +1,4 @@
-"""Make one checkpoint file of a folder of slices."""
+"""Joining of a checkpoint in slices to one file."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ _REST = "meta.pt"
 
 
 def consolidate(folder: Path, file: Path) -> None:
-    """Write one file that any strategy and a single process can load.
+    """Join a checkpoint in slices to one file, which any strategy and a single process can load.
 
     The whole checkpoint must fit into the CPU's memory.
 
@@ -27,7 +27,7 @@ def consolidate(folder: Path, file: Path) -> None:
         file: The new file.
 
     Raises:
-        InputError: The folder is no such checkpoint, or the file cannot be written.
+        InputError: The folder is not such a checkpoint, or the file cannot be written.
     """
     folder, file = local_path(folder), local_path(file)
     if not (folder / _REST).is_file():

@@ -1,4 +1,4 @@
-"""Work that several processes share: an error in one is an error in all, and none waits for ever.
+"""Work that several processes share: an error in one is raised in all, so that none waits forever.
 
 Without an initialised process group there is one process, and every function is a plain call.
 """
@@ -36,7 +36,7 @@ def world_size() -> int:
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join the processes that `torchrun` has started, if it has, into a group for a while."""
+    """Form a group of the processes that `torchrun` started, if any, within the context."""
     if not dist.is_torchelastic_launched() or dist.is_initialized():
         yield
         return
@@ -70,7 +70,7 @@ def gather_or_raise(value: T, errors: Sequence[InputError]) -> list[T]:
 def agree(work: Callable[[], T]) -> T:
     """Do this process's part of some work; an error in any process is raised in all.
 
-    An `InputError` or `ResultError` of another process keeps its kind, any other is a
+    An `InputError` or `ResultError` of another process keeps its type; any other error becomes a
     `RuntimeError`.
     """
     if not _several():
@@ -79,7 +79,7 @@ def agree(work: Callable[[], T]) -> T:
     result: list[T] = []
     try:
         result.append(work())
-    except Exception as caught:  # the others must hear of it, whatever it is
+    except Exception as caught:  # of every type, since the other processes must know
         error = caught
     kind = next((k for k in (ResultError, InputError) if isinstance(error, k)), None)
     told = None if error is None else (kind, f"{error}")
@@ -110,10 +110,10 @@ def opened_on_first(resource: AbstractContextManager[Any] | None) -> Iterator[No
 def share(
     items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]], *models: nn.Module
 ) -> list[R]:
-    """Share items out over the processes; return all results, in the order of the items.
+    """Distribute items over the processes; return all results, in the order of the items.
 
-    ``work`` returns one result for each item that it gets, and is not called without items; it
-    reads ``models`` without gradient.
+    ``work`` returns one result for each of its items, and is not called without items; it reads
+    ``models`` without gradient.
     """
     own = items[rank() :: world_size()]
 
@@ -135,9 +135,9 @@ def in_step(*models: nn.Module) -> Iterator[None]:
     """Run the same forward passes of sharded models in every process, in the same order.
 
     A sharded model gathers its weights in each forward pass, so all processes must take part. Each
-    pass is announced first. A process that needs another pass, or has no more of its own, takes
-    part all the same and drops the result. Passes with gradient are followed by a backward pass, so
-    each process must need the same number of them. Nothing happens for models that are not sharded.
+    pass is announced first. A process that needs another pass, or no further one, takes part
+    nevertheless and discards the result. Passes with gradient are followed by a backward pass, so
+    each process must need the same number of them. Models that are not sharded are unaffected.
 
     Raises:
         RuntimeError: The processes need different numbers of passes with gradient.
@@ -156,21 +156,21 @@ def in_step(*models: nn.Module) -> Iterator[None]:
     finally:
         try:
             if not meeting.failed:
-                meeting.wait(_THROUGH)
+                meeting.wait(_DONE)
         finally:
             for handle in handles:
                 handle.remove()
 
 
-_THROUGH = 1 << 30
+_DONE = 1 << 30
 """Announcement of a process that needs no more passes."""
 
 
 class _Meeting:
-    """Agrees with the other processes on the next forward pass.
+    """Agreement of all processes on the next forward pass.
 
-    Passes have the model's index as number, and those with gradient come after all without; the
-    lowest number that any process needs is next.
+    The number of a pass is the index of its model; passes with gradient have higher numbers than
+    all passes without. The lowest number that any process needs is next.
     """
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
@@ -180,7 +180,7 @@ class _Meeting:
         """Whether an error has ended the passes in all processes."""
 
     def arrive(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Announce a pass that begins; a forward pre-hook."""
+        """Announce a pass, as a forward pre-hook."""
         if model is self._joined:
             self._joined = None
             return
@@ -190,15 +190,15 @@ class _Meeting:
     def wait(
         self, number: int, own: int = -1, inputs: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     ) -> None:
-        """Take part in others' passes until the one of this number is next.
+        """Take part in other processes' passes until the pass of this number is next.
 
-        ``own`` is the index of its model. Others' passes of that model get this pass's inputs, for
-        which hooks on the model may be made.
+        ``own`` is the index of its model. Other processes' passes of that model are run with this
+        pass's inputs, since hooks on the model may expect them.
         """
         while True:
             numbers = self._all(number)
             lowest = int(numbers.min())
-            if len(self.models) <= lowest < _THROUGH and bool((numbers != lowest).any()):
+            if len(self.models) <= lowest < _DONE and bool((numbers != lowest).any()):
                 self.failed = True
                 raise RuntimeError(
                     "An objective should read the student with gradient equally often in every "
@@ -222,7 +222,7 @@ class _Meeting:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device on which a model computes; slices may be kept on another one."""
+    """Return the device on which a model computes; its slices may be on another device."""
     parameter = next(model.parameters())
     if isinstance(parameter, DTensor):
         return torch.device(parameter.device_mesh.device_type)

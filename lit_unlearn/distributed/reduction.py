@@ -1,8 +1,8 @@
 """Sums over processes: the gradients and figures of one global batch.
 
-Each process backpropagates the sum over its own rows. The sums are added up over the processes and
-divided once, by the number of terms in all processes. That is the mean over the global batch
-however unevenly its terms are spread; the mean of the processes' means is not.
+Each process backpropagates the sum over its rows. The sums are added up over the processes and
+divided once, by the number of terms in all processes. This is the mean over the global batch even
+if processes have different numbers of terms; a mean of their means is not.
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ def summed(gradient: list[Tensor | None], parameters: Sequence[Tensor]) -> list[
     """Return the sum of a gradient over all processes, which must all call this.
 
     Sharded gradients (DTensor) are averages already, and are multiplied by the number of processes.
-    Others are added up here; a None counts as zero where another process has a gradient. Do not use
-    the gradient afterwards.
+    Others are added up here; a None counts as zero if another process has a gradient. ``gradient``
+    must not be used afterwards.
     """
     world = world_size()
     if world == 1:
@@ -45,7 +45,7 @@ def summed(gradient: list[Tensor | None], parameters: Sequence[Tensor]) -> list[
 
 
 def first(values: Tensor) -> Tensor:
-    """Return the first process's values in all processes; others may differ by random state."""
+    """Return the first process's values in all processes, since random states may differ."""
     found: Tensor = gather(values)[0]
     return found
 

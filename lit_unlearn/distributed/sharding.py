@@ -1,7 +1,7 @@
 """Fully sharded models (FSDP2): each process holds a slice of every weight.
 
 Each decoder block gathers its weights before its forward and backward pass and frees them
-afterwards; everything outside the blocks (embedding, last norm, output head) is one more such unit.
+afterwards; everything outside the blocks (embedding, final norm, output head) is a further unit.
 Gradients arrive as slices, averaged over processes.
 """
 
@@ -33,17 +33,16 @@ class Sharding:
     """Settings of sharding."""
 
     mesh: DeviceMesh
-    """Processes in one dimension; or in two: replicas, and processes of a replica."""
+    """Mesh of one dimension (processes) or of two (replicas, and processes of a replica)."""
     gather_dtype: torch.dtype | None = None
-    """The dtype in which weights are gathered and used; None for their own."""
+    """The dtype in which weights are gathered and used; None for the dtype of the weights."""
     offload: bool = False
     """Whether the slices are kept in the CPU's memory."""
 
     def apply(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:
         """Shard a causal language model and its decoder blocks in place.
 
-        Its slices are read if it has no weights yet. A model that is sharded already stays as it
-        is.
+        If the model has no weights yet, its slices are read. A sharded model is unchanged.
         """
         if is_sharded(model):
             return
@@ -67,7 +66,7 @@ class Sharding:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return the whole of a tensor in every process; all must call this for a sharded one."""
+    """Return the full tensor in every process; for a sharded one all processes must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -84,7 +83,7 @@ def whole_state(model: nn.Module) -> dict[str, Tensor]:
 def whole_tensors(module: nn.Module) -> nn.Module:
     """Return a copy of a small module, such as an output head, with whole tensors.
 
-    All processes must call this, and each gets one.
+    All processes must call this, and each gets a copy.
     """
     parameters = {
         name: nn.Parameter(whole(value.detach()), requires_grad=False)

@@ -1,12 +1,12 @@
-"""Models of which each process reads only its own slices from safetensors files.
+"""Loading of sharded models: each process reads only its slices from safetensors files.
 
-A model is built without weights, on the meta device, and the file of each weight is noted. After
-the model is sharded, `fill` allocates the slices and reads them, so that no process ever holds the
-whole model.
+A model is built without weights, on the meta device, and the file of each weight is recorded. After
+the model is sharded, `fill` allocates the slices and reads them, so that no process ever has the
+whole model in memory.
 
-torch's `HuggingFaceStorageReader` reads slices as well, but from every safetensors file in a
-folder, whatever its index says, and only by the model's own names. That of transformers is private
-and shards by a plan of its own.
+torch's `HuggingFaceStorageReader` reads slices as well, but it reads every safetensors file in a
+folder, ignores the index, and needs the parameter names of the model. The loader of transformers is
+private and has its own sharding plan.
 """
 
 import logging
@@ -30,7 +30,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.utils.attention import with_attention
 from lit_unlearn.utils.library_internals import initialize_buffers, keeps_float32, refresh_slices
 
-__all__ = ["StoredWeight", "fill", "standing_in", "without_weights"]
+__all__ = ["StoredWeight", "fill", "placeholder_weights", "without_weights"]
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +43,16 @@ class StoredWeight(NamedTuple):
 
 
 _STORED: WeakKeyDictionary[nn.Module, dict[str, StoredWeight]] = WeakKeyDictionary()
-"""Stored weights by module and name in the module: sharding and adapters change modules' names."""
+"""Stored weights by module and name in it; the names of modules change by sharding and adapters."""
 
 
 def without_weights(
     name: str, options: dict[str, Any], dtype: torch.dtype, attention: str
 ) -> nn.Module | None:
-    """Return what ``from_pretrained`` returns, on the meta device until it is sharded and filled.
+    """Return the model of ``from_pretrained`` on the meta device, to be sharded and then filled.
 
-    None, with a logged reason, where each process has to read everything: the files are no
-    safetensors, or transformers would convert weights or report a problem.
+    The result is None, with a logged reason, if each process must read all weights: the files are
+    not safetensors, or transformers would convert weights or report a problem.
     """
     try:
         files = _files(name, options)
@@ -74,7 +74,7 @@ def without_weights(
         with suppress(OSError):  # without such a file, the model's config decides
             if model.can_generate():
                 model.generation_config = GenerationConfig.from_pretrained(name, **options)
-    except Exception as error:  # of every kind; reading everything will report damaged files
+    except Exception as error:  # of every kind; reading all weights reports damaged files
         if rank() == 0:
             reason = str(error).split("\n")[0]
             log.warning("Each process reads all weights of %s: %s", name, reason)
@@ -86,8 +86,10 @@ def without_weights(
 def fill(model: nn.Module, device: torch.device | str) -> None:
     """Allocate and read the slices of a sharded model on a device.
 
-    Nothing happens to a model that has weights. A file that cannot be read any more is an
-    `InputError`.
+    A model that has weights is unchanged.
+
+    Raises:
+        InputError: A file can no longer be read.
     """
     stored = {part: _STORED.pop(part) for part in model.modules() if part in _STORED}
     if not stored:
@@ -110,16 +112,16 @@ def _read_files(wanted: dict[str, list[tuple[str, Tensor]]]) -> None:
                     _read(opened.get_slice(key), weight.detach())
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"File {file} should stay readable until its weights are loaded. Found: {error}; start "
+            f"File {file} should be readable until its weights are loaded. Found: {error}; start "
             "again, and copy or export the model again if that does not help."
         ) from error
 
 
 @contextmanager
-def standing_in(model: nn.Module) -> Iterator[None]:
-    """Replace weights on the meta device by zeros on the CPU that take no memory, for a while.
+def placeholder_weights(model: nn.Module) -> Iterator[None]:
+    """Replace weights on the meta device within the context by zeros that take no memory.
 
-    peft puts adapters on the device of a layer's weights, and on the meta device they would have no
+    peft puts adapters on the device of a layer's weights; on the meta device they would have no
     values.
     """
     _replace(
@@ -162,7 +164,11 @@ def _files(name: str, options: dict[str, Any]) -> list[str]:
 
 
 def _note_files(model: Any, files: list[str]) -> None:
-    """Note the file of each of a model's weights; a `ValueError` says which have none that fits."""
+    """Record the file of each weight of a model.
+
+    Raises:
+        ValueError: A weight is in no file or in two, has another shape, or must be converted.
+    """
     prefix, wanted = model.base_model_prefix, model.state_dict(keep_vars=True)
     conversions = get_model_conversion_mapping(model)
     found: dict[int, str] = {}
@@ -177,7 +183,7 @@ def _note_files(model: Any, files: list[str]) -> None:
                 weight = wanted[name]
                 shape = opened.get_slice(key).get_shape()
                 if found.setdefault(id(weight), key) != key or shape != list(weight.shape):
-                    raise ValueError(f"{key} is there twice, or does not fit")
+                    raise ValueError(f"{key} occurs twice, or has another shape")
                 part, _, own = name.rpartition(".")
                 _STORED.setdefault(model.get_submodule(part), {})[own] = StoredWeight(file, key)
     missing = sorted(name for name, weight in wanted.items() if id(weight) not in found)
@@ -197,7 +203,7 @@ def _make_buffers(model: Any) -> None:
 
 
 def _replace(model: nn.Module, make: Callable[[Tensor], Tensor]) -> None:
-    """Exchange a model's parameters; tied ones stay tied."""
+    """Replace a model's parameters; tied ones stay tied."""
     made: dict[nn.Parameter, nn.Parameter] = {}
     for part in model.modules():
         for name, old in list(part.named_parameters(recurse=False, remove_duplicate=False)):
@@ -208,7 +214,7 @@ def _replace(model: nn.Module, make: Callable[[Tensor], Tensor]) -> None:
 
 
 def _read(stored: Any, weight: Tensor) -> None:
-    """Copy a weight from a file; of a sharded one, the rows of this process."""
+    """Copy a weight from a file; for a sharded weight, only the rows of this process."""
     if not isinstance(weight, DTensor):
         weight.copy_(stored[...])
         return

@@ -30,16 +30,16 @@ NAME, ALIAS = "fsdp2", "fsdp"
 
 
 class FSDP2Strategy(ModelParallelStrategy):
-    """Shards student and teacher over all processes (`fully_shard` of torch).
+    """Strategy that shards student and teacher over all processes (`fully_shard` of torch).
 
     Args:
         replicas: Copies of the model, each sharded over an equal part of the processes (HSDP);
             1 shards over all of them. On several nodes, one replica per node gathers weights
             inside nodes only.
         gather_dtype: The dtype in which weights are gathered and used: `bfloat16` for half the
-            traffic; null for the weights' own. Under `bf16-mixed` it saves every process the
-            bfloat16 copy of all weights that autocast keeps until the backward pass, and rounds
-            what autocast leaves in float32: embeddings, norms and the sums between blocks.
+            traffic; null for the dtype of the weights. With `bf16-mixed`, `bfloat16` saves the copy
+            of all weights that autocast keeps on every device until the backward pass. It rounds
+            embeddings, norms and the sums between blocks, which autocast leaves in float32.
             Gradients are averaged in float32.
         cpu_offload: Keep weights, gradients and optimizer states in the CPU's memory.
         save_distributed_checkpoint: Write a checkpoint as a folder of every process's slices;
@@ -63,7 +63,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         self.save_distributed_checkpoint = save_distributed_checkpoint
 
     def setup_environment(self) -> None:
-        """Start the process group, and tell the module how to shard."""
+        """Start the process group, and give the module its sharding settings."""
         world = self.num_nodes * self.num_processes
         self.check_replicas(world)
         set_process_layout(self, world)
@@ -85,12 +85,12 @@ class FSDP2Strategy(ModelParallelStrategy):
             )
 
     def _get_process_group_backend(self) -> str:
-        # offloaded slices are added up on the CPU, all others on their own device
+        # offloaded slices are added up on the CPU, all others on the accelerator
         accelerated = self.cpu_offload and self.root_device.type == "cuda"
         return "cpu:gloo,cuda:nccl" if accelerated else super()._get_process_group_backend()
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Return the state by names of parameters; Lightning's numbers count frozen ones too."""
+        """Return the state by parameter names, since Lightning's numbers count frozen ones too."""
         options = StateDictOptions(
             full_state_dict=not self.save_distributed_checkpoint, cpu_offload=True
         )
@@ -99,7 +99,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         return get_optimizer_state_dict(module, inner, options=options)
 
     def model_to_device(self) -> None:
-        """Move what is not sharded, such as buffers; offloaded slices stay where they are."""
+        """Move tensors that are not sharded, such as buffers; offloaded slices stay on the CPU."""
         if not self.cpu_offload:
             super().model_to_device()
             return
@@ -110,7 +110,7 @@ class FSDP2Strategy(ModelParallelStrategy):
 
 
 def by_alias(strategy: Any) -> Any:
-    """Return `fsdp2` for `fsdp`, and log it; return anything else as it is."""
+    """Return `fsdp2` for `fsdp`, and log that; return any other strategy unchanged."""
     if strategy != ALIAS:
         return strategy
     rank_zero_info(
@@ -133,18 +133,19 @@ def check_strategy(trainer: Trainer, *, adapters: bool = False) -> None:
     if adapters and getattr(strategy, "save_distributed_checkpoint", False):
         raise InputError(
             "Parameter `trainer.strategy.init_args.save_distributed_checkpoint` should be false "
-            "with `model.student.lora`: a checkpoint holds the adapters alone. Found true."
+            "with `model.student.lora`: a checkpoint has only the adapters. Found true."
         )
     check_averaging(trainer)
     if trainer.world_size > 1 and uses_distributed_sampler(trainer):
         raise InputError(
-            "Parameter `trainer.use_distributed_sampler` should be false: the data module shares "
-            f"out the rows of each step. Found true, with {trainer.world_size} processes."
+            "Parameter `trainer.use_distributed_sampler` should be false: the data module "
+            "distributes the rows of each step. Found true, with "
+            f"{trainer.world_size} processes."
         )
 
 
 def check_averaging(trainer: Trainer) -> None:
-    """Check that callbacks which average the weights can do so, or raise an `InputError`."""
+    """Check that callbacks can average the weights of this run, or raise an `InputError`."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
         name = type(callback).__name__
@@ -162,10 +163,10 @@ def check_averaging(trainer: Trainer) -> None:
 
 
 def local_gradients(trainer: Trainer) -> AbstractContextManager[None]:
-    """Return a context manager inside which backward leaves each process its own gradients.
+    """Return a context manager within which DDP does not average gradients over processes.
 
-    An objective may have rows in some processes only, or leave out weights. DDP's averaging handles
-    neither, so the step adds gradients up itself.
+    An objective may have rows in some processes only, or may not use some weights. DDP's averaging
+    supports neither, so the training step adds up gradients itself.
     """
     model = trainer.strategy.model
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

@@ -15,11 +15,11 @@ Mode = Literal["keep", "sketch", "sum"]
 
 
 class Accumulator:
-    """Collects the gradients of the objectives, one after the other.
+    """Collector of the objectives' gradients, one objective at a time.
 
-    For each objective the step calls `start` before the backward passes and `add` after them. Under
-    ``keep`` all gradients are kept; otherwise they are added up with the objectives' weights at
-    this step (``preferences``, ``[M]``), under ``sketch`` after a sketch of each.
+    For each objective the step calls `start` before the backward passes and `add` after them. Mode
+    ``keep`` keeps all gradients; ``sum`` adds them up with the objectives' weights at this step
+    (``preferences``, ``[M]``); ``sketch`` does the same after taking a sketch of each.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class Accumulator:
     def start(self, *, single: bool) -> float:
         """Prepare the backward passes of the next objective; return the factor of their losses.
 
-        ``single`` says that one backward pass will give the gradient of the mean loss. It then adds
-        to the running sum by itself where nothing else needs that gradient, which saves the memory
-        of a gradient and the time to fill it.
+        ``single`` says that one backward pass will give the gradient of the mean loss. In mode
+        ``sum`` this pass then adds directly to the running sum, which saves the memory of a
+        gradient and the time to fill it.
         """
         self._in_place = single and self.mode == "sum"
         empty: Gradient = [None] * len(self.parameters)

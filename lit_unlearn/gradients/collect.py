@@ -52,8 +52,8 @@ def write_gradient(parameters: Sequence[Tensor], gradient: Gradient) -> None:
 def add_to(total: Gradient, other: Gradient, factor: float = 1.0) -> None:
     """Add a multiple of a gradient to a running sum, in place and in one pass.
 
-    The sum is at first ``[None] * len(parameters)``. Do not use the gradient afterwards: where the
-    sum was None, its tensor becomes the sum's, and the next addition changes it.
+    The sum starts as ``[None] * len(parameters)``. Do not use the gradient afterwards: where the
+    sum was None, it takes over the gradient's tensor, which the next addition changes.
     """
     check_lengths("other", len(other), len(total))
     for index, tensor in enumerate(other):
@@ -76,9 +76,8 @@ def scale(gradient: Gradient, factor: float) -> Gradient:
 def combine(gradients: Sequence[Gradient], weights: Tensor) -> Gradient:
     """Return the update ``sum_i weights[i] * gradients[i]``, a new gradient of the same dtypes.
 
-    Half-precision gradients are added up in float32 and rounded once. Non-finite values stay, also
-    under the weight 0; the step checks for them. An entry is None where it is None in all
-    gradients.
+    Half-precision gradients are added up in float32 and rounded once. Non-finite values remain,
+    even with weight 0; the step checks for them. An entry is None if it is None in all gradients.
     """
     check_lengths("weights", weights.numel(), len(gradients))
     for gradient in gradients:
@@ -137,7 +136,7 @@ def _depth(name: str) -> tuple[int, int]:
 
 
 def check_lengths(name: str, found: int, expected: int) -> None:
-    """Check that a list has an entry for each parameter, or a `ValueError` says what to do."""
+    """Check that a list has an entry for each parameter, or raise a `ValueError`."""
     if found != expected:
         raise ValueError(
             f"Parameter `{name}` should have {expected} entries. Found {found}. Take and write "

@@ -1,6 +1,6 @@
-"""Combinations: the update from the objectives' gradients, where weights are not enough.
+"""Combinations: rules that compute the update from the objectives' gradients themselves.
 
-A weighting sees inner products only. A combination reads the gradients element by element, so it
+A weighting only reads inner products. A combination reads the gradients element by element, so it
 needs all of them at once. To add one, write a subclass of `Combination`.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["SAGO", "Combination", "check_alone", "sign_agreement"]
 
 
 class Combination(Rule, ABC):
-    """Turns the gradients of the objectives into the gradient of the update."""
+    """Rule that turns the gradients of the objectives into the gradient of the update."""
 
     @abstractmethod
     def __call__(self, gradients: Sequence[Gradient], preferences: Tensor) -> Gradient:
@@ -33,12 +33,12 @@ class Combination(Rule, ABC):
 
 
 def check_alone(combination: Combination | None, weighting: Weighting | None) -> None:
-    """Check that a combination has no weighting beside it but Fixed, which changes nothing."""
+    """Check that a combination is used without a weighting, or with Fixed, which has no effect."""
     if combination is not None and not isinstance(weighting, Fixed | None):
         raise InputError(
             f"Parameter `model.combination` ({type(combination).__name__}) makes the whole update, "
-            f"so `model.weighting` should be null or Fixed. Found {type(weighting).__name__}; take "
-            "one of the two out."
+            f"so `model.weighting` should be null or Fixed. Found {type(weighting).__name__}; "
+            "remove one of the two."
         )
 
 

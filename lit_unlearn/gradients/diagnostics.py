@@ -27,8 +27,7 @@ AT_REST = 1e-5
 """Share of the largest norm below which a gradient is rounding, in float32."""
 AT_REST_HALF = 0.05
 """The same share for forward passes in bfloat16: objectives at rest on SmolLM2-135M had 0.5 to
-4.3 % of the largest norm (the error of a logit of 20 is up to 0.06), and a multiple of that
-later."""
+4.3 % of the largest norm (the error of a logit of 20 is up to 0.06), and more later in training."""
 RESTING_NORM = 1e-6
 """Norm below which a gradient is rounding, for Gramians whose objectives are all at rest."""
 
@@ -39,7 +38,7 @@ def norms(gramian: Tensor) -> Tensor:
 
 
 def is_zero(gramian: Tensor) -> Tensor:
-    """Return which gradients are zero, ``[..., M]``, and so have no direction; NaN is not zero."""
+    """Return which gradients are zero and have no direction, ``[..., M]``; NaN is not zero."""
     squares = gramian.double().diagonal(dim1=-2, dim2=-1)
     return squares < torch.finfo(torch.float64).tiny
 

@@ -25,7 +25,7 @@ class NotFiniteError(InputError):
 
 
 def loss_trouble(name: str, values: Tensor, rows: Sequence[str], step: int) -> list[NotFiniteError]:
-    """Return the error about an objective's loss terms, in a list; empty if all are finite."""
+    """Return a list with the error about an objective's loss terms; empty if all are finite."""
     if bool(torch.isfinite(values).all()):
         return []
     return [NotFiniteError(f"The loss of objective {name!r} {_where(rows, step)} {_REPAIR}")]
@@ -35,9 +35,9 @@ def loss_trouble(name: str, values: Tensor, rows: Sequence[str], step: int) -> l
 def gradient_trouble(
     name: str, gradient: Iterable[Tensor | None], rows: Sequence[str], step: int
 ) -> list[NotFiniteError]:
-    """Return the error about an objective's gradient, in a list; empty if it is finite.
+    """Return a list with the error about an objective's gradient; empty if it is finite.
 
-    For sharded tensors this process's slices are checked.
+    Of sharded tensors only this process's slices are checked.
     """
     local = [g.to_local() if isinstance(g, DTensor) else g for g in gradient if g is not None]
     present = [part for part in local if part.numel()]
@@ -55,19 +55,19 @@ def check_weights(weights: Tensor, step: int) -> None:
     if not bool(torch.isfinite(weights).all()):
         raise NotFiniteError(
             f"The weighting should give finite weights. Found {weights.tolist()} at step {step}; "
-            "use another `model.weighting`, or let `model.guard.skip` steps be skipped."
+            "use another `model.weighting`, or set `model.guard.skip` to skip such steps."
         )
 
 
 def _where(rows: Sequence[str], step: int) -> str:
-    return f"is no finite number at step {step}, in a batch with the rows {', '.join(rows)}."
+    return f"is not finite at step {step}, in a batch with the rows {', '.join(rows)}."
 
 
 @dataclass
 class Guard:
     """The limit of steps that are skipped because a loss, a gradient or a weight is not finite.
 
-    A skipped step leaves weights and optimizer as they were.
+    A skipped step does not change weights or optimizer.
 
     Args:
         skip: Number of such steps that are skipped in a run, with a warning each; the next one
@@ -85,4 +85,4 @@ class Guard:
         if self.skipped >= self.skip:
             raise error
         self.skipped += 1
-        log.warning("Step left out (%d of at most %d): %s", self.skipped, self.skip, error)
+        log.warning("Step skipped (%d of at most %d): %s", self.skipped, self.skip, error)

@@ -76,7 +76,7 @@ def gramian(
         products = _products(local).to(sums[mesh].device) / copies
         sums[mesh][slot, index[:, None], index] += products
     total = add_over_meshes(sums, torch.zeros(shape, dtype=torch.float64))
-    total = (total + total.transpose(1, 2)) / 2  # a matrix product is symmetric up to rounding only
+    total = (total + total.transpose(1, 2)) / 2  # a matrix product is symmetric only up to rounding
     return GroupedGramian(whole=total.sum(0), by_group=total[:-1], groups=names)
 
 
@@ -100,7 +100,7 @@ def _parameter_count(gradients: Sequence[Gradient]) -> int:
 
 
 def slots_of(groups: Mapping[str, Sequence[int]], count: int) -> list[int]:
-    """Return the number of each parameter's group; ``len(groups)`` for those of no group."""
+    """Return the index of each parameter's group; ``len(groups)`` for parameters of no group."""
     slots = [len(groups)] * count
     for slot, (name, indices) in enumerate(groups.items()):
         for index in indices:

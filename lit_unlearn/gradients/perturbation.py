@@ -1,4 +1,4 @@
-"""Trained weights that are moved along a gradient for a while, for sharpness-aware gradients."""
+"""Temporary move of trained weights along a gradient, for sharpness-aware gradients."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +16,10 @@ __all__ = ["perturbed"]
 def perturbed(parameters: Sequence[Tensor], gradient: Gradient, radius: float) -> Iterator[None]:
     """Move the weights to ``theta + radius g / |g|`` inside the context; restore theta exactly.
 
-    The norm is over all parameters and, where these are sharded (DTensor), over all processes, so
-    that every process must enter. Along a zero gradient nothing moves. Each tensor of the gradient
-    is set to None when the copy of its weight is made, so that little extra memory is needed. The
-    cache of autocast, which holds copies of the weights in another dtype, is cleared before and
-    after.
+    The norm is over all parameters and, if these are sharded (DTensor), over all processes, so
+    every process must enter. A zero gradient moves nothing. Each tensor of the gradient is set to
+    None when its weight is copied, so that little extra memory is needed. The cache of autocast,
+    which has copies of the weights in another dtype, is cleared before and after.
     """
     check_lengths("gradient", len(gradient), len(parameters))
     length = float(gramian([gradient]).whole.sqrt())

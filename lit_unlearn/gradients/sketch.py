@@ -5,11 +5,11 @@ ring of ``m`` sums, each with a random start, sign, and window of a table of sig
 
     sketch[(start[piece] + i) mod m] += sign[piece] * table[window[piece] + i] * gradient[piece, i]
 
-Two elements of one piece never share a sum. Elements of different pieces do with probability 1/m,
-and their products carry two independent signs, so that for any two gradients, heavy-tailed or not,
-the inner product of their sketches is unbiased. Two pieces share sums with equal signs all along
-only where their windows and starts differ by the same amount, with probability at most 2/R for R
-windows. Since the signs of pieces are independent,
+Two elements of one piece never share a sum. Two elements of different pieces share a sum with
+probability 1/m, and their products have two independent signs, so that for any two gradients,
+heavy-tailed or not, the inner product of their sketches is unbiased. Two pieces share all their
+sums with equal signs only if their windows and starts differ by the same amount, with probability
+at most 2/R for R windows. Since the signs of pieces are independent,
 
     variance <= (|x|^2 |y|^2 + <x, y>^2) (1/m + 2/R)                       (see `error_bound`)
 
@@ -18,9 +18,9 @@ not enough: where m is a multiple of a weight's width, as for widths of 2^k, all
 column would share one sum, and the gradients of language models are concentrated in few columns. A
 sign drawn for each element would be enough, at a higher cost.
 
-Signs, windows and starts depend on seed, parameter and position alone, not on device or sharding; a
-sharded gradient (DTensor) has the sketch of the whole one. They come from a counter-based generator
-(Philox); only the table is stored.
+Signs, windows and starts depend only on seed, parameter and position, not on device or sharding; a
+sharded gradient (DTensor) has the sketch of the full gradient. They come from a counter-based
+generator (Philox); only the table is stored.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,7 +95,7 @@ def sketched_gramian(
 ) -> GroupedGramian:
     """Return estimates of the inner products of gradients, from ``M`` sketches ``[G + 1, size]``.
 
-    The whole is the sum of the groups, which have a ring each, and so more exact than one ring.
+    The whole is the sum over groups; a ring for each group is more exact than one for all.
     """
     stacked = torch.stack(list(sketches), dim=1).double()
     products = (stacked @ stacked.transpose(1, 2)).cpu()
@@ -138,7 +138,7 @@ def _fold(ring: Tensor, run: Tensor, start: int, seed: int, parameter: int) -> N
 
 
 def _add(ring: Tensor, values: Tensor, signs: Tensor, place: int, sign: int) -> None:
-    """Add signed values to a ring from a position on, once around at most."""
+    """Add signed values to a ring from a position on, for at most one turn."""
     place %= len(ring)
     ahead = min(len(values), len(ring) - place)
     ring[place : place + ahead].addcmul_(values[:ahead], signs[:ahead], value=sign)

@@ -1,4 +1,4 @@
-"""The effect of a small step for one objective on the loss of another: the check on cosines.
+"""The effect of a small step for one objective on the loss of another, as a check of cosines.
 
 To first order a step of length r along ``-g_i`` changes loss j by ``-r |g_j| cos(g_i, g_j)``: a
 conflict is a step that raises the other loss. Here the step is taken, and the losses are measured.
@@ -24,9 +24,9 @@ def transfer_matrix(
 ) -> Tensor:
     """Measure the change of every loss under a step for every objective.
 
-    Functions return the gradients and losses of ``M`` objectives at the present weights. Each step
-    has the 2-norm ``radius``, above 0. The weights are restored exactly. Only one gradient is held
-    at a time.
+    The functions return the gradients and losses of ``M`` objectives at the current weights. Each
+    step has the 2-norm ``radius``, above 0. The weights are restored exactly. Only one gradient is
+    in memory at a time.
 
     Returns:
         ``[M, M]``, float64: entry i, j is loss j after a step of this length along ``-g_i``, minus
@@ -57,8 +57,8 @@ def shared_gain(transfer: Tensor) -> Tensor:
     """Return the gain of j from a step for i, divided by its gain from an equal step for j.
 
     To first order this is the cosine: 1 where the two agree, 0 where they are independent, negative
-    where a step for i raises the loss j. The diagonal is 1. Columns of objectives whose loss their
-    own step does not lower are NaN.
+    where a step for i raises the loss j. The diagonal is 1. A column is NaN if the step for its
+    objective does not lower that objective's loss.
     """
     own = transfer.double().diagonal(dim1=-2, dim2=-1)
     return transfer.double() / torch.where(own < 0, own, torch.nan)[..., None, :]

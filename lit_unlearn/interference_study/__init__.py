@@ -1,6 +1,6 @@
-"""The interference of objectives on a model, measured without training, in raw and unified form.
+"""Measurement of the interference of objectives on a model, without training.
 
-`batches` draws rows with equal numbers of answer tokens, `measure` reads gradients, hidden states
-and the effect of small steps, `estimates` turns these into figures with intervals,
-`interference_pictures` and `interference_page` show them.
+`batches` draws rows with equal numbers of answer tokens, in raw or unified form. `measure` computes
+gradients, hidden states and the effect of small steps, and `estimates` turns these into figures
+with intervals. `interference_pictures` and `interference_page` show them.
 """

@@ -2,7 +2,7 @@
 
 Gradients over more tokens are less noisy, and cosines of less noisy gradients are larger. To make
 raw and unified data comparable, a batch is filled with rows until it has the wanted number of
-answer tokens; the last row counts only as far as its tokens are still needed.
+answer tokens; of the last row only the needed tokens count.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lit_unlearn.types import TokenBatch
 __all__ = ["BatchStream", "Batches", "Rows", "cut"]
 
 Batches = dict[str, list[TokenBatch]]
-"""Objective -> micro batches."""
+"""Micro batches by objective."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,19 @@ class Rows:
     """The rows of every objective in one representation."""
 
     predictions: Mapping[str, Sequence[int]]
-    """Objective -> number of answer tokens of each row."""
+    """Number of answer tokens of each row, by objective."""
     collate: Callable[[dict[str, list[Draw]]], Batches]
     """Function that makes batches of drawn rows."""
     seed: int = 0
 
 
 class BatchStream:
-    """Draws batches with a number of answer tokens an objective, each after the rows of the last.
+    """Stream of batches with a fixed number of answer tokens for each objective.
 
-    An objective without rows is refused.
+    A batch continues after the rows of the previous one.
+
+    Raises:
+        InputError: An objective has no rows.
     """
 
     def __init__(self, rows: Rows, tokens: int) -> None:
@@ -54,11 +57,11 @@ class BatchStream:
         return {name: [*parts[:-1], cut(parts[-1], last[name])] for name, parts in found.items()}
 
     def visits(self) -> dict[str, float]:
-        """Return objective -> times that its rows were drawn so far, on average."""
+        """Return by objective how often a row was drawn so far, on average."""
         return {n: p / len(self.rows.predictions[n]) for n, p in self.positions.items()}
 
     def _draws(self, name: str) -> tuple[list[Draw], int]:
-        """Return rows of one objective, and the number of counted answer tokens of the last one."""
+        """Return rows of one objective, and the number of answer tokens of the last that count."""
         counts, missing = self.rows.predictions[name], self.tokens
         draws: list[Draw] = []
         while True:

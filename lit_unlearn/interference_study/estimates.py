@@ -33,10 +33,10 @@ class Estimate(NamedTuple):
     representation: str
     figure: str
     first: str
-    """An objective; in a transfer the one for which the step is taken."""
+    """Objective; for transfer, the one for which the step is taken."""
     second: str
     where: str
-    """A layer group or decoder block; empty where there is none."""
+    """Layer group or decoder block; empty if the figure has none."""
     tokens: int
     """Answer tokens of each objective in a batch."""
     value: float
@@ -44,7 +44,7 @@ class Estimate(NamedTuple):
     """Lower end of a 95 % interval: bootstrap over batches, see `expanded`."""
     high: float = math.nan
     samples: int = 0
-    """Batches, or rows of the smaller domain."""
+    """Number of batches, or of rows of the smaller domain."""
 
 
 def estimates(name: str, found: Measurement, objectives: Sequence[str]) -> list[Estimate]:
@@ -74,7 +74,7 @@ def resting(found: Measurement, objectives: Sequence[str]) -> list[str]:
 def differences(measured: Mapping[str, Measurement], objectives: Sequence[str]) -> list[Estimate]:
     """Return the whole model's cosines in the second of two representations minus the first.
 
-    Only the largest batches count; objectives are in the order of the gradients.
+    Only the largest batches are used; objectives are in the order of the gradients.
     """
     (first, one), (second, two) = measured.items()
     size = max(one.gramians)
@@ -84,7 +84,7 @@ def differences(measured: Mapping[str, Measurement], objectives: Sequence[str]) 
         before, after = (_finite(side[:, i, j]) for side in sides)
         value, count = mean(after) - mean(before), min(len(before), len(after))
         low = high = math.nan
-        if count > 1:  # each side is resampled by itself
+        if count > 1:  # the two sides are resampled separately
             rng = np.random.default_rng(0)
             drawn = [
                 resampled_means(np.array([sorted(s)]), rng, RESAMPLES)[0] for s in (before, after)
@@ -133,7 +133,7 @@ def _transfer(name: str, found: Measurement, objectives: Sequence[str]) -> Itera
 def _gains(
     name: str, size: int, changes: Tensor, objectives: Sequence[str], still: Sequence[str]
 ) -> Iterator[Estimate]:
-    """Yield the shared gains of the mean changes: a mean of ratios follows the smallest gain.
+    """Yield the shared gains of the mean changes; a mean of ratios depends on the smallest gain.
 
     `changes` are ``[K, M, M]``, see `transfer_matrix`; objectives at rest (`still`) have no gain.
     """
@@ -180,11 +180,11 @@ def _gaps(name: str, found: Measurement, objectives: Sequence[str]) -> Iterator[
 
 
 def expanded(count: int) -> float:
-    """Return the share of resampled means that a 95 % interval holds with so few values.
+    """Return the share of resampled means inside a 95 % interval of few values.
 
     Percentiles of a bootstrap are too narrow for few values, by a factor of sqrt((n - 1) / n) and
-    the difference between Student's distribution and the normal one. Percentiles further out make
-    up for it, down to about five values; with two or three they end at the values themselves
+    the difference between Student's distribution and the normal one. Wider percentiles correct that
+    for about five values or more; with two or three they are limited by the values themselves
     (Hesterberg 2015, doi 10.1080/00031305.2015.1089789, section 3.2, "expanded percentile").
 
     Args:

@@ -48,7 +48,7 @@ from lit_unlearn.utils.progress import Stage, shown
 __all__ = ["Foresee", "Interference", "interference"]
 
 Foresee = Callable[[Mapping[Representation, UnlearnDataModule], Amounts], object]
-"""Takes the rows of each representation, and the extent of the measurement."""
+"""Callback that gets the rows of each representation, and the extent of the measurement."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Interference:
     estimates: list[Estimate]
     """All figures with their intervals."""
     remarks: list[str]
-    """Sentences that a reader of the figures has to know."""
+    """Remarks that a reader of the figures must know."""
     files: dict[str, Path]
     """Written files by their content."""
 
 
 _PARTS = ("module", "data", "model", "foresee")
-"""Parameters of `interference` that are no settings."""
+"""Parameters of `interference` that are not settings."""
 
 
 def interference(
@@ -82,24 +82,24 @@ def interference(
     device: str = "auto",
     foresee: Foresee | None = None,
 ) -> Interference:
-    """Measure how objectives fight on a model, without training it; write figures and a page.
+    """Measure conflicts between objectives on a model, without training; write figures and a page.
 
     Args:
         module: Objectives, teacher and start model.
         data: The objectives' rows.
         model: Hub id or folder of a model to measure in place of the start model.
-        output: Folder of all files.
-        representations: Forms of the data to measure and compare.
+        output: Output folder.
+        representations: Representations of the data to measure and compare.
         batch_tokens: Answer tokens of each objective in a batch; several numbers show how cosines
             depend on it.
-        batches: Batches of each size; intervals are over these.
-        transfer_batches: Number of the largest batches in which small steps are taken.
+        batches: Number of batches of each size, over which intervals are computed.
+        transfer_batches: Number of batches, of the largest size, in which small steps are taken.
         radius: 2-norm of these steps.
         ahead: 2-norm of a step along the sum of all gradients (of `data.representation`, or the
-            first one that is measured) before anything is measured; 0 for none. On the start model
-            itself an objective that distils from it has no gradient.
-        device: Device as torch names it (cpu, cuda:1); auto takes a GPU where there is one.
-        foresee: Called before a model is loaded; None for nothing.
+            first measured one) before the measurement; 0 for none. On the start model itself, an
+            objective that distils from it has no gradient.
+        device: Name of a torch device (cpu, cuda:1); auto takes a GPU if there is one.
+        foresee: Called before a model is loaded.
 
     Returns:
         The figures, remarks and files.
@@ -166,7 +166,7 @@ def _form(data: UnlearnDataModule, kind: Representation) -> UnlearnDataModule:
 
 
 def _studied(module: UnlearnModule, device: str, model: str | None) -> Studied:
-    """Load the models; the teacher is that of the config's start model."""
+    """Load the models; the teacher belongs to the config's start model."""
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     source = module.source if model is None else replace(module.source, path=model, revision=None)
     student = load_student(source).to(chosen)
@@ -188,7 +188,7 @@ def _rows(
     folder: Path,
     remarks: list[str],
 ) -> Rows:
-    """Settle contexts and encode rows as before a training; a failed gate becomes a remark."""
+    """Prepare contexts and rows as for training; a failed gate becomes a remark."""
     kind, tokenizer = form.representation, load_tokenizer(module.source)
 
     def start() -> nn.Module:
@@ -215,7 +215,7 @@ def _rows(
 
 @contextmanager
 def _moved(studied: Studied, rows: Rows, tokens: int, radius: float) -> Iterator[None]:
-    """Move the weights a step along the sum of all gradients inside the `with` statement."""
+    """Move the weights a step along the sum of all gradients within the context."""
     if radius == 0:
         yield
         return
@@ -223,8 +223,8 @@ def _moved(studied: Studied, rows: Rows, tokens: int, radius: float) -> Iterator
     length = float(gramian([gradient]).whole.sqrt())
     if length < RESTING_NORM:
         raise InputError(
-            f"--ahead {radius}: expected a direction to step in, found gradients that are rounding "
-            f"(norm {length:.1e}), at an optimum; measure another model (--model)"
+            f"--ahead {radius}: expected gradients along which to step, found only rounding (norm "
+            f"{length:.1e}) at an optimum; measure another model (--model)"
         )
     with perturbed(studied.parameters, gradient, -radius):
         yield

@@ -34,7 +34,7 @@ __all__ += ["gallery", "preparation_file", "read_figures", "shown", "study_files
 __all__ += ["summary_table", "write_figures", "write_study"]
 
 SCHEMA_VERSION = 1
-"""Version of ``interference.json``, raised when a key changes its name or meaning."""
+"""Version of ``interference.json``; it increases when a key changes its name or meaning."""
 PAGE, FIGURES, TABLE = (f"interference.{suffix}" for suffix in ("html", "json", "csv"))
 PICTURES = "pictures"
 _NOTES = {
@@ -42,8 +42,8 @@ _NOTES = {
     "below 0 two objectives conflict. Cosines depend on the batch: the noise of small batches "
     "draws them towards 0, so compare only figures of one size.",
     "What a step for one objective does to another": "Rows: the objective for which a small step "
-    "is taken; columns: whose loss is read. In units of what an equal step for the column's own "
-    "objective brings, which to first order is the cosine; where the two differ, curvature counts.",
+    "is taken; columns: the objective whose loss is read. The unit is the gain of an equal step "
+    "for the column's objective; to first order the value is the cosine, and curvature changes it.",
     "Gap between the objectives' data": "Mean hidden states of each row at its answer positions. "
     "MMD^2 and A-distance are 0 for one domain, 0.79 and 2 for domains far apart; a covariance CKA "
     "of 1 says that both vary in the same directions.",
@@ -74,7 +74,7 @@ def read_figures(folder: Path) -> list[Estimate]:
         ) from error
     if (version := content.get("schema_version")) != SCHEMA_VERSION:
         raise InputError(
-            f"{file}: expected version {SCHEMA_VERSION}, found {version}; measure anew"
+            f"{file}: expected version {SCHEMA_VERSION}, found {version}; measure again"
         )
     numbers = ("value", "low", "high")
     return [
@@ -86,7 +86,7 @@ def read_figures(folder: Path) -> list[Estimate]:
 def gallery(
     found: Sequence[Estimate], names: Sequence[str], measured: Mapping[str, Measurement]
 ) -> dict[str, dict[str, Figure]]:
-    """Draw section -> title -> picture; a single objective has none."""
+    """Draw the pictures by section and title; a single objective has none."""
     if len(names) < 2:
         return {}
     middle = len(next(iter(next(iter(measured.values())).states.values()))) // 2
@@ -107,7 +107,7 @@ def gallery(
 
 
 def study_files(folder: Path, representations: Iterable[str]) -> list[Path]:
-    """Return the files that a study replaces, and one in the folder of its pictures."""
+    """Return the files that a study replaces, and a new file in its folder of pictures."""
     stored = (preparation_file(folder, kind) for kind in representations)
     names = (FIGURES, TABLE, PAGE, f"{PICTURES}/new")
     return [*(folder / name for name in names), *stored]
@@ -162,7 +162,7 @@ def summary_rows(found: Sequence[Estimate]) -> tuple[list[str], list[tuple[str, 
 
 
 def summary_table(found: Sequence[Estimate]) -> Table:
-    """Return the same for the terminal."""
+    """Return `summary_rows` as a table for the terminal."""
     return table("cosine of gradients [95 % interval]", *summary_rows(found))
 
 

@@ -63,7 +63,7 @@ def size_figure(found: Sequence[Estimate], names: Sequence[str]) -> Figure:
 
 @styled
 def gap_figure(found: Sequence[Estimate], names: Sequence[str]) -> Figure:
-    """Draw the domain gap over the decoder blocks: a row per measure, a column per form of data."""
+    """Draw the gap over decoder blocks: one row per measure, one column per representation."""
     kinds = _representations(found)
     shown = [(figure, kind) for figure in GAPS for kind in kinds]
     width, height = 4.2 * len(kinds) + 2.2, 2.3 * len(GAPS)
@@ -85,8 +85,7 @@ def gap_figure(found: Sequence[Estimate], names: Sequence[str]) -> Figure:
 def domain_figure(projections: Mapping[str, Mapping[str, Tensor]], layer: int) -> Figure:
     """Draw rows of the objectives on the first two principal axes, one panel per representation.
 
-    `projections` maps representation and objective to ``[n, 2]``; the decoder block is for the
-    title.
+    `projections` maps representation and objective to ``[n, 2]``; `layer` is used in the title.
     """
     count = len(projections)
     picture, grid = panels(count, count, 4.2 * count + 1.6, 3.8)

@@ -1,4 +1,4 @@
-"""Measurement of a model: Gramians of batches, the effect of small steps, hidden states."""
+"""Measurement on a model: Gramians of batches, the effect of small steps, hidden states."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Studied:
     objectives: Mapping[str, Objective]
     parameters: Sequence[Tensor]
     groups: Mapping[str, Sequence[int]]
-    """Layer group -> indices of its parameters."""
+    """Indices of parameters by layer group."""
     device: torch.device
 
     def gradient(self, name: str, batches: Sequence[TokenBatch]) -> Gradient:
@@ -68,13 +68,13 @@ class Measurement:
     expected: list[Tensor] = field(default_factory=list)
     """``[M, M]`` of the same batches, see `first_order`."""
     states: dict[str, Tensor] = field(default_factory=dict)
-    """Objective -> ``[L, n, d]`` outputs of each decoder block, means over answer positions."""
+    """``[L, n, d]`` outputs of each decoder block, means over answer positions, by objective."""
     tokens: dict[str, list[list[int]]] = field(default_factory=dict)
-    """Objective -> answer tokens of the same rows; empty for rows without answer."""
+    """Answer tokens of the same rows, by objective; empty for rows without answer."""
     visits: dict[str, float] = field(default_factory=dict)
-    """Objective -> uses of a row in the largest batches, on average."""
+    """Mean number of uses of a row in the largest batches, by objective."""
     seen: dict[str, set[str]] = field(default_factory=dict)
-    """Objective -> ids of the rows in `states`."""
+    """Ids of the rows in `states`, by objective."""
     rest_share: float = AT_REST
     """Share of the largest norm below which a gradient is rounding."""
 
@@ -87,7 +87,7 @@ class Amounts:
     """Answer tokens of each objective in a batch, ascending."""
     batches: int
     steps: int
-    """Largest batches in which small steps are taken."""
+    """Number of batches, of the largest size, in which small steps are taken."""
     radius: float
     """2-norm of these steps."""
 
@@ -100,20 +100,20 @@ class Amounts:
         check_different("batch_tokens", self.sizes)
 
     def work(self, objectives: int) -> int:
-        """Return the tokens read in one representation; a backward pass counts twice."""
+        """Return the number of tokens read per representation; a backward pass counts twice."""
         reads = 3 * sum(self.sizes) * self.batches + self.sizes[-1] * self.batches
         reads += self.sizes[-1] * self.steps * (objectives + 4)
         return reads * objectives
 
 
 def check_different(option: str, values: Sequence[object]) -> None:
-    """Refuse values of an option of which there are none, or two that are equal."""
+    """Check that an option has values, and that no two are equal."""
     if not values or len(set(values)) < len(values):
         raise InputError(f"--{option}: expected different values, found {list(values)}")
 
 
 def measure(studied: Studied, rows: Rows, amounts: Amounts, stage: Stage) -> Measurement:
-    """Measure one representation, and count `Amounts.work`; the weights stay what they were."""
+    """Measure one representation, and count `Amounts.work`; the weights do not change."""
     names = list(studied.objectives)
     half = any(parameter.dtype != torch.float32 for parameter in studied.parameters)
     found = Measurement(rest_share=AT_REST_HALF if half else AT_REST)
@@ -149,7 +149,7 @@ def _step(
 
 
 def _read_states(studied: Studied, batch: Batches, found: Measurement) -> None:
-    """Read the mean hidden states of rows that were not seen before, of candidates the first."""
+    """Read the mean hidden states of new rows; only the first candidate of a row is read."""
     reader = ModelReader(studied.student)
     for name, parts in batch.items():
         seen = found.seen.setdefault(name, set())

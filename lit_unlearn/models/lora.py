@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from lit_unlearn.distributed.slices import standing_in
+from lit_unlearn.distributed.slices import placeholder_weights
 from lit_unlearn.errors import InputError, check_fields, check_pattern, did_you_mean, ranged
 
 __all__ = ["LoRA", "adapted", "check_targets"]
@@ -66,7 +66,7 @@ def adapted(model: PreTrainedModel, lora: LoRA, seed: int) -> nn.Module:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        with standing_in(model), warnings.catch_warnings():
+        with placeholder_weights(model), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
             try:
                 made: nn.Module = get_peft_model(model, config)

@@ -265,7 +265,7 @@ def test_the_command_to_which_a_checkpoint_belongs_finds_it(
     assert fit(Path("mini.yaml"), "--seed_everything=1", dies=2) is None
     capsys.readouterr()
     assert fit(Path("mini.yaml")) == 0
-    assert "Going on after step 1 of 3, from runs/mini/unfinished.1" in capsys.readouterr().err
+    assert "Resuming after step 1 of 3, from runs/mini/unfinished.1" in capsys.readouterr().err
     assert same(run, here / "whole")
     assert not (run / f"{UNFINISHED}.1").exists()
     (left,) = run.glob(f"{UNFINISHED}*")

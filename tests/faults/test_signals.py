@@ -52,7 +52,7 @@ def test_a_signal_saves_and_the_run_goes_on(
     (saved,) = (tmp_path / "run" / UNFINISHED).glob("step_*")
     assert saved.name == "step_3"
     assert main(small(tmp_path)) == 0
-    assert "Going on after step 3 of 6" in capfd.readouterr().err
+    assert "Resuming after step 3 of 6" in capfd.readouterr().err
     found = jobs.trained(tmp_path)
     assert [found[key] for key in KEYS] == [unbroken[key] for key in KEYS]
 

@@ -1,16 +1,16 @@
 """Weightings: from the Gramian of the objectives' gradients to their weights in the update.
 
-A weighting sees inner products only, never a gradient. The training step hands it the Gramian of
-the gradients ``c_i g_i``, which carry the objectives' own weights ``c_i``, and multiplies its
-weights with them: the update is ``sum_i w_i c_i g_i``. To add a weighting, write a subclass of
-`Weighting`, or of `CosineWeighting`, which handles zero and non-finite gradients.
+A weighting only reads inner products, never a gradient. The training step gives it the Gramian of
+the gradients ``c_i g_i``, in which ``c_i`` are the objectives' own weights, and multiplies the
+weighting's result with them: the update is ``sum_i w_i c_i g_i``. To add a weighting, write a
+subclass of `Weighting`, or of `CosineWeighting`, which handles zero and non-finite gradients.
 
 All weightings have these properties (except `TorchJD`, which has those of that package). They
-compute in float64. Norms may be from 1e-10 to 1e10, also side by side, since the computation uses
-cosines. Equal scaling of all gradients does not change the weights, so that the update keeps the
-gradients' unit. Objectives in another order give the same weights in that order. Weights are finite
-for zero, equal and opposite gradients. A Gramian with NaN or infinity gives NaN weights, on which
-the step stops.
+compute in float64. Norms may be from 1e-10 to 1e10, even in one Gramian, since the computation uses
+cosines. Equal scaling of all gradients does not change the weights, so the update keeps the unit of
+the gradients. Another order of the objectives gives the same weights in that order. Weights are
+finite for zero, equal and opposite gradients. A Gramian with NaN or infinity gives NaN weights, at
+which the step stops.
 
 | file | idea |
 | --- | --- |

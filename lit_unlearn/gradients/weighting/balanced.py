@@ -15,8 +15,8 @@ __all__ = ["IMTLG", "AlignedMTL", "ConFIG", "NashMTL"]
 _DEPENDENT = 1e-10
 """Smallest eigenvalue of the cosines of independent gradients, relative to the largest."""
 _NEGLIGIBLE = 1e-8
-"""Largest eigenvalue of the Gramian that counts as zero, relative to the largest: beside the
-rounding of the largest, a smaller one has too few correct digits."""
+"""Largest eigenvalue of the Gramian that counts as zero, relative to the largest one, whose
+rounding leaves too few correct digits in a smaller one."""
 
 
 class IMTLG(CosineWeighting):

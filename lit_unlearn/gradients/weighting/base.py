@@ -15,7 +15,7 @@ __all__ = ["CosineWeighting", "Fixed", "Rule", "Weighting", "alive_rows", "not_a
 
 
 class Rule:
-    """A rule that knows the objectives by name, and may learn from their gradients or losses."""
+    """Rule that knows the objectives' names, and may learn from their gradients or losses."""
 
     names: tuple[str, ...] = ()
     """Names of the objectives, in their order; empty before `bind`."""
@@ -46,7 +46,7 @@ class Rule:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take the learnt attributes from a checkpoint."""
-        state = state.get("_extra_state", state)  # checkpoints from when rules were modules
+        state = state.get("_extra_state", state)  # earlier versions: rules were modules
         names = tuple(state.get("names", self.names))
         if names != self.names:
             raise InputError(
@@ -59,10 +59,10 @@ class Rule:
 
 
 class Weighting(Rule, ABC):
-    """Turns the Gramian of the objectives' gradients into their weights in the update."""
+    """Rule that turns the Gramian of the objectives' gradients into their weights in the update."""
 
     needs_gramian = True
-    """Whether the weights depend on the Gramian; if not, the step computes it for its logs only."""
+    """Whether the weights depend on the Gramian; if not, the step only computes it for logs."""
 
     @abstractmethod
     def __call__(self, gramian: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class Weighting(Rule, ABC):
 
 
 class Fixed(Weighting):
-    """Every gradient as it is: the update is the gradient of the weighted sum of the losses."""
+    """Unchanged gradients: the update is the gradient of the weighted sum of the losses."""
 
     needs_gramian = False
 
@@ -108,7 +108,7 @@ class CosineWeighting(Weighting):
 
 
 def not_a_number(gramian: Tensor) -> Tensor:
-    """Return ``[M]`` NaN weights, on which the step stops."""
+    """Return ``[M]`` NaN weights, at which the step stops."""
     return torch.full_like(gramian[0], torch.nan, dtype=torch.float64)
 
 

@@ -1,8 +1,8 @@
 """Weights of objectives from their losses: set before a step, and changed after it.
 
-A loss weighting gives each objective a factor beside its own weight; a `Weighting` then gets
-gradients that carry both. Losses are ``[M]``, float64, with NaN for an objective without rows in
-the step; the factor of that objective stays as it is.
+A loss weighting gives each objective a factor besides its own weight; a `Weighting` then gets
+gradients with both. Losses are ``[M]``, float64, with NaN for an objective without rows in the
+step; the factor of that objective is unchanged.
 """
 
 from abc import ABC, abstractmethod
@@ -71,7 +71,7 @@ class UncertaintyWeighting(LossWeighting):
 def uncertainty_step(log_variances: Tensor, losses: Tensor, learning_rate: float) -> Tensor:
     """Take one gradient step of ``sum_i exp(-s_i) L_i + s_i`` over s, each ``[M]``.
 
-    A loss that is NaN leaves its s as it is.
+    The s of a NaN loss is unchanged.
     """
     slope = 1 - (-log_variances).exp() * losses
     return log_variances - learning_rate * slope.nan_to_num(0.0)
@@ -197,7 +197,7 @@ def dual_step(dual: float, loss: float, limit: float, step_size: float) -> float
 
 
 def _check_not_negative(weighting: LossWeighting, losses: Tensor) -> None:
-    """Refuse losses below 0 with an `InputError`."""
+    """Check that no loss is below 0, or raise an `InputError`."""
     low = [name for name, loss in zip(weighting.names, losses.tolist(), strict=True) if loss < 0]
     if low:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Weightings of the package TorchJD that this package has not."""
+"""Weightings of the package TorchJD that this package does not have."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -43,7 +43,7 @@ class TorchJD(Weighting):
 
 
 def _make(name: str, arguments: dict[str, Any]) -> object:
-    """Return an object of the class of that name."""
+    """Create an object of the named class."""
     path, _, last = name.rpartition(".")
     try:
         module = import_module(path or "torchjd.aggregation")
@@ -66,7 +66,7 @@ def _make(name: str, arguments: dict[str, Any]) -> object:
 
 
 def _weighting_of(name: str, made: object) -> nn.Module:
-    """Return the part of an aggregator that reads the Gramian, or a weighting as it is."""
+    """Return the part of an aggregator that reads the Gramian, or a weighting unchanged."""
     from torchjd.aggregation import Aggregator
     from torchjd.aggregation import Weighting as TheirWeighting
 

@@ -48,7 +48,7 @@ class TwoSided(Weighting):
         """
 
     def alone(self) -> Tensor:
-        """Return ``[2]``, float64: the weights where one of the sides is zero, or cancels."""
+        """Return the weights, ``[2]`` float64, for a side that is zero or cancels."""
         return torch.ones(2, dtype=torch.float64)
 
     def bind(self, names: Sequence[str]) -> None:

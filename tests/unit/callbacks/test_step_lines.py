@@ -10,7 +10,7 @@ import pytest
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from lit_unlearn.callbacks.step_lines import StepLines
-from lit_unlearn.cli.time_to_come import with_lines
+from lit_unlearn.cli.fit_forecast import with_step_lines
 from lit_unlearn.utils import progress
 
 
@@ -42,8 +42,8 @@ def test_lines_of_the_steps_alone(
 def test_none_beside_a_bar_that_the_config_asks_for() -> None:
     """Lightning refuses a callback with a bar where bars are off."""
     for config in ({"callbacks": TQDMProgressBar()}, {"enable_progress_bar": True}):
-        assert with_lines(config, []) == []
+        assert with_step_lines(config, []) == []
         assert "enable_progress_bar" not in config or config["enable_progress_bar"]
     config = {"callbacks": None}
-    assert len(with_lines(config, [])) == 1
+    assert len(with_step_lines(config, [])) == 1
     assert config["enable_progress_bar"] is False

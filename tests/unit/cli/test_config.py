@@ -146,7 +146,7 @@ def test_anchors_and_merge_keys(tmp_path: Path) -> None:
         ("word", "found a str"),
         ("a: 1\nb: [1, 2\n", r"c.yaml:3: not valid YAML"),
         ("a: 1\n\tb: 2\n", r"c.yaml:2: not valid YAML"),
-        ("a:\n  x: 1\n  y: 2\n  x: 3\n", r"c.yaml:4: key x stands already in line 2"),
+        ("a:\n  x: 1\n  y: 2\n  x: 3\n", r"c.yaml:4: key x is already set in line 2"),
         ("a: !!python/object:os.system {}\n", r"c.yaml:1: not valid YAML"),
         ("a: *unknown\n", r"c.yaml:1: not valid YAML"),
         ("a: 1\x00\n", "c.yaml: not valid YAML"),

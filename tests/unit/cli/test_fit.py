@@ -376,7 +376,7 @@ def test_a_text_in_place_of_keys_and_values() -> None:
             "model:\n  objectives:\n    forget:\n      temperature: 3\n",
             (
                 "more.yaml:4: model.objectives.forget.temperature: unknown key",
-                "arguments of StandInDistillation stand under init_args",
+                "arguments of StandInDistillation belong under init_args",
             ),
         ),
         (

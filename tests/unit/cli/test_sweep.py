@@ -192,7 +192,7 @@ def test_what_all_runs_take_is_said_before_and_after_each(
     monkeypatch.setattr(jobs, "CHECK", (sys.executable, "-c", check))
     main(["sweep", "--sweep.lr=0.25,0.5,0.75", "--output=out"])
     told = capsys.readouterr().err
-    assert "3 runs: the first takes about 10 min, the others 4 min each, with what" in told
+    assert "3 runs: the first takes about 10 min, the others 4 min each, as the" in told
     assert "18 min in all" in told
     assert re.search(r"Run 2 of 3: lr=0.5 took \d+ s; \d+ s left", told)
     assert re.search(r"Run 3 of 3: lr=0.75 took \d+ s; all done", told)

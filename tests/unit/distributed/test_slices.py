@@ -189,7 +189,7 @@ def harm(folder: Path, kind: str) -> None:
     ("kind", "reason"),
     [
         ("lacking", "its files lack model.layers.1.mlp.up_proj.weight"),
-        ("misshapen", "model.norm.weight is there twice, or does not fit"),
+        ("misshapen", "model.norm.weight occurs twice, or has another shape"),
         ("cut off", "incomplete metadata"),
     ],
 )
@@ -213,7 +213,7 @@ def test_a_file_that_cannot_be_read_any_more(tmp_path: Path) -> None:
     model = load_base(saved(tmp_path), sliced=True)
     file = tmp_path / WEIGHTS
     file.write_bytes(file.read_bytes()[:-8])
-    with pytest.raises(InputError, match=f"File {re.escape(str(file))} should stay readable until"):
+    with pytest.raises(InputError, match=f"File {re.escape(str(file))} should be readable until"):
         slices.fill(model, "cpu")
 
 

@@ -258,4 +258,4 @@ def stopped(folder: Path) -> str:
 def test_all_stop_for_the_same_reason(tmp_path: Path) -> None:
     first, second = in_processes(2, lambda: stopped(tmp_path), tmp_path / "out", start=False)
     assert first == second
-    assert "The loss of objective 'forget' is no finite number at step 0" in first
+    assert "The loss of objective 'forget' is not finite at step 0" in first

@@ -291,7 +291,7 @@ def test_not_a_number_names_objective_and_rows(tmp_path: Path) -> None:
     model.configure_model()
     with torch.no_grad():
         model.parameters_trained[0].fill_(torch.nan)
-    with pytest.raises(InputError, match=r"'forget' is no finite number at step 0.*forget-train"):
+    with pytest.raises(InputError, match=r"'forget' is not finite at step 0.*forget-train"):
         fit(tmp_path, model)
 
 

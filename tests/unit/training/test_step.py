@@ -235,7 +235,7 @@ def test_without_rows(tiny_model: PreTrainedModel) -> None:
 def test_weights_are_back_where_the_moved_loss_is_not_finite(tiny_model: PreTrainedModel) -> None:
     weight = nn.Parameter(torch.tensor([3.0, 4.0]))
     sharp = SharpnessAware(Bowl(weight), radius=1e30)  # its square is beyond float32
-    with pytest.raises(InputError, match=r"'a' is no finite number at step 7.*rows short"):
+    with pytest.raises(InputError, match=r"'a' is not finite at step 7.*rows short"):
         read(ObjectiveStep("a", sharp, MICRO, 7), Models(ModelReader(tiny_model), None), [weight])
     assert weight.tolist() == [3, 4]
 
