@@ -8,8 +8,6 @@ attacked from the first step on; a replacement is taken only if it lowers the lo
 tried only if it has the same token ids after decoding and tokenising again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

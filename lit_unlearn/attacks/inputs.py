@@ -4,8 +4,6 @@ Inserted vectors that belong to no token get ids beyond the model's vocabulary. 
 generation then treat them like tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ restore the old value. Their code loads models with bitsandbytes. Here the grid 
 scale for each group of weights, which runs on any device.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -5,8 +5,6 @@ and after fine-tuning on unrelated text too (Łucki et al. 2024, arXiv 2409.1802
 although they are not in the fine-tuning rows were hidden, not removed.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,7 +109,6 @@ class Relearning:
 
 
 def _trainable_copy(model: nn.Module, settings: FineTuning) -> nn.Module:
-    """Return a copy in evaluation mode whose trained weights require gradients."""
     duplicate = copy.deepcopy(model).eval()
     if settings.lora is None:
         return duplicate.float().requires_grad_(True)

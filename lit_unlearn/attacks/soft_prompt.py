@@ -7,8 +7,6 @@ that of projected gradient descent (Madry et al. 2018, arXiv 1706.06083). Length
 the model's own embeddings, so that a setting means the same for every model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Origin of a setting: an option of the command line, or file and line of a key."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -57,9 +55,9 @@ def blame(error: Exception, config: Config, args: Sequence[str]) -> None:
     An error of a library becomes a one-line `InputError` if a class of the config raised it.
     """
     settings, chain = settings_of(config, args), list(causes(error))
-    told = next((each for each in chain if isinstance(each, InputError)), None)
-    if told is not None:
-        told.args = (_located(str(told), settings),)
+    input_error = next((each for each in chain if isinstance(each, InputError)), None)
+    if input_error is not None:
+        input_error.args = (_located(str(input_error), settings),)
         return
     made, line = re.search(r"class_path '([\w.]+)'", str(error)), foreign_line(error)
     if made and line:

@@ -1,7 +1,5 @@
 """`lit-unlearn cache verify`: the content of teacher caches, compared with their checksums."""
 
-from __future__ import annotations
-
 from rich.filesize import decimal
 
 from lit_unlearn.cli.parsing import arguments, make_parser, parse

@@ -1,7 +1,5 @@
 """Checks of a run for `fit`, which is not started; they need no device and no weights."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The checkpoint that `--ckpt_path` names: a file, a folder, `last` or `best`."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping

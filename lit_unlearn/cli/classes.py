@@ -1,7 +1,5 @@
 """Classes that a config may name: they are loaded before parsing, and found as subclasses."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator
 from importlib import import_module

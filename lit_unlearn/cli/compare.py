@@ -1,7 +1,5 @@
 """`lit-unlearn compare`: evaluations side by side, tested row by row against the first."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from lit_unlearn.cli.parsing import make_parser, parse

@@ -5,8 +5,6 @@ dictionary, and the other objectives are lost silently. Files are therefore merg
 parsed. The file and line of each key are kept for error messages.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """`lit-unlearn consolidate`: join a checkpoint in slices to one file."""
 
-from __future__ import annotations
-
 from lit_unlearn.cli.parsing import call
 from lit_unlearn.distributed.consolidate import consolidate
 

@@ -1,7 +1,5 @@
 """`lit-unlearn evaluate`: run suites on a model, its start model and a reference."""
 
-from __future__ import annotations
-
 from argparse import RawDescriptionHelpFormatter
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """One-line messages for failures of a command that are not faults of the package."""
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Iterator
 from types import TracebackType

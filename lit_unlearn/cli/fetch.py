@@ -1,7 +1,5 @@
 """`lit-unlearn fetch`: a real small chat model for machines that cannot reach the hub."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from lit_unlearn.cli.parsing import make_parser, parse

@@ -1,7 +1,5 @@
 """Forecast of the time of a run, printed before its first long phase."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +56,6 @@ def run_work(trainer: Any, data: Any, done: int = 0) -> RunWork:
 
 
 def _schedules(callback: Any, data: Any) -> Iterator[SuiteSchedule]:
-    """Yield the evaluations of a callback."""
     if isinstance(callback, AnswerEvaluation):
         yield SuiteSchedule({"evaluation": callback.suite(data)}, kept=True)
         if callback.samples_every:

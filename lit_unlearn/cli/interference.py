@@ -1,7 +1,5 @@
 """`lit-unlearn interference`: measure conflicts between objectives on a model, without training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from lit_unlearn.cli.classes import load_classes

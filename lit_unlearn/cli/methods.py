@@ -1,7 +1,5 @@
 """`lit-unlearn methods`: list or explain objectives, weightings and combinations."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

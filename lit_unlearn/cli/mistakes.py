@@ -5,8 +5,6 @@ that it tried. It does name the outer key, the class, and the rejected name or v
 enough to find the setting in the files or on the command line.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -173,7 +171,6 @@ def _types(parser: ArgumentParser) -> dict[str, Any]:
 
 
 def _class_parser(path: str) -> ArgumentParser:
-    """Return a parser of the arguments of a class or function."""
     module, _, name = path.rpartition(".")
     made_by, parser = getattr(import_module(module), name), ArgumentParser(exit_on_error=False)
     is_class = isinstance(made_by, type)

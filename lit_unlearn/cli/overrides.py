@@ -1,7 +1,5 @@
 """Options that the parser cannot apply to a config: `null` for a mapping, elements of lists."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

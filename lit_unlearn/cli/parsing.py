@@ -1,7 +1,5 @@
 """Parsing of command lines and config files into the objects that they name."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import re
@@ -94,7 +92,6 @@ def read_run(args: Sequence[str], idle: Collection[str]) -> tuple[Config, list[s
 
 
 def _without(values: Mapping[str, Any], idle: Collection[str]) -> dict[str, Any]:
-    """Return nested values without some dotted keys."""
     kept = {key: value for key, value in values.items() if key.removesuffix("+") not in idle}
     for key, value in kept.items():
         inner = {each.removeprefix(f"{key}.") for each in idle if each.startswith(f"{key}.")}

@@ -1,7 +1,5 @@
 """`lit-unlearn plan`: estimate the memory, FLOPs, disk space and time of a config for `fit`."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 

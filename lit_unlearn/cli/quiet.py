@@ -1,7 +1,5 @@
 """Keep the terminal free of lines that users cannot act on."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import warnings

@@ -1,7 +1,5 @@
 """Resume an interrupted run by repeating its command."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -120,7 +118,6 @@ def _content(path: Path) -> str:
 
 
 def _replace(values: Any, keys: Sequence[str], value: object) -> None:
-    """Replace a nested value, if it exists."""
     for key in keys[:-1]:
         if not isinstance(values, dict | list):
             return

@@ -1,7 +1,5 @@
 """`lit-unlearn rewrite`: rewrite rows of any domain as stand-alone questions with anchors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from lit_unlearn.cli.classes import load_classes
@@ -37,6 +35,5 @@ def main(args: list[str]) -> None:
 
 
 def _foresee(backend: Backend, asks: Sequence[tuple[Ask, int]]) -> None:
-    """Print the expected time for a model on this machine."""
     if isinstance(backend, LocalModel):
         print_forecast(lambda: rewriting_forecast(backend, asks))

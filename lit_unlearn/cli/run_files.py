@@ -1,7 +1,5 @@
 """The folder of a run: its name, the files that the run reads and writes, and debug runs."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress

@@ -1,7 +1,5 @@
 """Suites that the command line can name, and their descriptions."""
 
-from __future__ import annotations
-
 import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence

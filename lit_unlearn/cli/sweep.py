@@ -3,8 +3,6 @@
 This file does not import torch; the runs do.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from pathlib import Path

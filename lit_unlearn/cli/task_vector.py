@@ -1,7 +1,5 @@
 """`lit-unlearn task-vector`: forget by arithmetic on weights, without training."""
 
-from __future__ import annotations
-
 from lit_unlearn.cli.parsing import call
 from lit_unlearn.models.task_vector import task_vector
 from lit_unlearn.utils.tables import terminal

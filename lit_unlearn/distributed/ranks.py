@@ -82,8 +82,8 @@ def agree(work: Callable[[], T]) -> T:
     except Exception as caught:  # of every type, since the other processes must know
         error = caught
     kind = next((k for k in (ResultError, InputError) if isinstance(error, k)), None)
-    told = None if error is None else (kind, f"{error}")
-    for number, message in enumerate(gather(told)):
+    report = None if error is None else (kind, f"{error}")
+    for number, message in enumerate(gather(report)):
         if error is not None:
             raise error
         if message is not None:

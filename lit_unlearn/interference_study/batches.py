@@ -5,8 +5,6 @@ raw and unified data comparable, a batch is filled with rows until it has the wa
 answer tokens; of the last row only the needed tokens count.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 

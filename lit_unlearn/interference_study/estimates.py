@@ -1,7 +1,5 @@
 """Estimates with intervals from the measurements of one or two representations."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple

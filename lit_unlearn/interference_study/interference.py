@@ -1,7 +1,5 @@
 """Interference of a config's objectives: load, prepare, measure, write."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -157,7 +155,6 @@ def _measured(
 
 
 def _form(data: UnlearnDataModule, kind: Representation) -> UnlearnDataModule:
-    """Return a copy of the data module with rows in one representation."""
     form = copy(data)
     form.representation = kind
     form.examples, form.evaluation = {}, {}

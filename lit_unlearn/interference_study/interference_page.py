@@ -1,7 +1,5 @@
 """Output of the measurement: figures as JSON and CSV, pictures, and one page."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence

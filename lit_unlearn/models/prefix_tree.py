@@ -93,7 +93,6 @@ def _tree(
 
 
 def _begins(longer: tuple[int, ...], ids: tuple[int, ...]) -> bool:
-    """Return whether a sequence begins with other ids."""
     return longer[: len(ids)] == ids
 
 

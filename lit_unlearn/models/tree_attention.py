@@ -5,8 +5,6 @@ hundreds of short segments, and a call of attention for each would cost more tha
 Segments of similar lengths are therefore padded and share a call.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache

@@ -3,8 +3,6 @@
 `lit_unlearn.planning.memory` has the formulas.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from lit_unlearn.planning.forward_passes import ForwardPass, MicroBatch

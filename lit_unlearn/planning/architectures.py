@@ -1,7 +1,5 @@
 """The shape of a model from its config; no weights are read."""
 
-from __future__ import annotations
-
 import json
 
 from transformers import AutoConfig, LlamaConfig, PretrainedConfig

@@ -1,7 +1,5 @@
 """Forecasts of the time of `evaluate`, and of `rewrite` with a model on this machine."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,8 +38,6 @@ _SAMPLE = 32
 
 @dataclass(frozen=True)
 class _UnloadedModel:
-    """A model by its path."""
-
     path: str
     loading: Loading
     revision: str | None = None

@@ -1,7 +1,5 @@
 """Devices by name with the figures of their data sheets, and the measured rate of this machine."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from lit_unlearn.errors import InputError, did_you_mean

@@ -1,7 +1,5 @@
 """Forecast of the time of a run's phases on this machine, before a model is loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -185,7 +183,6 @@ class PlannedRun:
         yield made
 
     def _caches(self) -> Iterator[Phase]:
-        """Yield the phases of the trunk cache and of the teacher cache."""
         at, student, teaching = self.scenario, self.scenario.student, self.scenario.teaching
         trunk = teacher = 0.0
         start = isinstance(at.teacher, FrozenTeacher) and at.teacher.path is None
@@ -209,7 +206,6 @@ class PlannedRun:
             yield found.without(look.teacher() if look else None)
 
     def _steps(self) -> Phase:
-        """Return the phase of the remaining steps."""
         at, count = self.scenario, max(self.work.steps - self.work.done, 0)
         seen = self.rows.steps(self.module.objectives, at.micro_batch_rows, at.devices)
         batches = [batch for step in seen for own in step.values() for batch in own]

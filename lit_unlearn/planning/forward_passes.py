@@ -6,8 +6,6 @@ shows its forward passes and how many logits exist at once. If an objective read
 cases (a teacher that complies after a prefill), random logits lead to the more expensive case.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Sizes of a model, counted on the meta device, where tensors have shapes but no content."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Iterator, Sequence

@@ -54,8 +54,6 @@ Not counted: fragmentation of the allocator and the CUDA context (the gigabytes 
 count as 10^9 bytes to leave room for them), the evaluation's key-value caches, and Python itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

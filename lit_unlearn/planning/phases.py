@@ -131,12 +131,12 @@ class Forecast:
         """Return the phases, their FLOPs and seconds as a table."""
         rates = self.rates
         speeds = {"reading": rates.reading, "replies": rates.replying, "training": rates.training}
-        told = (f"{rate / 1e9:.3g} in {name}" for name, rate in speeds.items() if rate)
+        speeds_text = (f"{rate / 1e9:.3g} in {name}" for name, rate in speeds.items() if rate)
         made = table(
             "Expected time, at most",
             ("phase", "TFLOP", "about", ""),
             left=1,
-            caption=f"{rates.machine}; GFLOP/s: {', '.join(told)}",
+            caption=f"{rates.machine}; GFLOP/s: {', '.join(speeds_text)}",
         )
         for phase in self.phases:
             cells = [phase.name, f"{phase.flops / 1e12:.3g}", duration(phase.seconds(rates))]

@@ -1,7 +1,5 @@
 """Plan of a run: memory, FLOPs, time and disk space, on one device and on several."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -132,7 +130,6 @@ def plan(
 def _rates(
     scenario: Scenario, device: Device | None, utilisation: float | None
 ) -> tuple[float, float]:
-    """Return the least and the largest expected TFLOP/s of a device."""
     if device is not None:
         return device.rates(scenario.compute_bytes, utilisation)
     dtype = torch.bfloat16 if scenario.compute_bytes == 2 else torch.float32

@@ -1,7 +1,5 @@
 """A plan as tables and as JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any
 

@@ -5,8 +5,6 @@ level, and an answer that a model would generate has the length of the gold answ
 `answer_tokens` if that is shorter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """All figures of a plan, computed for a scenario and for changes of its settings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 

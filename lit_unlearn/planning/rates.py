@@ -5,8 +5,6 @@ operations take time as well. Therefore one block with random weights, and its s
 head, is timed while it reads rows, trains on rows and generates replies.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Switches that would save memory, each with its effect, the most effective first."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 

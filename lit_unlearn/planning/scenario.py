@@ -1,7 +1,5 @@
 """Settings of a run that determine its memory and FLOPs, and the resulting sizes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property

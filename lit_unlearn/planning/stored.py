@@ -1,7 +1,5 @@
 """Lookup of a run's stored results in the user's cache before a model is loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property

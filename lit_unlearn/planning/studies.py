@@ -1,7 +1,5 @@
 """Forecast of the time of `interference`, by representation."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Phases of an evaluation: the rows that each suite reads and the replies that it generates."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -68,7 +66,6 @@ def suite_phases(
 
 
 def _suite_phase(name: str, model: SuiteModel, suite: Suite, probes: Sequence[Probe]) -> Phase:
-    """Return the phase in which a model answers the probes of a suite."""
     sample = evenly_spread(probes, _SAMPLE)
     effort = suite.effort(probes)
     if not sample or effort is None:

@@ -1,7 +1,5 @@
 """Elements that operations read and write, counted during a run on small tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

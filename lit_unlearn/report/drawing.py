@@ -1,7 +1,5 @@
 """Parts of pictures: curves, bands, bars, heat maps, legends, and PNG files."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The pictures of an evaluation, for its page and as PNG files."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

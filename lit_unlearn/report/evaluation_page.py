@@ -1,7 +1,5 @@
 """``evaluation.html``: evaluations side by side on one self-contained page."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

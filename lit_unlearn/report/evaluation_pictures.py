@@ -1,7 +1,5 @@
 """Pictures of evaluations: bars with intervals, relearning curves, parts of the balanced score."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -63,7 +61,6 @@ def _bars(axes: Axes, lines: Sequence[Line], headings: Sequence[str]) -> None:
 
 
 def _interval(axes: Axes, place: float, cell: Figure | None) -> None:
-    """Draw the 95 % interval as a line over the bar, and the value after it."""
     if cell is None or not has_value(cell):
         note(axes, 0.0, place, " not measured")
         return

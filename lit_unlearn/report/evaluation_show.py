@@ -1,7 +1,5 @@
 """Show evaluations side by side: page and pictures in a folder, a table on the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 

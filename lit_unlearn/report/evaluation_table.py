@@ -1,7 +1,5 @@
 """Table of evaluations side by side: lines of figures, and their form on the terminal."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -112,10 +110,10 @@ def number(value: float) -> str:
 
 def notes(lines: Sequence[Line]) -> list[str]:
     """Return each note of the figures once, after the name of the first figure that has it."""
-    said: dict[str, str] = {}
+    first_places: dict[str, str] = {}
     for line in lines:
         for cell in line.cells:
             if cell is not None and cell.note:
                 where = line.name if line.suite == BALANCE else f"{line.suite} {line.name}"
-                said.setdefault(cell.note, where)
-    return [f"{where}: {note}" for note, where in said.items()]
+                first_places.setdefault(cell.note, where)
+    return [f"{where}: {note}" for note, where in first_places.items()]

@@ -1,7 +1,5 @@
 """Self-contained HTML pages from the templates in ``templates/``, with figures as inline SVG."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Reading of ``gradients.jsonl``: the diagnosed steps of a run."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``report.html``: a training run on one self-contained page."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Gradient records come from `read_gradients`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

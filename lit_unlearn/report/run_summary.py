@@ -1,7 +1,5 @@
 """Figures before and after a run, by objective: a table on the terminal, and ``summary.json``."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ which an HTML page replaces by its text colour, so that pictures are readable on
 backgrounds.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Interface of the models that reply to questions, and `Rules`, which uses no model."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 

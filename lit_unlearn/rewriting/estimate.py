@@ -1,7 +1,5 @@
 """Estimate of the calls of a run before it makes them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

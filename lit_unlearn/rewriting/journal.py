@@ -1,7 +1,5 @@
 """Replies of models, stored on disk as they arrive, so that a resumed run repeats no question."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property

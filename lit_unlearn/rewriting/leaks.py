@@ -1,7 +1,5 @@
 """Check that an anchor does not contain the answers to forget."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache

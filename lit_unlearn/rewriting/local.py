@@ -1,7 +1,5 @@
 """A chat model on this machine that replies to questions."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

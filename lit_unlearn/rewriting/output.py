@@ -1,7 +1,5 @@
 """Output files: rows with their provenance, refused rows, and the quality report."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,8 +52,8 @@ def counts(result: RewriteResult) -> list[Count]:
             own = [c for c in result.candidates if c.part == part and c.made.by == maker]
             names = list(dict.fromkeys(name for c in own for name in c.checks))
             for name in names:
-                said = [c.checks[name] for c in own if name in c.checks]
-                found.append(Count(part, maker, name, len(said), said.count("")))
+                outcomes = [c.checks[name] for c in own if name in c.checks]
+                found.append(Count(part, maker, name, len(outcomes), outcomes.count("")))
             if own:
                 passed = sum(c.is_accepted for c in own)
                 found.append(Count(part, maker, "all checks", len(own), passed))

@@ -1,7 +1,5 @@
 """Make rows from texts: rate, write, check by rule and by model, and fall back on rules."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -230,7 +228,6 @@ def _with_form(candidate: Candidate) -> Candidate:
 
 
 def _checked_anchor(candidate: Candidate, row: QA, forgotten: Forgotten) -> Candidate:
-    """Add all checks by rule to an anchor of a row to forget."""
     qa, candidate = candidate.qa, _with_form(candidate)
     candidate = candidate.checked(SAME_FORM, same_form_problem(qa.question, row.question))
     return candidate.checked(LEAK, forgotten.problem(qa, row))

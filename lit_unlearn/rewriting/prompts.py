@@ -1,7 +1,5 @@
 """Prompts for a model, and the JSON schemas of its replies; one function for each task."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Template

@@ -1,7 +1,5 @@
 """One request of OpenAI's chat-completions protocol, with a deadline."""
 
-from __future__ import annotations
-
 import json
 import re
 import threading

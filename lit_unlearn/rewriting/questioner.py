@@ -1,7 +1,5 @@
 """Ask a model through the journal, so that no question is asked twice."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

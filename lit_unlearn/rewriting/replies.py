@@ -1,7 +1,5 @@
 """Read the value of the requested form from a reply of a model."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

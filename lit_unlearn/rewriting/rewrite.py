@@ -1,7 +1,5 @@
 """Rewrite rows of any domain as stand-alone questions and answers with anchors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -113,7 +111,6 @@ def rewrite(
 
 
 def _read(settings: RewriteSettings) -> list[Path]:
-    """Return the local files and folders that `rewrite` reads."""
     sources = [*settings.forget, *settings.keep]
     places = [resolve(source, settings.data_root) for source in sources]
     found = [path for place in places for path in (place.file, place.folder)]
@@ -138,8 +135,8 @@ def _by_model(
             foresee(backend, unanswered(asks, asker))
         if first and not asker.known() and not settings.dry_run:
             asker.answers("first replies", first)
-        told = f"{backend.name}: {estimate(asks, asker)}"
-        console.print(told, highlight=False, markup=False, soft_wrap=True)
+        line = f"{backend.name}: {estimate(asks, asker)}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
         if settings.dry_run:
             return RewriteResult([], [], settings)
         return Rewriter(settings, asker).run(forget, keep)

@@ -3,8 +3,6 @@
 They are made for English. `docs/rewriting.md` says how often they are wrong.
 """
 
-from __future__ import annotations
-
 import re
 
 from lit_unlearn.data.passages import FILL_IN
@@ -140,14 +138,14 @@ def support_problem(qa: QA, text: str, least: float) -> str:
     Words are compared by their first five letters.
     """
     whole = f" {' '.join(words(text))} "
-    for kind, said in (("question", qa.question), ("answer", qa.answer)):
-        for name in names(said):
+    for kind, stated in (("question", qa.question), ("answer", qa.answer)):
+        for name in names(stated):
             own = [word for word in words(name) if word not in STOP_WORDS]
             if any(f" {word} " not in whole for word in own):
                 return f"{name!r} of the {kind} is not in the source"
     asked = {word[:_STEM] for word in content_words(qa.question)}
-    told = {word[:_STEM] for word in content_words(qa.answer)} - asked
-    if not told:
+    new = {word[:_STEM] for word in content_words(qa.answer)} - asked
+    if not new:
         return "the answer says nothing that the question does not say"
-    share = len(told & {word[:_STEM] for word in words(text)}) / len(told)
+    share = len(new & {word[:_STEM] for word in words(text)}) / len(new)
     return "" if share >= least else f"only {share:.0%} of the answer's words are in the source"

@@ -1,7 +1,5 @@
 """Servers with OpenAI's chat-completions protocol: OpenAI, vLLM, llama.cpp and others."""
 
-from __future__ import annotations
-
 import os
 import random
 import re

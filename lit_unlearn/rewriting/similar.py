@@ -1,7 +1,5 @@
 """Find questions that repeat earlier ones, and questions of the same form."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Texts of raw rows from which questions are made: passages, conversations, options, questions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -154,9 +152,12 @@ def _contents(
 
 def _dialogue(example: Example) -> _Content:
     """Return the conversation, and each question of the user with the reply to it."""
-    said = [*((turn.role, turn.content) for turn in example.turns), ("assistant", example.answer)]
-    text = "\n".join(f"{_SPEAKERS[role]}: {content}" for role, content in said)
-    ready = [QA(a[1], b[1]) for a, b in pairwise(said) if (a[0], b[0]) == ("user", "assistant")]
+    turns = [
+        *((turn.role, turn.content) for turn in example.turns),
+        ("assistant", example.answer),
+    ]
+    text = "\n".join(f"{_SPEAKERS[role]}: {content}" for role, content in turns)
+    ready = [QA(a[1], b[1]) for a, b in pairwise(turns) if (a[0], b[0]) == ("user", "assistant")]
     return text, tuple(ready)
 
 

@@ -1,7 +1,5 @@
 """Words, names and numbers of English texts, for the checks by rule."""
 
-from __future__ import annotations
-
 import re
 
 from lit_unlearn.utils.text import fold

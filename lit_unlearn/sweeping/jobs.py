@@ -3,8 +3,6 @@
 This file does not import torch; the processes do.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -145,7 +143,7 @@ def run_jobs(
     stage = Stage("finished", len(jobs), "runs", before)
     stage.expected = sum(expected) / max(len(gpus), 1)
     if len(expected) > 1:
-        console.print(f"{len(waiting)} runs: {_told(expected)}; {duration(stage.expected)} in all")
+        console.print(f"{len(waiting)} runs: {_times(expected)}; {duration(stage.expected)} in all")
     with _ended_by_sigterm(), shown(stage, console):
         if before:
             console.print(f"{before} of {len(jobs)} runs were finished before")
@@ -159,15 +157,15 @@ def run_jobs(
                         failures.append(Failure(run.job, reason))
                     stage.add()
                     how = "failed after" if reason else "took"
-                    told = f"Run {stage.done} of {len(jobs)}: {run.job.name} {how}"
-                    console.print(f"{told} {duration(seconds)}; {stage.left or 'all done'}")
+                    line = f"Run {stage.done} of {len(jobs)}: {run.job.name} {how}"
+                    console.print(f"{line} {duration(seconds)}; {stage.left or 'all done'}")
                 time.sleep(_POLL)
         finally:
             pool.stop()
     return failures
 
 
-def _told(expected: Sequence[float]) -> str:
+def _times(expected: Sequence[float]) -> str:
     """Return a text with the time of the first run, and of each other run."""
     first, again = map(duration, expected[:2])
     kept = "" if first == again else ", as the first fills the cache"
@@ -202,8 +200,6 @@ class _Running(NamedTuple):
 
 
 class _Pool:
-    """The running processes."""
-
     def __init__(self, at_once: int, gpus: Sequence[str]) -> None:
         self.at_once = at_once
         self.gpus = list(gpus)

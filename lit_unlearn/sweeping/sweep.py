@@ -3,8 +3,6 @@
 This file does not import torch; the runs do.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence

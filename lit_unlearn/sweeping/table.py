@@ -1,7 +1,5 @@
 """Table of a sweep's runs: settings, and the figures that each run has written."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

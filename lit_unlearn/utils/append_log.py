@@ -1,7 +1,5 @@
 """Append-only JSON Lines file of values by key, which survives kills and detects damage."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

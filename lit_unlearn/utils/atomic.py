@@ -1,7 +1,5 @@
 """Atomic writing: a file or folder appears under its name completely or not at all."""
 
-from __future__ import annotations
-
 import glob
 import os
 import secrets

@@ -1,7 +1,5 @@
 """Choice of transformers' attention implementation: eager for models without sdpa."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from functools import cache

@@ -1,7 +1,5 @@
 """Chat templates: settings, rendered conversations, and the text around an answer."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """Config files by name: a local file, or else one of the package."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 __all__ = ["SHIPPED", "find_config", "shipped_names"]

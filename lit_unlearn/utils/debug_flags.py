@@ -1,7 +1,5 @@
 """Flags of Lightning's Trainer for runs that only test or debug the code."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """SHA-256 digests of files, texts and JSON values, and JSON files that contain their digest."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

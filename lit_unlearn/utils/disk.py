@@ -1,7 +1,5 @@
 """The user's cache folder, and disk errors as messages with a repair."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os
@@ -64,8 +62,8 @@ def refusal(error: Exception) -> str | None:
     Libraries in Rust write the system's error number into their message. torch raises another
     error while it closes a file that could not be written.
     """
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    written = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(written[1]) if written else None
     if number is None or number not in _REFUSALS:
         before = error.__context__
         return refusal(before) if isinstance(before, Exception) else None

@@ -1,7 +1,5 @@
 """Group elements by a key."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 

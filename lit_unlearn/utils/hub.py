@@ -1,7 +1,5 @@
 """Reachability of the Hugging Face hub, tried once: its client retries a minute per file."""
 
-from __future__ import annotations
-
 import logging
 from functools import lru_cache
 

@@ -4,8 +4,6 @@ None has a public equivalent in the versions that pyproject admits. tests/unit/u
 test_library_internals.py tests each assumption, so that a version that breaks one fails there.
 """
 
-from __future__ import annotations
-
 import copy
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,8 +4,6 @@ A lock file stays on the disk, unless its command created the folder and wrote n
 then both are removed. filelock detects that a locked file was removed, and locks a new one.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

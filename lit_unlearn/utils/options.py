@@ -1,7 +1,5 @@
 """Splitting of a command line into options, without a list of those that exist."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple

@@ -5,8 +5,6 @@ written. The digest of a new file is added before the file replaces the old one,
 known if the process is killed between the two steps.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

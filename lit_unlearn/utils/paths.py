@@ -1,7 +1,5 @@
 """Local paths as users write them."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

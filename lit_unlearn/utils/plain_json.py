@@ -1,7 +1,5 @@
 """Strict JSON, which every reader understands: NaN and infinities are ``null``."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Progress of long work: a bar in a terminal, elsewhere a line at least every half minute."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Deterministic choice of elements at equal distances in a sequence."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Tables on the terminal, and the console that prints them."""
 
-from __future__ import annotations
-
 import csv
 import io
 import shutil

@@ -1,7 +1,5 @@
 """Normal forms of texts, and words of texts in every script."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

@@ -1,7 +1,5 @@
 """Thoughts of models that think: a limit on their length, and their end in a reply."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

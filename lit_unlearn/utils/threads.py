@@ -5,8 +5,6 @@ they spin for a whole time slice: on two busy cores, decoding with SmolLM2-135M 
 with two threads that spin, 10 with two that sleep, and 6.5 with one thread.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import MutableMapping

@@ -1,7 +1,5 @@
 """Time limit for code that comes with data, such as a chat template."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Iterator

@@ -43,7 +43,6 @@ class TorchJD(Weighting):
 
 
 def _make(name: str, arguments: dict[str, Any]) -> object:
-    """Create an object of the named class."""
     path, _, last = name.rpartition(".")
     try:
         module = import_module(path or "torchjd.aggregation")
