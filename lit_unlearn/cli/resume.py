@@ -88,7 +88,7 @@ def run_logger(root: str, saved: Saved | None) -> TensorBoardLogger:
     """Return TensorBoard's logger; for a resumed run it hides points after the checkpoint."""
     resumed: dict[str, Any] = {}
     if saved is not None and saved.log_version is not None:
-        # what was measured after the checkpoint's last step has that step's number
+        # points that are measured after the checkpoint's last step have the number of that step
         resumed = {"version": saved.log_version, "purge_step": saved.step + 1}
     return TensorBoardLogger(root, default_hp_metric=False, **resumed)
 

@@ -152,7 +152,7 @@ def _files(name: str, options: dict[str, Any]) -> list[str]:
     if "gguf_file" in options:
         raise ValueError("it is a .gguf file")
     if find("adapter_config.json") is not None:
-        raise ValueError("it has adapters of its own")
+        raise ValueError("it has adapters")
     single = find(SAFE_WEIGHTS_NAME)
     if single is not None:
         return [single]

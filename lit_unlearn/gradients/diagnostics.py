@@ -81,7 +81,7 @@ def conflict_rate(gramian: Tensor) -> float:
 def update_norm(gramian: Tensor, weights: Tensor) -> Tensor:
     """Return the 2-norm of the update ``u = sum_j w_j g_j``, that is ``sqrt(w' G w)``.
 
-    Where the parts cancel, it is exact to 1e-8 of their size.
+    If the parts cancel, it is exact to 1e-8 of their size.
     """
     weights = weights.to(gramian.device, torch.float64)
     return (weights @ gramian.double() @ weights).clamp(min=0).sqrt()

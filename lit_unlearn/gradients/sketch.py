@@ -14,7 +14,7 @@ at most 2/R for R windows. Since the signs of pieces are independent,
     variance <= (|x|^2 |y|^2 + <x, y>^2) (1/m + 2/R)                       (see `error_bound`)
 
 (count sketch; Charikar et al. 2002, Lemma 1 for one row of counters). One start per parameter is
-not enough: where m is a multiple of a weight's width, as for widths of 2^k, all elements of a
+not enough: if m is a multiple of a weight's width, as for widths of 2^k, all elements of a
 column would share one sum, and the gradients of language models are concentrated in few columns. A
 sign drawn for each element would be enough, at a higher cost.
 

@@ -48,7 +48,7 @@ def transfer_matrix(
 def first_order(gramian: Tensor, radius: float) -> Tensor:
     """Return the transfer matrix of linear losses, ``[M, M]``: ``-r <g_i, g_j> / |g_i|``.
 
-    It is NaN where one of the two gradients is zero.
+    It is NaN if one of the two gradients is zero.
     """
     return -radius * cosines(gramian) * norms(gramian)[None, :]
 
@@ -56,8 +56,8 @@ def first_order(gramian: Tensor, radius: float) -> Tensor:
 def shared_gain(transfer: Tensor) -> Tensor:
     """Return the gain of j from a step for i, divided by its gain from an equal step for j.
 
-    To first order this is the cosine: 1 where the two agree, 0 where they are independent, negative
-    where a step for i raises the loss j. The diagonal is 1. A column is NaN if the step for its
+    To first order this is the cosine: 1 if the two agree, 0 if they are independent, negative if a
+    step for i raises the loss j. The diagonal is 1. A column is NaN if the step for its
     objective does not lower that objective's loss.
     """
     own = transfer.double().diagonal(dim1=-2, dim2=-1)

@@ -14,7 +14,7 @@ __all__ = ["compile_blocks"]
 def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     """Let a model's decoder blocks run compiled in training mode, in place.
 
-    Names of parameters stay as they are, and copies of the model are compiled too. In evaluation
+    Names of parameters do not change, and copies of the model are compiled too. In evaluation
     mode, and therefore in generation, blocks run as before. Attention and hooks are not compiled,
     so a batch of another size or another hook causes no recompilation. The model must not be
     sharded yet.

@@ -1,4 +1,4 @@
-"""Dtypes chosen by the device: bfloat16 where it is multiplied natively, else float32.
+"""Dtypes chosen by the device: bfloat16 if it is multiplied natively, else float32.
 
 On a device without bfloat16 instructions a product in bfloat16 is emulated: on AVX2 cores it is
 about 30 times slower than in float32.
@@ -42,7 +42,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 def resolve_dtype(dtype: DType, device: torch.device | None = None) -> torch.dtype:
     """Return the dtype that a setting means on a device, or on torch's default device.
 
-    ``auto`` is bfloat16 where the device multiplies it, else float32.
+    ``auto`` is bfloat16 if the device multiplies it natively, else float32.
     """
     if dtype != "auto":
         found: torch.dtype = getattr(torch, dtype)

@@ -48,7 +48,7 @@ def output_head(model: nn.Module) -> nn.Module:
 def _inputs(model: nn.Module, tokens: Tokens, *, pack: bool = True) -> Inputs:
     """Choose the cheapest inputs that the model can read.
 
-    ``pack`` allows packed rows (`lit_unlearn.models.packing`); it is false where a hook needs
+    ``pack`` allows packed rows (`lit_unlearn.models.packing`); it is false if a hook needs
     hidden states ``[B, T, d]``.
     """
     dense = packed(model, tokens) if pack else None

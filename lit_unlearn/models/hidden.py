@@ -70,7 +70,7 @@ def _hooked(model: nn.Module, tokens: Tokens, hooks: dict[int, Callable[..., Any
 
 
 def _states(output: Any) -> Tensor:
-    """Return a block's hidden states: its output, or the first entry where that is a tuple."""
+    """Return a block's hidden states: its output, or the first entry if that is a tuple."""
     states: Tensor = output[0] if isinstance(output, tuple) else output
     return states
 

@@ -22,7 +22,7 @@ class LoRA:
     Args:
         rank: Rank r of each adapter.
         alpha: Numerator of the factor alpha / rank of the adapter's output.
-        dropout: Dropout probability in front of each adapter.
+        dropout: Dropout probability of the input of each adapter.
         target_modules: Names of the linear layers that get an adapter; null for peft's choice for
             the architecture, `all-linear` for every linear layer but the head.
         modules_to_save: Names of layers that are trained in full besides the adapters, such as

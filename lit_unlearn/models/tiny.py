@@ -40,7 +40,7 @@ def tiny_model(
 ) -> PreTrainedModel:
     """Build a random Llama with float32 weights, tied embeddings and grouped-query attention.
 
-    The global random state is left as it was. Each of the two attention heads has half of the
+    The global random state is unchanged. Each of the two attention heads has half of the
     width. Without ``vocabulary`` the size is that of `tiny_tokenizer`.
     """
     config = LlamaConfig(

@@ -26,7 +26,7 @@ _SAME_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def trunk_height(model: nn.Module) -> tuple[int, str]:
-    """Return the number of blocks below the first trained one, and the reason where it is 0."""
+    """Return the number of blocks below the first trained one, and the reason if it is 0."""
     try:
         blocks = decoder_blocks(model)
     except InputError:
@@ -97,7 +97,7 @@ def starting_above(model: nn.Module, height: int, states: Tensor) -> Iterator[No
 
 @contextmanager
 def _passing_on(blocks: Sequence[Any], states: Tensor | None = None) -> Iterator[None]:
-    """Let blocks return ``states``, or their input where that is None, without computing."""
+    """Let blocks return ``states``, or their input if that is None, without computing."""
 
     def pass_on(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         return hidden_states if states is None else states

@@ -42,7 +42,7 @@ The peak is the largest of these moments, over all objectives and micro batches:
     loss         + gradients so far (+ current, after the first micro batch) + casts + activations
                  + logits
     backward     + gradients so far + current + casts + one block + the largest gradient of one
-                 parameter in flight (two where embedding and head are tied)
+                 parameter in flight (two if embedding and head are tied)
     update       + kept gradients + the update, G, + temporaries of the optimizer (one G on a GPU)
 
 Several devices. `fsdp2` divides weights, teacher, optimizer and gradients by the number of devices;

@@ -41,7 +41,7 @@ class Backend(ABC):
         """
 
     def cost(self, prompt_tokens: float, reply_tokens: float) -> float | None:
-        """Return the cost of some tokens, or None where no prices are set."""
+        """Return the cost of some tokens, or None if no prices are set."""
         return None
 
     def least_seconds(self, calls: int) -> float:

@@ -133,7 +133,7 @@ class Server(Backend):
         stop: threading.Event,
         spared: threading.Semaphore,
     ) -> Reply | None:
-        """Return one reply, after retries; None where the server refuses this question."""
+        """Return one reply, after retries; None if the server refuses this question."""
         address = f"{self.url.rstrip('/')}/chat/completions"
         for number in range(self.retries + 1):
             if self._pace.wait(stop):

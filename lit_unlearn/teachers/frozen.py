@@ -31,7 +31,7 @@ class FrozenTeacher(Teacher):
             another folder. Training then needs the teacher's output head only; the rest is removed
             from memory. An answer token takes the model's width times the bytes of its dtype
             (1,152 for a width of 576 in bfloat16). Later runs with the same teacher read only rows
-            that are not in the cache yet, whatever their seed, objectives or weighting.
+            that are not in the cache yet, for any seed, objectives or weighting.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class FrozenTeacher(Teacher):
     def model(self) -> nn.Module:
         if self._cached is not None:
             raise InputError(
-                "Parameter `model.teacher.init_args.cache` should be false where the teacher "
+                "Parameter `model.teacher.init_args.cache` should be false if the teacher "
                 "generates after training has started. Found it set: only its output head is left."
             )
         return attached(self._model, self)

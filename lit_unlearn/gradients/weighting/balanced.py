@@ -1,4 +1,4 @@
-"""Balance: updates in which every objective counts alike, whatever its gradient's norm."""
+"""Balance: updates in which every objective counts alike, independent of its gradient's norm."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -27,10 +27,10 @@ class IMTLG(CosineWeighting):
     "Towards Impartial Multi-task Learning", Eq. 6: the combination u of the gradients with
     ``<u, g_i> / |g_i|`` the same for all i. With C the cosines:
     ``w_i = (pinv(C) 1)_i / |g_i|``, scaled so that the weights' absolute values add up to 1. The
-    paper makes the weights themselves add up to 1, which is the same where none is negative;
+    paper makes the weights themselves add up to 1, which is the same if none is negative;
     otherwise their sum can be zero, or negative, which reverses the update.
 
-    Where gradients depend on each other, the projections are made equal by least squares. Two
+    If gradients depend on each other, the projections are made equal by least squares. Two
     opposite gradients get weight 0. The shortest gradient has the largest weight. Objectives' own
     weights do not change the direction.
     """
@@ -45,7 +45,7 @@ class ConFIG(CosineWeighting):
 
     Liu et al. 2024, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks",
     arXiv:2408.11104, Eq. 2 and 3: the direction v of `IMTLG`, with the length
-    ``sum_i <g_i, v> / |v|``. All weights are 0 where there is no such direction. Objectives' own
+    ``sum_i <g_i, v> / |v|``. All weights are 0 if there is no such direction. Objectives' own
     weights do not change the direction.
     """
 
@@ -61,7 +61,7 @@ class ConFIG(CosineWeighting):
 def _equal_projections(cosine: Tensor) -> Tensor:
     """Return parts p, ``[M]``, with ``C p = 1``.
 
-    Then ``sum_i p_i g_i / |g_i|`` has the projection 1 on every gradient. Where the equations have
+    Then ``sum_i p_i g_i / |g_i|`` has the projection 1 on every gradient. If the equations have
     no solution or several, the parts are the smallest by least squares.
     """
     inverse = torch.linalg.pinv(cosine, rtol=_DEPENDENT, hermitian=True)
@@ -77,7 +77,7 @@ class AlignedMTL(CosineWeighting):
     arXiv:2305.19000, Algorithm 1: with ``G = V L V'`` the Gramian, ``B = sqrt(s) V L^(-1/2) V'``
     over eigenvalues that are not zero, and weights ``B 1 / M``. Weights can be negative.
 
-    Zero gradients are left out, also of the mean. Where norms differ by more than 1e4, the small
+    Zero gradients are left out, also of the mean. If norms differ by more than 1e4, the small
     gradients count as dependent on the large ones. An objective's own weight changes the norm of
     its gradient, and this rule evens norms out.
 
@@ -108,7 +108,7 @@ class NashMTL(CosineWeighting):
 
     The update of the paper has the length 1 (`max_norm`) at every step; here its length is the
     geometric mean of the gradients' norms, so that it keeps their unit. That makes no difference to
-    Adam. Where gradients can cancel, there is no solution: the cosines get 1e-8 on their diagonal,
+    Adam. If gradients can cancel, there is no solution: the cosines get 1e-8 on their diagonal,
     and the update gets shorter. Objectives' own weights do not change the direction.
     """
 

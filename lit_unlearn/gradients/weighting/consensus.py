@@ -23,7 +23,7 @@ class MGDA(CosineWeighting):
     Désidéri 2012, "Multiple-gradient descent algorithm (MGDA) for multiobjective optimization";
     Sener and Koltun 2018, arXiv:1810.04650, Eq. 4: minimise ``|sum_i w_i g_i|^2`` over ``w >= 0``,
     ``sum_i w_i = 1``, exactly where the paper iterates Frank-Wolfe steps (at most 12 objectives).
-    Where several weights give the shortest vector, see `min_norm_weights`. MOLLM (arXiv:2412.20412)
+    If several weights give the shortest vector, see `min_norm_weights`. MOLLM (arXiv:2412.20412)
     unlearns with this rule.
 
     Zero gradients get the weight 0; otherwise one objective with loss 0 would stop the training of
@@ -54,7 +54,7 @@ class CAGrad(CosineWeighting):
     Liu et al. 2021, "Conflict-Averse Gradient Descent for Multi-task Learning", arXiv:2110.14048,
     Eq. 3: with g_0 the mean of the gradients, maximise ``min_i <g_i, d>`` over ``|d - g_0| <= c
     |g_0|``, exactly (at most 12 objectives). The paper's rescaling by ``1 / (1 + c^2)`` in some of
-    its experiments is left out. Where two gradients cancel and no vector improves both objectives,
+    its experiments is left out. If two gradients cancel and no vector improves both objectives,
     the update is the nearest to g_0 that conflicts with none. Zero gradients are left out, also of
     the mean. Long gradients dominate the mean, short ones the minimum.
 
@@ -98,7 +98,7 @@ class DualProj(CosineWeighting):
     These are the dual cone, the vectors that have no negative inner product with any gradient.
     Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory", arXiv:1706.08840, Eq. 11; the name is
     that of TorchJD. The projection is exact (at most 12 objectives). Zero gradients are left out,
-    also of the mean. Where a short gradient conflicts with a long one, the update is orthogonal to
+    also of the mean. If a short gradient conflicts with a long one, the update is orthogonal to
     the short one, which `UPGrad` still follows in part.
     """
 

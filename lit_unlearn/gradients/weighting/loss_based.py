@@ -116,7 +116,7 @@ class DynamicWeightAverage(LossWeighting):
 def dynamic_weights(latest: Tensor, before: Tensor, temperature: float) -> Tensor:
     """Return ``M softmax(latest / before / temperature)`` of two windows' mean losses, ``[M]``.
 
-    A ratio is 1 where a loss is missing or 0.
+    A ratio is 1 if a loss is missing or 0.
     """
     ratio = torch.where((before > 0) & latest.isfinite(), latest / before, 1.0)
     return len(ratio) * (ratio / temperature).softmax(0)

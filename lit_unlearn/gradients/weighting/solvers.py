@@ -4,7 +4,7 @@ The first three are solved by trying every set of objectives that can be active:
 set comes from linear equations, and the minimum is among the admissible solutions. The method has
 no tolerance to choose and does not depend on the objectives' order. It takes 1 to 3 ms for up to 6
 objectives and 0.1 s for 12, on one core. Unknowns are parts ``p_i = w_i |g_i|``, so that the
-equations contain cosines only, whatever the norms.
+equations contain only cosines, for any norms.
 
 Arguments and results are float64: ``cosine`` ``[M, M]`` of gradients none of which is zero, and
 their norms ``lengths`` ``[M]``. More than `MOST_OBJECTIVES` are an `InputError`.
@@ -36,7 +36,7 @@ def min_norm_weights(cosine: Tensor, lengths: Tensor) -> Tensor:
 
     For each set S of gradients the stationary point on the affine hull of S solves the linear
     equations ``G_SS w_S = t 1``, ``1' w_S = 1``. The minimum over the simplex is among those points
-    that lie inside it. Where the minimiser is not unique, it is the extreme one with the smallest
+    that lie inside it. If the minimiser is not unique, it is the extreme one with the smallest
     parts ``sum_i w_i |g_i|``, or the mean of several such, so that the order of the objectives does
     not matter.
     """
@@ -64,8 +64,8 @@ def cone_parts(cosine: Tensor, starts: Tensor) -> Tensor:
     The result is the projection of x onto the dual cone of the gradients: x plus the combination
     ``sum_i y_i g_i / |g_i|`` with ``y >= 0`` that makes the sum shortest. On the set S with ``y_i >
     0`` it is orthogonal to the gradients, ``C_SS y_S = -(C q)_S``. ``starts`` are the parts q of
-    each x, at least 0, and the result the parts ``q + y``, both ``[R, M]``. Where several give the
-    same vector: the smallest, or the mean of several such.
+    each x, at least 0, and the result the parts ``q + y``, both ``[R, M]``. If several give the
+    same vector, the smallest is taken, or the mean of several such.
     """
     sets, blocks = _independent_sets(cosine)
     right = -(starts @ cosine)[:, None, :] * sets  # [R, S, M]
@@ -86,7 +86,7 @@ def conflict_averse_parts(cosine: Tensor, lengths: Tensor, radius: float) -> Ten
     t h_S - (C q)_S``, and t is the larger root of the quadratic equation for the length of the sum.
     The result are the parts ``q + p`` of d, ``[M]``.
 
-    Where the gradients are dependent and no vector improves all objectives, the best minimum is 0
+    If the gradients are dependent and no vector improves all objectives, the best minimum is 0
     for many d; then d is the nearest to g_0 without conflict.
     """
     start = lengths / len(lengths)
@@ -131,7 +131,7 @@ def bargaining_parts(cosine: Tensor) -> Tensor:
     """Return parts ``p > 0``, ``[M]``, with ``(C p)_i = 1 / p_i``, Nash's bargaining solution.
 
     They minimise ``p' C p / 2 - sum_i log p_i``, a convex function with one minimum, by Newton's
-    method with damped steps. With 1e-8 on the diagonal of C the minimum exists also where the
+    method with damped steps. With 1e-8 on the diagonal of C the minimum exists even if the
     gradients can cancel; there p grows to 1e4 and the update is near zero.
     """
     damped = cosine + _DAMPING * torch.eye(len(cosine), dtype=torch.float64)

@@ -60,7 +60,7 @@ class GradVac(Weighting):
     """Turn gradients towards each other until their cosines reach the usual one of the pair.
 
     Wang et al. 2021, "Gradient Vaccine", arXiv:2010.05874, Algorithm 1: as `PCGrad`, but a pair has
-    a target cosine t, which starts at 0 and follows the measured cosines. Where the cosine c of
+    a target cosine t, which starts at 0 and follows the measured cosines. If the cosine c of
     g_i' and g_j is below t, g_i' gets the share
     ``|g_i'| (t sqrt(1 - c^2) - c sqrt(1 - t^2)) / (|g_j| sqrt(1 - t^2))`` of g_j, after which the
     cosine is t. After each pair: t becomes ``(1 - beta) t + beta c``. The update is the sum of the
@@ -107,7 +107,7 @@ def vaccine_weights(cosine: Tensor, lengths: Tensor, targets: Tensor) -> tuple[T
 
     ``targets`` (``[M, M]``) are the target cosines of the corrected i with j. The measured cosine
     of the corrected i with j, before it is corrected for j, is a mean over the orders, and the
-    target where g_i' has vanished.
+    target if g_i' has vanished.
     """
     starts, orders = _orders(cosine)
     rows = torch.eye(len(cosine), dtype=torch.float64)[starts]
