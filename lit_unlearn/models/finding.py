@@ -54,7 +54,7 @@ class Found:
 
 @lru_cache
 def find_model(path: str, revision: str | None = None) -> Found:
-    """Find a model without loading it; the answer is remembered.
+    """Find a model without loading it; the result is cached.
 
     ``path`` is a hub id, local folder, .gguf file, or `random-tiny`. The folder of a run stands for
     the model that it exported.

@@ -167,7 +167,7 @@ def _greedy(
 
 
 class _LogitsCheck(LogitsProcessor):
-    """Check for NaN logits, which greedy search would ignore, and call of ``observe``."""
+    """Logits processor that refuses NaN, which greedy search would ignore."""
 
     def __init__(self, members: list[int], observe: Observe | None) -> None:
         self._members, self._observe = members, observe

@@ -94,7 +94,7 @@ def rows_read(tokens: Tokens, *, whole: bool = False) -> list[list[int]]:
 
 
 def _padding(tokens: Tokens) -> Tensor:
-    """Return the number of padded positions in front of each row, ``[B]``."""
+    """Return the number of padded positions before each row, ``[B]``."""
     return tokens.attention_mask.bool().int().argmax(1)
 
 

@@ -109,7 +109,7 @@ def _stored(
 ) -> float:
     """Return the share of a suite's outcomes for a model that is stored."""
     if not store.path.is_file():
-        return 0.0  # and saves the digest of the weights, which takes time
+        return 0.0  # and skip the slow digest of the weights
     weights = path_and_dtype(model.path, model.revision, model.dtype)
     key = whole_fingerprint(weights, encoder, model.loading)
     return store.share(content_key(key, " ", probe, suite.answer_key()) for probe in probes)

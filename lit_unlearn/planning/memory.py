@@ -33,7 +33,7 @@ its input, n D r, and one block at a time keeps the sizes above. Autocast casts 
 the casts: 2 bytes for each element of the linear layers that a gradient flows through.
 
 Logits exist at the N answer positions only: 4 N V for each table `[N, V]`. The number of tables
-that an objective needs at once is found by letting it read random logits
+that an objective needs at once is counted by running it on random logits
 (`forward_passes.observe`).
 
 The peak is the largest of these moments, over all objectives and micro batches:

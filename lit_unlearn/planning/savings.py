@@ -35,10 +35,10 @@ def savings(
     """Return the switches that save memory, each by itself, the most effective first.
 
     Args:
-        scenario: The present scenario.
+        scenario: The current scenario.
         peak_of: Function that returns the bytes of a device under a scenario.
         rows: Largest number of rows of an objective in a step.
-        cacheable: Whether all that objectives ask of the teacher can be cached.
+        cacheable: Whether a cache can store all that objectives read from the teacher.
     """
     now = peak_of(scenario)
     found = [Saving(*each, peak_of(each[2])) for each in _switches(scenario, rows, cacheable)]
@@ -56,10 +56,10 @@ def savings_until(
 
     Args:
         limit: Bytes of a device.
-        scenario: The present scenario.
+        scenario: The current scenario.
         peak_of: Function that returns the bytes of a device under a scenario.
         rows: Largest number of rows of an objective in a step.
-        cacheable: Whether all that objectives ask of the teacher can be cached.
+        cacheable: Whether a cache can store all that objectives read from the teacher.
 
     Returns:
         The switches in order. The last one's peak is above the limit if nothing is enough.

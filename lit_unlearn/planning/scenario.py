@@ -184,7 +184,7 @@ def scenario_of(
     gather_half: bool = True,
     architecture: str | None = None,
 ) -> Scenario:
-    """Return the switches of a run.
+    """Return the settings of a run as a scenario.
 
     Raises:
         InputError: The shape of the model cannot be reached, or the precision is not supported.

@@ -95,9 +95,9 @@ def heat_map(
 
 
 def scale(figure: Figure, image: AxesImage, panels: Sequence[Axes], **look: Any) -> None:
-    """Draw the colour bar of heat maps beside their panels.
+    """Draw the colour bar of heat maps next to their panels.
 
-    `image` comes from `heat_map`; `look` holds options of matplotlib's ``Figure.colorbar``.
+    `image` comes from `heat_map`; `look` has options of matplotlib's ``Figure.colorbar``.
     """
     limit = image.get_clim()[1]
     bar = figure.colorbar(image, ax=panels, ticks=(-limit, 0.0, limit), **look)

@@ -20,7 +20,7 @@ __all__ += ["write_outcomes"]
 SUMMARY = "summary.json"
 METRICS = "metrics.json"
 SWEEP_SCHEMA = 1
-"""Version of ``sweep.json``; raised when a key changes its name or meaning."""
+"""Version of ``sweep.json``; it increases when a key changes its name or meaning."""
 BALANCE = f"{EVALUATION}/balance"
 _SHOWN = "rouge_l"
 """Figure of each objective in the printed table; the files have all figures."""

@@ -31,7 +31,7 @@ def contrast(base: Tensor, reinforced: Tensor, scale: float) -> Tensor:
 
 
 class ContrastTeacher(Teacher):
-    """Who's Harry Potter: the start model, with logits lowered where a reinforced model's rise.
+    """Who's Harry Potter: start logits, lowered where a reinforced model's are higher.
 
     Logits ``v_base - scale relu(v_reinforced - v_base)``. The base is the start model; the
     reinforced model is the start model trained further on the forget rows. Distil the logits with

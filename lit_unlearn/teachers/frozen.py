@@ -23,7 +23,7 @@ class FrozenTeacher(Teacher):
 
     Args:
         dtype: The copy's dtype; null for the student's. `auto` is bfloat16, which halves memory and
-            time, where the device multiplies it natively, else float32.
+            time, if the device multiplies it natively, else float32.
         path: Another model as teacher (same vocabulary): hub id or folder; null for the start
             model.
         cache: Read every row that the run needs once, before the first step, and keep the results

@@ -215,7 +215,7 @@ def _is_evaluation(folder: Path) -> bool:
 
 
 def _is_model(folder: Path) -> bool:
-    """Return whether a folder is a model without marker that has our model card."""
+    """Return whether a folder is a model without marker that has the package's model card."""
     if not folder.is_dir() or folder.is_symlink() or (folder / MARKER).exists():
         return False
     try:
