@@ -178,9 +178,10 @@ def around_answer(tokenizer: Any, template: Template | None = None) -> tuple[str
     """Return a template's text between generation prompt and answer, and its text after the answer.
 
     The first text is white space or empty thoughts, such as ``<think></think>`` on separate lines;
-    it closes thoughts that the generation prompt opens. The second text ends with the first special
-    token after the answer, or else with the first added token; without either it is the
-    end-of-sequence token.
+    it closes thoughts that the generation prompt opens. If the template ignores
+    `add_generation_prompt`, it is the header of the assistant's turn. The second text ends with the
+    first special token after the answer, or else with the first added token; without either it is
+    the end-of-sequence token.
 
     Raises:
         TemplateError: The template fails, or leaves the question out.
@@ -197,7 +198,8 @@ def around_answer(tokenizer: Any, template: Template | None = None) -> tuple[str
     opened = _OPEN.search(prompt)
     if opened and not lead.strip():
         lead = f"\n{opened[1]}/{opened[2]}{opened[3]}\n\n"
-    if not lead.isspace() and not _THOUGHTS.search(lead):
+    bare = render(tokenizer, turns[:-1], add_generation_prompt=False, template=template)
+    if bare != prompt and not lead.isspace() and not _THOUGHTS.search(lead):
         lead = ""
     added = tokenizer.added_tokens_decoder.values()
     special = {*tokenizer.all_special_tokens, *(t.content for t in added if t.special)}

@@ -69,6 +69,16 @@ def test_the_same_prompt_on_another_day(
     assert before[0].startswith("26 Jul 2024[user]Who?")
 
 
+def test_a_template_that_ignores_the_generation_prompt(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    ignoring = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|im_end|>{% endfor %}"
+    encoder = Encoder(chat(tiny_tokenizer, ignoring))
+    assert parts(encoder, EXAMPLE) == ("[user]Who?<|im_end|>[assistant]", "Ada.<|im_end|>")
+    prompt = encoder.tokenizer.decode(encoder.prompt_ids(EXAMPLE.turns))
+    assert prompt == "[user]Who?<|im_end|>[assistant]"  # replies are asked for in the same way
+
+
 def test_a_system_prompt_for_rows_without_one(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     encoder = Encoder(tiny_tokenizer, template=Template(system="Be kind."))
     own = replace(EXAMPLE, turns=(Turn("system", "Be brief."), *EXAMPLE.turns))

@@ -114,10 +114,10 @@ def chat(template: str) -> PreTrainedTokenizerFast:
         (ALWAYS, False, "\n</think>\n\n"),
         (HIDDEN, False, "\n</think>\n\n"),
         (MAGISTRAL, False, "\n[/THINK]\n\n"),
-        ("{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}", False, ""),  # a header
+        ("{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}", False, "[assistant]"),
     ],
 )
-def test_empty_thoughts_before_an_answer(template: str, thinking: bool, lead: str) -> None:
+def test_thoughts_or_header_before_an_answer(template: str, thinking: bool, lead: str) -> None:
     found, _ = around_answer(chat(template), Template(enable_thinking=thinking))
     assert found == lead
 
