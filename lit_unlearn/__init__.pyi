@@ -31,6 +31,7 @@ from lit_unlearn.evaluation.evaluate import Evaluation as Evaluation, evaluate a
 from lit_unlearn.evaluation.probes import Suite as Suite
 from lit_unlearn.evaluation.subjects import Loading as Loading
 from lit_unlearn.evaluation.suites.boundary import Boundary as Boundary
+from lit_unlearn.evaluation.suites.depth import Depth as Depth
 from lit_unlearn.evaluation.suites.input_attacks import (
     FewShot as FewShot,
     InContext as InContext,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from torch import nn
@@ -16,7 +16,7 @@ from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.balancing import balance_figures, missing_figures
 from lit_unlearn.evaluation.compare import not_common
 from lit_unlearn.evaluation.outcome_store import Store
-from lit_unlearn.evaluation.probes import Figure, Reference, Suite
+from lit_unlearn.evaluation.probes import Figure, Reference, Start, Subject, Suite
 from lit_unlearn.evaluation.record_files import (
     evaluation_files,
     is_evaluation,
@@ -25,8 +25,16 @@ from lit_unlearn.evaluation.record_files import (
     write_evaluation,
 )
 from lit_unlearn.evaluation.records import EvaluationRecord, versions
-from lit_unlearn.evaluation.subjects import Loading, load_subject, named_model, subject_of
+from lit_unlearn.evaluation.subjects import (
+    Loading,
+    device_named,
+    load_subject,
+    named_model,
+    path_and_dtype,
+    subject_of,
+)
 from lit_unlearn.evaluation.suite_run import check_suites, run_suites
+from lit_unlearn.models.dtypes import resolve_dtype
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.utils.chat_template import recorded_template
 from lit_unlearn.utils.ownership import check_targets
@@ -122,7 +130,12 @@ def evaluate(
         on_first(partial(_check_folder, folder, _name(model), models))
     if foresee is not None and rank() == 0:
         foresee()
-    plain = _Run(_by_name(suites), data_root, batch_size, limit, loading_of(model, loading), folder)
+    settings = loading_of(model, loading)
+    named = _by_name(suites)
+    if start is not None:
+        beside = _start_of(start, settings)
+        named = {name: suite.with_start(beside) for name, suite in named.items()}
+    plain = _Run(named, data_root, batch_size, limit, settings, folder)
     records: dict[str, EvaluationRecord] = {}
     rows: Mapping[str, Reference] | None = None
     if reference is not None:
@@ -188,11 +201,7 @@ class _Run:
         start: EvaluationRecord | None = None,
     ) -> EvaluationRecord:
         """Evaluate a model, and write the record."""
-        subject = (
-            subject_of(*model, _name(model), self.loading)
-            if isinstance(model, tuple)
-            else load_subject(str(model), self.loading)
-        )
+        subject = _subject(model, self.loading)
         store = None if folder is None else Store(folder / "store")
         asked = (self.suites, subject, store, self.data_root, reference)
         found = run_suites(*asked, batch_size=self.batch_size, limit=self.limit)
@@ -221,6 +230,27 @@ def loading_of(model: Model, loading: Loading | None = None) -> Loading:
         return loading
     recorded = recorded_template(known) if isinstance(known, dict) else None
     return replace(loading, template=recorded)
+
+
+def _start_of(model: Model, loading: Loading) -> Start:
+    """Return the start model for suites that read it: for an evaluation's folder, its model."""
+    if isinstance(model, tuple):
+        load = cache(partial(_subject, model, loading))
+        return Start(_name(model), lambda: load().fingerprint, load)
+    path = read_evaluation(local_path(model)).model if is_evaluation(model) else str(model)
+
+    def key() -> str:
+        dtype = resolve_dtype(loading.dtype, device_named(loading.device))
+        with named_model("start"):
+            return path_and_dtype(path, None, dtype)
+
+    return Start(path, cache(key), cache(partial(_subject, path, loading)))
+
+
+def _subject(model: Model, loading: Loading) -> Subject:
+    if isinstance(model, tuple):
+        return subject_of(*model, _name(model), loading)
+    return load_subject(str(model), loading)
 
 
 def _name(model: Model) -> str:

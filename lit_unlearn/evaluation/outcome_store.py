@@ -42,11 +42,14 @@ class Store(AppendLog[Outcome]):
             name: [f.log_probs, [int(hit) for hit in f.hits], f.means, f.deviations]
             for name, f in value.forced.items()
         }
-        return {"probe_id": value.probe_id, "replies": list(value.replies), "forced": forced}
+        states = {"states": dict(value.states)} if value.states else {}
+        kept = {"probe_id": value.probe_id, "replies": list(value.replies), "forced": forced}
+        return kept | states
 
     def decode(self, fields: dict[str, Any]) -> Outcome:
         forced = {
             name: Forced(tuple(own), tuple(map(bool, hits)), tuple(means), tuple(deviations))
             for name, (own, hits, means, deviations) in fields["forced"].items()
         }
-        return Outcome(fields["probe_id"], forced, tuple(fields["replies"]))
+        states = fields.get("states", {})
+        return Outcome(fields["probe_id"], forced, tuple(fields["replies"]), states)

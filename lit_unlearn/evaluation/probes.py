@@ -18,8 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.types import Example, Turn
 
-__all__ = ["Better", "Effort", "Figure", "Forced", "Generation", "Outcome", "Outcomes", "Probe"]
-__all__ += ["Probes", "Reference", "Row", "Subject", "Suite", "SuiteResult", "Variant"]
+__all__ = ["Better", "BlockMap", "Effort", "Figure", "Forced", "Generation", "Outcome", "Outcomes"]
+__all__ += ["Probe", "Probes", "Reference", "Row", "Start", "Subject", "Suite", "SuiteResult"]
+__all__ += ["Variant"]
 
 Better = Literal["higher", "lower", "neither"]
 """Direction in which unlearning should move a figure."""
@@ -88,6 +89,8 @@ class Outcome:
     """Statistics by the names of `Probe.candidates`."""
     replies: tuple[str, ...] = ()
     """Replies without the prefill; empty where the probe asks for none."""
+    states: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Hidden states by name, where a suite reads any."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,24 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class BlockMap:
+    """Means over rows by decoder block, for a picture."""
+
+    unit: str
+    blocks: Sequence[int]
+    """Numbers of the blocks, counted from 1."""
+    values: Sequence[Sequence[float]]
+    """For each block, one value for each of the answer's first tokens."""
+
+
+@dataclass(frozen=True)
 class SuiteResult:
     """Rows and figures of one suite on one model."""
 
     rows: list[Row]
     figures: list[Figure]
+    maps: Mapping[str, BlockMap] = field(default_factory=dict)
+    """By the title of their picture."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +166,18 @@ class Subject:
     template; otherwise they are refused."""
     hidden_id: int | None = None
     """Token that attention must not see anywhere (open-unlearning's pad = eos mask)."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start model of an evaluation, for suites that read it beside another model."""
+
+    name: str
+    """As `Subject.name`."""
+    key: Callable[[], str]
+    """Returns a text that changes when its weights do."""
+    load: Callable[[], Subject]
+    """Loads it the first time, and returns it."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +238,10 @@ class Suite(ABC):
 
     def without_reference(self) -> Suite:
         """Return the suite for a retain model, without figures that are defined against one."""
+        return self
+
+    def with_start(self, start: Start) -> Suite:
+        """Return the suite with the start model at hand; most suites need none."""
         return self
 
     def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.probes import Figure, Row
+from lit_unlearn.evaluation.probes import BlockMap, Figure, Row
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
 from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.paths import local_path
@@ -39,21 +39,25 @@ def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
 
     Keys of ``metrics.json``: ``schema_version``, ``model``, ``fingerprint``, ``settings``,
     ``versions``, ``balance`` (a list of figures) and ``suites``, a list of ``suite``, ``settings``,
-    ``seconds``, ``cpu_seconds``, ``rows`` (their number) and ``figures`` with the fields of
-    `Figure`. ``rows.jsonl`` has one line per row: ``suite`` and the fields of `Row`. Numbers that
-    are not finite are ``null``.
+    ``seconds``, ``cpu_seconds``, ``rows`` (their number), ``figures`` with the fields of `Figure`
+    and, where there are any, ``maps`` with those of `BlockMap`. ``rows.jsonl`` has one line per
+    row: ``suite`` and the fields of `Row`. Numbers that are not finite are ``null``.
     """
     suites = record.suites.values()
     rows = [{"suite": suite.suite, **asdict(row)} for suite in suites for row in suite.rows]
     write_text(folder / ROWS, "".join(json_text(row) + "\n" for row in rows))
     facts = {name: value for name, value in vars(record).items() if name != "suites"}
     facts["balance"] = [asdict(figure) for figure in record.balance]
-    entries = [
-        {**vars(suite), "rows": len(suite.rows), "figures": list(map(asdict, suite.figures))}
-        for suite in suites
-    ]
+    entries = [_entry(suite) for suite in suites]
     content = {"schema_version": EVALUATION_SCHEMA, **facts, "suites": entries}
     write_text(folder / METRICS, json_text(content, indent=2) + "\n")
+
+
+def _entry(suite: SuiteRecord) -> dict[str, Any]:
+    counted = {"rows": len(suite.rows), "figures": list(map(asdict, suite.figures))}
+    kept = {name: value for name, value in vars(suite).items() if name != "maps"} | counted
+    maps = {title: asdict(each) for title, each in suite.maps.items()}
+    return kept | ({"maps": maps} if maps else {})
 
 
 def is_evaluation(given: object) -> bool:
@@ -88,7 +92,8 @@ def read_evaluation(folder: Path) -> EvaluationRecord:
         suites = {}
         for entry in content["suites"]:
             figures = [_figure(figure) for figure in entry["figures"]]
-            own = {"rows": rows.get(entry["suite"], []), "figures": figures}
+            maps = {title: _map(each) for title, each in entry.get("maps", {}).items()}
+            own = {"rows": rows.get(entry["suite"], []), "figures": figures, "maps": maps}
             suites[entry["suite"]] = SuiteRecord(**{**entry, **own})
         balance = [_figure(entry) for entry in content["balance"]]
         facts = (content["settings"], content["versions"], balance)
@@ -146,6 +151,10 @@ def _read_rows(folder: Path) -> dict[str, list[Row]]:
 
 def _figure(entry: Mapping[str, Any]) -> Figure:
     return Figure(**{**entry, "value": _number(entry["value"])})
+
+
+def _map(entry: Mapping[str, Any]) -> BlockMap:
+    return BlockMap(**{**entry, "values": [list(map(_number, own)) for own in entry["values"]]})
 
 
 def _number(value: float | None) -> float:

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from lit_unlearn import __version__
-from lit_unlearn.evaluation.probes import Figure, Row, Suite
+from lit_unlearn.evaluation.probes import BlockMap, Figure, Row, Suite
 from lit_unlearn.utils.grouping import grouped
 
 __all__ = ["EvaluationRecord", "SuiteRecord", "settings_of", "versions"]
@@ -30,6 +30,8 @@ class SuiteRecord:
     """Processor seconds of all threads, likewise."""
     rows: Sequence[Row]
     figures: Sequence[Figure]
+    maps: Mapping[str, BlockMap] = field(default_factory=dict)
+    """As in `SuiteResult`."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ def run_suites(
             suite, subject, store, data_root, reference, batch_size=batch_size, limit=limit
         )
         cost = (time.perf_counter() - wall, time.process_time() - cpu)
-        found[name] = SuiteRecord(name, settings_of(suite), *cost, result.rows, result.figures)
+        own = (result.rows, result.figures, result.maps)
+        found[name] = SuiteRecord(name, settings_of(suite), *cost, *own)
     return found
 
 

@@ -17,14 +17,14 @@ from lit_unlearn.metrics.functional.tokens import token_statistics
 from lit_unlearn.models.forward import answer_logits, evaluating
 from lit_unlearn.models.prompt_reading import KeyValues, logits_and_prompts
 
-__all__ = ["force", "force_and_read"]
+__all__ = ["Piece", "batches", "force", "force_and_read", "pieces_of"]
 
 
 # ------------------------------------------------------------------------------------------ forcing
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Piece:
     """Candidates of one probe that go through the model together."""
 
     probe: int
@@ -80,17 +80,11 @@ def force_and_read(
     that nothing is forced of leaves its prompt unread.
     """
     check_number("batch_size", batch_size, 1)
-    # cutting an answer off would change its figures, so lengths are checked here instead
-    uncut = replace(encoder, max_length=sys.maxsize)
-    pieces = [
-        piece
-        for index, probe in enumerate(probes)
-        for piece in _pieces(index, probe, uncut, encoder.max_length, batch_size)
-    ]
+    pieces = pieces_of(encoder, probes, batch_size)
     found: list[dict[str, Forced]] = [{} for _ in probes]
     read: dict[tuple[int, ...], KeyValues] = {}
     with torch.no_grad(), evaluating(model):
-        for batch in _batches(pieces, batch_size):
+        for batch in batches(pieces, batch_size):
             asked = dict.fromkeys(prompts[p.probe] for p in batch if p.probe in prompts)
             wanted = [prompt for prompt in asked if prompt not in read]
             statistics, states = _read(model, batch, hidden_id, wanted)
@@ -103,9 +97,20 @@ def force_and_read(
     ], read
 
 
+def pieces_of(encoder: Encoder, probes: Sequence[Probe], size: int) -> list[Piece]:
+    """Encode the candidates of all probes, at most `size` of one probe in a piece."""
+    # cutting an answer off would change its figures, so lengths are checked here instead
+    uncut = replace(encoder, max_length=sys.maxsize)
+    return [
+        piece
+        for index, probe in enumerate(probes)
+        for piece in _pieces(index, probe, uncut, encoder.max_length, size)
+    ]
+
+
 def _pieces(
     index: int, probe: Probe, encoder: Encoder, max_length: int, size: int
-) -> Iterator[_Piece]:
+) -> Iterator[Piece]:
     """Encode the candidates of one probe, at most `size` in a piece."""
     row = replace(probe.example, turns=probe.turns, plain=probe.plain)
     prompt: tuple[int, ...] = ()
@@ -135,13 +140,13 @@ def _pieces(
     names = tuple(probe.candidates)
     for start in range(0, len(names), size):
         part = slice(start, start + size)
-        yield _Piece(index, names[part], prompt, tuple(answers[part]))
+        yield Piece(index, names[part], prompt, tuple(answers[part]))
 
 
-def _batches(pieces: Sequence[_Piece], batch_size: int) -> Iterator[list[_Piece]]:
+def batches(pieces: Sequence[Piece], batch_size: int) -> Iterator[list[Piece]]:
     """Yield batches of pieces of similar length, the longest first."""
-    batch: list[_Piece] = []
-    for piece in sorted(pieces, key=_Piece.length, reverse=True):
+    batch: list[Piece] = []
+    for piece in sorted(pieces, key=Piece.length, reverse=True):
         if batch and sum(len(p.answers) for p in [*batch, piece]) > batch_size:
             yield batch
             batch = []
@@ -152,7 +157,7 @@ def _batches(pieces: Sequence[_Piece], batch_size: int) -> Iterator[list[_Piece]
 
 def _read(
     model: nn.Module,
-    batch: Sequence[_Piece],
+    batch: Sequence[Piece],
     hidden_id: int | None,
     prompts: Sequence[tuple[int, ...]],
 ) -> tuple[Tensor, list[KeyValues]]:
@@ -174,7 +179,7 @@ def _read(
     return token_statistics(answer_logits(model, read), targets), []
 
 
-def _parts(batch: Sequence[_Piece], statistics: Tensor) -> Iterator[tuple[_Piece, str, Tensor]]:
+def _parts(batch: Sequence[Piece], statistics: Tensor) -> Iterator[tuple[Piece, str, Tensor]]:
     start = 0
     for piece in batch:
         for name, answer in zip(piece.names, piece.answers, strict=True):

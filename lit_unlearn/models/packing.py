@@ -20,7 +20,7 @@ from lit_unlearn.types import Tokens
 from lit_unlearn.utils.library_internals import attention_kind
 
 __all__ = ["Packed"]
-__all__ += ["draws_at_random", "packable", "packed", "rows_read"]
+__all__ += ["draws_at_random", "packable", "packed", "rows_read", "tree_arguments"]
 
 
 def packable(model: nn.Module, longest: int) -> bool:
@@ -76,7 +76,7 @@ def packed(
     columns = (tokens.columns - _padding(tokens)[tokens.rows]).tolist()
     places = torch.tensor(_places(tree, tokens.rows.tolist(), columns), dtype=torch.long)
     device = tokens.input_ids.device
-    return Packed(_arguments(tree, device), places.to(device), rows, tree)
+    return Packed(tree_arguments(tree, device), places.to(device), rows, tree)
 
 
 def rows_read(tokens: Tokens, *, whole: bool = False) -> list[list[int]]:
@@ -110,7 +110,8 @@ def draws_at_random(model: nn.Module) -> bool:
     )
 
 
-def _arguments(tree: PrefixTree, device: torch.device) -> dict[str, Any]:
+def tree_arguments(tree: PrefixTree, device: torch.device) -> dict[str, Any]:
+    """Return a model's keyword arguments for all segments of a tree in one row."""
     ids = [i for segment in tree.segments for i in segment.ids]
     positions = [s.first + i for s in tree.segments for i in range(len(s.ids))]
     return {

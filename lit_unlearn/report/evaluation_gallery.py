@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure as Picture
 
-from lit_unlearn.evaluation.probes import Figure
+from lit_unlearn.evaluation.probes import BlockMap, Figure
 from lit_unlearn.evaluation.suites.common import SHARE
 from lit_unlearn.evaluation.suites.recovery import UNATTACKED
+from lit_unlearn.report.block_pictures import block_picture
 from lit_unlearn.report.evaluation_pictures import (
     balance_picture,
     has_value,
@@ -35,6 +36,7 @@ def gallery(columns: Columns) -> dict[str, Picture]:
         if suite != BALANCE and any(has_value(cell) for line in members for cell in line.cells):
             found[suite] = suite_picture(list(columns), members)
             found |= _curves(columns, suite, members)
+            found |= _maps(columns, suite)
     parts = balance_parts(columns)
     known = {n for column in parts.values() for n, value in column.items() if math.isfinite(value)}
     if len(known) >= 3:
@@ -49,6 +51,15 @@ def balance_parts(columns: Columns) -> dict[str, dict[str, float]]:
         for heading, record in columns.items()
         if record.balance
     }
+
+
+def _maps(columns: Columns, suite: str) -> dict[str, Picture]:
+    """Draw what a suite found by block, for each title that it gave."""
+    maps: dict[str, dict[str, BlockMap]] = {}
+    for heading, record in columns.items():
+        for title, own in record.suites[suite].maps.items() if suite in record.suites else ():
+            maps.setdefault(title, {})[heading] = own
+    return {f"{suite} {title}": block_picture(own, title) for title, own in maps.items()}
 
 
 def _curves(columns: Columns, suite: str, lines: Sequence[Line]) -> dict[str, Picture]:
