@@ -54,8 +54,9 @@ def run_suites(
             suite, subject, store, data_root, reference, batch_size=batch_size, limit=limit
         )
         cost = (time.perf_counter() - wall, time.process_time() - cpu)
-        own = (result.rows, result.figures, result.maps)
-        found[name] = SuiteRecord(name, settings_of(suite), *cost, *own)
+        found[name] = SuiteRecord(
+            name, settings_of(suite), *cost, result.rows, result.figures, result.maps
+        )
     return found
 
 

@@ -212,9 +212,8 @@ def test_suites_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """One row of each group, one token of each reply, a step or two of each attack."""
     monkeypatch.setenv("LIT_UNLEARN_DATA", str(EXCERPTS))
     suites = yaml.safe_load((CONFIGS / name).read_text("utf-8"))["suites"]
-    few = {
-        suite: {"init_args": {"max_new_tokens": 1, **FEW_STEPS.get(suite, {})}} for suite in suites
-    }
+    short = {suite: {"max_new_tokens": 1} for suite in suites if suite != "depth"}  # says nothing
+    few = {s: {"init_args": {**short.get(s, {}), **FEW_STEPS.get(s, {})}} for s in suites}
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(json.dumps({"suites": few, "limit": 1, "device": "cpu"}), "utf-8")
     files = [f"--config={file}" for file in (CONFIGS / name, overlay)]
