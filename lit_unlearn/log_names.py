@@ -1,12 +1,14 @@
 """Names of the logged scalars, each with its unit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 __all__ = ["CONFLICT_RATE", "GRADIENT_NORM_TOTAL", "LEARNING_RATE", "MFU", "MODEL_TFLOPS"]
 __all__ += ["PADDING_SHARE", "PEAK_MEMORY", "STEP_SECONDS", "STUDENT_TOKENS", "TEACHER_TOKENS"]
-__all__ += ["cosine_name", "figure_name", "gradient_norm_name", "layer_cosine_name", "loss_name"]
-__all__ += ["pairs", "phase_name", "statistic_name", "update_cosine_name", "weight_name"]
+__all__ += ["COSINE_CHART", "LOSS_CHART", "NORM_CHART", "UPDATE_CHART", "WEIGHT_CHART"]
+__all__ += ["chart_with_name", "cosine_name", "figure_name", "final_name", "gradient_norm_name"]
+__all__ += ["layer_cosine_name", "loss_name", "pairs", "phase_name", "statistic_name"]
+__all__ += ["update_cosine_name", "weight_name"]
 
 LEARNING_RATE = "train/learning_rate"
 GRADIENT_NORM_TOTAL = "grad_norm/update"  # 2-norm of the combined gradient before clipping
@@ -38,7 +40,17 @@ layer_cosine_name = "grad_cos_layers/{}~{}/{}".format
 update_cosine_name = "grad_cos_update/{}".format
 """Name of the cosine, -1 to 1, of an objective's gradient with the update."""
 
+COSINE_CHART = "compare/cosine"
+"""Chart of TensorBoard with the curves of `cosine_name`, one for each pair."""
+chart_with_name = "compare/cosine_with/{}".format
+"""Name of the chart with the curves of the pairs of one objective."""
+UPDATE_CHART = "compare/cosine_with_update"
+NORM_CHART, LOSS_CHART, WEIGHT_CHART = "compare/gradient_norm", "compare/loss", "compare/weight"
+"""Charts with a curve for each objective: `gradient_norm_name`, `loss_name`, `weight_name`."""
+final_name = "final/{}".format
+"""Name of a figure of a whole run in TensorBoard's tab HPARAMS."""
 
-def pairs(objectives: list[str]) -> Iterator[tuple[int, int]]:
+
+def pairs(objectives: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Return the index pairs ``i < j`` of objectives, in the order in which they are logged."""
     return combinations(range(len(objectives)), 2)

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn import log_names
+from lit_unlearn.callbacks.board import as_code, tensorboard
 from lit_unlearn.callbacks.end_order import EVALUATION, order_end
 from lit_unlearn.callbacks.gradient_monitor import GRADIENT_FILE
 from lit_unlearn.callbacks.suite_evaluation import as_tensors, log_figures, student_subject
 from lit_unlearn.distributed.ranks import on_first
 from lit_unlearn.evaluation.outcome_store import Store
+from lit_unlearn.evaluation.probes import Row
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord, settings_of, versions
 from lit_unlearn.evaluation.subjects import start_fingerprint, weights_fingerprint
 from lit_unlearn.evaluation.suite_run import run_suites
@@ -29,6 +31,7 @@ from lit_unlearn.evaluation.suites.answers import (
 )
 from lit_unlearn.report import RunFacts, read_gradients, summary_table, write_report, write_summary
 from lit_unlearn.utils.disk import usable_cache
+from lit_unlearn.utils.grouping import grouped
 from lit_unlearn.utils.tables import print_paths, terminal
 
 __all__ = ["AnswerEvaluation"]
@@ -46,8 +49,10 @@ class AnswerEvaluation(Callback):
     Args:
         max_new_tokens: Largest number of tokens of an answer.
         batch_size: Rows per forward pass.
-        samples_every: Steps between samples of answers, written as TensorBoard text; 0 for none.
-        samples: Number of questions of each objective in a sample; they are always the same.
+        samples_every: Steps between samples of answers, written as TensorBoard text; 0 for a sample
+            at the end alone.
+        samples: Number of questions of each objective in a sample, which are always the same; 0 for
+            no samples.
     """
 
     end_order = EVALUATION
@@ -91,26 +96,31 @@ class AnswerEvaluation(Callback):
         """Ask after the last step, before monitors look; write samples to TensorBoard."""
         if trainer.global_step == trainer.max_steps:
             self._ask_last(trainer, pl_module)
-        if self.samples_every and trainer.global_step % self.samples_every == 0:
+        elif self.samples_every and trainer.global_step % self.samples_every == 0:
             self._look(trainer, pl_module)
 
     def _look(self, trainer: Trainer, module: Any) -> None:
-        board: Any = getattr(trainer.logger, "experiment", None)
-        if self.before is None or not on_first(lambda: hasattr(board, "add_text")):
+        """Ask a few questions, and write the replies to TensorBoard."""
+        if self.samples and tensorboard(trainer) is not None:
+            rows = self._run(self.suite(_data(trainer), self.samples), trainer, module).rows
+            self._show(trainer, rows)
+
+    @rank_zero_only
+    def _show(self, trainer: Trainer, rows: Sequence[Row]) -> None:
+        """Write the first questions and replies of each group as text, beside the start model's."""
+        logger = tensorboard(trainer)
+        if logger is None or self.before is None:
             return
-        suite = self.suite(_data(trainer), self.samples)
-        rows = self._run(suite, trainer, module).rows
-        if not trainer.is_global_zero:
-            return
-        first = {row.row_id: row.reply for row in self.before.suites[suite.name].rows}
-        for row in rows:
-            group = row.group.replace(PREFILLED, "_prefilled")
-            board.add_text(
-                f"samples/{group}{row.row_id.removeprefix(row.group)}",
-                f"**{row.question}**\n\nbefore: {first.get(row.row_id, '-')}\n\n"
-                f"step {trainer.global_step}: {row.reply}",
-                trainer.global_step,
-            )
+        first = {row.row_id: row.reply for row in self.before.suites[Answers.name].rows}
+        for group, members in grouped(rows, lambda row: row.group).items():
+            texts = [
+                f"**question**\n\n{as_code(row.question)}\n\n"
+                f"**before**\n\n{as_code(first.get(row.row_id, '-'))}\n\n"
+                f"**step {trainer.global_step}**\n\n{as_code(row.reply)}"
+                for row in members[: self.samples]
+            ]
+            shown = f"samples/{group.replace(PREFILLED, '_prefilled')}"
+            logger.experiment.add_text(shown, "\n\n".join(texts), trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask the model of a run that stops early, before checkpoints are written."""
@@ -135,6 +145,8 @@ class AnswerEvaluation(Callback):
         if self.before is None or self.after is None:
             raise RuntimeError("on_train_start and on_train_end should run before the report")
         folder = Path(trainer.default_root_dir)
+        if self.samples:
+            self._show(trainer, self.after.suites[Answers.name].rows)
         facts = self._facts(trainer, module)
         write_summary(folder / "summary.json", self.before, self.after, facts)
         gradients, config = folder / GRADIENT_FILE, folder / "config.yaml"
@@ -190,7 +202,8 @@ class AnswerEvaluation(Callback):
 
     def _facts(self, trainer: Trainer, module: Any) -> RunFacts:
         folder = Path(trainer.default_root_dir)
-        data = _data(trainer)
+        data, logger = _data(trainer), tensorboard(trainer)
+        curves = {} if logger is None else {"TensorBoard": f"tensorboard --logdir {logger.log_dir}"}
         return RunFacts(
             model=module.source.path,
             seed=data.seed,
@@ -202,7 +215,7 @@ class AnswerEvaluation(Callback):
                 "report": str(folder / "report.html"),
                 "gradients": str(folder / GRADIENT_FILE),
                 "model": str(folder / "model"),
-                "TensorBoard": f"tensorboard --logdir {folder}",
+                **curves,
             },
             versions={key: value for key, value in versions().items() if key != "python"},
         )

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,15 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn import log_names
+from lit_unlearn.callbacks.board import Board, tensorboard
 from lit_unlearn.gradients import diagnostics
-from lit_unlearn.report import heatmap_figure
 from lit_unlearn.training.step import StepRecord
 from lit_unlearn.types import TokenBatch
 from lit_unlearn.utils.ownership import write_text
 
-__all__ = ["GRADIENT_FILE", "GradientMonitor", "answer_tokens", "gradient_row", "layout"]
+__all__ = ["GRADIENT_FILE", "GradientMonitor", "answer_tokens", "gradient_row"]
 
 GRADIENT_FILE = "gradients.jsonl"
-Layout = dict[str, dict[str, list[Any]]]
-"""TensorBoard's custom scalars: section -> chart -> kind and patterns of scalars' names."""
 
 
 class GradientMonitor(Callback):
@@ -31,24 +28,30 @@ class GradientMonitor(Callback):
     The steps are those of `model.diagnostics_every`. Scalars: `grad_cos/A~B` for each pair,
     `grad_norm/A`, `grad_norm/update`, `grad_cos_update/A` (with the combined update), `weight/A`
     and `conflict/rate`. The same cosines per layer group (embedding, each decoder block, head) are
-    `grad_cos_layers/A~B/GROUP`, and a heat map. The tab Custom Scalars of TensorBoard has one chart
-    of all pairs, and one chart of the layers of each pair. The table `gradients.jsonl` in the run's
-    folder has all figures too, with the number of answer tokens in each objective's batch (in small
-    batches, noise moves the cosines towards 0). Its key `diagnostics` says whether the figures are
-    exact or estimated from sketches.
+    `grad_cos_layers/A~B/GROUP`. The table `gradients.jsonl` in the run's folder has all figures
+    too, with the number of answer tokens in each objective's batch (in small batches, noise moves
+    the cosines towards 0). Its key `diagnostics` says whether the figures are exact or estimated
+    from sketches.
+
+    TensorBoard shows more: in `compare` all pairs and objectives in one chart each, a curve and a
+    colour for each; heat maps of the layers, at one step and over the steps; the histogram of the
+    cosines; and the first rows of each objective as text. With more than seven objectives there is
+    a chart of the pairs of each objective, and none of all pairs.
 
     A gradient is only rounding if its norm is below 1e-6, or below 1e-5 times the largest norm of
-    the step (0.05 times if `trainer.precision` is a form of bf16). It has no cosines here (NaN,
+    the step (0.05 times if `trainer.precision` is a form of bf16). It has no cosines (no scalar,
     `null` in the table) and no conflict; its norm is logged. At the first step this holds for every
     objective that distils from the start model without a context.
 
     Args:
-        heat_map_every: Diagnosed steps between heat-map images; 0 for none.
+        heat_map_every: Diagnosed steps between heat maps of one step; 0 for no heat maps. Those
+            over all steps are drawn at twice, four, eight, ... times as many steps, and at the end.
     """
 
     def __init__(self, heat_map_every: int = 5) -> None:
         self.heat_map_every = heat_map_every
         self._lines: list[str] = []
+        self._board: Board | None = None
 
     def writes(self, root: Path, steps: int | None) -> list[Path]:
         """Return the table of a run in a folder; see `check_run_folder`."""
@@ -61,10 +64,21 @@ class GradientMonitor(Callback):
         if trainer.global_step > 0 and path.exists():
             lines = [line for line in path.read_text("utf-8").split("\n") if line]
             self._lines = [n for n in lines if json.loads(n)["step"] < trainer.global_step]
-        board: Any = getattr(trainer.logger, "experiment", None)
-        if trainer.is_global_zero and hasattr(board, "add_custom_scalars"):
-            objectives: Any = pl_module.objectives
-            board.add_custom_scalars(layout(list(objectives)))
+        logger = tensorboard(trainer)
+        if trainer.is_global_zero and logger is not None:
+            module: Any = pl_module
+            names, step = list(module.objectives), trainer.global_step
+            self._board = Board(logger, names, step, path, self.heat_map_every)
+            if step == 0:
+                data: Any = trainer.datamodule  # type: ignore[attr-defined]
+                self._board.add_rows(data, module.tokenizer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the layers over all steps, and close TensorBoard's files."""
+        if self._board is not None:
+            self._board.draw_history(len(self._lines))
+            self._board.close()
+            self._board = None
 
     def scalar_names(self, objectives: Mapping[str, Any], data: object) -> Iterator[str]:
         """Yield the names of the scalars that this callback logs at diagnosed steps."""
@@ -88,21 +102,20 @@ class GradientMonitor(Callback):
         row = gradient_row(record, names, share)
         row["answer_tokens"] = answer_tokens(batch, names)
         scalars = _scalars(names, row)
-        pl_module.log_dict(scalars, batch_size=1, logger=False)
+        pl_module.log_dict(_defined(scalars), batch_size=1, logger=False)
         # directly, since Lightning logs at its own interval and repeats the last value
+        shown = _defined(scalars | _layer_scalars(names, row))
         for logger in trainer.loggers:
-            logger.log_metrics(scalars | _layer_scalars(names, row), step=row["step"])
+            logger.log_metrics(shown, step=row["step"])
         self._write(trainer, row)
 
     @rank_zero_only
     def _write(self, trainer: Trainer, row: dict[str, Any]) -> None:
         self._lines.append(json.dumps(_nan_to_null(row)))
         write_text(_gradient_file(trainer), "\n".join(self._lines) + "\n")
-        board: Any = getattr(trainer.logger, "experiment", None)
-        due = self.heat_map_every > 0 and (len(self._lines) - 1) % self.heat_map_every == 0
-        if due and hasattr(board, "add_figure") and len(row["objectives"]) > 1:
-            figure = heatmap_figure([row])
-            board.add_figure("grad_cos/layer_groups", figure, global_step=row["step"])
+        if self._board is not None:
+            self._board.add(row)
+            self._board.draw_due(row, len(self._lines))
 
 
 def _gradient_file(trainer: Trainer) -> Path:
@@ -155,29 +168,6 @@ def answer_tokens(batch: Mapping[str, Sequence[TokenBatch]], names: Sequence[str
     return [sum(len(part.offsets) for part in parts) for parts in own]
 
 
-def layout(names: list[str]) -> Layout:
-    """Return the charts of TensorBoard, each with its curves, for objectives of these names."""
-    couples = [(names[i], names[j]) for i, j in log_names.pairs(names)]
-    if not couples:
-        return {}
-    charts = {
-        "cosine of each pair": [log_names.cosine_name(*couple) for couple in couples],
-        "cosine with the update": [log_names.update_cosine_name(name) for name in names],
-        "gradient norms": [log_names.gradient_norm_name(name) for name in names],
-        "weights": [log_names.weight_name(name) for name in names],
-    }
-    curves = {title: [f"{re.escape(n)}$" for n in members] for title, members in charts.items()}
-    layers = {
-        " ~ ".join(couple): [f"{re.escape(log_names.layer_cosine_name(*couple, ''))}.*"]
-        for couple in couples
-    }
-    sections = {"objectives side by side": curves, "layer by layer": layers}
-    return {
-        section: {title: ["Multiline", patterns] for title, patterns in each.items()}
-        for section, each in sections.items()
-    }
-
-
 def _scalars(names: list[str], row: dict[str, Any]) -> dict[str, float]:
     scalars = {
         log_names.cosine_name(names[i], names[j]): row["cosines"][i][j]
@@ -200,6 +190,10 @@ def _layer_scalars(names: list[str], row: dict[str, Any]) -> dict[str, float]:
         for group, cosines in zip(row["groups"], row["group_cosines"], strict=True)
         for i, j in log_names.pairs(names)
     }
+
+
+def _defined(scalars: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in scalars.items() if math.isfinite(value)}
 
 
 def _nan_to_null(value: Any) -> Any:

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn.callbacks import Resumable
 from lit_unlearn.callbacks.saved import UNFINISHED
+from lit_unlearn.cli.board_session import write_session
 from lit_unlearn.cli.config import read_dumped
 from lit_unlearn.data.places import resolve
 from lit_unlearn.errors import InputError
@@ -116,7 +117,7 @@ def config_text(parser: Any, options: Any) -> str:
 
 
 class RunConfig(SaveConfigCallback):
-    """Callback that writes ``config.yaml``, the settings of the run, into its folder.
+    """Callback that writes the settings: ``config.yaml``, and a line of TensorBoard's tab HPARAMS.
 
     Args:
         parser: Parser of the stage.
@@ -137,6 +138,9 @@ class RunConfig(SaveConfigCallback):
         for own in _of_lightning(parts.callbacks, parts.loggers, parts.profiler):
             own.parent.mkdir(parents=True, exist_ok=True)
             claim(own)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        write_session(trainer, self.text())
 
 
 def divert_debug(trainer: dict[str, Any], closing: ExitStack) -> bool:

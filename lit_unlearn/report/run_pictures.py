@@ -18,11 +18,13 @@ from lit_unlearn.log_names import pairs
 from lit_unlearn.report.drawing import curve, heat_map, legend, scale
 from lit_unlearn.report.style import COLOURS, INK, canvas, panels, styled
 
-__all__ = ["Record", "cosine_figure", "heatmap_figure", "loss_figure", "norm_figure"]
+__all__ = ["Record", "cosine_figure", "heatmap_figure", "layers_figure", "loss_figure"]
+__all__ += ["norm_figure"]
 
 _SMOOTHED_FROM = 40  # more points than this: faint raw curve, bold running mean
 _LABELLED_CELLS = 60  # a heat map with at most as many cells shows the numbers
 _LIMITS = (0.1, 0.25, 0.5, 1.0)
+_PANELS = 12  # most pairs in one picture of layers over steps
 
 Record = dict[str, Any]
 
@@ -90,8 +92,7 @@ def heatmap_figure(records: Sequence[Record], step: int | None = None) -> Figure
         return _no_pairs()
     cosines = _nan_mean(_column(chosen, "group_cosines"))
     table = np.array([cosines[:, i, j] for i, j in pairs(names)])
-    largest = float(np.nanmax(np.abs(table))) if np.isfinite(table).any() else 1.0
-    limit = next((bound for bound in _LIMITS if largest <= bound), 1.0)
+    limit = _limit(table)
     labels, groups = [f"{names[i]} ~ {names[j]}" for i, j in pairs(names)], records[0]["groups"]
     width, height = max(6.0, 2.8 + 0.27 * len(groups)), 1.9 + 0.36 * len(labels)
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -103,6 +104,48 @@ def heatmap_figure(records: Sequence[Record], step: int | None = None) -> Figure
     axes.set_title(f"cosine of gradients per layer group, {shown}")
     scale(figure, image, [axes], pad=0.01)
     return figure
+
+
+@styled
+def layers_figure(records: Sequence[Record]) -> Figure:
+    """Draw cosines per layer group (down) over the steps (across), one panel for each pair.
+
+    Of more than twelve pairs it shows those with the lowest means. All records have the same
+    objectives and groups.
+    """
+    names = _objectives(records)
+    if len(names) < 2:
+        return _no_pairs()
+    groups, steps = records[0]["groups"], [record["step"] for record in records]
+    means = _nan_mean(_column(records, "cosines"))
+    couples = list(pairs(names))
+    lowest = sorted(couples, key=lambda pair: np.nan_to_num(means[pair], nan=np.inf))[:_PANELS]
+    cosines = _column(records, "group_cosines")
+    limit = _limit(cosines[:, :, *np.array(lowest).T])
+    columns = min(3, len(lowest))
+    height = math.ceil(len(lowest) / columns) * (0.9 + 0.08 * max(8, len(groups)))
+    figure, grid = panels(len(lowest), columns, 2.0 + 2.6 * columns, height, sharey=True)
+    for axes, (i, j) in zip(grid, [pair for pair in couples if pair in lowest], strict=True):
+        table = cosines[:, :, i, j].T
+        image = heat_map(axes, table, limit, numbers=False, aspect="auto")
+        axes.grid(visible=False)
+        axes.set_title(f"{names[i]} ~ {names[j]}")
+        axes.set_xticks(marks := _spread(steps, 5), [steps[mark] for mark in marks])
+        axes.set_yticks(marks := _spread(groups, 12), [groups[mark] for mark in marks])
+    figure.supxlabel("step", fontsize="medium")
+    scale(figure, image, grid, pad=0.01, aspect=6 * height)
+    return figure
+
+
+def _spread(values: Sequence[object], most: int) -> list[int]:
+    """Return the places of at most so many values, spread evenly."""
+    return list(range(0, len(values), math.ceil(len(values) / most)))
+
+
+def _limit(cosines: NDArray[np.float64]) -> float:
+    """Return the cosine with the darkest colour: a round number above all that are defined."""
+    largest = float(np.nanmax(np.abs(cosines))) if np.isfinite(cosines).any() else 1.0
+    return next((bound for bound in _LIMITS if largest <= bound), 1.0)
 
 
 def _no_pairs() -> Figure:
