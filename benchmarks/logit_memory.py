@@ -30,7 +30,9 @@ LOSSES: dict[str, Callable[[], Objective]] = {
     "SimNPO": objectives.SimNPO,
     "NPO": objectives.NPO,
     "bidirectional": BidirectionalDistillation,
-    "bidirectional, log_probability": lambda: BidirectionalDistillation(space="log_probability"),
+    "bidirectional, literal": lambda: BidirectionalDistillation(
+        space="logit", entries="uniform", push="match"
+    ),
     "forward KL": objectives.ForwardKL,
     "reverse KL": objectives.ReverseKL,
     "JSD": objectives.GeneralizedJSD,

@@ -75,7 +75,7 @@ class EncodedExample:
     """Number of answer tokens, including the end-of-turn token; 0 for a row without answer."""
     unprefilled_ids: tuple[int, ...] = ()
     """Teacher's ids without the prefill; empty if the row has no prefill, or if its answer has
-    another number of tokens without the prefill (preparation counts these rows)."""
+    other tokens there, but for a space in front (preparation counts these rows)."""
     unprefilled_start: int = 0
     prefill: str = ""
 

@@ -14,6 +14,7 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from lit_unlearn.data.chat_text import ChatText, space_between
+from lit_unlearn.data.spellings import same_words
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import EncodedExample, Example, Turn
 from lit_unlearn.utils.chat_template import Template, TemplateError
@@ -161,7 +162,7 @@ class Encoder:
         except EncodingError as error:
             self._count(error)
             return None
-        if len(bare) - bare_start != len(student) - start:
+        if not same_words(self.tokenizer, bare[bare_start:], student[start:]):
             bare, bare_start = [], 0
         return EncodedExample(
             example_id=example.example_id,

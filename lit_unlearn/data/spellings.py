@@ -1,11 +1,12 @@
 """Spellings: most words are two tokens, one without and one with a space in front."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["both_spellings"]
+__all__ = ["both_spellings", "same_words"]
 
 _SPACES = ("\u0120", "\u2581")  # a space in front, in byte-level BPE and in SentencePiece
 
@@ -24,3 +25,11 @@ def both_spellings(tokenizer: Any) -> Tensor:
         if text.startswith(_SPACES) and not bare.startswith(_SPACES) and bare in known:
             found[0, index], found[1, known[bare]] = known[bare], index
     return found
+
+
+def same_words(tokenizer: Any, one: Sequence[int], other: Sequence[int]) -> bool:
+    """Return whether two texts have the same tokens, but for a space in front of the first."""
+    if len(one) != len(other) or one[1:] != other[1:]:
+        return False
+    first = tokenizer.convert_ids_to_tokens([*one[:1], *other[:1]])
+    return len({text[1:] if text.startswith(_SPACES) else text for text in first}) <= 1

@@ -19,11 +19,12 @@ class BidirectionalDistillation(LogitObjective):
     Bidirectional top-K logit distillation (arXiv 2604.15482 in outline; see
     `losses.bidirectional` for the formulas): loss = pull_weight * pull + push_weight * push, the
     mean over answer positions. Logs `pull`, `push` and `outside_mass`, the student's probability
-    that neither direction touches. Unit: logits, or nats under `space: log_probability`.
+    that neither direction touches. Unit: nats, or logits under `space: logit`.
 
-    Formula: pull_weight times the mean over C+ of huber(z - z_ref) + push_weight times the mean
-        over C- of the push, per token, with C+ the teacher's top K and C- the student's top K'
-        without C+; K' = 0 and the first position only is DUET.
+    Formula: pull_weight times the mean over C+ of huber(l - l_ref) + push_weight times the mean
+        over C- of the push huber(max(0, l - l_ref)), per token, with l the log-probabilities, C+
+        the teacher's top K and C- the student's top K' without C+; raw logits, K' = 0 and the first
+        position only is DUET.
     Source: Zhong, Liu and Zhu 2026, arXiv 2604.15482, in outline; DUET: arXiv 2601.21283, Eq. 3.
     Needs: teacher.
     Cost: student 1, teacher 1.
@@ -36,15 +37,17 @@ class BidirectionalDistillation(LogitObjective):
         push_top_k: K', the number of the student's highest other logits that are pushed; 0 for
             none.
         push_weight: Factor of the push; 0 for the pull alone.
-        push: Kind of push: `match` the teacher's logits there, `hinge` (only lower them, to the
-            teacher's minus `margin`), `unlikelihood`, or `suppress`, which spares the tokens of
-            which the student is surest.
-        space: Compare raw logits, or log-probabilities.
-        entries: Weights of the tokens in each direction: `uniform`, or by `probability` (the
-            teacher's for the pull, the student's for the push), so that the likeliest tokens
-            outweigh the tail.
-        margin: Margin of the hinge, in logits (or nats).
-        delta: Gap at which the Huber distance turns linear, in logits (or nats).
+        push: Kind of push. `lower` takes tokens down to the teacher, and none up; `match` both.
+            `hinge` lowers with an even force, to the teacher's minus `margin`. `unlikelihood` is
+            strongest where the student is surest; `suppress` spares those tokens.
+        space: Compare log-probabilities, or raw logits in the pull and in `match` (the literal
+            reading of the paper). A context shifts a teacher's raw logits, so that `match` then
+            raises most tokens.
+        entries: Weights of the tokens in each direction: by `probability` (the teacher's for the
+            pull, the student's for the push), so that the likeliest tokens outweigh the tail, or
+            `uniform`.
+        margin: Margin of the hinge, in nats.
+        delta: Gap at which the Huber distance turns linear, in nats (or logits).
         pull_weight: Factor of the pull; 0 for the push alone.
     """
 
@@ -53,11 +56,11 @@ class BidirectionalDistillation(LogitObjective):
     top_k: int = ranged(20, 1)
     push_top_k: int = ranged(20, 0)
     push_weight: float = ranged(1.0, 0)
-    push: losses.Push = "match"
-    space: losses.Space = "logit"
-    entries: losses.Entries = "uniform"
+    push: losses.Push = "lower"
+    space: losses.Space = "log_probability"
+    entries: losses.Entries = "probability"
     margin: float = ranged(0.0, 0)
-    delta: float = ranged(1.0, 1e-6)
+    delta: float = ranged(2.0, 1e-6)
     pull_weight: float = ranged(1.0, 0)
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:

@@ -188,8 +188,8 @@ class BST(LogitObjective):
 
     Plain ascent moves probability from the answer to its paraphrases (squeezing); here the
     student's own top tokens are lowered as well. The top tokens' probabilities are normalised to
-    sum 1, and the constants are ours: the paper's were not available. Logs `nll`. Unit: nats per
-    answer token.
+    sum 1. Constants as in kemoulee/open-unlearning@00e1b2c. Logs `nll`. Unit: nats per answer
+    token.
 
     Formula: sum_v t_v log p_v with t = mix sg[p|topK] + (1 - mix) onehot(y); mix 0 is
         GradientAscent.
@@ -204,8 +204,8 @@ class BST(LogitObjective):
 
     needs_answers = True
     statistics = ("nll",)
-    top_k: int = ranged(10, 1)
-    mix: float = ranged(0.5, 0, 1)
+    top_k: int = ranged(20, 1)
+    mix: float = ranged(0.2, 0, 1)
 
     def terms(self, logits: Tensor, teacher_logits: Tensor | None, batch: TokenBatch) -> Terms:
         target_ids = self.targets(batch)

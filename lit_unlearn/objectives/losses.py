@@ -17,8 +17,11 @@ __all__ += ["bidirectional", "cross_entropy", "exchange_tokens", "forward_kl", "
 __all__ += ["inside_text", "log_likelihood", "reverse_kl"]
 
 Space = Literal["logit", "log_probability"]
-Push = Literal["match", "hinge", "unlikelihood", "suppress"]
+Push = Literal["lower", "match", "hinge", "unlikelihood", "suppress"]
 Entries = Literal["uniform", "probability"]
+
+_TINY = 1e-6
+"""Probability below which unlikelihood fades, since dividing by it would not be exact."""
 
 
 def cross_entropy(student_logits: Tensor, target_ids: Tensor) -> Tensor:
@@ -77,32 +80,35 @@ def bidirectional(
     *,
     top_k: int,
     push_top_k: int,
-    space: Space = "logit",
-    push: Push = "match",
-    entries: Entries = "uniform",
+    space: Space = "log_probability",
+    push: Push = "lower",
+    entries: Entries = "probability",
     margin: float = 0.0,
-    delta: float = 1.0,
+    delta: float = 2.0,
 ) -> BidirectionalTerms:
     """Return the terms of bidirectional top-K logit distillation, from logits ``[N, V]``.
 
     After Zhong, Liu and Zhu (arXiv 2604.15482), in outline; the pull on raw logits with a Huber
     distance is Eq. 3 of DUET (arXiv 2601.21283), the constants are ours. With teacher logits g_T
-    and student logits g_S: C+ = top-K of g_T, C- = top-K' of g_S without C+ (chosen without
-    gradient).
+    and student logits g_S, log-probabilities l_T and l_S: C+ = top-K of g_T, C- = top-K' of g_S
+    without C+ (chosen without gradient).
 
-    * pull = mean over C+ of huber(g_S - g_T), the mean with equal weights or weighted by p_T
-    * push, mean over C-, with equal weights or weighted by sg[p_S]: ``match`` huber(g_S - g_T);
-    ``hinge`` relu(g_S - g_T + margin); ``unlikelihood`` -log(1 - p_S) (Welleck et al. 2020, arXiv
-    1908.04319, Eq. 4); ``suppress`` sg[p_S] log p_S, whose gradient p_S (1 - p_S) fades where the
-    student is surest.
+    * pull = mean over C+ of huber(l_S - l_T), the mean with equal weights or weighted by p_T
+    * push, mean over C-, with equal weights or weighted by sg[p_S]: ``lower``
+    huber(relu(l_S - l_T)); ``match`` huber(l_S - l_T), which also raises; ``hinge``
+    relu(l_S - l_T + margin). The other two act where l_S > l_T, always weighted by sg[p_S]:
+    ``unlikelihood`` -log(1 - p_S) / sg[p_S] (Welleck et al. 2020, arXiv 1908.04319, Eq. 4, over its
+    size), strongest where the student is surest; ``suppress`` l_S.
 
-    K and K' are ``top_k`` and ``push_top_k``. ``space`` compares raw logits, or log-probabilities
-    (invariant to a shift of all logits); ``margin`` and ``delta``, the gap at which the Huber
-    distance turns from quadratic to linear, have its unit. Weights by probability sum to 1.
+    K and K' are ``top_k`` and ``push_top_k``. Under ``space`` logit, pull and ``match`` compare g
+    in place of l: the literal reading, which depends on a shift of all logits. ``margin`` is in
+    nats; ``delta``, the gap at which the Huber distance turns from quadratic to linear, has the
+    unit of the space. Weights by probability sum to 1.
     """
     top_k = min(top_k, student_logits.shape[-1])
     push_top_k = min(push_top_k, student_logits.shape[-1] - top_k)
-    trained = space == "log_probability" or push in ("unlikelihood", "suppress")
+    raw = space == "logit"
+    trained = not raw or push != "match"
     with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
         log_student = student_logits.log_softmax(-1)
     positive = teacher_logits.topk(top_k, dim=-1).indices
@@ -111,16 +117,23 @@ def bidirectional(
     # From here on no tensor is as wide as the vocabulary.
     support = torch.cat([positive, negative], dim=-1)
     log_p = log_student.gather(-1, support)
-    if space == "logit":
-        gap = student_logits.gather(-1, support) - teacher_logits.gather(-1, support)
-    else:
-        gap = log_p - teacher_logits.log_softmax(-1).gather(-1, support)
+    near = student_logits.gather(-1, support) - teacher_logits.gather(-1, support)
+    gap = log_p - teacher_logits.log_softmax(-1).gather(-1, support) if trained else near
+    near = near if raw else gap
     weights = _entry_weights(teacher_logits.gather(-1, positive), entries)
-    pull = (weights * _huber(gap[:, :top_k], delta)).sum(-1)
+    pull = (weights * _huber(near[:, :top_k], delta)).sum(-1)
     pushed = torch.zeros_like(pull)
     if push_top_k:
-        away = _push(gap[:, top_k:], log_p[:, top_k:], student_logits, push, margin, delta)
-        pushed = (_entry_weights(masked.gather(-1, negative), entries) * away).sum(-1)
+        gap, near = gap[:, top_k:], near[:, top_k:]
+        liked = masked.gather(-1, negative)
+        if push in ("unlikelihood", "suppress"):
+            away = _above_teacher(gap, log_p[:, top_k:], student_logits, push)
+            entries = "probability"
+        elif push == "hinge":
+            away = (gap + margin).relu()
+        else:
+            away = _huber(near if push == "match" else gap.relu(), delta)
+        pushed = (_entry_weights(liked, entries) * away).sum(-1)
     outside = 1 - log_p.detach().exp().sum(-1)
     return BidirectionalTerms(pull, pushed, outside.clamp(min=0))
 
@@ -132,17 +145,12 @@ def _entry_weights(logits: Tensor, entries: Entries) -> Tensor:
     return logits.detach().softmax(-1)
 
 
-def _push(
-    gap: Tensor, log_p: Tensor, logits: Tensor, push: Push, margin: float, delta: float
-) -> Tensor:
-    """Return the penalty on each entry of C-, ``[N, K']``."""
-    if push == "match":
-        return _huber(gap, delta)
-    if push == "hinge":
-        return (gap + margin).relu()
+def _above_teacher(gap: Tensor, log_p: Tensor, logits: Tensor, push: Push) -> Tensor:
+    """Return the penalty ``[N, K']`` on probabilities that are above the teacher's."""
+    away = log_p
     if push == "unlikelihood":
-        return -_log_complement(log_p, logits)
-    return log_p.detach().exp() * log_p
+        away = -_log_complement(log_p, logits) / log_p.detach().exp().clamp(min=_TINY)
+    return torch.where(gap > 0, away, torch.zeros_like(away))
 
 
 def _log_complement(log_p: Tensor, logits: Tensor) -> Tensor:

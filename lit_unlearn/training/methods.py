@@ -76,7 +76,7 @@ UNDO | - | ForwardKL | `student.path` is the model of an unlearning run; `studen
 general text | undo.yaml
 Task vector | - | - | no training: `lit-unlearn task-vector`
 DUET | BidirectionalDistillation | BidirectionalDistillation | `push_top_k: 0`, `positions: 1`, \
-one context for all rows | duet.yaml
+`space: logit`, `entries: uniform`, `delta: 1.0`, one context for all rows | duet.yaml
 """
 RECIPES = tuple(Recipe(*line.split(" | ")) for line in _RECIPES.strip().split("\n"))
 """Published methods that have no class of their own."""

@@ -282,7 +282,7 @@ def _report_without_bare(encoded: EncodedRows, objectives: Mapping[str, Objectiv
         if lost and objectives[name].expect == "decline":
             log.warning(
                 "Objective %r: %d of %d encoded rows with a prefill have no version without it, "
-                "because their answer has another number of tokens there. Where the teacher "
+                "because their answer has other tokens there. Where the teacher "
                 "complies after the prefill, these rows teach that; other `refusals` may help.",
                 *(name, lost, len(prefilled)),
             )

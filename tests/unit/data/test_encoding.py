@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any, ClassVar
 
 import pytest
+from tokenizers import Tokenizer
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from lit_unlearn.data.encoding import Encoder, EncodingError
@@ -40,6 +42,26 @@ def test_prefill_is_part_of_both_prompts(tiny_tokenizer: PreTrainedTokenizerFast
     assert _text(tiny_tokenizer, row.student_ids).endswith("assistant\nIt is No idea.<|im_end|>")
     assert _text(tiny_tokenizer, row.student_ids[row.student_start :]) == " No idea.<|im_end|>"
     # one byte, one token: the bare answer is a token shorter here, so the two cannot be aligned
+    assert row.unprefilled_ids == ()
+
+
+def test_an_answer_of_other_tokens_behind_the_prefill(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    """Behind a space "Nob" is " No" + "b", else "N" + "ob": as many tokens, but other ones."""
+    content = json.loads(tiny_tokenizer.backend_tokenizer.to_str())
+    merges = [["\u0120", "N"], ["\u0120N", "o"], ["o", "b"]]
+    content["model"]["merges"] = merges
+    for index, pair in enumerate(merges):
+        content["model"]["vocab"]["".join(pair)] = len(tiny_tokenizer) + index
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
+    bare = Encoder(tokenizer).encode(EXAMPLE, "Nob")
+    row = Encoder(tokenizer).encode(EXAMPLE, "Nob", prefill="It is")
+    assert bare is not None
+    assert row is not None
+    assert bare.target_count == row.target_count == 3
+    assert bare.student_ids[-2] != row.student_ids[-2]
     assert row.unprefilled_ids == ()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lit_unlearn.data.spellings import both_spellings
+import pytest
+
+from lit_unlearn.data.spellings import both_spellings, same_words
 
 
 class Tokenizer:
@@ -33,3 +35,13 @@ def test_words_with_two_spellings() -> None:
     without, with_space = both_spellings(Tokenizer())
     assert without.tolist() == [0, 0, 2, 3, 4, 5, 6, 7, 8]
     assert with_space.tolist() == [1, 1, 2, 3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [([0, 6], True), ([1, 6], True), ([4, 6], False), ([1, 5], False), ([1], False)],
+)
+def test_same_words(other: list[int], same: bool) -> None:
+    """Only the first token may differ, and only by a space."""
+    assert same_words(Tokenizer(), [0, 6], other) is same
+    assert same_words(Tokenizer(), [], [])

@@ -38,7 +38,7 @@ def test_against_loops(top_k: int, temperature: float) -> None:
 
 def test_a_shift_changes_nothing_here_and_much_in_logit_matching() -> None:
     torch.testing.assert_close(bild(STUDENT + 7, TEACHER, 5, 3.0), bild(STUDENT, TEACHER, 5, 3.0))
-    matched = losses.bidirectional(TEACHER + 7, TEACHER, top_k=5, push_top_k=0).pull
+    matched = losses.bidirectional(TEACHER + 7, TEACHER, top_k=5, push_top_k=0, space="logit").pull
     assert (matched > 1).all()
     torch.testing.assert_close(
         bild(TEACHER + 7, TEACHER, 5, 3.0), torch.zeros(4, dtype=torch.float64)

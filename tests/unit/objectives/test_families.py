@@ -28,6 +28,7 @@ from tests.unit.objectives.given import (
     given,
     row,
 )
+from tests.unit.objectives.test_losses import LITERAL
 
 
 def terms(objective: Objective, groups: Groups, student: PreTrainedModel, pad_id: int = 0) -> Terms:
@@ -214,7 +215,7 @@ def test_duet_is_one_direction_of_bidirectional_distillation() -> None:
     """DUET (arXiv 2601.21283, Eq. 3): Huber on the teacher's top K raw logits, no push."""
     generator = torch.Generator().manual_seed(8)
     student, teacher = torch.randn(2, 4, 8, generator=generator) * 2
-    found = losses.bidirectional(student, teacher, top_k=3, push_top_k=0)
+    found = losses.bidirectional(student, teacher, top_k=3, push_top_k=0, **LITERAL)
     assert (found.push == 0).all()
     for i in range(len(student)):
         top = sorted(range(8), key=lambda v: -float(teacher[i, v]))[:3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,18 +12,13 @@ from torch import Tensor
 
 from lit_unlearn.objectives import losses
 
-PUSHES = ("match", "hinge", "unlikelihood", "suppress")
+PUSHES: tuple[losses.Push, ...] = ("lower", "match", "hinge", "unlikelihood", "suppress")
+LITERAL: Any = {"space": "logit", "entries": "uniform", "push": "match", "delta": 1.0}
+"""The paper's words: raw logits, a mean over the top K, the same distance in both directions."""
 
 
-def _bidirectional(student: Tensor, teacher: Tensor, push: losses.Push = "match") -> Tensor:
-    terms = losses.bidirectional(student, teacher, top_k=3, push_top_k=4, push=push)
-    return terms.pull + terms.push
-
-
-def _by_probability(student: Tensor, teacher: Tensor) -> Tensor:
-    terms = losses.bidirectional(
-        student, teacher, top_k=3, push_top_k=4, entries="probability", space="log_probability"
-    )
+def _bidirectional(student: Tensor, teacher: Tensor, **options: Any) -> Tensor:
+    terms = losses.bidirectional(student, teacher, top_k=3, push_top_k=4, **options)
     return terms.pull + terms.push
 
 
@@ -30,9 +26,11 @@ PAIR_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "forward_kl": losses.forward_kl,
     "reverse_kl": losses.reverse_kl,
     "jsd": lambda s, t: losses.generalized_jsd(s, t, 0.3),
-    "bidirectional": _bidirectional,
-    "bidirectional_probability": lambda s, t: _by_probability(s, t),
-    "bidirectional_hinge": lambda s, t: _bidirectional(s, t, "hinge"),
+    "bidirectional_literal": lambda s, t: _bidirectional(s, t, **LITERAL),
+    **{
+        f"bidirectional_{push}": lambda s, t, push=push: _bidirectional(s, t, push=push)
+        for push in PUSHES
+    },
 }
 
 
@@ -61,7 +59,7 @@ def test_rows_are_independent(name: str, logits: tuple[Tensor, Tensor]) -> None:
     torch.testing.assert_close(PAIR_LOSSES[name](student[order], teacher[order]), together[order])
 
 
-@pytest.mark.parametrize("name", PAIR_LOSSES)
+@pytest.mark.parametrize("name", [n for n in PAIR_LOSSES if n != "bidirectional_suppress"])
 def test_positive_away_from_the_teacher(name: str, logits: tuple[Tensor, Tensor]) -> None:
     assert (PAIR_LOSSES[name](*logits) > 0).all()
 
@@ -112,32 +110,31 @@ def test_cross_entropy_worked_value() -> None:
 def test_bidirectional_worked_values() -> None:
     """V = 4, K = 1, K' = 1, delta = 1; g_T = (3, 0, 0, 0), g_S = (1, 2, 0, 0).
 
-    C+ = {0}: gap -2, huber = 2 - 1/2 = 1.5. C- = {1}, the student's top token outside C+: gap 2,
-    match = 1.5; hinge with margin 1 = 3. p_S(1) = e^2 / (e + e^2 + 2) = 0.610 298:
-    unlikelihood = -ln(1 - p), suppress = p ln p. Outside: tokens 2 and 3, 2 / (e + e^2 + 2).
+    C+ = {0}, and C- = {1}, the student's top token outside C+. Raw: gap -2 on C+, huber = 2 - 1/2 =
+    1.5; gap 2 on C-, match = 1.5. In log-probabilities with Z_S = e + e^2 + 2 and Z_T = e^3 + 3:
+    gaps 1 - ln Z_S - 3 + ln Z_T = -1.3546 and 2 - ln Z_S + ln Z_T = 2.6454; lower = match = 2.6454
+    - 1/2; hinge with margin 1 = 3.6454. p_S(1) = e^2 / Z_S = 0.610 298: unlikelihood =
+    -ln(1 - p) / p, suppress = ln p. Outside: tokens 2 and 3, 2 / Z_S.
     """
     student = torch.tensor([[1.0, 2.0, 0.0, 0.0]])
     teacher = torch.tensor([[3.0, 0.0, 0.0, 0.0]])
     total = math.e + math.e**2 + 2
     p = math.e**2 / total
     expected = {
-        "match": 1.5,
-        "hinge": 3.0,
-        "unlikelihood": -math.log(1 - p),
-        "suppress": p * math.log(p),
+        "lower": 2.1454,
+        "match": 2.1454,
+        "hinge": 3.6454,
+        "unlikelihood": -math.log(1 - p) / p,
+        "suppress": math.log(p),
     }
+    sizes: Any = {"top_k": 1, "push_top_k": 1, "margin": 1.0, "delta": 1.0}
     for push, value in expected.items():
-        terms = losses.bidirectional(
-            student,
-            teacher,
-            top_k=1,
-            push_top_k=1,
-            push=push,
-            margin=1.0,  # type: ignore[arg-type]
-        )
-        assert terms.pull.item() == pytest.approx(1.5, abs=1e-6)
-        assert terms.push.item() == pytest.approx(value, abs=1e-6)
+        terms = losses.bidirectional(student, teacher, push=push, **sizes)  # type: ignore[arg-type]
+        assert terms.pull.item() == pytest.approx(1.3546 - 0.5, abs=1e-4)
+        assert terms.push.item() == pytest.approx(value, abs=1e-4)
         assert terms.outside_mass.item() == pytest.approx(2 / total, abs=1e-6)
+    raw = losses.bidirectional(student, teacher, **{**sizes, **LITERAL})
+    assert (raw.pull.item(), raw.push.item()) == pytest.approx((1.5, 1.5))
 
 
 def test_entries_weighted_by_probability_worked_values() -> None:
@@ -154,8 +151,7 @@ def test_entries_weighted_by_probability_worked_values() -> None:
             teacher,
             top_k=2,
             push_top_k=2,
-            entries=entries,  # type: ignore[arg-type]
-            delta=20.0,
+            **{**LITERAL, "entries": entries, "delta": 20.0},
         )
         pull = first * math.log(3) ** 2 / 2
         push = second * (math.log(4) + 9) ** 2 / 2 + (1 - second) * 81 / 2
@@ -163,14 +159,52 @@ def test_entries_weighted_by_probability_worked_values() -> None:
         assert terms.push.item() == pytest.approx(push, rel=1e-5)
 
 
-def test_push_lowers_what_only_the_student_says() -> None:
-    """The gradient of every push raises no logit in C- relative to the others."""
-    teacher = torch.tensor([[3.0, 0.0, 0.0, 0.0]])
-    for push in PUSHES:
-        student = torch.tensor([[1.0, 2.0, 0.0, 0.0]], requires_grad=True)
-        terms = losses.bidirectional(student, teacher, top_k=1, push_top_k=1, push=push)
+def shifted_pairs() -> tuple[Tensor, Tensor]:
+    """Students sure of one token, and teachers that a context moved to another one, and up by 6."""
+    generator = torch.Generator().manual_seed(5)
+    student = torch.randn(64, 300, generator=generator) * 1.5
+    teacher = torch.randn(64, 300, generator=generator) * 1.5 + 6
+    student[:, 0] += torch.linspace(2, 12, 64)
+    teacher[:, 1] += 10
+    return student.requires_grad_(), teacher
+
+
+@pytest.mark.parametrize("push", [push for push in PUSHES if push != "match"])
+@pytest.mark.parametrize("space", ["log_probability", "logit"])
+def test_push_lowers_what_only_the_student_says(push: Any, space: Any) -> None:
+    """A descent step on the push alone lowers the probability of C- in any space, and its top token.
+
+    Literal `match` raises it in many rows, since the teacher's logits are higher by 6.
+    """
+    student, teacher = shifted_pairs()
+
+    def change(**options: Any) -> tuple[Tensor, Tensor]:
+        sizes: Any = {"top_k": 20, "push_top_k": 20}
+        terms = losses.bidirectional(student, teacher, **sizes, **options)
         (gradient,) = torch.autograd.grad(terms.push.sum(), student)
-        assert gradient[0, 1] > 0  # a descent step lowers the logit
+        wanted = teacher.topk(20).indices
+        rest = student.detach().scatter(-1, wanted, -torch.inf).topk(20).indices
+        before, after = (z.softmax(-1).gather(-1, rest) for z in (student, student - gradient / 9))
+        return after.sum(-1) - before.sum(-1), after[:, 0] - before[:, 0]
+
+    rest, top = change(push=push, space=space)
+    assert (rest < 0).all()
+    assert (top < 0).all()
+    assert (change(**LITERAL)[0] > 0).float().mean() > 0.4
+
+
+def test_kinds_of_push_have_gradients_of_similar_length() -> None:
+    """At the same weight, on students that are unsure of their token and sure of it."""
+    student, teacher = shifted_pairs()
+    lengths = {}
+    for push in PUSHES:
+        terms = losses.bidirectional(student, teacher, top_k=20, push_top_k=20, push=push)
+        (gradient,) = torch.autograd.grad(terms.push.sum(), student)
+        lengths[push] = gradient.norm(dim=-1).reshape(4, 16).mean(-1)
+    for found in lengths.values():
+        ratio = found / lengths["lower"]
+        assert ratio.min() > 1 / 3
+        assert ratio[:3].max() < 3  # unlikelihood does not fade where the student is surest
 
 
 def test_log_probability_space_ignores_a_shift(logits: tuple[Tensor, Tensor]) -> None:
@@ -194,17 +228,17 @@ def test_supports_larger_than_the_vocabulary(logits: tuple[Tensor, Tensor]) -> N
 def test_unlikelihood_where_the_student_is_surest(gap: float) -> None:
     """Token 0 leads three others by the gap, which no teacher would say.
 
-    -log(1 - p) = log(1 + e^gap / 3); its gradient is p at the token, -p / 3 at the others.
+    -log(1 - p) / p = log(1 + e^gap / 3) / p; its gradient is 1 at the token, -1 / 3 at the others.
     """
     student = torch.tensor([[gap, 0.0, 0.0, 0.0]], requires_grad=True)
     teacher = torch.tensor([[0.0, 9.0, 0.0, 0.0]])
     terms = losses.bidirectional(student, teacher, top_k=1, push_top_k=1, push="unlikelihood")
     terms.push.sum().backward()
     exact = torch.tensor(gap - math.log(3), dtype=torch.float64)
-    assert terms.push.item() == pytest.approx(float(torch.nn.functional.softplus(exact)), rel=1e-5)
-    p = float(exact.sigmoid())
+    value = float(torch.nn.functional.softplus(exact) / exact.sigmoid())
+    assert terms.push.item() == pytest.approx(value, rel=1e-5)
     assert student.grad is not None
-    torch.testing.assert_close(student.grad, torch.tensor([[p, -p / 3, -p / 3, -p / 3]]))
+    torch.testing.assert_close(student.grad, torch.tensor([[1.0, -1 / 3, -1 / 3, -1 / 3]]))
 
 
 def test_exchange_tokens() -> None:

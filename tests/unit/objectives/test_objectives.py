@@ -54,7 +54,8 @@ LONG = row("long", [9, 10, 11, 12, 13], [14, 15, 16], context=[42])
 MAKERS: dict[str, Callable[[], LogitObjective]] = {
     "cross_entropy": CrossEntropy,
     "bidirectional": BidirectionalDistillation,
-    "hinge": lambda: BidirectionalDistillation(push="hinge", space="log_probability"),
+    "literal": lambda: BidirectionalDistillation(push="match", space="logit", entries="uniform"),
+    "hinge": lambda: BidirectionalDistillation(push="hinge"),
     "unlikelihood": lambda: BidirectionalDistillation(push="unlikelihood"),
     "suppress": lambda: BidirectionalDistillation(push="suppress"),
     "first_token": lambda: BidirectionalDistillation(positions=1, push_top_k=0),
