@@ -172,7 +172,7 @@ def shifted_pairs() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("push", [push for push in PUSHES if push != "match"])
 @pytest.mark.parametrize("space", ["log_probability", "logit"])
 def test_push_lowers_what_only_the_student_says(push: Any, space: Any) -> None:
-    """A descent step on the push alone lowers the probability of C- in any space, and its top token.
+    """A descent step on the push alone lowers C-, in any space, and its top token.
 
     Literal `match` raises it in many rows, since the teacher's logits are higher by 6.
     """
