@@ -59,7 +59,7 @@ def files_of(name: str) -> list[Path]:
 def few_rows(source: dict[str, Any]) -> dict[str, Any]:
     """Twelve rows at most, from within the excerpt: some contexts show eight other rows."""
     offset = source.get("offset", 0)
-    few = {"limit": min(source.get("limit", 12), 12), "offset": 300 if offset > 1000 else offset}
+    few = {"limit": min(source.get("limit", 12), 12), "offset": offset % 300}
     return {**source, **few}
 
 
@@ -119,7 +119,7 @@ def test_config_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def fake_rows(sources: list[dict[str, Any]], root: Path) -> None:
-    """Six made-up rows of each data set of the hub, where its rows are looked for."""
+    """Six made-up rows of each data set of the hub, behind those that a source leaves out."""
     named = [name for source in sources for name in source.get("where", {}).get("subject", [])]
     subjects = list(dict.fromkeys(named)) or ["anybody"]
     for source in sources:
@@ -131,8 +131,10 @@ def fake_rows(sources: list[dict[str, Any]], root: Path) -> None:
         domain = source.get("domain") or (known and known.domain)
         file = root / path if config is None else root / path / config / f"{split}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
-        about = f"{config} {split}"
-        rows = [fake_row(domain, f"{about} {n}", subjects[n % len(subjects)]) for n in range(6)]
+        about, count = f"{config} {split}", 6 + source.get("offset", 0)
+        if file.exists() and len(file.read_text("utf-8").splitlines()) >= count:
+            continue
+        rows = [fake_row(domain, f"{about} {n}", subjects[n % len(subjects)]) for n in range(count)]
         file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
 
 
