@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["Domain", "EncodedExample", "Example", "Representation", "Role", "TokenBatch", "Tokens"]
@@ -102,6 +103,19 @@ class Tokens:
         """Return the same on another device."""
         fields = (self.input_ids, self.attention_mask, self.rows, self.columns)
         return Tokens(*(f.to(device, non_blocking=non_blocking) for f in fields))
+
+    def joined(self, other: "Tokens") -> "Tokens":
+        """Return the rows and predictions of both, those of the other one last."""
+        width = max(self.input_ids.shape[1], other.input_ids.shape[1])
+        ids, mask = (
+            torch.cat([F.pad(part, (0, width - part.shape[1])) for part in pair])
+            for pair in (
+                (self.input_ids, other.input_ids),
+                (self.attention_mask, other.attention_mask),
+            )
+        )
+        rows = torch.cat([self.rows, other.rows + len(self.input_ids)])
+        return Tokens(ids, mask, rows, torch.cat([self.columns, other.columns]))
 
     def select_rows(self, rows: Tensor) -> "Tokens":
         """Return only the given rows, in the given order (``rows``: ``[R]``, int64)."""

@@ -8,7 +8,7 @@ from itertools import combinations
 from lit_unlearn.types import Example
 from lit_unlearn.utils.text import casefold
 
-__all__ = ["Duplicates", "describe", "find_duplicates", "normalise"]
+__all__ = ["Duplicates", "describe", "find_duplicates", "normalise", "question_key"]
 
 _SHOWN = 3
 
@@ -27,17 +27,24 @@ def normalise(text: str) -> str:
     return kept or folded.strip()
 
 
+def question_key(example: Example) -> str:
+    """Return a text that is equal for rows with the same question.
+
+    A row without question text (a raw passage) is compared by its answer.
+    """
+    return normalise(example.question.strip() or example.answer)
+
+
 def find_duplicates(rows: Mapping[str, Sequence[Example]]) -> Duplicates:
     """Find questions that are in more than one of the named groups, in order of appearance.
 
-    Questions are equal if `normalise` gives equal texts. A row without question text (a raw
-    passage) is compared by its answer.
+    Questions are equal if `question_key` gives equal texts.
     """
     found: dict[str, tuple[str, dict[str, list[str]]]] = {}
     for group, examples in rows.items():
         for example in examples:
             text = example.question.strip() or example.answer
-            _, by_group = found.setdefault(normalise(text), (text, {}))
+            _, by_group = found.setdefault(question_key(example), (text, {}))
             by_group.setdefault(group, []).append(example.example_id)
     return {text: by_group for text, by_group in found.values() if len(by_group) > 1}
 

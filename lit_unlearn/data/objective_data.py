@@ -44,6 +44,8 @@ class ObjectiveData:
         rejected: Answer that is made less likely, for objectives that compare two answers to a
             question (DPO, FLAT, AnswerPreservation) and prefer `answer`: `gold`, `refusal`, or
             `row` for the rejected answer of preference pairs; null for none.
+        validation: Rows for validation: sources, or a share of the training rows (above 0, below
+            1) that is chosen by the seed and on which no objective trains; null for none.
     """
 
     sources: list[Source]
@@ -58,8 +60,11 @@ class ObjectiveData:
     evaluation_rows: int = 40
     evaluation_prefills: list[str] | str | None = None
     rejected: RejectedSource | None = None
+    # no part of the repr, by which stored preparations are found: training rows are part of it
+    validation: list[Source] | float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        _check_validation(self.validation)
         if self.refusals != "builtin":
             self.refusals = read_refusals(self.refusals)
         read_openers(self.evaluation_prefills or [], "evaluation_prefills")
@@ -82,3 +87,12 @@ class ObjectiveData:
                 f"an answer and no `prefills`. Found `rejected: {self.rejected}` with `answer: "
                 f"{self.answer}`; leave `rejected` out for objectives that read one answer."
             )
+
+
+def _check_validation(given: list[Source] | float | None) -> None:
+    """Check that rows for validation are sources, or a share of the training rows."""
+    if given is not None and not (given if isinstance(given, list) else 0 < given < 1):
+        raise InputError(
+            "Parameter `validation` of an objective's data should be sources, or a share above 0 "
+            f"and below 1 of the training rows. Found {given}; set for example 0.1."
+        )
