@@ -13,12 +13,14 @@ __all__ = ["StepLines"]
 class StepLines(Callback):
     """Writes a line at least every 30 seconds of training: steps done, and the time to come.
 
-    Evaluations before the first step and after the last one have lines of their own.
+    Evaluations before the first step and after the last one have lines of their own, and so has
+    each validation.
     """
 
     def __init__(self) -> None:
-        self._open = ExitStack()
+        self._open, self._validating = ExitStack(), ExitStack()
         self._stage = Stage("training", None)
+        self._batches = Stage("validation", None)
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Begin with the first step, as an evaluation may come before it; earlier ones are done."""
@@ -31,6 +33,18 @@ class StepLines(Callback):
         if trainer.global_step == trainer.max_steps:
             self._open.close()
 
+    def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
+        whole, sanity = trainer.num_val_batches, trainer.sanity_checking
+        count = int(sum(trainer.num_sanity_val_batches if sanity else whole))
+        self._batches = Stage("validation", count, "batches")
+        self._validating.enter_context(shown(self._batches))
+
+    def on_validation_batch_end(self, *_: Any, **__: Any) -> None:
+        self._batches.add()
+
+    def on_validation_end(self, *_: Any) -> None:
+        self._validating.close()
+
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         if trainer.should_stop:
             self._open.close()
@@ -39,4 +53,5 @@ class StepLines(Callback):
         self._open.close()
 
     def on_exception(self, *_: Any) -> None:
+        self._validating.close()
         self._open.close()

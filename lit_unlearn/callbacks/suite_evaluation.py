@@ -102,7 +102,8 @@ class SuiteEvaluation(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.at_start and trainer.global_step == 0:
-            self._measure(trainer, pl_module, "step_0", None)
+            _, record = self._measure(trainer, pl_module, "step_0", None)
+            trainer.callback_metrics.update(as_tensors(record))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Measure at every n-th step and after the last one, before monitors look at figures."""
@@ -133,6 +134,7 @@ class SuiteEvaluation(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the model, and show the table."""
         folder, record = self._measure(trainer, pl_module, "test", None)
+        trainer.callback_metrics.update(as_tensors(record))
         if trainer.is_global_zero:
             show_evaluations(
                 folder / PAGE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,8 +84,15 @@ def test_at_steps_and_at_the_end(tmp_path: Path) -> None:
         {"near": boundary}, every_n_steps=2, at_start=True, subsample=1, batch_size=4
     )
     model = module()
-    fit(tmp_path, model, [callback], steps=4)
+    run = fit(tmp_path, model, [callback], steps=4)
+    monitored = float(run.callback_metrics["eval/near/neighbor/refused"])
     folder = tmp_path / "evaluation"
+    shutil.move(folder, tmp_path / "kept")
+    run.loggers = []
+    run.test(model, datamodule=run.datamodule, verbose=False)  # type: ignore[attr-defined]
+    assert float(run.callback_metrics["eval/near/neighbor/refused"]) == monitored
+    assert [p.name for p in folder.iterdir()] == ["test"]
+    folder = tmp_path / "kept"
     assert sorted(p.name for p in folder.iterdir()) == ["step_0", "step_2", "step_4"]
     records = [read_evaluation(folder / f"step_{n}") for n in (0, 2, 4)]
     assert [len(r.suites["near"].rows) for r in records] == [4, 2, 4]
