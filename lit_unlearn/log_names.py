@@ -8,7 +8,7 @@ __all__ += ["PADDING_SHARE", "PEAK_MEMORY", "STEP_SECONDS", "STUDENT_TOKENS", "T
 __all__ += ["COSINE_CHART", "LOSS_CHART", "NORM_CHART", "UPDATE_CHART", "WEIGHT_CHART"]
 __all__ += ["chart_with_name", "cosine_name", "figure_name", "final_name", "gradient_norm_name"]
 __all__ += ["layer_cosine_name", "loss_name", "pairs", "phase_name", "statistic_name"]
-__all__ += ["update_cosine_name", "weight_name"]
+__all__ += ["update_cosine_name", "validation_name", "weight_name"]
 
 LEARNING_RATE = "train/learning_rate"
 GRADIENT_NORM_TOTAL = "grad_norm/update"  # 2-norm of the combined gradient before clipping
@@ -29,6 +29,8 @@ statistic_name = "{1}/{0}".format
 """Name of another figure (second) of an objective, such as the mass outside its support."""
 figure_name = "eval/{}/{}".format
 """Name of a figure of an evaluation during training (unit: see the figure)."""
+validation_name = "val/{}/{}".format
+"""Name of a figure (first) of an objective's validation rows; see `training.validation`."""
 weight_name = "weight/{}".format
 """Name of the weight of an objective's gradient in the update."""
 gradient_norm_name = "grad_norm/{}".format

@@ -35,12 +35,14 @@ NEUTRAL = (
     "data.data_root",
     "data.micro_batch_rows",
     "data.num_workers",
+    "data.validation_batch_size",
     "model.diagnostics",
     "model.diagnostics_every",
     "model.student.activation_checkpointing",
     "model.student.cache_trunk",
     "model.student.compile",
     "model.teacher.init_args.cache",
+    "model.validation",
 )
 """Settings of `model` and `data` that change results at most by rounding.
 

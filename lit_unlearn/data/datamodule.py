@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lightning import LightningDataModule
 from torch import Tensor
@@ -17,6 +18,12 @@ from lit_unlearn.data.mixing import Draw, Mixing, StepPlan, draw, rows_per_step
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.sources import OnBadRow, Source
 from lit_unlearn.data.unify import load_examples
+from lit_unlearn.data.validation_rows import (
+    ValidationBatch,
+    ValidationBatches,
+    ValidationRow,
+    hold_out,
+)
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.types import EncodedExample, Example, Representation, TokenBatch
@@ -58,6 +65,7 @@ class UnlearnDataModule(LightningDataModule):
         template: Settings of the chat template: system prompt, date, thoughts, and others.
         seed: Seed of the order of rows; set by `seed_everything` on the command line.
         num_workers: Number of processes that collate batches; the batches do not depend on it.
+        validation_batch_size: Rows in a batch of validation, over all processes.
     """
 
     def __init__(
@@ -75,6 +83,7 @@ class UnlearnDataModule(LightningDataModule):
         template: Template | None = None,
         seed: int = 0,
         num_workers: int = 0,
+        validation_batch_size: int = 16,
     ) -> None:
         super().__init__()
         if not objectives:
@@ -86,6 +95,7 @@ class UnlearnDataModule(LightningDataModule):
         check_number("data.micro_batch_rows", micro_batch_rows, 1)
         check_number("data.max_length", max_length, 1)
         check_number("data.num_workers", num_workers, 0)
+        check_number("data.validation_batch_size", validation_batch_size, 1)
         for name, data in objectives.items():
             check_number(f"data.objectives.{name}.rows", data.rows, 0, above=True)
             check_number(f"data.objectives.{name}.answer_tokens", data.answer_tokens, 1)
@@ -100,8 +110,10 @@ class UnlearnDataModule(LightningDataModule):
         self.on_problem: OnProblem = on_problem
         self.template = template or Template()
         self.seed, self.num_workers = seed, num_workers
+        self.validation_batch_size = validation_batch_size
         self.examples: dict[str, list[Example]] = {}
         self.evaluation: dict[str, list[Example]] = {}
+        self.validation: dict[str, list[Example]] = {}
         self.encoded: EncodedRows = {}
         self.pad_id = 0
         self.spellings: Tensor | None = None
@@ -114,9 +126,16 @@ class UnlearnDataModule(LightningDataModule):
         """Read the rows of all objectives once; warn of questions both to forget and to keep."""
         if self.examples:
             return
-        examples, evaluation = {}, {}
+        every = {name: self._read(data.sources) for name, data in self.objectives.items()}
+        given = {name: data.validation for name, data in self.objectives.items()}
+        shares = {name: own for name, own in given.items() if isinstance(own, float)}
+        examples, held = hold_out(every, shares, self.seed) if shares else (every, {})
+        evaluation = {}
         for name, data in self.objectives.items():
-            examples[name] = self._read(data.sources)
+            if isinstance(data.validation, list):
+                self.validation[name] = self._read(data.validation)
+            elif data.validation is not None:
+                self.validation[name] = held[name]
             lacking = next((row for row in examples[name] if not row.rejected), None)
             if data.rejected == "row" and lacking is not None:
                 raise InputError(
@@ -140,7 +159,7 @@ class UnlearnDataModule(LightningDataModule):
         """Return the encoder; leave out rows that the chat template refuses, or raise an error."""
         skip = self.on_bad_row == "skip"
         made = Encoder(tokenizer, self.max_length, self.on_problem, self.template, skip)
-        for held in (self.evaluation, self.examples):
+        for held in (self.evaluation, self.validation, self.examples):
             for name, rows in held.items():
                 held[name] = made.accepted(name, rows)
         return made
@@ -182,6 +201,23 @@ class UnlearnDataModule(LightningDataModule):
             sampler=_RemainingSteps(trainer.global_step, trainer.max_steps),
             num_workers=self.num_workers,
         )
+
+    def val_dataloader(self) -> list[DataLoader[ValidationBatch]]:
+        """Return a loader for each objective that the trainer's module validates; perhaps none."""
+        trainer: Any = self.trainer
+        rows: Mapping[str, Sequence[ValidationRow]] = trainer.lightning_module.validation_rows()
+        place, workers = (trainer.global_rank, trainer.world_size), self.num_workers
+        return [
+            DataLoader(self.validation_batches(name, own, *place), None, num_workers=workers)
+            for name, own in rows.items()
+        ]
+
+    def validation_batches(
+        self, name: str, rows: Sequence[ValidationRow], rank: int = 0, world: int = 1
+    ) -> ValidationBatches:
+        """Return the batches in which a process reads validation rows of an objective."""
+        size, spellings = self.validation_batch_size, self.spellings
+        return ValidationBatches(name, rows, size, self.pad_id, spellings, rank, world)
 
     def test_dataloader(self) -> list[int]:
         """Return one item that is not read: the callbacks evaluate, with their own questions."""

@@ -41,8 +41,7 @@ from lit_unlearn.training.module_state import (
     optimizer_class,
     restore_state,
 )
-from lit_unlearn.training.monitors import MonitoredModule
-from lit_unlearn.training.run_checks import check_run
+from lit_unlearn.training.run_checks import check_parts, check_run
 from lit_unlearn.training.setup.checks import check_objectives
 from lit_unlearn.training.setup.prepare import Prepared
 from lit_unlearn.training.setup.start import fill_teacher_cache, get_ready, store_trunk
@@ -59,13 +58,14 @@ from lit_unlearn.training.step import (
     preferences,
 )
 from lit_unlearn.training.trunk_cache import TrunkCache
+from lit_unlearn.training.validation import ValidatedModule, Validation
 from lit_unlearn.types import TokenBatch
 from lit_unlearn.utils.library_internals import copied_weights
 
 __all__ = ["UnlearnModule"]
 
 
-class UnlearnModule(MonitoredModule):
+class UnlearnModule(ValidatedModule):
     """Trains a language model on any number of objectives at once.
 
     Args:
@@ -91,6 +91,7 @@ class UnlearnModule(MonitoredModule):
             exact in any case.
         guard: Limit of steps that are skipped because a number is not finite; null stops the run
             at the first.
+        validation: Settings of the validation's replies; null for none.
     """
 
     def __init__(
@@ -109,9 +110,10 @@ class UnlearnModule(MonitoredModule):
         combination: Combination | None = None,
         diagnostics: Diagnostics = "exact",
         guard: Guard | None = None,
+        validation: Validation | None = None,
     ) -> None:
-        super().__init__()
         check_objectives(objectives)
+        super().__init__([*objectives], validation or Validation())
         check_alone(combination, weighting)
         check_number("model.warmup_steps", warmup_steps, 0)
         check_number("model.clip_norm", clip_norm, 0, above=True)
@@ -145,8 +147,9 @@ class UnlearnModule(MonitoredModule):
 
     def setup(self, stage: str) -> None:
         """Check the run before anything is loaded."""
-        if stage == "fit":
-            check_run(self.trainer, self, getattr(self.trainer, "datamodule", None))
+        if stage in ("fit", "validate"):
+            check = check_run if stage == "fit" else check_parts
+            check(self.trainer, self, getattr(self.trainer, "datamodule", None))
 
     def configure_model(self) -> None:
         """Load student and teacher, once, and shard them alike if the strategy shards."""
@@ -186,7 +189,8 @@ class UnlearnModule(MonitoredModule):
         """Let the teacher pass its gate, and give the data module its rows."""
         trainer = self.trainer
         data: Any = getattr(trainer, "datamodule", None)
-        self.prepared = get_ready(self, data, Path(trainer.default_root_dir), trainer.max_steps)
+        folder, validated = Path(trainer.default_root_dir), self.fit_examples()
+        self.prepared = get_ready(self, data, folder, trainer.max_steps, validated)
         with trainer.precision_plugin.forward_context():
             self.trunk = store_trunk(self, data, trainer.max_steps)
             fill_teacher_cache(self, data, trainer.max_steps)

@@ -1,7 +1,7 @@
 """Monitors of EarlyStopping and ModelCheckpoint: known before training, checked at every step."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -11,7 +11,7 @@ from lit_unlearn import log_names
 from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.objectives import Objective
 
-__all__ = ["ANY", "MonitoredModule", "check_monitors", "scalar_names"]
+__all__ = ["ANY", "MonitoredModule", "check_monitors", "monitors", "scalar_names"]
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,22 @@ class MonitoredModule(LightningModule):
         _stop_early(self.trainer, self, self._logged)
 
 
-def check_monitors(trainer: Trainer, objectives: Mapping[str, Objective], data: Any) -> None:
-    """Check before training that every monitor names a scalar that the run will log."""
-    monitors = dict(_monitors(trainer))
-    if not monitors:
+def check_monitors(
+    trainer: Trainer,
+    objectives: Mapping[str, Objective],
+    data: Any,
+    validation: Iterable[str] = (),
+) -> None:
+    """Check before training that every monitor names a scalar that the run will log.
+
+    ``validation`` are the names of the scalars of its validation.
+    """
+    found = dict(monitors(trainer))
+    if not found:
         return
-    known = sorted({*scalar_names(objectives), *_of_callbacks(trainer, objectives, data)})
-    for callback, monitor in monitors.items():
+    own_callbacks = _of_callbacks(trainer, objectives, data)
+    known = sorted({*scalar_names(objectives), *validation, *own_callbacks})
+    for callback, monitor in found.items():
         own = ["step", "epoch"] if isinstance(callback, ModelCheckpoint) else []
         if not any(_fits(monitor, name) for name in [*known, *own]):
             hint = did_you_mean(monitor, known)
@@ -74,9 +83,9 @@ def scalar_names(objectives: Mapping[str, Objective]) -> Iterator[str]:
 
 def _warn_of_monitors(trainer: Trainer) -> None:
     """Warn after the first step of monitors that were not logged, which may come later."""
-    for callback, monitor in _monitors(trainer):
+    for callback, monitor in monitors(trainer):
         known = trainer.callback_metrics
-        if monitor not in {*known, "step", "epoch"} and not monitor.startswith("eval/"):
+        if monitor not in {*known, "step", "epoch"} and not monitor.startswith(("eval/", "val/")):
             log.warning(
                 "%s monitors %s, which was not logged in the first step. Logged were: %s.",
                 *(type(callback).__name__, monitor, ", ".join(sorted(known))),
@@ -96,7 +105,8 @@ def _stop_early(trainer: Trainer, module: LightningModule, logged: Collection[st
                 )
 
 
-def _monitors(trainer: Any) -> Iterator[tuple[Callback, str]]:
+def monitors(trainer: Any) -> Iterator[tuple[Callback, str]]:
+    """Yield the callbacks that monitor a scalar, each with its name."""
     for callback in trainer.callbacks:
         if isinstance(callback, EarlyStopping | ModelCheckpoint) and callback.monitor is not None:
             yield callback, callback.monitor

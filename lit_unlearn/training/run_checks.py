@@ -19,8 +19,9 @@ from lit_unlearn.objectives.objective import check_teacher
 from lit_unlearn.training.module_state import optimizer_class
 from lit_unlearn.training.monitors import check_monitors
 from lit_unlearn.training.setup.checks import check_names, check_trainer, no_teacher
+from lit_unlearn.training.validation import validation_names
 
-__all__ = ["check_needs", "check_run"]
+__all__ = ["check_needs", "check_parts", "check_run"]
 
 _REFUSED: dict[type[Callback], str] = {
     LearningRateFinder: "sweep the rate with --sweep.model.optimizer.init_args.lr",
@@ -35,15 +36,21 @@ def check_run(trainer: Trainer, module: Any, data: Any) -> None:
     """Check that a run of an `UnlearnModule` on an `UnlearnDataModule` can be trained."""
     check_trainer(str(trainer.precision), trainer.max_steps, module.source.dtype)
     _check_step(trainer)
-    check_strategy(trainer, adapters=module.source.lora is not None)
     _check_callbacks(trainer)
-    check_names(module.objectives.keys(), data.objectives.keys())
-    check_needs(module.objectives, data.objectives, has_teacher=module.teacher is not None)
+    check_parts(trainer, module, data)
     try:  # the optimizer of one small matrix checks its own settings
         optimizer_class(module.make_optimizer)
     except (TypeError, ValueError) as error:
         raise InputError(f"Parameter `model.optimizer`: {' '.join(str(error).split())}") from error
-    check_monitors(trainer, module.objectives, data)
+    validation = validation_names(trainer, module, data)
+    check_monitors(trainer, module.objectives, data, validation)
+
+
+def check_parts(trainer: Trainer, module: Any, data: Any) -> None:
+    """Check that strategy, objectives and data fit together, for training or validation."""
+    check_strategy(trainer, adapters=module.source.lora is not None)
+    check_names(module.objectives.keys(), data.objectives.keys())
+    check_needs(module.objectives, data.objectives, has_teacher=module.teacher is not None)
 
 
 def check_needs(

@@ -9,7 +9,6 @@ _OFF: dict[str, tuple[object, ...]] = {
     "fast_dev_run": (None, False, 0),
     "overfit_batches": (None, 0, 0.0),
     "limit_train_batches": (None, 1.0),  # 1 is one batch, 1.0 are all
-    "limit_val_batches": (None, 1.0, 0, 0.0),  # 0 is no validation
     "limit_test_batches": (None, 1.0, 0, 0.0),
     "limit_predict_batches": (None, 1.0, 0, 0.0),
 }

@@ -4,9 +4,9 @@ The outcome that costs time (which context passed, the teacher's own answers) is
 run's folder and used again on resume, so that a resumed run trains on the same texts.
 """
 
-import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from lit_unlearn.data.control_tokens import example_texts, report_control_tokens
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.objective_data import AnswerSource, ObjectiveData, RejectedSource
 from lit_unlearn.data.prefills import read_refusals
+from lit_unlearn.data.validation_rows import ValidationRow
 from lit_unlearn.distributed.ranks import on_first
-from lit_unlearn.errors import InputError
 from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.alternates import alternate_answers
 from lit_unlearn.training.setup.checks import no_teacher
+from lit_unlearn.training.setup.left_out import EncodedRows, report_problems, report_without_bare
 from lit_unlearn.training.setup.settled import Settled, content_key, read_settled, write_settled
 from lit_unlearn.training.setup.teacher_gate import Gate, GateRow, measure
 from lit_unlearn.training.setup.teacher_replies import Asked, Speaker, teacher_replies
@@ -33,12 +34,8 @@ from lit_unlearn.utils.spread import evenly_spread
 __all__ = ["EncodedRows", "Load", "Prepared", "answer_texts", "encode_rows"]
 __all__ += ["gate_views", "prepare"]
 
-log = logging.getLogger(__name__)
-
 Load = Callable[[], Any]
 """Gives a model."""
-EncodedRows = Mapping[str, Sequence[Sequence[EncodedExample]]]
-"""Objective -> row -> candidates: one, one per prefill, or preferred and rejected answer."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,8 @@ class Prepared:
     """Those of the contexts that are used; the gate judges these."""
     known: str = ""
     """A line about replies of the teacher that were not asked again; empty where there are none."""
+    validation: Mapping[str, Sequence[ValidationRow]] = field(default_factory=dict)
+    """Rows of each objective that is validated."""
 
 
 def prepare(
@@ -64,13 +63,14 @@ def prepare(
     student: str = "",
     start: Load | None = None,
     bare: Collection[str] = (),
+    validation: Mapping[str, Sequence[Example]] | None = None,
 ) -> Prepared:
     """Settle contexts, make answers, measure the teacher, encode all rows.
 
     ``store`` is a JSON file for the outcome, which is read if it fits these rows, settings and
     models. ``student`` is the start model's fingerprint; ``start`` loads that model, which makes up
     alternate answers, at most once. ``bare`` are the objectives whose teacher is read without
-    prefills only.
+    prefills only. ``validation`` are rows for validation, which may be ``examples`` themselves.
 
     Raises:
         InputError: Rows that cannot be encoded, or answers asked of a missing teacher.
@@ -92,13 +92,14 @@ def prepare(
         for name in objectives:
             stage.part, level, answers = name, found.levels[name], found.answers[name]
             encoded[name] = encode_rows(name, material, level, answers, encoder, stage)
-    _report_problems(encoded, examples, encoder)
+    report_problems(encoded, examples, encoder)
     for name, rows in examples.items():
         texts = example_texts(rows, found.answers[name])
         report_control_tokens(f"Objective {name!r}", texts, encoder.control_token)
-    _report_without_bare(encoded, objectives)
+    report_without_bare(encoded, objectives)
+    held = work.validation_rows(found, validation) if validation else {}
     known = "" if speaker is None else speaker.known()
-    return Prepared(encoded, found.gate, found.settled, known)
+    return Prepared(encoded, found.gate, found.settled, known, held)
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,10 @@ class _Preparation:
 
     def make_answers(self, found: Settled) -> None:
         """Set the answers of every objective; those that a model gives take time."""
-        objectives = self.material.objectives
-        asked = [name for name, d in objectives.items() if d.answer in ("teacher", "alternate")]
-        total = sum(len(self.material.examples[name]) for name in asked)
-        with shown(Stage("answers", total)) as stage:
-            for name in objectives:
+        objectives, examples = self.material.objectives, self.material.examples
+        asked = [n for n in examples if objectives[n].answer in ("teacher", "alternate")]
+        with shown(Stage("answers", sum(len(examples[name]) for name in asked))) as stage:
+            for name in examples:
                 stage.part = name
                 found.answers[name] = self._answers(name, found.levels[name], stage)
 
@@ -178,6 +178,40 @@ class _Preparation:
             for (r, *_) in rows
         ]
         return [reply.text for reply in teacher_replies(self.speaker, asked, length, stage)]
+
+    def validation_rows(
+        self, found: Settled, rows: Mapping[str, Sequence[Example]]
+    ) -> dict[str, list[ValidationRow]]:
+        """Encode rows for validation under the settled contexts, with answers of the same kind."""
+        settled, material = found, self.material
+        if rows is not material.examples:
+            settled = Settled(found.levels)
+            material = replace(material, examples=rows, drawn=material.examples)
+            replace(self, material=material).make_answers(settled)
+        made: dict[str, list[ValidationRow]] = {}
+        with shown(Stage("encoding validation rows", sum(map(len, rows.values())))) as stage:
+            for name, examples in rows.items():
+                stage.part, made[name] = name, []
+                about = (name, material, found.levels[name], settled.answers[name], self.encoder)
+                for index, example in enumerate(examples):
+                    for row in encode_rows(*about, stage, [index]):
+                        made[name].append(self._validation_row(name, index, example, row))
+        return {name: encoded for name, encoded in made.items() if encoded}
+
+    def _validation_row(
+        self, name: str, index: int, example: Example, row: Sequence[EncodedExample]
+    ) -> ValidationRow:
+        """Choose a row's candidates, in turn by its index, and encode its gold answer."""
+        prefills = self.material.objectives[name].prefills
+        if prefills is not None:
+            count = min(prefills.candidates, len(row))
+            row = [row[(index * count + number) % len(row)] for number in range(count)]
+        prefill, gold = row[0].prefill, example.answer if example.answer.strip() else ""
+        if gold and prefills is not None:  # none behind words of another answer
+            gold = {each.text: each.rest for each in prefills.of(example)}.get(prefill) or ""
+        cutting = replace(self.encoder, on_problem="warn", problems=Counter())
+        answer = cutting.encode(example, gold, prefill=prefill) if gold else None
+        return ValidationRow(example, row, answer)
 
 
 def gate_views(
@@ -253,36 +287,3 @@ def encode_rows(
 
 def _ladder(data: ObjectiveData) -> tuple[Context, ...]:
     return (data.context or NoContext()).ladder()
-
-
-def _report_problems(
-    encoded: EncodedRows, examples: Mapping[str, Sequence[Example]], encoder: Encoder
-) -> None:
-    """Warn of rows that were left out; raise an error for an objective without any row left."""
-    counted = ", ".join(f"{kind}: {count}" for kind, count in encoder.problems.items())
-    if counted:
-        log.warning("Rows with problems while encoding (on_problem: warn): %s.", counted)
-    for name, rows in encoded.items():
-        if not rows:
-            raise InputError(
-                f"Objective {name!r} should keep rows. Found all {len(examples[name])} left out "
-                f"while encoding ({counted}); raise `data.max_length`, or see `on_problem: error`."
-            )
-
-
-def _report_without_bare(encoded: EncodedRows, objectives: Mapping[str, ObjectiveData]) -> None:
-    """Warn of prefilled rows to be declined that have no version without the prefill.
-
-    Only candidates that are encoded by now are counted.
-    """
-    for name, rows in encoded.items():
-        known = [row.known() if isinstance(row, Candidates) else row for row in rows]
-        prefilled = [candidate for row in known for candidate in row if candidate.prefill]
-        lost = sum(not candidate.unprefilled_ids for candidate in prefilled)
-        if lost and objectives[name].expect == "decline":
-            log.warning(
-                "Objective %r: %d of %d encoded rows with a prefill have no version without it, "
-                "because their answer has other tokens there. Where the teacher "
-                "complies after the prefill, these rows teach that; other `refusals` may help.",
-                *(name, lost, len(prefilled)),
-            )

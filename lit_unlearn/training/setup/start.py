@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +21,29 @@ from lit_unlearn.utils.chat_template import RECORD
 from lit_unlearn.utils.tables import terminal
 
 if TYPE_CHECKING:
+    from lit_unlearn.data.validation_rows import ValidationBatch
     from lit_unlearn.training.module import UnlearnModule
-    from lit_unlearn.types import TokenBatch
+    from lit_unlearn.types import Example, TokenBatch
 
 __all__ = ["STORE", "fill_teacher_cache", "get_ready", "store_trunk"]
+
+log = logging.getLogger(__name__)
 
 STORE = "preparation.json"
 """File in the run's folder with the outcome of the preparation."""
 
 
-def get_ready(module: UnlearnModule, data: Any, run: Path, steps: int) -> Prepared:
+def get_ready(
+    module: UnlearnModule,
+    data: Any,
+    run: Path,
+    steps: int,
+    validation: Mapping[str, Sequence[Example]] | None = None,
+) -> Prepared:
     """Let the teacher pass its gate, make answers, and give the data module its rows.
 
-    ``steps`` is the number of training steps, for the summary.
+    ``steps`` is the number of training steps, for the summary; ``validation`` are the rows that are
+    validated, if any.
 
     Raises:
         InputError: Rows or the teacher cannot be used, or the teacher fails its gate.
@@ -52,6 +64,7 @@ def get_ready(module: UnlearnModule, data: Any, run: Path, steps: int) -> Prepar
         repr(weights_key(module.source)),
         module.load_start,
         [name for name, objective in module.objectives.items() if objective.reads_teacher_bare],
+        validation,
     )
     tokenizer.init_kwargs[RECORD] = asdict(data.template)  # exports save it
     data.set_rows(prepared.encoded, int(tokenizer.eos_token_id or 0), both_spellings(tokenizer))
@@ -59,17 +72,35 @@ def get_ready(module: UnlearnModule, data: Any, run: Path, steps: int) -> Prepar
         console.print(gate_table(prepared.gate_rows))
     if prepared.known:
         console.print(prepared.known)
-    console.print(f"Data: {data.summary(steps)}", soft_wrap=True)
+    if steps:
+        console.print(f"Data: {data.summary(steps)}", soft_wrap=True)
+    if validation is data.examples and rank() == 0:
+        log.warning(
+            "Validation reads the training rows, since no objective has others; set "
+            "`data.objectives.NAME.validation` to sources, or to a share such as 0.1."
+        )
+    if prepared.validation:
+        sizes_of = (f"{name}: {len(rows)} rows" for name, rows in prepared.validation.items())
+        console.print(f"Validation: {'; '.join(sizes_of)}", soft_wrap=True)
     error = gate_error(prepared.settled)
     if error is not None and module.gate.action == "error":
         raise error
     return prepared
 
 
-def _batches(data: Any, steps: int) -> Iterator[dict[str, list[TokenBatch]]]:
-    """Yield the batches of all ranks, step by step."""
+def _batches(module: UnlearnModule, data: Any, steps: int) -> Iterator[dict[str, list[TokenBatch]]]:
+    """Yield the batches of all ranks, step by step, and those of a validation."""
     plan = data.plan()
-    return (data.batch(plan.step(step)) for step in range(steps))
+    for step in range(steps):
+        yield data.batch(plan.step(step))
+    for name, batch in _validation(module, data):
+        yield {name: [batch.rows]}
+
+
+def _validation(module: UnlearnModule, data: Any) -> Iterator[tuple[str, ValidationBatch]]:
+    """Yield the batches of a validation with their objectives."""
+    found = {} if module.prepared is None else module.prepared.validation
+    return ((n, b) for n, rows in found.items() for b in data.validation_batches(n, rows))
 
 
 def store_trunk(module: UnlearnModule, data: Any, steps: int) -> TrunkCache | None:
@@ -77,17 +108,19 @@ def store_trunk(module: UnlearnModule, data: Any, steps: int) -> TrunkCache | No
     objectives, source = module.objectives, module.source
     read = (
         objectives[name].limit(batch).student
-        for step in _batches(data, steps)
+        for step in _batches(module, data, steps)
         for name, batches in step.items()
         if name in objectives
         for batch in batches
     )
+    gold = (b.gold.student for _, b in _validation(module, data) if b.gold is not None)
     console = terminal(stderr=True, quiet=rank() > 0)
-    return trunk_cache(module.loaded_student(), source, source.cache_trunk, read, console)
+    requests = chain(read, gold)
+    return trunk_cache(module.loaded_student(), source, source.cache_trunk, requests, console)
 
 
 def fill_teacher_cache(module: UnlearnModule, data: Any, steps: int) -> None:
     """Give the teacher all inputs that the ranks will ask it about."""
     if module.teacher is not None:
-        inputs = all_teacher_inputs(module.objectives, _batches(data, steps))
+        inputs = all_teacher_inputs(module.objectives, _batches(module, data, steps))
         module.teacher.foresee(inputs, module.trunk)

@@ -81,11 +81,17 @@ class Material:
 
     objectives: Mapping[str, ObjectiveData]
     examples: Mapping[str, Sequence[Example]]
+    drawn: Mapping[str, Sequence[Example]] | None = None
+    """Rows from which contexts draw, if they are other ones than `examples`."""
+
+    @property
+    def _pool(self) -> Mapping[str, Sequence[Example]]:
+        return self.examples if self.drawn is None else self.drawn
 
     def declined(self) -> list[str]:
         """Return the questions of all forgotten rows."""
         names = [name for name, data in self.objectives.items() if data.expect == "decline"]
-        return declined_questions([row for name in names for row in self.examples[name]])
+        return declined_questions([row for name in names for row in self._pool[name]])
 
     def answered(self, name: str | None) -> list[tuple[str, str]]:
         """Return questions and gold answers of an objective that expects answers."""
@@ -98,7 +104,7 @@ class Material:
                 f"Parameter `answered_from` of a context should name an objective that expects "
                 f"answers ({', '.join(usable) or 'there is none'}). Found {name!r}."
             )
-        rows = self.examples[name]
+        rows = self._pool[name]
         return [(e.question, e.answer) for e in rows if e.answer and e.question.strip()]
 
 
