@@ -40,6 +40,9 @@ COMMANDS = {
     "sweep": Command(
         "train with several seeds or settings, each in its own run", "lit_unlearn.cli.sweep:main"
     ),
+    "validate": Command(
+        "compute the validation figures of a run's model", "lit_unlearn.cli.fit:main"
+    ),
     "test": Command("evaluate the model of a run, as its config says", "lit_unlearn.cli.fit:main"),
     "evaluate": Command("run benchmarks and attacks on any model", "lit_unlearn.cli.evaluate:main"),
     "compare": Command("compare evaluations row by row", "lit_unlearn.cli.compare:main"),

@@ -1,4 +1,4 @@
-"""`lit-unlearn fit` and `test`: run a config.
+"""`lit-unlearn fit`, `validate` and `test`: run a config.
 
 The only file that knows Lightning's command line. The parser is made from the constructors of
 `UnlearnModule`, `UnlearnDataModule` and `Trainer`: their annotations are the types, and their
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -43,15 +44,17 @@ from lit_unlearn.cli.run_files import (
     is_first,
 )
 from lit_unlearn.cli.suite_names import known_suites
+from lit_unlearn.cli.validation_table import validation_table
 from lit_unlearn.distributed.strategy import by_alias, check_strategy
 from lit_unlearn.errors import InputError
-from lit_unlearn.training.run_checks import check_run
+from lit_unlearn.training.run_checks import check_parts, check_run
 from lit_unlearn.training.trainer import UnlearnTrainer
 from lit_unlearn.utils.paths import local_path
+from lit_unlearn.utils.tables import terminal
 
 __all__ = ["STAGES", "UnlearnCLI", "main", "run", "start"]
 
-STAGES = ("fit", "test")
+STAGES = ("fit", "validate", "test")
 """Stages of Lightning that are commands."""
 
 
@@ -163,6 +166,8 @@ class UnlearnCLI(LightningCLI):
         """Parse the command line; refuse an option, key or value with its place and repair."""
         own = self._subcommand_parsers[self.stage]
         check_keys(self.given, own)
+        if self.stage == "validate":  # Lightning would print a column for each objective
+            own.set_defaults({"verbose": False})
         try:  # without the parser around the stage's own, which would check everything again
             options = _plain(own.parse_args(list(args or ())[1:]))
         except ArgumentError as error:
@@ -177,10 +182,13 @@ class UnlearnCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Check that rows and model are there, and report all that is missing at once."""
-        if self.stage == "fit":
-            check_run(self.trainer, self.model, self.datamodule)
-        else:
+        if self.stage == "test":
             check_strategy(self.trainer)
+        else:
+            check = check_run if self.stage == "fit" else check_parts
+            check(self.trainer, self.model, self.datamodule)
+        if self.stage != "fit":  # no checkpoint is written
+            warnings.filterwarnings("ignore", message="The dirpath has changed")
         note = getattr(self.trainer, "precision_note", "")
         if note and self.trainer.is_global_zero:
             print(note, file=sys.stderr)
@@ -195,6 +203,13 @@ class UnlearnCLI(LightningCLI):
             raise InputError("\n".join([*missing, hint] if "hub" in missing[-1] else missing))
         if self.stage == "fit" and self.trainer.is_global_zero:
             print_fit_forecast(self.trainer, self.model, self.datamodule, self.done)
+
+    before_validate = before_fit
+
+    def after_validate(self) -> None:
+        """Print the figures."""
+        if self.trainer.is_global_zero:
+            terminal().print(validation_table(self.trainer.callback_metrics))
 
     def before_test(self) -> None:
         """Check that a callback evaluates, and that rows and model are there."""
@@ -211,7 +226,7 @@ class UnlearnCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         """Make the trainer, with a TensorBoard logger unless the config says otherwise."""
         config["strategy"] = by_alias(config.get("strategy"))
-        if self.stage == "fit":
+        if self.stage != "test":
             callbacks = with_step_lines(config, callbacks)
         self._prepare(config)
         try:

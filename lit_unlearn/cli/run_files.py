@@ -69,8 +69,10 @@ def check_run_folder(
     read = [path for key, path in found if path.is_file() or not key.startswith("data.")]
     read += [*_sources(data), *(find_config(local_path(file)) for file in files)]
     targets = [folder / "lightning_logs" / "new"]  # in a folder that Lightning creates
+    if stage != "test":
+        targets.append(folder / STORE)
     if stage == "fit":
-        targets += [folder / STORE, folder / UNFINISHED / "new"]
+        targets.append(folder / UNFINISHED / "new")
     steps = int(trainer.get("max_steps") or 0) if stage == "fit" else None
     for callback in trainer["callbacks"]:
         targets += callback.writes(folder, steps) if hasattr(callback, "writes") else []
@@ -103,7 +105,8 @@ def _holds(file: Path, text: str) -> bool:
 def _sources(data: Any) -> Iterator[Path]:
     """Yield the local files and folders from which rows are read."""
     for spec in getattr(data, "objectives", {}).values():
-        for source in [*getattr(spec, "sources", []), *getattr(spec, "evaluation", [])]:
+        parts = [getattr(spec, name, []) for name in ("sources", "evaluation", "validation")]
+        for source in (each for part in parts if isinstance(part, list) for each in part):
             with suppress(InputError):  # it is reported when the rows are read
                 place = resolve(source, data.data_root)
                 yield from (each for each in (place.file, place.folder) if isinstance(each, Path))
