@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import numpy as np
 import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from PIL import Image
 from tensorboard import program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -19,6 +23,7 @@ from lit_unlearn.callbacks import AnswerEvaluation, GradientMonitor
 from lit_unlearn.callbacks.board import MOST_PAIRS, Board, layout, side_by_side
 from lit_unlearn.cli.board_session import hyperparameters, write_session
 from lit_unlearn.report import read_gradients
+from lit_unlearn.report.style import COLOURS
 from tests.small_runs import data_module, module, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
@@ -168,7 +173,7 @@ def test_hyperparameters_are_the_settings_by_their_keys() -> None:
     }
 
 
-# ------------------------------------------------------------------------------------ TensorBoard
+# ----------------------------------------------------------------------------------- over HTTP
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +230,44 @@ def test_a_sweep_can_be_compared_over_http(url: str) -> None:
     groups = ask(url, "plugin/hparams/session_groups", body)["sessionGroups"]
     assert sorted(group["hparams"]["seed_everything"] for group in groups) == [0, 1]
     assert [len(group["metricValues"]) for group in groups] == [len(metrics)] * 2
+
+
+# ---------------------------------------------------------------------------------------- browser
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    return found or pytest.skip("needs Chromium (apt-get install chromium)")
+
+
+def browse(chromium: str, address: str, folder: Path) -> str:
+    """Return what a browser makes of a page, and write the picture into a folder."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'user'}"]
+    options += ["--window-size=1600,6000", "--virtual-time-budget=20000", "--dump-dom"]
+    command = [chromium, *options, f"--screenshot={folder / 'page.png'}", address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
+
+
+def test_all_pairs_are_in_one_chart_of_the_page(url: str, chromium: str, tmp_path: Path) -> None:
+    """The chart names every pair, and each has a colour of its own."""
+    page = browse(chromium, f"{url}/#timeseries", tmp_path)
+    cards = page.split("<scalar-card-component")[1:]
+    found = {title: card for card in cards for title in re.findall(r'title="(compare/.*?)"', card)}
+    pairs = found["compare/cosine"]
+    assert set(re.findall(r"a/pairs/([\w~]+)", pairs)) == set(PAIRS)
+    assert len(set(re.findall(r"background(?:-color)?: (rgb\(.*?\))", pairs))) == 6
+    for name in NAMES:
+        shown = re.findall(r"a/objectives/(\w+)", found[f"compare/cosine_with/{name}"])
+        assert set(shown) == set(NAMES) - {name}
+        assert f"a/objectives/{name}" in found["compare/loss"]
+
+
+def test_report_in_a_browser(runs: Path, chromium: str, tmp_path: Path) -> None:
+    """The legend names every pair, and the page shows the colours of its curves."""
+    page = browse(chromium, (runs / "a" / "report.html").as_uri(), tmp_path)
+    assert all(pair.replace("~", " ~ ") in page for pair in PAIRS)
+    seen = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).reshape(-1, 3)
+    drawn = {f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in np.unique(seen, axis=0)}
+    assert set(COLOURS[: len(PAIRS)]) <= drawn
