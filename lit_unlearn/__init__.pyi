@@ -92,6 +92,26 @@ from lit_unlearn.metrics.answers import (
     ExactMemorisation as ExactMemorisation,
     ExtractionStrength as ExtractionStrength,
 )
+from lit_unlearn.metrics.combined import (
+    ModelUtility as ModelUtility,
+    UnlearningBalance as UnlearningBalance,
+)
+from lit_unlearn.metrics.functional.balance import Measured as Measured
+from lit_unlearn.metrics.gradients import (
+    GradientConflictRate as GradientConflictRate,
+    GradientCosine as GradientCosine,
+)
+from lit_unlearn.metrics.leakage import (
+    LeakAtK as LeakAtK,
+    MembershipAUC as MembershipAUC,
+    PrivLeak as PrivLeak,
+)
+from lit_unlearn.metrics.replies import (
+    RefusalRate as RefusalRate,
+    Repetition as Repetition,
+    RougeL as RougeL,
+)
+from lit_unlearn.metrics.truth import ForgetQuality as ForgetQuality, TruthRatio as TruthRatio
 from lit_unlearn.models.loading import (
     LoRA as LoRA,
     ModelSource as ModelSource,

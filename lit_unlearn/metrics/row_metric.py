@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,10 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.plot import _AX_TYPE, _PLOT_OUT_TYPE
 
-__all__ = ["RowMetric"]
+from lit_unlearn.errors import InputError, did_you_mean
+from lit_unlearn.metrics.functional.statistics import mean
+
+__all__ = ["RowMean", "RowMetric", "check_choice", "defined"]
 
 
 class RowMetric(Metric):
@@ -62,7 +66,7 @@ class RowMetric(Metric):
         parts = [found] if isinstance(found, Tensor) else found
         return torch.cat(parts).tolist() if parts else []
 
-    def _result(self, value: float) -> Tensor:
+    def _result(self, value: float | Sequence[float]) -> Tensor:
         return torch.tensor(value, dtype=self.dtype, device=self.device)
 
     def plot(
@@ -78,3 +82,35 @@ class RowMetric(Metric):
             Figure and axes.
         """
         return self._plot(val, ax)
+
+
+class RowMean(RowMetric):
+    """Mean of one score per row, over the rows for which it is defined.
+
+    Args:
+        state: Name of the state.
+        kwargs: Arguments of `torchmetrics.Metric`.
+    """
+
+    def __init__(self, state: str, **kwargs: Any) -> None:
+        super().__init__(state, **kwargs)
+        self._state = state
+
+    def compute(self) -> Tensor:
+        """Return the mean; NaN without rows."""
+        return self._result(mean(defined(self._all(self._state))))
+
+
+def defined(scores: Iterable[float]) -> list[float]:
+    """Return the scores that are not NaN."""
+    return [score for score in scores if not math.isnan(score)]
+
+
+def check_choice(parameter: str, found: str, known: Iterable[str]) -> None:
+    """Check that an argument is one of the names that are known."""
+    names = list(known)
+    if found not in names:
+        raise InputError(
+            f"Parameter `{parameter}` should be one of {', '.join(names)}. Found {found!r}; "
+            f"{did_you_mean(found, names, otherwise='give one of these.')}"
+        )

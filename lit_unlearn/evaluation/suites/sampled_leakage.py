@@ -29,6 +29,7 @@ from lit_unlearn.evaluation.suites.common import (
     subject_outcomes,
 )
 from lit_unlearn.evaluation.suites.recall import Target, load_targets, recall_note, target_of
+from lit_unlearn.metrics.functional.leakage import leak_at_k
 from lit_unlearn.metrics.functional.statistics import clopper_pearson, clopper_pearson_upper
 
 __all__ = ["SampledLeakage"]
@@ -82,13 +83,14 @@ class SampledLeakage(Suite):
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         rows: list[Row] = []
         leaks: list[bool] = []
+        once: dict[str, list[float]] = {}
         for probe, outcome in subject_outcomes(probes, outcomes):
             target = target_of(probe.example) or Target("", ())
             found = [target.recall(reply) >= self.threshold for reply in outcome.replies]
             rows.append(_row(probe, found, outcome.replies))
+            once[probe.probe_id] = [leak_at_k(found, len(found))]
             leaks += found
         note = recall_note([probe.example for probe in probes])
-        once = {row.row_id: [float(row.scores["leak_probability"] > 0)] for row in rows}
         name, told = "forget/leaked_at_least_once", f"in {self.samples} replies, {note}"
         any_leak = mean_of_values(name, once, SHARE, "lower", told)
         return SuiteResult(rows, [*_overall(leaks, note), any_leak])

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.metrics.functional.statistics import harmonic_mean, mean
+from lit_unlearn.metrics.functional.tokens import answer_positions, token_statistics
 
 __all__ = [
+    "answer_log_probs",
     "answer_probability",
     "closeness_to_one",
     "exact_memorisation",
@@ -100,6 +102,25 @@ def mean_nll_per_row(log_probs: Tensor, rows: Tensor, batch_size: int) -> Tensor
     totals = values.new_zeros(batch_size).index_add(0, rows, values)
     counts = values.new_zeros(batch_size).index_add(0, rows, torch.ones_like(values))
     return -totals / counts
+
+
+def answer_log_probs(preds: Tensor, target: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Return the mean log-probability of each row's answer, minus its `mean_nll_per_row`.
+
+    Args:
+        preds: ``[B, T, V]`` logits, or ``[N, V]`` with ``rows``; see `answer_positions`.
+        target: ``[B, T]`` or ``[N]``, int64; -100 where a position belongs to no answer.
+        rows: ``[N]``, int64: row of each packed position, 0 to ``B - 1``.
+
+    Returns:
+        ``[B]``, nats per token, float32; NaN for a row without answer tokens.
+
+    Raises:
+        InputError: As in `answer_positions`.
+    """
+    count = len(target) if rows is None else int(rows.max()) + 1
+    logits, labels, rows = answer_positions(preds, target, rows)
+    return -mean_nll_per_row(token_statistics(logits, labels)[0], rows, count)
 
 
 # ---------------------------------------------------------------------------------- truth ratio

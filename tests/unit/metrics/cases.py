@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,25 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lit_unlearn import AnswerNLL, AnswerProbability, ExactMemorisation, ExtractionStrength
+from lit_unlearn import (
+    AnswerNLL,
+    AnswerProbability,
+    ExactMemorisation,
+    ExtractionStrength,
+    ForgetQuality,
+    GradientConflictRate,
+    GradientCosine,
+    LeakAtK,
+    Measured,
+    MembershipAUC,
+    ModelUtility,
+    PrivLeak,
+    RefusalRate,
+    Repetition,
+    RougeL,
+    TruthRatio,
+    UnlearningBalance,
+)
 
 
 class Case(NamedTuple):
@@ -17,15 +36,22 @@ class Case(NamedTuple):
 
     make: Callable[[], Metric]
     rows: Sequence[Any]
-    arguments: Callable[[Sequence[Any]], tuple[Any, ...]]
+    arguments: Callable[[Any], tuple[Any, ...]]
     """What `update` takes for some of the rows."""
+    one_by_one: bool = False
+    """Whether an update takes one of the rows only."""
 
     def fed(self, *parts: Sequence[Any]) -> Metric:
         """The metric after an update with each part of the rows."""
         metric = self.make()
         for part in parts:
-            metric.update(*self.arguments(part))
+            for few in self.updates(part):
+                metric.update(*self.arguments(few))
         return metric
+
+    def updates(self, part: Sequence[Any]) -> list[Sequence[Any]]:
+        """Rows that go into one update each."""
+        return [[row] for row in part] if self.one_by_one else [part]
 
 
 # ------------------------------------------------------------------------------------ the rows
@@ -59,7 +85,84 @@ def packed(rows: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tenso
     return torch.cat(logits), torch.cat(labels), numbers
 
 
+def stacked(rows: Sequence[tuple[Any, ...]]) -> tuple[Tensor, ...]:
+    """Columns of the rows."""
+    return tuple(torch.tensor(column) for column in zip(*rows, strict=True))
+
+
+def texts(rows: Sequence[tuple[str, ...]]) -> tuple[list[str], ...]:
+    return tuple(map(list, zip(*rows, strict=True)))
+
+
+NAN = math.nan
+TRUTH = [(-0.5, [-1.0, -2.0]), (-3.0, [-0.25, NAN]), (-1.0, [NAN, NAN]), (-0.7, [-0.7, -0.8])]
+REPLIES = [
+    ("I do not know.", "Paris"),
+    ("The capital is Paris, is Paris, is Paris.", "It is the city of Paris."),
+    ("", "Rome"),
+    ("An answer", "!"),  # a gold answer without a word
+]
+SEEN = [(0.5, 1), (2.0, 0), (0.75, 0), (0.25, 1), (NAN, 1), (0.75, 1)]
+SAMPLES = [[[0.0, 1.0, 0.0, 0.0]], [[0.25, 0.5, 1.0]], [[0.0, 0.0]], [[1.0, 1.0]]]
+UTILITY = [
+    ("retain", 0.9, 0.5, 0.3),
+    ("real_authors", 0.4, 1.0, NAN),
+    ("retain", 0.7, 0.25, 0.5),
+    ("real_authors", 0.6, 0.9, 0.7),
+    ("world_facts", 0.3, 0.8, 0.6),
+]
+START = Measured(recall=0.8, utility=0.5, neighbor_correct=0.9, refused=0.1)
+BALANCE = [
+    ("recall", [0.5, 0.25]),
+    ("echo", [0.5]),
+    ("prefill", [0.25, 0.25]),
+    ("neighbor_correct", [1.0, 0.0, 1.0]),
+    ("refused", [0.0, 1.0]),
+    ("utility", [0.375]),
+    ("recall", [0.0]),
+]
+OBJECTIVES = ("forget", "retain", "neighbor")
+
+
+def gramians() -> list[Tensor]:
+    """Gramians of three objectives at four steps; at one of them the second is at rest."""
+    generator = torch.Generator().manual_seed(3)
+    gradients = torch.randn(4, 3, 5, generator=generator)
+    gradients[2, 1] *= 1e-9
+    return [*(gradients @ gradients.mT)]
+
+
+def balanced() -> UnlearningBalance:
+    return UnlearningBalance(START, ["prefill", "echo"])
+
+
 CASES = {
+    "TruthRatio": Case(TruthRatio, TRUTH, stacked),
+    "TruthRatio share": Case(lambda: TruthRatio("share"), TRUTH, stacked),
+    "ForgetQuality": Case(lambda: ForgetQuality([0.5, 2.0, 7.0, 0.1]), TRUTH, stacked),
+    "RougeL": Case(RougeL, REPLIES, texts),
+    "RougeL F1": Case(lambda: RougeL("f1", stemmer=False), REPLIES, texts),
+    "RefusalRate": Case(RefusalRate, REPLIES, lambda rows: texts(rows)[:1]),
+    "Repetition": Case(lambda: Repetition(2), REPLIES, lambda rows: texts(rows)[:1]),
+    "LeakAtK": Case(lambda: LeakAtK(2), SAMPLES, lambda rows: (rows[0],), one_by_one=True),
+    "MembershipAUC": Case(MembershipAUC, SEEN, stacked),
+    "PrivLeak": Case(lambda: PrivLeak(0.6), SEEN, stacked),
+    "ModelUtility": Case(
+        ModelUtility,
+        UTILITY,
+        lambda rows: (rows[0][0], *(torch.tensor([x]) for x in rows[0][1:])),
+        one_by_one=True,
+    ),
+    "UnlearningBalance": Case(balanced, BALANCE, lambda rows: rows[0], one_by_one=True),
+    "GradientCosine": Case(
+        lambda: GradientCosine(OBJECTIVES), gramians(), lambda rows: (rows[0],), one_by_one=True
+    ),
+    "GradientConflictRate": Case(
+        lambda: GradientConflictRate(OBJECTIVES),
+        gramians(),
+        lambda rows: (rows[0],),
+        one_by_one=True,
+    ),
     "AnswerNLL": Case(AnswerNLL, answers(), padded),
     "AnswerProbability": Case(AnswerProbability, answers(), packed),
     "ExtractionStrength": Case(ExtractionStrength, answers(), padded),
