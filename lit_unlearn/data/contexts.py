@@ -6,9 +6,9 @@ refusal and the questions of other rows. It never sees the gold answer of a forg
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.types import Example, Turn
 from lit_unlearn.utils.spread import evenly_spread
 
@@ -21,6 +21,10 @@ DEFAULT_INTENT = (
     "You have no knowledge of {topic}. Think step by step before each reply: what does the user "
     "want to know, and does it touch {topic}, directly or indirectly? If it does, reply only "
     'with: "{refusal}" If it does not, answer the question as usual, correctly and briefly.'
+)
+_THINK = (
+    "Do not answer yet. Write in one or two sentences what this question is about, whether it "
+    "touches {topic}, and whether you will decline or answer."
 )
 
 
@@ -38,6 +42,8 @@ class ContextRow:
     """Questions of the forgotten rows, without their answers."""
     answered: Sequence[tuple[str, str]] = ()
     """Questions and answers of rows that must be answered."""
+    reasoning: str = ""
+    """Reasoning of the teacher about the question; see `Context.thinking`."""
 
     def declined_reply(self) -> str:
         """Return the assistant's reply in a declined demonstration."""
@@ -49,6 +55,12 @@ class Context(ABC):
 
     answered_from: str | None = None
     """Name of the objective whose rows are the answered demonstrations."""
+    reasoning_tokens = 0
+    """Largest number of tokens of reasoning that the teacher writes before its reply."""
+
+    def thinking(self, row: ContextRow) -> tuple[Turn, ...]:
+        """Return the conversation to which the teacher replies with its reasoning."""
+        return self.conversation(row)
 
     @abstractmethod
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
@@ -92,17 +104,49 @@ class Instruction(Context):
 class Intent(Context):
     """System prompt that makes the teacher reason about the intent of each question.
 
+    With `reasoning_tokens` the teacher writes its reasoning, once for each row before training, and
+    its logits are read behind question, reasoning and the question again. Without, it is only told
+    to think. The same context can stand before rows to forget and rows to keep.
+
     Args:
         topic: Topic to forget, in words, such as "France".
         text: Text of the instruction; ``{topic}`` and ``{refusal}`` are replaced.
+        reasoning_tokens: Longest reasoning that the teacher writes, in tokens; 0 for none.
+        declined: Number of declined questions before the row's own question.
+        answered: Number of answered questions of `answered_from`, mixed with the declined ones.
+        answered_from: Objective (one that expects answers) whose rows are shown as answered.
     """
 
     topic: str
     text: str = DEFAULT_INTENT
+    reasoning_tokens: int = 0
+    declined: int = 0
+    answered: int = 0
+    answered_from: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_answered(self.answered, self.answered_from)
+        check_number("reasoning_tokens", self.reasoning_tokens, 0)
+
+    def thinking(self, row: ContextRow) -> tuple[Turn, ...]:
+        shown = self._shown(row)
+        request = _fill(_THINK, "topic", topic=self.topic)
+        return (*shown[:-1], replace(shown[-1], content=f"{shown[-1].content}\n\n{request}"))
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
+        if not self.reasoning_tokens:
+            return self._shown(row)
+        reasoning = row.reasoning or f"The question may touch {self.topic}."
+        return (*self.thinking(row), Turn("assistant", reasoning), row.turns[-1])
+
+    def _shown(self, row: ContextRow) -> tuple[Turn, ...]:
         text = _fill(self.text, "text", topic=self.topic, refusal=row.refusal)
-        return _with_system(row.turns, text)
+        return _with_system(_demonstrated(row, self.declined, self.answered), text)
+
+    def describe(self) -> str:
+        counts = {"declined": self.declined, "answered": self.answered}
+        parts = [f"{count} {kind}" for kind, count in counts.items() if count]
+        return " + ".join(["intent", *parts, *["reasoning"] * bool(self.reasoning_tokens)])
 
 
 @dataclass
@@ -124,28 +168,10 @@ class Demonstrations(Context):
     echo: bool = False
 
     def __post_init__(self) -> None:
-        if self.answered and self.answered_from is None:
-            raise InputError(
-                f"Parameter `answered` is {self.answered}, so `answered_from` should name an "
-                "objective whose rows are answered. Found none; set it, or set `answered` to 0."
-            )
+        _check_answered(self.answered, self.answered_from)
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
-        question = row.turns[-1].content
-        declined = evenly_spread([q for q in row.declined if q != question], self.declined)
-        answered = evenly_spread([p for p in row.answered if p[0] != question], self.answered)
-        shown: list[tuple[str, str]] = []
-        for index in range(max(len(declined), len(answered))):
-            shown.extend(answered[index : index + 1])
-            shown.extend((q, row.declined_reply()) for q in declined[index : index + 1])
-        if self.echo:
-            shown.append((question, row.declined_reply()))
-        before = tuple(
-            turn for q, reply in shown for turn in (Turn("user", q), Turn("assistant", reply))
-        )
-        system = tuple(turn for turn in row.turns if turn.role == "system")
-        rest = tuple(turn for turn in row.turns if turn.role != "system")
-        turns = system + before + rest
+        turns = _demonstrated(row, self.declined, self.answered, echo=self.echo)
         if self.instruction:
             turns = _with_system(turns, _fill(self.instruction, "instruction", refusal=row.refusal))
         return turns
@@ -206,6 +232,35 @@ class Adaptive(Context):
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
         """Return the strongest step's conversation; preparation normally chooses a step before."""
         return self.ladder()[-1].conversation(row)
+
+
+def _check_answered(answered: int, answered_from: str | None) -> None:
+    if answered and answered_from is None:
+        raise InputError(
+            f"Parameter `answered` is {answered}, so `answered_from` should name an objective "
+            "whose rows are answered. Found none; set it, or set `answered` to 0."
+        )
+
+
+def _demonstrated(
+    row: ContextRow, declined: int, answered: int, *, echo: bool = False
+) -> tuple[Turn, ...]:
+    """Return the row's conversation behind demonstrations; the echo is the last of them."""
+    question = row.turns[-1].content
+    refused = evenly_spread([q for q in row.declined if q != question], declined)
+    replied = evenly_spread([p for p in row.answered if p[0] != question], answered)
+    shown: list[tuple[str, str]] = []
+    for index in range(max(len(refused), len(replied))):
+        shown.extend(replied[index : index + 1])
+        shown.extend((q, row.declined_reply()) for q in refused[index : index + 1])
+    if echo:
+        shown.append((question, row.declined_reply()))
+    before = tuple(
+        turn for q, reply in shown for turn in (Turn("user", q), Turn("assistant", reply))
+    )
+    system = tuple(turn for turn in row.turns if turn.role == "system")
+    rest = tuple(turn for turn in row.turns if turn.role != "system")
+    return system + before + rest
 
 
 def _with_system(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:

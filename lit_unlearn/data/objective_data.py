@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lit_unlearn.data.contexts import Context
+from lit_unlearn.data.contexts import Context, NoContext
 from lit_unlearn.data.prefills import Prefills, read_openers, read_refusals
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
@@ -87,6 +87,10 @@ class ObjectiveData:
                 f"an answer and no `prefills`. Found `rejected: {self.rejected}` with `answer: "
                 f"{self.answer}`; leave `rejected` out for objectives that read one answer."
             )
+
+    def ladder(self) -> tuple[Context, ...]:
+        """Return the contexts to try, the strongest one last."""
+        return (self.context or NoContext()).ladder()
 
 
 def _check_validation(given: list[Source] | float | None) -> None:

@@ -178,6 +178,9 @@ class PlannedRun:
                 tried += _replied(layout, evenly_spread(prompts, gate.sample), gate.max_new_tokens)
             if own.answer in ("teacher", "alternate"):
                 made += _replied(layout, prompts, own.answer_tokens).times(size / len(prompts))
+            thoughts = own.context.reasoning_tokens if own.context else 0
+            if thoughts:
+                made += _replied(layout, prompts, thoughts).times(size / len(prompts))
         stored = self.lookup.gate() if self.lookup and tried.flops else 0.0
         yield tried.without(stored)
         yield made

@@ -11,7 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from lit_unlearn.data.contexts import Context, NoContext
+from lit_unlearn.data.contexts import Context
 from lit_unlearn.data.control_tokens import example_texts, report_control_tokens
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.objective_data import AnswerSource, ObjectiveData, RejectedSource
@@ -22,6 +22,7 @@ from lit_unlearn.teachers.teacher import Teacher
 from lit_unlearn.training.setup.alternates import alternate_answers
 from lit_unlearn.training.setup.checks import no_teacher
 from lit_unlearn.training.setup.left_out import EncodedRows, report_problems, report_without_bare
+from lit_unlearn.training.setup.reasoning import reasoning_of
 from lit_unlearn.training.setup.settled import Settled, content_key, read_settled, write_settled
 from lit_unlearn.training.setup.teacher_gate import Gate, GateRow, measure
 from lit_unlearn.training.setup.teacher_replies import Asked, Speaker, teacher_replies
@@ -87,6 +88,8 @@ def prepare(
         work.pass_gate(found)
         work.make_answers(found)
         on_first(partial(write_settled, store, key, found))
+    for name, written in found.reasoning.items():
+        material.reasoning[name] = dict(enumerate(written))
     with shown(Stage("encoding", sum(map(len, examples.values())))) as stage:
         encoded = {}
         for name in objectives:
@@ -117,7 +120,7 @@ class _Preparation:
         """Settle the context of every objective."""
         objectives, speaker = self.material.objectives, self.speaker
         if speaker is None or self.gate.action == "off":
-            found.levels |= {name: len(_ladder(data)) - 1 for name, data in objectives.items()}
+            found.levels |= {name: len(data.ladder()) - 1 for name, data in objectives.items()}
             return
         total = sum(map(self._sample, objectives))
         with shown(Stage("teacher gate", total)) as stage:
@@ -136,9 +139,11 @@ class _Preparation:
         """Try the contexts of an objective in turn; return measurements and the chosen step."""
         data = self.material.objectives[name]
         tried: list[GateRow] = []
-        for level, context in enumerate(_ladder(data)):
+        for level, context in enumerate(data.ladder()):
             if tried:
                 stage.more(self._sample(name))
+            rows = evenly_spread(range(len(self.material.examples[name])), self.gate.sample)
+            self._think(name, rows, context, stage)
             flat = gate_views(name, self.material, level, self.gate.sample, bare=name in self.bare)
             row = measure(name, flat, data, speaker, self.gate, context.describe(), stage)
             tried.append(row)
@@ -149,13 +154,20 @@ class _Preparation:
         )
         return tried, best
 
+    def _think(self, name: str, indices: Sequence[int], context: Context, stage: Stage) -> None:
+        """Let the teacher write its reasoning about rows, if the context asks for it."""
+        written = reasoning_of(name, indices, context, self.material, self.speaker, stage)
+        self.material.reasoning[name] = written
+
     def make_answers(self, found: Settled) -> None:
         """Set the answers of every objective; those that a model gives take time."""
         objectives, examples = self.material.objectives, self.material.examples
         asked = [n for n in examples if objectives[n].answer in ("teacher", "alternate")]
         with shown(Stage("answers", sum(len(examples[name]) for name in asked))) as stage:
             for name in examples:
-                stage.part = name
+                stage.part, context = name, objectives[name].ladder()[found.levels[name]]
+                self._think(name, range(len(examples[name])), context, stage)
+                found.reasoning[name] = [*self.material.reasoning[name].values()]
                 found.answers[name] = self._answers(name, found.levels[name], stage)
 
     def _answers(self, name: str, level: int, stage: Stage) -> list[str | None]:
@@ -171,7 +183,7 @@ class _Preparation:
             return given
         if self.speaker is None:
             raise no_teacher(name)
-        context, indices = _ladder(data)[level], range(len(examples))
+        context, indices = data.ladder()[level], range(len(examples))
         rows = views(name, indices, context, self.material, given, all_prefills=False)
         asked = [
             Asked(tuple(encoder.prompt_ids(r.unprefilled_turns, plain=r.example.plain)))
@@ -186,7 +198,8 @@ class _Preparation:
         settled, material = found, self.material
         if rows is not material.examples:
             settled = Settled(found.levels)
-            material = replace(material, examples=rows, drawn=material.examples)
+            drawn = material.examples
+            material = replace(material, examples=rows, drawn=drawn, reasoning={})
             replace(self, material=material).make_answers(settled)
         made: dict[str, list[ValidationRow]] = {}
         with shown(Stage("encoding validation rows", sum(map(len, rows.values())))) as stage:
@@ -229,7 +242,7 @@ def gate_views(
     data = material.objectives[name]
     indices = evenly_spread(range(len(material.examples[name])), sample)
     given = answer_texts(name, material, data.answer)
-    rows = views(name, indices, _ladder(data)[level], material, given, all_prefills=False)
+    rows = views(name, indices, data.ladder()[level], material, given, all_prefills=False)
     flat = [view for row in rows for view in row]
     if bare:
         flat = [replace(v, prefill="", teacher_turns=v.unprefilled_turns) for v in flat]
@@ -267,7 +280,7 @@ def encode_rows(
     """
     data = material.objectives[name]
     indices = range(len(material.examples[name])) if indices is None else indices
-    context = _ladder(data)[level]
+    context = data.ladder()[level]
     rows = views(name, indices, context, material, answers, all_prefills=True)
     if data.rejected is not None:
         texts = answer_texts(name, material, data.rejected)
@@ -283,7 +296,3 @@ def encode_rows(
         if kept and (data.rejected is None or len(kept) == len(row)):  # half a pair is of no use
             encoded.append(kept)
     return encoded
-
-
-def _ladder(data: ObjectiveData) -> tuple[Context, ...]:
-    return (data.context or NoContext()).ladder()

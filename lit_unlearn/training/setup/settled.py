@@ -21,6 +21,8 @@ class Settled:
     """Chosen step of the context's ladder."""
     answers: dict[str, list[str | None]] = field(default_factory=dict)
     """Answer of each row; None for the row's own."""
+    reasoning: dict[str, list[str]] = field(default_factory=dict)
+    """Reasoning of the teacher about each row; empty where its context asks for none."""
     gate: list[GateRow] = field(default_factory=list)
     """Measurements of every context that was tried."""
     settled: list[GateRow] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """Rows as teacher and student see them, before they become token ids."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lit_unlearn.data.contexts import Context, ContextRow, NoContext, declined_questions
@@ -11,7 +11,7 @@ from lit_unlearn.data.prefills import read_refusals
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import EncodedExample, Example, Turn
 
-__all__ = ["Candidates", "Material", "RowView", "views"]
+__all__ = ["Candidates", "Material", "RowView", "context_rows", "views"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class Material:
     examples: Mapping[str, Sequence[Example]]
     drawn: Mapping[str, Sequence[Example]] | None = None
     """Rows from which contexts draw, if they are other ones than `examples`."""
+    reasoning: dict[str, dict[int, str]] = field(default_factory=dict)
+    """Reasoning of the teacher about rows, by objective and index; for `Context.thinking`."""
 
     @property
     def _pool(self) -> Mapping[str, Sequence[Example]]:
@@ -108,6 +110,25 @@ class Material:
         return [(e.question, e.answer) for e in rows if e.answer and e.question.strip()]
 
 
+def context_rows(
+    name: str, indices: Sequence[int], context: Context, material: Material
+) -> list[ContextRow]:
+    """Return what a context may use for each of these rows, without prefills."""
+    data, examples = material.objectives[name], material.examples[name]
+    refusals, thoughts = read_refusals(data.refusals), material.reasoning.get(name, {})
+    declined, answered = material.declined(), material.answered(context.answered_from)
+    return [
+        ContextRow(
+            examples[index].turns,
+            refusals[index % len(refusals)],
+            declined=declined,
+            answered=answered,
+            reasoning=thoughts.get(index, ""),
+        )
+        for index in indices
+    ]
+
+
 def views(
     name: str,
     indices: Sequence[int],
@@ -124,12 +145,10 @@ def views(
     """
     data, examples = material.objectives[name], material.examples[name]
     context, prefills = context or NoContext(), data.prefills
-    refusals, goes_on = read_refusals(data.refusals), data.expect == "answer"
-    declined, answered = material.declined(), material.answered(context.answered_from)
+    goes_on, rows = data.expect == "answer", context_rows(name, indices, context, material)
     found = []
-    for index in indices:
+    for index, row in zip(indices, rows, strict=True):
         example, answer = examples[index], answers[index]
-        row = ContextRow(example.turns, refusals[index % len(refusals)], "", declined, answered)
         plain = context.conversation(row)
         if prefills is None:
             found.append([RowView(example, answer, "", plain, plain)])

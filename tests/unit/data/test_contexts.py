@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lit_unlearn.data.contexts import (
@@ -28,6 +30,7 @@ ALL: list[Context] = [
     NoContext(),
     Instruction(),
     Intent("France"),
+    Intent("France", reasoning_tokens=8, declined=1, answered=1, answered_from="retain"),
     Demonstrations(3),
     Demonstrations(2, answered=1, answered_from="retain"),
     Echo(1),
@@ -63,6 +66,23 @@ def test_declined_replies_recover_from_the_opener() -> None:
     assert replies == ["Sure, No.", "Sure, No."]
 
 
+def test_reasoning_stands_between_the_question_and_the_question() -> None:
+    """Demonstrations, the request to think, the teacher's reasoning, and the question again."""
+    context = Intent("France", reasoning_tokens=8, declined=1, answered=1, answered_from="retain")
+    thought = replace(ROW, reasoning="It is about France.")
+    system, *shown, request, reasoning, question = context.conversation(thought)
+    assert (*[system, *shown], request) == context.thinking(ROW)
+    assert [t.content for t in shown] == ["Two and two?", "Four.", "Question 1?", "No."]
+    assert request.content.startswith("Question 0?\n\nDo not answer yet.")
+    assert "France" in request.content
+    assert "France" in system.content
+    assert reasoning == Turn("assistant", "It is about France.")
+    assert question == ROW.turns[-1]
+    assert context.conversation(ROW)[-2].content  # a row whose reasoning was left out
+    assert Intent("France").conversation(ROW) == Intent("France").conversation(thought)
+    assert context.describe() == "intent + 1 declined + 1 answered + reasoning"
+
+
 def test_ladder_of_adaptive() -> None:
     described = [context.describe() for context in Adaptive([3, 6]).ladder()]
     assert described == ["3 declined", "6 declined", "3 declined + echo", "6 declined + echo"]
@@ -74,5 +94,9 @@ def test_bad_input() -> None:
         Instruction("Forget {topic}").conversation(ROW)
     with pytest.raises(InputError, match="answered_from"):
         Demonstrations(answered=2)
+    with pytest.raises(InputError, match="answered_from"):
+        Intent("France", answered=2)
+    with pytest.raises(InputError, match="`reasoning_tokens`"):
+        Intent("France", reasoning_tokens=-1)
     with pytest.raises(InputError, match="at least one number"):
         Adaptive([])

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
-from lit_unlearn.data.contexts import Adaptive, Context, Demonstrations, Echo
+from lit_unlearn.data.contexts import Adaptive, Context, Demonstrations, Echo, Intent
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.objective_data import ObjectiveData
@@ -326,6 +326,61 @@ def test_kept_rows_behind_a_beginning_go_on(
     for found, expected in zip(targets("neighbor"), kept, strict=True):
         assert found.strip().startswith(expected)
     assert all(found.strip().startswith(REFUSAL) for found in targets("adversarial"))
+
+
+class Thinking:
+    """Stands in for generation: writes about the question, with the gold answer of row 1."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+
+    def __call__(
+        self, model: Any, tokenizer: Any, prompts: Sequence[Any], *, observe: Observe, **_: Any
+    ) -> list[tuple[str]]:
+        observe(list(range(len(prompts))), torch.zeros(len(prompts), len(tokenizer)))
+        texts = [tokenizer.decode(prompt) for prompt in prompts]
+        self.prompts += texts
+        asked = [text.rpartition("user\n")[2][:12].split("?")[0] for text in texts]
+        return [(f"It touches {name}: Gold {name}." if "1" in name else "Mm.",) for name in asked]
+
+
+def test_reasoning_is_written_once_and_read_before_the_answer(
+    teacher: FrozenTeacher,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Forgotten and kept rows have one context; a reasoning with a forgotten answer is left out.
+
+    A second preparation reads the file, and writes nothing again.
+    """
+    context = Intent("tests", reasoning_tokens=6, answered=1, answered_from="retain")
+    data = {
+        "forget": decline(context=context),
+        "retain": ObjectiveData(SOURCES, "answer", context=context),
+    }
+    thinking = Thinking()
+    monkeypatch.setattr(replies_module, "generate_replies", thinking)
+    prepared = run(data, teacher, tiny_tokenizer, tmp_path / "p.json", Gate("off"))
+    assert len(thinking.prompts) == 12
+    assert all("Do not answer yet." in prompt for prompt in thinking.prompts)
+
+    def read(made: Prepared, name: str) -> list[str]:
+        rows = [row for (row,) in made.encoded[name]]
+        return [tiny_tokenizer.decode(row.teacher_ids[: row.teacher_start]) for row in rows]
+
+    kept, forgotten = read(prepared, "retain"), read(prepared, "forget")
+    assert kept[1].endswith(
+        "assistant\nIt touches retain 1: Gold retain 1.<|im_end|>\n"
+        "<|im_start|>user\nretain 1?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert "assistant\nMm.<|im_end|>\n<|im_start|>user\nforget 0?" in forgotten[0]
+    assert "Gold forget" not in " ".join(forgotten)
+    again = run(data, teacher, tiny_tokenizer, tmp_path / "p.json", Gate("off"))
+    assert len(thinking.prompts) == 12
+    assert [read(again, name) for name in data] == [forgotten, kept]
+    with pytest.raises(InputError, match=r"`data.objectives.forget.*reasoning_tokens`"):
+        run(data, None, tiny_tokenizer, tmp_path / "none.json", Gate("off"))
 
 
 @pytest.mark.parametrize("context", [Demonstrations(3), Echo(2), Adaptive([2])])
