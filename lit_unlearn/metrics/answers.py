@@ -83,7 +83,8 @@ class AnswerNLL(AnswerMetric):
     .. math:: \frac{1}{B} \sum_b -\frac{1}{T_b} \sum_t \log p(y_{b,t} \mid x_b, y_{b,<t})
 
     Every row counts the same, however long it is; `torchmetrics.text.Perplexity` averages over
-    tokens. Shapes are those of `update`.
+    tokens. `update` takes logits ``[B, T, V]`` and labels ``[B, T]``, where -100 does not count, or
+    packed positions: logits ``[N, V]``, labels ``[N]`` and the ``rows`` ``[N]`` that they are of.
 
     Args:
         kwargs: Arguments of `torchmetrics.Metric`.
@@ -108,7 +109,8 @@ class AnswerProbability(AnswerMetric):
 
     .. math:: \frac{1}{B} \sum_b \Big(\prod_t p(y_{b,t} \mid x_b, y_{b,<t})\Big)^{1 / T_b}
 
-    Maini et al., "TOFU" (arXiv 2401.06121), section 2.2.1. Shapes are those of `update`.
+    Maini et al., "TOFU" (arXiv 2401.06121), section 2.2.1. `update` takes what that of `AnswerNLL`
+    takes.
 
     Args:
         kwargs: Arguments of `torchmetrics.Metric`.
@@ -156,7 +158,7 @@ class ExtractionStrength(_MemorisationMetric):
               \text{ for all } t > k\}
 
     Carlini et al. 2021 (arXiv 2012.07805); open-unlearning (arXiv 2506.12618). An answer whose last
-    counted token is not predicted has 0. Shapes are those of `update`.
+    counted token is not predicted has 0. `update` takes what that of `AnswerNLL` takes.
 
     Args:
         end_of_turn: Count the last token of each answer, which ends the turn; open-unlearning drops
@@ -183,8 +185,8 @@ class ExactMemorisation(_MemorisationMetric):
 
     .. math:: \frac{1}{T} \sum_t [\text{argmax}\, p(\cdot \mid x, y_{<t}) = y_t]
 
-    Tirumala et al. 2022 (arXiv 2205.10770), section 2; open-unlearning (arXiv 2506.12618). Shapes
-    are those of `update`.
+    Tirumala et al. 2022 (arXiv 2205.10770), section 2; open-unlearning (arXiv 2506.12618).
+    `update` takes what that of `AnswerNLL` takes.
 
     Args:
         end_of_turn: As in `ExtractionStrength`.

@@ -70,7 +70,8 @@ class GradientCosine(GramianMetric):
 
     A negative cosine is a conflict (Yu et al. 2020, "Gradient Surgery", arXiv 2001.06782,
     definition 1). Steps at which one of the two gradients is zero or at rest do not count for a
-    pair; a pair without steps has NaN. The result is ``[M, M]``.
+    pair; a pair without steps has NaN. `update` takes the Gramian ``[M, M]`` of a step, such as
+    ``g @ g.T`` of ``[M, P]`` gradients; the result is ``[M, M]``.
 
     Args:
         objectives: Names of the M objectives.
@@ -129,7 +130,7 @@ class GradientConflictRate(GramianMetric):
     .. math:: \frac{1}{S} \sum_s \frac{|\{i < j : \cos(g_i, g_j) < 0\}|}{|\{i < j\}|}
 
     Pairs with a gradient that is zero or at rest do not count; a step without pairs has 0, as in
-    the curve ``conflict/rate``.
+    the curve ``conflict/rate``. `update` takes what that of `GradientCosine` takes.
 
     Args:
         objectives: Names of the M objectives.

@@ -62,8 +62,8 @@ class TruthRatio(TruthMetric):
     .. math:: x_b = \exp\Big(\frac{1}{W} \sum_w \log p_{b,w} - \log p_b\Big)
 
     Maini et al., "TOFU" (arXiv 2401.06121), section 2.2.2, as its published figures have it; p is
-    the geometric mean of the token probabilities. Rows without wrong answers are left out. Shapes
-    are those of `update`.
+    the geometric mean of the token probabilities. Rows without wrong answers are left out. `update`
+    takes mean log-probabilities of the right answers, ``[B]``, and of the wrong ones, ``[B, W]``.
 
     Args:
         aggregate: ``closeness`` is the mean of min(x, 1/x), for rows to be forgotten; ``margin``
@@ -99,7 +99,8 @@ class ForgetQuality(TruthMetric):
 
     Two-sided two-sample Kolmogorov-Smirnov test (Maini et al., "TOFU", arXiv 2401.06121, section
     2.2.3). A large p-value means that the model cannot be told from one that never saw the rows.
-    Shapes are those of `update`. A p-value below 1e-45 needs ``set_dtype(torch.float64)``.
+    `update` takes what that of `TruthRatio` takes. A p-value below 1e-45 needs
+    ``set_dtype(torch.float64)``.
 
     Args:
         reference: Truth ratios of the retain model on the same rows.

@@ -125,6 +125,20 @@ def test_published_forget_quality(published_logs: Path) -> None:
     assert not math.isfinite(ForgetQuality([1.0])(torch.zeros(1), torch.full((1, 1), math.nan)))
 
 
+def test_published_truth_ratio(published_logs: Path) -> None:
+    """.5160 for the rows to be forgotten, .4747 for the others: TOFU's own Llama-2-7B."""
+    text = gzip.decompress((published_logs / "tofu_llama2_7b_full.json.gz").read_bytes())
+    log = json.loads(text)
+    for name, aggregate, wanted in (
+        ("eval_log_forget.json", TruthRatio("closeness"), 0.5160),
+        ("eval_log.json", TruthRatio("margin"), 0.4747),
+    ):
+        for key, wrong in log[name]["average_perturb_loss"].items():
+            right = log[name]["avg_paraphrased_loss"][key]
+            aggregate.update(-torch.tensor([right]), -torch.tensor([wrong]))
+        assert aggregate.compute() == pytest.approx(wanted, abs=5e-5)
+
+
 def test_utility_is_the_harmonic_mean_of_scipy() -> None:
     metric = ModelUtility()
     for group, *scores in UTILITY:
