@@ -1,13 +1,13 @@
-"""One engine for all questions asked of a model.
+"""Evaluation of models by suites of questions.
 
-* A *suite* holds the definitions of one benchmark or attack, and no model (`suites/`).
-* A *probe* is one question of a suite: texts to be teacher-forced, a reply to be written, or both.
+* A *suite* defines one benchmark or attack; it holds no model (`suites/`).
+* A *probe* is one question of a suite: texts to teacher-force, a reply to generate, or both.
 * A *subject* is a model under evaluation.
-* An *outcome* is what a subject did with a probe.
-* A *row* is one scored question, a *figure* one number of the table; suites make both of outcomes.
-* A *record* keeps the rows and figures of one subject.
+* An *outcome* holds the token statistics and replies of a subject for one probe.
+* A *row* is one scored question, a *figure* one number of the table; suites compute both.
+* A *record* holds the rows and figures of one subject.
 
-`evaluate` and `compare` are the functions to call. Below them `suite_run` asks what is not stored
-yet (`outcome_store`), by `asking` and `teacher_forced`; `balancing` makes the balanced score of two
-records.
+`evaluate` and `compare` are the functions to call. `suite_run` computes the outcomes that are not
+stored yet (`outcome_store`), by `asking` and `teacher_forced`; `balancing` computes the balanced
+score from two records.
 """

@@ -1,6 +1,4 @@
-"""Put probes to a model: `Probe` -> `Outcome`."""
-
-from __future__ import annotations
+"""Run probes on a model: `Probe` -> `Outcome`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,13 +16,13 @@ __all__ = ["ask", "replies"]
 
 
 def ask(subject: Subject, probes: Sequence[Probe], batch_size: int = 16) -> list[Outcome]:
-    """Teacher-force the candidates of all probes, and let the model reply where a probe asks.
+    """Teacher-force the candidates of all probes and generate the replies that probes ask for.
 
-    Returns one outcome per probe, in their order. A batch holds at most `batch_size` sequences;
-    mode and weights of the model stay as they are.
+    Returns one outcome per probe, in the same order. A batch holds at most `batch_size` sequences;
+    the model's mode and weights are unchanged.
 
     Raises:
-        InputError: A probe that cannot be put to this model; the message names the row.
+        InputError: A probe cannot be run on this model; the message names the row.
     """
     prompts = _shared_prompts(subject, probes)
     forced, read = force_and_read(
@@ -38,13 +36,13 @@ def ask(subject: Subject, probes: Sequence[Probe], batch_size: int = 16) -> list
 
 
 def _shared_prompts(subject: Subject, probes: Sequence[Probe]) -> dict[int, tuple[int, ...]]:
-    """Return the prompts of replies that can be read in the passes of the candidates, by probe."""
+    """Return, by probe index, the reply prompts that the candidates' passes can read as well."""
     asked = {
         index: (tuple(_prompt(subject, probe, probe.generation)), probe.generation.max_new_tokens)
         for index, probe in enumerate(probes)
         if probe.generation is not None and probe.candidates
     }
-    asked = {index: one for index, one in asked.items() if len(one[0]) > 1}
+    asked = {index: pair for index, pair in asked.items() if len(pair[0]) > 1}
     longest = max((len(prompt) + new for prompt, new in asked.values()), default=0)
     if subject.hidden_id is not None or not can_continue(subject.model, longest):
         return {}
@@ -57,12 +55,12 @@ def replies(
     batch_size: int = 16,
     read: Mapping[tuple[int, ...], KeyValues] | None = None,
 ) -> list[tuple[str, ...]]:
-    """Return the replies to each probe, without the prefill; none where it asks for none.
+    """Return the replies to each probe, without the prefill; empty if it asks for none.
 
-    `read` holds keys and values of prompts that the model has read already.
+    `read` holds the keys and values of prompts that the model has already read.
 
     Raises:
-        InputError: A prompt that is empty or too long, or settings that cannot be used.
+        InputError: A prompt is empty or too long, or the settings cannot be used.
     """
     found: list[tuple[str, ...]] = [()] * len(probes)
     model: Any = subject.model
@@ -71,8 +69,8 @@ def replies(
             continue
         if settings.temperature == 0 and settings.samples != 1:
             raise InputError(
-                "Parameter `samples` should be 1 with a temperature of 0. Found "
-                f"{settings.samples}, which would all be the same; raise the temperature."
+                "Parameter `samples` should be 1 if `temperature` is 0, as all replies would be "
+                f"the same. Found {settings.samples}; raise `temperature`."
             )
         drawn = (settings.temperature, settings.top_p, settings.samples, settings.seed)
         members = [i for i, probe in enumerate(probes) if probe.generation == settings]
@@ -104,12 +102,12 @@ def _prompt(subject: Subject, probe: Probe, settings: Generation) -> list[int]:
     if not ids:
         raise InputError(
             f"Row {probe.probe_id!r} should have a prompt of at least one token. Found none, and "
-            "the tokenizer has no token to begin a text with; give the row a question."
+            "the tokenizer has no begin-of-text token; give the row a question."
         )
     if len(ids) > most and not probe.cut:
         raise InputError(
-            f"Row {probe.probe_id!r} should have at most {most} tokens of prompt (`max_length` = "
-            f"{subject.encoder.max_length}, less {settings.max_new_tokens} for the reply). Found "
-            f"{len(ids)}; raise it as far as the model goes, or leave the row out."
+            f"Row {probe.probe_id!r} should have a prompt of at most {most} tokens (`max_length` = "
+            f"{subject.encoder.max_length} minus {settings.max_new_tokens} for the reply). Found "
+            f"{len(ids)}; raise `max_length` up to the model's limit, or remove the row."
         )
     return ids

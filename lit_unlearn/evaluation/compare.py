@@ -1,7 +1,5 @@
 """Compare evaluations: paired tests of each figure on the rows that both have."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +17,7 @@ __all__ = ["COMPARE_SCHEMA", "ComparedRuns", "Comparison"]
 __all__ += ["compare", "compare_evaluations", "headings", "holm", "not_common"]
 
 COMPARE_SCHEMA = 1
-"""Version of ``compare.json``; raised when a key changes its name or meaning."""
+"""Version of ``compare.json``; increased when the name or meaning of a key changes."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,14 @@ class Comparison:
 
     suite: str
     figure: str
-    """``<group>/<score>``, as the figure is named."""
+    """Name of the figure, ``<group>/<score>``."""
     rows: int
-    """Rows with this score in both; a row that is asked several times counts once."""
+    """Number of rows with this score in both; a row that is asked several times counts once."""
     first: float
     """Mean over these rows in the first evaluation."""
     second: float
     test: str
-    """`McNemar, exact` where every score is 0 or 1, otherwise `sign flips`."""
+    """`McNemar, exact` if every score is 0 or 1, otherwise `sign flips`."""
     p_value: float
     """Two-sided."""
     p_holm: float = math.nan
@@ -44,14 +42,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ComparedRuns:
-    """Several evaluations beside the first of them."""
+    """Several evaluations, compared with the first of them."""
 
     records: Mapping[str, EvaluationRecord]
     """Heading -> evaluation, in the order given."""
     comparisons: Mapping[str, Sequence[Comparison]]
     """Heading of each further evaluation -> its comparison with the first."""
     remarks: Sequence[str]
-    """Sentences about rows, suites and settings that are not common."""
+    """Sentences about rows, suites and settings that differ."""
 
 
 def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> ComparedRuns:
@@ -64,10 +62,10 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Com
         output: Folder for ``compare.json``; None writes nothing.
 
     Returns:
-        The evaluations, and for each further one the figures compared.
+        The evaluations, and the comparison of each further one with the first.
 
     Raises:
-        InputError: Fewer than two folders, one without an evaluation, or no row in common.
+        InputError: There are fewer than two folders, one holds no evaluation, or no row is common.
 
     Example::
 
@@ -98,10 +96,10 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Com
 
 
 def headings(runs: Sequence[Path]) -> list[str]:
-    """Return the shortest ends of paths that tell them apart; refuse a folder given twice."""
+    """Return the shortest endings of paths that are all different; refuse a repeated folder."""
     parts = [run.absolute().parts for run in runs]
     if len(set(parts)) < len(parts):
-        raise InputError("Parameter `runs` should hold different folders. Found one of them twice.")
+        raise InputError("Parameter `runs` should hold different folders. Found a folder twice.")
     lengths = range(1, max(map(len, parts)) + 1)
     ends = (["/".join(part[-length:]) for part in parts] for length in lengths)
     return next(names for names in ends if len(set(names)) == len(names))
@@ -124,10 +122,10 @@ def _content(runs: Sequence[Path], compared: ComparedRuns) -> dict[str, object]:
 
 
 def compare_evaluations(first: EvaluationRecord, second: EvaluationRecord) -> list[Comparison]:
-    """Compare every figure that is a mean of row scores, corrected after Holm for their number.
+    """Compare every figure that is a mean of row scores; p-values get Holm's correction.
 
     Rows are matched by suite and id. A figure of a whole group (a p-value, a harmonic mean) has no
-    rows of its own and is left out.
+    rows and is left out.
     """
     common = [name for name in first.suites if name in second.suites]
     found = [c for n in common for c in _compare_suites(first.suites[n], second.suites[n])]
@@ -149,7 +147,7 @@ def _compare_suites(first: SuiteRecord, second: SuiteRecord) -> list[Comparison]
 
 
 def _compare(suite: str, figure: str, units: Iterable[Sequence[tuple[float, float]]]) -> Comparison:
-    """Test one pair of means per unit: attempts on one question are no independent rows."""
+    """Test one pair of means per question, since attempts on one question are not independent."""
     means = [[mean(side) for side in zip(*pairs, strict=True)] for pairs in units]
     before, after = [a for a, _ in means], [b for _, b in means]
     binary = {*before, *after} <= {0.0, 1.0}
@@ -163,9 +161,10 @@ def _compare(suite: str, figure: str, units: Iterable[Sequence[tuple[float, floa
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values so that they hold for all tests together (Holm 1979), in their order.
+    """Correct p-values for the number of tests (Holm 1979), in the given order.
 
-    The k-th smallest of n is multiplied by n - k + 1; none gets below a smaller one, none above 1.
+    The k-th smallest of n is multiplied by n - k + 1; the results keep the order of the p-values
+    and are at most 1.
     """
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected = [math.nan] * len(p_values)
@@ -177,7 +176,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def not_common(columns: Mapping[str, EvaluationRecord]) -> list[str]:
-    """Say what cannot be compared with the first evaluation, one sentence each."""
+    """Return sentences that say what cannot be compared with the first evaluation."""
     first, *others = columns
     said = []
     for heading in others:
@@ -185,7 +184,7 @@ def not_common(columns: Mapping[str, EvaluationRecord]) -> list[str]:
         for suite in dict.fromkeys([*base, *record]):
             if suite not in base or suite not in record:
                 where = first if suite in base else heading
-                said.append(f"Suite {suite} is in {where} only, not compared.")
+                said.append(f"Suite {suite} is only in {where} and is not compared.")
                 continue
             if base[suite].settings != record[suite].settings:
                 said.append(f"Suite {suite} has other settings in {heading} than in {first}.")

@@ -1,6 +1,4 @@
-"""Put suites to a model, and beside it to its start and to a retain model."""
-
-from __future__ import annotations
+"""Run suites on a model and, for comparison, on its start model and a retain model."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +41,7 @@ from lit_unlearn.utils.paths import local_path
 __all__ = ["Evaluation", "Model", "evaluate", "loading_of"]
 
 MODEL, START, REFERENCE = "model", "start", "reference"
-"""Headings of the records, and names of the folders of the other models."""
+"""Headings of the records; the last two also name the folders of these models."""
 
 Model = str | Path | tuple[nn.Module, PreTrainedTokenizerBase]
 """Hub id, local folder, .gguf file or `random-tiny`; or a loaded model and its tokenizer."""
@@ -54,16 +52,15 @@ class Evaluation:
     """The records of one call of `evaluate`."""
 
     records: Mapping[str, EvaluationRecord]
-    """`start` and `reference` where they were given, and `model`, in the order start, model,
-    reference."""
+    """`start` (if given), `model` and `reference` (if given), in this order."""
     remarks: Sequence[str]
     """Sentences about a missing balanced score, and about rows and settings that differ."""
     folder: Path | None
-    """Folder of the files; None where nothing was written."""
+    """Folder of the files; None if nothing was written."""
 
     @property
     def balance(self) -> Sequence[Figure]:
-        """The balanced score of the model and its parts; empty without a start or a part."""
+        """The balanced score of the model and its parts; empty without a start or any part."""
         return self.records[MODEL].balance
 
 
@@ -80,36 +77,36 @@ def evaluate(
     loading: Loading | None = None,
     foresee: Callable[[], object] | None = None,
 ) -> Evaluation:
-    """Put suites to a model.
+    """Run suites on a model.
 
-    With an output folder, outcomes are stored as they come: the same call resumes a stopped
-    evaluation, and a call with a further suite asks that suite only. Under `torchrun` the rows are
-    shared out over the processes; all of them call this alike and get the same result.
+    With an output folder, outcomes are stored at once: the same call resumes a stopped evaluation,
+    and a call with a further suite runs only that suite. Under `torchrun` the rows are divided
+    among the processes; all make the same call and get the same result.
 
     Args:
         model: Hub id, local folder, .gguf file or `random-tiny`; or a loaded model and its
             tokenizer, in a tuple.
-        suites: One suite, several under their own names, or several by the name under which they
-            are shown.
-        start: The model before unlearning, or the folder of an earlier evaluation of it. It gives
-            the balanced score.
-        reference: A model that never saw what was to be forgotten (retain model), or the folder of
-            an earlier evaluation of it. Some figures are defined against it only.
-        output: Folder for ``metrics.json``, ``rows.jsonl`` and the stored outcomes, and in it one
-            folder each for start and reference; None writes nothing.
-        data_root: Folder that stands in for the hub; None reads the environment variable
+        suites: One suite, a sequence of suites with different names, or a mapping from displayed
+            name to suite.
+        start: The model before unlearning, or the folder of an earlier evaluation of it; needed
+            for the balanced score.
+        reference: A model that never saw the forgotten data (retain model), or the folder of an
+            earlier evaluation of it; needed for some figures.
+        output: Folder for ``metrics.json``, ``rows.jsonl`` and the stored outcomes, with a
+            subfolder each for start and reference; None writes nothing.
+        data_root: Folder that replaces the hub; None reads the environment variable
             LIT_UNLEARN_DATA.
         batch_size: Probes per forward pass; figures do not depend on it.
-        limit: Most rows of each group of each suite, spread evenly; None for all.
-        loading: Settings of the models; a loaded one keeps its `dtype` and `device`. None for the
-            defaults.
-        foresee: Called before a model is loaded, in the first process; None for nothing.
+        limit: Maximum number of rows in each group of each suite, spread evenly; None for all.
+        loading: Settings of the models, None for the defaults. A model that is already loaded keeps
+            its `dtype` and `device`.
+        foresee: Function that the first process calls before a model is loaded; None for none.
 
     Returns:
         The records of all models, with the balanced score.
 
     Raises:
-        InputError: A model, rows or settings that cannot be used.
+        InputError: A model, rows or settings cannot be used.
 
     Example::
 
@@ -162,7 +159,7 @@ def _by_name(suites: Suite | Sequence[Suite] | Mapping[str, Suite]) -> Mapping[s
         named = {suite.name: suite for suite in given}
         if len(named) < len(given):
             raise InputError(
-                "Parameter `suites` should hold suites of different names. Found one name twice; "
+                "Parameter `suites` should hold suites with different names. Found a name twice; "
                 "give a mapping from names to suites."
             )
     if not named:
@@ -172,7 +169,7 @@ def _by_name(suites: Suite | Sequence[Suite] | Mapping[str, Suite]) -> Mapping[s
 
 @dataclass(frozen=True)
 class _Run:
-    """The settings that all models of one call share."""
+    """Settings that all models of one call share."""
 
     suites: Mapping[str, Suite]
     data_root: Path | None
@@ -184,7 +181,7 @@ class _Run:
     def record(
         self, model: Model, heading: str, reference: Mapping[str, Reference] | None = None
     ) -> EvaluationRecord:
-        """Read an earlier evaluation as far as the suites go, or evaluate a model beside."""
+        """Read these suites of an earlier evaluation, or evaluate the start or reference model."""
         if isinstance(model, str | Path) and is_evaluation(model):
             record = read_evaluation(local_path(model))
             kept = {name: suite for name, suite in record.suites.items() if name in self.suites}
@@ -200,7 +197,7 @@ class _Run:
         reference: Mapping[str, Reference] | None,
         start: EvaluationRecord | None = None,
     ) -> EvaluationRecord:
-        """Evaluate a model, and write the record."""
+        """Evaluate a model and write the record."""
         subject = _subject(model, self.loading)
         store = None if folder is None else Store(folder / "store")
         asked = (self.suites, subject, store, self.data_root, reference)
@@ -217,7 +214,7 @@ class _Run:
 
 
 def loading_of(model: Model, loading: Loading | None = None) -> Loading:
-    """Return the settings of all models; the template is that which the model's export recorded."""
+    """Return the settings of all models; by default the template recorded with the model."""
     loading = loading or Loading()
     if loading.template is not None:
         return loading
@@ -226,14 +223,14 @@ def loading_of(model: Model, loading: Loading | None = None) -> Loading:
     config = Path(find_model(str(model)).name) / "tokenizer_config.json"
     try:
         known = json.loads(config.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):  # none, or a broken one that loading will name
+    except (OSError, ValueError, RecursionError):  # missing, or damaged: loading reports it
         return loading
     recorded = recorded_template(known) if isinstance(known, dict) else None
     return replace(loading, template=recorded)
 
 
 def _start_of(model: Model, loading: Loading) -> Start:
-    """Return the start model for suites that read it: for an evaluation's folder, its model."""
+    """Return the start model for suites that read it; for an evaluation, the evaluated model."""
     if isinstance(model, tuple):
         load = cache(partial(_subject, model, loading))
         return Start(_name(model), lambda: load().fingerprint, load)
@@ -254,23 +251,23 @@ def _subject(model: Model, loading: Loading) -> Subject:
 
 
 def _name(model: Model) -> str:
-    """Return the name of a model in records: its path, or its class where it was loaded."""
+    """Return the name of a model in records: its path, or its class if it is already loaded."""
     return type(model[0]).__name__ if isinstance(model, tuple) else str(model)
 
 
 def _check_model(model: Model | None, *, stored: bool = True) -> None:
-    """Find a model before another one is loaded; an earlier evaluation may stand for it."""
+    """Check that a model exists; with `stored`, the folder of an evaluation will do."""
     if isinstance(model, str | Path) and not (stored and is_evaluation(model)):
         with named_model():
             find_model(str(model))
 
 
 def _check_folder(folder: Path, model: str, models: Mapping[str, Model | None]) -> None:
-    """Refuse to overwrite the evaluation of another model, a file of the user, or what is read."""
+    """Refuse to overwrite another model's evaluation, a user's file, or an input."""
     if (earlier := model_of(folder)) not in (None, model):
         raise InputError(
             f"Parameter `output` = '{folder}' should be a folder for the evaluation of {model}. "
-            f"Found one of {earlier} in it; give another folder, or remove this one."
+            f"Found an evaluation of {earlier}; give another folder, or remove this one."
         )
     paths = {
         name: local_path(each) for name, each in models.items() if isinstance(each, str | Path)

@@ -1,6 +1,4 @@
-"""The names of a suite's figures before any model is asked."""
-
-from __future__ import annotations
+"""Names of a suite's figures, computed without a model."""
 
 import warnings
 from pathlib import Path
@@ -17,9 +15,9 @@ _UNLIKELY = Forced((-3.0, -4.0), (False, False), (-1.0, -1.5), (0.5, 1.0))
 def figure_names(
     suite: Suite, data_root: Path | None = None, reference: Reference = None
 ) -> set[str] | None:
-    """Return the names of a suite's figures, from scores of made-up outcomes.
+    """Return the names of a suite's figures, by scoring made-up outcomes.
 
-    The result is None where the names are known only after the suite has asked a model.
+    The result is None if the names depend on a model.
     """
     asks_alone = type(suite).variants is Suite.variants and not suite.answer_key()
     if not asks_alone or not type(suite).__module__.startswith(_PACKAGE):
@@ -27,14 +25,14 @@ def figure_names(
     try:
         probes = suite.probes(data_root)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of figures without spread
+            warnings.simplefilter("ignore")  # made-up scores have no variance
             return {
                 figure.name
-                for knows in (True, False)  # every answer, and nothing
+                for knows in (True, False)  # a model that knows every answer, and one that does not
                 for outcomes in [[_outcome(probe, knows=knows) for probe in probes]]
                 for figure in suite.score(probes, {"": outcomes}, reference).figures
             }
-    except Exception:  # a suite may refuse what no model would answer
+    except Exception:  # a suite may refuse made-up outcomes
         return None
 
 

@@ -1,7 +1,5 @@
 """A second opinion on refusals: another chat model decides whether a reply declines."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,13 +26,13 @@ YES, NO = "judge/yes", "judge/no"
 class Judge:
     """A chat model that decides, for each question and reply, whether the reply declines.
 
-    Its verdict is the likelier of "Yes" and "No". It errs as any model does:
-    `benchmarks/refusal_matcher.py --judge MODEL` measures how often, on labelled replies.
+    Its verdict is the likelier of "Yes" and "No". It can be wrong:
+    `benchmarks/refusal_matcher.py --judge MODEL` measures its error rate on labelled replies.
 
     Args:
         path: Hub id or local folder of a chat model.
         dtype: Dtype of its weights, see `Loading`.
-        device: As torch names it; `auto` for a GPU where there is one.
+        device: Torch device; `auto` takes a GPU if there is one.
     """
 
     path: str
@@ -45,7 +43,7 @@ class Judge:
         self._subject: Subject | None = None
 
     def key(self) -> str:
-        """Return a text that changes with all that decides the verdicts; refuse a missing model."""
+        """Return a text of the weights, dtype and question of the judge; refuse a missing model."""
         with named_model("judge.path"):
             return f"judge {fingerprint(self.path)} {self.dtype} {ASKED}"
 
@@ -70,6 +68,6 @@ class Judge:
 
 
 def declines(forced: Mapping[str, Forced]) -> bool:
-    """Return whether "Yes" is likelier than "No", without their end-of-turn tokens."""
+    """Return whether "Yes" is likelier than "No"; end-of-turn tokens do not count."""
     yes, no = (option_score(forced[name].log_probs[:-1], name, "sum") for name in (YES, NO))
     return yes > no

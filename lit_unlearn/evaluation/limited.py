@@ -1,6 +1,4 @@
-"""A part of a suite: the same definitions on fewer rows."""
-
-from __future__ import annotations
+"""Limits on the rows of a suite."""
 
 from collections.abc import Sequence
 
@@ -14,8 +12,8 @@ __all__ = ["limited", "same_rows"]
 def limited(probes: Sequence[Probe], limit: int | None) -> list[Probe]:
     """Return the probes of at most `limit` rows of each group, spread evenly, in their order.
 
-    A row that is asked several times keeps all its probes, so that scores over them mean the same
-    as in the whole suite. The same rows are chosen for every model.
+    A chosen row keeps all its probes, so that its scores are those of the whole suite. The same
+    rows are chosen for every model.
     """
     if limit is None:
         return list(probes)

@@ -1,6 +1,4 @@
-"""Outcomes on disk, so that an evaluation that was stopped resumes instead of asking again."""
-
-from __future__ import annotations
+"""Outcomes on disk, from which a stopped evaluation resumes."""
 
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +10,7 @@ from lit_unlearn.utils.digests import json_digest
 __all__ = ["ENGINE_VERSION", "FILE_NAME", "Store", "content_key"]
 
 ENGINE_VERSION = 1
-"""Raised whenever the same probe would get another outcome from the same model."""
+"""Version of the engine; increased if a model's outcome for the same probe changes."""
 
 FILE_NAME = "outcomes.jsonl"
 
@@ -20,8 +18,8 @@ FILE_NAME = "outcomes.jsonl"
 def content_key(fingerprint: str, variant: str, probe: Probe, answer_key: str = "") -> str:
     """Return the key of an outcome: a SHA-256 digest of everything that decides it.
 
-    The id of a probe and the row behind it do not count in the usual engine; the row counts where
-    `answer_key` (`Suite.answer_key`) is not empty. `variant` is the name and key of the variant.
+    The id of a probe does not count, and its row counts only if `answer_key` (`Suite.answer_key`)
+    is not empty. `variant` is the name and key of the variant.
     """
     turns = [asdict(turn) for turn in probe.turns]
     asked = (turns, probe.plain, probe.prefill, dict(probe.candidates))
@@ -48,8 +46,8 @@ class Store(AppendLog[Outcome]):
 
     def decode(self, fields: dict[str, Any]) -> Outcome:
         forced = {
-            name: Forced(tuple(own), tuple(map(bool, hits)), tuple(means), tuple(deviations))
-            for name, (own, hits, means, deviations) in fields["forced"].items()
+            name: Forced(tuple(log_probs), tuple(map(bool, hits)), tuple(means), tuple(deviations))
+            for name, (log_probs, hits, means, deviations) in fields["forced"].items()
         }
         states = fields.get("states", {})
         return Outcome(fields["probe_id"], forced, tuple(fields["replies"]), states)

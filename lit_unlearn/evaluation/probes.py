@@ -1,7 +1,7 @@
-"""The types of evaluation, to be read first: probe -> outcome -> row -> figure.
+"""The types of evaluation: probe -> outcome -> row -> figure. Read this file first.
 
-A suite turns data into probes, and outcomes into rows and figures. One engine turns probes into
-outcomes, so that a suite holds definitions only, and no model.
+A suite turns data into probes, and outcomes into rows and figures. The engine turns probes into
+outcomes; a suite therefore holds no model.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ class Generation:
 
 @dataclass(frozen=True)
 class Probe:
-    """One question to a model: texts to be teacher-forced after a prompt, a reply, or both."""
+    """One question: texts to teacher-force after a prompt, a reply to generate, or both."""
 
     probe_id: str
-    """Unique in its suite: ``<group>/<row id>``, with a further part where a row is asked twice."""
+    """Id, unique in the suite: ``<group>/<row id>``, and a third part if a row is asked twice."""
     group: str
-    """Rows that are averaged together, such as ``forget`` or ``retain``."""
+    """Name of the rows that are averaged together, such as ``forget`` or ``retain``."""
     example: Example
-    """The example behind it; the engine does not read its `turns`."""
+    """Row of the question; the engine does not read its `turns`."""
     turns: tuple[Turn, ...]
-    """The conversation before the answer; of a `plain` example one turn, the text to continue,
+    """Conversation before the answer. If the probe is `plain`: one turn, the text to continue,
     which may be empty."""
     plain: bool = False
     prefill: str = ""
@@ -60,10 +60,10 @@ class Probe:
     candidates: Mapping[str, str] = field(default_factory=dict)
     """Name -> text to be teacher-forced: ``answer``, ``paraphrase``, ``wrong/0``, ``option/2``."""
     generation: Generation | None = None
-    """None where the suite needs no reply."""
+    """Settings of the reply; None if the suite needs no reply."""
     cut: bool = False
-    """Cut a candidate off at the encoder's `max_length`, and drop one whose prompt reaches it;
-    otherwise rows that are too long are refused."""
+    """Whether candidates are truncated at the encoder's `max_length`, and dropped if the prompt
+    alone reaches it; otherwise rows that are too long are refused."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Forced:
     """Statistics of the tokens of one text, in nats; the last is the end-of-turn token."""
 
     log_probs: tuple[float, ...]
-    """Log-probability of each token given those before it."""
+    """Log-probability of each token, given the previous tokens."""
     hits: tuple[bool, ...]
     """Whether the token is the most probable one."""
     means: tuple[float, ...]
@@ -82,15 +82,15 @@ class Forced:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The statistics and replies of a model for one probe."""
+    """Statistics and replies of a model for one probe."""
 
     probe_id: str
     forced: Mapping[str, Forced] = field(default_factory=dict)
     """Statistics by the names of `Probe.candidates`."""
     replies: tuple[str, ...] = ()
-    """Replies without the prefill; empty where the probe asks for none."""
+    """Replies without the prefill; empty if the probe asks for none."""
     states: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Hidden states by name, where a suite reads any."""
+    """Hidden states by name; empty if the suite reads none."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,13 @@ class Row:
     """`Probe.probe_id`: the same row has the same id for every model."""
     group: str
     scores: Mapping[str, float]
-    """Score -> value; NaN where it is not defined for this row."""
+    """Score -> value; NaN if it is not defined for this row."""
     question: str = ""
     gold: str = ""
     reply: str = ""
     asked_of: str = ""
-    """Id of a question that is asked several times in a group: its rows are one observation, and
-    are averaged before models are compared. Empty where each row is one."""
+    """Id of a question that is asked several times in a group; its rows are averaged to one
+    observation before models are compared. Empty if each row is an observation."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,11 @@ class Figure:
     name: str
     """``<group>/<score>``, or ``<score>`` for a figure of the whole suite."""
     value: float
-    """NaN where it could not be computed; `note` says why."""
+    """NaN if it could not be computed; `note` says why."""
     unit: str
     """Unit in words: "share of rows, 0 to 1", "nats per token"."""
     count: int
-    """Number of rows behind it."""
+    """Number of rows from which it is computed."""
     low: float | None = None
     """Lower end of the 95 % interval; None without an interval."""
     high: float | None = None
@@ -137,7 +137,7 @@ class BlockMap:
     blocks: Sequence[int]
     """Numbers of the blocks, counted from 1."""
     values: Sequence[Sequence[float]]
-    """For each block, one value for each of the answer's first tokens."""
+    """``[block][token]``, for the answer's first tokens."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class SuiteResult:
     rows: list[Row]
     figures: list[Figure]
     maps: Mapping[str, BlockMap] = field(default_factory=dict)
-    """By the title of their picture."""
+    """Title of the picture -> map."""
 
 
 @dataclass(frozen=True)
@@ -160,36 +160,37 @@ class Subject:
     tokenizer: PreTrainedTokenizerBase
     encoder: Encoder
     fingerprint: str
-    """Text that changes when weights or tokenizer do; part of the key of stored outcomes."""
+    """Text that changes with weights or tokenizer; part of the key of stored outcomes."""
     plain_chat: bool = True
-    """Whether conversations are written as ``Question: ... Answer:`` where there is no chat
-    template; otherwise they are refused."""
+    """Whether conversations are written as ``Question: ... Answer:`` if there is no chat template;
+    otherwise they are refused."""
     hidden_id: int | None = None
-    """Token that attention must not see anywhere (open-unlearning's pad = eos mask)."""
+    """Token that is masked from attention at all positions (open-unlearning's pad = eos mask)."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """The start model of an evaluation, for suites that read it beside another model."""
+    """The start model of an evaluation, for suites that read it beside the evaluated model."""
 
     name: str
-    """As `Subject.name`."""
+    """Name as in `Subject`."""
     key: Callable[[], str]
-    """Returns a text that changes when its weights do."""
+    """Function that returns a text which changes with the weights."""
     load: Callable[[], Subject]
-    """Loads it the first time, and returns it."""
+    """Function that returns the model; the first call loads it."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A changed model that answers a suite's probes as well: quantised, relearned, ..."""
+    """A changed model that also answers a suite's probes: quantised, relearned, ..."""
 
     name: str
-    """Short: ``int4``, ``relearn_20``; empty for the subject as it is."""
+    """Short name, ``int4`` or ``relearn_20``; empty for the unchanged subject."""
     key: str
-    """Settings and data that decide the change, as text; part of the key of stored outcomes."""
+    """Text of the settings and data of the change; part of the key of stored outcomes."""
     make: Callable[[], nn.Module]
-    """Makes the model, without changing the subject; called only if an outcome is not stored."""
+    """Function that returns the model without changing the subject; called only if an outcome is
+    not stored."""
 
 
 @dataclass(frozen=True)
@@ -197,16 +198,16 @@ class Effort:
     """The work of a suite, for a forecast of its time."""
 
     models: int = 1
-    """Number of models that answer all probes: the subject, and changed ones."""
+    """Number of models that answer all probes: the subject and its variants."""
     rows: float = 0.0
-    """Rows that are read beside; a backward pass counts as two."""
+    """Additional rows that pass through a model; a backward pass counts as two."""
 
 
 Probes = Sequence[Probe]
 Outcomes = Mapping[str, Sequence[Outcome]]
-"""Name of a variant -> its outcomes in the order of the probes; ``""`` is the subject itself."""
+"""Name of a variant -> its outcomes in the order of the probes; ``""`` is the subject."""
 Reference = Mapping[str, Sequence[Row]] | None
-"""A suite's rows of a retain model, by group; None without one."""
+"""Rows of a suite on a retain model, by group; None without a retain model."""
 
 
 class Suite(ABC):
@@ -225,23 +226,22 @@ class Suite(ABC):
 
     @abstractmethod
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
-        """Return rows and figures of the suite's probes, or of those of some rows.
+        """Return the rows and figures of all probes of the suite, or of some rows' probes.
 
-        `outcomes` are those of each variant, `reference` the rows of a retain model; one that does
-        not fit is refused.
+        `reference` holds the rows of a retain model; it is refused if they are not the same rows.
         """
 
     def check(  # noqa: B027 - most suites need no reference
         self, probes: Sequence[Probe], reference: Reference
     ) -> None:
-        """Refuse, before a model is asked, a reference that `score` would refuse or miss."""
+        """Refuse a reference that `score` would refuse or miss; called before any model is run."""
 
     def without_reference(self) -> Suite:
         """Return the suite for a retain model, without figures that are defined against one."""
         return self
 
     def with_start(self, start: Start) -> Suite:
-        """Return the suite with the start model at hand; most suites need none."""
+        """Return the suite with the start model; most suites do not need it."""
         return self
 
     def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:
@@ -249,17 +249,17 @@ class Suite(ABC):
         return [Variant("", "", lambda: subject.model)]
 
     def effort(self, probes: Probes) -> Effort | None:
-        """Return the work of the suite; None where it has an unknown way of its own to answer."""
+        """Return the work of the suite; None if its `answer` does unknown work."""
         return None if type(self).answer is not Suite.answer and self.answer_key() else Effort()
 
     def answer(self, subject: Subject, probes: Probes) -> list[Outcome] | None:
-        """Return outcomes by a way of the suite's own (an optimised input), or None."""
+        """Return outcomes that the suite computes (for an optimised input); None for the engine."""
         return None
 
     def answer_key(self) -> str:
-        """Return what decides the outcomes of `answer` beside model and probe; part of the key.
+        """Return what `answer` depends on besides model and probe; part of the outcome's key.
 
-        The default is empty where the engine answers, and otherwise the name and the settings.
+        The default is empty if the engine answers, and otherwise the name and the settings.
         """
         if type(self).answer is Suite.answer:
             return ""

@@ -1,6 +1,4 @@
-"""``metrics.json`` and ``rows.jsonl``: the record of a subject on disk."""
-
-from __future__ import annotations
+"""The record of a subject on disk: ``metrics.json`` and ``rows.jsonl``."""
 
 import json
 import math
@@ -23,24 +21,21 @@ __all__ += ["evaluation_files", "is_evaluation", "model_of", "read_evaluation", 
 METRICS = "metrics.json"
 ROWS = "rows.jsonl"
 EVALUATION_SCHEMA = 1
-"""Version of both files; raised when a key changes its name or meaning."""
+"""Version of both files; increased when the name or meaning of a key changes."""
 
 
 def evaluation_files(folder: Path) -> list[Path]:
-    """Return the files that `write_evaluation` replaces, and one in the folder of outcomes.
-
-    Stored outcomes are only added to.
-    """
+    """Return the files that an evaluation writes: those replaced, and a new one in its store."""
     return [folder / METRICS, folder / ROWS, folder / "store" / "new"]
 
 
 def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
-    """Write both files, ``metrics.json`` last: where it is, the evaluation is complete.
+    """Write both files, ``metrics.json`` last: if it exists, the evaluation is complete.
 
     Keys of ``metrics.json``: ``schema_version``, ``model``, ``fingerprint``, ``settings``,
     ``versions``, ``balance`` (a list of figures) and ``suites``, a list of ``suite``, ``settings``,
     ``seconds``, ``cpu_seconds``, ``rows`` (their number), ``figures`` with the fields of `Figure`
-    and, where there are any, ``maps`` with those of `BlockMap`. ``rows.jsonl`` has one line per
+    and, if there are any, ``maps`` with the fields of `BlockMap`. ``rows.jsonl`` has one line per
     row: ``suite`` and the fields of `Row`. Numbers that are not finite are ``null``.
     """
     suites = record.suites.values()
@@ -61,12 +56,12 @@ def _entry(suite: SuiteRecord) -> dict[str, Any]:
 
 
 def is_evaluation(given: object) -> bool:
-    """Return whether something is the path of a folder that `write_evaluation` wrote."""
+    """Return whether a value is the path of a folder that `write_evaluation` wrote."""
     return isinstance(given, str | Path) and (local_path(given) / METRICS).is_file()
 
 
 def model_of(folder: Path) -> str | None:
-    """Return the model of an evaluation; None where there is none, or its file is damaged."""
+    """Return the model of an evaluation; None if its file is missing or damaged."""
     try:
         return str(json.loads((folder / METRICS).read_text("utf-8"))["model"])
     except (OSError, ValueError, RecursionError, LookupError, TypeError):
@@ -77,8 +72,8 @@ def read_evaluation(folder: Path) -> EvaluationRecord:
     """Read the files that `write_evaluation` wrote.
 
     Raises:
-        InputError: A file is missing, of another schema version, damaged, or of another evaluation
-            than the other file; the message names it.
+        InputError: A file is missing, damaged or of another schema version, or the two files do
+            not belong together; the message names the file.
     """
     content, rows = _read_metrics(folder), _read_rows(folder)
     try:
@@ -100,8 +95,8 @@ def read_evaluation(folder: Path) -> EvaluationRecord:
         return EvaluationRecord(content["model"], content["fingerprint"], suites, *facts)
     except (LookupError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{folder / METRICS}: expected the keys that `lit-unlearn evaluate` writes, found a "
-            f"file without or with another {error}; evaluate again"
+            f"{folder / METRICS}: expected the keys that `lit-unlearn evaluate` writes, found "
+            f"others ({type(error).__name__}: {error}); evaluate again"
         ) from None
 
 
@@ -112,7 +107,7 @@ def _read_metrics(folder: Path) -> dict[str, Any]:
     except OSError:
         raise InputError(
             f"{folder}: expected the folder of an evaluation, found no {METRICS} in it; "
-            "`lit-unlearn evaluate MODEL --output FOLDER` makes one"
+            "`lit-unlearn evaluate MODEL --output FOLDER` writes it"
         ) from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: expected JSON, found: {error}; evaluate again") from None
@@ -154,7 +149,7 @@ def _figure(entry: Mapping[str, Any]) -> Figure:
 
 
 def _map(entry: Mapping[str, Any]) -> BlockMap:
-    return BlockMap(**{**entry, "values": [list(map(_number, own)) for own in entry["values"]]})
+    return BlockMap(**{**entry, "values": [list(map(_number, row)) for row in entry["values"]]})
 
 
 def _number(value: float | None) -> float:

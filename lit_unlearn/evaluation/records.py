@@ -1,6 +1,4 @@
-"""Records: everything that was measured on one model, suite by suite."""
-
-from __future__ import annotations
+"""Records of everything that was measured on one model."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -25,13 +23,13 @@ class SuiteRecord:
     """Name in the evaluation: `Suite.name`, or the key in a config."""
     settings: Mapping[str, Any]
     seconds: float
-    """Wall seconds of this command; stored outcomes are not measured again."""
+    """Wall seconds of this command, without those of stored outcomes."""
     cpu_seconds: float
-    """Processor seconds of all threads, likewise."""
+    """CPU seconds of all threads, likewise without stored outcomes."""
     rows: Sequence[Row]
     figures: Sequence[Figure]
     maps: Mapping[str, BlockMap] = field(default_factory=dict)
-    """As in `SuiteResult`."""
+    """Title of the picture -> map."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,13 @@ class EvaluationRecord:
     fingerprint: str
     """Digest of weights and tokenizer."""
     suites: Mapping[str, SuiteRecord]
-    """By `SuiteRecord.suite`, in the order in which they ran."""
+    """Name -> record, in the order in which the suites ran."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Settings beside those of the suites: number format, limit, ..."""
+    """Settings besides those of the suites: dtype, limit, ..."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package -> version."""
     balance: Sequence[Figure] = ()
-    """The balanced score and its parts; empty where parts are missing."""
+    """The balanced score and its parts; empty if a part is missing."""
 
     def rows_by_group(self) -> dict[str, dict[str, list[Row]]]:
         """Return suite -> group -> rows: the reference for other models' suites."""
@@ -60,7 +58,7 @@ class EvaluationRecord:
 
 
 def settings_of(suite: Suite) -> dict[str, Any]:
-    """Return the class and the public settings of a suite, as plain values."""
+    """Return the class and the public settings of a suite as plain values."""
     given: Any = suite
     values = asdict(given) if is_dataclass(type(suite)) else vars(given)
     public = {key: value for key, value in values.items() if not key.startswith("_")}
@@ -68,7 +66,7 @@ def settings_of(suite: Suite) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that decide the figures."""
+    """Return the versions of the packages that the figures depend on."""
     return {
         "lit_unlearn": __version__,
         "torch": torch.__version__,

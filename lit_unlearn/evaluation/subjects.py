@@ -1,6 +1,4 @@
-"""A model to be evaluated: folder, hub id, the random tiny one or a loaded model -> `Subject`."""
-
-from __future__ import annotations
+"""Load a model for evaluation: path, hub id, `random-tiny` or a loaded model -> `Subject`."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -46,20 +44,20 @@ class Loading:
     """Settings of a model under evaluation.
 
     Args:
-        dtype: Dtype of the weights; `auto` is bfloat16 where the device multiplies it natively,
-            else float32.
-        device: As torch names it (cpu, cuda:1); auto takes a GPU where there is one.
-        attention: Attention implementation of transformers; eager takes the place of sdpa where a
-            model has no sdpa.
-        max_length: Most tokens of a prompt and its answer; null for as many as the model was made
-            for (2048 where it does not say).
-        plain_chat: Write conversations as `Question: ... Answer:` for a model without chat
-            template, which is refused otherwise.
-        hide_pad: Hide the pad token (without one, the end-of-text token) from attention wherever it
-            stands. So do open-unlearning's masks `ids != pad`, also at the ends of turns of chat
-            models such as Llama 3 (its issue 128). For comparison with figures published with it.
-        template: Settings of the chat template; null for those that the export of a run recorded
-            in the model's folder, else for the defaults.
+        dtype: Dtype of the weights; `auto` is bfloat16 if the device multiplies it natively, else
+            float32.
+        device: Torch device (cpu, cuda:1); auto takes a GPU if there is one.
+        attention: Attention implementation of transformers; a model without sdpa uses eager
+            instead.
+        max_length: Maximum number of tokens of a prompt with its answer; null for the context
+            length in the model's config (2048 if it has none).
+        plain_chat: Write conversations as `Question: ... Answer:` if a model has no chat template;
+            otherwise such a model is refused.
+        hide_pad: Hide the pad token (if there is none, the end-of-text token) from attention at
+            all positions, as open-unlearning's masks `ids != pad` do, also at ends of turns in
+            chat models such as Llama 3 (its issue 128). Use it to compare with its figures.
+        template: Settings of the chat template; null for those that a run recorded in its export,
+            or else the defaults.
     """
 
     dtype: DType = "float32"
@@ -78,7 +76,7 @@ def load_subject(path: str, loading: Loading | None = None, revision: str | None
     or commit on the hub.
 
     Raises:
-        InputError: A model that cannot be found or read, a device that is not there, or a length
+        InputError: The model cannot be found or read, there is no such device, or `max_length` is
             below 1.
     """
     loading = loading or Loading()
@@ -94,7 +92,7 @@ def load_subject(path: str, loading: Loading | None = None, revision: str | None
 
 
 def path_and_dtype(path: str, revision: str | None, dtype: torch.dtype) -> str:
-    """Return the fingerprint of the weights at a path, loaded in a dtype."""
+    """Return the fingerprint of the weights at a path in a dtype."""
     return f"{path_fingerprint(path, revision)} {str(dtype).removeprefix('torch.')}"
 
 
@@ -105,13 +103,12 @@ def subject_of(
     loading: Loading | None = None,
     fingerprint: str | None = None,
 ) -> Subject:
-    """Describe a causal language model that is loaded; it stays on its device, in its dtype.
+    """Return a loaded causal language model as a subject; it keeps its device and dtype.
 
-    `name` is that in records and tables. A fingerprint (see `Subject`) of None is made of the
-    weights.
+    `name` is shown in records and tables. A `fingerprint` of None is computed from the weights.
 
     Raises:
-        InputError: A length below 1, or no token to be hidden.
+        InputError: `max_length` is below 1, or there is no token to hide.
     """
     loading = loading or Loading()
     check_number("max_length", loading.max_length, 1)
@@ -119,7 +116,7 @@ def subject_of(
     if loading.hide_pad and not pads:
         raise InputError(
             "Parameter `hide_pad` needs a tokenizer with a pad or an end-of-text token. Found "
-            "neither; leave it out."
+            "neither; leave `hide_pad` out."
         )
     encoder = encoder_for(tokenizer, model.config, loading)
     known = whole_fingerprint(fingerprint or weights_fingerprint(model), encoder, loading)
@@ -136,13 +133,13 @@ def encoder_for(tokenizer: PreTrainedTokenizerBase, config: Any, loading: Loadin
 
 
 def whole_fingerprint(weights: str, encoder: Encoder, loading: Loading) -> str:
-    """Return `Subject.fingerprint` of weights with this fingerprint."""
+    """Extend the fingerprint of weights by the chat template and `hide_pad` (see `Subject`)."""
     known = " ".join(filter(None, (weights, template_key(encoder.tokenizer, encoder.template))))
     return f"{known} pad hidden" if loading.hide_pad else known
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """Return 64 hexadecimal digits that change when a weight in this process does."""
+    """Return the SHA-256 digest of the weights that this process holds."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         local = value.to_local() if hasattr(value, "to_local") else value
@@ -153,12 +150,12 @@ def weights_fingerprint(model: nn.Module) -> str:
 
 
 def start_fingerprint(source: ModelSource, dtypes: Iterable[torch.dtype], max_length: int) -> str:
-    """Return a digest of all that a start model's answers depend on beside the questions.
+    """Return a digest of everything that a start model's answers depend on, except the questions.
 
     Args:
         source: The model.
         dtypes: Dtypes of its parameters.
-        max_length: Most tokens of a row.
+        max_length: Maximum number of tokens of a row.
     """
     autocast = [torch.is_autocast_enabled(device) for device in ("cpu", "cuda")]
     about = [*weights_key(source), sorted({*map(str, dtypes)}), autocast, max_length]
@@ -167,7 +164,7 @@ def start_fingerprint(source: ModelSource, dtypes: Iterable[torch.dtype], max_le
 
 @contextmanager
 def named_model(name: str = "model") -> Iterator[None]:
-    """Let errors of the model finder, which name a training run's parameter, name this one."""
+    """Replace the parameter of a training run by `name` in errors of the model finder."""
     try:
         yield
     except InputError as error:
@@ -185,7 +182,7 @@ def device_named(name: str) -> torch.device:
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"Parameter `device` should be one that this machine has. Found {name!r}; leave it "
-            "`auto`, or give `cpu`."
+            f"Parameter `device` should be a device of this machine. Found {name!r}; use `auto` or "
+            "`cpu`."
         ) from error
     return place

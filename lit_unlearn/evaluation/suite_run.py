@@ -1,6 +1,4 @@
-"""The engine: suites on one model. It reads stored outcomes, asks the rest, and scores them."""
-
-from __future__ import annotations
+"""The engine: it reads stored outcomes, runs the other probes on a model, and scores all."""
 
 import time
 from collections import Counter
@@ -41,10 +39,9 @@ def run_suites(
     batch_size: int = 16,
     limit: int | None = None,
 ) -> dict[str, SuiteRecord]:
-    """Put several suites to a model, one after the other, and measure their cost; see `run_suite`.
+    """Run suites on a model one after another and measure their cost; see `run_suite`.
 
-    `suites` and `references` (rows of a retain model) go by the name under which figures are shown;
-    a suite that is not in `references` has none.
+    The keys of `suites` and `references` (rows of a retain model) are the displayed names.
     """
     found: dict[str, SuiteRecord] = {}
     for name, suite in suites.items():
@@ -66,7 +63,7 @@ def check_suites(
     references: Mapping[str, Reference] | None = None,
     limit: int | None = None,
 ) -> None:
-    """Refuse what `run_suites` would refuse, before a model is loaded; arguments as there."""
+    """Refuse what `run_suites` with these arguments would refuse, before a model is loaded."""
     for name, suite in suites.items():
         probes, reference = _asked(suite, data_root, (references or {}).get(name), limit)
         suite.check(probes, reference)
@@ -82,20 +79,20 @@ def run_suite(
     batch_size: int = 16,
     limit: int | None = None,
 ) -> SuiteResult:
-    """Put a suite to a model and score it.
+    """Run a suite on a model and score it.
 
-    Only outcomes that the store does not hold are asked for, and stored chunk by chunk. With an
-    initialised process group the rows are shared out over its processes, each of which calls this
-    with the same arguments and gets the same result; the first one alone opens the store.
+    Only outcomes that the store lacks are computed; they are stored chunk by chunk. In an
+    initialised process group the rows are divided among the processes, which all call this with
+    the same arguments and get the same result; only the first one opens the store.
 
     Args:
         suite: The suite.
-        subject: The model; its mode and its weights stay as they are.
-        store: Store of outcomes, not opened yet; None keeps none.
+        subject: The model; its mode and weights are unchanged.
+        store: Store of outcomes, not opened yet; None stores nothing.
         data_root: Folder of the data sets; None for the hub.
-        reference: The suite's rows of a retain model, by group.
-        batch_size: Most sequences in one forward pass.
-        limit: Most rows of each group, spread evenly; None for all.
+        reference: Rows of the suite on a retain model, by group.
+        batch_size: Maximum number of sequences in a forward pass.
+        limit: Maximum number of rows of each group, spread evenly; None for all.
     """
     probes, reference = agree(lambda: _asked(suite, data_root, reference, limit))
     variants = agree(lambda: suite.variants(subject, data_root))
@@ -120,7 +117,7 @@ def run_suite(
 def _asked(
     suite: Suite, data_root: Path | None, reference: Reference, limit: int | None
 ) -> tuple[list[Probe], Reference]:
-    """Return the probes of a suite, and the rows of its reference that belong to them."""
+    """Return the probes of a suite, and the reference's rows of these probes."""
     probes = limited(suite.probes(data_root), limit)
     return probes, reference if limit is None else same_rows(probes, reference)
 
@@ -162,7 +159,7 @@ def _outcomes(
 
 
 def _chunks(missing: Mapping[str, Probe], size: int) -> Iterator[dict[str, Probe]]:
-    """Group probes of similar length, the longest first: too large a batch fails at once."""
+    """Yield probes of similar length, longest first, so that too large a batch fails at once."""
 
     def characters(key: str) -> int:
         probe = missing[key]
@@ -175,14 +172,14 @@ def _chunks(missing: Mapping[str, Probe], size: int) -> Iterator[dict[str, Probe
 
 
 def _ask(suite: Suite, subject: Subject, batch_size: int, probes: Sequence[Probe]) -> list[Outcome]:
-    """Let the suite answer where it has a way of its own, else the usual engine."""
+    """Return the outcomes of `suite.answer`, or those of the engine if it returns None."""
     outcomes = suite.answer(subject, probes)
     if outcomes is None:
         return ask(subject, probes, batch_size)
     expected, found = [p.probe_id for p in probes], [o.probe_id for o in outcomes]
     if found != expected:
         raise InputError(
-            f"The suite {suite.name} should give one outcome per probe from `answer`, in their "
+            f"`answer` of the suite {suite.name} should return one outcome per probe, in the same "
             f"order ({expected[:3]}, ...). Found {found[:3]}, ...; correct the suite."
         )
     return outcomes
@@ -199,5 +196,5 @@ def _check_template(suite: Suite, subject: Subject, probes: Sequence[Probe]) -> 
         return
     raise InputError(
         f"Model {subject.name!r} should have a chat template for suite {suite.name}. Found none; "
-        "give a chat model, or `--plain_chat true` for questions as `Question: ... Answer:`."
+        "give a chat model, or `--plain_chat true` to write questions as `Question: ... Answer:`."
     )

@@ -1,6 +1,4 @@
-"""Teacher-force the candidates of probes: all statistics of their tokens from one pass."""
-
-from __future__ import annotations
+"""Teacher-force the candidates of probes; one pass gives all statistics of their tokens."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +31,7 @@ class Piece:
     answers: tuple[tuple[int, ...], ...]
 
     def length(self) -> int:
-        """Return the tokens of the longest sequence."""
+        """Return the number of tokens of the longest sequence."""
         return len(self.prompt) + max(len(answer) for answer in self.answers)
 
 
@@ -44,23 +42,23 @@ def force(
     batch_size: int = 16,
     hidden_id: int | None = None,
 ) -> list[dict[str, Forced]]:
-    """Teacher-force every candidate of every probe; return the statistics of each by its name.
+    """Teacher-force every candidate of every probe; return each probe's statistics by name.
 
-    What the rows of a batch begin with, such as the prompt of several candidates, is computed once
-    where the model's rows can be packed. Token ids are those of `Encoder.encode`, end of turn
-    included. The model is in evaluation mode meanwhile, and afterwards in its own mode.
+    Common prefixes of a batch's rows, such as the prompt of several candidates, are computed once
+    if the model can read packed rows. Token ids are those of `Encoder.encode`, with the end of
+    turn. The model is in evaluation mode during the call; then its mode is restored.
 
     Args:
         model: A causal language model.
         encoder: Encoder with the model's tokenizer; its `on_problem` decides about a prompt that is
-            tokenised differently once an answer follows.
+            tokenised differently if an answer follows.
         probes: The probes; one without candidates gets an empty mapping.
-        batch_size: Most candidates in one forward pass; it changes nothing but rounding.
-        hidden_id: As in `Subject`; with it rows are padded, and share nothing.
+        batch_size: Maximum number of candidates in a forward pass; affects rounding only.
+        hidden_id: As in `Subject`; if given, rows are padded and share no prefixes.
 
     Raises:
-        InputError: An empty candidate, one that is longer than the encoder's `max_length`, or
-            logits that are not numbers. The message names the row.
+        InputError: A candidate is empty or longer than the encoder's `max_length`, or logits are
+            NaN. The message names the row.
     """
     return force_and_read(model, encoder, probes, {}, batch_size, hidden_id)[0]
 
@@ -75,9 +73,9 @@ def force_and_read(
 ) -> tuple[list[dict[str, Forced]], dict[tuple[int, ...], KeyValues]]:
     """Teacher-force as `force` does, and read the prompts of replies in the same passes.
 
-    `prompts` maps the index of a probe to the prompt of its reply. Where there are any, the model
-    `can_continue` and `hidden_id` is None. The second result is keys and values by prompt; a probe
-    that nothing is forced of leaves its prompt unread.
+    `prompts` maps the index of a probe to the prompt of its reply. If it is not empty, the model
+    must be one that `can_continue`, and `hidden_id` None. The second result maps prompts to keys
+    and values; the prompt of a probe without candidates is not read.
     """
     check_number("batch_size", batch_size, 1)
     pieces = pieces_of(encoder, probes, batch_size)
@@ -98,8 +96,8 @@ def force_and_read(
 
 
 def pieces_of(encoder: Encoder, probes: Sequence[Probe], size: int) -> list[Piece]:
-    """Encode the candidates of all probes, at most `size` of one probe in a piece."""
-    # cutting an answer off would change its figures, so lengths are checked here instead
+    """Encode the candidates of all probes; a piece holds at most `size` of one probe."""
+    # the encoder would truncate answers, which changes their figures, so lengths are checked here
     uncut = replace(encoder, max_length=sys.maxsize)
     return [
         piece
@@ -111,20 +109,20 @@ def pieces_of(encoder: Encoder, probes: Sequence[Probe], size: int) -> list[Piec
 def _pieces(
     index: int, probe: Probe, encoder: Encoder, max_length: int, size: int
 ) -> Iterator[Piece]:
-    """Encode the candidates of one probe, at most `size` in a piece."""
+    """Encode the candidates of one probe; a piece holds at most `size`."""
     row = replace(probe.example, turns=probe.turns, plain=probe.plain)
     prompt: tuple[int, ...] = ()
     answers: list[tuple[int, ...]] = []
     for name, text in probe.candidates.items():
         where = f"Row {probe.probe_id!r}, candidate {name!r}"
         if not text.strip():
-            raise InputError(f"{where} should be a text. Found {text!r}; leave the candidate out.")
+            raise InputError(f"{where} should not be empty. Found {text!r}; remove the candidate.")
         encoded = encoder.encode(row, text, prefill=probe.prefill)
         if encoded is None:
             encoder.check(row)
             raise InputError(
                 f"{where} should have a prompt of at least one token. Found none, and the "
-                "tokenizer has no token to begin a text with; give the row a question."
+                "tokenizer has no begin-of-text token; give the row a question."
             )
         if probe.cut and encoded.student_start >= max_length:
             return
@@ -132,8 +130,8 @@ def _pieces(
         if len(ids) > max_length:
             raise InputError(
                 f"{where} should have at most `max_length` = {max_length} tokens. Found "
-                f"{len(ids)} ({encoded.student_start} of them prompt); raise it as far as the "
-                "model goes, or leave the row out."
+                f"{len(ids)} ({encoded.student_start} in the prompt); raise `max_length` up to the "
+                "model's limit, or remove the row."
             )
         prompt, answer = ids[: encoded.student_start], ids[encoded.student_start :]
         answers.append(answer)
@@ -161,7 +159,7 @@ def _read(
     hidden_id: int | None,
     prompts: Sequence[tuple[int, ...]],
 ) -> tuple[Tensor, list[KeyValues]]:
-    """Return ``[4, N]`` statistics of the tokens of all answers, and the states of the prompts."""
+    """Return ``[4, N]`` statistics of all answers' tokens, and the prompts' keys and values."""
     device = next(model.parameters()).device
     answers = [answer for piece in batch for answer in piece.answers]
     starts = [len(piece.prompt) for piece in batch for _ in piece.answers]

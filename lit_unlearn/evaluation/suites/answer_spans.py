@@ -1,7 +1,5 @@
 """Spans of an answer: the characters that carry what was to be forgotten, and their tokens."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Answers: each objective's evaluation rows, asked with and without a prefill."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

@@ -5,8 +5,6 @@ refusal rate, and the figures of the same rows without attack: `unattacked/recal
 in each group `recall_unattacked`, of the very rows and the very part of the answer attacked there.
 """
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from collections.abc import Sequence

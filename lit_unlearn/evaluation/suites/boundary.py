@@ -1,7 +1,5 @@
 """Boundary: questions near the forgotten, or that only sound like it, must still be answered."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from pathlib import Path

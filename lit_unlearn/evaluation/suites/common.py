@@ -1,7 +1,5 @@
 """Shared by suites: probes of examples, outcomes beside their probes, means with intervals."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -3,8 +3,6 @@
 `attacked` holds the parts that they share.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

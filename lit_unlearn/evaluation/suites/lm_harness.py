@@ -1,7 +1,5 @@
 """LmHarness: results of EleutherAI's lm-evaluation-harness as figures."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Membership: whether the forget texts still look like training data."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Multiple choice: the likelihood of the options, and beside it the model's written choice."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

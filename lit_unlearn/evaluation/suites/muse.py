@@ -1,7 +1,5 @@
 """MUSE: facts of a corpus, its wording, and whether its texts are told from unseen ones."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field

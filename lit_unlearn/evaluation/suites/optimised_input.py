@@ -1,7 +1,5 @@
 """Shared by attacks that optimise a text after the question on some rows, and test it on others."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Gcg: recall of the forgotten with an optimised text after the question."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """SoftPrompt: recall of the forgotten with optimised vectors after the question."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar

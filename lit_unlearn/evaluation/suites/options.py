@@ -1,7 +1,5 @@
 """A multiple-choice row as a question with lettered options."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from string import ascii_uppercase

@@ -1,7 +1,5 @@
 """Privacy leakage: whether texts of the forget corpus are told from unseen texts (MUSE)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Quantised: recall of the forgotten after the weights are rounded."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path

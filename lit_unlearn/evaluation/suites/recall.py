@@ -4,8 +4,6 @@
 the gold answer where it has none. Words that the prompt gives away do not count.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

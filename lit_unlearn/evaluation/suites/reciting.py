@@ -1,7 +1,5 @@
 """Verbatim memorisation: a model continues passages from their beginning (MUSE)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase

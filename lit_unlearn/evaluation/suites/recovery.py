@@ -4,8 +4,6 @@ An attack may use some of the rows; the others are asked with it and without. Re
 stands beside recall without.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from torch import nn

@@ -1,7 +1,5 @@
 """Relearn: recall of the forgotten after a few steps of fine-tuning."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial

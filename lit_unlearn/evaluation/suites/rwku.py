@@ -1,7 +1,5 @@
 """RWKU: famous people to be forgotten, their neighbours to be kept."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

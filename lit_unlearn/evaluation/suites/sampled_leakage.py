@@ -1,7 +1,5 @@
 """Sampled leakage: an answer that a greedy reply hides may come out in one of many samples."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Selection: the rows of a group that are asked, where all of them would take too long."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar

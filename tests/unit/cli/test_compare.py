@@ -78,7 +78,7 @@ def test_what_is_not_common_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     runs = write(one=one, two=both)
     assert main(["compare", *runs]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "Suite muse is in two only, not compared." in out
+    assert "Suite muse is only in two and is not compared." in out
     assert "Suite tofu has other settings in two than in one." in out
     assert "Suite tofu: 2 rows are common to one (3) and two (2); only these are tested." in out
     content = json.loads(Path("runs/compare/compare.json").read_text("utf-8"))
@@ -104,7 +104,7 @@ def test_headings_are_the_shortest_that_differ(folders: list[str], expected: lis
 
 
 def test_headings_of_the_same_folder() -> None:
-    with pytest.raises(InputError, match="Found one of them twice"):
+    with pytest.raises(InputError, match="Found a folder twice"):
         headings([Path("a"), Path("b"), Path("a")])
 
 

@@ -329,7 +329,7 @@ def test_another_models_folder_is_not_overwritten(
 ) -> None:
     file = Path(earlier, METRICS)
     file.write_text(file.read_text("utf-8").replace('"random-tiny"', '"another"'), "utf-8")
-    assert "Found one of another in it" in refused(*BOUNDARY, "--output", earlier)
+    assert "Found an evaluation of another" in refused(*BOUNDARY, "--output", earlier)
 
 
 @pytest.mark.parametrize("damaged", [METRICS, ROWS])

@@ -92,7 +92,7 @@ def test_a_loaded_model_is_known_by_its_weights(
     ("path", "loading", "message"),
     [
         ("no/such/folder", {}, r"Parameter `model` = 'no/such/folder' should be a folder"),
-        ("random-tiny", {"device": "cuda:99"}, "`device` should be one that this machine has"),
+        ("random-tiny", {"device": "cuda:99"}, "`device` should be a device of this machine"),
         ("random-tiny", {"device": "abacus"}, "`device` .* Found 'abacus'"),
         ("random-tiny", {"max_length": 0}, "`max_length` should be at least 1. Found 0"),
     ],

@@ -270,7 +270,7 @@ def test_length_at_the_limit_and_beyond(
 
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_empty_candidate(tiny_model: PreTrainedModel, encoder: Encoder, text: str) -> None:
-    with pytest.raises(InputError, match=r"Row 'forget/none', candidate 'c/0' should be a text"):
+    with pytest.raises(InputError, match=r"Row 'forget/none', candidate 'c/0' should not be empty"):
         force(tiny_model, encoder, [probe("none", "who?", text)])
 
 
