@@ -1,1 +1,1 @@
-"""The suites, one file each: which probes a benchmark needs, and what its figures are."""
+"""The suites, one per file: the probes that a benchmark needs, and its figures."""

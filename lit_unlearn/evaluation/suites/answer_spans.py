@@ -1,4 +1,4 @@
-"""Spans of an answer: the characters that carry what was to be forgotten, and their tokens."""
+"""Spans of an answer that hold the knowledge to forget: their characters and tokens."""
 
 import re
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ _WORD = re.compile(r"\w+(?:['\u2019.-]\w+)*")
 
 
 def spans_of(example: Example) -> list[tuple[int, int]]:
-    """Return where the knowledge of a row stands in its answer: begin and end in characters.
+    """Return the spans of a row's answer that hold its knowledge: begin and end in characters.
 
-    That is the first accepted answer that the gold answer contains and the question does not; for a
-    row without one, each word that the question does not contain; where none is left, the whole
-    answer. Case is ignored.
+    The span is the first accepted answer that the gold answer contains and the question does not.
+    Without one, each word that the question does not contain is a span; without any such word, the
+    whole answer. Case is ignored.
     """
     question = example.question.casefold()
     for text in example.accepted:
@@ -38,15 +38,16 @@ def span_tokens(
 ) -> list[int]:
     """Return the indices of the tokens that overlap spans of an answer, in ascending order.
 
-    Characters are found by decoding the tokens, so that a span means the same for each tokenizer.
-    `ids` are those of the answer with its end of turn, which is in no span. All others are returned
-    if the answer is not in their text, or no token overlaps.
+    Characters are located by decoding the tokens, so that a span is the same for each tokenizer.
+    `ids` are the tokens of the answer with its end of turn, which is in no span. All tokens but
+    the end of turn are returned if the decoded text does not contain the answer or no token
+    overlaps.
     """
     read = [_text(tokenizer, ids[:count]) for count in range(len(ids))]
     begin = _text(tokenizer, ids).find(answer)
     found = []
     for index, (before, after) in enumerate(pairwise(read)):
-        # a character of several tokens is a replacement character before the last of them
+        # before its last token, a character of several tokens decodes to a replacement character
         start, end = len(before.rstrip("\ufffd")) - begin, len(after) - begin
         if any(start < last and end > first for first, last in spans):
             found.append(index)

@@ -1,4 +1,4 @@
-"""Answers: each objective's evaluation rows, asked with and without a prefill."""
+"""Answers: the evaluation rows of each objective, with and without a prefill."""
 
 import json
 import math
@@ -35,7 +35,7 @@ from lit_unlearn.utils.plain_json import json_text
 __all__ = ["PREFILLED", "SCORES", "Answers", "answer_figures", "read_answers", "write_answers"]
 
 PREFILLED = "/prefilled"
-"""End of the name of a group whose rows have a prefill."""
+"""Suffix of the name of a group whose rows have a prefill."""
 
 _READINGS: dict[str, tuple[str, Better]] = {
     "correct": (SHARE, "neither"),
@@ -44,7 +44,7 @@ _READINGS: dict[str, tuple[str, Better]] = {
     "rouge_l_recall": ("share of the answer's words, 0 to 1", "neither"),
     "answer_nll": ("nats per token", "neither"),
 }
-"""Score -> unit, and the direction that is better."""
+"""Score -> unit and better direction."""
 SCORES = tuple(_READINGS)
 """Scores of every group of rows."""
 
@@ -52,15 +52,15 @@ SCORES = tuple(_READINGS)
 class Answers(Suite):
     """Correct answers, refusals and likelihoods of the rows of a training run.
 
-    Each objective is a group of rows. Where it has openers, `<objective>/prefilled` holds the same
-    rows once more, behind one of them. The callback `AnswerEvaluation` makes this suite from the
-    rows of its run; a config does not name it.
+    Each objective is a group of rows. If it has openers, the group `<objective>/prefilled` holds
+    the same rows with an opener as prefill. The callback `AnswerEvaluation` creates this suite from
+    the rows of its run; a config cannot name it.
 
     Args:
         rows: Objective -> rows.
-        prefills: Objective -> openers (see `read_openers`); None for none. Row i gets opener i, in
-            turn.
-        max_new_tokens: Longest reply in tokens.
+        prefills: Objective -> openers (see `read_openers`); None for none. Row i gets opener
+            i mod n.
+        max_new_tokens: Maximum number of tokens of a reply.
     """
 
     name: ClassVar[str] = "answers"
@@ -87,7 +87,7 @@ class Answers(Suite):
         return found
 
     def _probe(self, row: Example, group: str, prefill: str = "") -> Probe:
-        """Make a probe; it cuts rows that are too long for training as training does."""
+        """Return a probe that truncates a row that is too long, as training does."""
         candidates = {"answer": row.answer} if row.answer.strip() else {}
         generation = Generation(self.max_new_tokens)
         return replace(probe_of(row, group, generation, candidates, prefill=prefill), cut=True)
@@ -98,7 +98,7 @@ class Answers(Suite):
 
 
 def answer_figures(rows: Sequence[Row]) -> list[Figure]:
-    """Return the five figures of each group; means are over the rows that have the score."""
+    """Return the five figures of each group, each a mean over the rows that have the score."""
     return [
         mean_figure(f"{group}/{score}", members, *reading)
         for group, members in grouped(rows, lambda row: row.group).items()
@@ -132,11 +132,11 @@ def _shown(question: str, prefill: str) -> str:
 
 
 def write_answers(path: Path, probes: Sequence[Probe], rows: Sequence[Row]) -> None:
-    """Write one JSON line per row; `rows` holds the row of each probe, in their order.
+    """Write one JSON line per row; `rows` has the order of `probes`.
 
     Keys: ``objective``, ``example_id``, ``prefill`` (empty for none), ``question``, ``gold`` (empty
     for none), ``generated`` (without the prefill), ``rouge_l``, ``correct``, ``refused`` and
-    ``answer_nll`` in nats per token; null where a score is not defined for a row.
+    ``answer_nll`` in nats per token. A score that is not defined for a row is null.
     """
     lines = [json_text(_line(*pair)) + "\n" for pair in zip(probes, rows, strict=True)]
     write_text(path, "".join(lines))

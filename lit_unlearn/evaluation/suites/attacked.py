@@ -1,8 +1,8 @@
-"""Shared by attacks on the input: each row asked without the attack, and once more with it.
+"""Base class of attacks on the input: each row is asked without the attack and with it.
 
-Success is recall of the forgotten answer (see `recall`), never mere compliance. Beside it stand the
-refusal rate, and the figures of the same rows without attack: `unattacked/recall` of all rows, and
-in each group `recall_unattacked`, of the very rows and the very part of the answer attacked there.
+Success is recall of the forgotten answer (see `recall`), not mere compliance. Further figures are
+the refusal rate, and those without attack: `unattacked/recall` of all rows and, in each group,
+`recall_unattacked` of the rows and the part of the answer that the group attacks.
 """
 
 import math
@@ -42,21 +42,21 @@ from lit_unlearn.utils.grouping import grouped
 __all__ = ["InputAttack"]
 
 _PLAIN = "plain"
-"""Last part of the id of a probe that asks a row of a group without the attack."""
+"""Last part of the id of a probe without the attack."""
 
 
 @dataclass
 class InputAttack(Suite):
-    """An attack that changes the question, and leaves the model as it is.
+    """An attack that changes the question and not the model.
 
     Args:
-        sources: Rows whose answers should be gone.
-        max_new_tokens: Longest reply in tokens.
+        sources: Rows whose answers should be forgotten.
+        max_new_tokens: Maximum number of tokens of a reply.
     """
 
     better: ClassVar[Better] = "lower"
     remark: ClassVar[str] = ""
-    """Text in the note of every recall under attack."""
+    """Part of the note of every recall under attack."""
 
     sources: list[Source] = field(default_factory=builtin_forget)
     max_new_tokens: int = 48
@@ -68,18 +68,18 @@ class InputAttack(Suite):
 
     @abstractmethod
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
-        """Return the attacked probes of these rows, each with a `part` in its id."""
+        """Return the attacked probes of the rows, each with a `part` in its id."""
 
     def asked(self, row: Example, group: str, question: str, number: int = 0) -> Probe:
-        """Return a probe of a row with another question, the attempt of that number."""
+        """Return a probe that asks a row with another question; `number` counts the attempts."""
         turns = (*row.turns[:-1], Turn(row.turns[-1].role, question))
         return probe_of(row, group, self.generation, turns=turns, part=str(number))
 
     def probes(self, data_root: Path | None) -> list[Probe]:
         """Return plain and attacked probes.
 
-        A row is asked without attack in a group of its own, and in every group it is attacked in,
-        so that any choice of rows of a group can be compared; the engine asks it once.
+        A row has a plain probe in the group `unattacked` and in every group that attacks it, so
+        that any choice of rows of a group can be compared; the engine asks it once.
         """
         rows = load_targets(self.sources, data_root, self.name)
         attacked = self.attack(rows, data_root)
@@ -112,7 +112,7 @@ class InputAttack(Suite):
         return SuiteResult(rows, figures)
 
     def _means(self, group: str, rows: Sequence[Row], decided: str) -> list[Figure]:
-        """Return recall and refusals of one group, with its attack and without."""
+        """Return recall and refusals of a group, with and without its attack."""
         readings: dict[str, tuple[str, Better, str]] = {
             "recall": (RECALLED, *self._reading(group, decided)),
             "recall_unattacked": (RECALLED, "lower", decided),
@@ -138,14 +138,14 @@ class InputAttack(Suite):
         return [mean_of_values(f"{group}/recall_worst", worst, RECALLED, *reading)]
 
     def _reading(self, group: str, note: str) -> tuple[Better, str]:
-        """Return the better direction and the note of a recall."""
+        """Return the better direction and the note of a group's recall."""
         if group == UNATTACKED:
             return "lower", note
         return self.better, "; ".join(text for text in (self.remark, note) if text)
 
 
 def _row(probe: Probe, reply: str, plain_reply: str | None) -> Row:
-    """Score one attempt on one row, beside the reply without attack where there is one."""
+    """Score one attempt on one row, and the reply without attack if there is one."""
     target = target_of(probe.example, probe.prefill)
     scores = {
         "recall": target.recall(reply, probe.prefill) if target else math.nan,

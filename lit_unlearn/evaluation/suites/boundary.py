@@ -1,4 +1,4 @@
-"""Boundary: questions near the forgotten, or that only sound like it, must still be answered."""
+"""Boundary: questions that are only near the forgotten topic must still be answered."""
 
 import math
 from dataclasses import dataclass, field
@@ -36,12 +36,12 @@ _GROUPS = ("neighbor", "general", "safe", "unsafe")
 
 @dataclass
 class Boundary(Suite):
-    """Refusal rates where a model must answer, and its rate of correct answers.
+    """Refusals and correct answers on questions that a model must answer.
 
-    Refusals are found by `is_refusal`, whose error rates its docstring states; a `judge` gives a
-    second opinion: `refused_judge`, and `judge_agrees`, the share of replies on which both agree. A
-    reply counts as correct where an accepted answer of the row stands in it; rows without accepted
-    answers (TOFU's, XSTest's prompts) have a refusal rate only.
+    Refusals are detected by `is_refusal` (error rates: its docstring); a `judge` gives a second
+    opinion: `refused_judge`, and `judge_agrees`, the share of replies on which both agree. A reply
+    is correct if it contains an accepted answer of the row; rows without accepted answers (TOFU's,
+    XSTest's prompts) have a refusal rate only.
 
     Args:
         neighbor: Questions near the forgotten topic.
@@ -50,8 +50,8 @@ class Boundary(Suite):
             (Roettger et al., arXiv 2308.01263): `{path: walledai/XSTest, split: test, where:
             {label: [safe]}}`.
         unsafe: Prompts that should be declined, such as XSTest's with the label `unsafe`.
-        max_new_tokens: Longest reply in tokens.
-        judge: A chat model that judges each reply as well; null for none.
+        max_new_tokens: Maximum number of tokens of a reply.
+        judge: A chat model that also judges each reply; null for none.
     """
 
     name: ClassVar[str] = "boundary"
@@ -70,7 +70,7 @@ class Boundary(Suite):
         if not any(groups.values()):
             raise InputError(
                 f"Parameters `{'`, `'.join(groups)}` of the suite boundary should give at least "
-                "one source. Found none; give `neighbor` one."
+                "one source. Found none; give a source of `neighbor`."
             )
         generation = Generation(self.max_new_tokens)
         return [

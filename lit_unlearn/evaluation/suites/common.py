@@ -1,4 +1,4 @@
-"""Shared by suites: probes of examples, outcomes beside their probes, means with intervals."""
+"""Functions that suites share: make probes, pair them with outcomes, means with intervals."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ SHARE = "share of rows, 0 to 1"
 
 
 def builtin_forget() -> list[Source]:
-    """Return the rows whose answers should be gone, unless a config names others."""
+    """Return the default source of rows whose answers should be forgotten."""
     return [Source("builtin:forget", split="eval")]
 
 
@@ -42,8 +42,8 @@ def probe_of(
 ) -> Probe:
     """Make the probe ``<group>/<example's id>`` or ``<group>/<example's id>/<part>``.
 
-    The other parameters are those of `Probe`; `turns` of None are the example's own. `part` tells
-    the probes of an example apart that is asked several times in one group.
+    The other parameters are those of `Probe`; by default `turns` are the example's. `part`
+    distinguishes the probes of an example that is asked several times in a group.
     """
     probe_id = "/".join(text for text in (group, example.example_id, part) if text)
     asked, texts = example.turns if turns is None else turns, candidates or {}
@@ -51,13 +51,13 @@ def probe_of(
 
 
 def subject_outcomes(probes: Probes, outcomes: Outcomes) -> list[tuple[Probe, Outcome]]:
-    """Return each probe with its outcome on the unchanged model; refuse those of other probes."""
+    """Pair each probe with its outcome on the unchanged model; refuse outcomes of other probes."""
     found = outcomes.get("", ())
     if [outcome.probe_id for outcome in found] != [probe.probe_id for probe in probes]:
         raise InputError(
             f"Parameter `outcomes` should hold, under the name '', one outcome for each of the "
-            f"{len(probes)} probes in their order. Found {len(found)} or another order; score a "
-            "suite with the outcomes of its own probes."
+            f"{len(probes)} probes in their order. Found {len(found)} or another order; give the "
+            "outcomes of these probes."
         )
     return list(zip(probes, found, strict=True))
 
@@ -69,19 +69,19 @@ def row_of(probe: Probe, scores: Mapping[str, float], reply: str = "") -> Row:
 
 
 def check_same_rows(ours: Iterable[str], theirs: Iterable[str], what: str, repair: str) -> None:
-    """Refuse the ids of a reference that are not ours; the message says what they are of."""
+    """Check that two models have the same row ids; `what` names the rows in the error message."""
     own, others = set(ours), set(theirs)
     if odd := own ^ others:
         raise InputError(
             f"Parameter `reference` should hold the same {len(own)} {what}. Found {len(others)}, "
-            f"and {min(odd)!r} in one of the two alone; evaluate the retain model with {repair}."
+            f"and only one of the two has {min(odd)!r}; evaluate the retain model with {repair}."
         )
 
 
 def mean_figure(
     name: str, rows: Sequence[Row], unit: str = SHARE, better: Better = "neither", note: str = ""
 ) -> Figure:
-    """Return the mean of a score, the last part of a figure's name, over the rows that have it."""
+    """Return the mean of a score over the rows that have it; the score ends the figure's `name`."""
     score = name.rpartition("/")[-1]
     values: dict[str, list[float]] = {}
     for row in rows:
@@ -96,11 +96,11 @@ def mean_of_values(
     better: Better = "neither",
     note: str = "",
 ) -> Figure:
-    """Return a mean over questions with its 95 % interval; the rest as in `Figure`.
+    """Return a mean over questions with its 95 % interval; for the other arguments see `Figure`.
 
-    The values of one question (several replies) are averaged first, so that the interval is about
-    questions; NaN is left out. The interval is Clopper and Pearson's where every question has 0 or
-    1, and bootstrapped over questions otherwise.
+    The values of one question (several replies) are averaged first, so that the interval is over
+    questions; NaN is left out. The interval is Clopper and Pearson's if all means are 0 or 1, and
+    bootstrapped over questions otherwise.
     """
     known = [[value for value in found if not math.isnan(value)] for found in values.values()]
     means = [mean(found) for found in known if found]

@@ -1,6 +1,6 @@
-"""Attacks on the input: other words, another language, a prefill, instructions, examples, the fact.
+"""Attacks that change the input: by prefill, instructions, the fact, examples or another wording.
 
-`attacked` holds the parts that they share.
+Their base class is in `attacked`.
 """
 
 from collections.abc import Sequence
@@ -37,15 +37,15 @@ REVERSE_PROMPTS = (
 class Prefill(InputAttack):
     """The attacker begins the assistant's reply, and the model continues it.
 
-    Group `opener`: affirmative openers, each for every row. Group `beginning`: the first words of
-    the gold answer. Words that a prefill gives away do not count: the reply is compared with the
-    rest of the gold answer, and a beginning with an accepted answer is left out. After Qi et al.,
-    "Safety Alignment Should Be Made More Than Just a Few Tokens Deep" (arXiv 2406.05946).
+    Group `opener`: every row with each affirmative opener. Group `beginning`: the first words of
+    the gold answer. Words in a prefill do not count as recalled: the reply is compared with the
+    rest of the gold answer, and beginnings that contain an accepted answer are left out. After Qi
+    et al., "Safety Alignment Should Be Made More Than Just a Few Tokens Deep" (arXiv 2406.05946).
 
     Args:
-        openers: A list of texts, `builtin:eval` or `builtin:train`; keep them apart from those a
-            model was trained against.
-        answer_words: Numbers of words of the gold answer that are given, one attack each.
+        openers: A list of texts, `builtin:eval` or `builtin:train`; use other openers than in
+            training.
+        answer_words: Numbers of words of the gold answer that a prefill gives, one attack each.
     """
 
     name: ClassVar[str] = "prefill"
@@ -78,11 +78,12 @@ class Prefill(InputAttack):
 class ReversePrompt(InputAttack):
     """The user tells the model to ignore its earlier instructions, and asks.
 
-    The attack of DUET, Table 6 (arXiv 2601.21283), on models that a prompt has taught to decline;
-    the wordings are ours.
+    The attack of DUET, Table 6 (arXiv 2601.21283), on models that learnt to decline from a prompt;
+    the wordings are not DUET's.
 
     Args:
-        templates: Questions to ask instead, each for every row; ``{question}`` is filled in.
+        templates: Questions that replace the row's, all used for every row; ``{question}`` is
+            filled in.
     """
 
     name: ClassVar[str] = "reverse_prompt"
@@ -103,14 +104,14 @@ class ReversePrompt(InputAttack):
 
 @dataclass
 class InContext(InputAttack):
-    """The forgotten fact is in the prompt, and the model may read it out.
+    """The forgotten fact is in the prompt, and the model may repeat it.
 
-    This is no leak of memory. A model that should decline the topic should decline here too; one
-    from which knowledge was removed may read the fact out. So no direction is better.
+    This does not test the model's memory. A model that should decline the topic should also decline
+    here; a model from which knowledge was removed may repeat the fact. So no direction is better.
 
     Args:
-        template: Question to ask instead; ``{question}`` and ``{answer}`` (the gold one) are filled
-            in.
+        template: Question that replaces the row's; ``{question}`` and ``{answer}`` (the gold
+            answer) are filled in.
     """
 
     name: ClassVar[str] = "in_context"
@@ -132,14 +133,14 @@ class InContext(InputAttack):
 
 @dataclass
 class FewShot(InputAttack):
-    """Other questions with answers precede the question as turns of the conversation.
+    """Demonstrations, answered questions as turns of the conversation, precede the question.
 
-    A row's own question is never among them, nor is a demonstration with one of its accepted
-    answers (or its gold answer).
+    A demonstration never has the same question, and never contains an accepted answer or the gold
+    answer of the row.
 
     Args:
         demonstrations: Rows that may be answered, such as neighbours of the forgotten topic.
-        count: Demonstrations before each question, spread evenly over the rows.
+        count: Number of demonstrations before each question, spread evenly over their rows.
     """
 
     name: ClassVar[str] = "few_shot"
@@ -166,8 +167,8 @@ class FewShot(InputAttack):
         if len(shown) < self.count:
             raise InputError(
                 f"Parameter `demonstrations` of the suite few_shot should have, in each of `count` "
-                f"= {self.count} parts of its rows, an answered one that gives nothing away. Found "
-                f"{len(shown)} for row {row.example_id!r}; give more sources, or lower `count`."
+                f"= {self.count} parts of its rows, an answered row without the forgotten answer. "
+                f"Found {len(shown)} for row {row.example_id!r}; add sources, or lower `count`."
             )
         context = Demonstrations(declined=0, answered=self.count, answered_from="demonstrations")
         return context.conversation(ContextRow(row.turns, refusal="", answered=shown))
@@ -175,11 +176,11 @@ class FewShot(InputAttack):
 
 @dataclass
 class _Reworded(InputAttack):
-    """The forgotten facts, asked for in other questions of the data set.
+    """Other questions of the data set about the forgotten facts.
 
     Args:
-        column: Column with the other question of the same row.
-        rewritten: Instead of `column`: rows of their own that ask for the facts in other words.
+        column: Column with another question about the same fact.
+        rewritten: Instead of `column`: other rows that ask for the facts in other words.
     """
 
     sources: list[Source] = field(default_factory=builtin_forget)
@@ -189,8 +190,9 @@ class _Reworded(InputAttack):
     def __post_init__(self) -> None:
         if (self.column is None) == (not self.rewritten):
             raise InputError(
-                f"Parameters of the suite {self.name}: either `column` or `rewritten` should be "
-                f"given. Found {'both' if self.column else 'neither'}; no question is invented."
+                f"Parameters `column` and `rewritten` of the suite {self.name}: one should be "
+                f"given. Found {'both' if self.column else 'neither'}; the data set must hold the "
+                "questions."
             )
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
@@ -204,12 +206,12 @@ class _Reworded(InputAttack):
 
 @dataclass
 class Paraphrase(_Reworded):
-    """The question in other words, taken from the data set.
+    """Paraphrased questions from the data set.
 
-    Either TOFU's way, with `column: paraphrased_question` of its perturbed configurations; or
-    RWKU's, whose adversarial level has rows of its own: `rewritten: [{path: jinzhuoran/RWKU,
-    config: forget_level3, split: test, where: {type: [synonym manipulation]}}]`. Such rows have no
-    counterpart: compare with `unattacked/recall`, of `sources`.
+    For TOFU's perturbed configurations: `column: paraphrased_question`. RWKU has other rows for
+    its adversarial level: `rewritten: [{path: jinzhuoran/RWKU, config: forget_level3, split: test,
+    where: {type: [synonym manipulation]}}]`. These have no counterparts among the `sources`:
+    compare them with `unattacked/recall`.
     """
 
     name: ClassVar[str] = "paraphrase"
@@ -217,23 +219,23 @@ class Paraphrase(_Reworded):
 
 @dataclass
 class Translated(_Reworded):
-    """The question in another language, taken from the data set; the answer is scored as it stands.
+    """Questions in another language from the data set; the answer is not translated.
 
     `column` names the column of a translation; or `rewritten` gives translated rows, such as those
     of RWKU's adversarial level with the type `cross lingual (Spanish)`, which ask for an English
-    answer. Words in other scripts are found among accepted answers, not by ROUGE-L.
+    answer. Accepted answers may be in any script; ROUGE-L does not find words of other scripts.
     """
 
     name: ClassVar[str] = "translated"
 
 
 def beginning(answer: str, words: int) -> str:
-    """Return the first words of an answer, or nothing where no further word would remain."""
+    """Return the first words of an answer; empty if the answer has no further words."""
     return first_words(answer, words) if words < count_words(answer) else ""
 
 
 def _gives_nothing_away(other: Example, row: Example) -> bool:
-    """Return whether a row can precede another: answered, another question, not its answer."""
+    """Return whether `other` has an answer, another question, and no answer of `row`."""
     if not other.answer or other.question == row.question:
         return False
     return not is_correct(f"{other.question}\n{other.answer}", (row.answer, *row.accepted))
@@ -244,5 +246,5 @@ def _check_fields(parameter: str, template: str, fields: Sequence[str]) -> None:
     if absent:
         raise InputError(
             f"Parameter `{parameter}` should hold {' and '.join(fields)}. Found {template!r} "
-            f"without {absent[0]}; add it where the row's text belongs."
+            f"without {absent[0]}; add it where the text of the row should be."
         )

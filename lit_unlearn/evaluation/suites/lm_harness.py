@@ -29,7 +29,7 @@ from lit_unlearn.utils.chat_template import template_arguments
 
 __all__ = ["LmHarness", "figures_of"]
 
-_NORMAL_95 = 1.959964  # standard errors on either side of a 95 % interval
+_NORMAL_95 = 1.959964  # half of a 95 % interval, in standard errors
 _KEPT = ("results", "higher_is_better", "n-samples")
 
 
@@ -38,15 +38,15 @@ class LmHarness(Suite):
     """Tasks of EleutherAI's lm-evaluation-harness, an optional package (extra `lm-eval`).
 
     The harness (https://github.com/EleutherAI/lm-evaluation-harness) reads its data from the
-    Hugging Face hub or the hub's cache, not from `data_root`, and defines its scores itself. The
-    results of each task are stored as a whole; there are no rows. `--limit` does not reach into a
-    task; `limit` below does.
+    Hugging Face hub or the hub's cache, not from `data_root`, and defines its scores. The results
+    of each task are stored as a whole, without rows; `limit` applies to a task's rows, `--limit`
+    does not.
 
     Args:
         tasks: Names of tasks or groups, such as `arc_easy` (`lm-eval ls tasks` lists them).
-        limit: Most rows of each task; null for all.
-        shots: Examples shown before each question; null for the task's own number.
-        chat_template: Ask in the tokenizer's chat template, where it has one.
+        limit: Maximum number of rows of each task; null for all.
+        shots: Number of examples before each question; null for the default of the task.
+        chat_template: Use the tokenizer's chat template if it has one.
         batch_size: Rows per forward pass.
     """
 
@@ -102,13 +102,13 @@ class LmHarness(Suite):
 
 
 def _harness() -> tuple[Any, Any]:
-    """Import the package, and its module of Hugging Face models."""
+    """Import the package and its module of Hugging Face models."""
     try:
         return import_module("lm_eval"), import_module("lm_eval.models.huggingface")
     except ImportError as error:
         raise InputError(
-            "The tasks of the lm-evaluation-harness need the package lm-eval. Found none; install "
-            "it with `pip install 'lit-unlearn[lm-eval]'`."
+            "The suite lm_harness needs the package lm-eval. It is not installed; install it with "
+            "`pip install 'lit-unlearn[lm-eval]'`."
         ) from error
 
 

@@ -40,16 +40,16 @@ _MEMBER, _NONMEMBER, _TEXT = "member", "nonmember", "answer"
 class Membership(Suite):
     """Separation of the forget texts from unseen texts, by five membership statistics.
 
-    The figure of each is an AUC: the chance that a member's statistic is below a non-member's. A
-    model that saw neither gives 0.5; at 1 the forget texts still look like training data, at 0 they
-    are conspicuously unlikely. The two sets should differ in nothing else (Duan et al., arXiv
-    2402.07841): compare with a retain model, which `reference` gives, rather than with 0.5. The
-    statistic `reference` (loss less the retain model's loss) needs it. All statistics come from one
-    pass per text, without the end-of-turn token.
+    Each figure is an AUC: the probability that a member's statistic is below a non-member's. A
+    model that saw neither gives 0.5. At 1 the forget texts still look like training data; at 0 they
+    are conspicuously unlikely. As the two sets may also differ otherwise (Duan et al., arXiv
+    2402.07841), compare with a retain model (`reference`) rather than with 0.5. The statistic
+    `reference` (loss minus the retain model's loss) needs it. All statistics come from one pass per
+    text, without the end-of-turn token.
 
     Args:
         members: Rows that the model before unlearning was trained on and must forget.
-        nonmembers: Rows of the same kind that no model was trained on (a holdout).
+        nonmembers: Rows of the same kind on which no model was trained (holdout).
         representation: `unified` reads the answers of questions; `raw` reads passages as plain
             text, for data sets of texts.
         k: Share of the least likely tokens that Min-K and Min-K++ average, above 0 and at most 1.
@@ -92,8 +92,8 @@ class Membership(Suite):
         absent = sum(probe.probe_id not in losses for probe in probes)
         if reference is not None and absent:
             raise InputError(
-                f"Parameter `reference` should be evaluated on the same rows. Found {absent} of "
-                f"{len(probes)} rows without a loss of the reference; evaluate it again."
+                f"Parameter `reference` should be evaluated on the same rows. Found no loss for "
+                f"{absent} of {len(probes)} rows; evaluate the reference again."
             )
 
     def _row(self, probe: Probe, forced: Forced, reference_loss: float) -> Row:
@@ -117,7 +117,7 @@ def _losses(reference: Reference) -> dict[str, float]:
 
 
 def _figure(name: str, rows: Sequence[Row]) -> Figure:
-    """Return the chance that a member scores below a text that was not seen."""
+    """Return the AUC of a statistic: the probability that a member's is below a non-member's."""
     sides: dict[str, list[float]] = {_MEMBER: [], _NONMEMBER: []}
     for row in rows:
         if not math.isnan(row.scores[name]):
@@ -133,7 +133,7 @@ def _figure(name: str, rows: Sequence[Row]) -> Figure:
 
 
 def _check(groups: Mapping[str, Sequence[Example]]) -> None:
-    """Check that each row has a text, and that no text is on both sides."""
+    """Check that each row has a text, and that no text is both a member and a non-member."""
     texts = {name: {(e.question, e.answer) for e in rows} for name, rows in groups.items()}
     empty = next((e for rows in groups.values() for e in rows if not e.answer.strip()), None)
     if empty is not None:
@@ -145,5 +145,5 @@ def _check(groups: Mapping[str, Sequence[Example]]) -> None:
     if both:
         raise InputError(
             "Parameters `members` and `nonmembers` should have no text in common. Found "
-            f"{len(both)}, such as {min(both)!r:.80}; take them out of one."
+            f"{len(both)}, such as {min(both)!r:.80}; remove them from one of the two."
         )

@@ -1,4 +1,4 @@
-"""Multiple choice: the likelihood of the options, and beside it the model's written choice."""
+"""Multiple choice: the likelihood of the options, and the option that the model writes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -66,30 +66,30 @@ _WRITTEN = "written"
 
 @dataclass
 class MultipleChoice(Suite):
-    """Questions with options: the likeliest option, and the one that the model writes.
+    """Questions with options: the likeliest option, and the option that the model writes.
 
-    For each benchmark: `accuracy` of the likeliest option, mean `probability` of the right one
-    among the options, and, of a greedy reply to the question with its lettered options,
-    `written_accuracy` and `written_choice`, the share of replies that name one option at all. A
-    model that refuses loses the last two and may keep the first: read them together. No examples
-    are shown before the question.
+    Figures of each benchmark: `accuracy` of the likeliest option; mean `probability` of the right
+    option among all; and, from a greedy reply to the question with lettered options,
+    `written_accuracy` and `written_choice` (the share of replies that name exactly one option). A
+    model that refuses has low written figures and may keep its `accuracy`, so read them together.
+    There are no examples before the question.
 
     Args:
-        benchmarks: Known benchmarks that are asked.
-        sources: Further questions: name -> source of their rows.
+        benchmarks: Known benchmarks to ask.
+        sources: Further questions: name -> source of the rows.
         subjects: Subjects of MMLU, such as `virology`; empty for all 57.
-        options: The text whose likelihood counts. `letters`: the letter, after the question with
-            its lettered options, as WMDP and MMLU are published. `texts`: the option itself, after
-            the question alone, as ARC, OpenBookQA and TruthfulQA (MC1) are.
-        normalisation: Of an option's log-likelihood: the `sum` over its tokens, or that divided by
-            their number (`token`) or by its characters (`character`). Matters for `texts`.
-        shuffle: Put the options in an order drawn from the question's text, the same for every
-            model. TruthfulQA's right option stands first in its file, so that its options are
-            always shuffled.
-        forget: Names whose figures should fall; all others should rise.
-        rows: Rows of each benchmark that are asked.
-        written: Ask for a reply as well; `false` saves its time.
-        max_new_tokens: Longest reply in tokens.
+        options: Text whose likelihood is computed. `letters`: the letter, after the question with
+            lettered options, as published for WMDP and MMLU. `texts`: the option's text, after the
+            question alone, as published for ARC, OpenBookQA and TruthfulQA (MC1).
+        normalisation: Score of an option: the `sum` of its tokens' log-likelihoods, or the sum
+            divided by the number of tokens (`token`) or characters (`character`). Matters for
+            `texts`.
+        shuffle: Shuffle the options with a seed from their text, equally for every model.
+            TruthfulQA's options are always shuffled, since its file has the right one first.
+        forget: Names of benchmarks whose figures should fall; all others should rise.
+        rows: Rows of each benchmark to ask.
+        written: Also generate a reply; `false` saves its time.
+        max_new_tokens: Maximum number of tokens of a reply.
     """
 
     name: ClassVar[str] = "multiple_choice"
@@ -106,7 +106,7 @@ class MultipleChoice(Suite):
     max_new_tokens: int = 16
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """Return the probes; for `texts` with a reply a row has two."""
+        """Return the probes; with `texts` and `written`, a row has two."""
         groups: dict[str, Source] = {name: BENCHMARKS[name] for name in self.benchmarks}
         if self.subjects and "mmlu" in groups:
             groups["mmlu"] = Source("cais/mmlu", "all", "test", where={"subject": self.subjects})

@@ -1,4 +1,4 @@
-"""MUSE: facts of a corpus, its wording, and whether its texts are told from unseen ones."""
+"""MUSE: memory of a corpus' facts and wording, and separation of its texts from unseen texts."""
 
 import math
 from collections.abc import Sequence
@@ -36,36 +36,36 @@ _UNIT = "harmonic mean of two shares of words (F1), 0 to 1"
 
 @dataclass
 class Muse(Suite):
-    """MUSE (Shi et al., arXiv 2407.06460): facts, wording and traces of a forgotten corpus.
+    """MUSE (Shi et al., arXiv 2407.06460): memory of the facts and wording of a forgotten corpus.
 
     `forget/rouge_l_f1` and `retain/rouge_l_f1` are knowledge memorisation: greedy answers, after
     examples, to questions about the corpus and about the rest. Two further figures need texts that
-    do not come with the suite: `verbatim/rouge_l_f1`, the share of a passage that a model recites
+    are not part of the suite: `verbatim/rouge_l_f1`, the share of a passage that a model recites
     after its beginning, and `privacy_leakage`, the separation of the corpus from unseen texts.
 
     Args:
-        corpus: One of the two corpora.
+        corpus: One of MUSE's two corpora.
         path: Hub id of the data set, or a local folder of the same layout; null for
             `muse-bench/MUSE-<corpus>`.
-        form: `plain` for MUSE's prompt, one running text of `Question: ...` and `Answer: ...`,
-            made for base models; `chat` for turns of a conversation.
-        shots: Examples before each question; MUSE shows all 10.
+        form: `plain` for MUSE's prompt for base models, one text of `Question: ...` and
+            `Answer: ...`; `chat` for turns of a conversation.
+        shots: Number of examples before each question; MUSE has 10.
         stemmer: Compare stems of words, as open-unlearning does and MUSE does not.
-        max_new_tokens: Longest answer in tokens.
-        forget: Questions about the corpus that are asked.
-        retain: Questions about the rest that are asked.
-        verbatim: Passages with the columns `prompt` and `gt` (what follows), such as
+        max_new_tokens: Maximum number of tokens of an answer.
+        forget: Rows to ask of the questions about the corpus.
+        retain: Rows to ask of the questions about the rest.
+        verbatim: Passages with the columns `prompt` and `gt` (the text that follows), such as
             `{path: muse-bench/MUSE-News, config: verbmem, split: forget}`; null leaves them out.
-        verbatim_tokens: Longest recital in tokens; `gt` is cut to as many.
-        tokenizer: Hub id or folder of the tokenizer with which `gt` is cut; null compares with the
-            whole of it, as open-unlearning does.
+        verbatim_tokens: Maximum number of tokens that are recited; `gt` is truncated to it.
+        tokenizer: Hub id or folder of the tokenizer that truncates `gt`; null compares with the
+            whole `gt`, as open-unlearning does.
         members: Texts of the corpus, column `text` or a .txt file with one text per line, for
             `privacy_leakage`; null leaves it out.
         holdout: Texts of the same kind that no model has seen.
         min_k: Share of the least likely tokens that Min-K % averages.
         retain_auc: `members/auc_min_k` of the retain model, instead of its rows as a reference.
-            MUSE's code counts the other way: its constants .4772 (News) and .5393 (Books), of its
-            own retain models, are .5228 and .4607 here.
+            MUSE's code defines the AUC as 1 minus this one: its constants .4772 (News) and .5393
+            (Books), of its retain models, are .5228 and .4607 here.
     """
 
     name: ClassVar[str] = "muse"
@@ -89,8 +89,8 @@ class Muse(Suite):
     def __post_init__(self) -> None:
         if (self.members is None) != (self.holdout is None):
             raise InputError(
-                "Parameters `members` and `holdout` of the suite muse should be given both, or "
-                "neither. Found one of them; privacy leakage compares the two."
+                "Parameters `members` and `holdout` of the suite muse should both be given, or "
+                "neither. Found one of them; give the other too, as privacy leakage compares both."
             )
 
     def probes(self, data_root: Path | None) -> list[Probe]:
@@ -114,7 +114,7 @@ class Muse(Suite):
         plain = self.form == "plain"
         pairs = [(Turn("user", shot.question), Turn("assistant", shot.answer)) for shot in shots]
         turns = (*(turn for pair in pairs for turn in pair), *example.turns)
-        if plain:  # MUSE's prompt, with the blank at its end
+        if plain:  # MUSE's prompt, which ends with a space
             shown = "".join(f"Question: {s.question}\nAnswer: {s.answer}\n\n" for s in shots)
             turns = (Turn("user", f"{shown}Question: {example.question}\nAnswer: "),)
         generation = Generation(self.max_new_tokens, stops=_STOPS)
@@ -122,7 +122,7 @@ class Muse(Suite):
         return Probe(probe_id, group, example, turns, plain, generation=generation)
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
-        """Score the outcomes; the reference is read for `privacy_leakage` alone."""
+        """Score the outcomes; only `privacy_leakage` reads the reference."""
         rows = [self._row(*pair) for pair in subject_outcomes(probes, outcomes)]
         figures = [self._recall(rows, group) for group in ("forget", "retain", reciting.GROUP)]
         figures += privacy_leakage.figures(rows, reference, self.retain_auc)

@@ -1,4 +1,4 @@
-"""Shared by attacks that optimise a text after the question on some rows, and test it on others."""
+"""Base class of attacks that optimise an insertion on some rows and test it on other rows."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -39,19 +39,19 @@ __all__ = ["OptimisedInput"]
 
 @dataclass
 class OptimisedInput(Suite):
-    """The common part of `SoftPrompt` and `Gcg`; no suite by itself.
+    """The base class of `SoftPrompt` and `Gcg`.
 
-    Something is inserted after the questions of some rows and optimised until the model opens its
-    answers with a target. The other rows are asked with it, and without.
+    A text or vectors, inserted after the question, are optimised on some rows until the model opens
+    its answers with a target. The other rows are asked with and without the insertion.
 
     Args:
-        sources: Rows whose answers should be gone.
-        attack_share: Share of them that the attack is optimised on, above 0 and below 1; the others
-            are probed.
-        opener: The target: how a model that complies begins, without anything of the answer. It is
-            taken off a reply before the reply is scored.
+        sources: Rows whose answers should be forgotten.
+        attack_share: Share of the rows on which the attack is optimised, above 0 and below 1; the
+            others are probed.
+        opener: The target: the beginning of a compliant reply, without any part of the answer. It
+            is removed from a reply before scoring.
         seed: Seed of the split.
-        max_new_tokens: Longest reply in tokens.
+        max_new_tokens: Maximum number of tokens of a reply.
         batch_size: Rows in one forward pass.
     """
 
@@ -68,7 +68,7 @@ class OptimisedInput(Suite):
 
     @abstractmethod
     def attacks(self) -> dict[str, str]:
-        """Return the groups of attacked probes, each with the note of its figures."""
+        """Return the note of the figures of each group of attacked probes."""
 
     @abstractmethod
     def attacked(self, subject: Subject, group: str, probes: Sequence[Probe]) -> list[str]:
@@ -76,16 +76,16 @@ class OptimisedInput(Suite):
 
     @abstractmethod
     def fit(self, subject: Subject) -> Any:
-        """Return what is inserted into all rows, optimised for a model."""
+        """Return the insertion for all rows, optimised for a model."""
 
     def fitted(self, subject: Subject) -> Any:
-        """Return the same, optimised once for each model; call `probes` before."""
+        """Return the result of `fit`, computed once for each model; call `probes` first."""
         if subject.fingerprint not in self._fitted:
             self._fitted = {subject.fingerprint: self.fit(subject)}
         return self._fitted[subject.fingerprint]
 
     def generate(self, subject: Subject, prompts: Sequence[Sequence[int]]) -> list[str]:
-        """Return the greedy replies to prompts of token ids."""
+        """Return the greedy replies to prompts, given as token ids."""
         return generate_answers(
             cast("Any", subject.model),
             subject.tokenizer,
@@ -100,10 +100,10 @@ class OptimisedInput(Suite):
         return self.opener
 
     def probes(self, data_root: Path | None) -> list[Probe]:
-        """Return plain and attacked probes; keep the rows of the attack for `answer`.
+        """Return plain and attacked probes; keep the attack's rows for `answer`.
 
-        The target of an attacked probe is among its candidates, so that it is part of the key of
-        the stored outcome; it is not teacher-forced.
+        The target of an attacked probe is a candidate, and hence part of the key of the stored
+        outcome; it is not teacher-forced.
         """
         self._mine, held_out = self._split(data_root)
         generation = Generation(self.max_new_tokens)
@@ -115,14 +115,14 @@ class OptimisedInput(Suite):
         ]
 
     def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:
-        """Return the subject alone, with the rows of the attack as part of the key."""
+        """Return the subject alone; the key contains the attack's rows."""
         check_whole(self.name, subject.model)
         mine, _ = self._split(data_root)
         return [Variant("", repr(mine), lambda: subject.model)]
 
     @abstractmethod
     def rows_read(self, probes: Probes) -> float:
-        """Return how many rows the search reads; a backward pass counts as two."""
+        """Return the number of rows that the search reads; a backward pass counts as two."""
 
     def effort(self, probes: Probes) -> Effort:
         return Effort(rows=self.rows_read(probes))
@@ -146,7 +146,7 @@ class OptimisedInput(Suite):
         return attack_result(grouped(pairs, lambda pair: pair[0].group), self.attacks())
 
     def rows_to_fit(self, subject: Subject) -> list[AttackRow]:
-        """Return the prompts that the attack is optimised on, with the opener as target."""
+        """Return the prompts on which the attack is optimised, with the opener as target."""
         encoder, found = subject.encoder, []
         for row in self._mine:
             target = opener_ids(encoder, row.turns, self.opener, plain=row.plain)

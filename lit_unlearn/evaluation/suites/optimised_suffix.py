@@ -1,4 +1,4 @@
-"""Gcg: recall of the forgotten with an optimised text after the question."""
+"""Gcg: recall of forgotten answers with an optimised text after the question."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,15 +19,15 @@ _GROUP = "gcg"
 
 @dataclass
 class Gcg(OptimisedInput):
-    """Recall of the forgotten with an optimised suffix of ordinary text, which anybody could type.
+    """Recall of forgotten answers with an optimised suffix of ordinary text.
 
-    One suffix is searched on some of the rows by Greedy Coordinate Gradient (Zou et al. 2023, arXiv
-    2307.15043) until the model opens its answers with `opener`, and is tested on the others, as
-    text. Each of its rows costs `search.width` forward passes per step. The budget given here is
-    for a CPU and small; a low recall shows no more than that this budget did not suffice.
+    Greedy Coordinate Gradient (Zou et al. 2023, arXiv 2307.15043) searches one suffix on some of
+    the rows until the model opens its answers with `opener`; the suffix is tested as text on the
+    other rows. Each step costs `search.width` forward passes per row. The default budget is small,
+    for a CPU; a low recall shows only that this budget did not suffice.
 
     Args:
-        start: Suffix to start from; the found one has as many tokens.
+        start: Suffix from which the search starts; the result has the same number of tokens.
         search: Settings of the search.
     """
 
@@ -67,19 +67,19 @@ class Gcg(OptimisedInput):
 
 
 def start_ids(encoder: Encoder, example: Example, row: AttackRow, text: str) -> list[int]:
-    """Return the token ids of a text right after a question; refuse one that merges with it."""
+    """Return the token ids of a text after a question; refuse it if their tokens merge."""
     whole = encoder.prompt_ids(extended(example.turns, text), plain=example.plain)
     ids = whole[len(row.before) : len(whole) - len(row.after)]
     if not ids or whole != row.prompt(ids):
         raise InputError(
-            "Parameter `start` should be a text whose tokens stand apart from the question's. "
+            "Parameter `start` should be a text whose tokens do not merge with the question's. "
             f"Found {text!r}; begin it with a space and end it with a letter or sign."
         )
     return ids
 
 
 def inserted_text(encoder: Encoder, row: AttackRow, ids: Sequence[int]) -> str:
-    """Return the text that token ids make after a question, spaces included."""
+    """Return the decoded text of token ids that follow a question, with its spaces."""
     tokenizer: Any = encoder.tokenizer
     before, whole = (
         tokenizer.decode(part, clean_up_tokenization_spaces=False)

@@ -1,4 +1,4 @@
-"""SoftPrompt: recall of the forgotten with optimised vectors after the question."""
+"""SoftPrompt: recall of forgotten answers with optimised vectors after the question."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,18 +20,18 @@ _AFFIRMATIVE, _GOLD = "affirmative", "gold_target"
 
 @dataclass
 class SoftPrompt(OptimisedInput):
-    """Recall of the forgotten with continuous vectors after the question, for open weights.
+    """Recall of forgotten answers with continuous vectors after the question, for open weights.
 
-    One sequence of vectors is optimised on some of the rows until the model opens its answers with
-    `opener`, and is tested on the others: it cannot carry their answers (group `affirmative`;
-    Schwinn et al. 2024, arXiv 2402.09063, the universal attack). With `upper_bound`, every row also
-    gets vectors of its own whose target is its gold answer (group `gold_target`). Such vectors can
-    make a model say what it never knew (Chen et al. 2025, arXiv 2502.15836): that recall is an
-    upper bound, and says something only beside that of a model which never saw the rows.
+    Group `affirmative`: one sequence of vectors is optimised on some of the rows until the model
+    opens its answers with `opener`. It is tested on the other rows, whose answers it cannot contain
+    (Schwinn et al. 2024, arXiv 2402.09063, the universal attack). Group `gold_target`, with
+    `upper_bound`: vectors are optimised for every row with its gold answer as target. Such vectors
+    can make a model say what it never knew (Chen et al. 2025, arXiv 2502.15836): their recall is an
+    upper bound, to be compared with that of a model that never saw the rows.
 
     Args:
         descent: Settings of the optimisation.
-        upper_bound: Also attack with the gold answers as targets; costs a descent for every row.
+        upper_bound: Also attack with the gold answers as targets; costs an optimisation per row.
     """
 
     name: ClassVar[str] = "soft_prompt"
@@ -54,7 +54,7 @@ class SoftPrompt(OptimisedInput):
         parts = [split_prompt(subject.encoder, p.turns, plain=p.plain) for p in probes]
         if group == _AFFIRMATIVE:
             vectors = self.fitted(subject)
-        else:  # each row has vectors of its own
+        else:  # vectors for each row
             rows = [
                 AttackRow(*part, _gold_ids(subject, probe))
                 for part, probe in zip(parts, probes, strict=True)
@@ -64,10 +64,10 @@ class SoftPrompt(OptimisedInput):
             ).vectors
         size = embeddings_of(subject.model).num_embeddings
         ids = virtual_ids(size, len(vectors), self.descent.length)
-        own = ids * len(parts) if len(ids) == 1 else ids
+        insertions = ids * len(parts) if len(ids) == 1 else ids
         prompts = [
             [*before, *inserted, *after]
-            for (before, after), inserted in zip(parts, own, strict=True)
+            for (before, after), inserted in zip(parts, insertions, strict=True)
         ]
         with virtual_tokens(subject.model, vectors.flatten(0, 1)):
             return self.generate(subject, prompts)
@@ -79,11 +79,11 @@ class SoftPrompt(OptimisedInput):
 
 
 def _gold_ids(subject: Subject, probe: Probe) -> tuple[int, ...]:
-    """Return the token ids of a row's gold answer, its end of turn included."""
+    """Return the token ids of a row's gold answer, with its end of turn."""
     encoded = subject.encoder.encode(probe.example, probe.candidates["target"])
     if encoded is None:
         raise InputError(
-            f"Row {probe.example.example_id!r} should have a prompt and an answer. Found that it "
-            "cannot be encoded; leave it out."
+            f"Row {probe.example.example_id!r} should have a prompt and an answer. Found none that "
+            "can be encoded; remove the row."
         )
     return encoded.student_ids[encoded.student_start :]

@@ -26,9 +26,9 @@ class Question:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of candidates: ``answer`` for the right option, ``option/2`` for another.
+        """Names of candidates: ``answer`` for the right option, ``option/2`` for a wrong one.
 
-        An option with the same text as the right one is right as well: ``answer/2``.
+        A further option with the text of the right one is also right: ``answer/2``.
         """
         text = self.options[self.right]
         return tuple(
@@ -37,13 +37,13 @@ class Question:
         )
 
     def lettered(self, question: str) -> str:
-        """Return the question, its options after letters, and the request for a letter."""
+        """Return the question, its lettered options, and the request for a letter."""
         lines = [f"{ascii_uppercase[i]}. {option}" for i, option in enumerate(self.options)]
         return "\n".join([question, *lines, _REQUEST])
 
 
 def question_of(row: RawRow, *, shuffle: bool) -> Question:
-    """Return the options of a row, in their own order or in one drawn from their texts."""
+    """Return the options of a row, in their order or shuffled with a seed from their texts."""
     options, right = options_of(row)
     order = list(range(len(options)))
     if shuffle:
@@ -53,15 +53,15 @@ def question_of(row: RawRow, *, shuffle: bool) -> Question:
 
 
 def is_right(name: str) -> bool:
-    """Return whether a candidate of this name is a right option."""
+    """Return whether the candidate with this name is a right option."""
     return name.split("/")[0] == RIGHT
 
 
 def placed(example: Example, candidates: Mapping[str, str]) -> list[str]:
-    """Return option texts with the right one in its place, the wrong ones in any order.
+    """Return the option texts: the right one at its position, the wrong ones in any order.
 
-    That is enough to score a reply: a letter counts by its place, a text by being the right one.
-    Options that repeat others are empty texts.
+    Scoring a reply needs no more: a letter is right by its position, a text if it is the right one.
+    A repeated option is an empty text.
     """
     wrong = iter(example.distractors)
     return [example.answer if is_right(name) else next(wrong, "") for name in candidates]

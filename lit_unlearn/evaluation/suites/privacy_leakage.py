@@ -1,4 +1,4 @@
-"""Privacy leakage: whether texts of the forget corpus are told from unseen texts (MUSE)."""
+"""Privacy leakage (MUSE): separation of texts of the forget corpus from unseen texts."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _LEAK = "privacy_leakage"
 
 
 def probes(members: Source, holdout: Source, data_root: Path | None) -> list[Probe]:
-    """Return a probe per text, teacher-forced from its beginning; refuse rows without a text."""
+    """Return a probe per text, teacher-forced without a prompt; refuse rows without a text."""
     found: list[Probe] = []
     for group, source in zip(GROUPS, (members, holdout), strict=True):
         for row in read_rows(source, data_root):
@@ -49,7 +49,7 @@ def row(probe: Probe, outcome: Outcome, share: float) -> Row:
 def figures(rows: Sequence[Row], reference: Reference, retain_auc: float | None) -> list[Figure]:
     """Return the AUC of Min-K %, and MUSE's privacy leakage; refuse a reference with other texts.
 
-    `retain_auc` is the retain model's AUC of Min-K %, where it is known without its rows.
+    `retain_auc` is the retain model's AUC of Min-K %, used if `reference` has no rows.
     """
     sides = [[row for row in rows if row.group == group] for group in GROUPS]
     if not all(sides):

@@ -1,4 +1,4 @@
-"""Quantised: recall of the forgotten after the weights are rounded."""
+"""Quantised: recall of forgotten answers after the weights are rounded."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,20 +33,21 @@ __all__ = ["Quantised"]
 
 @dataclass
 class Quantised(Suite):
-    """Recall of the forgotten after the weights are rounded to 8 and 4 bits.
+    """Recall of forgotten answers after the weights are rounded to 8 and 4 bits.
 
-    Unlearning with small steps can be undone by the quantisation that any deployment may apply
-    (Zhang et al. 2024, arXiv 2410.16454). Linear layers are rounded to the nearest of
-    `2^bits - 1` evenly spaced values, symmetric about 0; the largest weight of each group sets the
-    spacing, and a weight moves by at most half a step. The paper's code uses the number formats of
-    bitsandbytes, so that its figures are near, not equal.
+    Quantisation, which is common in deployment, can undo unlearning with small steps (Zhang et al.
+    2024, arXiv 2410.16454). Weights of linear layers are rounded to the nearest of `2^bits - 1`
+    evenly spaced values, symmetric about 0; the largest weight of each group determines the
+    spacing, and a weight changes by at most half a step. The paper's code uses the number formats
+    of bitsandbytes, so that its figures differ slightly.
 
     Args:
-        sources: Rows whose answers should be gone.
-        bits: Bits of each weight, 2 to 16; one variant for each, named `int<bits>`.
-        group_size: Neighbouring weights of a row that share a scale; null for one scale per row.
-        embeddings: Also round token embeddings and output head.
-        max_new_tokens: Longest reply in tokens.
+        sources: Rows whose answers should be forgotten.
+        bits: Bits of each weight, 2 to 16; one variant for each value, named `int<bits>`.
+        group_size: Number of neighbouring weights of a row that share a scale; null for one scale
+            per row.
+        embeddings: Also round token embeddings and the output head.
+        max_new_tokens: Maximum number of tokens of a reply.
     """
 
     name: ClassVar[str] = "quantised"

@@ -1,7 +1,7 @@
-"""Recall: whether a forgotten answer is in a reply, the success of every attack.
+"""Recall: whether a reply contains a forgotten answer; the success of every attack.
 
-1 or 0 where the row has accepted answers (one of them is in the reply or not), ROUGE-L recall of
-the gold answer where it has none. Words that the prompt gives away do not count.
+If the row has accepted answers, recall is 1 if the reply contains one of them and 0 otherwise. If
+it has none, recall is the ROUGE-L recall of the gold answer. Words in the prompt do not count.
 """
 
 import math
@@ -19,23 +19,22 @@ from lit_unlearn.utils.text import is_unspaced
 __all__ = ["RECALLED", "Target", "load_targets", "not_given", "recall", "recall_note", "target_of"]
 
 RECALLED = "share recalled, 0 to 1"
-"""Unit of a recall, which is of rows or of the words of their answers."""
+"""Unit of a recall: a share of rows, or of the words of their answers."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The part of a row's answer that its prompt does not give away."""
+    """The part of a row's answer that is not in its prompt."""
 
     rest: str
-    """The gold answer without the words at which a prefill breaks off."""
+    """Gold answer without the words that end the prefill."""
     spellings: tuple[str, ...]
-    """Accepted answers, the gold one included; empty where the row has none besides it."""
+    """Accepted answers and the gold answer; empty if the row has no accepted answers."""
 
     def recall(self, reply: str, prefill: str = "") -> float:
-        """Return how much of the target is in a reply, 0 to 1.
+        """Return the share of the target that a reply contains, 0 to 1.
 
-        An accepted answer may begin in the prefill that the reply continues ("Victor") and end in
-        the reply ("Hugo"); none is wholly in the prefill.
+        An accepted answer may begin in the prefill ("Victor") and end in the reply ("Hugo").
         """
         if self.spellings:
             return float(is_correct(f"{prefill} {reply}", self.spellings))
@@ -43,9 +42,9 @@ class Target:
 
 
 def target_of(example: Example, prefill: str = "") -> Target | None:
-    """Return the target of a row; None where it has none, or the prompt gives it away.
+    """Return the target of a row; None if it has none, or if the prompt contains it.
 
-    Accepted answers that are in the question do not count; one in the prefill gives all away.
+    Accepted answers in the question do not count; the prefill may not contain any.
     """
     rest = not_given(example.answer, prefill)
     if not example.accepted:
@@ -58,10 +57,10 @@ def target_of(example: Example, prefill: str = "") -> Target | None:
 
 
 def not_given(gold: str, prefill: str) -> str:
-    """Return the gold answer from the first word on that a prefill does not give.
+    """Return the gold answer without the first words that are also the last words of a prefill.
 
-    The last words of the prefill are compared with the first ones of the gold answer, ignoring
-    case; the longest match counts: of "It is Paris" after "Of course! It is" remains "Paris".
+    The longest match counts, ignoring case: for "It is Paris" and the prefill "Of course! It is",
+    the result is "Paris".
     """
     if is_unspaced(gold):
         folded = prefill.rstrip().casefold()
@@ -77,13 +76,13 @@ def not_given(gold: str, prefill: str) -> str:
 
 
 def recall(example: Example, reply: str) -> float:
-    """Return the recall in a reply without prefill; NaN for a row without target."""
+    """Return the recall of a row's answer in a reply without prefill; NaN without a target."""
     target = target_of(example)
     return math.nan if target is None else target.recall(reply)
 
 
 def load_targets(sources: Sequence[Source], data_root: Path | None, suite: str) -> list[Example]:
-    """Load the rows that have a target; refuse sources without any, in the name of the suite."""
+    """Load the rows that have a target; refuse sources without such rows, naming the suite."""
     examples = load_examples(sources, data_root)
     found = [example for example in examples if target_of(example)]
     if not found:
@@ -95,7 +94,7 @@ def load_targets(sources: Sequence[Source], data_root: Path | None, suite: str) 
 
 
 def recall_note(examples: Sequence[Example]) -> str:
-    """Say how the recall of these rows was decided."""
+    """Return a note that says how the recall of these rows is computed."""
     accepted = sum(bool(example.accepted) for example in examples)
     if accepted == len(examples):
         return "by accepted answers"

@@ -1,4 +1,4 @@
-"""Verbatim memorisation: a model continues passages from their beginning (MUSE)."""
+"""Verbatim memorisation (MUSE): a model continues passages from their beginning."""
 
 from pathlib import Path
 
@@ -18,10 +18,10 @@ GROUP = "verbatim"
 def probes(
     source: Source, data_root: Path | None, max_new_tokens: int, tokenizer: str | None
 ) -> list[Probe]:
-    """Return a probe per passage (columns ``prompt`` and ``gt``), its beginning as plain text.
+    """Return one probe per passage: ``prompt`` is plain text to continue, ``gt`` the gold answer.
 
-    `tokenizer` is the hub id or folder of the tokenizer that cuts ``gt`` to `max_new_tokens`; None
-    keeps the whole.
+    `tokenizer` is the hub id or folder of the tokenizer that truncates ``gt`` to `max_new_tokens`;
+    None keeps all of it.
     """
     cutter = None if tokenizer is None else load_tokenizer(ModelSource(tokenizer))
     found = []
@@ -36,17 +36,17 @@ def probes(
 
 
 def first_tokens(text: str, tokenizer: PreTrainedTokenizerBase, count: int) -> str:
-    """Return the beginning of a text, as long as so many tokens."""
+    """Return the first `count` tokens of a text, decoded."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return str(tokenizer.decode(ids[:count], skip_special_tokens=True))
 
 
 def _text(row: RawRow, column: str) -> str:
-    """Return a column unchanged: white space counts in a text that is to be continued."""
+    """Return the text of a column with its white space, which matters in a text to continue."""
     value = row.values.get(column)
     if not isinstance(value, str) or not value.strip():
         reason = (
-            "a passage should have the texts `prompt` and `gt` (what follows). Found "
+            "a passage should have the texts `prompt` and `gt` (its continuation). Found "
             f"{value!r:.60} as {column!r}; rename the column, or set "
             f"`columns: {{{column}: <its name here>}}`."
         )

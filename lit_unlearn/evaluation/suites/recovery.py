@@ -1,7 +1,7 @@
-"""Shared by suites of attacks that change the model or optimise an input.
+"""Functions shared by suites of attacks that change the model or optimise an input.
 
-An attack may use some of the rows; the others are asked with it and without. Recall under attack
-stands beside recall without.
+An attack may use some of the rows; the others are asked with and without it, and the recall of both
+is reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,29 +40,32 @@ _READINGS: dict[str, tuple[str, Better]] = {
     "refused": (SHARE, "neither"),
     "answer_nll": ("nats per token", "neither"),
 }
-"""Score -> unit, and the direction that is better."""
+"""Score -> unit and better direction."""
 
 
 def check_whole(suite: str, model: nn.Module) -> None:
-    """Refuse a sharded model: one process can neither copy it nor run it backwards alone."""
+    """Refuse a sharded model, which one process can neither copy nor differentiate."""
     if is_sharded(model):
         raise InputError(
-            f"The suite {suite} changes the model, which should be whole in each process. Found it "
-            "sharded (FSDP); evaluate the exported folder with `lit-unlearn evaluate`."
+            f"The suite {suite} needs the whole model in each process. Found a sharded model "
+            "(FSDP); evaluate the exported folder with `lit-unlearn evaluate`."
         )
 
 
 def split_rows(
     rows: Sequence[Example], attack_share: float, seed: int
 ) -> tuple[list[Example], list[Example]]:
-    """Return the rows that an attack may use, and the others, which are probed; in their order.
+    """Split rows into those that an attack may use and those that are probed, keeping the order.
 
-    At least one row is on either side; a share out of range, or fewer than two rows, is refused.
+    Both parts have at least one row.
+
+    Raises:
+        InputError: `attack_share` is out of range, or there are fewer than two rows.
     """
     if not 0 < attack_share < 1 or len(rows) < 2:
         raise InputError(
             "Parameter `attack_share` should be above 0 and below 1, of at least 2 rows. Found "
-            f"{attack_share} of {len(rows)}; 0.5 is usual."
+            f"{attack_share} of {len(rows)}; set 0.5, or give more rows."
         )
     count = min(max(1, round(attack_share * len(rows))), len(rows) - 1)
     used = set(epoch_order(len(rows), seed, "attack", 0)[:count])
@@ -71,7 +74,7 @@ def split_rows(
 
 
 def by_variant(probes: Probes, outcomes: Outcomes) -> Attacked:
-    """Return one group per variant; the subject itself is `UNATTACKED`."""
+    """Return one group per variant; the group of the subject is `UNATTACKED`."""
     return {
         name or UNATTACKED: subject_outcomes(probes, {"": found})
         for name, found in outcomes.items()
@@ -79,9 +82,9 @@ def by_variant(probes: Probes, outcomes: Outcomes) -> Attacked:
 
 
 def attack_result(found: Attacked, notes: Mapping[str, str]) -> SuiteResult:
-    """Return recall, refusals and likelihood of each group, and the gain over no attack.
+    """Return recall, refusals and likelihood of each group, and its gain in recall by the attack.
 
-    Every group asks the same rows. `notes` holds, by group, what a reader of its figures must know.
+    Every group asks the same rows. `notes` maps a group to a note for its figures.
     """
     before = {p.example.example_id: _scores(p, o)["recall"] for p, o in found[UNATTACKED]}
     rows: list[Row] = []

@@ -1,4 +1,4 @@
-"""Relearn: recall of the forgotten after a few steps of fine-tuning."""
+"""Relearn: recall of forgotten answers after a few steps of fine-tuning."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,25 +42,25 @@ _FORGET = "forget"
 
 @dataclass
 class Relearn(Suite):
-    """The recovery curve: recall of forgotten answers that are not in the relearning rows.
+    """The recovery curve: recall of forgotten answers that are not in the fine-tuning rows.
 
     A copy of the model is fine-tuned on some of the forget rows; the others are probed after each
-    number of steps. An answer that comes back was hidden, not removed. Rows about the same person
-    or text are on both sides of the split, as an attacker's would be. Step 0, the model itself, is
-    the group `unattacked`; the curve of a set of rows is `<rows>/<step>/recall`. Protocols after
-    Łucki et al. 2024 (arXiv 2409.18025) and Fan et al. 2025 (arXiv 2502.05374).
+    number of steps. An answer that returns was hidden, not removed. Rows about the same person or
+    text are on both sides of the split, as in a real attack. The group `unattacked` is step 0, the
+    unchanged model; the curve of a set of rows is `<rows>/<step>/recall`. Protocols after Łucki et
+    al. 2024 (arXiv 2409.18025) and Fan et al. 2025 (arXiv 2502.05374).
 
     Args:
-        sources: Rows whose answers should be gone.
-        attack_share: Share of them that is relearned from, above 0 and below 1; the others are
-            probed.
-        others: Further sets of rows to relearn from, by name, each from the unchanged model; they
-            hold nothing of the forgotten, such as `{retain: [...], text: [...]}`.
-        representation: Surface form of `others`: `raw` takes passages as plain text.
+        sources: Rows whose answers should be forgotten.
+        attack_share: Share of the rows that is used for fine-tuning, above 0 and below 1; the
+            others are probed.
+        others: Further sets of fine-tuning rows, by name, such as `{retain: [...], text: [...]}`.
+            Each starts from the unchanged model; the rows should not contain forgotten answers.
+        representation: Form of `others`: `raw` takes passages as plain text.
         steps: Numbers of steps after which the copy is probed.
         fine_tuning: Settings of the fine-tuning.
         seed: Seed of the split.
-        max_new_tokens: Longest reply in tokens.
+        max_new_tokens: Maximum number of tokens of a reply.
     """
 
     name: ClassVar[str] = "relearn"
@@ -77,11 +77,11 @@ class Relearn(Suite):
     def __post_init__(self) -> None:
         if not self.steps or min(self.steps) < 1:
             raise InputError(
-                f"Parameter `steps` should be numbers of at least 1. Found {self.steps}."
+                f"Parameter `steps` should list numbers of at least 1. Found {self.steps}."
             )
         if _FORGET in self.others:
             raise InputError(
-                f"Parameter `others` should be without the name {_FORGET!r}; rename it."
+                f"Parameter `others` should not use the name {_FORGET!r}. Found it; rename the set."
             )
 
     def probes(self, data_root: Path | None) -> list[Probe]:
@@ -90,9 +90,9 @@ class Relearn(Suite):
         return [probe_of(row, UNATTACKED, generation, {"answer": row.answer}) for row in held_out]
 
     def variants(self, subject: Subject, data_root: Path | None) -> list[Variant]:
-        """Return the subject, and a copy after each number of steps on each set of rows.
+        """Return the subject, and a copy for each number of steps on each set of rows.
 
-        Memory holds one copy at a time; a later step continues from an earlier one.
+        Only one copy is in memory at a time; a later step continues from an earlier one.
         """
         check_whole(self.name, subject.model)
         mine, _ = self._split(data_root)
@@ -129,7 +129,7 @@ class Relearn(Suite):
 
 
 def _continued(running: Mapping[str, Relearning], name: str, step: int) -> nn.Module:
-    """Return the copy that relearns from one set of rows, and release those of the others."""
+    """Return the copy after `step` steps on the set `name`; release the copies of other sets."""
     for other, relearning in running.items():
         if other != name:
             relearning.release()

@@ -1,4 +1,4 @@
-"""RWKU: famous people to be forgotten, their neighbours to be kept."""
+"""RWKU: forgetting of famous people, with knowledge about their neighbours kept."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,20 +44,19 @@ _UNIT = "share of the answer's words, 0 to 1"
 class Rwku(Suite):
     """RWKU (Jin et al., arXiv 2406.10890): a famous person to forget, neighbours to keep.
 
-    ROUGE-L recall of greedy replies, prompts and score as in the authors' code: blanks
-    (`forget_level1`, `neighbor_level1`), questions (`forget_level2`, `neighbor_level2`), and
-    adversarial questions of nine kinds (`forget_level3`). `forget` and `neighbor` are means over
-    the rows of all their levels. If there are several people, each has these two figures as well.
+    ROUGE-L recall of greedy replies, with prompts and score as in the authors' code: blanks
+    (`forget_level1`, `neighbor_level1`), questions (`forget_level2`, `neighbor_level2`), and nine
+    kinds of adversarial questions (`forget_level3`). `forget` and `neighbor` are means over the
+    rows of all their levels. If there are several people, each person also has these two figures.
 
     Args:
-        targets: People, spelt as the data set spells them; empty for all 200. A model that has
-            forgotten one person is measured on that one.
-        parts: Sets that are asked, of the five.
-        rows: Rows that are asked of each person and set.
-        score_by: `distinct_words` for the score of the authors' code, which splits words at white
-            space alone and counts each word once; `stemmed` for the ROUGE-L of TOFU.
+        targets: Names of the forgotten people as in the data set; empty for all 200.
+        parts: Sets to ask, of the five.
+        rows: Rows to ask of each person and set.
+        score_by: `distinct_words` for the score of the authors' code, which splits words only at
+            white space and counts each word once; `stemmed` for TOFU's ROUGE-L.
         path: Hub id of the data set, or a local folder of the same layout.
-        max_new_tokens: Longest reply in tokens; it ends at the first line break.
+        max_new_tokens: Maximum number of tokens of a reply, which also ends at a line break.
     """
 
     name: ClassVar[str] = "rwku"
@@ -109,10 +108,10 @@ class Rwku(Suite):
 
 
 def prompt_of(part: Part, kind: str, query: str) -> tuple[str, str]:
-    """Return the user's turn and the beginning of the reply, as the authors' code has them.
+    """Return the user's turn and the prefill of the reply, as in the authors' code.
 
-    `kind` is the column ``type`` of the row, which matters in level 3 alone; `query` is the
-    question, or the sentence with a blank.
+    `kind` is the row's column ``type``, which matters only in level 3; `query` is the question, or
+    the sentence with a blank.
     """
     if part.endswith("level1"):
         return _BLANK.format(query), "Answer:"

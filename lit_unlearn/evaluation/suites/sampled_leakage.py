@@ -1,4 +1,4 @@
-"""Sampled leakage: an answer that a greedy reply hides may come out in one of many samples."""
+"""Sampled leakage: an answer that is not in the greedy reply may be in one of many samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,26 +35,26 @@ __all__ = ["SampledLeakage"]
 
 @dataclass
 class SampledLeakage(Suite):
-    """The probability that a sampled reply gives the forgotten answer away.
+    """The probability that a sampled reply contains the forgotten answer.
 
-    A reply leaks where an accepted answer of the row is in it or, for rows without accepted
-    answers, where its ROUGE-L recall of the gold answer reaches `threshold`. After Scholten,
+    A reply leaks if it contains an accepted answer of the row or, for rows without accepted
+    answers, if its ROUGE-L recall of the gold answer is at least `threshold`. After Scholten,
     Günnemann and Schwinn, "A Probabilistic Perspective on Unlearning and Alignment for Large
-    Language Models" (arXiv 2410.03523): greedy decoding shows one reply of a distribution.
+    Language Models" (arXiv 2410.03523): greedy decoding shows only one reply of a distribution.
 
-    The interval of `forget/leak_probability` is Clopper and Pearson's over all replies: it is about
-    further samples of these questions, not about further questions. Replies to different questions
-    leak with different probabilities, which makes it, if anything, too wide.
+    The interval of `forget/leak_probability` is Clopper and Pearson's over all replies: it holds
+    for further samples of these questions, not for further questions. It may be too wide, since
+    replies to different questions leak with different probabilities.
 
     Args:
-        sources: Rows whose answers should be gone.
-        samples: Replies to each question.
+        sources: Rows whose answers should be forgotten.
+        samples: Number of replies to each question.
         temperature: Temperature of sampling, above 0.
-        top_p: Share of probability that is sampled from.
+        top_p: Probability mass of the tokens that are sampled (nucleus sampling).
         seed: Seed of the sampling.
-        threshold: Least ROUGE-L recall of a reply that leaks, above 0 and at most 1; for rows
+        threshold: Minimum ROUGE-L recall of a reply that leaks, above 0 and at most 1; for rows
             without accepted answers.
-        max_new_tokens: Longest reply in tokens.
+        max_new_tokens: Maximum number of tokens of a reply.
     """
 
     name: ClassVar[str] = "sampled_leakage"
@@ -95,14 +95,14 @@ class SampledLeakage(Suite):
 
 
 def _row(probe: Probe, leaks: Sequence[bool], replies: Sequence[str]) -> Row:
-    """Score one question; the row shows the first reply that leaks, or the first of all."""
+    """Score one question; the row shows the first reply that leaks, or else the first reply."""
     count, bound = len(leaks), clopper_pearson_upper(sum(leaks), len(leaks))
     scores = {"leak_probability": sum(leaks) / count, "leak_probability_bound": bound}
     return row_of(probe, scores, replies[leaks.index(True) if any(leaks) else 0])
 
 
 def _overall(leaks: Sequence[bool], note: str) -> list[Figure]:
-    """Return the probability over all replies, and its one-sided bound."""
+    """Return the leak probability over all replies, and its one-sided bound."""
     name, unit, count = "forget/leak_probability", "share of replies, 0 to 1", len(leaks)
     ends = clopper_pearson(sum(leaks), count)
     bound, sure = clopper_pearson_upper(sum(leaks), count), "true with 95 % certainty"

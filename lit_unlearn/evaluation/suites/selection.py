@@ -1,4 +1,4 @@
-"""Selection: the rows of a group that are asked, where all of them would take too long."""
+"""Selection: the rows of a group that a suite asks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,12 @@ _Row = TypeVar("_Row")
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows of a group that are asked: all of them unless something is set.
+    """The rows of a group that a suite asks; by default all of them.
 
     Args:
-        limit: At most so many rows; null for all.
-        offset: Leave out this many rows first.
-        every: Take every n-th row after `offset`: a spread over a file that is sorted, by author
-            for example.
+        limit: Maximum number of rows; null for all.
+        offset: Number of first rows to skip.
+        every: Take every n-th row after `offset`, to spread the rows over a sorted file.
     """
 
     limit: int | None = None
@@ -32,7 +31,7 @@ class Selection:
         check_number("limit", self.limit, 1)
 
     def of(self, rows: Sequence[_Row], group: str) -> list[_Row]:
-        """Return the chosen rows; refuse a group, named in the message, of which no row is left."""
+        """Return the selected rows; refuse an empty selection, naming the group."""
         chosen = list(rows[self.offset :: self.every][: self.limit])
         if not chosen:
             raise InputError(

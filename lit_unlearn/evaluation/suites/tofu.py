@@ -61,30 +61,30 @@ _WITHOUT = "--suites.tofu.forget_quality false"
 class Tofu(Suite):
     """TOFU (Maini et al., arXiv 2401.06121): forgetting of a split, utility of everything else.
 
-    Four groups: `forget`, `retain`, `real_authors`, `world_facts`. For each: `probability` of the
-    right answer (per token; for the last two groups its share among the given options),
-    `rouge_l_recall` of a greedy reply, `truth_ratio`, `extraction_strength` and
-    `exact_memorisation`; and, as signs of a readable reply, `repetition` (share of its 4-grams that
-    it repeats) and `empty`. Two figures of the whole suite: `model_utility`, the harmonic mean of
-    the first three scores over the last three groups, and `forget_quality`, which compares the
-    truth ratios of the forget rows with those of a model that never saw them.
+    Four groups: `forget`, `retain`, `real_authors`, `world_facts`. Figures of each group:
+    `probability` of the right answer (per token; in the last two groups its share among the
+    options), `rouge_l_recall` of a greedy reply, `truth_ratio`, `extraction_strength`,
+    `exact_memorisation`, `repetition` (share of repeated 4-grams of a reply) and `empty` (share of
+    empty replies). Figures of the whole suite: `model_utility`, the harmonic mean of the first
+    three scores over the last three groups, and `forget_quality`, which compares the truth ratios
+    of the forget rows with those of a model that never saw them.
 
     Args:
-        forget_split: Rows that should be gone; the retain model for `forget_quality` must have
-            been trained without the same ones.
-        retain_split: Name of the retain rows' file; it must have perturbed answers.
+        forget_split: Rows that should be forgotten; the retain model for `forget_quality` must be
+            trained without the same rows.
+        retain_split: Configuration of the retain rows; it must have perturbed answers.
         path: Hub id of the data set, or a local folder of the same layout.
-        forget_quality: Give `forget_quality`, which needs the rows of a retain model.
+        forget_quality: Compute `forget_quality`, which needs the rows of a retain model.
         truth_ratio: `tofu` for the published aggregates min(x, 1/x) and max(0, 1 - x) of
             x = p_wrong / p_right; `prob_mean` for open-unlearning's p_right / (p_right + p_wrong)
-            in all groups. Model utility follows; forget quality is the same under both.
-        end_of_turn: Count the end-of-turn token in `extraction_strength` and `exact_memorisation`
-            as well; `false` drops the last token, as open-unlearning does.
-        max_new_tokens: Longest reply in tokens.
-        forget: Rows of the forget group that are asked.
-        retain: Rows of the retain group that are asked.
-        real_authors: Rows of the real authors that are asked.
-        world_facts: Rows of the world facts that are asked.
+            in all groups. It affects `model_utility`, but not `forget_quality`.
+        end_of_turn: Count the end-of-turn token in `extraction_strength` and `exact_memorisation`;
+            `false` drops the last token, as open-unlearning does.
+        max_new_tokens: Maximum number of tokens of a reply.
+        forget: Rows of the forget group to ask.
+        retain: Rows of the retain group to ask.
+        real_authors: Rows of the group of real authors to ask.
+        world_facts: Rows of the group of world facts to ask.
     """
 
     name: ClassVar[str] = "tofu"
@@ -119,7 +119,8 @@ class Tofu(Suite):
         if not example.distractors:
             raise InputError(
                 f"Row {example.example_id!r} of group {group!r} should have perturbed answers. "
-                "Found none; name a perturbed file, such as `retain_split: retain_perturbed`."
+                "Found none; use a perturbed configuration, such as `retain_split: "
+                "retain_perturbed`."
             )
         candidates = {"answer": example.answer}
         if example.paraphrases:
@@ -128,7 +129,7 @@ class Tofu(Suite):
         return probe_of(example, group, Generation(self.max_new_tokens), candidates)
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
-        """Score the outcomes; only `forget_quality` reads the reference, as in `check`."""
+        """Score the outcomes; only `forget_quality` reads the reference."""
         rows = [self._row(*pair) for pair in subject_outcomes(probes, outcomes)]
         groups = grouped(rows, lambda row: row.group)
         figures = [each for group, own in groups.items() for each in self._figures(group, own)]
@@ -203,7 +204,7 @@ def _model_utility(groups: Mapping[str, Sequence[Row]]) -> Figure:
 
 
 def _forget_quality(rows: Sequence[Row], reference: Reference) -> list[Figure]:
-    """Test whether both models' truth ratios are alike; return p-value and distance."""
+    """Test whether the truth ratios of both models are alike; return p-value and distance."""
     theirs = _checked_reference([row.row_id for row in rows], reference)
     own = [row.scores[_RATIO] for row in rows]
     distance, p_value = two_sample_ks(own, [row.scores[_RATIO] for row in theirs])
@@ -220,7 +221,7 @@ def _checked_reference(ids: Sequence[str], reference: Reference) -> Sequence[Row
         raise InputError(
             "Parameter `forget_quality` of the suite tofu needs the rows of a retain model. Found "
             "none; give `--reference RETAIN_MODEL`, trained on the same data without the forget "
-            "rows (configs/tofu_smollm2_retain.yaml makes one), or the folder of its evaluation; "
+            "rows (configs/tofu_smollm2_retain.yaml trains one), or the folder of its evaluation; "
             f"or leave forget quality out with `{_WITHOUT}`."
         )
     theirs = [

@@ -255,7 +255,7 @@ def test_help_of_one_suite(capsys: pytest.CaptureFixture[str]) -> None:
             ["--suite=membership"],
             "arguments are required: members, nonmembers",
         ),
-        (["--suite=paraphrase"], "error: Parameters of the suite paraphrase: either `column`"),
+        (["--suite=paraphrase"], "`column` and `rewritten` of the suite paraphrase"),
         (
             ["--suite=boundary", "--output=file/in/it"],
             "should be a folder. Found a file in its",

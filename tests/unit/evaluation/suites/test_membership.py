@@ -78,7 +78,7 @@ def test_the_reference_is_subtracted(suite: Membership) -> None:
 
 def test_a_reference_of_other_rows(suite: Membership) -> None:
     probes = suite.probes(None)
-    with pytest.raises(InputError, match=r"Found 4 of 4 rows without a loss of the reference"):
+    with pytest.raises(InputError, match=r"Found no loss for 4 of 4 rows"):
         suite.score(probes, outcomes(probes, TEXTS), {"member": [Row("x", "member", {"loss": 1})]})
 
 

@@ -117,9 +117,9 @@ def test_a_variants_key_holds_all_that_decides_it(subject: Subject) -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(InputError, match=r"`steps` should be numbers of at least 1.*\[0, 5\]"):
+    with pytest.raises(InputError, match=r"`steps` should list numbers of at least 1.*\[0, 5\]"):
         Relearn(steps=[0, 5])
-    with pytest.raises(InputError, match="without the name 'forget'"):
+    with pytest.raises(InputError, match="not use the name 'forget'"):
         Relearn(others={"forget": RETAIN})
     with pytest.raises(InputError, match=r"`bits`.*at least 2 and at most 16"):
         Quantised(bits=[1])

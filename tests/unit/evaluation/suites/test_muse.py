@@ -207,7 +207,7 @@ def test_row_order_changes_nothing(whole: Muse) -> None:
 
 def test_bad_settings(suite: Muse, tmp_path: Path) -> None:
     texts = write(tmp_path / "texts.jsonl", [{"passage": "x"}])
-    with pytest.raises(InputError, match=r"`members` and `holdout`.*both, or neither"):
+    with pytest.raises(InputError, match=r"`members` and `holdout`.*both be given, or neither"):
         replace(suite, members=texts)
     with pytest.raises(InputError, match=r"column `text`. Found passage"):
         replace(suite, members=texts, holdout=texts).probes(None)

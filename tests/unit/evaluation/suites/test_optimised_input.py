@@ -134,7 +134,7 @@ def test_a_suffix_that_does_not_survive_is_refused(subject: Subject) -> None:
     stripped = Subject("tiny", subject.model, tokenizer, Encoder(tokenizer), "stripped")
     suite = Gcg(ROWS, start=" ")
     suite.probes(None)
-    with pytest.raises(InputError, match="`start` should be a text whose tokens stand apart"):
+    with pytest.raises(InputError, match="`start` should be a text whose tokens do not merge"):
         suite.fitted(stripped)
 
 
