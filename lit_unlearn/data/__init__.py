@@ -1,1 +1,1 @@
-"""Data: raw rows of a benchmark become the batches of one step."""
+"""Data: from the raw rows of data sets to the batches of a step."""

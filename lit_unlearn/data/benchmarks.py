@@ -25,7 +25,7 @@ class Benchmark:
     domain: Domain | None
     """Domain of the rows; None if they are no training data by themselves."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Columns with other names than ours, as in `Source.columns`."""
+    """Names of the file's columns, as in `Source.columns`."""
     where: Mapping[str, list[str]] = field(default_factory=dict)
     """Rows of the file that make up this configuration, as in `Source.where`."""
     note: str = ""

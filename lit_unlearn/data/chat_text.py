@@ -1,4 +1,4 @@
-"""Conversations as text and as token ids; control tokens in rows' texts stay ordinary text."""
+"""Conversations as text and as token ids; control tokens in rows are encoded as ordinary text."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -14,11 +14,11 @@ from lit_unlearn.utils.thoughts import Thoughts
 __all__ = ["ChatText", "space_between"]
 
 _GUARD = "\ufdd0"
-"""Noncharacter within the text of a control token; the token ids of its two sides are joined."""
+"""Noncharacter that splits the text of a control token; the parts are tokenised separately."""
 
 
 class ChatText:
-    """Text in front of answers, and its token ids, by one tokenizer and its chat template."""
+    """Text and token ids of prompts, from a tokenizer and its chat template."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template) -> None:
         self._tokenizer = tokenizer
@@ -37,8 +37,8 @@ class ChatText:
         """Return the text in front of the answer: prompt, empty thoughts if any, and prefill.
 
         The turns of a plain row become one text: a reply continues the line of its question, and
-        each other turn begins a paragraph. Control tokens of the turns are guarded. ``thinks`` says
-        that the model is to write its own thoughts.
+        each other turn begins a paragraph. Control tokens of the turns are guarded. ``thinks``
+        leaves out the empty thoughts, so that the model writes its thoughts.
 
         Raises:
             TemplateError: The chat template refuses the conversation.
@@ -56,8 +56,8 @@ class ChatText:
 
     def _render(self, turns: Sequence[Turn]) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        own = any(turn.role == "system" for turn in turns)
-        if self._template.system is not None and not own:
+        has_system = any(turn.role == "system" for turn in turns)
+        if self._template.system is not None and not has_system:
             messages.insert(0, {"role": "system", "content": self._template.system})
         if not self._system:
             messages = _fold_system(messages)
@@ -73,7 +73,7 @@ class ChatText:
             return False
 
     def ids(self, text: str, plain: bool) -> list[int]:
-        """Return the token ids of a text from its beginning on."""
+        """Return the token ids of a text that begins a sequence."""
         tokenizer, ids = self._tokenizer, self.tokens(text)
         if tokenizer.chat_template and not plain:
             return ids
@@ -81,12 +81,12 @@ class ChatText:
         return ids if first is None else [int(first), *ids]
 
     def tokens(self, text: str) -> list[int]:
-        """Return the token ids of a text alone; its guarded control tokens are ordinary text."""
+        """Return the token ids of a text without a begin-of-text token; guards are removed."""
         first, *rest = text.split(_GUARD)
         return self._plain(first) + [token for part in rest for token in self._inner(part)]
 
     def _inner(self, text: str) -> list[int]:
-        """Return the token ids of a text within another, without a space that would begin it."""
+        """Return the token ids of a text that follows another, without a prepended space."""
         line, whole = self._plain("\n"), self._plain("\n" + text)
         return whole[len(line) :] if whole[: len(line)] == line else self._plain(text)
 
@@ -99,20 +99,20 @@ class ChatText:
         if not self._template.enable_thinking or not self._thoughts:
             return None
         asked = self._render((Turn("user", MARK),)).rpartition(MARK)[2]
-        tags = list(re.finditer(r"[<\[\u25c1]/", self._thoughts))  # else all of it closes
+        tags = list(re.finditer(r"[<\[\u25c1]/", self._thoughts))  # if none, the whole text closes
         closing = self._thoughts[tags[-1].start() :] if tags else self._thoughts
         mark = tuple(self.tokens(closing.rstrip()))
         return Thoughts(tuple(self.tokens(asked)), mark, tuple(self.tokens(closing)))
 
     def control_token(self, texts: Iterable[str]) -> str | None:
-        """Return the first control token of the tokenizer that stands in one of the texts."""
+        """Return the first control token of the tokenizer in the texts, or None."""
         if self._controls is None:
             return None
         found = (self._controls.search(text) for text in texts)
         return next((match[0] for match in found if match), None)
 
     def guarded(self, text: str) -> str:
-        """Return a text whose control tokens are broken in two, so that they are ordinary text."""
+        """Split the control tokens in a text, so that they are tokenised as ordinary text."""
         if self._controls is None:
             return text
         return self._controls.sub(lambda m: m[0][0] + _GUARD + self.guarded(m[0][1:]), text)

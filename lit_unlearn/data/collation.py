@@ -38,7 +38,7 @@ def collate(
 ) -> TokenBatch:
     """Return the rows of one objective in one step as tensors, from the candidates of each example.
 
-    If any row has a version without prefill, a row without one uses its teacher's tokens instead.
+    If any row has a version without prefill, the other rows use their teacher's tokens instead.
     Nothing depends on ``pad_id``; for ``spellings`` see `TokenBatch`.
     """
     rows = [row for group in groups for row in group]

@@ -71,7 +71,7 @@ class Context(ABC):
         return (self,)
 
     def describe(self) -> str:
-        """Return a few words for the gate's table."""
+        """Return a short description for the gate's table."""
         return type(self).__name__.lower()
 
 
@@ -154,10 +154,10 @@ class Demonstrations(Context):
     """Earlier chat turns in which other questions of the forgotten set are declined.
 
     Args:
-        declined: Number of declined questions before the row's own question.
+        declined: Number of declined questions before the row's question.
         answered: Number of answered questions of `answered_from`, mixed with the declined ones.
-        answered_from: Objective (one that expects answers) whose rows are shown as answered.
-        instruction: System prompt in front; ``{refusal}`` is replaced; empty for none.
+        answered_from: Objective with `expect: answer` whose rows are the answered questions.
+        instruction: System prompt; ``{refusal}`` is replaced; empty for none.
         echo: Whether the turn just before the row's question is the same question, declined.
     """
 
@@ -186,7 +186,7 @@ class Demonstrations(Context):
 
 @dataclass
 class Echo(Demonstrations):
-    """The row's own question, declined, as the turn just before it; demonstrations may come first.
+    """Context in which the same question was declined just before; demonstrations may come first.
 
     This is the strongest context for small models. Only the teacher sees it, and only in training:
     it is privileged information.
@@ -198,14 +198,14 @@ class Echo(Demonstrations):
 
 @dataclass
 class Adaptive(Context):
-    """Demonstrations, then also the echo, added until the teacher passes its gate.
+    """Demonstrations, and then the echo too, until the teacher passes its gate.
 
     Args:
         declined: Numbers of declined demonstrations to try, in this order. Afterwards the first
             and the last number are tried with the echo, the smaller one first.
         answered: Number of answered questions of `answered_from`, mixed with the declined ones.
-        answered_from: Objective (one that expects answers) whose rows are shown as answered.
-        instruction: System prompt in front of every step; empty for none.
+        answered_from: Objective with `expect: answer` whose rows are the answered questions.
+        instruction: System prompt of every step; empty for none.
     """
 
     declined: list[int] = field(default_factory=lambda: [3, 6])
@@ -221,7 +221,7 @@ class Adaptive(Context):
             )
 
     def ladder(self) -> tuple[Context, ...]:
-        """Return demonstrations alone in the order given, then with the echo."""
+        """Return demonstrations alone in the given order, and then with the echo."""
         steps = [(count, False) for count in self.declined]
         steps += [(count, True) for count in sorted({self.declined[0], self.declined[-1]})]
         return tuple(
@@ -230,7 +230,7 @@ class Adaptive(Context):
         )
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
-        """Return the strongest step's conversation; preparation normally chooses a step before."""
+        """Return the conversation of the strongest step; normally the gate has chosen a step."""
         return self.ladder()[-1].conversation(row)
 
 
@@ -264,7 +264,7 @@ def _demonstrated(
 
 
 def _with_system(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:
-    """Return the conversation with ``text`` as system prompt, before the text of an old one."""
+    """Return the conversation with ``text`` as system prompt, before an existing one's text."""
     existing = [turn.content for turn in turns if turn.role == "system"]
     rest = tuple(turn for turn in turns if turn.role != "system")
     return (Turn("system", "\n\n".join([text, *existing])), *rest)

@@ -1,4 +1,4 @@
-"""Rows whose texts hold control tokens: they are encoded as ordinary text, and said once."""
+"""Warning about rows that contain control tokens, which are encoded as ordinary text."""
 
 import logging
 import re
@@ -21,7 +21,7 @@ def report_control_tokens(
     rows: Iterable[tuple[str, Iterable[str]]],
     find: Callable[[Iterable[str]], str | None],
 ) -> None:
-    """Warn once of rows whose texts hold control tokens, with the first row.
+    """Log one warning if texts of rows contain control tokens; it names the first row.
 
     Args:
         where: Objective, suite or source of the rows.
@@ -32,7 +32,7 @@ def report_control_tokens(
     if found:
         log.warning(
             "%s: %d rows hold the text of a control token, the first %r in row %r. Such texts are "
-            "encoded as ordinary text and end no turn; clean the rows if they should not be there.",
+            "encoded as ordinary text and do not end a turn; remove them if that is wrong.",
             *(where, len(found), *found[0]),
         )
 
@@ -40,7 +40,7 @@ def report_control_tokens(
 def example_texts(
     examples: Iterable[Example], answers: Sequence[str | None] = ()
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield id and texts of examples, with the answers that they get, such as refusals."""
+    """Yield id and texts of each example; ``answers`` are assigned answers, such as refusals."""
     for example, answer in zip_longest(examples, answers):
         turns = [turn.content for turn in example.turns]
         others = [*example.paraphrases, *example.distractors, *example.rejected]
@@ -48,6 +48,6 @@ def example_texts(
 
 
 def likely_control_token(texts: Iterable[str]) -> str | None:
-    """Return the first text that is a control token of common models, for an unknown tokenizer."""
+    """Return the first control token of common models in the texts; for an unknown tokenizer."""
     found = (_LIKELY.search(text) for text in texts)
     return next((match[0] for match in found if match), None)

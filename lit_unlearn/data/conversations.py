@@ -26,8 +26,8 @@ def dialogue(row: RawRow, example_id: str, representation: Representation) -> li
     r"""Convert a dialogue up to its last assistant turn, which is the answer.
 
     ``messages`` (also ``conversations``, ``conversation``) is a list of ``{role, content}`` or of
-    ``{from, value}``; ``dialogue``, and the others too, may be a list of texts, of which the user
-    has the first. Raw: ``User: ...\nAssistant: ...`` as one text.
+    ``{from, value}``. It may also be, as ``dialogue`` must be, a list of texts of user and
+    assistant in turn. Raw: ``User: ...\nAssistant: ...`` as one text.
     """
     turns = _with_system(row, _turns(row, find_key(row, _MESSAGES, "dialogue")))
     last: Role = "user" if row.answerless else "assistant"
@@ -39,7 +39,7 @@ def dialogue(row: RawRow, example_id: str, representation: Representation) -> li
 
 
 def has_exchange(row: RawRow, domain: Domain) -> bool:
-    """Return whether a row gives its answer as ``chosen``, or as a ``completion`` of messages."""
+    """Return whether a row's answer is the column ``chosen``, or a ``completion`` of messages."""
     if domain not in ("question_answer", "dialogue", "instruction") or row.answerless:
         return False
     if domain == "dialogue":
@@ -52,11 +52,11 @@ def has_exchange(row: RawRow, domain: Domain) -> bool:
 def preference(
     row: RawRow, example_id: str, representation: Representation, domain: Domain = "preference"
 ) -> list[Example]:
-    """Convert a preference pair: ``chosen`` is the answer, ``rejected`` the one that must lose.
+    """Convert a preference pair: ``chosen`` is the answer, ``rejected`` the dispreferred answer.
 
     The prompt is the column ``prompt``, ``question``, ``query``, ``instruction`` (with ``input``)
     or ``messages``: a text or messages. Both answers are texts, messages, or whole conversations
-    that begin alike. A ``completion`` has the form of ``chosen`` and needs no ``rejected``.
+    with the same beginning. A ``completion`` has the form of ``chosen`` and needs no ``rejected``.
     """
     pair = "chosen" in row.values or domain == "preference"
     key = "chosen" if pair else "completion"
@@ -71,8 +71,8 @@ def preference(
             other, reply = _reply(row, "rejected", value, prompt)
             if other != history:
                 reason = (
-                    "'chosen' and 'rejected' should answer the same conversation. Found others "
-                    "before the last turn; repair the row, or set `on_bad_row: skip`."
+                    "'chosen' and 'rejected' should answer the same conversation. Found different "
+                    "turns before the answers; repair the row, or set `on_bad_row: skip`."
                 )
                 raise bad_row(row.location, reason)
             rejected.append(reply)
@@ -132,7 +132,7 @@ def _spoken(row: RawRow, key: str, text: str) -> list[Turn]:
 
 
 def _turns(row: RawRow, key: str) -> list[Turn]:
-    """Return the turns of a column: messages, texts in turn, or one text of the user."""
+    """Return the turns of a column: messages, alternating texts, or one text of the user."""
     value = row.values[key]
     if isinstance(value, str) and key not in _MESSAGES:
         return [Turn("user", checked_text(row, f"key {key!r}", value))]
@@ -164,7 +164,7 @@ def _message(row: RawRow, key: str, entry: Any) -> Turn:
     if name in _TOOLS or fields.get("tool_calls") or fields.get("function_call"):
         reason = (
             f"conversations with tools cannot be trained. Found a turn of role {name!r} with a "
-            "tool's call or result; leave the row out, or set `on_bad_row: skip`."
+            "tool's call or result; remove the row, or set `on_bad_row: skip`."
         )
         raise bad_row(row.location, reason)
     role = _ROLES.get(name)
@@ -175,7 +175,7 @@ def _message(row: RawRow, key: str, entry: Any) -> Turn:
 
 
 def _joined(row: RawRow, content: Any) -> Any:
-    """Return the text of a list of parts, as OpenAI writes them; anything else as it is."""
+    """Join the texts of a list of content parts (OpenAI); return anything else unchanged."""
     if not isinstance(content, list):
         return content
     for part in content:
@@ -186,7 +186,7 @@ def _joined(row: RawRow, content: Any) -> Any:
 
 
 def past_turns(row: RawRow) -> list[Turn]:
-    """Return the turns before an instruction: of the columns ``system`` and ``history``.
+    """Return the turns before an instruction, from the columns ``system`` and ``history``.
 
     The history is a list of pairs of an instruction and its answer.
     """
@@ -201,7 +201,7 @@ def past_turns(row: RawRow) -> list[Turn]:
 
 
 def _with_system(row: RawRow, turns: list[Turn]) -> list[Turn]:
-    """Return the turns behind the system prompt of the column ``system``, if a row has one."""
+    """Put the system prompt of the column ``system``, if there is one, before the turns."""
     system = row.values.get("system")
     if not system or any(turn.role == "system" for turn in turns):
         return turns

@@ -57,8 +57,8 @@ def multiple_choice(row: RawRow, example_id: str, representation: Representation
 
     Options are the list ``choices`` or the columns ``option1``, ``option2``, ...; ``answer`` is the
     text of the right one, its letter, or its index from 0. The forms of ARC, OpenBookQA and
-    CommonsenseQA (see `options_of`) are read too. An option with the same text as the right one is
-    no distractor. Raw: the question with its lettered options; answer and distractors are letters.
+    CommonsenseQA (see `options_of`) are read too. An option with the text of the right one is not a
+    distractor. Raw: the question with its lettered options; answer and distractors are letters.
     """
     question = _question(row, "multiple_choice")
     options, right = options_of(row)
@@ -101,9 +101,8 @@ def passage(row: RawRow, example_id: str, representation: Representation) -> lis
     if not pairs:
         raise bad_row(
             row.location,
-            f"a passage should have at least 6 words to ask about, or characters in scripts "
-            f"without spaces. Found {text!r}; join short "
-            "lines, set `on_bad_row: skip`, or use `representation: raw`.",
+            f"a passage should have at least 6 words (characters in scripts without spaces). Found "
+            f"{text!r}; join short lines, set `on_bad_row: skip`, or use `representation: raw`.",
         )
     return [
         Example(f"{example_id}/{kind}", (Turn("user", question),), answer, "passage")
@@ -114,8 +113,8 @@ def passage(row: RawRow, example_id: str, representation: Representation) -> lis
 def instruction(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
     """Convert an instruction, its ``input`` if it has one, and its output.
 
-    The columns ``system`` and ``history`` give the turns before it. Raw: the headings of Alpaca
-    (``### Instruction:`` and so on).
+    The columns ``system`` and ``history`` give the turns before it. Raw: text with the headings of
+    Alpaca (``### Instruction:`` and so on).
     """
     task = text_of(row, find_key(row, EXPECTED_KEYS["instruction"][0], "instruction"))
     given = row.values.get("input") or ""
@@ -154,7 +153,7 @@ def _answers(row: RawRow, domain: Domain) -> list[str]:
 def options_of(row: RawRow) -> tuple[list[str], int]:
     """Return the options of a multiple-choice row in their order, and the index of the right one.
 
-    It reads the forms of `multiple_choice`, ``choices`` as ``{text: [...], label: [...]}`` with
+    Options have the forms of `multiple_choice`, ``choices`` as ``{text: [...], label: [...]}`` with
     ``answerKey`` (ARC, OpenBookQA, CommonsenseQA), and TruthfulQA's ``mc1_targets``, either as
     ``{choices: [...], labels: [...]}`` (hub) or as ``{option: label}`` (the authors' file).
     """

@@ -123,7 +123,7 @@ class UnlearnDataModule(LightningDataModule):
         self.setup("fit")
 
     def setup(self, stage: str) -> None:
-        """Read the rows of all objectives once; warn of questions both to forget and to keep."""
+        """Read the rows of all objectives once; warn about questions both to forget and to keep."""
         if self.examples:
             return
         every = {name: self._read(data.sources) for name, data in self.objectives.items()}
@@ -220,7 +220,7 @@ class UnlearnDataModule(LightningDataModule):
         return ValidationBatches(name, rows, size, self.pad_id, spellings, rank, world)
 
     def test_dataloader(self) -> list[int]:
-        """Return one item that is not read: the callbacks evaluate, with their own questions."""
+        """Return one placeholder item; callbacks evaluate on questions that they hold."""
         return [0]
 
     def batch(
@@ -229,8 +229,8 @@ class UnlearnDataModule(LightningDataModule):
         """Return the token batches of one step, in micro batches.
 
         ``drawn`` are the rows of this process, ``busiest`` those of the process with most rows
-        (None for one process). A process with fewer rows also takes micro batches of these, so that
-        all run their models equally often.
+        (None for one process). A process with fewer rows borrows micro batches of the busiest, so
+        that all processes make the same number of forward passes.
         """
         most = drawn if busiest is None else busiest
         return {name: self._micro_batches(name, d, most[name]) for name, d in drawn.items()}

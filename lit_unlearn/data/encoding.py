@@ -47,8 +47,8 @@ class Encoder:
             the row's id. ``warn`` encodes prompt and answer separately, keeps the cut answer,
             leaves out the row with the empty answer, and counts each in `problems`.
         template: Settings of the chat template.
-        skip_refused: Whether rows that the chat template refuses are left out and counted, also
-            where `on_problem` is ``error``.
+        skip_refused: Whether rows that the chat template refuses are left out and counted, even if
+            `on_problem` is ``error``.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -81,15 +81,14 @@ class Encoder:
         return self._text.thoughts()
 
     def control_token(self, texts: Iterable[str]) -> str | None:
-        """Return the first control token of the tokenizer that stands in one of the texts."""
+        """Return the first control token of the tokenizer in the texts, or None."""
         return self._text.control_token(texts)
 
     def accepted(self, name: str, examples: Sequence[Example]) -> list[Example]:
         """Return the rows of an objective whose conversation the chat template renders.
 
         Raises:
-            InputError: The template refuses a row, and such rows are not to be left out; or it
-                refuses all.
+            InputError: The template refuses a row that may not be left out, or all rows.
         """
         kept: list[Example] = []
         refused: list[EncodingError] = []
@@ -123,7 +122,7 @@ class Encoder:
             raise EncodingError("refused by the chat template", example, what) from error
 
     def _count(self, error: EncodingError) -> None:
-        """Count a problem, or raise the error where rows with this problem are not left out."""
+        """Count a problem, or raise the error if rows with this problem may not be left out."""
         refused = isinstance(error.__cause__, TemplateError)
         if self.on_problem == "error" and not (refused and self.skip_refused):
             raise error
@@ -140,10 +139,10 @@ class Encoder:
     ) -> EncodedExample | None:
         """Encode one row for student and teacher.
 
-        The student reads the turns of the example, whose own `answer` is not read, and predicts
-        ``answer``; None is a row without answer, of which only the first token is predicted. The
-        teacher's conversation is the student's unless it is given, and without the prefill that
-        with it. The prefill is the beginning of the answer, and part of both prompts.
+        The student reads the turns of the example and predicts ``answer``, not `example.answer`;
+        for None, it predicts only the first token. The teacher reads `teacher_turns`, by default
+        the student's turns. The prefill is the beginning of the answer and part of both prompts.
+        `unprefilled_turns`, by default the teacher's, are the teacher's turns without the prefill.
 
         Returns:
             The encoded row, or None for a row that was left out and counted (`on_problem` warn).
@@ -187,14 +186,14 @@ class Encoder:
         student, teacher = student[: start + shortest], teacher[: teacher_start + shortest]
         if student[start:] != teacher[teacher_start:]:
             what = (
-                "has an answer with other token ids after the teacher's prompt than after the "
-                "student's; use a context that ends like the student's prompt"
+                "has an answer whose token ids differ after the teacher's and the student's "
+                "prompt; use a context that ends like the student's prompt"
             )
             raise EncodingError("alignment", example, what)
         return student, start, teacher, teacher_start
 
     def _joined(self, example: Example, answer: str | None, prefill: str) -> str:
-        """Return the answer with its end of turn, after a space where it follows words."""
+        """Return the answer with its end of turn, after a space if it follows words."""
         if answer is None:
             return ""
         if not answer.strip():
@@ -231,8 +230,8 @@ class Encoder:
             whole = self._apart(example, prompt, joined, whole)
         if not prompt:
             what = (
-                "has an empty prompt, and the tokenizer has no token to begin a text with; give "
-                "the row a question"
+                "has an empty prompt, and the tokenizer has no begin-of-text token; give the row a "
+                "question"
             )
             raise EncodingError("empty prompt", example, what)
         if len(whole) > self.max_length:

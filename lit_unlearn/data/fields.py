@@ -58,7 +58,11 @@ def text_of(row: RawRow, key: str) -> str:
 
 
 def checked_text(row: RawRow, what: str, value: object) -> str:
-    """Return a text that is not empty, without white space around it; ``what`` names it."""
+    """Return a text without white space around it; ``what`` names it in errors.
+
+    Raises:
+        InputError: The value is not a text, is empty, or is not valid Unicode.
+    """
     if not isinstance(value, str):
         raise wrong_type(row, what, "text", value)
     text = value.strip()

@@ -1,6 +1,6 @@
 """Conversion of plain passages into questions by rule: continue the text, and fill in a blank.
 
-It uses no language model, so that it is exact, costs nothing and gives the same on every machine.
+No language model is used, so that the result is exact, cheap and the same on every machine.
 """
 
 import re
@@ -74,7 +74,7 @@ def sentences(text: str) -> list[str]:
 
 
 def continuation(text: str) -> tuple[str, str] | None:
-    """Return first part and rest of a passage, cut at the end of a sentence near the middle.
+    """Return the first part and the rest of a passage, cut at the end of a sentence in the middle.
 
     A passage of one sentence is cut between words. The result is None if one part would have fewer
     than three words (`count_words`).

@@ -39,14 +39,14 @@ class Source:
             ...); in a downloaded copy of a hub data set, the files that its README.md names.
         split: Split of the data set; the built-in sets have `train` and `eval`.
         domain: Domain of the rows; null if the data set is a known benchmark or built-in.
-        columns: Columns of the source with other names than ours, as `ours: theirs`, for example
+        columns: Columns to rename, as `name here: name in the source`, for example
             `question: prompt`. `answer: ""` says that the source has only questions.
         limit: Largest number of rows, taken after `where`, `offset` and `every`; null for all.
         offset: Number of first rows to leave out, after `where`.
         every: Distance between the rows taken after `offset`: 2 takes every second row. It spreads
             the rows over a file that is sorted, by author for example.
         where: Values to keep, for example `subject: [Stephen King]`: only rows whose column has
-            one of the listed values are read. The names are those of the source.
+            one of the listed values are read. The columns have the names of the source.
     """
 
     path: str
@@ -136,7 +136,7 @@ def _data_root(data_root: Path | None) -> Path | None:
     if not data_root.is_dir():
         raise InputError(
             f"Parameter `{name}` should be an existing folder. Found {str(data_root)!r}, which is "
-            "no folder; correct it, or leave it out to read from the hub."
+            "not a folder; correct it, or leave it out to read from the hub."
         )
     return data_root
 

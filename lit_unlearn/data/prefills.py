@@ -18,13 +18,13 @@ __all__ = ["Prefill", "Prefills", "read_openers", "read_refusals"]
 
 @dataclass(frozen=True)
 class Prefill:
-    """A beginning of a row's answer, and what follows it."""
+    """A beginning of a row's answer, and the rest of the answer."""
 
     text: str
     rest: str | None
-    """Rest of the answer: all of it, unless the text is a beginning of it; None without answer."""
+    """Answer after the text; all of it if the text is not its beginning, None without answer."""
     opener: str = ""
-    """Part of the text that has no words of the answer; contexts may use it."""
+    """Part of the text without words of the answer; contexts may use it."""
 
 
 @dataclass
@@ -34,15 +34,15 @@ class Prefills:
     Args:
         openers: Affirmative openers such as "The answer is"; or `builtin:train`, `builtin:eval`
             for the families that come with the package.
-        answer_words: Add the first 1 to this many words of the row's answer; 0 for none. A row that
-            must be answered is trained to go on with the rest of its answer.
-        answer_share: The same up to this share of the answer's words, 0 to 1; the longer of the two
-            applies. 1 gives beginnings of every length but the whole answer.
+        answer_words: Maximum number of first words of the row's answer; each number from 1 gives a
+            prefill, 0 gives none. A row that must be answered is trained to continue its answer.
+        answer_share: The same maximum as a share of the answer's words, 0 to 1; the larger of the
+            two applies. 1 gives all beginnings except the whole answer.
         combine: Whether to add each opener followed by the longest of these beginnings.
-        unprefilled: Number of empty prefills among those of a row; below 1 their share. They are
-            for rows that must be answered, with and without prefill: 0.5 is half.
+        unprefilled: Number of empty prefills of a row or, below 1, their share: 0.5 is half. For
+            rows that must be answered with and without prefill.
         candidates: Number of a row's prefills that are candidates in one step; the inner
-            maximisation chooses among them. Each visit of a row takes the next ones.
+            maximisation chooses among them. Each visit of a row takes the next prefills.
     """
 
     openers: list[str] | str = field(default_factory=list)
@@ -64,18 +64,18 @@ class Prefills:
     def of(self, example: Example, answer: str | None = None) -> list[Prefill]:
         """Return all prefills of one row: openers, beginnings of its answer, and both joined.
 
-        A beginning always leaves at least one word of the answer to predict; without an answer it
-        is the gold one.
+        A beginning always leaves at least one word of the answer to predict. The default of
+        ``answer`` is the gold answer.
         """
         text = example.answer if answer is None else answer
         known = [Prefill(o, _rest(text, o), o) for o in read_openers(self.openers)]
         words = count_words(text)
         longest = min(max(self.answer_words, int(self.answer_share * words)), words - 1)
         given = [first_words(text, count) for count in range(1, longest + 1)]
-        begun = [Prefill(each, _rest_behind(text, each)) for each in given]
+        begun = [Prefill(each, _rest_after(text, each)) for each in given]
         both = [
-            Prefill(f"{one.opener} {last.text}", last.rest, one.opener)
-            for one in known
+            Prefill(f"{first.opener} {last.text}", last.rest, first.opener)
+            for first in known
             for last in begun[-1:]
             if self.combine
         ]
@@ -89,20 +89,20 @@ class Prefills:
         return found
 
     def _unprefilled(self, others: int) -> int:
-        """Return the number of empty prefills beside so many others."""
+        """Return the number of empty prefills of a row with this number of other prefills."""
         share = self.unprefilled
         return round(others * share / (1 - share)) if share < 1 else round(share)
 
 
 def _rest(answer: str, opener: str) -> str:
-    """Return the answer, or what follows an opener with which it begins."""
+    """Return the answer without an opener with which it begins."""
     rest = answer[len(opener) :]
     apart = opener[-1:].isalnum() and rest[:1].isalnum()
     return answer if not answer.startswith(opener) or apart else rest.strip() or answer
 
 
-def _rest_behind(answer: str, beginning: str) -> str:
-    """Return what follows the first words of an answer, which may have more spaces between them."""
+def _rest_after(answer: str, beginning: str) -> str:
+    """Return the answer without its first words; it may have more spaces between them."""
     if is_unspaced(answer):
         return answer.removeprefix(beginning).strip()
     words = beginning.split()
@@ -118,7 +118,7 @@ def _builtin(name: str) -> Any:
 
 
 def read_openers(openers: Sequence[str] | str, parameter: str = "openers") -> list[str]:
-    """Return the list itself, or the built-in family of the name that a parameter gives."""
+    """Return a list unchanged, or the built-in family of a name; errors name the parameter."""
     if not isinstance(openers, str):
         return list(openers)
     families: dict[str, list[str]] = _builtin("prefills.json")
@@ -132,7 +132,7 @@ def read_openers(openers: Sequence[str] | str, parameter: str = "openers") -> li
 
 
 def read_refusals(refusals: Sequence[str] | str) -> list[str]:
-    """Return the list itself, the built-in list for the name ``builtin``, or those of a file.
+    """Return a list unchanged, the built-in list for ``builtin``, or the sentences of a file.
 
     A file holds a sentence per line (.txt, .jsonl), a JSON array (.json), or objects with one text.
 
@@ -153,7 +153,6 @@ def read_refusals(refusals: Sequence[str] | str) -> list[str]:
 
 
 def _refusals_of(file: Path) -> list[str]:
-    """Return the sentences of a file."""
     wanted = "`builtin`, a list of sentences, or a file of them (.txt, .json, .jsonl)"
     try:
         text = file.read_text("utf-8-sig")
@@ -177,7 +176,7 @@ def _refusals_of(file: Path) -> list[str]:
 
 
 def _entry(entry: object) -> object:
-    """Return the sentence of an entry; a line that is no JSON is a sentence itself."""
+    """Return the sentence of an entry; a line that is not JSON is the sentence."""
     if isinstance(entry, str) and entry.lstrip().startswith(("{", '"')):
         try:
             entry = json.loads(entry)

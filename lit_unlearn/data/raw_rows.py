@@ -20,7 +20,7 @@ class RawRow:
     """One row as its file or hub data set gives it."""
 
     row_id: str
-    """Row's own ``id``, or its number in the file, counted from 0."""
+    """Value of the row's column ``id``, or its number in the file, counted from 0."""
     values: dict[str, Any]
     """Values by column, with the columns renamed to those that the converters expect."""
     location: str
@@ -74,6 +74,6 @@ def bad_row(location: str, reason: str) -> InputError:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean x?)`` for the known name that is close to ``word``, or no text."""
+    """Return `` (did you mean x?)`` for the known name closest to ``word``; empty for none."""
     hint = did_you_mean(word, known)
     return f" ({hint})" if hint else ""

@@ -24,9 +24,9 @@ _ROW_KEYS = frozenset(
         *("question", "query", "answer", "text", "passage", "instruction", "choices"),
     )
 )
-"""Columns by which a JSON object is known as a row, which may hold lists of objects too."""
+"""Columns that identify a JSON object as a row, since a row may also hold lists of objects."""
 _GZIP_RATIO, _GZIP_LEAST = 200, 2**26
-"""Largest unpacked size: per packed byte (text has 3 to 30), or in bytes if that is more."""
+"""Maximum unpacked size per packed byte (text has 3 to 30), and in bytes if that is more."""
 
 
 def file_type(name: str) -> str | None:
@@ -39,10 +39,10 @@ def parse_file(data: bytes, name: str, bad: BadRows, split: str = "train") -> li
     r"""Read all rows of one file, in its order.
 
     JSON files hold one array of objects, one object with such an array (``{"data": [...]}``), or
-    one object per line, whatever their suffix; of several arrays ``split`` names one. CSV and TSV
+    one object per line, with any suffix; ``split`` selects one of several arrays. CSV and TSV
     files have a header. In text files, each line that is not blank gives a row with the column
-    ``text``. Only ``\n`` ends a line, since texts may hold U+0085 or U+2028. A name that ends in
-    ``.gz`` says that the bytes are compressed. Rows that cannot be used go to ``bad``.
+    ``text``. Only ``\n`` ends a line, since texts may hold U+0085 or U+2028. A file whose name ends
+    in ``.gz`` is unpacked. Rows that cannot be used are added to ``bad``.
 
     Raises:
         InputError: The whole file cannot be read (broken gzip, not UTF-8, a broken array, broken
@@ -101,7 +101,7 @@ def _parquet_rows(data: bytes, name: str) -> list[RawRow]:
 
 
 def _check_columns(names: Sequence[str], name: str) -> None:
-    """Refuse two columns of one name, of which one would be lost."""
+    """Refuse two columns with the same name, since one of them would be lost."""
     counts = Counter(column.strip() for column in names if column.strip())
     twice = [column for column, count in counts.items() if count > 1]
     if twice:
@@ -162,7 +162,7 @@ def _json(text: str) -> object:
 
 
 class _Repeated(dict[str, Any]):
-    """JSON object in which a key stands twice."""
+    """JSON object in which a key occurs twice."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _object_with_rows(text: str, name: str, split: str) -> list[Any] | None:
 
 
 def _table(value: dict[str, Any], name: str, split: str) -> list[Any] | None:
-    """Return the rows in an object: under a key, also of an object within, or under their ids."""
+    """Return the rows in an object: under a key, under a key of an inner object, or by id."""
     tables: dict[str, list[Any]] = {
         key: rows
         for key, rows in value.items()

@@ -1,4 +1,4 @@
-"""Raw rows of a source: read from the place in `places`, filtered, with our column names."""
+"""Raw rows of a source: read from their place (`places`), filtered, with renamed columns."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,7 +38,7 @@ def read_rows(
 
 
 def rows_at(place: Place, source: Source, bad: BadRows) -> list[RawRow]:
-    """Read as `read_rows` does, from a place found before; ``bad`` takes the unusable rows."""
+    """Read rows as `read_rows` does, from a resolved place; ``bad`` collects unusable rows."""
     if place.folder is not None:
         rows = _copied_rows(source, place.folder)
     elif place.file is None:
@@ -72,7 +72,7 @@ def _read_bytes(file: Path | Traversable) -> bytes:
 
 
 def _hub_rows(source: Source, place: Place) -> list[RawRow]:
-    hub_answers()  # if it does not, the next lines read only its cache
+    hub_answers()  # if it does not, the next lines read only the hub's cache
     try:
         return _loaded(source, source.path)
     except Exception as error:  # the hub's client raises dozens of types
@@ -88,7 +88,7 @@ def _copied_rows(source: Source, folder: Path) -> list[RawRow]:
         if is_saved(folder):
             return _numbered(source, _saved_rows(source, folder))
         kept.mkdir(parents=True, exist_ok=True)
-        # a cache that is kept would not notice a changed file of the folder
+        # a permanent cache would not notice that a file of the folder has changed
         with TemporaryDirectory(dir=kept, prefix="copy_") as once:
             return _loaded(source, str(folder), once)
     except InputError:
@@ -118,10 +118,10 @@ def _numbered(source: Source, table: Iterable[Mapping[str, Any]]) -> list[RawRow
 
 
 def _saved_rows(source: Source, folder: Path) -> Iterable[Mapping[str, Any]]:
-    """Return the rows of a folder that ``save_to_disk`` wrote; a whole dictionary has splits."""
+    """Return the rows of a folder that ``save_to_disk`` wrote, with or without splits."""
     import datasets
 
-    # a mapped file that is cut off ends the whole process when it is read
+    # reading a truncated memory-mapped file kills the process
     found: Any = datasets.load_from_disk(str(folder), keep_in_memory=True)
     whole = isinstance(found, dict)
     if whole and source.split not in found:
@@ -130,7 +130,7 @@ def _saved_rows(source: Source, folder: Path) -> Iterable[Mapping[str, Any]]:
             f"{', '.join(found)}; set `split`."
         )
     rows = found[source.split] if whole else found
-    rows.data.validate(full=True)  # so does one whose lengths are damaged
+    rows.data.validate(full=True)  # damaged lengths would kill the process, too
     return cast("Iterable[Mapping[str, Any]]", rows)
 
 
@@ -161,7 +161,7 @@ def _unreachable(source: Source, place: Place, error: Exception) -> InputError:
 
 
 def _with_own_ids(rows: list[RawRow]) -> list[RawRow]:
-    """Return the rows under their own ``id`` if every row has one and no two rows share it."""
+    """Return the rows with the column ``id`` as row id, if all rows have one and all differ."""
     own = [row.values.get("id") for row in rows]
     usable = all(isinstance(value, str | int) and str(value).strip() for value in own)
     if not usable or len({str(value) for value in own}) < len(own):
@@ -195,7 +195,7 @@ def _filtered(
 
 
 def _renamed(rows: list[RawRow], columns: Mapping[str, str], bad: BadRows) -> Iterable[RawRow]:
-    """Yield rows with our column names; they also keep the source's own names."""
+    """Yield rows with renamed columns; the source's names are kept as well."""
     answerless = columns.get("answer") == ""
     pairs = [(ours, theirs) for ours, theirs in columns.items() if theirs]
     for row in rows:
@@ -208,13 +208,13 @@ def _renamed(rows: list[RawRow], columns: Mapping[str, str], bad: BadRows) -> It
 
 
 def _wanted(rows: Iterable[RawRow], source: Source, bad: BadRows) -> Iterator[RawRow]:
-    """Yield rows without the completions that are labelled as bad ones, as in rows for KTO."""
+    """Yield rows, except completions that are labelled as bad (data for KTO)."""
     for row in rows:
         label = str(row.values.get("label")).casefold()
         if label == "false" and "completion" in row.values and "label" not in source.where:
             reason = (
-                "label false says that its completion is a bad one. Set `where: {label: ['True']}` "
-                "of the source for the good ones, or ['False'] for these."
+                "label false marks its completion as bad. Set `where: {label: ['True']}` of the "
+                "source to read the good ones, or ['False'] to read the bad ones."
             )
             bad.add(bad_row(row.location, reason))
         else:

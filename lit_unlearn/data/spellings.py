@@ -1,4 +1,4 @@
-"""Spellings: most words are two tokens, one without and one with a space in front."""
+"""Spellings: most words have two tokens, one without and one with a space in front."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ _SPACES = ("\u0120", "\u2581")  # a space in front, in byte-level BPE and in Sen
 def both_spellings(tokenizer: Any) -> Tensor:
     """Return ``[2, V]``, int64: each token without, and with, a space in front.
 
-    A token that has only one spelling, or is a special token, stands for itself in both.
+    A special token, or one with only one spelling, is itself in both rows.
     """
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     special = set(tokenizer.all_special_ids)

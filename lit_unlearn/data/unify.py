@@ -118,7 +118,7 @@ def short_names(sources: Sequence[Source]) -> list[str]:
     """Return first parts of ids, as ``TOFU/forget10``; other sources of that name get ``#2``, ...
 
     Sources that differ only in `limit`, `offset`, `every` and `where` share a name, so that a row
-    of both is found.
+    that both contain is detected.
     """
     kinds: dict[str, list[object]] = {}
     names: list[str] = []
