@@ -1,8 +1,7 @@
 """`lit-unlearn fit`, `validate` and `test`: run a config.
 
-The only file that knows Lightning's command line. The parser is made from the constructors of
-`UnlearnModule`, `UnlearnDataModule` and `Trainer`: their annotations are the types, and their
-docstrings the help.
+Only this file uses Lightning's command line. The parser is generated from the constructors of
+`UnlearnModule`, `UnlearnDataModule` and `Trainer`: annotations give the types, docstrings the help.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def main(args: list[str]) -> None:
 
 
 def start(line: type[Line], args: list[str]) -> Line:
-    """Run one stage with the classes of the package, by the given kind of command line."""
+    """Run one stage with the classes of the package and the given class of command line."""
     load_classes("lit_unlearn.callbacks", "lit_unlearn.distributed.strategy")
     known_suites()
     from lit_unlearn.data.datamodule import UnlearnDataModule
@@ -98,14 +97,14 @@ def run(
 
 
 Line = TypeVar("Line", bound="UnlearnCLI")
-"""Kind of command line: one that runs a stage, or one that only checks it."""
+"""Class of the command line: `UnlearnCLI` runs a stage; a subclass may only check it."""
 
 
 class UnlearnCLI(LightningCLI):
     """Lightning's command line with merged config files, short errors and two fixed classes.
 
-    `given` are the merged config files; the options in `overrides` win over them, wherever they
-    stand. The last of the `files` names the run's folder where none is given.
+    `given` holds the merged config files; the options in `overrides` take precedence at any
+    position. By default, the run's folder is named after the last of the `files`.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class UnlearnCLI(LightningCLI):
         self.stage, self.files = stage, files
         self.given, self.overrides = given, overrides
         self.done = 0
-        """Steps that an unfinished run has done."""
+        """Number of steps that were done before the run was resumed."""
         merged = ["--config", json.dumps(given.values, default=str)] if given.values else []
         with ExitStack() as self.closing:
             super().__init__(
@@ -136,7 +135,7 @@ class UnlearnCLI(LightningCLI):
                 trainer_defaults={
                     "max_epochs": 1,
                     "use_distributed_sampler": False,
-                    "enable_model_summary": False,  # says no more than the line about the student
+                    "enable_model_summary": False,  # it repeats the line about the student
                 },
                 parser_kwargs={
                     "prog": "lit-unlearn",
@@ -146,7 +145,7 @@ class UnlearnCLI(LightningCLI):
             )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # is called on it
-        """Return the stage with those arguments of the trainer's method that are no options."""
+        """Return the stage with the arguments of the trainer's method that are not options."""
         return {self.stage: LightningCLI.subcommands()[self.stage]}
 
     @cached_property
@@ -163,25 +162,25 @@ class UnlearnCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the command line; refuse an option, key or value with its place and repair."""
-        own = self._subcommand_parsers[self.stage]
-        check_keys(self.given, own)
+        """Parse the command line; errors name the place of a mistake, and its repair."""
+        inner = self._subcommand_parsers[self.stage]
+        check_keys(self.given, inner)
         if self.stage == "validate":  # Lightning would print a column for each objective
-            own.set_defaults({"verbose": False})
-        try:  # without the parser around the stage's own, which would check everything again
-            options = _plain(own.parse_args(list(args or ())[1:]))
+            inner.set_defaults({"verbose": False})
+        try:  # the outer parser would check everything again
+            options = _plain(inner.parse_args(list(args or ())[1:]))
         except ArgumentError as error:
-            raise InputError(explain(str(error), own, self.given, self.overrides)) from None
+            raise InputError(explain(str(error), inner, self.given, self.overrides)) from None
         trainer = options.trainer
         trainer.default_root_dir = str(trainer.default_root_dir or default_folder(self.files))
         self.config = Namespace(subcommand=self.stage, **{self.stage: options})
 
     def _parse_ckpt_path(self) -> None:
-        """Find the checkpoint; Lightning would lay its settings over the command line."""
+        """Find the checkpoint; Lightning would replace options by the settings stored in it."""
         find_given(self.config[self.stage])
 
     def before_fit(self) -> None:
-        """Check that rows and model are there, and report all that is missing at once."""
+        """Check that rows and model exist, and report everything that is missing at once."""
         if self.stage == "test":
             check_strategy(self.trainer)
         else:
@@ -212,7 +211,7 @@ class UnlearnCLI(LightningCLI):
             terminal().print(validation_table(self.trainer.callback_metrics))
 
     def before_test(self) -> None:
-        """Check that a callback evaluates, and that rows and model are there."""
+        """Check that a callback evaluates, and that rows and model exist."""
         from lit_unlearn.callbacks import SuiteEvaluation
 
         trainer: Any = self.trainer
@@ -268,5 +267,5 @@ def _plain(value: Any) -> Any:
 
 
 def _seed(value: bool | int) -> int:
-    """Return the seed of the data: 0 where Lightning takes 0, for true and false."""
+    """Return the seed of the data; as in Lightning, true and false give 0."""
     return 0 if isinstance(value, bool) else value

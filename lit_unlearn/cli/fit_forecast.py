@@ -34,8 +34,8 @@ def print_fit_forecast(trainer: Any, module: Any, data: Any, done: int = 0) -> N
 
 def with_step_lines(config: dict[str, Any], callbacks: list[Any]) -> list[Any]:
     """Add progress lines to a run's callbacks if no terminal shows Lightning's progress bar."""
-    own = any(isinstance(each, ProgressBar) for each in as_list(config.get("callbacks")))
-    if sys.stderr.isatty() or config.get("enable_progress_bar") or own:
+    shown = any(isinstance(each, ProgressBar) for each in as_list(config.get("callbacks")))
+    if sys.stderr.isatty() or config.get("enable_progress_bar") or shown:
         return callbacks
     config["enable_progress_bar"] = False
     return [*callbacks, StepLines()]
