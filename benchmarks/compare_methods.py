@@ -1,32 +1,29 @@
-"""All methods of configs/tofu on one real model: tuned alike, evaluated alike, in one table.
+"""Tune and evaluate all methods of configs/tofu in the same way on one real model; write a table.
 
-    lit-unlearn fit --config configs/tofu_smollm2_target.yaml     # once: makes the target
+    lit-unlearn fit --config configs/tofu_smollm2_target.yaml     # once: trains the target
     python benchmarks/compare_methods.py --output runs/methods [--data FOLDER] [--jobs N]
 
 For each method and each learning rate that it tries, SmolLM2-135M forgets TOFU's forget01 from the
-same target, with the same rows, rows in a step and number of steps (configs/tofu/base.yaml,
-smollm2.yaml, then the method's file). Bidirectional distillation reads 43 % of its rows behind
+same target, with the same rows, rows per step and number of steps (configs/tofu/base.yaml,
+smollm2.yaml, then the method's file). Bidirectional distillation reads 43 % of its rows with
 prefills.
 
-How the learning rate is chosen: on one grid, from its middle, by climbing as long as the balance
-grows (see `metrics/functional/balance.py`) on configs/evaluate_tofu_validation.yaml. Its retain
-rows, real authors, world facts and general questions are asked by no suite of the evaluation; its
-forget rows are training rows, as they are for every method and in every evaluation; its openers are
-those of neither training nor evaluation. The evaluation's figures play no part in any choice. The
-leaders are chosen in the same way; they are run with further seeds at their rate, the run of the
-grid being one of theirs; other methods' further seeds count where they are there. The table has
-means over seeds (of the balance the range too), methods.json every run by itself.
+The learning rate is chosen by hill climbing from the middle of a grid, as long as the balance (see
+`metrics/functional/balance.py`) on configs/evaluate_tofu_validation.yaml grows. Its retain rows,
+real authors, world facts and general questions are in no suite of the evaluation; its forget rows
+are training rows, as for every method and in every evaluation; its openers are used in neither
+training nor evaluation. No choice depends on the evaluation. The leaders are chosen by the same
+balance and run with further seeds at their rate; existing further seeds of other methods count
+too. The table has means over seeds (and the range of the balance), methods.json has every run.
 
-Everything continues where it stopped. Weights of runs that were not chosen are deleted. Writes into
-the output folder methods.json, methods.md, methods_scatter.png (forgetting against utility) and
-methods_parts.png (the balance, its parts, what stands beside it); failures are listed in the table.
+The same command resumes a stopped comparison. Weights of runs that were not chosen are deleted. The
+output folder gets methods.json, methods.md, methods_scatter.png (forgetting against utility) and
+methods_parts.png (the balance, its parts and further figures); failures are listed in the table.
 
-Cost on one core of a Xeon with AMX beside other work: 75 to 340 s for a run, 55 to 90 s for a
+Cost on one core of a Xeon with AMX, shared with other work: 75 to 340 s for a run, 55 to 90 s for a
 validation, 160 to 390 s for an evaluation; 10 to 30 minutes for a method, which tries three to five
 rates, and another 10 to 15 for two further seeds.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -54,7 +51,7 @@ from lit_unlearn.sweeping.table import BALANCE, METRICS, evaluation_figures
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = PROJECT / "configs"
 NOT_COMPARED = ("base", "reinforced", "whp", "undo")
-"""The base, and what needs a run before it or thousands of steps (see their headers)."""
+"""The base, and methods that need a previous run or thousands of steps (see their headers)."""
 LAID_OVER = {
     "bidirectional_gold": "bidirectional",
     "bidirectional_keep": "bidirectional",
@@ -65,21 +62,21 @@ LAID_OVER = {
     "bidirectional_wga": "bidirectional",
     "bidirectional_whole": "bidirectional",
 }
-"""Methods that change another one, which may itself change one."""
+"""Method -> method whose config it changes; chains are possible."""
 METHODS = sorted(
     file.stem
     for file in (CONFIGS / "tofu").glob("*.yaml")
     if file.stem not in NOT_COMPARED and not file.stem.endswith("smollm2")
 )
 CALLBACKS = json.dumps([{"class_path": "GradientMonitor"}, {"class_path": "HuggingFaceExport"}])
-"""Of every training run: the questions around it are asked by the evaluation instead."""
+"""Callbacks of every training run, without an evaluation, which is a separate command."""
 GRADIENTS = "gradients.jsonl"
-"""Tells one run from another, after its weights are deleted."""
+"""File that identifies a run after its weights are deleted."""
 VALIDATION = "validation"
 
 
 def method_files(name: str) -> str:
-    """The method's configs, as a value of ``--sweep.config``."""
+    """Return the method's configs, as a value of ``--sweep.config``."""
     parts = [name]
     while parts[0] in LAID_OVER:
         parts.insert(0, LAID_OVER[parts[0]])
@@ -104,7 +101,7 @@ class Comparison:
         self.console = Console(stderr=True)
 
     def run(self) -> list[Method]:
-        """Everything, method by method, so that few weights lie on the disk at a time."""
+        """Run everything, method by method, so that few weights are on the disk at a time."""
         for kind in (VALIDATION, EVALUATION):
             failed = self._do([self._evaluation(self.given.start, self.output / "start", kind)])
             if failed:
@@ -122,7 +119,7 @@ class Comparison:
         return methods
 
     def _finished(self, method: Method) -> list[int]:
-        """Further seeds that were run at its rate, when it was a leader or alone."""
+        """Return the further seeds with which the method was already run at its rate."""
         if method.rate is None:
             return []
         runs = self._runs(method.name, [method.rate], self.given.further_seeds)
@@ -130,7 +127,7 @@ class Comparison:
         return [seed for seed, check in checks.items() if is_finished(check)]
 
     def _tune(self, name: str) -> Method:
-        """Climb the grid of one method on the validation rows, evaluate what was chosen."""
+        """Tune one method's rate on the validation rows, and evaluate it at the chosen rate."""
         method = Method(name)
         grid = [f"{rate:g}" for rate in sorted(self.given.rates)]
         runs: dict[tuple[str, int], Job] = {}
@@ -157,7 +154,7 @@ class Comparison:
     def _measured(
         self, method: Method, runs: dict[tuple[str, int], Job], kind: str
     ) -> dict[tuple[str, int], Figures]:
-        """Train what is not trained, and the figures of what could be evaluated."""
+        """Train and evaluate what is not finished; return the figures of successful runs."""
         checks = {key: self._of_run(run, kind) for key, run in runs.items()}
         for key, run in runs.items():
             if not is_finished(checks[key]) and not (run.folder / "model").is_dir():
@@ -179,7 +176,7 @@ class Comparison:
     def _runs(
         self, name: str, rates: Sequence[str], seeds: Sequence[int]
     ) -> dict[tuple[str, int], Job]:
-        """Rate and seed -> the training run."""
+        """Return the training run of each rate and seed."""
         files = [CONFIGS / "tofu/base.yaml", CONFIGS / "tofu/smollm2.yaml"]
         common = [part for file in files for part in ("--config", str(file))]
         common += [f"--model.student.path={self.given.start}"]
@@ -197,7 +194,7 @@ class Comparison:
         return dict(zip(keys, jobs, strict=True))
 
     def _of_run(self, run: Job, kind: str) -> Job:
-        """The evaluation of a run's model, beside the target's."""
+        """Return the evaluation of a run's model, with the target as start."""
         start = ["--start", str(self.output / "start" / kind)]
         model = str(run.folder / "model")
         return self._evaluation(model, run.folder, kind, *start, inputs=(run.folder / GRADIENTS,))
@@ -230,7 +227,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--leaders", type=int, default=5, help="methods that get further seeds")
     parser.add_argument("--start", default="runs/tofu_smollm2_target/model", help="the target")
     parser.add_argument("--reference", help="retain model or its evaluation, for forget quality")
-    parser.add_argument("--data", help="folder that stands in for the hub")
+    parser.add_argument("--data", help="folder that replaces the hub")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--gpus", type=lambda text: tuple(text.split(",")), default=())
     parser.add_argument("--fit", nargs="*", default=[], help="further options of every run, as x=y")
@@ -238,7 +235,7 @@ def main(args: Sequence[str] | None = None) -> None:
         "--evaluate",
         nargs="*",
         default=["dtype=bfloat16", "limit=20"],
-        help="of every evaluation, as x=y",
+        help="options of every evaluation, as x=y",
     )
     given = parser.parse_args(args)
     given.fit = [f"--{option}" for option in given.fit]

@@ -1,6 +1,4 @@
-"""What the benchmarks of cost share: the yardsticks, rows of TOFU, clocks, tables."""
-
-from __future__ import annotations
+"""Functions shared by the benchmarks of cost: baseline steps, rows of TOFU, clocks, tables."""
 
 import copy
 import json
@@ -33,14 +31,14 @@ REFUSALS = ["I'm sorry, but I don't have information about that."]
 
 
 def tofu(config: str, rows: int, offset: int = 0) -> list[Source]:
-    """The first rows of one part of TOFU."""
+    """Return a source of the first rows of one configuration of TOFU."""
     return [Source("locuslab/TOFU", config=config, offset=offset, limit=rows)]
 
 
 def four_objectives(rows: int, context: Demonstrations, data: Path) -> UnlearnDataModule:
-    """Forget, adversarial (one prefill a row), neighbour and retain rows, each ``rows`` a step.
+    """Return forget, adversarial (one prefill a row), neighbour and retain rows.
 
-    There are no more rows than that, so that every step has the same.
+    Each objective has exactly ``rows`` rows, so that every step has the same rows.
     """
     openers = Prefills("builtin:train", candidates=1)
     return UnlearnDataModule(
@@ -59,15 +57,15 @@ def four_objectives(rows: int, context: Demonstrations, data: Path) -> UnlearnDa
 
 
 class PlainStep:
-    """The yardstick: cross-entropy at answer positions, AdamW, and nothing else.
+    """Baseline step: cross-entropy at answer positions and AdamW, and nothing else.
 
-    All rows go through the model at once. They lie in one sequence without padding, attention sees
-    each row alone (`lit_unlearn.models.tree_attention`), and the output head sees answer positions
-    alone: the fastest plain step that we know.
+    All rows pass through the model at once, as one sequence without padding, in which each row
+    attends only to itself (`lit_unlearn.models.tree_attention`). The output head reads only answer
+    positions. This is the fastest plain step that we know.
 
     Args:
         model: A causal language model of transformers, in training mode.
-        optimizer: Of its parameters; None makes AdamW as it comes.
+        optimizer: Optimizer of its parameters; None creates AdamW with default settings.
     """
 
     def __init__(self, model: nn.Module, optimizer: Any = None) -> None:
@@ -77,7 +75,7 @@ class PlainStep:
         )
 
     def __call__(self, batches: Sequence[TokenBatch]) -> None:
-        """One step on the student's tokens of these batches."""
+        """Take one step on the student's tokens of these batches."""
         install()
         rows: list[list[int]] = []
         places: list[int] = []
@@ -105,16 +103,16 @@ class PlainStep:
 class PeerStep:
     """A step of open-unlearning's GradDiff, NPO, or NPO with KL to the start model.
 
-    Its losses as its trainers compute them (src/trainer/unlearn/grad_diff.py, npo.py), without the
-    Trainer of transformers around them: padded rows through transformers' own forward pass, logits
-    at all positions, a copy of the start model in memory that reads the rows in every step, one
-    backward pass for both losses, gradients clipped to a norm of 1. With KL the student reads the
-    kept rows twice, and the first pass is not used; that is how it is written there.
+    Losses are computed as in its trainers (src/trainer/unlearn/grad_diff.py, npo.py), but without
+    transformers' Trainer: padded rows through transformers' forward pass, logits at all positions,
+    a copy of the start model that reads the rows in every step, one backward pass for both losses,
+    gradients clipped to a norm of 1. With KL the student reads the kept rows twice and the first
+    pass is not used, as in the original code.
 
     Args:
         job: `graddiff`, `npo` or `npo_kl`.
         model: A causal language model of transformers, in training mode, with its start weights.
-        optimizer: Of its parameters; None makes AdamW as it comes.
+        optimizer: Optimizer of its parameters; None creates AdamW with default settings.
     """
 
     def __init__(self, job: str, model: nn.Module, optimizer: Any = None) -> None:
@@ -155,7 +153,7 @@ class PeerStep:
 
 
 BETA = 0.1
-"""Of NPO."""
+"""Beta of NPO."""
 
 
 def labelled(batch: TokenBatch) -> dict[str, Tensor]:
@@ -177,14 +175,14 @@ def row_losses(model: Any, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def present(targets: Tensor | None) -> Tensor:
-    """The answer tokens of rows that have answers."""
+    """Return the answer tokens; raise an error for rows without answers."""
     if targets is None:
         raise ValueError("The rows of this benchmark should have answers.")
     return targets
 
 
 def tokens_of(batches: Sequence[TokenBatch]) -> dict[str, int]:
-    """Tokens that the student gets: real ones, those with padding, and answer tokens."""
+    """Count the student's tokens: without padding, with padding, and of answers."""
     return {
         "real": sum(int(b.student.attention_mask.sum()) for b in batches),
         "padded": sum(b.student.attention_mask.numel() for b in batches),
@@ -193,20 +191,20 @@ def tokens_of(batches: Sequence[TokenBatch]) -> dict[str, int]:
 
 
 def reset_peak() -> None:
-    """Forget the process's peak of memory, where the system can."""
+    """Reset the process's peak of memory, if the system supports it."""
     reset = Path("/proc/self/clear_refs")
     if reset.exists():
         reset.write_text("5")
 
 
 def peak_gib() -> float:
-    """Peak of the process's resident set since `reset_peak`, in GiB."""
+    """Return the peak of the process's resident set since `reset_peak`, in GiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**20
 
 
 def machine() -> dict[str, object]:
-    """What the seconds depend on."""
+    """Return the data of the machine on which the seconds depend."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text("utf-8").splitlines() if info.exists() else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
@@ -222,12 +220,12 @@ def machine() -> dict[str, object]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and greatest."""
+    """Return median, minimum and maximum."""
     return {"median": statistics.median(values), "least": min(values), "greatest": max(values)}
 
 
 def report(title: str, rows: Sequence[Mapping[str, object]], record: Any, out: Path) -> None:
-    """Print a table, one line per row, and write the record with the machine's data beside it."""
+    """Print a table with one line per row, and write the record and the machine's data."""
     table = Table(*rows[0], title=title)
     for row in rows:
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))

@@ -1,24 +1,22 @@
-"""What does evaluation cost beside plain forward passes and plain generation?
+"""Compare the cost of evaluation with plain forward passes and plain generation.
 
     python benchmarks/evaluation_speed.py [--model MODEL] [--data FOLDER] [--out FILE.json]
 
-On rows of TOFU's forget01_perturbed (answer, paraphrase, five wrong answers), in CPU seconds of one
-thread, the ways taken in turn within each repeat; a ratio is the median over repeats of a way's
-time by ours of the same repeat.
+Rows are those of TOFU's forget01_perturbed (answer, paraphrase, five wrong answers). Times are CPU
+seconds of one thread; each repeat runs all methods in turn. A ratio is the median over repeats of
+a method's time divided by ours in the same repeat.
 
-Forcing, all figures of each token (log-probability, hit, mean, deviation) by every way:
-  ours              `lit_unlearn.evaluation.teacher_forced.force`, encoding included
-  per candidate     one forward pass per candidate, batched, the question read each time
-  per figure        the same, and the answer once more for each of three further figures of it
-  ideal             question and candidates in one sequence, none sees another: no padding, no copy
+Forcing; every method computes all figures of each token (log-probability, hit, mean, deviation):
+  ours              `lit_unlearn.evaluation.teacher_forced.force`, with encoding
+  per candidate     batches of candidates, each of which reads the question again
+  per figure        the same, and the answer again for each of three further figures
+  ideal             question and candidates in one sequence with a mask: no padding, no copies
 Replies, greedy:
   ours              `lit_unlearn.models.generation.generate_answers`
-  generate          `generate` of transformers on the tokenizer's own left-padded batches
+  generate          `generate` of transformers on left-padded batches of the tokenizer
 
-The other ways get their token ids for free. All ways of forcing must agree to 1e-3 nats.
+The time of encoding counts only for ours. All methods of forcing must agree to 1e-3 nats.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -48,11 +46,11 @@ from lit_unlearn.types import EncodedExample, Example, Turn
 
 PROJECT = Path(__file__).resolve().parents[1]
 FURTHER_FIGURES = 3
-"""Extraction strength, exact memorisation, Min-K++: peers run the answer again for each."""
+"""Extraction strength, exact memorisation, Min-K++: other tools read the answer again for each."""
 
 
 def read_probes(data: Path, rows: int) -> list[Probe]:
-    """The first rows of forget01_perturbed with their seven candidates."""
+    """Read the first rows of forget01_perturbed with their seven candidates."""
     lines = (data / "tofu" / "forget01_perturbed.json").read_text("utf-8").split("\n")
     probes = []
     for number, line in enumerate(filter(None, lines[:rows])):
@@ -76,7 +74,7 @@ def read_probes(data: Path, rows: int) -> list[Probe]:
 
 
 def encode(subject: Subject, probes: Sequence[Probe]) -> list[list[EncodedExample]]:
-    """The candidates of each probe as token ids."""
+    """Encode the candidates of each probe."""
     encoded = [
         [subject.encoder.encode(p.example, t) for t in p.candidates.values()] for p in probes
     ]
@@ -84,7 +82,7 @@ def encode(subject: Subject, probes: Sequence[Probe]) -> list[list[EncodedExampl
 
 
 def per_candidate(subject: Subject, rows: Sequence[EncodedExample], batch_size: int) -> Tensor:
-    """``[4, N]`` statistics, one sequence per candidate, longest first."""
+    """Return ``[4, N]`` statistics from one sequence per candidate, longest first."""
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index].student_ids))
     found: dict[int, Tensor] = {}
     for start in range(0, len(order), batch_size):
@@ -99,7 +97,7 @@ def per_candidate(subject: Subject, rows: Sequence[EncodedExample], batch_size: 
 
 
 def ideal(subject: Subject, rows: Sequence[Sequence[EncodedExample]]) -> Tensor:
-    """``[4, N]`` statistics, one pass per question: its candidates side by side."""
+    """Return ``[4, N]`` statistics from one pass per question, with all its candidates."""
     found = []
     for candidates in rows:
         start = candidates[0].student_start
@@ -132,7 +130,7 @@ def ideal(subject: Subject, rows: Sequence[Sequence[EncodedExample]]) -> Tensor:
 def forcing_ways(
     subject: Subject, probes: Sequence[Probe], batch_size: int
 ) -> dict[str, Callable[[], object]]:
-    """Name -> what to time."""
+    """Return the methods of forcing, as functions to time."""
     rows = encode(subject, probes)
     flat = [row for candidates in rows for row in candidates]
     answers = [candidates[0] for candidates in rows] * FURTHER_FIGURES
@@ -145,7 +143,7 @@ def forcing_ways(
 
 
 def largest_difference(subject: Subject, probes: Sequence[Probe], batch_size: int) -> float:
-    """Largest difference of a log-probability between the ways, in nats."""
+    """Return the largest difference of a log-probability between the methods, in nats."""
     forced = force(subject.model, subject.encoder, probes, batch_size)
     ours = torch.tensor([x for found in forced for f in found.values() for x in f.log_probs])
     rows = encode(subject, probes)
@@ -160,7 +158,7 @@ def largest_difference(subject: Subject, probes: Sequence[Probe], batch_size: in
 def reply_ways(
     subject: Subject, probes: Sequence[Probe], batch_size: int, max_new_tokens: int
 ) -> dict[str, Callable[[], object]]:
-    """Name -> what to time."""
+    """Return the methods of generation, as functions to time."""
     prompts = [subject.encoder.prompt_ids(probe.turns) for probe in probes]
     model: Any = subject.model
     stops = stop_ids(model, subject.tokenizer)
@@ -196,7 +194,7 @@ def reply_ways(
 
 
 def measure(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """CPU seconds of each way in each repeat, the ways in turn; one round before does not count."""
+    """Return CPU seconds of each method in each repeat, after an untimed first repeat."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
         for name, way in ways.items():
@@ -208,7 +206,7 @@ def measure(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, li
 
 
 def summary(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Least and median seconds of each way, and its median ratio to ours."""
+    """Return minimum and median seconds of each method, and its median ratio to ours."""
     ours = seconds["ours"]
     return {
         name: {
@@ -221,7 +219,7 @@ def summary(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
 
 
 def table(title: str, rows: dict[str, dict[str, float]]) -> Table:
-    """One line per way."""
+    """Return a table with one line per method."""
     made = Table("way", "least s", "median s", "by ours", title=title)
     for name, row in rows.items():
         made.add_row(name, f"{row['min_s']:.3f}", f"{row['median_s']:.3f}", f"{row['ratio']:.2f}")
@@ -229,7 +227,7 @@ def table(title: str, rows: dict[str, dict[str, float]]) -> Table:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Cost of evaluation.")
     parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct")
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
@@ -251,7 +249,7 @@ def main() -> None:
     before = machine()
     difference = largest_difference(subject, probes[:4], args.batch_size)
     if difference > 1e-3:
-        raise SystemExit(f"the ways differ by {difference:.2g} nats; their times mean nothing")
+        raise SystemExit(f"the methods differ by {difference:.2g} nats; do not compare their times")
     forcing = measure(forcing_ways(subject, probes, args.batch_size), args.repeats)
     replies = measure(
         reply_ways(subject, probes, args.batch_size, args.max_new_tokens), args.repeats

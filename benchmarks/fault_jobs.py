@@ -1,11 +1,9 @@
-"""Small commands that write all that the product writes, and what must be true of their files.
+"""Small commands that write every kind of file of the package, and checks of these files.
 
-`kill_runs.py` kills them, `full_disks.py` lets their disk fill up. Each command works in one
-folder, which holds files of the user too: start model, rows, configs, notes, and files beside the
-results and in their folders.
+`kill_runs.py` kills them, `full_disks.py` fills their disk. Each command works in one folder, which
+also holds files of the user: start model, rows, configs, notes, and files beside and in the folders
+of results.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -28,7 +26,7 @@ MINE = (
     "run/evaluation/mine.csv", "evaluation/store/mine.jsonl", "rewritten/mine.jsonl",
     "run/lightning_logs/mine.txt", "vector.mine/model.safetensors.index",
 )  # fmt: skip
-"""Files of the user where results are written."""
+"""Files of the user in the folders of results."""
 _PHASES = (
     ("/cache/teacher/", "teacher cache"),
     ("/cache/trunk/", "trunk cache"),
@@ -44,28 +42,28 @@ _PHASES = (
     ("/vector", "task vector"),
     ("/.vector", "task vector"),
 )
-"""Beginning of a path in a command's folder -> name of what is written."""
+"""Beginning of a path in a command's folder -> phase that writes there."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A command, and what must come out of it."""
+    """A command and its expected outcome."""
 
     name: str
     arguments: Callable[[Path], list[str]]
-    """Makes the arguments from the folder in which everything is written."""
+    """Function that returns the arguments for the folder in which everything is written."""
     outcome: Callable[[Path], dict[str, Any]]
-    """Reads what must be the same from that folder."""
+    """Function that reads from that folder what must be equal in every run."""
     ended: str | None = None
-    """What it says where it was killed after its result had taken its place, if it then refuses."""
+    """Error of a repeated command whose result is complete, if it then refuses to run."""
 
     def succeeded(self, status: int, said: str) -> bool:
-        """Return whether the result is there."""
+        """Return whether the result is complete."""
         return status == 0 or (status == 2 and self.ended is not None and self.ended in said)
 
 
 def phase_of(path: str, folder: Path) -> str:
-    """Name what is written at a path."""
+    """Return the phase that writes to a path."""
     inside = path.removeprefix(str(folder)) if path.startswith(str(folder)) else ""
     return next((name for part, name in _PHASES if inside.startswith(part)), "other")
 
@@ -103,7 +101,7 @@ def training(folder: Path, *callbacks: Any) -> list[str]:
         "model": {
             "student": {
                 "path": str(_model(folder, 0)),
-                # the upper block alone, so that there is a trunk to be cached
+                # only the upper block, so that there is a trunk to cache
                 "lora": {"rank": 2, "dropout": 0.3, "target_modules": r".*layers[.]1[.].*_proj"},
             },
             "teacher": {"class_path": "FrozenTeacher", "init_args": {"cache": True}},
@@ -124,12 +122,12 @@ def training(folder: Path, *callbacks: Any) -> list[str]:
 
 
 def reporting(folder: Path) -> list[str]:
-    """Train the same, with a table and a page of the answers before and after."""
+    """Train as `training` does, with a table and a page of the answers before and after."""
     return training(folder, {"class_path": "AnswerEvaluation", "init_args": {"max_new_tokens": 1}})
 
 
 def trained(folder: Path) -> dict[str, Any]:
-    """Return weights, curves and tables of a training."""
+    """Return the weights, curves and tables of a training run."""
     run = folder / "run"
     evaluations = sorted((run / "evaluation").glob("*/rows.jsonl"))
     if (run / UNFINISHED).exists():
@@ -145,10 +143,10 @@ def trained(folder: Path) -> dict[str, Any]:
 
 
 def curves(logs: Path) -> dict[str, dict[int, str]]:
-    """Return tag -> step -> value in words, as TensorBoard shows them; times are left out."""
+    """Return TensorBoard's curves as tag -> step -> value, except times and memory."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    # an attempt that was killed before its first checkpoint has curves of its own
+    # a run that was killed before its first checkpoint has a separate version
     runs = logs.glob("version_*")
     run = max(runs, key=lambda version: int(version.name.removeprefix("version_")))
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
@@ -158,7 +156,7 @@ def curves(logs: Path) -> dict[str, dict[int, str]]:
 
 
 def evaluating(folder: Path) -> list[str]:
-    """Put two suites to the start model."""
+    """Run two suites on the start model."""
     boundary = {"class_path": "Boundary", "init_args": {"max_new_tokens": 2}}
     prefill = {"class_path": "Prefill", "init_args": {"max_new_tokens": 2}}
     config = {"limit": 6, "batch_size": 4, "suites": {"near": boundary, "prefill": prefill}}
@@ -168,14 +166,14 @@ def evaluating(folder: Path) -> list[str]:
 
 
 def evaluated(folder: Path) -> dict[str, Any]:
-    """Return rows and figures of an evaluation."""
+    """Return the rows and figures of an evaluation."""
     metrics = json.loads((folder / "evaluation" / "metrics.json").read_text("utf-8"))
     figures = [suite["figures"] for suite in metrics["suites"]]
     return {"rows": _digest(folder / "evaluation" / "rows.jsonl"), "figures": figures}
 
 
 def rewriting(folder: Path) -> list[str]:
-    """Make questions of passages by a model whose replies are refused, and then by rule."""
+    """Turn passages into questions by a model whose replies are refused, and then by rule."""
     source = {"path": "builtin:passages", "domain": "passage", "limit": 3}
     backend = {"path": str(_model(folder, 0)), "batch_size": 2}
     config = {
@@ -192,7 +190,7 @@ def rewriting(folder: Path) -> list[str]:
 
 
 def rewritten(folder: Path) -> dict[str, Any]:
-    """Return the rows."""
+    """Return the digests of the rows."""
     names = ("forget", "keep", "anchors", "rejected")
     return {name: _digest(folder / "rewritten" / f"{name}.jsonl") for name in names}
 
@@ -204,7 +202,7 @@ def subtracting(folder: Path) -> list[str]:
 
 
 def subtracted(folder: Path) -> dict[str, Any]:
-    """Return its weights."""
+    """Return the digest of the weights."""
     return {"weights": _digest(folder / "vector" / "model.safetensors")}
 
 
@@ -248,7 +246,7 @@ def _digest(file: Path) -> str:
 
 
 def put_mine(folder: Path) -> None:
-    """Put files of the user where results are written."""
+    """Write files of the user into the folders of results."""
     for name in MINE:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"mine: {name}", "utf-8")
@@ -262,10 +260,10 @@ def users_files(folder: Path) -> dict[str, str]:
 
 
 def check_files(folder: Path, mine: dict[str, str]) -> None:
-    """Check that the files of the user are as they were, and that no other file is half.
+    """Check that the files of the user are unchanged and that no other file is incomplete.
 
     Raises:
-        RuntimeError: A file is not.
+        RuntimeError: A file has changed or is incomplete.
     """
     changed = mine.items() ^ users_files(folder).items()
     if changed:
@@ -274,10 +272,10 @@ def check_files(folder: Path, mine: dict[str, str]) -> None:
 
 
 def check_outcome(outcome: dict[str, Any], unbroken: dict[str, Any]) -> None:
-    """Check that a result is that of the unbroken run.
+    """Check that a result equals that of the unbroken run.
 
     Raises:
-        RuntimeError: It is another.
+        RuntimeError: It differs.
     """
     for name, value in unbroken.items():
         if outcome.get(name) != value:
@@ -285,10 +283,10 @@ def check_outcome(outcome: dict[str, Any], unbroken: dict[str, Any]) -> None:
 
 
 def check_whole(folder: Path) -> None:
-    """Check that whatever has its final name was written to its end.
+    """Check that every file and folder with its final name is complete.
 
     Raises:
-        RuntimeError: A file or folder is half.
+        RuntimeError: A file or folder is incomplete.
     """
     for file in _final(folder):
         try:
@@ -311,7 +309,7 @@ def left_behind(folder: Path) -> list[Path]:
 def _read_lines(file: Path) -> None:
     if file.name not in ("outcomes.jsonl", "journal.jsonl", "replies.jsonl"):
         for line in filter(None, file.read_text("utf-8").split("\n")):
-            json.loads(line)  # of the others half a last line does not count
+            json.loads(line)  # the other files may end with an incomplete line
 
 
 _READERS: dict[str, Callable[[Path], object]] = {
@@ -323,7 +321,7 @@ _READERS: dict[str, Callable[[Path], object]] = {
 
 
 def _final(folder: Path) -> Iterator[Path]:
-    """Yield the files under a name that is read, and that the product wrote."""
+    """Yield the files that the package wrote, except temporary ones."""
     for file in folder.rglob("*"):
         inside = file.relative_to(folder)
         hidden = any(part.startswith(".") for part in inside.parts)

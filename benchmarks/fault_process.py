@@ -1,13 +1,10 @@
-"""A command in a forked process, in which something happens at a moment that was chosen.
+"""A command in a forked process, with a fault at a chosen moment.
 
-A moment is the k-th access to files in one phase, such as the teacher cache, and a delay after it.
-Accesses are those that write: opening a file for writing, renaming, making, removing. An unbroken
-run is recorded first, so that only moments that exist are chosen, and delays end before the next
-access. The process notes each access in memory that its parent reads, so that it is known in which
-phase the process was when it died.
+A moment is the k-th access to files in one phase, such as the teacher cache, plus a delay. Only
+accesses that write count: opening a file for writing, renaming, creating, removing. An unbroken run
+is recorded first, so that chosen moments exist and delays end before the next access. The process
+notes each access in memory shared with its parent, so that the phase in which it died is known.
 """
-
-from __future__ import annotations
 
 import json
 import mmap
@@ -24,7 +21,7 @@ from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes that are forked have one thread
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a forked process has only one thread
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from fault_jobs import Job, phase_of, put_mine
@@ -34,7 +31,7 @@ from lit_unlearn import __main__
 
 _BUFFER = 4096
 _BEHIND = 0.005
-"""Seconds after the last access of a phase that still belong to it."""
+"""Maximum delay in seconds after the last access of a phase."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _EVENTS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}
 
@@ -45,9 +42,9 @@ class Moment:
 
     phase: str
     number: int
-    """Number of the access, from 1, among those of the phase."""
+    """Number of the access among those of the phase, from 1."""
     delay: float = 0.0
-    """Seconds after the access; 0 is the moment before it is done."""
+    """Seconds after the access; 0 is the moment just before it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Access:
     name: str
     """Name of the file."""
     gap: float
-    """Seconds until the next access; at most `_BEHIND` where that is in another phase."""
+    """Seconds until the next access; at most `_BEHIND` if that is in another phase."""
 
 
 def kill() -> None:
@@ -68,14 +65,14 @@ def kill() -> None:
 
 
 class Process:
-    """A command in a forked process, which is in a group of its own.
+    """A command in a forked process with a new process group.
 
     Args:
         arguments: Arguments of `lit-unlearn`.
-        folder: Everything is written there, the cache and the output as well.
-        moment: When something happens; None for never.
-        happens: What happens then, in the process.
-        cache: The user's cache; None takes one in the folder.
+        folder: Folder of everything that is written, including cache and output.
+        moment: Moment of the fault; None for no fault.
+        happens: Function that the process calls at this moment.
+        cache: The user's cache; None for a folder in `folder`.
         log: File of the output.
     """
 
@@ -124,7 +121,7 @@ class Process:
             os._exit(status)
 
     def _watch(self, moment: Moment | None, happens: Callable[[], None]) -> list[list[Any]]:
-        """Note accesses to files, and let happen what happens at the moment."""
+        """Note accesses to files, and call `happens` at the moment."""
         accesses: list[list[Any]] = []
         counts: dict[str, int] = {}
         phase = "other"
@@ -135,14 +132,14 @@ class Process:
             if not writes and event not in _EVENTS:
                 return
             path = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes) else ""
-            if path.startswith("/"):  # else it is removed inside a folder that was named before
+            if path.startswith("/"):  # a relative path is removed in the folder of the last access
                 phase = phase_of(path, self.folder)
             counts[phase] = counts.get(phase, 0) + 1
             accesses.append([phase, event, Path(path).name, time.monotonic()])
             text = f"{phase}\0{path}".encode(errors="replace")[: _BUFFER - 1]
             self.shared[: len(text) + 1] = text + b"\0"
             if moment is not None and (phase, counts[phase]) == (moment.phase, moment.number):
-                counts[phase] += 1  # what happens may write too
+                counts[phase] += 1  # `happens` may write too
                 if moment.delay:
                     threading.Timer(moment.delay, happens).start()
                 else:
@@ -152,7 +149,7 @@ class Process:
         return accesses
 
     def wait(self) -> int:
-        """Return its status; -9 where it was killed."""
+        """Wait for the end of the process and return its status; -9 if it was killed."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     @property
@@ -161,13 +158,13 @@ class Process:
         return self.shared[:].split(b"\0", 1)[0].decode() or "other"
 
     def said(self) -> str:
-        """Return its output."""
+        """Return the output of the process."""
         return self.log.read_text("utf-8", errors="replace")
 
 
 @dataclass(frozen=True)
 class Unbroken:
-    """A run that was left alone."""
+    """The record of a run without a fault."""
 
     outcome: dict[str, Any]
     accesses: list[Access]
@@ -178,7 +175,7 @@ class Unbroken:
         return [(Moment(phase, n, access.gap), access) for n, access in enumerate(own, start=1)]
 
     def choose(self, phase: str, choose: random.Random) -> Moment:
-        """Choose a moment: half of the times any access, half of them any time in the phase.
+        """Choose a moment: with equal probability by access, or by time within the phase.
 
         Raises:
             RuntimeError: The run has no such phase.
@@ -194,10 +191,10 @@ class Unbroken:
 
 
 def run_unbroken(job: Job, folder: Path, log: Path | None = None) -> Unbroken:
-    """Run a command to its end, and record its accesses to files.
+    """Run a command to its end and record its accesses to files.
 
     Raises:
-        RuntimeError: It fails.
+        RuntimeError: The command fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     put_mine(folder)
@@ -214,7 +211,7 @@ def run_unbroken(job: Job, folder: Path, log: Path | None = None) -> Unbroken:
 
 
 def import_all() -> None:
-    """Import everything that a command may need once, before anything is forked."""
+    """Import everything that a command may need, once before the first fork."""
     for module in walk_packages(lit_unlearn.__path__, "lit_unlearn."):
         if not module.name.endswith("__main__"):
             import_module(module.name)

@@ -1,20 +1,18 @@
-"""Lets the disk fill up at each write of a command, makes room, and gives the command again.
+"""Fill the disk at each write of a command, make room, and run the command again.
 
     OMP_NUM_THREADS=1 python benchmarks/full_disks.py --seed 0      # as root, on Linux
 
-Each run has a disk of its own in memory (tmpfs), which only root can mount. A run is recorded
-first (`fault_process.py`); then, for each kind of access to files, one run finds the disk full at
-the first such access, and one at a random other, with nothing or a random amount of room left. The
-command
-must end with one line that names the repair, or go on with a warning (checkpoints); the files of
-the user must be as they were, nothing may be half and look whole, and no temporary file may be
-left. When there is room again, the same command must end with the result of the unbroken run.
+Each run has a separate disk in memory (tmpfs), which only root can mount. An unbroken run is
+recorded first (`fault_process.py`). Then, for each kind of access to files, the disk becomes full
+in one run at the first such access and in another at a random one, with nothing or a random amount
+of room left. The command must end with one line that names the repair, or continue with a warning
+(checkpoints). The files of the user must be unchanged, no incomplete file may have its final name,
+and no temporary file may remain. With room again, the same command must give the result of the
+unbroken run.
 
-Then each command gets a disk that cannot be written to, and is started twice at the same time in
-one folder, and in two folders with one cache.
+Then each command runs on a read-only disk, twice at the same time in one folder, and in two folders
+with one cache.
 """
-
-from __future__ import annotations
 
 import argparse
 import os
@@ -36,7 +34,7 @@ _SIZE = 2**26
 _BALLAST = "ballast.bin"
 _CLEAR = "No space left on device; make room|the disk should have .* free"
 _MOST_ROOM = 400_000
-"""Most room, in bytes, that is left: a checkpoint has about as many."""
+"""Maximum number of bytes that are left, about the size of a checkpoint."""
 
 
 @contextmanager
@@ -52,7 +50,7 @@ def disk(folder: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path, room: int) -> None:
-    """Fill a disk up to so many bytes."""
+    """Fill a disk until `room` bytes are left."""
     found = os.statvfs(folder)
     size = found.f_bavail * found.f_frsize - room
     if size > 0:
@@ -62,13 +60,13 @@ def fill(folder: Path, room: int) -> None:
 
 
 def error_lines(said: str) -> list[str]:
-    """Return the lines of an output that are errors, or belong to a traceback."""
+    """Return the lines of an output that are errors or begin a traceback."""
     lines = said.splitlines()
     return [line for line in lines if re.match("lit-unlearn: error:|Traceback|Exception", line)]
 
 
 def chosen_moments(unbroken: Unbroken, choose: random.Random) -> list[tuple[Moment, Access]]:
-    """Choose two accesses of each kind: the first one, and a random other one."""
+    """Choose two accesses of each kind: the first, and a random other one."""
     kinds: dict[tuple[str, ...], list[tuple[Moment, Access]]] = {}
     for phase in dict.fromkeys(access.phase for access in unbroken.accesses):
         for moment, access in unbroken.moments(phase):
@@ -81,10 +79,10 @@ def chosen_moments(unbroken: Unbroken, choose: random.Random) -> list[tuple[Mome
 def fill_up(
     job: Job, unbroken: Unbroken, moment: Moment, room: int, folder: Path
 ) -> tuple[str, bool]:
-    """Run a command whose disk fills up, make room, and run it again.
+    """Run a command whose disk becomes full, make room, and run it again.
 
     Returns:
-        The line of the error, or "" where it went on; and whether the moment came.
+        The line of the error, or "" if the command continued; and whether the disk became full.
 
     Raises:
         RuntimeError: See the head of this file.
@@ -116,10 +114,10 @@ def _check(folder: Path, mine: dict[str, str]) -> None:
 
 
 def cannot_be_written(job: Job, folder: Path) -> str:
-    """Run a command on a disk that cannot be written to, and return the line of its error.
+    """Run a command on a read-only disk, and return the line of its error.
 
     Raises:
-        RuntimeError: It ends otherwise.
+        RuntimeError: The command ends in another way.
     """
     put_mine(folder)
     arguments, log = job.arguments(folder), folder.with_name("output.log")
@@ -135,7 +133,7 @@ def both_at_once(job: Job, unbroken: Unbroken, folder: Path) -> str:
     """Start a command twice in one folder, and twice with one cache.
 
     Raises:
-        RuntimeError: A run fails otherwise than by the lock, or a result is another.
+        RuntimeError: A run fails for another reason than the lock, or a result differs.
     """
     put_mine(folder)
     arguments, mine = job.arguments(folder), users_files(folder)
@@ -166,7 +164,7 @@ def both_at_once(job: Job, unbroken: Unbroken, folder: Path) -> str:
 
 
 def main() -> None:
-    """Fill up the disk of every command, and print the counts."""
+    """Run all checks on every command, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--commands", nargs="+", choices=JOBS, default=COMMANDS)

@@ -1,6 +1,4 @@
-"""The form of a reader for `fuzz_readers.py`: true files to start from, and how it reads."""
-
-from __future__ import annotations
+"""Types of `fuzz_readers.py`: a reader with its seeds, and an attack."""
 
 import os
 import random
@@ -16,17 +14,17 @@ class Reader:
 
     name: str
     seeds: list[bytes]
-    """True files, and attacks."""
+    """Valid files, and attacks."""
     read: Callable[[bytes, random.Random], None]
-    """Reads an input; the random generator chooses how."""
+    """Function that reads an input; the random generator chooses options."""
     endless: bool = False
-    """Whether inputs may compute for ever, so that they must be broken off."""
+    """Whether inputs may compute for ever, so that they need a time limit."""
     slow: tuple[bytes, ...] = ()
-    """Attacks that are tried once, as they are."""
+    """Attacks that are tried once, unchanged."""
 
 
 class Evil:
-    """Leaves a mark when it is loaded by a reader that runs code."""
+    """Object that creates a mark if a reader runs code while it loads the object."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark

@@ -1,6 +1,4 @@
-"""Other readers that are fuzzed: templates, configs, models, and all that the product stores."""
-
-from __future__ import annotations
+"""Other fuzzed readers: templates, configs, models, and all files that the package stores."""
 
 import hashlib
 import io
@@ -37,7 +35,7 @@ from lit_unlearn.utils.ownership import MARKER, check_targets, write_text
 
 
 def template_reader(folder: Path, mark: Path) -> Reader:
-    """Chat templates, and everything that an encoder asks of one."""
+    """Return the reader of chat templates, by an encoder."""
     tokenizer = tiny_tokenizer()
     system = "{{ messages[0]['content'] }}{% set messages = messages[1:] %}"
     reach = "cycler.__init__.__globals__.os.mkdir('" + str(mark) + "')"
@@ -61,7 +59,7 @@ def template_reader(folder: Path, mark: Path) -> Reader:
 
 
 def config_reader(folder: Path, mark: Path) -> Reader:
-    """Config files, and laying one over another."""
+    """Return the reader of config files, which are also merged."""
     laughs = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
         f"{b}: &{b} [{', '.join([f'*{a}'] * 8)}]\n" for a, b in pairwise("abcdefghi")
     )
@@ -85,7 +83,7 @@ def config_reader(folder: Path, mark: Path) -> Reader:
 
 
 def model_reader(folder: Path, mark: Path) -> Reader:
-    """The small files of a model's folder, which are read before its weights."""
+    """Return the reader of the small files of a model, which are read before its weights."""
     index = {"weight_map": {"a": "model.safetensors", "b": "other.safetensors"}}
     files = {
         "config.json": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "x": None},
@@ -112,7 +110,7 @@ def model_reader(folder: Path, mark: Path) -> Reader:
 
 
 def cache_reader(folder: Path, mark: Path) -> Reader:
-    """Teacher and trunk caches: index and shards, with and without the right digest."""
+    """Return the reader of teacher and trunk caches, with right and wrong digests."""
     place = folder / "cache"
     store = Shards(place)
     with store.locked():
@@ -127,7 +125,7 @@ def cache_reader(folder: Path, mark: Path) -> Reader:
         is_index = data[:1] == b"{" and b"shards" in data[:60]
         (place / INDEX_FILE).write_bytes(data if is_index else index)
         shard.write_bytes(whole if is_index else data)
-        if not is_index and choose.random() < 0.5:  # as if somebody had made it on purpose
+        if not is_index and choose.random() < 0.5:  # as in an attack: with the right digest
             digest = hashlib.sha256(data).hexdigest()
             made = json.dumps({"shards": {shard.name: digest}})
             (place / INDEX_FILE).write_text(made, "utf-8")
@@ -139,7 +137,7 @@ def cache_reader(folder: Path, mark: Path) -> Reader:
 
 
 def log_reader(folder: Path, mark: Path) -> Reader:
-    """Stored outcomes, kept answers and replies, and rewriting's journal."""
+    """Return the reader of stored outcomes, answers and replies, and of rewriting's journal."""
     outcome, reply = Outcome("p", {}, ("yes", "no")), Reply("Yes.", 0.5)
     logs: list[tuple[AppendLog[Any], Any]] = [
         (Store(folder / "store"), outcome),
@@ -157,7 +155,7 @@ def log_reader(folder: Path, mark: Path) -> Reader:
         number = next((n for n, seed in enumerate(seeds) if seed[:12] == data[:12]), None)
         log = logs[choose.randrange(4) if number is None else number][0]
         lines = data.split(b"\n")
-        if choose.random() < 0.5:  # as if somebody had made them on purpose
+        if choose.random() < 0.5:  # as in an attack: with the right checksums
             lines = [_signed(line) for line in lines]
         log.path.write_bytes(b"\n".join(lines))
         with log:
@@ -167,13 +165,13 @@ def log_reader(folder: Path, mark: Path) -> Reader:
 
 
 def _signed(line: bytes) -> bytes:
-    """Give a line of a log the checksum that it would have."""
+    """Replace the checksum of a log's line by the right one."""
     before, comma, _ = line.rpartition(b', "crc32": ')
     return b"%s%s%d}" % (before, comma, zlib.crc32(before + b"}")) if comma else line
 
 
 def marker_reader(folder: Path, mark: Path) -> Reader:
-    """Markers of folders; a file of the user must be refused, whatever the marker says."""
+    """Return the reader of folders' markers; a user's file must be refused with any marker."""
     own, mine = folder / "own.txt", folder / "mine.txt"
     write_text(own, "ours")
     mine.write_text("mine", "utf-8")
@@ -197,7 +195,7 @@ def marker_reader(folder: Path, mark: Path) -> Reader:
 
 
 def _digested(data: bytes) -> bytes:
-    """Give a JSON file with a digest the digest that it would have."""
+    """Replace the digest in a JSON file by the right one."""
     try:
         return checked_text(json.loads(data)["content"]).encode()
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -205,7 +203,7 @@ def _digested(data: bytes) -> bytes:
 
 
 def checkpoint_reader(folder: Path, mark: Path) -> Reader:
-    """Checkpoints that a user names, and those of unfinished runs with their manifests."""
+    """Return the reader of given checkpoints, and of unfinished runs with their manifests."""
 
     def saved(content: object, **options: Any) -> bytes:
         file = io.BytesIO()
@@ -242,7 +240,7 @@ def checkpoint_reader(folder: Path, mark: Path) -> Reader:
 
 
 def result_reader(folder: Path, mark: Path) -> Reader:
-    """The files of evaluations and preparations."""
+    """Return the reader of the files of evaluations and preparations."""
     metrics = json.dumps({
         "schema_version": 1, "model": "m", "fingerprint": "f", "settings": {}, "versions": {},
         "balance": [], "suites": [{"suite": "s", "settings": {}, "seconds": 1.0,

@@ -1,6 +1,4 @@
-"""Readers of rows that are fuzzed: files, conversations, data sets, and what rewriting reads."""
-
-from __future__ import annotations
+"""Fuzzed readers of rows: files, conversations, data sets, and the inputs of rewriting."""
 
 import gzip
 import io
@@ -30,7 +28,7 @@ _DOMAINS = get_args(Domain)
 
 
 def _examples(data: bytes, name: str, choose: random.Random, domains: Sequence[Any]) -> None:
-    """Read a file, and convert its rows as one of some domains."""
+    """Read a file, and convert its rows as one of the domains."""
     domain, form = choose.choice(domains), choose.choice(("unified", "raw"))
     for row in parse_file(data, name, BadRows(choose.choice(("skip", "error")), "a")):
         try:
@@ -42,7 +40,7 @@ def _examples(data: bytes, name: str, choose: random.Random, domains: Sequence[A
 
 
 def rows_reader(folder: Path, mark: Path) -> Reader:
-    """JSON, JSON lines, CSV, TSV, text and gzip, and every converter behind them."""
+    """Return the reader of JSON, JSON lines, CSV, TSV, text and gzip, with every converter."""
     lines = (
         b'{"question": "Who?", "answer": "Me.", "id": 3}\n{"question": "Why?", "answer": ["a"]}\n',
         b'[{"instruction": "Do", "output": "Done"}, {"text": "A passage. It goes on."}]',
@@ -64,7 +62,7 @@ def rows_reader(folder: Path, mark: Path) -> Reader:
 
 
 def conversation_reader(folder: Path, mark: Path) -> Reader:
-    """Conversations of OpenAI and ShareGPT, prompts with completions, and preference pairs."""
+    """Return the reader of conversations, prompts with completions, and preference pairs."""
     user, assistant = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}
     parts = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
     human, gpt = {"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}
@@ -108,7 +106,7 @@ def _parquet(table: dict[str, list[Any]], **options: Any) -> bytes:
 
 
 def parquet_reader(folder: Path, mark: Path) -> Reader:
-    """Single parquet files, packed or not."""
+    """Return the reader of single parquet files, with and without gzip."""
     seeds = [_parquet(table, compression=c) for table in _tables() for c in ("none", "snappy")]
     seeds.append(gzip.compress(seeds[0], mtime=0))
 
@@ -120,7 +118,7 @@ def parquet_reader(folder: Path, mark: Path) -> Reader:
 
 
 def hub_copy_reader(folder: Path, mark: Path) -> Reader:
-    """A downloaded copy of a hub data set in parquet, through the hub's own client."""
+    """Return the reader of a downloaded copy of a hub data set, by the hub's client."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -138,14 +136,14 @@ def hub_copy_reader(folder: Path, mark: Path) -> Reader:
         nonlocal count
         count += 1
         copy.joinpath("train.parquet").write_bytes(data)
-        os.utime(copy / "train.parquet", (count, count))  # so that no earlier one is remembered
+        os.utime(copy / "train.parquet", (count, count))  # so that no cached version is used
         read_rows(Source(str(copy), "all"))
 
     return Reader("hub copies", [_parquet(table) for table in _tables()[:2]], read)
 
 
 def saved_reader(folder: Path, mark: Path) -> Reader:
-    """Folders of ``save_to_disk``: each of their files, one at a time."""
+    """Return the reader of folders of ``save_to_disk``, with one fuzzed file at a time."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -171,7 +169,7 @@ def saved_reader(folder: Path, mark: Path) -> Reader:
 
 
 def sentence_reader(folder: Path, mark: Path) -> Reader:
-    """Files of refusals."""
+    """Return the reader of files of refusals."""
     seeds = [b"I do not know.\nNo idea.\n", b'["No.", "Never."]', b'{"text": "No."}\n"Never."\n']
 
     def read(data: bytes, choose: random.Random) -> None:
@@ -184,7 +182,7 @@ def sentence_reader(folder: Path, mark: Path) -> Reader:
 
 
 def rewriting_reader(folder: Path, mark: Path) -> Reader:
-    """Rows as texts for a model, the model's replies, and the responses of servers."""
+    """Return the reader of texts for a model, of its replies, and of servers' responses."""
     choice = {"message": {"content": '{"pairs": []}'}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 3, "completion_tokens": 5}
     response = json.dumps({"id": "a", "choices": [choice], "usage": usage}).encode()

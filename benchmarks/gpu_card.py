@@ -1,6 +1,4 @@
-"""The card of gpu_check.py: its data, the rate that counts as its peak, its attention kernels."""
-
-from __future__ import annotations
+"""The GPU of gpu_check.py: its data, its peak rate, its attention kernels."""
 
 import re
 import subprocess
@@ -25,11 +23,11 @@ BACKENDS = {
     "math (eager)": SDPBackend.MATH,
 }
 HEADS, HEAD_WIDTH = 32, 64
-"""Of Llama-3.2-1B."""
+"""Attention heads of Llama-3.2-1B."""
 
 
 def machine(settings: Settings) -> dict[str, Any]:
-    """Return the data of the machine, the card's name and driver among them."""
+    """Return the data of the machine, including the card's name and driver."""
     found: dict[str, Any] = {**machine_of_cost(), "card": "", "driver": "", "tiny": settings.tiny}
     if settings.device == "cuda":
         about = torch.cuda.get_device_properties(0)
@@ -49,7 +47,7 @@ def driver() -> str:
 
 
 def peak_rate(settings: Settings, dtype: torch.dtype) -> tuple[float, str]:
-    """Return the TFLOP/s by which utilisation is measured, and where they are from."""
+    """Return the TFLOP/s that count as full utilisation, and their source."""
     if settings.device == "cpu":
         return measured_rate(dtype, "cpu"), "rate of a large matrix product, measured"
     name = torch.cuda.get_device_name(0)
@@ -64,9 +62,9 @@ def peak_rate(settings: Settings, dtype: torch.dtype) -> tuple[float, str]:
 
 
 def data_sheet(card_name: str) -> str | None:
-    """Return the name in `DEVICES` of a card as its driver calls it; None for another form of it.
+    """Return the name in `DEVICES` of a card with the driver's name, or None.
 
-    The data sheets are those of the SXM cards; PCIe and NVL cards of Hopper are slower.
+    The data sheets are those of SXM cards; PCIe and NVL cards of Hopper are slower and give None.
     """
     words = re.split(r"[^a-z0-9]+", card_name.lower().replace("rtx ", "rtx"))
     if {"pcie", "nvl"} & set(words) and {"h100", "h200"} & set(words):
@@ -75,7 +73,7 @@ def data_sheet(card_name: str) -> str | None:
 
 
 def card(part: Part, settings: Settings) -> dict[str, Any]:
-    """Measure matrix products, and the kernels of scaled-dot-product attention."""
+    """Measure matrix products and the kernels of scaled-dot-product attention."""
     device = torch.device(settings.device)
     native = multiplies_bfloat16(device)
     dtype = torch.bfloat16 if native else torch.float32
@@ -99,7 +97,7 @@ def kernel(
     given = [torch.randn(shape, device=device, dtype=dtype, requires_grad=True) for _ in range(3)]
     shortest = float("inf")
     with warnings.catch_warnings(), sdpa_kernel(backend):
-        warnings.simplefilter("ignore")  # why a kernel is refused
+        warnings.simplefilter("ignore")  # they say why a kernel is refused
         for _ in range(5):
             start = time.perf_counter()
             try:

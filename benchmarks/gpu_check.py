@@ -1,21 +1,20 @@
-"""First look at a GPU: does everything run there, how fast, and in how much memory?
+"""Check a GPU: does everything run there, how fast, and in how much memory?
 
     python benchmarks/gpu_check.py [--minutes 8] [--parts card,tofu,lora] [--folder runs/gpu_check]
-    python benchmarks/gpu_check.py --device cpu --tiny      # its test: the same, small, on a CPU
+    python benchmarks/gpu_check.py --device cpu --tiny      # a small version for a CPU, as a test
 
-Needs no network. Parts, each a process of its own, so that one that fails or runs out of memory
-ends no other: rates and attention kernels of the card; steps of configs/quickstart.yaml on SmolLM2
-(its weights where they are at hand, else random ones), of configs/tofu.yaml on a random
-Llama-3.2-1B, and with LoRA on a random Llama-3.1-8B (16 GB of disk while it runs); fsdp2 on one
-device by none; compiled blocks, eager attention and flash_attention_2. For each run: seconds of a
-step, memory as `lit-unlearn plan` predicts it and as measured, and the share of the data sheet's
-FLOP/s that is used. A part that no longer fits --minutes is left out, and the table says so.
-results.jsonl and table.md (for the docs) are written after each part.
+No network is needed. Each part is a separate process, so that a part that fails or runs out of
+memory does not stop the others: rates and attention kernels of the card; steps of
+configs/quickstart.yaml on SmolLM2 (random weights if it is not on this machine), of
+configs/tofu.yaml on a random Llama-3.2-1B, and with LoRA on a random Llama-3.1-8B (16 GB of disk
+while it runs); fsdp2 on one device against no sharding; compiled blocks, eager attention and
+flash_attention_2. For each run: seconds of a step, memory as `lit-unlearn plan` predicts it and as
+measured, and the share of the data sheet's FLOP/s that is used. A part that no longer fits
+--minutes is left out, and the table says so. results.jsonl and table.md (for the docs) are written
+after each part.
 
 It has not been run on a GPU yet.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -37,7 +36,7 @@ from gpu_table import table
 
 PROJECT = Path(__file__).resolve().parents[1]
 FEWEST = 6
-"""Steps below which no diagnosed step would count."""
+"""Minimum number of steps, with which at least one diagnosed step counts."""
 RESULT = "result.json"
 BEGAN = time.monotonic()
 
@@ -45,7 +44,7 @@ Record = dict[str, Any]
 
 
 def main() -> None:
-    """Run all parts that fit the time."""
+    """Run all parts that fit the time budget."""
     options = parsed()
     if options.wheels:
         print("\n".join(wheels()))
@@ -69,7 +68,7 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     """Return the options."""
-    needed = f"Needs, beside torch: {', '.join(wheels())}, and what these need (--wheels)."
+    needed = f"Packages besides torch: {', '.join(wheels())} and their dependencies (--wheels)."
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=needed, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -80,7 +79,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="models of a few thousand parameters")
     parser.add_argument("--minutes", type=float, default=8.0, help="time budget")
     parser.add_argument("--parts", default=",".join(names), help="names, separated by commas")
-    parser.add_argument("--steps", type=int, default=12, help="of each run")
+    parser.add_argument("--steps", type=int, default=12, help="steps of each run")
     parser.add_argument("--folder", type=Path, default=Path("runs/gpu_check"))
     parser.add_argument("--data", type=Path, default=data, help="folder with TOFU")
     parser.add_argument("--keep", action="store_true", help="keep the random models")
@@ -97,8 +96,8 @@ def parsed() -> argparse.Namespace:
 
 
 def check_card() -> None:
-    """End with one line where torch finds no card."""
-    import torch  # this file reads its help and says what is missing without torch
+    """End with one line if torch finds no card."""
+    import torch  # help, and the check for missing packages, work without torch
 
     if not torch.cuda.is_available():
         refuse(f"torch {torch.__version__} finds no CUDA device (--device cpu --tiny is the test)")
@@ -119,13 +118,13 @@ def run_all(
     deadline: float,
     run: Callable[[Part, float], Record],
 ) -> list[Record]:
-    """Run parts one after the other; write all that is known after each.
+    """Run parts one after another; write all records after each.
 
     Args:
         parts: The parts.
         settings: Settings of the check.
-        deadline: Time of `time.monotonic` at which it should have ended.
-        run: Runs a part in so many seconds at most.
+        deadline: Time of `time.monotonic` at which all parts should have ended.
+        run: Function that runs a part in at most a number of seconds.
     """
     settings.folder.mkdir(parents=True, exist_ok=True)
     records: list[Record] = []
@@ -147,11 +146,11 @@ def run_all(
 
 
 def in_child(settings: Settings, part: Part, left: float) -> Record:
-    """Run a part in a process of its own, which may die."""
+    """Run a part in a separate process, which may die."""
     result, log = (settings.folder / f"{part.name}_{name}" for name in (RESULT, "log.txt"))
     result.unlink(missing_ok=True)
     command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--part", part.name]
-    path = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])  # no installation
+    path = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])  # if not installed
     with log.open("w") as output:
         process = subprocess.Popen(
             command,
@@ -177,7 +176,7 @@ def in_child(settings: Settings, part: Part, left: float) -> Record:
 
 
 def child(part: Part, settings: Settings) -> None:
-    """Measure a part in this process, and write what it finds or its error in one line."""
+    """Measure a part in this process; write its result, or its error in one line."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     from gpu_measures import measure  # torch and all the rest
 

@@ -1,6 +1,4 @@
-"""Measures of gpu_check.py: each takes a part and the settings, and returns what it found."""
-
-from __future__ import annotations
+"""Measures of gpu_check.py: functions from a part and the settings to figures."""
 
 import json
 import os
@@ -25,15 +23,15 @@ from lit_unlearn.training.trainer import UnlearnTrainer
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ROWS, FEW = 200, 12
-"""Rows of each source that are read, also of tiny models; more would be encoded in vain."""
+"""Maximum rows of each source, for real and for tiny models; more would be encoded in vain."""
 EVERY = 4
 """Interval of diagnosed steps."""
 EQUAL = {"losses": 1e-4, "weights": 1e-3}
-"""Largest differences of fsdp2: of a loss, relative; of the weights, as a share of their way."""
+"""Maximum differences of fsdp2: relative for losses, as a share of the change for weights."""
 
 
 def measure(part: Part, settings: Settings) -> dict[str, Any]:
-    """Return what a part finds, and the machine."""
+    """Return the figures of a part, and the machine's data."""
     kinds = {"card": card, "fit": fit_part, "fsdp2": one_device}
     return {"machine": machine(settings), **kinds[part.kind](part, settings)}
 
@@ -42,7 +40,7 @@ def measure(part: Part, settings: Settings) -> dict[str, Any]:
 
 
 def overlay(part: Part, settings: Settings, model: str) -> dict[str, Any]:
-    """Return what is laid over a config: model and steps; no gate, evaluation and export."""
+    """Return changes of a config: model and steps, without gate, evaluation and export."""
     config = read_config(CONFIGS / f"{part.config}.yaml").values
     most = FEW if settings.tiny else ROWS
     objectives = {
@@ -61,7 +59,7 @@ def overlay(part: Part, settings: Settings, model: str) -> dict[str, Any]:
 
 
 def run_of(part: Part, folder: Path, *laid_over: dict[str, Any]) -> CheckedRun:
-    """Return the run of the part's config, and others over it."""
+    """Return the run of the part's config with changes laid over it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     files = [CONFIGS / f"{part.config}.yaml"]
@@ -74,7 +72,7 @@ def run_of(part: Part, folder: Path, *laid_over: dict[str, Any]) -> CheckedRun:
 def trained(
     run: CheckedRun, folder: Path, settings: Settings, meter: Meter, **options: Any
 ) -> dict[str, Any]:
-    """Train, and return what the meter found."""
+    """Train, and return the figures of the meter."""
     before = os.environ.get("LIT_UNLEARN_CACHE")
     os.environ["LIT_UNLEARN_CACHE"] = str(folder / "cache")  # empty, and not the user's
     trainer = UnlearnTrainer(
@@ -104,14 +102,14 @@ def trained(
 
 
 def fit_part(part: Part, settings: Settings) -> dict[str, Any]:
-    """Plan and train a config; return figures of both."""
+    """Plan and train a config; return the figures of both."""
     model, weights = model_of(part.shape, settings)
     folder, device = settings.folder / part.name, torch.device(settings.device)
     run = run_of(part, folder, overlay(part, settings, model), {"model": part.model})
     told = predicted(run, device)
     rate, source = peak_rate(settings, told["dtype"])
     if settings.device == "cuda":
-        torch.cuda.empty_cache()  # of random models, and of measured rates
+        torch.cuda.empty_cache()  # memory of random models and of measured rates
     precision = told["precision"]
     found = trained(run, folder, settings, Meter(), max_steps=settings.steps, precision=precision)
     counted = found["steps"][1:]
@@ -171,7 +169,7 @@ def one_device(part: Part, settings: Settings) -> dict[str, Any]:
 def compared(
     losses: list[list[float]], ends: list[dict[str, Tensor]], start: dict[str, Tensor]
 ) -> dict[str, Any]:
-    """Return the largest differences of two runs, and whether they count as equal."""
+    """Return the largest differences between two runs, and whether they count as equal."""
     pairs = zip(*losses, strict=True)
     loss = max(abs(one - two) / max(abs(one), 1e-6) for one, two in pairs)
     apart = sum(float((ends[0][n].cpu() - ends[1][n].cpu()).square().sum()) for n in start)

@@ -1,6 +1,4 @@
-"""Models of gpu_check.py: SmolLM2 where it is at hand, else random weights in a real shape."""
-
-from __future__ import annotations
+"""Models of gpu_check.py: SmolLM2 if it is on this machine, else random weights in a real shape."""
 
 import shutil
 from pathlib import Path
@@ -26,7 +24,7 @@ SMOLLM2 = {
     "num_key_value_heads": 3,
     "tie_word_embeddings": True,
 }
-"""Shape of SmolLM2-135M-Instruct, for where its weights are not at hand."""
+"""Shape of SmolLM2-135M-Instruct, used if its weights are not on this machine."""
 TINY = {
     "vocab_size": 3,
     "hidden_size": 32,
@@ -47,7 +45,7 @@ def shape_of(name: str, *, tiny: bool) -> PretrainedConfig:
 
 
 def smollm2() -> Path | None:
-    """Return the folder of SmolLM2-135M-Instruct, or None where it is not at hand."""
+    """Return the folder of SmolLM2-135M-Instruct, or None if it is not on this machine."""
     try:
         return Path(find_model(MODEL).name)
     except InputError:
@@ -55,7 +53,7 @@ def smollm2() -> Path | None:
 
 
 def model_of(name: str, settings: Settings) -> tuple[str, str]:
-    """Return the folder of a model, made if need be, and whether its weights are real."""
+    """Return the folder of a model, which is created if necessary, and whether it is real."""
     real = None if settings.tiny else smollm2()
     if real is not None and name == "SmolLM2-135M":
         return str(real), "real weights"
@@ -72,7 +70,7 @@ def model_of(name: str, settings: Settings) -> tuple[str, str]:
 
 
 def parameters(config: Any) -> int:
-    """Return about how many parameters a Llama has."""
+    """Return the approximate number of parameters of a Llama."""
     width = config.hidden_size
     heads = config.head_dim * (2 * config.num_attention_heads + 2 * config.num_key_value_heads)
     block = width * heads + 3 * width * config.intermediate_size

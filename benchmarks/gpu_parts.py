@@ -1,7 +1,5 @@
 """Parts of gpu_check.py, and the packages that they need; standard library only."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Sequence
@@ -12,7 +10,7 @@ from typing import Any, Literal
 
 PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 UNUSED = {"torch", "datasets", "gguf", "requests", "tensorboard"}
-"""Packages of a default install that these runs do not import; torch is there."""
+"""Packages of a default install that these runs do not import, and torch, which is installed."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Part:
     title: str
     kind: Literal["card", "fit", "fsdp2"]
     seconds: int
-    """Guess of the wall time on a large card, for the time budget; never measured."""
+    """Guessed (not measured) wall time on a large card, for the time budget."""
     config: str = ""
     """Config of `fit`."""
     shape: str = ""
@@ -73,7 +71,7 @@ PARTS = (
 
 
 def wheels() -> list[str]:
-    """Return what the parts need beside torch, as pip takes it."""
+    """Return the requirements of the parts besides torch, for pip."""
     project = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["lora"]]
     return [requirement for requirement in needed if name_of(requirement) not in UNUSED]
@@ -85,7 +83,7 @@ def name_of(requirement: str) -> str:
 
 
 def missing(requirements: Sequence[str]) -> list[str]:
-    """Return those requirements of which no version is installed."""
+    """Return the requirements of which no version is installed."""
     found = []
     for requirement in requirements:
         try:

@@ -1,7 +1,5 @@
 """The table of gpu_check.py, as markdown for the docs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +18,7 @@ COLUMNS = {
     "MFU": "{mfu:.1%}",
     "with all planned FLOPs": "{of_planned_flops:.1%}",
 }
-"""Headings of the runs, and how their figures are written under them."""
+"""Heading of a column -> format of its figures."""
 
 
 def table(records: Sequence[Record]) -> str:

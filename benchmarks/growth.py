@@ -1,16 +1,14 @@
-"""How do CPU time and memory of a step grow with objectives, K, context, vocabulary and parameters?
+"""Measure how time and memory of a step grow with objectives, K, context, vocabulary, parameters.
 
     OMP_NUM_THREADS=1 python benchmarks/growth.py [--repeats 3] [--out FILE.json]
 
-Random Llamas of four blocks in float32 and rows of random tokens, 16 in a step whatever the number
-of objectives: 24 tokens of question, 16 of answer. A step is bidirectional distillation at all
-answer positions and torch.optim.AdamW, by the functions that `UnlearnModule` calls, without
-Lightning. One setting at a time is changed (`BASE` has the others), each in a process of its own.
-CPU seconds of a step, after a first one that does not count: median, least, greatest. Memory is
-the peak during these steps above what the process held before the model was loaded.
+Models are random Llamas of four blocks in float32. A step has 16 rows of random tokens for any
+number of objectives: 24 tokens of question, 16 of answer. It is bidirectional distillation at all
+answer positions with torch.optim.AdamW, by the functions that `UnlearnModule` calls, without
+Lightning. One setting at a time is changed (`BASE` has the others), each in a separate process. CPU
+seconds of a step are given as median, minimum and maximum, without the first step. Memory is the
+peak during these steps minus the memory of the process before the model was loaded.
 """
-
-from __future__ import annotations
 
 import argparse
 import contextlib
@@ -49,16 +47,16 @@ ROWS, QUESTION, ANSWER, LAYERS = 16, 24, 16, 4
 
 @dataclass(frozen=True)
 class Setting:
-    """What a step depends on."""
+    """Settings of a step."""
 
     objectives: int = 4
     exact: bool = False
-    """Whether the exact Gramian of all pairs is taken."""
+    """Whether the exact Gramian of all pairs is computed."""
     top_k: int = 20
     """K of the pull and of the push."""
     cached: bool = True
     context: int = 0
-    """Tokens that the teacher alone sees before each row."""
+    """Number of tokens before each row that only the teacher sees."""
     shared: bool = True
     """Whether all rows have the same context."""
     vocabulary: int = 8192
@@ -83,7 +81,7 @@ SERIES: dict[str, dict[str, Setting]] = {
 
 
 def batches(setting: Setting) -> list[TokenBatch]:
-    """One batch for each objective."""
+    """Return one batch for each objective."""
     random = torch.Generator().manual_seed(0)
 
     def ids(count: int) -> tuple[int, ...]:
@@ -103,7 +101,7 @@ def batches(setting: Setting) -> list[TokenBatch]:
 def step(
     setting: Setting, given: list[TokenBatch], student: nn.Module, teacher: Teacher, optimizer: Any
 ) -> None:
-    """One step, each batch an objective."""
+    """Take one step; each batch is an objective."""
     named = list(student.named_parameters())
     parameters = [parameter for _, parameter in named]
     objective = BidirectionalDistillation(top_k=setting.top_k, push_top_k=setting.top_k)
@@ -123,7 +121,7 @@ def step(
 
 
 def measure(setting: Setting, repeats: int) -> dict[str, Any]:
-    """CPU seconds of steps, and the peak of memory in MiB."""
+    """Return the CPU seconds of steps, and the peak of memory in MiB."""
     reset_peak()
     before = peak_gib()
     given = batches(setting)
@@ -151,13 +149,13 @@ def measure(setting: Setting, repeats: int) -> dict[str, Any]:
 
 
 def alone(setting: Setting, repeats: int) -> dict[str, Any]:
-    """`measure` in a process of its own."""
+    """Call `measure` in a separate process."""
     with multiprocessing.get_context("fork").Pool(1) as pool:
         return pool.apply(measure, (setting, repeats))
 
 
 def main() -> None:
-    """Measure all, and print."""
+    """Measure all settings and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -5,8 +5,6 @@ the arms that differ in nothing else, then mean and range over seeds. Only arms 
 take part, so that no seed's mean is that of other arms.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

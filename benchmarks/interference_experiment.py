@@ -22,8 +22,6 @@ into the results section of that page, with pictures in its folder `images`.
 Cost: see SECONDS.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

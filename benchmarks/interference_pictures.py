@@ -1,7 +1,5 @@
 """The pictures of benchmarks/interference_experiment.py."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

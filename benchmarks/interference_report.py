@@ -1,7 +1,5 @@
 """The tables of benchmarks/interference_experiment.py, and the page that holds them."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

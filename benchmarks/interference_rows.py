@@ -10,8 +10,6 @@ Writes into runs/interference_rows, from where configs/interference takes them:
   set has none: what a model that is to stay as it is would say.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

@@ -1,7 +1,5 @@
 """What the jobs of benchmarks/interference_experiment.py have left: arms, runs, measurements."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -11,8 +11,6 @@ bit, those of the unbroken run in another folder, and no temporary file may be l
 the random tiny one. It runs on Linux, without a GPU.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import random

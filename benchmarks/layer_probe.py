@@ -12,8 +12,6 @@ Where the areas rise late, weights below that depth can only learn surface featu
 more (`model.student.trainable`).
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from pathlib import Path

@@ -7,8 +7,6 @@ counted too. Each loss runs in a process of its own. Unit: N x V float32 numbers
 peak resident set.
 """
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Meter: seconds, losses, operations and memory of the steps of a run, for benchmarks."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table and the pictures of benchmarks/compare_methods.py."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field

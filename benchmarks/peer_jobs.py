@@ -14,8 +14,6 @@ the first step, and what weights, one gradient and AdamW take; the rest are acti
 and what the allocator keeps.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import warnings

@@ -5,8 +5,6 @@
 Writes PREFIX_cosines.png and PREFIX_heatmap.png.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

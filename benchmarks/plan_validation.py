@@ -12,8 +12,6 @@ seconds that are predicted are FLOPs by the rate of a large matrix product.
 Writes results.json, in which earlier cases stay, and prints the table of docs/planning.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

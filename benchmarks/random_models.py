@@ -1,7 +1,5 @@
 """Models with random weights in the shape of real ones, as folders, for benchmarks of speed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

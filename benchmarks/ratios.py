@@ -18,8 +18,6 @@ other processes disturb them less than wall time, but run it on a quiet machine.
 takes some 45 minutes of one AVX2 core (step 8, upper 2, the jobs 9, 10 and 13; the rest imports).
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

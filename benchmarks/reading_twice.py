@@ -9,8 +9,6 @@ both. The teacher's logits are known before; optimizer and diagnostics are left 
 a step, tokens that the blocks read, and the largest difference of a loss from that of `apart`.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

@@ -11,8 +11,6 @@ the chat model that the suite Boundary takes as a second opinion is measured on 
 those of our own sample come without a question.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json

@@ -8,8 +8,6 @@ many hold a name that answers any of its rows; and of the others, how many one r
 as its own anchors, the mean over these rows.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -8,8 +8,6 @@ settles contexts and answers and fills the teacher's cache, the second finds the
 all imports: reading the config and the rows, loading the models, encoding, opening the cache.
 """
 
-from __future__ import annotations
-
 import argparse
 import subprocess
 import sys

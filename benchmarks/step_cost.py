@@ -17,8 +17,6 @@ same rows: `losses` takes no Gramian, `sketch` and `exact` take that of all pair
 CPU seconds; a ratio is the median over repeats of a way's time by the plain step's of that repeat.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import tempfile

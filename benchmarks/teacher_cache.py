@@ -10,8 +10,6 @@ without the first; all threads), their ratio, the process's peak memory in the t
 CPU seconds of building the cache, and its size on disk. Losses are compared too.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """Ways of making a step in turn, and a yardstick's step on the same rows before each round."""
 
-from __future__ import annotations
-
 import statistics
 import sys
 import tempfile
