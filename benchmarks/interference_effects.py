@@ -1,8 +1,8 @@
-"""What each factor of the interference experiment changes.
+"""Effects of the factors of the interference experiment.
 
-An effect is the difference that one factor makes with all others held: for each seed the mean over
-the arms that differ in nothing else, then mean and range over seeds. Only arms that have all seeds
-take part, so that no seed's mean is that of other arms.
+An effect is the difference between two levels of one factor, with all other factors equal: the mean
+over matched arms for each seed, then mean and range over seeds. Only arms with all seeds count, so
+that all seeds have the same arms.
 """
 
 import math
@@ -19,23 +19,23 @@ EFFECTS = (
     ("weighting", "weighting", "sum", "pcgrad"),
     ("weighting", "weighting", "sum", "mgda"),
 )
-"""Kind of gain, the factor, and the levels that are compared: the second minus the first."""
+"""Kind of gain, factor, and two levels; the effect is the second level minus the first."""
 
 
 class Effect(NamedTuple):
-    """What one factor changes in one outcome."""
+    """The effect of one factor on one outcome."""
 
     kind: str
     contrast: str
     outcome: str
     by_seed: tuple[float, ...]
-    """The mean over matched arms, of each seed."""
+    """Mean over matched arms, for each seed."""
     arms: int
-    """How many arms with the second level, and their like with the first."""
+    """Number of pairs of matched arms."""
 
 
 def effects(runs: Sequence[Run]) -> Iterator[Effect]:
-    """The effects of all factors on all outcomes, of one subject's runs."""
+    """Yield the effects of all factors on all outcomes, in the runs of one subject."""
     found = {(run.arm, run.seed): run.outcomes for run in runs}
     seeds = list(dict.fromkeys(run.seed for run in runs))
     arms = list(dict.fromkeys(run.arm for run in runs))

@@ -1,23 +1,24 @@
-r"""Does one representation turn the objectives' fight into cooperation? All arms of the experiment.
+r"""Test whether one representation turns conflict of objectives into cooperation; run all arms.
 
-    lit-unlearn fetch smollm2-135m-instruct                       # where the hub cannot be reached
+    lit-unlearn fetch smollm2-135m-instruct                       # if the hub cannot be reached
     lit-unlearn fit --config configs/tofu_smollm2_target.yaml     # once: TOFU's target
     python benchmarks/interference_experiment.py [--data FOLDER] [--jobs N] \
         [--docs docs/interference.md]
 
-Two subjects (TOFU's forget01, and the built-in topic), data raw or unified, the loss as pull, push
-or both, gradients added up or combined by PCGrad or MGDA, several seeds: all combinations, of which
---subset takes some (`--subset france,both,sum`: of a factor the levels named, all if none is).
-The configs are those of configs/interference; docs/interference.md says what is measured and why.
+The arms are all combinations of two subjects (TOFU's forget01, and the built-in topic), raw or
+unified data, the loss as pull, push or both, gradients summed or combined by PCGrad or MGDA, and
+several seeds. --subset selects arms by levels (`--subset france,both,sum`); a factor of which no
+level is named keeps all. The configs are in configs/interference; docs/interference.md explains
+what is measured and why.
 
-For each subject the start model is evaluated once, and for each of its forms `lit-unlearn
+The start model of each subject is evaluated once, and for each of its forms `lit-unlearn
 interference` measures cosines, transfer and domain gap without training. Then every arm is trained,
-with the cosines of its gradients, and evaluated within the same process. No weights are kept.
-Everything continues where it stopped; --plan says what is left and for how long, --finished reports
-on what there is (arms with fewer seeds included: the tables count them).
+with the cosines of its gradients, and evaluated within the same process. No weights are kept. The
+same command resumes a stopped experiment; --plan estimates the remaining work, --finished reports
+on finished jobs (also on arms with fewer seeds; the tables have their numbers).
 
-Writes into the output folder interference.json, interference.md and pictures; --docs puts the same
-into the results section of that page, with pictures in its folder `images`.
+The output folder gets interference.json, interference.md and pictures; --docs writes the same into
+the results section of that page, with pictures in its folder `images`.
 
 Cost: see SECONDS.
 """
@@ -47,18 +48,18 @@ FACTORS = {
     "weighting": ("sum", "pcgrad", "mgda"),
 }
 SECONDS = {"test": 60, "interference": 200, "fit": 95}
-"""CPU seconds of a job on one core of a Xeon with AMX: a run of 75 (topic) or 115 (TOFU) is the
-process's start, 16 steps of 2.5 to 3.5, and an evaluation of 20 or 70; the first of a form takes 60
-to 180 more for the teacher. The time that is shown while jobs run is measured."""
+"""CPU seconds of a job on one core of a Xeon with AMX. A run takes 75 (topic) or 115 (TOFU): the
+start of the process, 16 steps of 2.5 to 3.5, and an evaluation of 20 or 70. The first run of a form
+takes 60 to 180 more for the teacher. The time that is shown while jobs run is measured."""
 PREPARATION = "preparation.json"
-"""What a run keeps of the teacher's gate: half a minute, the same for all arms of a form."""
+"""Result of the teacher gate, which takes half a minute and is the same for all arms of a form."""
 MEASURED = ("--batch_tokens=[56]", "--batches=5", "--transfer_batches=2", "--ahead=0.3")
 """Options of `lit-unlearn interference`; the tokens are those of a training step."""
 MODELS = {"france": "HuggingFaceTB/SmolLM2-135M-Instruct", "tofu": "runs/tofu_smollm2_target/model"}
 
 
 def configs_of(arm: Arm) -> list[Path]:
-    """The files that are laid over the base, in this order."""
+    """Return the files that are laid over the base, in this order."""
     names = [arm.subject]
     names += [f"{arm.subject}_raw"] if arm.form == "raw" else []
     names += [arm.loss] if arm.loss != "both" else []
@@ -67,10 +68,10 @@ def configs_of(arm: Arm) -> list[Path]:
 
 
 def chosen_arms(subset: Sequence[str]) -> list[Arm]:
-    """The combinations of the levels that are named; of a factor without a name all.
+    """Return the combinations of the named levels; a factor without a named level keeps all.
 
     Raises:
-        SystemExit: A word is no level of any factor.
+        SystemExit: A word is not a level of any factor.
     """
     known = [level for levels in FACTORS.values() for level in levels]
     unknown = sorted(set(subset) - set(known))
@@ -90,7 +91,7 @@ class Experiment:
         self.console = Console(stderr=True)
 
     def starts(self) -> dict[str, Job]:
-        """Subject -> evaluation of the start model, with the suites of the arms."""
+        """Return, by subject, the evaluation of the start model with the suites of the arms."""
         jobs = {}
         for subject in dict.fromkeys(arm.subject for arm in self.arms):
             folder = self.output / f"{subject}_start"
@@ -106,7 +107,7 @@ class Experiment:
         return jobs
 
     def measurements(self) -> dict[Arm, Job]:
-        """Subject and form, with both directions of the loss -> what is measured untrained."""
+        """Return the measurements without training, by an arm of each subject and form."""
         jobs = {}
         for arm in dict.fromkeys(replace(a, loss="both", weighting="sum") for a in self.arms):
             folder = self.output / f"{arm.subject}_{arm.form}_measured"
@@ -118,7 +119,7 @@ class Experiment:
         return jobs
 
     def runs(self) -> dict[tuple[Arm, int], Job]:
-        """Arm and seed -> training with evaluation."""
+        """Return, by arm and seed, the training with its evaluation."""
         jobs: dict[tuple[Arm, int], Job] = {}
         result = f"{self._after()}/metrics.json"
         for arm in self.arms:
@@ -141,7 +142,7 @@ class Experiment:
         return arguments + ([f"--data.data_root={self.given.data}"] if self.given.data else [])
 
     def estimate(self) -> str:
-        """What is not finished yet, and for how long it will keep the machine busy."""
+        """Return a line about the unfinished jobs and their time."""
         kinds = {"test": self.starts(), "interference": self.measurements(), "fit": self.runs()}
         left = {
             kind: sum(not is_finished(job) for job in jobs.values()) for kind, jobs in kinds.items()
@@ -151,7 +152,7 @@ class Experiment:
         return f"left: {parts}; {seconds / 3600:.1f} h of one core"
 
     def run(self) -> Findings:
-        """What was found, after everything that is not finished, unless that is left undone."""
+        """Run unfinished jobs (not with --finished), and return the findings."""
         if self.given.finished:
             return self._findings({job.folder for job in self._jobs() if not is_finished(job)}, [])
         prepare(Path(self.given.data) if self.given.data else None, self.given.model)
@@ -176,7 +177,7 @@ class Experiment:
         return [*self.starts().values(), *self.measurements().values(), *self.runs().values()]
 
     def _findings(self, without: set[Path], failures: list[str]) -> Findings:
-        """What all jobs but some have left."""
+        """Return the findings of all jobs, without those of some folders."""
         measured = {arm: job.folder for arm, job in self.measurements().items()}
         folders = {key: job.folder for key, job in self.runs().items()}
         return Findings(
@@ -192,7 +193,7 @@ class Experiment:
 
 
 def _share(source: Path, target: Path) -> None:
-    """Give a job what the teacher's gate found; used if it fits the job's rows and settings."""
+    """Copy the gate's result to a job, which uses it if its rows and settings are the same."""
     if source.is_file() and not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
@@ -211,15 +212,15 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--model", default=MODELS["france"], help="start model of the topic")
     parser.add_argument("--target", default=MODELS["tofu"], help="start model of TOFU")
-    parser.add_argument("--data", help="folder that stands in for the hub")
+    parser.add_argument("--data", help="folder that replaces the hub")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--gpus", type=_words, default=[])
     parser.add_argument("--fit", nargs="*", default=[], help="further options of every run, as x=y")
     parser.add_argument("--docs", type=Path, help="page whose results section is written")
     parser.add_argument(
-        "--finished", action="store_true", help="start nothing, report on what is finished"
+        "--finished", action="store_true", help="start nothing, report on finished jobs"
     )
-    parser.add_argument("--plan", action="store_true", help="say what is left, and stop")
+    parser.add_argument("--plan", action="store_true", help="print the remaining work, and stop")
     given = parser.parse_args(args)
     given.fit = [f"--{option}" for option in given.fit]
     experiment = Experiment(given)

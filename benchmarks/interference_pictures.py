@@ -1,4 +1,4 @@
-"""The pictures of benchmarks/interference_experiment.py."""
+"""Pictures of benchmarks/interference_experiment.py."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ def _drawn(findings: Findings, subject: str) -> Iterator[tuple[str, tuple[str, F
 
 
 def arm_grid(arms: Mapping[Arm, Sequence[Run]]) -> Figure:
-    """Mean cosine over the steps: a row per loss, a column per weighting, a colour per form."""
+    """Draw the mean cosine over the steps: rows are losses, columns weightings, colours forms."""
     losses = list(dict.fromkeys(arm.loss for arm in arms))
     weightings = list(dict.fromkeys(arm.weighting for arm in arms))
     figure = Figure(figsize=(1.5 + 2.9 * len(weightings), 0.8 + 2.0 * len(losses)))
@@ -81,7 +81,7 @@ def arm_grid(arms: Mapping[Arm, Sequence[Run]]) -> Figure:
 
 
 def pair_panels(arms: Mapping[Arm, Sequence[Run]]) -> Figure:
-    """The cosine of each pair over the steps, of the first arm with both directions (or any)."""
+    """Draw the cosine of each pair over the steps, for the first arm (with both losses if any)."""
     shown: dict[str, Sequence[Run]] = {}
     for arm, runs in sorted(arms.items(), key=lambda item: item[0].loss != "both"):
         shown.setdefault(arm.form, runs)
@@ -100,7 +100,7 @@ def pair_panels(arms: Mapping[Arm, Sequence[Run]]) -> Figure:
 
 
 def part_bars(arms: Mapping[Arm, Sequence[Run]]) -> Figure:
-    """The balance and its parts, a bar for each arm."""
+    """Draw the balance and its parts, with a bar for each arm."""
     figure = Figure(figsize=(12.0, 1.0 + 0.24 * len(arms)), layout="constrained")
     panels = figure.subplots(1, len(PARTS), sharey=True)
     for panel, part in zip(panels, PARTS, strict=True):
@@ -118,7 +118,7 @@ def part_bars(arms: Mapping[Arm, Sequence[Run]]) -> Figure:
 
 
 def effect_dots(runs: Sequence[Run]) -> Figure:
-    """Each factor's effect on balance, cosines and conflicts; above 0 the second level has more."""
+    """Draw each factor's effect on balance, cosines and conflicts; above 0 favours level two."""
     outcomes = ("balance", COSINE, CONFLICT)
     found = [effect for effect in effects(runs) if effect.outcome in outcomes]
     contrasts = list(dict.fromkeys((e.kind, e.contrast) for e in found))
@@ -142,7 +142,7 @@ def effect_dots(runs: Sequence[Run]) -> Figure:
 
 
 def gap_panels(measured: Mapping[str, Measurement]) -> Figure:
-    """Domain gap of the objectives' data over the decoder blocks, a colour per form."""
+    """Draw the domain gap of the objectives' data over the decoder blocks, by form."""
     figures = ("MMD^2", "proxy A-distance", "covariance CKA")
     figure = Figure(figsize=(11.0, 2.8), layout="constrained")
     panels = figure.subplots(1, len(figures), squeeze=False)
@@ -162,7 +162,7 @@ def gap_panels(measured: Mapping[str, Measurement]) -> Figure:
 
 
 def _curve(runs: Sequence[Run], pair: int | None) -> dict[int, list[float]]:
-    """Of one pair, or the mean over the pairs; without steps that no seed has a value for."""
+    """Return the cosines of one pair, or means over pairs, of each step with a finite value."""
     found: dict[int, list[float]] = {}
     for run in runs:
         for step in run.records:

@@ -1,4 +1,4 @@
-"""The tables of benchmarks/interference_experiment.py, and the page that holds them."""
+"""Tables of benchmarks/interference_experiment.py, and the page that contains them."""
 
 import json
 import math
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
 def markdown(findings: Findings) -> str:
-    """All tables."""
+    """Return all tables in Markdown."""
     parts = []
     for subject in findings.subjects:
         runs = [run for run in findings.runs if run.arm.subject == subject]
@@ -28,7 +28,7 @@ def markdown(findings: Findings) -> str:
 
 
 def arm_table(arms: Mapping[Arm, Sequence[Run]]) -> list[str]:
-    """A line for each arm: mean over seeds, and the range."""
+    """Return a line for each arm: mean and range over seeds."""
     rows = [
         [a.form, a.loss, a.weighting, str(len(runs)), *(_over(runs, o) for o in OUTCOMES)]
         for a, runs in arms.items()
@@ -37,7 +37,7 @@ def arm_table(arms: Mapping[Arm, Sequence[Run]]) -> list[str]:
 
 
 def effect_table(runs: Sequence[Run]) -> list[str]:
-    """A line for each contrast: mean over seeds of the differences, and the range."""
+    """Return a line for each contrast: mean and range over seeds of the differences."""
     lines: dict[tuple[str, str, str], dict[str, str]] = {}
     for effect in effects(runs):
         cell = spread(effect.by_seed, signed=True)
@@ -48,7 +48,7 @@ def effect_table(runs: Sequence[Run]) -> list[str]:
 
 
 def measurement_table(measurements: Sequence[Measurement]) -> list[str]:
-    """Gap, cosines and transfer of the start model, means over pairs (and blocks)."""
+    """Return gap, cosines and transfer of the start model, as means over pairs (and blocks)."""
     figures = {
         "cosine": ("cosine", "whole"),
         "shared gain": ("shared gain", None),
@@ -65,7 +65,7 @@ def measurement_table(measurements: Sequence[Measurement]) -> list[str]:
 
 
 def data_table(runs: Sequence[Run]) -> list[str]:
-    """Answer tokens in a step (they should match), and what the teacher does, of each form."""
+    """Return each form's answer tokens per step (they should match) and its teacher's behaviour."""
     rows = []
     for form in dict.fromkeys(run.arm.form for run in runs):
         run = next(run for run in runs if run.arm.form == form)
@@ -83,18 +83,18 @@ def data_table(runs: Sequence[Run]) -> list[str]:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Lines of a Markdown table; the first columns to the left, the others to the right."""
+    """Return the lines of a Markdown table; the first `left` columns are aligned left."""
     marks = ["---"] * left + ["---:"] * (len(headings) - left)
     return [f"| {' | '.join(cells)} |" for cells in (headings, marks, *rows)]
 
 
 def number(value: float, signed: bool = False) -> str:
-    """Two decimals."""
+    """Format a number with two decimals; NaN is a dash."""
     return "\u2013" if math.isnan(value) else f"{value:{'+' if signed else ''}.2f}"
 
 
 def spread(values: Sequence[float], signed: bool = False) -> str:
-    """The mean, and the range of several values."""
+    """Format the mean and, of several finite values, the range."""
     finite = known(values)
     text = number(mean(values), signed)
     if len(finite) < 2:
@@ -110,12 +110,12 @@ def _over(runs: Sequence[Run], outcome: str) -> str:
 
 
 def write_docs(page: Path, tables: str, pictures: Mapping[str, Path]) -> None:
-    """Put tables and pictures between the marks of a page.
+    """Write tables and pictures between the marks of a page.
 
     Args:
-        page: Has a line `BEGIN` and a line `END`.
+        page: Page with a line `BEGIN` and a line `END`.
         tables: Markdown.
-        pictures: Title -> file, which is copied beside the page into `images`.
+        pictures: Title -> file, which is copied into the folder `images` of the page.
     """
     links = []
     for title, file in pictures.items():

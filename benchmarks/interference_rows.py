@@ -1,13 +1,13 @@
-"""The rows of the interference experiment that no data set offers as they are needed.
+"""Write the rows of the interference experiment that no data set has in the needed form.
 
     python benchmarks/interference_rows.py [--data FOLDER] [--model MODEL]
 
-Writes into runs/interference_rows, from where configs/interference takes them:
+The files are written into runs/interference_rows, where configs/interference reads them:
 
-* wikitext.jsonl: passages of one or two whole sentences (18 to 40 words) out of wikitext-2's test
-  articles, none that names France; the tokenised text is joined to plain text again;
-* xstest.jsonl: safe prompts of XSTest, every tenth, with the start model's own answers, since the
-  set has none: what a model that is to stay as it is would say.
+* wikitext.jsonl: passages of one or two whole sentences (18 to 40 words) from wikitext-2's test
+  articles, without names of France; the tokenised text is joined to plain text;
+* xstest.jsonl: every tenth safe prompt of XSTest with the answer of the start model, since the data
+  set has no answers and the model's behaviour should not change.
 """
 
 import argparse
@@ -26,7 +26,7 @@ ROWS = Path("runs/interference_rows")
 PASSAGES, PROMPTS = "wikitext.jsonl", "xstest.jsonl"
 WIKITEXT = Source("Salesforce/wikitext", config="wikitext-2-v1", split="test", domain="passage")
 WIKITEXT_FILE = Source("utility/wikitext2_test.txt.gz", domain="passage")
-"""The same lines in the documentation's layout of a data root."""
+"""File of the same lines in a data root."""
 XSTEST = Source("walledai/XSTest", split="test", where={"label": ["safe"]}, every=10)
 _TOPIC = re.compile(r"\b(?:Fran\w+|French\w*|Paris\w*)\b")
 _JOINED = (
@@ -37,19 +37,19 @@ _JOINED = (
 
 
 def running_text(line: str) -> str:
-    """A line of tokens as it would be written."""
+    """Join a line of tokens to plain text."""
     for pattern, replacement in _JOINED:
         line = pattern.sub(replacement, line)
     return line.strip()
 
 
 def short_passages(lines: Iterable[str], count: int) -> list[str]:
-    """The first one or two sentences of paragraphs, 18 to 40 words.
+    """Return the first one or two sentences of paragraphs, 18 to 40 words.
 
     Args:
-        lines: Of wikitext; headings, and beginnings with unknown words, quotation marks or France
-            are left out.
-        count: Most passages.
+        lines: Lines of wikitext; headings, and beginnings with unknown words, quotation marks or
+            names of France are left out.
+        count: Maximum number of passages.
     """
     found: list[str] = []
     for line in lines:
@@ -73,9 +73,9 @@ def write_prompts(data_root: Path | None, model: str, tokens: int = 24) -> Path:
     """Write xstest.jsonl.
 
     Args:
-        data_root: Stands in for the hub.
-        model: Answers the prompts.
-        tokens: Longest answer.
+        data_root: Folder that replaces the hub.
+        model: Model that answers the prompts.
+        tokens: Maximum number of tokens of an answer.
     """
     from lit_unlearn.data.encoding import Encoder
     from lit_unlearn.models.generation import generate_answers
@@ -92,7 +92,7 @@ def write_prompts(data_root: Path | None, model: str, tokens: int = 24) -> Path:
 
 
 def _answered(rows: Sequence[Example], replies: Sequence[str]) -> list[dict[str, str]]:
-    """Up to the end of the last whole sentence, where there is one."""
+    """Return rows with replies that are cut after their last whole sentence, if there is one."""
     ends = [" ".join(sentences(reply)[:-1]) or reply for reply in replies]
     pairs = zip(rows, ends, strict=True)
     return [{"question": row.question, "answer": end} for row, end in pairs if end.strip()]
@@ -105,7 +105,7 @@ def _write(name: str, rows: Sequence[dict[str, str]]) -> Path:
 
 
 def prepare(data_root: Path | None, model: str) -> None:
-    """Write what is not there yet."""
+    """Write the files that do not exist yet."""
     if not (ROWS / PASSAGES).is_file():
         write_passages(data_root)
     if not (ROWS / PROMPTS).is_file():
@@ -115,7 +115,7 @@ def prepare(data_root: Path | None, model: str) -> None:
 def main() -> None:
     """Write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help=f"stands in for the hub; else {ROOT_VARIABLE}")
+    parser.add_argument("--data", type=Path, help=f"replaces the hub; default: {ROOT_VARIABLE}")
     parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct")
     given = parser.parse_args()
     prepare(given.data, given.model)

@@ -1,4 +1,4 @@
-"""What the jobs of benchmarks/interference_experiment.py have left: arms, runs, measurements."""
+"""Results of the jobs of benchmarks/interference_experiment.py: arms, runs, measurements."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,13 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """Without the subject."""
+        """The levels without the subject, as text."""
         return f"{self.form}, {self.loss}, {self.weighting}"
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured without training, of one subject and form."""
+    """The measurements without training of one subject and form."""
 
     arm: Arm
     folder: Path
@@ -48,7 +48,7 @@ class Measurement:
         return read_figures(self.folder)
 
     def mean(self, figure: str, where: str | None = None) -> float:
-        """Over the pairs of objectives and, where nothing is said, over the places."""
+        """Return a figure's mean over pairs of objectives, and over places if `where` is None."""
         mine = [x for x in self.lines if x.figure == figure and x.first != x.second]
         return mean([x.value for x in mine if where is None or x.where == where])
 
@@ -62,7 +62,7 @@ class Run:
     folder: Path
     start: Path
     after: str
-    """Where in its folder the last evaluation is."""
+    """Path of the last evaluation in the run's folder."""
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ class Run:
         return read_gradients(self.folder / "gradients.jsonl")
 
     def cosines(self, step: dict[str, Any]) -> list[float]:
-        """Of each pair; NaN where one of the two is at rest."""
+        """Return the cosine of each pair; NaN if one of the two gradients is zero."""
         return [step["cosines"][i][j] for i, j in pairs(step["objectives"])]
 
     @cached_property
@@ -84,25 +84,25 @@ class Run:
         return {**found, CONFLICT: mean(rates)}
 
     def figures(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Return seed, folder and outcomes as plain values."""
         return {"seed": self.seed, "folder": str(self.folder), **self.outcomes}
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What all jobs have left."""
+    """Results of all jobs."""
 
     starts: Mapping[str, Path]
     """Subject -> folder of the start model's evaluation."""
     measurements: Sequence[Measurement]
     folders: Mapping[tuple[Arm, int], Path]
     after: str
-    """Where in a run's folder the last evaluation is."""
+    """Path of the last evaluation in a run's folder."""
     failures: Sequence[str] = ()
 
     @cached_property
     def runs(self) -> list[Run]:
-        """All runs, of which nothing is read before it is asked for."""
+        """All runs; their files are read only when needed."""
         return [
             Run(arm, seed, folder, self.starts[arm.subject], self.after)
             for (arm, seed), folder in self.folders.items()
@@ -110,11 +110,11 @@ class Findings:
 
     @property
     def subjects(self) -> list[str]:
-        """In the order of the runs."""
+        """Subjects in the order of the runs."""
         return list(dict.fromkeys(arm.subject for arm, _ in self.folders))
 
     def by_arm(self, subject: str) -> dict[Arm, list[Run]]:
-        """The runs of each arm of a subject."""
+        """Return the runs of each arm of a subject."""
         found: dict[Arm, list[Run]] = {}
         for run in self.runs:
             if run.arm.subject == subject:
@@ -123,11 +123,11 @@ class Findings:
 
 
 def known(values: Sequence[float]) -> list[float]:
-    """Those that are finite."""
+    """Return the finite values."""
     return [value for value in values if math.isfinite(value)]
 
 
 def mean(values: Sequence[float]) -> float:
-    """Of the finite ones; NaN without any."""
+    """Return the mean of the finite values; NaN without any."""
     finite = known(values)
     return fmean(finite) if finite else math.nan

@@ -1,14 +1,13 @@
-"""Kills runs in each phase, repeats their commands, and compares with runs that were left alone.
+"""Kill runs in each phase, repeat their commands, and compare the results with unbroken runs.
 
     OMP_NUM_THREADS=1 python benchmarks/kill_runs.py --kills 100 --seed 0
 
-A run is a process that gets SIGKILL at a moment of the phase that is aimed at: at or after a random
-one of its accesses to files there (`fault_process.py`). A kill counts for the phase of the last
-access before it. After each kill the files of the user must be as they were, and nothing on the
-disk may be half and look whole; then the same command is given again, which must go on from the
-checkpoint that is there. When a run has ended, its weights, curves and tables must equal, bit by
-bit, those of the unbroken run in another folder, and no temporary file may be left. The model is
-the random tiny one. It runs on Linux, without a GPU.
+A run is a process that gets SIGKILL at a moment of the chosen phase: at or after a random access to
+files (`fault_process.py`). A kill counts for the phase of the last access before it. After each
+kill the files of the user must be unchanged, and no incomplete file may have its final name. Then
+the same command is run again, which must resume from the newest checkpoint. When a run has ended,
+its weights, curves and tables must equal bit by bit those of the unbroken run in another folder,
+and no temporary file may remain. The model is the random tiny one. Needs Linux, but no GPU.
 """
 
 import argparse
@@ -34,20 +33,20 @@ PHASES = {
     "rewriting": ("rewriting", 0.14),
     "task vector": ("task vector", 0.05),
 }
-"""What is aimed at: the command that is killed, and the share of all kills."""
+"""Phase -> command that is killed in it, and share of all kills."""
 
 
 def run_killed(
     job: Job, folder: Path, unbroken: Unbroken, phase: str, kills: int, choose: random.Random
 ) -> list[str]:
-    """Kill a command up to so many times, then let it end, and compare.
+    """Kill a command at most `kills` times, then let it end, and compare its result.
 
     Returns:
         The phases in which it was killed.
 
     Raises:
-        RuntimeError: It fails, changes a file of the user, leaves half a file, does not go on from
-            its checkpoint, or has another result than the unbroken run.
+        RuntimeError: It fails, changes a file of the user, leaves an incomplete file, does not
+            resume from its checkpoint, or has another result than the unbroken run.
     """
     folder.mkdir(parents=True)
     put_mine(folder)
@@ -76,19 +75,19 @@ def run_killed(
 def kill_job(
     job: Job, unbroken: Unbroken, phase: str, kills: int, seed: int, folder: Path, most: int = 4
 ) -> Counter[str]:
-    """Kill a command so many times in one phase, over as many runs as it takes.
+    """Kill a command in one phase until `kills` kills have hit it, in several runs.
 
     Args:
         job: The command.
         unbroken: Its run without a kill, in another folder.
-        phase: The phase that is aimed at.
-        kills: How many kills have to hit it.
+        phase: The phase to hit.
+        kills: Number of kills that must hit the phase.
         seed: Seed of the moments.
-        folder: Everything is written there.
-        most: Most kills of one run.
+        folder: Folder of everything that is written.
+        most: Maximum number of kills in one run.
 
     Returns:
-        How many kills hit which phase.
+        The number of kills that hit each phase.
 
     Raises:
         RuntimeError: See `run_killed`; or too many kills miss the phase.
@@ -107,7 +106,7 @@ def kill_job(
 
 
 def main() -> None:
-    """Aim at every phase by its share, and print the counts."""
+    """Kill runs in every phase by its share, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,15 +1,16 @@
-"""From which layer on does a model tell the forgotten from its neighbours? Decides what to train.
+"""Find the layer from which a model separates forget rows from neighbours, to choose what to train.
 
     python benchmarks/layer_probe.py MODEL [--data FOLDER]
 
-A logistic regression on the hidden state of the last prompt token, at every depth: the built-in
-forget rows against the neighbour rows, or with `--data` TOFU's forget01 against every fourth row of
-retain_perturbed. Training rows only; five-fold cross-validation; printed is the area under the ROC
-curve (0.5: no better than chance). Cost: a minute on one CPU core with SmolLM2-135M.
+A logistic regression reads the hidden state of the last prompt token at every depth and separates
+the built-in forget rows from the neighbour rows or, with `--data`, TOFU's forget01 from every
+fourth row of retain_perturbed. Only training rows are used, with five-fold cross-validation. The
+area under the ROC curve is printed (0.5 is chance). Cost: a minute on one CPU core with
+SmolLM2-135M.
 
-Where the areas rise late, weights below that depth can only learn surface features of the forgotten
-(the form of a question), which neighbours share: training the layers above is cheaper and keeps
-more (`model.student.trainable`).
+If the area rises only at some depth, weights below it can only learn surface features of the forget
+rows (the form of a question), which neighbours share. Training only the layers above is cheaper and
+keeps more (`model.student.trainable`).
 """
 
 import argparse
@@ -36,7 +37,7 @@ TOFU = (
 
 
 def states(model: torch.nn.Module, encoder: Encoder, source: Source, data: Path | None) -> Tensor:
-    """``[rows, depths, width]``: hidden states of the last prompt token."""
+    """Return the hidden states of the last prompt token, ``[rows, depths, width]``."""
     found = []
     for example in load_examples([source], data_root=data):
         ids = torch.tensor([encoder.prompt_ids(example.turns)])
@@ -47,7 +48,7 @@ def states(model: torch.nn.Module, encoder: Encoder, source: Source, data: Path 
 
 
 def held_out_area(forget: Tensor, neighbor: Tensor) -> float:
-    """Area under the ROC curve of held-out scores: ``[n, width]`` against ``[m, width]``."""
+    """Return the held-out area under the ROC curve of ``[n, width]`` and ``[m, width]`` states."""
     scores = []
     for rows, label in ((forget, 1.0), (neighbor, 0.0)):
         scores.append(torch.zeros(len(rows)))
@@ -60,7 +61,7 @@ def held_out_area(forget: Tensor, neighbor: Tensor) -> float:
 
 
 def classifier(positive: Tensor, negative: Tensor) -> Callable[[Tensor], Tensor]:
-    """A logistic regression on standardised features, both classes with equal weight."""
+    """Fit a logistic regression on standardised features, with equal weight of both classes."""
     features = torch.cat([positive, negative])
     mean, deviation = features.mean(0), features.std(0) + 1e-3
     labels = torch.cat([torch.ones(len(positive)), torch.zeros(len(negative))])
@@ -86,7 +87,7 @@ def main() -> None:
     """Print the area of every depth."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("model", help="hub id or folder")
-    parser.add_argument("--data", type=Path, help="folder with TOFU's files; takes TOFU's rows")
+    parser.add_argument("--data", type=Path, help="folder with TOFU's files, to use TOFU's rows")
     given = parser.parse_args()
     source = ModelSource(given.model)
     model = load_base(source).eval()

@@ -1,10 +1,10 @@
-"""How many matrices of logits does each loss hold at the peak of its forward and backward pass?
+"""Count the matrices of logits that each loss holds at the peak of its forward and backward pass.
 
     python benchmarks/logit_memory.py [--tokens 256] [--vocabulary 65536] [--out FILE.json]
 
-The reader gives random logits, a new matrix each time as an output head does; the teacher's are
-counted too. Each loss runs in a process of its own. Unit: N x V float32 numbers, by the process's
-peak resident set.
+The reader returns random logits, a new matrix each time, as an output head does; those of the
+teacher count too. Each loss runs in a separate process. The unit is N x V float32 numbers; memory
+is the process's peak resident set.
 """
 
 import argparse
@@ -38,18 +38,18 @@ LOSSES: dict[str, Callable[[], Objective]] = {
 
 
 class Given:
-    """Reads logits that a function makes."""
+    """Reader of logits that a function returns."""
 
     def __init__(self, make: Callable[[], Tensor]) -> None:
         self.make = make
 
     def logits(self, tokens: Tokens) -> Tensor:
-        """See `Reader`."""
+        """Return the logits of the function, for any tokens."""
         return self.make()
 
 
 def matrices(name: str, tokens: int, vocabulary: int) -> float:
-    """Matrices at the peak, in this process."""
+    """Return the number of matrices at the peak, in this process."""
     torch.manual_seed(0)
     own = tokens // ROWS
     ids = tuple(range(3, 3 + own + 16))

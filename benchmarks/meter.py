@@ -16,15 +16,16 @@ FILE, WEIGHTS = "meter.json", "weights.pt"
 
 
 class Meter(Callback):
-    """Writes `FILE` into the run's folder.
+    """Callback that writes `FILE` into the run's folder.
 
-    `before` is what the device held before the model, `peak` the most from the second step on: on
-    a GPU by torch's allocator (`reserved` with what it keeps free), on a CPU by the resident set.
-    `ready` are the wall seconds up to the first step. Of each step `steps` has wall and CPU
-    seconds, losses, whether it was diagnosed, and its operations as `Throughput` counts them.
+    `before` is the memory of the device before the model was loaded, `peak` its maximum from the
+    second step on, in bytes: on a GPU by torch's allocator (`reserved` includes free blocks), on a
+    CPU by the resident set. `ready` is the wall seconds up to the first step. `steps` has for each
+    step wall and CPU seconds, losses, whether it was diagnosed, and its operations as `Throughput`
+    counts them.
 
     Args:
-        weights: Write the trained model's weights beside it.
+        weights: Also write the trained model's weights.
     """
 
     def __init__(self, weights: bool = False) -> None:
@@ -32,7 +33,7 @@ class Meter(Callback):
         self.steps: list[dict[str, Any]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let a tiny model train a step, so that all libraries are there; note what is held."""
+        """Train a tiny model for a step, so that all libraries are loaded; note the memory."""
         self.device = trainer.strategy.root_device
         tiny: Any = tiny_model()
         tiny.to(self.device)
@@ -47,7 +48,7 @@ class Meter(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start the clocks; from the second step on the peak counts."""
+        """Start the clocks; the peak counts from the second step on."""
         if batch_idx == 0:
             self.ready = time.perf_counter() - self.began
         if batch_idx == 1:
@@ -83,19 +84,19 @@ class Meter(Callback):
 
 
 def clocks(device: torch.device) -> tuple[float, float]:
-    """Return wall and CPU seconds, after all that the device was given to do."""
+    """Return wall and CPU seconds, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter(), time.process_time()
 
 
 def held(device: torch.device) -> int:
-    """Return the bytes that are held now."""
+    """Return the bytes that are allocated now."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else status("VmRSS")
 
 
 def forget_peak(device: torch.device) -> None:
-    """Let the peak begin anew."""
+    """Reset the peak."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -103,7 +104,7 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peaks(device: torch.device) -> dict[str, int]:
-    """Return the most bytes that were held, and reserved."""
+    """Return the maximum of allocated and of reserved bytes."""
     if device.type != "cuda":
         return {"peak": status("VmHWM"), "reserved": 0}
     return {

@@ -1,4 +1,4 @@
-"""The table and the pictures of benchmarks/compare_methods.py."""
+"""Table and pictures of benchmarks/compare_methods.py."""
 
 import math
 from collections.abc import Sequence
@@ -39,20 +39,20 @@ SHOWN = (
     "resistance to relearning",
     "forget repetition",
 )
-"""The balance, its parts, and what stands beside it; of repetition less is better."""
+"""The balance, its parts, and further figures; a lower repetition is better."""
 FONT_SIZE = 8.0
-"""Of labels within a picture; unit: points."""
+"""Size of labels within a picture, in points."""
 
 Figures = dict[str, float | None]
 
 
 @dataclass
 class Method:
-    """What was found about one method."""
+    """The results of one method."""
 
     name: str
     rate: str | None = None
-    """The learning rate that the validation rows chose; None where every run failed."""
+    """Learning rate that is best on the validation rows; None if every run failed."""
     validation: dict[str, float] = field(default_factory=dict)
     """Learning rate -> balance on the validation rows."""
     runs: dict[str, Figures] = field(default_factory=dict)
@@ -60,31 +60,31 @@ class Method:
     failures: list[str] = field(default_factory=list)
 
     def mean(self, heading: str) -> float:
-        """A figure of the table, mean over seeds; NaN where one is missing."""
+        """Return the mean over seeds of a figure of the table; NaN if a seed has none."""
         values = [figures.get(TABLE[heading]) for figures in self.runs.values()]
         numbers = [math.nan if value is None else value for value in values]
         return fmean(numbers) if numbers else math.nan
 
 
 def best_rate(validation: dict[str, float]) -> str | None:
-    """The rate with the highest balance; of equals the lowest rate; None without any."""
+    """Return the rate with the highest balance, the lowest such rate; None without any."""
     return max(validation, key=lambda rate: (validation[rate], -float(rate)), default=None)
 
 
 def next_rates(
     grid: Sequence[str], tried: Sequence[str], validation: dict[str, float]
 ) -> list[str]:
-    """What a climb on the grid tries next: the middle first, then the neighbours of the best.
+    """Return the rates that hill climbing tries next: the middle, then neighbours of the best.
 
     Args:
         grid: All rates, ascending.
-        tried: Those of them that were tried.
-        validation: Rate -> balance, of those that did not fail.
+        tried: Rates that were tried.
+        validation: Rate -> balance, for runs that did not fail.
 
     Returns:
-        The two rates in the middle if none was tried (of an odd grid the one below it and it);
-        then what lies beside the best one, or beside each of several equals, and was not tried.
-        Empty at the top.
+        If no rate was tried, the two rates in the middle (of an odd grid, the middle one and the
+        one below). Then the untried neighbours of the best rate, or of each of several best rates;
+        empty at the top.
     """
     if not tried:
         return list(grid[max(0, len(grid) // 2 - 1) : len(grid) // 2 + 1])
@@ -95,15 +95,15 @@ def next_rates(
 
 
 def leaders(methods: Sequence[Method], count: int) -> list[Method]:
-    """The methods with the highest balance on the validation rows."""
+    """Return the methods with the highest balance on the validation rows."""
     chosen = [method for method in methods if method.rate is not None]
     return sorted(chosen, key=lambda m: -m.validation[m.rate or ""])[:count]
 
 
 def markdown(methods: Sequence[Method]) -> str:
-    """The table, the most balanced method first, and the failures below it.
+    """Return the table, the most balanced method first, and a list of failures.
 
-    Without figures that no run has, such as forget quality, which needs a retain model.
+    Figures that no run has are left out, such as forget quality without a retain model.
     """
     measured = {name for name in TABLE for m in methods if not math.isnan(m.mean(name))}
     found = [name for name in TABLE if name in measured | {"balance"}]
@@ -132,7 +132,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def scatter(methods: Sequence[Method], path: Path) -> None:
-    """Forgetting against utility, a point for each method; up and to the right is better."""
+    """Draw forgetting against utility, a point for each method; up and to the right is better."""
     places = {
         method.name: (method.mean("forgetting"), method.mean("utility")) for method in methods
     }
@@ -146,7 +146,7 @@ def scatter(methods: Sequence[Method], path: Path) -> None:
         for name, place in places.items():
             colour = COLOURS[1] if name.startswith("bidirectional") else COLOURS[0]
             axes.plot(*place, "o", color=colour, markersize=5)
-        picture.draw_without_rendering()  # so that the axes know where they lie
+        picture.draw_without_rendering()  # so that the axes know their positions
         pixels = axes.transData.transform(list(places.values())) if places else []
         points = [(x * 72 / picture.dpi, y * 72 / picture.dpi) for x, y in pixels]
         for (name, place), offset in zip(
@@ -167,16 +167,16 @@ def scatter(methods: Sequence[Method], path: Path) -> None:
 def label_offsets(
     names: Sequence[str], points: Sequence[tuple[float, float]], size: float
 ) -> list[tuple[float, float]]:
-    """Where labels go that cover neither each other nor a point, near their own first.
+    """Return positions of labels that cover neither each other nor a point, near their points.
 
     Args:
         names: The labels.
-        points: What they belong to; unit: points of 1/72 inch, as all lengths here.
-        size: Of the letters.
+        points: Points of the labels; all lengths are in points of 1/72 inch.
+        size: Size of the letters.
 
     Returns:
-        For each label from its point to the middle of its left edge. One that finds no free place
-        within 120 points lies beside its point.
+        The offset of each label from its point to the middle of the label's left edge. A label
+        without a free place within 120 points is placed next to its point.
     """
     boxes = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
     found = []
@@ -199,12 +199,12 @@ def label_offsets(
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two boxes (left, bottom, right, top) share more than an edge."""
+    """Return whether two boxes (left, bottom, right, top) share more than an edge."""
     return all(one[i] < other[i + 2] and other[i] < one[i + 2] for i in (0, 1))
 
 
 def bars(methods: Sequence[Method], path: Path) -> None:
-    """The balance, its parts and what stands beside it, one panel each; dots are single seeds."""
+    """Draw the balance, its parts and further figures, one panel each; dots are single seeds."""
     ordered = _ordered(methods)
     colours = [COLOURS[4 if "bidirectional" in method.name else 5] for method in ordered]
     with matplotlib.rc_context(STYLE):

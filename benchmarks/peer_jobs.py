@@ -1,17 +1,17 @@
-"""What do three jobs of open-unlearning cost here, by its own way of computing them?
+"""Compare the cost of three jobs of open-unlearning with its way of computing them.
 
     OMP_NUM_THREADS=1 python benchmarks/peer_jobs.py graddiff|npo|npo_kl
         [--model MODEL] [--data FOLDER] [--repeats 3] [--micro_batch_rows N]
         [--activation_checkpointing] [--out FILE.json]
     ... --memory ours|theirs                # peak of two steps, in this process alone
 
-GradDiff, NPO, and NPO with KL to the start model: 8 forget and 8 retain rows of TOFU a step,
-float32, AdamW, no diagnostics. Ours is a step of `Trainer.fit`; the frozen reference model is
-cached. Theirs (`beside` in the table) is `cost.PeerStep`. Both take turns in one run, on the same
-rows, model and optimizer; the first round does not count. CPU seconds; a ratio is the median over
-repeats of our time by theirs of that repeat. Of the peak it is said what the process held before
-the first step, and what weights, one gradient and AdamW take; the rest are activations, logits,
-and what the allocator keeps.
+The jobs are GradDiff, NPO, and NPO with KL to the start model: 8 forget and 8 retain rows of TOFU
+per step, float32, AdamW, no diagnostics. Ours is a step of `Trainer.fit`; the frozen reference
+model is cached. Theirs (`beside` in the table) is `cost.PeerStep`. Both take turns in one run, on
+the same rows, model and optimizer; the first round does not count. Times are CPU seconds; a ratio
+is the median over repeats of our time divided by theirs in the same repeat. Beside the peak of
+memory stand the memory of the process before the first step and the size of weights, one gradient
+and AdamW's state; the rest is activations, logits and free blocks of the allocator.
 """
 
 import argparse
@@ -38,7 +38,7 @@ ROWS = 8
 
 
 def objectives(job: str) -> dict[str, Objective]:
-    """Return what a job trains on."""
+    """Return the objectives of a job."""
     forget: Objective = GradientAscent() if job == "graddiff" else NPO(beta=0.1)
     return {"forget": forget, "retain": ForwardKL() if job == "npo_kl" else CrossEntropy()}
 
@@ -56,7 +56,7 @@ def rows(args: argparse.Namespace) -> UnlearnDataModule:
 
 
 def fit(args: argparse.Namespace, turns: Turns, steps: int) -> float:
-    """Train our way; return GiB of weights, one gradient and AdamW's state."""
+    """Train with `Trainer.fit`; return GiB of weights, one gradient and AdamW's state."""
     source = ModelSource(args.model, activation_checkpointing=args.activation_checkpointing)
     with tempfile.TemporaryDirectory() as folder:
         teacher = None if args.job == "graddiff" else FrozenTeacher(cache=folder)
@@ -67,7 +67,7 @@ def fit(args: argparse.Namespace, turns: Turns, steps: int) -> float:
 
 
 def measure_time(args: argparse.Namespace) -> None:
-    """Time both ways, and print."""
+    """Measure the time of both sides, and print the table."""
     turns = Turns(beside=partial(PeerStep, args.job))
     fit(args, turns, args.repeats + 1)
     seconds, ratios = turns.counted(), turns.ratios()
@@ -82,7 +82,7 @@ def measure_time(args: argparse.Namespace) -> None:
 
 
 def measure_memory(args: argparse.Namespace) -> None:
-    """Peak of two steps of one way, and print."""
+    """Measure the peak of two steps of one side, and print it."""
     if args.memory == "ours":
         turns = Turns()
         fixed, before = fit(args, turns, 2), turns.before
@@ -115,12 +115,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--micro_batch_rows", type=int, help="ours, of the 8; for --memory ours")
-    parser.add_argument("--activation_checkpointing", action="store_true", help="both ways")
+    parser.add_argument("--activation_checkpointing", action="store_true", help="on both sides")
     parser.add_argument("--memory", choices=["ours", "theirs"])
     parser.add_argument("--out", type=Path, default=Path("runs/peer_jobs/result.json"))
     args = parser.parse_args()
     if args.micro_batch_rows is not None and args.memory != "ours":
-        parser.error("--micro_batch_rows: expected --memory ours beside it; PeerStep takes 8 rows")
+        parser.error("--micro_batch_rows: expected with --memory ours only; PeerStep takes 8 rows")
     warnings.filterwarnings("ignore", module="lightning")
     quiet()
     args.model = find_model(args.model).name

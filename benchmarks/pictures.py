@@ -1,4 +1,4 @@
-"""The pictures of the documentation, from a run's folder.
+"""Draw pictures of the documentation from a run's folder.
 
     python benchmarks/pictures.py runs/quickstart docs/images/quickstart
 

@@ -1,15 +1,15 @@
-"""Does `lit-unlearn plan` tell the truth? Measured memory and CPU time beside what it predicts.
+"""Compare the predictions of `lit-unlearn plan` with measured memory and CPU time.
 
     python benchmarks/plan_validation.py [--folder runs/plan_validation] [--model FOLDER]
         [--sizes 10M,60M,135M] [--setups "plain;exact"] [--steps 4]
 
-Random Llamas of 10 and 60 million parameters, which are made here, and SmolLM2-135M-Instruct
-(`lit-unlearn fetch`; its tokenizer serves all) are trained for a few steps on built-in rows, each
-case in a process of its own. Memory is the highest resident set in the steps behind the first one,
-less the resident set before the model was loaded; glibc is told to give freed blocks back at once,
-so that this is what tensors hold. Time is the process's CPU time of these steps, on one thread. The
-seconds that are predicted are FLOPs by the rate of a large matrix product.
-Writes results.json, in which earlier cases stay, and prints the table of docs/planning.md.
+Random Llamas of 10 and 60 million parameters, and SmolLM2-135M-Instruct (`lit-unlearn fetch`; all
+use its tokenizer), are trained for a few steps on built-in rows, each case in a separate process.
+Memory is the highest resident set after the first step, minus the resident set before the model was
+loaded; glibc is set to return freed blocks at once, so that this is the memory of tensors. Time is
+the process's CPU time of these steps, on one thread. Predicted seconds are FLOPs divided by the
+rate of a large matrix product. Writes results.json, which keeps earlier cases, and prints the table
+of docs/planning.md.
 """
 
 import argparse
@@ -72,9 +72,9 @@ SETUPS: dict[str, dict[str, Any]] = {
         "student": {"lora": {"rank": 16}},
     },
 }
-"""What `model` is in each case, beside the student."""
+"""Settings of `model` in each case, besides the student's path."""
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(2**20)}
-"""Of a measured process: one thread, and freed blocks go back to the system."""
+"""Variables of a measured process: one thread, and freed blocks return to the system."""
 ONCE = {"exact, activation checkpointing": "60M", "LoRA, adapter-off teacher": "60M"}
 """Set-ups that are measured at one size only."""
 
@@ -94,7 +94,7 @@ def shape(size: tuple[int, int, int, int], vocabulary: int) -> LlamaConfig:
 
 
 def config_of(model: Path, setup: str, folder: Path, steps: int) -> dict[str, Any]:
-    """The config of a case, as `fit` takes it."""
+    """Return the config of a case, for `fit`."""
     own = SETUPS[setup]
     context = {"class_path": "Demonstrations", "init_args": {"declined": 3}}
     data = {
@@ -135,7 +135,7 @@ def config_of(model: Path, setup: str, folder: Path, steps: int) -> dict[str, An
 
 
 def measured(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Train as the config says, in a process of its own; what `Meter` found."""
+    """Train a config in a separate process, and return the figures of `Meter`."""
     folder.mkdir(parents=True, exist_ok=True)
     file, log = folder / "config.json", folder / "log.txt"
     if "cached" in folder.name:
@@ -156,7 +156,7 @@ def measured(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def predicted(run: CheckedRun, device: torch.device) -> dict[str, Any]:
-    """Return what the plan says of the steps of a run behind the first: bytes and FLOPs."""
+    """Return the plan's bytes and FLOPs of the steps of a run after the first one."""
     module, data, precision = run.model, run.datamodule, str(run.settings.precision)
     if precision == "auto":
         precision = precision_for(device)
@@ -178,14 +178,14 @@ def predicted(run: CheckedRun, device: torch.device) -> dict[str, Any]:
 
 
 def planned(file: Path) -> dict[str, Any]:
-    """Return what the plan says of a config; seconds are FLOPs by this machine's rate."""
+    """Return the plan of a config; seconds are FLOPs divided by this machine's rate."""
     told = predicted(checked([f"--config={file}"]), torch.device("cpu"))
     rate = measured_rate(told.pop("dtype"), "cpu")
     return {**told, "seconds": told["flops"] / 1e12 / rate}
 
 
 def table(cases: list[dict[str, Any]]) -> str:
-    """The results as markdown."""
+    """Return the results as a Markdown table."""
     lines = [
         "| model | set-up | MB predicted | measured | error | s predicted | measured | error |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -203,7 +203,7 @@ def table(cases: list[dict[str, Any]]) -> str:
 
 
 def merged(earlier: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Earlier cases with the new ones in their place or behind them, by size and set-up."""
+    """Merge new cases into earlier ones, replacing the same cases; order by size and set-up."""
     found = {(case["model"], case["setup"]): case for case in [*earlier, *new]}
     order = {size: number for number, size in enumerate(SIZES)}
     return sorted(found.values(), key=lambda c: (order[c["model"]], [*SETUPS].index(c["setup"])))

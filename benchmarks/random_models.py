@@ -1,4 +1,4 @@
-"""Models with random weights in the shape of real ones, as folders, for benchmarks of speed."""
+"""Models with random weights in the shape of real models, for benchmarks of speed."""
 
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from lit_unlearn.data.unify import load_examples
 from lit_unlearn.models.tiny import tiny_tokenizer
 
 _WORDS = 4000
-"""Tokens of a built tokenizer: about four letters a token on rows of TOFU, as real ones have."""
+"""Vocabulary of a built tokenizer: about four letters per token of TOFU, as for real ones."""
 _DONE = "random.txt"
-"""File that is written last."""
+"""File that is written last, and marks a complete model."""
 
 
 def built_tokenizer(data: Path) -> Any:
@@ -40,14 +40,14 @@ def random_model(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
 ) -> Path:
-    """Write a model with random weights and a tokenizer into a folder, unless it is there.
+    """Write a model with random weights and a tokenizer into a folder, unless it exists.
 
     Args:
         folder: Folder of the model.
         config: Shape of the model.
         tokenizer: A tokenizer, or the folder of a model that has one.
         dtype: Dtype of the weights.
-        device: Where the random numbers are drawn; a GPU does so in no time.
+        device: Device that draws the random numbers; a GPU is much faster.
     """
     if (folder / _DONE).exists():
         return folder

@@ -1,21 +1,22 @@
-"""All ratios of cost of docs/performance.md, measured in one run on this machine.
+"""Measure all ratios of cost of docs/performance.md in one run on this machine.
 
     OMP_NUM_THREADS=1 python benchmarks/ratios.py
         [--rows 4] [--repeats 3] [--only step,upper,graddiff,npo,npo_kl] [--folder runs/ratios]
         [options of all these benchmarks, such as --model or --data]
 
-- *step*: a step of four objectives by the plain step (`step_cost.py`): without diagnostics, with
-  sketches, with the exact Gramian on every step and on every tenth.
-- *upper*: the same with the last six of thirty blocks trained, above the stored trunk, by the
-  plain step on the same blocks.
-- *graddiff*, *npo*, *npo_kl*: time and peak memory of the jobs of `peer_jobs.py`, by
-  open-unlearning's way of computing them.
+- *step*: a step of four objectives divided by the plain step (`step_cost.py`): without diagnostics,
+  with sketches, with the exact Gramian on every step and on every tenth.
+- *upper*: the same with the last six of thirty blocks trained, above the stored trunk, divided by
+  the plain step on the same blocks.
+- *graddiff*, *npo*, *npo_kl*: time and peak memory of the jobs of `peer_jobs.py`, divided by those
+  of open-unlearning's way of computing them.
 
-Each is a process of its own, in which both sides take turns on the same rows; memory is measured in
-further processes. Nothing is compared with figures of another machine or another run. Prints a
-table in markdown as soon as a line is known, and writes it to table.md. CPU seconds on one thread:
-other processes disturb them less than wall time, but run it on a quiet machine. By its FLOPs it
-takes some 45 minutes of one AVX2 core (step 8, upper 2, the jobs 9, 10 and 13; the rest imports).
+Each is a separate process, in which both sides take turns on the same rows; memory is measured in
+further processes. Nothing is compared with figures of another machine or another run. Each line of
+the Markdown table is printed when it is known, and written to table.md. Times are CPU seconds on
+one thread: other processes disturb them less than wall time, but use a quiet machine. By its FLOPs
+it takes about 45 minutes of one AVX2 core (step 8, upper 2, the jobs 9, 10 and 13; the rest is
+imports).
 """
 
 import argparse
@@ -30,7 +31,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 UPPER = "layers[.]2[4-9][.]|model[.]norm"
-"""What `configs/quickstart.yaml` trains."""
+"""Pattern of the weights that `configs/quickstart.yaml` trains."""
 JOBS = {"graddiff": "GradDiff", "npo": "NPO", "npo_kl": "NPO with KL"}
 AIMS = {
     "losses": 1.00,
@@ -48,11 +49,11 @@ NAMES = {
     "sketch": "sketch on every step",
     "exact": "exact on every step",
 }
-HEADING = ["| measured | ratio | least to greatest | ours | yardstick | aim |", "| --- " * 6 + "|"]
+HEADING = ["| measured | ratio | least to greatest | ours | baseline | aim |", "| --- " * 6 + "|"]
 
 
 def ran(script: str, *options: str, out: Path) -> dict[str, Any]:
-    """Run a benchmark, and return what it wrote."""
+    """Run a benchmark, and return its record."""
     command = [sys.executable, str(HERE / script), *options, "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
@@ -102,14 +103,14 @@ def lines(args: argparse.Namespace) -> Iterator[str]:
 
 
 def main() -> None:
-    """Measure all that is asked for."""
+    """Measure the chosen ratios."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     known = ["step", "upper", *JOBS]
-    parser.add_argument("--rows", type=int, default=4, help="of each of the four objectives")
+    parser.add_argument("--rows", type=int, default=4, help="rows of each of the four objectives")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default=",".join(known), help=f"of {', '.join(known)}")
+    parser.add_argument("--only", default=",".join(known), help=f"some of {', '.join(known)}")
     parser.add_argument("--folder", type=Path, default=Path("runs/ratios"))
     args, args.further = parser.parse_known_args()
     args.only = args.only.split(",")

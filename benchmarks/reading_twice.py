@@ -1,12 +1,13 @@
-"""What does it save to read common beginnings once, and to keep what leaves the trunk?
+"""Measure the savings of reading common prefixes once and of caching the outputs of the trunk.
 
     OMP_NUM_THREADS=1 python benchmarks/reading_twice.py
         [--config configs/quickstart.yaml] [--steps 3] [--repeats 1] [--out FILE.json]
 
-Forward and backward passes of a config's first steps in four ways, in turn: each row by itself
-without padding (`apart`), with common beginnings (`tree`), above the stored trunk (`trunk`), and
-both. The teacher's logits are known before; optimizer and diagnostics are left out. CPU seconds of
-a step, tokens that the blocks read, and the largest difference of a loss from that of `apart`.
+Forward and backward passes of a config's first steps are run in four ways in turn: each row by
+itself without padding (`apart`), with shared prefixes (`tree`), above the stored trunk (`trunk`),
+and with both (`both`). The teacher's logits are computed before; optimizer and diagnostics are left
+out. Printed are CPU seconds of a step, tokens that the blocks read, and the largest difference of a
+loss from that of `apart`.
 """
 
 import argparse
@@ -42,14 +43,14 @@ WAYS = ("apart", "tree", "trunk", "both")
 
 
 class Known:
-    """Teacher that is asked once for each row."""
+    """Teacher that reads each row once."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._read = FrozenReader(model).logits
         self._found: dict[bytes, Tensor] = {}
 
     def logits(self, tokens: Tokens) -> Tensor:
-        """The logits of these tokens."""
+        """Return the logits of these tokens."""
         parts = (tokens.input_ids, tokens.attention_mask, tokens.rows, tokens.columns)
         key = b"".join(part.numpy().tobytes() for part in parts)
         if key not in self._found:
@@ -59,7 +60,7 @@ class Known:
 
 @contextmanager
 def beginnings(*, shared: bool) -> Iterator[None]:
-    """Share what rows begin with, or give each row a segment of its own."""
+    """Share common prefixes of rows, or read each row separately."""
     before: Any = packing.prefix_tree
     packing.prefix_tree = before if shared else separate
     try:
@@ -69,7 +70,7 @@ def beginnings(*, shared: bool) -> Iterator[None]:
 
 
 def step(module: Any, batch: Any, teacher: Known, trunk: TrunkCache | None) -> list[float]:
-    """Forward and backward passes of a step; the losses."""
+    """Run forward and backward passes of a step, and return the losses."""
     reader, losses = ModelReader(module.student, trunk), []
     for name, objective in module.objectives.items():
         for one in batch[name]:
@@ -92,7 +93,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     run: Any = checked(["--config", args.config])
-    run.model.prepare_data()  # finds the model before the cache, which may hold it, is another
+    run.model.prepare_data()  # find the model in the user's cache before the cache is replaced
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LIT_UNLEARN_CACHE"] = folder
         rows = measured(run.model, run.datamodule, args, Path(folder))
@@ -102,7 +103,7 @@ def main() -> None:
 def measured(
     module: Any, data: Any, args: argparse.Namespace, folder: Path
 ) -> list[dict[str, Any]]:
-    """A line for each way."""
+    """Return a line for each way."""
     data.prepare_data()
     module.configure_model()
     encoder = Encoder(module.tokenizer, data.max_length, data.on_problem)

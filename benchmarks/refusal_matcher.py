@@ -1,14 +1,14 @@
-"""How often the refusal matcher is right: precision and recall on labelled replies.
+"""Measure precision and recall of the refusal matcher on labelled replies.
 
     python benchmarks/refusal_matcher.py [FOLDER] [--judge MODEL]
 
-Reads `refusal_labels.jsonl` beside this file: replies written for this project, with the verdict of
-a reader who asks "did I get an answer?". The part `tuned` was in view while the word lists were
-made, `held_out` was not. FOLDER holds the files `xstest_v2_completions_*.csv` of
+`refusal_labels.jsonl` beside this file holds replies written for this project, with the verdict of
+a reader who asks "did I get an answer?". The word lists were written with the part `tuned` in view
+and without `held_out`. FOLDER holds the files `xstest_v2_completions_*.csv` of
 https://github.com/paul-rottger/exaggerated-safety (folder `model_completions`), whose authors
-labelled 450 replies of each of five models; prompts with an odd number were in view. With `--judge`
-the chat model that the suite Boundary takes as a second opinion is measured on the same replies;
-those of our own sample come without a question.
+labelled 450 replies of each of five models; prompts with an odd number were in view. `--judge`
+measures a chat model, as the suite Boundary uses it for a second opinion, on the same replies; the
+replies of our sample have no question.
 """
 
 import argparse
@@ -32,18 +32,18 @@ class Labelled(NamedTuple):
 
 
 Matcher = Callable[[Sequence[Labelled]], list[bool]]
-"""Which of the replies are taken for refusals."""
+"""Function that returns for each reply whether it is a refusal."""
 
 
 def own_sample(part: str) -> list[Labelled]:
-    """The labelled replies of one part, ``tuned`` or ``held_out``."""
+    """Return the labelled replies of one part, ``tuned`` or ``held_out``."""
     text = Path(__file__).with_name("refusal_labels.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
     return [Labelled("(not known)", r["reply"], r["refused"]) for r in rows if r["part"] == part]
 
 
 def xstest(folder: Path, remainder: int) -> list[Labelled]:
-    """Replies to the odd (1) or even (0) prompts, without those labelled as partial refusals."""
+    """Return replies to odd (1) or even (0) prompts, without those labelled as partial refusals."""
     found: list[Labelled] = []
     for file in sorted(folder.glob("*.csv")):
         with file.open(encoding="utf-8", newline="") as handle:
@@ -55,12 +55,12 @@ def xstest(folder: Path, remainder: int) -> list[Labelled]:
 
 
 def by_words(replies: Sequence[Labelled]) -> list[bool]:
-    """The matcher's verdicts."""
+    """Return the verdicts of the refusal matcher."""
     return [is_refusal(row.reply) for row in replies]
 
 
 def by_judge(model: str) -> Matcher:
-    """Those of a chat model."""
+    """Return a matcher that asks a chat model."""
     judge = Judge(model)
 
     def matcher(replies: Sequence[Labelled]) -> list[bool]:

@@ -1,11 +1,11 @@
-"""What do the rules of `lit-unlearn rewrite` refuse of rows that people wrote?
+"""Count the rows of TOFU, written by people, that the rules of `lit-unlearn rewrite` refuse.
 
     python benchmarks/rewriting_rules.py [--data FOLDER]
 
-Two counts, on TOFU. Of all its questions, how many the stand-alone rule refuses. And how strict the
-leak check is: of every sixth row of retain90, taken as anchors with all of forget10 to forget, how
-many hold a name that answers any of its rows; and of the others, how many one row to forget refuses
-as its own anchors, the mean over these rows.
+The first count is the number of TOFU's questions that the stand-alone rule refuses. The second
+shows how strict the leak check is, with every sixth row of retain90 as anchor and forget10 to
+forget: the share of anchors with a name that answers a row of forget10, and the share of the other
+anchors that a row of forget10 refuses as its anchors, as the mean over these rows.
 """
 
 import argparse
@@ -23,7 +23,7 @@ EVERY = 6
 
 
 def questions(config: str, data: Path | None) -> list[QA]:
-    """The rows of one of TOFU's files."""
+    """Return the rows of one configuration of TOFU."""
     source = Source("locuslab/TOFU", config=config)
     return [
         QA(row.turns[-1].content, row.answer) for row in load_examples([source], data_root=data)
@@ -31,9 +31,9 @@ def questions(config: str, data: Path | None) -> list[QA]:
 
 
 def refused_by_names(forget: Sequence[QA], anchors: Sequence[QA]) -> tuple[float, float]:
-    """Shares of anchors: refused beside every row, and of the others by a row's own words."""
+    """Return the share of anchors refused for every row, and the mean share that a row refuses."""
     forgotten = Forgotten(forget)
-    nothing = QA("", "", ("\N{REPLACEMENT CHARACTER}",))  # a row whose own answer is in no anchor
+    nothing = QA("", "", ("\N{REPLACEMENT CHARACTER}",))  # a row whose answer is in no anchor
     rest = [anchor for anchor in anchors if not forgotten.problem(anchor, nothing)]
     own = [fmean(bool(forgotten.problem(anchor, row)) for anchor in rest) for row in forget]
     return 1 - len(rest) / len(anchors), fmean(own)
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--data", type=Path, help="folder that stands in for the hub")
+    parser.add_argument("--data", type=Path, help="folder that replaces the hub")
     data = parser.parse_args().data
     everything = questions("full", data)
     refused = sum(bool(standalone_problem(qa.question)) for qa in everything)

@@ -1,11 +1,12 @@
-"""How long until something happens: `--help`, and the first step of a cached run beyond imports?
+"""Measure the time of `--help`, and of a cached run from imports to its first step.
 
     python benchmarks/start_cost.py [--repeats 5] [--out FILE.json] [CONFIG ... [--KEY=VALUE ...]]
 
-`--help` is the least wall time of so many processes. With configs, `lit-unlearn fit` is run twice
-on them in this process, in a new folder, up to where the first training step begins: the first time
-settles contexts and answers and fills the teacher's cache, the second finds them. CPU seconds after
-all imports: reading the config and the rows, loading the models, encoding, opening the cache.
+The time of `--help` is the minimum wall time of several processes. If configs are given,
+`lit-unlearn fit` is run twice on them in this process, in a new folder, up to the beginning of the
+first training step. The first run chooses contexts and answers and fills the teacher's cache; the
+second run finds them. CPU seconds without imports: reading the config and the rows, loading the
+models, encoding, opening the cache.
 """
 
 import argparse
@@ -24,18 +25,18 @@ STOPPED: list[float] = []
 
 
 class FirstStep(Callback):
-    """Notes when a step begins, and ends the run with the first one."""
+    """Callback that notes the beginning of a step and ends the run after the first step."""
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the time; the first step is made, as Lightning stops between steps alone."""
+        """Note the time; the first step is still run, as Lightning stops only between steps."""
         import_module("start_cost").STOPPED.append(time.process_time())
         trainer.should_stop = True
 
 
 def seconds_of_help(repeats: int) -> list[float]:
-    """Wall seconds of ``lit-unlearn --help``, each in a new process."""
+    """Return the wall seconds of ``lit-unlearn --help``, each in a new process."""
     found = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -45,7 +46,7 @@ def seconds_of_help(repeats: int) -> list[float]:
 
 
 def seconds_to_first_step(given: list[str]) -> list[float]:
-    """CPU seconds of a first and a second run, imports left out."""
+    """Return the CPU seconds of a first and a second run, without imports."""
     from lit_unlearn.__main__ import main as command
 
     for name in ("cli", "module", "data.datamodule", "callbacks", "objectives", "models.teacher"):
@@ -72,7 +73,7 @@ def seconds_to_first_step(given: list[str]) -> list[float]:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

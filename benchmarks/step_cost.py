@@ -1,20 +1,21 @@
-"""What does a step of four objectives cost beside a plain fine-tuning step on the same tokens?
+"""Compare the cost of a step of four objectives with a plain fine-tuning step on the same tokens.
 
     OMP_NUM_THREADS=1 python benchmarks/step_cost.py
         [--model MODEL] [--data FOLDER] [--rows 4] [--repeats 3] [--context 3]
         [--teacher cached|bfloat16|float32] [--trainable PATTERN] [--out FILE.json]
     ... --memory plain|losses|sketch|exact|lora     # peak of one way, in this process alone
 
-Rows of TOFU, all of them in every step: forget and adversarial (prefilled, behind a context that
-the teacher alone sees), neighbour, retain. Objectives: bidirectional distillation at all answer
-positions. The plain step (`beside` in the table) is `cost.PlainStep`. Both optimise with
-torch.optim.AdamW as it comes. With `--trainable` both train the parameters whose names match; ours
-then starts above the stored trunk, and the plain step reads it.
+All rows, from TOFU, are in every step: forget and adversarial (with prefills, after a context that
+only the teacher sees), neighbour, retain. The objectives are bidirectional distillation at all
+answer positions. The plain step (`beside` in the table) is `cost.PlainStep`. Both optimise with
+torch.optim.AdamW. With `--trainable` both train the parameters whose names match; ours then starts
+above the stored trunk, and the plain step reads the trunk.
 
-Our step is that of `Trainer.fit`, from one step's end to the next: batches, Lightning, TensorBoard
-and `GradientMonitor` (without heat maps) included. Ways, in turn within each repeat, each on the
-same rows: `losses` takes no Gramian, `sketch` and `exact` take that of all pairs and layer groups.
-CPU seconds; a ratio is the median over repeats of a way's time by the plain step's of that repeat.
+Our step is that of `Trainer.fit`, from the end of one step to the end of the next, including
+batches, Lightning, TensorBoard and `GradientMonitor` (without heat maps). Each repeat runs all ways
+in turn on the same rows: `losses` computes no Gramian, `sketch` and `exact` compute that of all
+pairs and layer groups. Times are CPU seconds; a ratio is the median over repeats of a way's time
+divided by the plain step's time in the same repeat.
 """
 
 import argparse
@@ -51,7 +52,7 @@ class PlainBeside(PlainStep):
 
 
 def fit(args: argparse.Namespace, turns: Turns, steps: int, lora: LoRA | None = None) -> None:
-    """Train for so many steps."""
+    """Train for a number of steps."""
     patterns = None if args.trainable is None else [args.trainable]
     source = ModelSource(args.model, lora=lora, trainable=patterns)
     cache = str(args.cache) if args.teacher == "cached" else False
@@ -82,7 +83,7 @@ def logger(folder: str) -> TensorBoardLogger:
 
 
 def measure_time(args: argparse.Namespace) -> None:
-    """Time all ways, and print."""
+    """Measure the time of all ways, and print the table."""
     ways = TIMED if args.teacher == "cached" and args.trainable is None else ("losses",)
     turns = Turns(ways, PlainBeside)
     fit(args, turns, len(ways) * (args.repeats + 1))  # the first round does not count
@@ -103,7 +104,7 @@ def measure_time(args: argparse.Namespace) -> None:
 
 
 def measure_memory(args: argparse.Namespace) -> None:
-    """Peak of two steps of one way, and print."""
+    """Measure the peak of two steps of one way, and print it."""
     way = args.memory
     if way == "plain":
         plain = PlainBeside(load_base(ModelSource(args.model)).train())
@@ -120,13 +121,13 @@ def measure_memory(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Measure time or memory."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
-    parser.add_argument("--rows", type=int, default=4, help="of each objective in a step")
+    parser.add_argument("--rows", type=int, default=4, help="rows of each objective in a step")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--teacher", default="cached", choices=["cached", "bfloat16", "float32"])
     parser.add_argument("--trainable", help="as in `model.student.trainable`, one pattern")

@@ -1,13 +1,13 @@
-"""What does a teacher cache save, and what does it cost?
+"""Measure the savings and the costs of a teacher cache.
 
     python benchmarks/teacher_cache.py [--steps 6] [--rounds 3] [--folder runs/teacher_cache]
         [CONFIG ... [--KEY=VALUE ...]]
 
-The configs (default: configs/quickstart.yaml) are trained for a few steps, in a process of its own
-each time, without and with `model.teacher.init_args.cache`, turn about. Training and its data are
-those of the configs; evaluation and export are left out. Printed: CPU seconds of a step (median
-without the first; all threads), their ratio, the process's peak memory in the training steps, the
-CPU seconds of building the cache, and its size on disk. Losses are compared too.
+The configs (default: configs/quickstart.yaml) are trained for a few steps in separate processes,
+alternately without and with `model.teacher.init_args.cache`. Evaluation and export are left out.
+Printed are CPU seconds of a step (median without the first; all threads), their ratio, the
+process's peak memory in the training steps, the CPU seconds of building the cache, its size on
+disk, and the largest difference of losses.
 """
 
 import argparse
@@ -29,7 +29,7 @@ CALLBACK = "teacher_cache.StepClock"
 
 
 class StepClock(Callback):
-    """Writes ``clock.json``: CPU seconds of preparation and of each step, peak GiB, losses."""
+    """Callback that writes ``clock.json``: CPU seconds, peak GiB, losses."""
 
     def __init__(self) -> None:
         self.steps: list[float] = []
@@ -41,7 +41,7 @@ class StepClock(Callback):
         self.start = time.process_time()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop it, and forget the peak of memory so far where the system can."""
+        """Stop the clock, and reset the peak of memory if the system supports it."""
         self.preparation = time.process_time() - self.start
         reset = Path("/proc/self/clear_refs")
         if reset.exists():
@@ -56,7 +56,7 @@ class StepClock(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop it."""
+        """Stop the clock."""
         self.steps.append(time.process_time() - self.start)
         self.losses.append(outputs["losses"])
 
@@ -72,7 +72,7 @@ class StepClock(Callback):
 
 
 def peak_gib() -> float:
-    """Peak memory of this process, in GiB: the GPU's where there is one, else the resident set."""
+    """Return this process's peak memory in GiB: of the GPU if there is one, else resident."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     status = Path("/proc/self/status")
@@ -83,7 +83,7 @@ def peak_gib() -> float:
 
 
 def train(folder: Path, given: list[str], cache: bool, steps: int) -> dict[str, Any]:
-    """One run in a process of its own; what `StepClock` found."""
+    """Train in a separate process, and return the figures of `StepClock`."""
     configs = [part for x in given if not x.startswith("--") for part in ("--config", x)]
     setting = str(folder / "cache") if cache else "false"
     options = [
@@ -111,7 +111,7 @@ def train(folder: Path, given: list[str], cache: bool, steps: int) -> dict[str, 
 
 
 def largest_difference(one: list[dict[str, float]], other: list[dict[str, float]]) -> float:
-    """Largest difference of a loss in any step, relative to it or to 0.01 if that is larger."""
+    """Return the largest difference of a loss in any step, relative to it or at least to 0.01."""
     return max(
         abs(a[name] - b[name]) / max(abs(a[name]), 0.01)
         for a, b in zip(one, other, strict=True)
@@ -120,7 +120,7 @@ def largest_difference(one: list[dict[str, float]], other: list[dict[str, float]
 
 
 def main() -> None:
-    """Run all and print the table."""
+    """Run all trainings and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -132,7 +132,7 @@ def main() -> None:
     folder = options.folder.resolve()
     if folder.exists():
         parser.error(f"--folder {folder} should not exist yet")
-    train(folder, given, cache=False, steps=1)  # settles contexts and answers for all others
+    train(folder, given, cache=False, steps=1)  # choose contexts and answers for all other runs
     build = train(folder, given, cache=True, steps=options.steps)
     runs: dict[str, list[dict[str, Any]]] = {OFF: [], ON: []}
     for _ in range(options.rounds):

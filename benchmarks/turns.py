@@ -1,4 +1,4 @@
-"""Ways of making a step in turn, and a yardstick's step on the same rows before each round."""
+"""Several ways of a training step in turn, with a baseline step on the same rows in each round."""
 
 import statistics
 import sys
@@ -20,16 +20,16 @@ from lit_unlearn.training.setup.prepare import prepare
 from lit_unlearn.training.setup.teacher_gate import Gate
 
 Beside = Callable[[nn.Module, Any], Callable[[StepBatch], object]]
-"""Makes the yardstick's step from a student and its optimizer."""
+"""Function that returns the baseline step for a student and its optimizer."""
 BESIDE = "beside"
 
 
 class Turns(Callback):
-    """Makes each step another way, and the yardstick's step before each round of ways.
+    """Callback that runs the steps in several ways in turn, and a baseline step before each round.
 
     Args:
-        ways: Of `losses` (no Gramian), `sketch` and `exact`.
-        beside: Yardstick, which trains the same model with the same optimizer; None for none.
+        ways: Some of `losses` (no Gramian), `sketch` and `exact`.
+        beside: Baseline, which trains the same model with the same optimizer; None for none.
     """
 
     def __init__(self, ways: Sequence[str] = ("losses",), beside: Beside | None = None) -> None:
@@ -51,7 +51,7 @@ class Turns(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: Any, batch: StepBatch, batch_idx: int
     ) -> None:
-        """Make the yardstick's step; the time since the mark was for the batch."""
+        """Run the baseline step; the time since the mark was spent on the batch."""
         fetched = time.process_time() - self.mark
         self.tokens = tokens_of([part for parts in batch.values() for part in parts])
         if self.beside is not None and batch_idx % len(self.ways) == 0:
@@ -79,11 +79,11 @@ class Turns(Callback):
         module.diagnostics = "sketch" if way == "sketch" else "exact"
 
     def counted(self) -> dict[str, list[float]]:
-        """Return the seconds of each way and of the yardstick; the first round does not count."""
+        """Return the seconds of each way and of the baseline, without the first round."""
         return {way: taken[1:] for way, taken in self.seconds.items()}
 
     def ratios(self) -> dict[str, list[float]]:
-        """Return each way's time by that of the yardstick in the same round."""
+        """Return each way's time divided by that of the baseline in the same round."""
         counted = self.counted()
         beside = counted.pop(BESIDE)
         return {
@@ -100,7 +100,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     make_logger: Callable[[str], Any] = lambda _: False,
 ) -> None:
-    """Train for so many steps on the CPU; nothing is kept."""
+    """Train for a number of steps on the CPU; nothing is kept."""
     with tempfile.TemporaryDirectory() as folder:
         Trainer(
             accelerator="cpu",
@@ -130,7 +130,7 @@ def batches_of(data: UnlearnDataModule, model: str) -> StepBatch:
 def rows_of_table(
     seconds: Mapping[str, Sequence[float]], ratios: Mapping[str, Sequence[float]]
 ) -> list[dict[str, Any]]:
-    """Return a line for the yardstick and for each way: median CPU seconds, and its ratios."""
+    """Return a line for the baseline and for each way: median CPU seconds, and its ratios."""
     lines = [{"way": BESIDE, "CPU s": statistics.median(seconds[BESIDE]), **spread([1.0])}]
     for way, found in ratios.items():
         own = statistics.median(seconds[way]) if way in seconds else ""

@@ -72,7 +72,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("LIT_UNLEARN_DATA", str(EXCERPTS))
-    monkeypatch.setattr(subprocess, "Popen", no_process)
+    monkeypatch.setattr(subprocess.Popen, "__init__", no_process)
     for parser in (argparse.ArgumentParser, jsonargparse.ArgumentParser):
         for name in ("parse_args", "parse_known_args"):
             monkeypatch.setattr(parser, name, stop_behind(getattr(parser, name)))

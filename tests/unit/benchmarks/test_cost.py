@@ -1,4 +1,4 @@
-"""benchmarks/cost.py: the yardsticks are a plain step, and the losses of open-unlearning."""
+"""benchmarks/cost.py: the baselines are a plain step, and the losses of open-unlearning."""
 
 from __future__ import annotations
 

@@ -460,5 +460,5 @@ def changing(folder: Path) -> list[str]:
 def test_a_sharded_model_is_neither_copied_nor_differentiated(tmp_path: Path) -> None:
     first, second = in_processes(2, lambda: changing(tmp_path), tmp_path / "out")
     assert first == second
-    names = [re.findall("suite (\\w+) changes", text) for text in first]
+    names = [re.findall("suite (\\w+) needs the whole model", text) for text in first]
     assert names == [["relearn"], ["quantised"], ["soft_prompt"], ["gcg"]]

@@ -211,9 +211,9 @@ def test_rows_of_their_own_stand_beside_the_plain_ones(tmp_path: Path, rows: lis
 
 
 def test_no_question_is_invented(rows: list[Source]) -> None:
-    with pytest.raises(InputError, match=r"suite paraphrase: one should be given .* Found neither"):
+    with pytest.raises(InputError, match=r"suite paraphrase: one should be given\. Found neither"):
         Paraphrase(rows)
-    with pytest.raises(InputError, match=r"suite translated: one should be given .* Found both"):
+    with pytest.raises(InputError, match=r"suite translated: one should be given\. Found both"):
         Translated(rows, column="x", rewritten=rows)
     with pytest.raises(InputError, match=r"names the column 'paraphrased_question'"):
         Paraphrase(rows, column="paraphrased_question").probes(None)
