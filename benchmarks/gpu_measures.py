@@ -78,7 +78,6 @@ def trained(
     trainer = UnlearnTrainer(
         accelerator="gpu" if settings.device == "cuda" else "cpu",
         devices=1,
-        max_epochs=1,
         use_distributed_sampler=False,
         logger=False,
         callbacks=[meter],

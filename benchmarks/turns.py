@@ -105,7 +105,6 @@ def train(
         Trainer(
             accelerator="cpu",
             max_steps=steps,
-            max_epochs=1,
             logger=make_logger(folder),
             log_every_n_steps=1,
             callbacks=[*callbacks, turns],

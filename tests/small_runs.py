@@ -33,7 +33,7 @@ STEPS = 5
 def trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
     """One process on the CPU that shows, logs and saves nothing, unless an option says so."""
     nothing = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    settings: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "max_epochs": 1}
+    settings: dict[str, Any] = {"accelerator": "cpu", "devices": 1}
     settings |= {"use_distributed_sampler": False, **dict.fromkeys(nothing, False), **options}
     return Trainer(default_root_dir=folder, callbacks=list(callbacks), **settings)
 

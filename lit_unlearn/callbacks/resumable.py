@@ -19,7 +19,6 @@ from lit_unlearn.callbacks.saved import STATE, UNFINISHED, Saved, read_saved, re
 from lit_unlearn.distributed.ranks import gather
 from lit_unlearn.errors import check_number
 from lit_unlearn.utils.disk import refusal
-from lit_unlearn.utils.library_internals import reopen_epoch, uncount_batch
 from lit_unlearn.utils.locks import Lock, take_lock
 from lit_unlearn.utils.ownership import free_name
 
@@ -96,18 +95,12 @@ class Resumable(Callback):
     ) -> None:
         """Add the random states of all processes, for dropout."""
         checkpoint["random_states"] = gather(torch.get_rng_state())
-        if self._saving:
-            uncount_batch(checkpoint)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep the random states until training starts, since set-up may draw numbers too."""
-        if trainer.max_steps > checkpoint["global_step"]:
-            reopen_epoch(checkpoint)
         self._random = checkpoint.get("random_states", [])
-
-    _saving = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the random state, and handle signals."""
@@ -130,7 +123,9 @@ class Resumable(Callback):
             _end_at_once()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let signals end the process at once, since nothing is left to save."""
+        """Let signals end the process at once if the run ends: nothing is left to save."""
+        if trainer.global_step < trainer.max_steps and not trainer.should_stop:
+            return
         _end_at_once()
         if any(gather(self._signal is not None)):
             self._leave(trainer)
@@ -219,7 +214,6 @@ class Resumable(Callback):
                     shutil.rmtree(left)
                 part.mkdir(parents=True)
             trainer.strategy.barrier("unfinished")
-            self._saving = True
             trainer.strategy.checkpoint_io = _Straight()
             trainer.save_checkpoint(part / STATE, weights_only=False)
             if trainer.is_global_zero:
@@ -233,7 +227,6 @@ class Resumable(Callback):
             log.warning("%s: no checkpoint after step %d: %s", folder, trainer.global_step, reason)
             return
         finally:
-            self._saving = False
             trainer.strategy.checkpoint_io = usual
             self._since = time.monotonic()
         for old in self._saved[: -self.keep]:

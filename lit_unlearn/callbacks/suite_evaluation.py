@@ -93,6 +93,8 @@ class SuiteEvaluation(Callback):
         if steps is None:
             folder = root / "evaluation" / "test"
             return [*evaluation_files(folder), *shown_files(folder, self.suites)]
+        if steps < 1:  # epochs count, and their rows are not read yet
+            return [root / "evaluation" / "step_*"]
         every = self.every_n_steps
         due = {0} if self.at_start else set()
         due |= set(range(every, steps + 1, every)) if every else set()

@@ -33,7 +33,7 @@ class CheckedRun(UnlearnCLI):
     def _prepare(self, config: dict[str, Any]) -> None:
         """Replace the run's devices by processes on the CPU; nothing is opened or locked."""
         settings = self.settings
-        check_trainer(str(settings.precision), settings.max_steps)
+        check_trainer(str(settings.precision))
         count = settings.count() // settings.num_nodes
         config |= {"accelerator": "cpu", "devices": count, "precision": "32-true"}
 
@@ -41,8 +41,11 @@ class CheckedRun(UnlearnCLI):
     def settings(self) -> TrainerSettings:
         """The settings of the trainer that a plan depends on, as given."""
         given = self.config["fit"].trainer
-        others = (given.max_steps, given.devices, given.num_nodes, given.strategy)
-        return TrainerSettings(given.precision or "32-true", *others)
+        names = ("max_steps", "max_epochs", "devices", "num_nodes", "strategy")
+        others = {name: getattr(given, name) for name in names}
+        limit = given.limit_train_batches
+        others["limit_train_batches"] = 1.0 if limit is None else limit
+        return TrainerSettings(given.precision or "32-true", **others)
 
 
 def checked(args: Sequence[str]) -> CheckedRun:

@@ -131,10 +131,8 @@ class UnlearnCLI(LightningCLI):
                 auto_configure_optimizers=False,  # it would run before sharded parameters exist
                 save_config_callback=RunConfig,
                 save_config_kwargs={"text": lambda: self.text},
-                # an epoch is the whole run: steps count, and the step plan knows ranks by itself
                 trainer_defaults={
-                    "max_epochs": 1,
-                    "use_distributed_sampler": False,
+                    "use_distributed_sampler": False,  # the step plan knows ranks by itself
                     "enable_model_summary": False,  # it repeats the line about the student
                 },
                 parser_kwargs={

@@ -11,6 +11,7 @@ from lit_unlearn.callbacks import AnswerEvaluation, HuggingFaceExport, SuiteEval
 from lit_unlearn.callbacks.step_lines import StepLines
 from lit_unlearn.cli.forecasts import print_forecast
 from lit_unlearn.cli.run_files import as_list
+from lit_unlearn.data.epochs import run_steps
 from lit_unlearn.planning.forecast import RunWork, SuiteSchedule, forecast
 
 __all__ = ["print_fit_forecast", "run_work", "with_step_lines"]
@@ -46,7 +47,7 @@ def run_work(trainer: Any, data: Any, done: int = 0) -> RunWork:
     callbacks = trainer.callbacks
     replies = [c.batch_size for c in callbacks if isinstance(c, AnswerEvaluation | SuiteEvaluation)]
     return RunWork(
-        steps=max(trainer.max_steps, 1),
+        steps=max(run_steps(trainer, data.epoch_steps()), 1),
         done=done,
         evaluations=[each for callback in callbacks for each in _schedules(callback, data)],
         replies=max(replies, default=16),

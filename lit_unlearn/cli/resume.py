@@ -17,7 +17,7 @@ from lit_unlearn.utils.tables import terminal
 
 __all__ = ["CHANGES_WEIGHTS", "NEUTRAL", "make_resumable", "run_logger", "run_settings"]
 
-_COUNTED = ("max_steps", "precision")
+_COUNTED = ("limit_train_batches", "max_epochs", "max_steps", "precision")
 """Settings of the trainer on which the results of a run depend; all others are ignored."""
 
 CHANGES_WEIGHTS = (
@@ -78,8 +78,9 @@ def make_resumable(
     callbacks.sort(key=lambda callback: isinstance(callback, Resumable))
     saved = None if given is not None else find_saved(root, settings)
     if saved is not None and first:
+        steps = trainer.get("max_steps") or 0
         terminal(stderr=True).print(
-            f"Resuming after step {saved.step} of {trainer.get('max_steps')}, from {saved.folder}; "
+            f"Resuming after step {saved.step}{f' of {steps}' * (steps > 0)}, from {saved.folder}; "
             "to start from the beginning, delete that folder",
             soft_wrap=True,
         )

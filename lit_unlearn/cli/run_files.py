@@ -73,7 +73,8 @@ def check_run_folder(
         targets.append(folder / STORE)
     if stage == "fit":
         targets.append(folder / UNFINISHED / "new")
-    steps = int(trainer.get("max_steps") or 0) if stage == "fit" else None
+    counted = trainer.get("max_epochs") is None  # the rows of an epoch are not read yet
+    steps = (int(trainer.get("max_steps") or 0) if counted else 0) if stage == "fit" else None
     for callback in trainer["callbacks"]:
         targets += callback.writes(folder, steps) if hasattr(callback, "writes") else []
         if getattr(callback, "dirpath", None):

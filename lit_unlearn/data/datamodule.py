@@ -1,19 +1,28 @@
 """UnlearnDataModule: reads the rows of every objective and serves them step by step."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from lit_unlearn.data.collation import collate
 from lit_unlearn.data.duplicates import describe, find_duplicates
 from lit_unlearn.data.encoding import Encoder, OnProblem
+from lit_unlearn.data.epochs import (
+    EpochSteps,
+    StepBatch,
+    StepDataset,
+    StepLoader,
+    checked_epoch,
+    limited,
+    run_steps,
+)
 from lit_unlearn.data.mixing import Draw, Mixing, StepPlan, draw, rows_per_step
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.sources import OnBadRow, Source
@@ -28,12 +37,12 @@ from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.types import EncodedExample, Example, Representation, TokenBatch
 from lit_unlearn.utils.chat_template import Template
+from lit_unlearn.utils.library_internals import resume_after_step
 
 __all__ = ["EncodedRows", "UnlearnDataModule"]
 
 log = logging.getLogger(__name__)
 
-StepBatch = dict[str, list[TokenBatch]]
 EncodedRows = Mapping[str, Sequence[Sequence[EncodedExample]]]
 
 
@@ -66,6 +75,9 @@ class UnlearnDataModule(LightningDataModule):
         seed: Seed of the order of rows; set by `seed_everything` on the command line.
         num_workers: Number of processes that collate batches; the batches do not depend on it.
         validation_batch_size: Rows in a batch of validation, over all processes.
+        epoch: Length of an epoch: a number of steps, or the name of the objective whose rows it
+            takes once, rounded up to whole steps. Null takes the first objective that expects
+            `decline`, or the first one if there is none.
     """
 
     def __init__(
@@ -84,6 +96,7 @@ class UnlearnDataModule(LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
         validation_batch_size: int = 16,
+        epoch: int | str | None = None,
     ) -> None:
         super().__init__()
         if not objectives:
@@ -100,6 +113,7 @@ class UnlearnDataModule(LightningDataModule):
             check_number(f"data.objectives.{name}.rows", data.rows, 0, above=True)
             check_number(f"data.objectives.{name}.answer_tokens", data.answer_tokens, 1)
             check_number(f"data.objectives.{name}.evaluation_rows", data.evaluation_rows, 0)
+        self.epoch = checked_epoch(epoch, objectives)
         self.objectives = objectives
         self.representation: Representation = representation
         self.mixing: Mixing = mixing
@@ -173,10 +187,17 @@ class UnlearnDataModule(LightningDataModule):
 
     def plan(self, rank: int = 0, world: int = 1) -> StepPlan:
         """Return the plan of the rows of every step."""
-        sizes = {name: len(rows) for name, rows in self.encoded.items()}
+        rows: Mapping[str, Sequence[object]] = self.encoded or self.examples
+        sizes = {name: len(own) for name, own in rows.items()}
         wanted = {name: data.rows for name, data in self.objectives.items()}
         settings = (self.mixing, wanted, self.batch_size, self.mixing_temperature)
         return StepPlan(sizes, rows_per_step(sizes, *settings), self.seed, rank, world)
+
+    def epoch_steps(self) -> int:
+        """Return the number of steps of an epoch; 0 if it depends on rows that are not read yet."""
+        if isinstance(self.epoch, int):
+            return self.epoch
+        return self.plan().steps_of_pass(self.epoch) if self.encoded or self.examples else 0
 
     def summary(self, steps: int) -> str:
         """Return rows, tokens and epochs of each objective, for the log line at the start."""
@@ -190,15 +211,19 @@ class UnlearnDataModule(LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[StepBatch]:
-        """Return a loader with one item per optimizer step, from the trainer's current step on."""
+        """Return a loader of an epoch's steps, one item each, from the trainer's current step."""
         trainer = self.trainer
         if trainer is None:
             raise RuntimeError("UnlearnDataModule.trainer should be set before it serves steps.")
         plan = self.plan(trainer.global_rank, trainer.world_size)
-        return _StepLoader(
-            _StepDataset(self, plan, trainer.max_steps),
+        length = self.epoch_steps()
+        steps = run_steps(trainer, length)
+        if trainer.fit_loop.restarting:
+            resume_after_step(trainer, limited(length, trainer))
+        return StepLoader(
+            StepDataset(self, plan, steps),
             batch_size=None,
-            sampler=_RemainingSteps(trainer.global_step, trainer.max_steps),
+            sampler=EpochSteps(trainer, length, steps),
             num_workers=self.num_workers,
         )
 
@@ -255,43 +280,3 @@ class UnlearnDataModule(LightningDataModule):
         first = drawn.visit * count
         indices = [draw(len(rows), self.seed, stream, p).index for p in range(first, first + count)]
         return [rows[index] for index in dict.fromkeys(indices)]
-
-
-class _StepLoader(DataLoader[StepBatch]):
-    """Loader that needs no state to resume, since it starts at the trainer's step.
-
-    These two methods tell Lightning that there is no state.
-    """
-
-    def state_dict(self) -> dict[str, int]:
-        """Return no state, since the checkpoint already has the step."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Load nothing."""
-
-
-class _StepDataset(Dataset[StepBatch]):
-    """Dataset whose item k is the batch of optimizer step k on this rank."""
-
-    def __init__(self, data: UnlearnDataModule, plan: StepPlan, steps: int) -> None:
-        self.data, self.plan, self.steps = data, plan, steps
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> StepBatch:
-        return self.data.batch(self.plan.step(step), self.plan.busiest().step(step))
-
-
-class _RemainingSteps(Sampler[int]):
-    """Steps from `start` on. The length is that of the whole run, as Lightning counts on resume."""
-
-    def __init__(self, start: int, steps: int) -> None:
-        self.start, self.steps = start, steps
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.start, self.steps))

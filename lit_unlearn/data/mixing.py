@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count
-from math import floor
+from math import ceil, floor
 from typing import Literal
 
 from lit_unlearn.errors import InputError
@@ -100,6 +100,10 @@ class StepPlan:
     def steps(self, start: int) -> Iterator[dict[str, list[Draw]]]:
         """Yield all steps from ``start`` on, without end."""
         return map(self.step, count(start))
+
+    def steps_of_pass(self, objective: str) -> int:
+        """Return the number of steps until all rows of an objective were taken once."""
+        return ceil((self.sizes[objective] - 1e-9) / self.rows_per_step[objective])
 
     def epochs(self, steps: int) -> dict[str, float]:
         """Return the number of epochs of each objective in that number of steps."""

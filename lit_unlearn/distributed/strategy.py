@@ -151,9 +151,9 @@ def check_averaging(trainer: Trainer) -> None:
         name = type(callback).__name__
         if isinstance(callback, StochasticWeightAveraging):
             raise InputError(
-                f"Parameter `trainer.callbacks` should not have {name}, which averages weights "
-                "between epochs: a run is one epoch, and would end with the start weights. Use "
-                "WeightAveraging or EMAWeightAveraging, which average after each step."
+                f"Parameter `trainer.callbacks` should not have {name}, which copies the model "
+                "before its weights are loaded, and would average nothing. Use WeightAveraging or "
+                "EMAWeightAveraging, which average after each step."
             )
         if isinstance(callback, WeightAveraging) and isinstance(trainer.strategy, FSDP2Strategy):
             raise InputError(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
+from lit_unlearn.data.epochs import run_steps
 from lit_unlearn.errors import check_number
 from lit_unlearn.models.dtypes import measured_rate, precision_for
 from lit_unlearn.objectives.objective import check_teacher
@@ -26,10 +27,13 @@ class TrainerSettings:
 
     Args:
         precision: Number format of training.
-        max_steps: Optimizer steps; -1 plans the teacher cache for one step.
+        max_steps: Largest number of optimizer steps; -1 for no limit.
         devices: Devices of a node, or `auto` (1).
         num_nodes: Nodes.
         strategy: Strategy that divides the work among devices.
+        max_epochs: Largest number of epochs; null or -1 for no limit. The teacher cache is planned
+            for one step if there is neither limit.
+        limit_train_batches: Share of an epoch, or largest number of its steps.
     """
 
     precision: str | int | None = "32-true"
@@ -37,6 +41,8 @@ class TrainerSettings:
     devices: int | str | list[int] = 1
     num_nodes: int = 1
     strategy: Any = "auto"
+    max_epochs: int | None = None
+    limit_train_batches: int | float = 1.0
 
     def resolved_precision(self, *, native: bool = False) -> str:
         """Return the precision; `auto` depends on this machine, or is bf16-mixed if ``native``."""
@@ -117,6 +123,9 @@ def plan(
         architecture=architecture,
     )
     planned, remarks = rows_of(module, data, rows, tokenizer, lengths)
+    steps = run_steps(trainer, data.epoch_steps())
+    if not steps:
+        remarks.append("The number of steps is not known; the cache is sized for one step.")
     remarks += _remarks(scenario, trainer, device, known, utilisation, devices)
     size = memory or (None if known is None else known.memory)
     return Planner(
@@ -124,7 +133,7 @@ def plan(
         rows=planned,
         rates=_rates(scenario, known, utilisation),
         limit=None if size is None else 1e9 * size,
-    ).plan(scenario, max(trainer.max_steps, 1), tuple(remarks))
+    ).plan(scenario, max(steps, 1), tuple(remarks))
 
 
 def _rates(
@@ -150,8 +159,6 @@ def _remarks(
     utilisation: float | None,
     devices: int | None,
 ) -> Iterator[str]:
-    if trainer.max_steps < 1:
-        yield "trainer.max_steps is not set; the cache is sized for one step."
     if scenario.gather_half and scenario.precision == "bf16-mixed":
         yield (
             "fsdp2 is planned with `gather_dtype: bfloat16` of FSDP2Strategy; without it autocast "

@@ -181,8 +181,9 @@ class UnlearnModule(ValidatedModule):
         """Return the optimizer of the trained parameters and the course of its learning rate."""
         check_optimizer(self.saved_optimizer, optimizer_class(self.make_optimizer))
         optimizer = self.make_optimizer(self.parameters_trained)
-        steps, warmup, schedule = self.trainer.max_steps, self.warmup_steps, self.lr_schedule
-        course = LambdaLR(optimizer, lambda step: factor(step, steps, warmup, schedule))
+        trainer, warmup, schedule = self.trainer, self.warmup_steps, self.lr_schedule
+        # the number of steps may depend on rows that are encoded later
+        course = LambdaLR(optimizer, lambda s: factor(s, trainer.max_steps, warmup, schedule))
         return {"optimizer": optimizer, "lr_scheduler": course}
 
     def on_fit_start(self) -> None:
@@ -190,7 +191,7 @@ class UnlearnModule(ValidatedModule):
         trainer = self.trainer
         data: Any = getattr(trainer, "datamodule", None)
         folder, validated = Path(trainer.default_root_dir), self.fit_examples()
-        self.prepared = get_ready(self, data, folder, trainer.max_steps, validated)
+        self.prepared = get_ready(self, data, folder, trainer, validated)
         with trainer.precision_plugin.forward_context():
             self.trunk = store_trunk(self, data, trainer.max_steps)
             fill_teacher_cache(self, data, trainer.max_steps)

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lit_unlearn import log_names
 from lit_unlearn.errors import InputError, did_you_mean
 from lit_unlearn.objectives import Objective
+from lit_unlearn.utils.library_internals import look_at_epoch_end, look_now
 
 __all__ = ["ANY", "MonitoredModule", "check_monitors", "monitors", "scalar_names"]
 
@@ -23,12 +24,14 @@ _OWN, _LIGHTNING = __name__.partition(".")[0], "lightning"
 class MonitoredModule(LightningModule):
     """LightningModule at whose steps EarlyStopping looks at the scalars that they logged.
 
-    Lightning lets it look at the end of an epoch, which here is the end of the run.
+    Lightning would let it look at the ends of epochs or validations, at which it looks here at
+    scalars that no step has logged.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._logged: set[str] = set()
+        self._of_steps: set[str] = set()
 
     def log(self, name: str, *args: Any, **kwargs: Any) -> None:
         """Log a scalar, and remember its name until the next step."""
@@ -40,9 +43,20 @@ class MonitoredModule(LightningModule):
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
         """Let EarlyStopping look at what the step has logged, its callbacks included."""
-        if batch_idx == 0:
+        if self.global_step == 1:
             _warn_of_monitors(self.trainer)
-        _stop_early(self.trainer, self, self._logged)
+        self._of_steps |= self._logged
+        _stop_early(self.trainer, self._logged)
+        self._look_at_epoch_end(True)  # so that validations, which come now, are left out
+
+    def on_train_epoch_end(self) -> None:
+        self._look_at_epoch_end(False)
+
+    def _look_at_epoch_end(self, at_end: bool) -> None:
+        """Set where EarlyStopping looks at scalars of steps, beside the steps."""
+        for callback in self.trainer.early_stopping_callbacks:
+            if callback.monitor in self._of_steps or callback.monitor.startswith("eval/"):
+                look_at_epoch_end(callback, at_end)
 
 
 def check_monitors(
@@ -92,12 +106,12 @@ def _warn_of_monitors(trainer: Trainer) -> None:
             )
 
 
-def _stop_early(trainer: Trainer, module: LightningModule, logged: Collection[str]) -> None:
+def _stop_early(trainer: Trainer, logged: Collection[str]) -> None:
     """Let EarlyStopping look at monitors that this step has logged."""
     for callback in trainer.early_stopping_callbacks:
         if callback.monitor in logged:
             stopping = trainer.should_stop
-            callback.on_train_epoch_end(trainer, module)
+            look_now(callback, trainer)
             if trainer.should_stop and not stopping:
                 log.warning(
                     "Training ends after step %d of %d: %s",

@@ -18,7 +18,12 @@ from lit_unlearn.objectives import DeclineEverywhere, Objective
 from lit_unlearn.objectives.objective import check_teacher
 from lit_unlearn.training.module_state import optimizer_class
 from lit_unlearn.training.monitors import check_monitors
-from lit_unlearn.training.setup.checks import check_names, check_trainer, no_teacher
+from lit_unlearn.training.setup.checks import (
+    check_length,
+    check_names,
+    check_trainer,
+    no_teacher,
+)
 from lit_unlearn.training.validation import validation_names
 
 __all__ = ["check_needs", "check_parts", "check_run"]
@@ -34,7 +39,8 @@ _REFUSED: dict[type[Callback], str] = {
 
 def check_run(trainer: Trainer, module: Any, data: Any) -> None:
     """Check that a run of an `UnlearnModule` on an `UnlearnDataModule` can be trained."""
-    check_trainer(str(trainer.precision), trainer.max_steps, module.source.dtype)
+    check_trainer(str(trainer.precision), module.source.dtype)
+    check_length(trainer)
     _check_step(trainer)
     _check_callbacks(trainer)
     check_parts(trainer, module, data)

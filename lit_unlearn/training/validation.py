@@ -118,7 +118,7 @@ class ValidatedModule(MonitoredModule):
             folder, data = Path(trainer.default_root_dir), module.trainer.datamodule
             # Lightning asks for loaders in inference mode, whose tensors could not be trained on
             with torch.inference_mode(False), trainer.precision_plugin.forward_context():
-                module.prepared = get_ready(module, data, folder, 0, examples)
+                module.prepared = get_ready(module, data, folder, validation=examples)
                 fill_teacher_cache(module, data, 0)
         return dict(module.prepared.validation)
 

@@ -17,38 +17,43 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["TorchDispatchMode"]
 __all__ += ["attention_kind", "copied_module", "copied_weights", "initialize_buffers"]
-__all__ += ["interpolate_", "keeps_float32", "local_extent", "onednn_has_bfloat16", "plain_module"]
-__all__ += ["processor_has_bfloat16", "refresh_slices", "reopen_epoch", "scale_"]
-__all__ += ["set_process_layout", "storage_key", "uncount_batch", "uses_distributed_sampler"]
+__all__ += ["interpolate_", "keeps_float32", "local_extent", "look_at_epoch_end", "look_now"]
+__all__ += ["onednn_has_bfloat16", "plain_module"]
+__all__ += ["processor_has_bfloat16", "refresh_slices", "resume_after_step", "scale_"]
+__all__ += ["set_process_layout", "storage_key", "uses_distributed_sampler"]
 
 # -------------------------------------------------------------------------------------- Lightning
 
 
-def uncount_batch(checkpoint: dict[str, Any]) -> None:
-    """Subtract one from a checkpoint's count of batches that stepped.
+def resume_after_step(trainer: Any, epoch_steps: int) -> None:
+    """Set the counts of a resumed trainer to those after its last step, with epochs of that length.
 
-    Lightning adds one on resume, since it assumes that checkpoints are written in a step's last
-    hooks, before the batch is counted. For a checkpoint between two steps the batch would count
-    twice, and loggers would skip a step.
+    Lightning restores the counts of the moment in a step's hooks at which the checkpoint was
+    written; between two steps or after an epoch it would count a batch twice, and it knows nothing
+    of epochs of another length. These counts are those of a checkpoint from `on_train_batch_end`.
     """
-    checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+    loop, step = trainer.fit_loop, trainer.global_step
+    epoch, batch = divmod(step, epoch_steps)
+    epochs, batches = loop.epoch_progress, loop.epoch_loop.batch_progress
+    begun = batch > 0 or epochs.total.started > epoch  # its first hooks have run
+    for counts in (epochs.total, epochs.current):
+        counts.ready, counts.started = epoch + 1, epoch + begun
+        counts.processed = counts.completed = epoch
+    for counts, done in ((batches.total, step), (batches.current, batch)):
+        counts.ready = counts.started = counts.processed = done
+        counts.completed = done - 1
+    batches.is_last_batch = False
+    loop.epoch_loop._batches_that_stepped = step - 1
 
 
-def reopen_epoch(checkpoint: dict[str, Any]) -> None:
-    """Turn a checkpoint from the end of an epoch into one between two steps; see `uncount_batch`.
+def look_now(stopping: Any, trainer: Any) -> None:
+    """Let an EarlyStopping look at its monitor, whatever the hook."""
+    stopping._run_early_stopping_check(trainer)
 
-    The whole run is one epoch, so Lightning would not continue a run with more steps.
-    """
-    loop = checkpoint["loops"]["fit_loop"]
-    epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
-    batches["is_last_batch"] = False
-    if epochs["total"]["processed"] < epochs["total"]["started"]:
-        return
-    for counts in (epochs["total"], epochs["current"]):
-        counts["processed"] = counts["completed"] = counts["started"] - 1
-    for counts in (batches["total"], batches["current"]):
-        counts["ready"] += 1
-    uncount_batch(checkpoint)
+
+def look_at_epoch_end(stopping: Any, at_end: bool) -> None:
+    """Let an EarlyStopping look at the ends of epochs, or else at those of validations."""
+    stopping._check_on_train_epoch_end = at_end
 
 
 def uses_distributed_sampler(trainer: Any) -> bool:

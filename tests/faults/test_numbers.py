@@ -87,9 +87,9 @@ def test_weights_must_be_numbers() -> None:
     [("16-true", "float32", "trainer.precision"), ("32-true", "float16", "model.student.dtype")],
 )
 def test_float16_cannot_be_trained(precision: str, dtype: str, name: str) -> None:
-    check_trainer("32-true", 1, "bfloat16")
+    check_trainer("32-true", "bfloat16")
     with pytest.raises(InputError, match=f"`{name}` should not train in float16"):
-        check_trainer(precision, 1, dtype)
+        check_trainer(precision, dtype)
 
 
 # --------------------------------------------------------------------------------------- run away

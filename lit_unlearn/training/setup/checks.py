@@ -1,10 +1,11 @@
 """Checks before the first long stage: names of objectives, and the trainer's settings."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from lit_unlearn.errors import InputError
 
-__all__ = ["check_names", "check_objectives", "check_trainer", "no_teacher"]
+__all__ = ["check_length", "check_names", "check_objectives", "check_trainer", "no_teacher"]
 
 
 def check_objectives(names: Iterable[str]) -> None:
@@ -50,8 +51,21 @@ def no_teacher(name: str) -> InputError:
     )
 
 
-def check_trainer(precision: str, max_steps: int, dtype: str = "float32") -> None:
-    """Check that training can run with the precision, the steps and the student's dtype."""
+def check_length(trainer: Any) -> None:
+    """Check that the settings of a trainer say how many steps a run has."""
+    for name in ("max_steps", "max_epochs", "limit_train_batches"):
+        if getattr(trainer, name) == 0:
+            raise InputError(f"Parameter `trainer.{name}` should be above 0. Found 0.")
+    if trainer.max_steps < 1 and (trainer.max_epochs or -1) < 1:
+        raise InputError(
+            "Parameter `trainer.max_steps` or `trainer.max_epochs` should say how long training is "
+            f"at most. Found {trainer.max_steps} and {trainer.max_epochs}; set for example "
+            "--trainer.max_steps 60."
+        )
+
+
+def check_trainer(precision: str, dtype: str = "float32") -> None:
+    """Check that training can run with the precision and the student's dtype."""
     if precision == "16-mixed":
         raise InputError(
             "Parameter `trainer.precision` should not be 16-mixed: gradients of objectives "
@@ -73,10 +87,4 @@ def check_trainer(precision: str, max_steps: int, dtype: str = "float32") -> Non
         raise InputError(
             f"Parameter `trainer.precision` should not be {precision}: the number format of the "
             "weights is `model.student.dtype`. Set that to bfloat16, or use bf16-mixed."
-        )
-    if max_steps < 1:
-        raise InputError(
-            "Parameter `trainer.max_steps` should be the number of optimizer steps. Found "
-            f"{max_steps}; set for example --trainer.max_steps 60 (epochs differ between "
-            "objectives, so steps count)."
         )

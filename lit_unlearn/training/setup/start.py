@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lit_unlearn.data.epochs import run_steps
 from lit_unlearn.data.spellings import both_spellings
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.models.finding import weights_key
@@ -37,13 +38,14 @@ def get_ready(
     module: UnlearnModule,
     data: Any,
     run: Path,
-    steps: int,
+    trainer: Any = None,
     validation: Mapping[str, Sequence[Example]] | None = None,
 ) -> Prepared:
     """Let the teacher pass its gate, make answers, and give the data module its rows.
 
-    ``steps`` is the number of training steps, for the summary; ``validation`` are the rows that are
-    validated, if any.
+    The `max_steps` of ``trainer`` becomes the number of steps of the run, since `max_epochs`
+    depends on the rows; without a trainer there is no training. ``validation`` are the rows that
+    are validated, if any.
 
     Raises:
         InputError: Rows or the teacher cannot be used, or the teacher fails its gate.
@@ -72,7 +74,8 @@ def get_ready(
         console.print(gate_table(prepared.gate_rows))
     if prepared.known:
         console.print(prepared.known)
-    if steps:
+    if trainer is not None:
+        steps = trainer.fit_loop.epoch_loop.max_steps = run_steps(trainer, data.epoch_steps())
         console.print(f"Data: {data.summary(steps)}", soft_wrap=True)
     if validation is data.examples and rank() == 0:
         log.warning(

@@ -59,8 +59,8 @@ def test_a_sweep_is_told_what_a_run_takes(
     run = SimpleNamespace(
         settings=TrainerSettings(),
         model=None,
-        datamodule=SimpleNamespace(prepare_data=lambda: None),
-        trainer=SimpleNamespace(callbacks=[], max_steps=3, default_root_dir="."),
+        datamodule=SimpleNamespace(prepare_data=lambda: None, epoch_steps=lambda: 0),
+        trainer=SimpleNamespace(callbacks=[], max_steps=3, max_epochs=None, default_root_dir="."),
     )
     monkeypatch.setattr(checking, "checked", lambda options: run)
     made = Forecast(parts, Rates(1e12, 1e12))

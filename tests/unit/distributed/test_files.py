@@ -142,7 +142,7 @@ def test_averages_of_shards_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"should not have EMAWeightAveraging with"):
         check_strategy(run)
     run = trainer(tmp_path, StochasticWeightAveraging(swa_lrs=1e-2), max_steps=3)
-    with pytest.raises(InputError, match=r"StochasticWeightAveraging, which averages weights bet"):
+    with pytest.raises(InputError, match=r"StochasticWeightAveraging, which copies the model bef"):
         check_strategy(run)
 
 

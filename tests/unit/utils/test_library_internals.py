@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from jsonargparse import ArgumentParser
 from lightning import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -30,12 +31,24 @@ from tests.processes import FORKED, in_processes
 
 
 class Logged(BoringModel):
-    def __init__(self) -> None:
+    """Two steps an epoch; keeps Lightning's counts of epochs, batches and logged steps."""
+
+    def __init__(self, corrected: bool = False, save: Path | None = None) -> None:
         super().__init__()
-        self.counts: list[int] = []
+        self.corrected, self.save = corrected, save
+        self.counts: list[tuple[int, int, int]] = []
+
+    def train_dataloader(self) -> Any:
+        if self.corrected and self.trainer.fit_loop.restarting:
+            internals.resume_after_step(self.trainer, 2)
+        return super().train_dataloader()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        self.counts.append(self.trainer.fit_loop.epoch_loop._batches_that_stepped)
+        loop = self.trainer.fit_loop
+        found = (self.current_epoch, loop.total_batch_idx, loop.epoch_loop._batches_that_stepped)
+        self.counts.append(found)
+        if len(self.counts) == 2 and self.save is not None:
+            self.trainer.save_checkpoint(self.save)
 
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch")
@@ -43,28 +56,29 @@ class Logged(BoringModel):
 def test_a_checkpoint_between_steps_counts_its_last_batch_twice(
     tmp_path: Path, corrected: bool
 ) -> None:
-    """Written when the third step begins, two batches have stepped; resumed, it says three."""
-
-    class Saving(Logged):
-        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-            super().on_train_batch_start(batch, batch_idx)
-            if batch_idx == 2 and len(self.counts) == 3:
-                self.trainer.save_checkpoint(tmp_path / "two.ckpt")
-
-        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-            if corrected:
-                internals.uncount_batch(checkpoint)
-
     options: dict[str, Any] = {
-        "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "barebones": False,
+        "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "max_steps": 4,
         "enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0,
+        "limit_train_batches": 2,
     }  # fmt: skip
-    model = Saving()
-    Trainer(max_steps=3, **options).fit(model)
-    assert model.counts == [0, 1, 2]
-    resumed = Logged()
-    Trainer(max_steps=4, **options).fit(resumed, ckpt_path=tmp_path / "two.ckpt")
-    assert resumed.counts[0] == (2 if corrected else 3)
+    model, resumed = Logged(save=tmp_path / "one.ckpt"), Logged(corrected)
+    Trainer(**options).fit(model)
+    assert model.counts == [(0, 0, 0), (0, 1, 1), (1, 2, 2), (1, 3, 3)]
+    Trainer(**options).fit(resumed, ckpt_path=tmp_path / "one.ckpt")
+    twice = [(0, 2, 2), (1, 3, 3), (1, 4, 4)]
+    assert resumed.counts == (model.counts[1:] if corrected else twice)
+
+
+def test_early_stopping_looks_where_it_is_told() -> None:
+    stopping = EarlyStopping("loss", patience=0)
+    trainer = Trainer(accelerator="cpu", logger=False, callbacks=[stopping], barebones=False)
+    trainer.callback_metrics["loss"] = torch.tensor(1.0)
+    internals.look_now(stopping, trainer)
+    internals.look_now(stopping, trainer)
+    assert trainer.should_stop
+    internals.look_at_epoch_end(stopping, False)
+    assert "self._check_on_train_epoch_end" in inspect.getsource(EarlyStopping.on_train_epoch_end)
+    assert "self._check_on_train_epoch_end" in inspect.getsource(EarlyStopping.on_validation_end)
 
 
 @pytest.mark.parametrize("given", [False, True])
