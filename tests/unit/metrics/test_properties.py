@@ -89,6 +89,17 @@ def test_a_model_in_bfloat16_leaves_float32(case: Case) -> None:
     torch.testing.assert_close(wide.compute().float(), found, equal_nan=True)
 
 
+def test_a_metric_that_is_made_while_the_default_is_bfloat16() -> None:
+    """Lightning sets the default while it makes a model for `bf16-true`."""
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        metric = CASES["AnswerNLL"].make()
+    finally:
+        torch.set_default_dtype(before)
+    assert metric.dtype == torch.float32
+
+
 @EACH
 def test_plot_draws_one_value_and_several(case: Case) -> None:
     with mpl.rc_context({"backend": "agg"}):
