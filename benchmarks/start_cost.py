@@ -49,7 +49,7 @@ def seconds_to_first_step(given: list[str]) -> list[float]:
     """Return the CPU seconds of a first and a second run, without imports."""
     from lit_unlearn.__main__ import main as command
 
-    for name in ("cli", "module", "data.datamodule", "callbacks", "objectives", "models.teacher"):
+    for name in ("cli.fit", "training.module", "data.datamodule", "callbacks", "objectives"):
         import_module(f"lit_unlearn.{name}")
     stopped: list[float] = import_module("start_cost").STOPPED
     found = []

@@ -132,7 +132,7 @@ class UnlearnCLI(LightningCLI):
                 save_config_callback=RunConfig,
                 save_config_kwargs={"text": lambda: self.text},
                 trainer_defaults={
-                    "use_distributed_sampler": False,  # the step plan knows ranks by itself
+                    "use_distributed_sampler": False,  # the step plan divides rows among ranks
                     "enable_model_summary": False,  # it repeats the line about the student
                 },
                 parser_kwargs={

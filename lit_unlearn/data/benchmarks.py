@@ -23,11 +23,11 @@ class Benchmark:
     file: str
     """Path relative to the data root."""
     domain: Domain | None
-    """Domain of the rows; None if they are no training data by themselves."""
+    """Domain of the rows; None if they cannot be trained on."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Names of the file's columns, as in `Source.columns`."""
     where: Mapping[str, list[str]] = field(default_factory=dict)
-    """Rows of the file that make up this configuration, as in `Source.where`."""
+    """Values that select the rows of this configuration, as in `Source.where`."""
     note: str = ""
     """Difference between the local file and the hub's data set; logged when the file is read."""
 
@@ -120,7 +120,7 @@ def _known(line: str) -> Benchmark:
 
 
 KNOWN = tuple(_known(line) for line in _TABLE.strip().split("\n") if not line.startswith("#"))
-"""All known splits. MMLU has one entry, of which `find_benchmark` selects subjects."""
+"""All known splits. MMLU has one entry, from which `find_benchmark` selects subjects."""
 
 
 def find_benchmark(hub_id: str, config: str | None, split: str) -> Benchmark | None:

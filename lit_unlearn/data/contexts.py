@@ -56,7 +56,7 @@ class Context(ABC):
     answered_from: str | None = None
     """Name of the objective whose rows are the answered demonstrations."""
     reasoning_tokens = 0
-    """Largest number of tokens of reasoning that the teacher writes before its reply."""
+    """Maximum number of tokens of reasoning that the teacher writes before its reply."""
 
     def thinking(self, row: ContextRow) -> tuple[Turn, ...]:
         """Return the conversation to which the teacher replies with its reasoning."""
@@ -105,16 +105,16 @@ class Intent(Context):
     """System prompt that makes the teacher reason about the intent of each question.
 
     With `reasoning_tokens` the teacher writes its reasoning, once for each row before training, and
-    its logits are read behind question, reasoning and the question again. Without, it is only told
-    to think. The same context can stand before rows to forget and rows to keep.
+    its logits are read after question, reasoning and the question again. Without, it is only told
+    to think. The same context serves for rows to forget and for rows to keep.
 
     Args:
         topic: Topic to forget, in words, such as "France".
         text: Text of the instruction; ``{topic}`` and ``{refusal}`` are replaced.
-        reasoning_tokens: Longest reasoning that the teacher writes, in tokens; 0 for none.
-        declined: Number of declined questions before the row's own question.
+        reasoning_tokens: Maximum number of tokens of the teacher's reasoning; 0 for none.
+        declined: Number of declined questions before the row's question.
         answered: Number of answered questions of `answered_from`, mixed with the declined ones.
-        answered_from: Objective (one that expects answers) whose rows are shown as answered.
+        answered_from: Objective with `expect: answer` whose rows are the answered questions.
     """
 
     topic: str
@@ -237,15 +237,15 @@ class Adaptive(Context):
 def _check_answered(answered: int, answered_from: str | None) -> None:
     if answered and answered_from is None:
         raise InputError(
-            f"Parameter `answered` is {answered}, so `answered_from` should name an objective "
-            "whose rows are answered. Found none; set it, or set `answered` to 0."
+            f"Parameter `answered_from` should name an objective whose rows are answered, since "
+            f"`answered` is {answered}. Found none; set it, or set `answered` to 0."
         )
 
 
 def _demonstrated(
     row: ContextRow, declined: int, answered: int, *, echo: bool = False
 ) -> tuple[Turn, ...]:
-    """Return the row's conversation behind demonstrations; the echo is the last of them."""
+    """Return the row's conversation after its demonstrations, of which the echo is the last."""
     question = row.turns[-1].content
     refused = evenly_spread([q for q in row.declined if q != question], declined)
     replied = evenly_spread([p for p in row.answered if p[0] != question], answered)

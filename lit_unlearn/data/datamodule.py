@@ -228,7 +228,7 @@ class UnlearnDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[ValidationBatch]]:
-        """Return a loader for each objective that the trainer's module validates; perhaps none."""
+        """Return a loader for each objective that the trainer's module validates, if any."""
         trainer: Any = self.trainer
         rows: Mapping[str, Sequence[ValidationRow]] = trainer.lightning_module.validation_rows()
         place, workers = (trainer.global_rank, trainer.world_size), self.num_workers
@@ -240,7 +240,7 @@ class UnlearnDataModule(LightningDataModule):
     def validation_batches(
         self, name: str, rows: Sequence[ValidationRow], rank: int = 0, world: int = 1
     ) -> ValidationBatches:
-        """Return the batches in which a process reads validation rows of an objective."""
+        """Return the batches of an objective's validation rows that a process reads."""
         size, spellings = self.validation_batch_size, self.spellings
         return ValidationBatches(name, rows, size, self.pad_id, spellings, rank, world)
 

@@ -1,4 +1,4 @@
-"""Questions that are in more than one set: a row to forget that is also a row to keep."""
+"""Questions in more than one set, such as a row to forget that is also a row to keep."""
 
 import unicodedata
 from collections import Counter
@@ -14,13 +14,13 @@ _SHOWN = 3
 
 
 Duplicates = dict[str, dict[str, list[str]]]
-"""Question, as the first group writes it -> group -> ids of its rows with this question."""
+"""Question (text of the first group) -> group -> ids of the group's rows with this question."""
 
 
 def normalise(text: str) -> str:
     """Return a text without case, punctuation, white space and differences of Unicode form.
 
-    A text that has only punctuation keeps it.
+    A text of punctuation only is kept.
     """
     folded = casefold(text)
     kept = "".join(c for c in folded if unicodedata.category(c)[0] not in "PZC")
@@ -75,5 +75,5 @@ def describe(duplicates: Duplicates, forget_names: Sequence[str]) -> str:
     return (
         f"{len(opposed)} {plural} both to be forgotten and to be kept ({shares}), so that these "
         f"objectives work against each other: {'; '.join(opposed[:_SHOWN])}{more}. "
-        "Take them out of one objective, with `where`, `offset` or `limit` of its source."
+        "Remove them from one objective, with `where`, `offset` or `limit` of its source."
     )

@@ -41,7 +41,7 @@ class Encoder:
 
     Args:
         tokenizer: A transformers tokenizer.
-        max_length: Longest sequence of student and teacher, in tokens.
+        max_length: Maximum number of tokens in a sequence of student or teacher.
         on_problem: Treatment of rows whose prompt is not a prefix of the whole after tokenising,
             whose answer is cut off at `max_length`, or whose answer is empty. ``error`` stops with
             the row's id. ``warn`` encodes prompt and answer separately, keeps the cut answer,

@@ -119,7 +119,7 @@ def rows_per_step(
 ) -> dict[str, float]:
     """Return the number of rows of each objective in a step.
 
-    ``stratified`` mixing takes `rows` as they are; the others divide `batch_size` by `shares`.
+    ``stratified`` mixing takes `rows` unchanged; the others divide `batch_size` by `shares`.
     """
     if mixing == "stratified":
         return dict(rows)

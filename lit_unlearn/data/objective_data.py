@@ -60,7 +60,7 @@ class ObjectiveData:
     evaluation_rows: int = 40
     evaluation_prefills: list[str] | str | None = None
     rejected: RejectedSource | None = None
-    # no part of the repr, by which stored preparations are found: training rows are part of it
+    # not in the repr, which is the key of stored preparations and contains the training rows
     validation: list[Source] | float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

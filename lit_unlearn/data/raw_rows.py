@@ -26,7 +26,7 @@ class RawRow:
     location: str
     """Location for error messages: ``file.jsonl:12`` or ``owner/name[config/split] row 12``."""
     answerless: bool = False
-    """Whether the source has only questions, as its ``columns`` say."""
+    """Whether the source has only questions, according to its ``columns``."""
 
 
 @dataclass

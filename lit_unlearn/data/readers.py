@@ -95,7 +95,7 @@ def _parquet_rows(data: bytes, name: str) -> list[RawRow]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"File {name} should be a parquet file. Found: {reason}; copy the file again, or give "
-            "it the suffix of its own format."
+            "it the suffix of its format."
         ) from error
     return [RawRow(str(i), row, f"{name} row {i}") for i, row in enumerate(values)]
 

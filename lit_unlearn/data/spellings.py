@@ -27,9 +27,9 @@ def both_spellings(tokenizer: Any) -> Tensor:
     return found
 
 
-def same_words(tokenizer: Any, one: Sequence[int], other: Sequence[int]) -> bool:
-    """Return whether two texts have the same tokens, but for a space in front of the first."""
-    if len(one) != len(other) or one[1:] != other[1:]:
+def same_words(tokenizer: Any, left: Sequence[int], right: Sequence[int]) -> bool:
+    """Return whether two texts have the same tokens, except for a space before the first token."""
+    if len(left) != len(right) or left[1:] != right[1:]:
         return False
-    first = tokenizer.convert_ids_to_tokens([*one[:1], *other[:1]])
+    first = tokenizer.convert_ids_to_tokens([*left[:1], *right[:1]])
     return len({text[1:] if text.startswith(_SPACES) else text for text in first}) <= 1

@@ -1,4 +1,4 @@
-"""Rows for validation: those that are held out, and batches of encoded ones."""
+"""Rows for validation: hold out rows, and batch encoded rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,18 +20,18 @@ def hold_out(
 ) -> tuple[dict[str, list[Example]], dict[str, list[Example]]]:
     """Divide rows into those for training and those for validation.
 
-    A share of an objective's questions is held out, at least one. Which ones depends on the seed
-    and the questions alone, so that objectives with the same questions hold out the same. No
-    objective trains on a question that any of them holds out; questions are equal as in
-    `find_duplicates`.
+    A share of an objective's questions is held out, at least one question. The choice depends only
+    on the seed and the questions, so that objectives with the same questions hold out the same
+    ones. No objective trains on a question that another objective holds out; equality of questions
+    is that of `find_duplicates`.
 
     Args:
         examples: Rows of all objectives.
-        shares: Share of the questions, between 0 and 1, of each objective that holds out some.
+        shares: Objective -> share of its questions to hold out, between 0 and 1.
         seed: Seed of the choice.
 
     Returns:
-        Rows for training of all objectives, and rows for validation of those in `shares`.
+        Training rows of all objectives, and validation rows of the objectives in `shares`.
 
     Raises:
         InputError: An objective has no rows left.
@@ -68,7 +68,7 @@ class ValidationRow:
     candidates: Sequence[EncodedExample]
     """The row as its objective reads it: one sequence, one per prefill, or a pair of answers."""
     gold: EncodedExample | None
-    """The gold answer behind the question and the first candidate's prefill; None without one."""
+    """Gold answer after the question and the first candidate's prefill; None without an answer."""
 
 
 @dataclass(frozen=True)
@@ -77,32 +77,32 @@ class ValidationBatch:
 
     objective: str
     rows: TokenBatch
-    """The rows as the objective reads them; borrowed ones of another process are not counted."""
+    """The rows as the objective reads them; rows borrowed from another process are not counted."""
     gold: TokenBatch | None
-    """Gold answers of the rows that have one."""
+    """Gold answers of the rows that have them."""
     asked: Sequence[ValidationRow]
     """The rows, for replies."""
     has_gold: bool
-    """Whether any row of the objective, in whatever batch, has a gold answer."""
+    """Whether any row of the objective, in any batch, has a gold answer."""
     has_accepted: bool
     """Whether any row of the objective has texts that a reply may contain to be correct."""
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "ValidationBatch":
-        """Return the same on another device (Lightning calls this)."""
+        """Return the batch on another device (Lightning calls this)."""
         gold = None if self.gold is None else self.gold.to(device, non_blocking)
         return replace(self, rows=self.rows.to(device, non_blocking), gold=gold)
 
 
 @dataclass(frozen=True)
 class ValidationBatches(Dataset[ValidationBatch]):
-    """The batches of one objective, each shared out over the processes.
+    """Batches of one objective; the rows of each are divided among the processes.
 
-    A process without a row in a batch borrows one of the first process, as in training.
+    A process without a row in a batch borrows a row of the first process, as in training.
 
     Args:
         objective: Name of the objective.
-        rows: All its rows.
-        size: Rows of a batch, over all processes.
+        rows: All rows of the objective.
+        size: Number of rows of a batch, over all processes.
         pad_id: Any valid token id.
         spellings: As in `TokenBatch`.
         rank: Rank of this process.

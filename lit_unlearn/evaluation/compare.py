@@ -183,8 +183,8 @@ def not_common(columns: Mapping[str, EvaluationRecord]) -> list[str]:
         base, record = columns[first].suites, columns[heading].suites
         for suite in dict.fromkeys([*base, *record]):
             if suite not in base or suite not in record:
-                where = first if suite in base else heading
-                said.append(f"Suite {suite} is only in {where} and is not compared.")
+                holder = first if suite in base else heading
+                said.append(f"Suite {suite} is only in {holder} and is not compared.")
                 continue
             if base[suite].settings != record[suite].settings:
                 said.append(f"Suite {suite} has other settings in {heading} than in {first}.")

@@ -68,7 +68,7 @@ def test_description_shows_three_of_many() -> None:
     assert text.startswith("5 questions are both")
     assert "'Q2?'" in text
     assert "'Q3?'" not in text
-    assert " and 2 more. Take" in text
+    assert " and 2 more. Remove" in text
 
 
 def test_real_splits_of_tofu(benchmark_data: Path) -> None:
