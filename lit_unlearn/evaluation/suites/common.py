@@ -74,7 +74,7 @@ def check_same_rows(ours: Iterable[str], theirs: Iterable[str], what: str, repai
     if odd := own ^ others:
         raise InputError(
             f"Parameter `reference` should hold the same {len(own)} {what}. Found {len(others)}, "
-            f"and only one of the two has {min(odd)!r}; evaluate the retain model with {repair}."
+            f"and {min(odd)!r} in only one of the two; evaluate the retain model with {repair}."
         )
 
 
