@@ -82,7 +82,8 @@ class LatentAdversarial(WrappingObjective):
 
         terms = inner()
         clean = terms.values.detach()
-        for _ in range(self.steps):
+        # validation has no gradients, and reads the clean loss
+        for _ in range(self.steps if torch.is_grad_enabled() else 0):
             change.update(terms.values)
             terms = inner()
         return Terms(terms.values, terms.rows, {**terms.statistics, "clean": clean})

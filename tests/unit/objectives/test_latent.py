@@ -75,6 +75,9 @@ def test_makes_the_inner_loss_worse(tiny_model: PreTrainedModel) -> None:
 def test_gradient_reaches_the_weights_once(tiny_model: PreTrainedModel) -> None:
     """The ascent leaves nothing in the parameters; a vanishing radius gives the plain gradient."""
     reader, batch = ModelReader(tiny_model), batch_of(SINGLE)
+    with torch.no_grad():  # as in validation
+        still = o.LatentAdversarial(o.CrossEntropy(), radius=0.3)(batch, reader, None)
+    assert torch.equal(still.values, still.statistics["clean"])
     terms = o.LatentAdversarial(o.CrossEntropy(), radius=1e-7)(batch, reader, None)
     assert all(p.grad is None for p in tiny_model.parameters())
     gradient = torch.autograd.grad(terms.values.sum(), list(tiny_model.parameters()))

@@ -27,6 +27,7 @@ from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.objectives import CrossEntropy
+from lit_unlearn.teachers import FrozenTeacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.training.validation import Validation
 from tests.processes import FORKED, in_processes
@@ -70,7 +71,8 @@ def validated(**options: Any) -> Any:
 
 
 def replying(every: int = 2) -> Any:
-    return module(validation=Validation(every, max_new_tokens=3))
+    teacher = FrozenTeacher(cache=True)  # it must foresee the validation rows
+    return module(teacher=teacher, validation=Validation(every, max_new_tokens=3))
 
 
 @dataclass
