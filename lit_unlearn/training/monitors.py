@@ -51,6 +51,7 @@ class MonitoredModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._look_at_epoch_end(False)
+        _tell_of_stop(self.trainer)
 
     def _look_at_epoch_end(self, at_end: bool) -> None:
         """Set where EarlyStopping looks at scalars of steps, beside the steps."""
@@ -110,13 +111,17 @@ def _stop_early(trainer: Trainer, logged: Collection[str]) -> None:
     """Let EarlyStopping look at monitors that this step has logged."""
     for callback in trainer.early_stopping_callbacks:
         if callback.monitor in logged:
-            stopping = trainer.should_stop
             look_now(callback, trainer)
-            if trainer.should_stop and not stopping:
-                log.warning(
-                    "Training ends after step %d of %d: %s",
-                    *(trainer.global_step, trainer.max_steps, callback.stopping_reason_message),
-                )
+
+
+def _tell_of_stop(trainer: Trainer) -> None:
+    """Tell why EarlyStopping ends the run: after a step, a validation or an epoch."""
+    for callback in trainer.early_stopping_callbacks if trainer.should_stop else ():
+        if callback.stopping_reason_message:
+            log.warning(
+                "Training ends after step %d of %d: %s",
+                *(trainer.global_step, trainer.max_steps, callback.stopping_reason_message),
+            )
 
 
 def monitors(trainer: Any) -> Iterator[tuple[Callback, str]]:

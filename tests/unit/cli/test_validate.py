@@ -28,10 +28,14 @@ def options(tmp_path: Path) -> list[str]:
 
 
 def test_the_best_checkpoint_has_the_figures_that_chose_it(
-    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The random model extracts nothing, so that EarlyStopping ends the run after two steps."""
     assert main(["fit", *options]) == 0
+    assert caplog.text.count("Training ends after step 2 of 6: ") == 1
     (best,) = tmp_path.rglob("checkpoints/*.ckpt")
     saved = torch.load(best, weights_only=True)
     assert saved["global_step"] == 2
