@@ -5,8 +5,15 @@ from itertools import combinations
 
 __all__ = ["CONFLICT_RATE", "GRADIENT_NORM_TOTAL", "LEARNING_RATE", "MFU", "MODEL_TFLOPS"]
 __all__ += ["PADDING_SHARE", "PEAK_MEMORY", "STEP_SECONDS", "STUDENT_TOKENS", "TEACHER_TOKENS"]
-__all__ += ["COSINE_CHART", "LOSS_CHART", "NORM_CHART", "UPDATE_CHART", "WEIGHT_CHART"]
-__all__ += ["chart_with_name", "cosine_name", "figure_name", "final_name", "gradient_norm_name"]
+__all__ += ["COSINE_CHART", "LOSS_CHART", "NORM_CHART", "OPPOSED_CHART", "UPDATE_CHART"]
+__all__ += [
+    "WEIGHT_CHART",
+    "chart_with_name",
+    "cosine_name",
+    "figure_name",
+    "final_name",
+    "gradient_norm_name",
+]
 __all__ += ["layer_cosine_name", "loss_name", "pairs", "phase_name", "statistic_name"]
 __all__ += ["update_cosine_name", "validation_name", "weight_name"]
 
@@ -44,9 +51,11 @@ update_cosine_name = "grad_cos_update/{}".format
 
 COSINE_CHART = "compare/cosine"
 """Chart of TensorBoard with the curves of `cosine_name`, one for each pair."""
-chart_with_name = "compare/cosine_with/{}".format
+OPPOSED_CHART = "compare/cosine_opposed"
+"""Chart of the pairs of which one objective expects that the model declines, and one an answer."""
+chart_with_name = "compare/with/{}".format
 """Name of the chart with the curves of the pairs of one objective."""
-UPDATE_CHART = "compare/cosine_with_update"
+UPDATE_CHART = "compare/cosine_update"
 NORM_CHART, LOSS_CHART, WEIGHT_CHART = "compare/gradient_norm", "compare/loss", "compare/weight"
 """Charts with a curve for each objective: `gradient_norm_name`, `loss_name`, `weight_name`."""
 final_name = "final/{}".format

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,23 @@ class Board:
     Args:
         logger: Logger of the run.
         names: Names of the objectives.
+        declining: Those that expect that the model declines.
         step: First step; what an interrupted run has written from there on is hidden.
         table: The gradient table of the run.
         every: Diagnosed steps between heat maps of one step; 0 for no heat maps.
     """
 
     def __init__(
-        self, logger: TensorBoardLogger, names: Sequence[str], step: int, table: Path, every: int
+        self,
+        logger: TensorBoardLogger,
+        names: Sequence[str],
+        declining: Collection[str],
+        step: int,
+        table: Path,
+        every: int,
     ) -> None:
         self.main = logger.experiment
-        self._table, self._every = table, every
+        self._declining, self._table, self._every = declining, table, every
         self._drawn = 0
         """Number of diagnosed steps in the last heat maps over steps."""
         charts = layout(names)
@@ -65,12 +72,12 @@ class Board:
         # TensorBoard gives out its colours in the order in which runs begin
         self._runs = {
             run: SummaryWriter(Path(logger.log_dir, *map(_folder, run)), purge_step=step or None)
-            for run in side_by_side(_blank(names))
+            for run in side_by_side(_blank(names), declining)
         }
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add a diagnosed step to all charts, and its cosines to the histogram."""
-        for run, scalars in side_by_side(row).items():
+        for run, scalars in side_by_side(row, self._declining).items():
             for name, value in scalars.items():
                 if math.isfinite(value):
                     self._runs[run].add_scalar(name, value, row["step"])
@@ -110,20 +117,25 @@ class Board:
             writer.close()
 
 
-def side_by_side(row: Mapping[str, Any]) -> dict[tuple[str, ...], dict[str, float]]:
+def side_by_side(
+    row: Mapping[str, Any], declining: Collection[str]
+) -> dict[tuple[str, ...], dict[str, float]]:
     """Return run -> chart -> value of a diagnosed step, for runs below the run itself.
 
-    A pair has a run if there are at most `MOST_PAIRS`. The charts of an objective's pairs, one for
-    each objective, need no more runs than objectives. One objective has none.
+    A pair has a run if there are at most `MOST_PAIRS`. Pairs of an objective in `declining` with
+    one that is not come first, since TensorBoard has seven colours, and have a chart of their own.
+    The charts of one objective's pairs need no more runs than objectives. One objective has none.
     """
     names, cosines = row["objectives"], row["cosines"]
     couples = list(log_names.pairs(names))
     if not couples:
         return {}
-    runs = {
-        ("pairs", f"{names[i]}~{names[j]}"): {log_names.COSINE_CHART: cosines[i][j]}
-        for i, j in (couples if len(couples) <= MOST_PAIRS else [])
-    }
+    runs: dict[tuple[str, ...], dict[str, float]] = {}
+    opposed = {(i, j) for i, j in couples if (names[i] in declining) != (names[j] in declining)}
+    few = len(couples) <= MOST_PAIRS
+    for i, j in sorted(couples, key=lambda pair: pair not in opposed) if few else []:
+        charts = [log_names.COSINE_CHART, *[log_names.OPPOSED_CHART] * ((i, j) in opposed)]
+        runs["pairs", f"{names[i]}~{names[j]}"] = dict.fromkeys(charts, cosines[i][j])
     for i, name in enumerate(names):
         others = (j for j in range(len(names)) if j != i)
         runs["objectives", name] = {
@@ -141,7 +153,10 @@ def layout(names: Sequence[str]) -> Layout:
     couples = [(names[i], names[j]) for i, j in log_names.pairs(names)]
     if not couples:
         return {}
-    charts = {"cosine of each pair": log_names.COSINE_CHART} if len(couples) <= MOST_PAIRS else {}
+    charts = {}
+    if len(couples) <= MOST_PAIRS:
+        charts["cosine of each pair"] = log_names.COSINE_CHART
+        charts["cosine of opposed objectives"] = log_names.OPPOSED_CHART
     charts |= {f"cosine with {name}": log_names.chart_with_name(name) for name in names}
     charts |= {
         "cosine with the update": log_names.UPDATE_CHART,

@@ -67,10 +67,11 @@ class GradientMonitor(Callback):
         logger = tensorboard(trainer)
         if trainer.is_global_zero and logger is not None:
             module: Any = pl_module
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            declining = [name for name, own in data.objectives.items() if own.expect == "decline"]
             names, step = list(module.objectives), trainer.global_step
-            self._board = Board(logger, names, step, path, self.heat_map_every)
+            self._board = Board(logger, names, declining, step, path, self.heat_map_every)
             if step == 0:
-                data: Any = trainer.datamodule  # type: ignore[attr-defined]
                 self._board.add_rows(data, module.tokenizer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
