@@ -146,7 +146,6 @@ class Comparison:
         return method
 
     def _evaluate(self, method: Method, seeds: Sequence[int]) -> None:
-        """Evaluate a method at its rate, once for each seed."""
         runs = self._runs(method.name, [str(method.rate)], seeds)
         for (_, seed), figures in self._measured(method, runs, EVALUATION).items():
             method.runs[str(seed)] = figures

@@ -101,7 +101,6 @@ def mutated(seeds: list[bytes], choose: random.Random) -> bytes:
 
 
 def _damaged(data: bytearray, seeds: list[bytes], choose: random.Random) -> bytes:
-    """Change bytes in one to four places."""
     for _ in range(choose.randint(1, 4)):
         place, end = sorted(choose.randrange(len(data) + 1) for _ in range(2))
         change = choose.randrange(7)

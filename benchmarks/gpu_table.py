@@ -70,13 +70,11 @@ def _rates(record: Record) -> str:
 
 
 def _kernels(kernels: Sequence[Record]) -> str:
-    """Return milliseconds of attention by kernel."""
     rows = ([_milliseconds(value) for value in kernel.values()] for kernel in kernels)
     return "Causal attention of 8 rows, ms forward and backward:\n\n" + _lined(kernels[0], rows)
 
 
 def _milliseconds(value: str | float | None) -> str:
-    """Return a kernel's name or time."""
     if value is None:
         return "refused"
     return value if isinstance(value, str) else f"{value:.3g}"

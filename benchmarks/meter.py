@@ -58,7 +58,6 @@ class Meter(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop the clocks."""
         wall, cpu = (
             end - start for end, start in zip(clocks(self.device), self.start, strict=True)
         )
@@ -75,7 +74,6 @@ class Meter(Callback):
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Write the file."""
         found = {"before": self.before, "ready": self.ready, "steps": self.steps}
         folder = Path(trainer.default_root_dir)
         (folder / FILE).write_text(json.dumps(found | peaks(self.device)))

@@ -47,7 +47,6 @@ class PlainBeside(PlainStep):
     """The plain step on all rows of a step."""
 
     def __call__(self, batches: StepBatch) -> None:  # type: ignore[override]
-        """Take one step."""
         super().__call__([batch for parts in batches.values() for batch in parts])
 
 

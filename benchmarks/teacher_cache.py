@@ -50,18 +50,15 @@ class StepClock(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start the clock of a step."""
         self.start = time.process_time()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop the clock."""
         self.steps.append(time.process_time() - self.start)
         self.losses.append(outputs["losses"])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the file."""
         found = {
             "preparation": self.preparation,
             "steps": self.steps,

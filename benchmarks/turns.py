@@ -40,7 +40,6 @@ class Turns(Callback):
         self.before = self.mark = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Set up for the first way."""
         reset_peak()
         self.before = peak_gib()
         if self.beside is not None:
@@ -63,7 +62,6 @@ class Turns(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the time, and set up for the next way."""
         way = self.ways[batch_idx % len(self.ways)]
         self._note(way, time.process_time() - self.mark)
         self._set(pl_module, batch_idx + 1)

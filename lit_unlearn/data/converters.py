@@ -42,7 +42,7 @@ def question_answer(row: RawRow, example_id: str, representation: Representation
         Example(
             example_id,
             (Turn("user", prompt),),
-            _led(answers[0], space) if answers else "",
+            _after_space(answers[0], space) if answers else "",
             "question_answer",
             accepted=_distinct([*answers[1:], *texts_of(row, "accepted")], besides=answers[:1]),
             distractors=tuple(space + text for text in texts_of(row, "perturbed_answer")),
@@ -89,7 +89,7 @@ def passage(row: RawRow, example_id: str, representation: Representation) -> lis
     text = text_of(row, find_key(row, EXPECTED_KEYS["passage"][0], "passage"))
     beginning = text_of(row, "beginning") if "beginning" in row.values else ""
     if representation == "raw":
-        answer = _led(text, " " if beginning else "")
+        answer = _after_space(text, " " if beginning else "")
         return [Example(example_id, (Turn("user", beginning),), answer, "passage", plain=True)]
     text = f"{beginning} {text}".lstrip()
     pairs: list[tuple[str, str, str]] = []
@@ -128,7 +128,7 @@ def instruction(row: RawRow, example_id: str, representation: Representation) ->
     middle = [f"### Input:\n{given}"] if given else []
     parts = [*(turn.content for turn in before), f"### Instruction:\n{task}", *middle]
     prompt = "\n\n".join([*parts, "### Response:"])
-    answer = _led(answer, "\n")
+    answer = _after_space(answer, "\n")
     return [Example(example_id, (Turn("user", prompt),), answer, "instruction", plain=True)]
 
 
@@ -221,8 +221,7 @@ def _right_option(row: RawRow, options: list[str], answer: object) -> int:
     raise wrong_type(row, "key 'answer'", f"{expected} of an option", answer)
 
 
-def _led(text: str, space: str) -> str:
-    """Return a text with white space in front; an empty text stays empty."""
+def _after_space(text: str, space: str) -> str:
     return space + text if text else ""
 
 

@@ -94,7 +94,6 @@ class ObjectiveData:
 
 
 def _check_validation(given: list[Source] | float | None) -> None:
-    """Check that rows for validation are sources, or a share of the training rows."""
     if given is not None and not (given if isinstance(given, list) else 0 < given < 1):
         raise InputError(
             "Parameter `validation` of an objective's data should be sources, or a share above 0 "

@@ -111,7 +111,6 @@ def _rest_after(answer: str, beginning: str) -> str:
 
 @cache
 def _builtin(name: str) -> Any:
-    """Return the content of a JSON file that comes with the package."""
     return json.loads(
         resources.files("lit_unlearn.data").joinpath("builtin", name).read_text("utf-8")
     )

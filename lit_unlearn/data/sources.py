@@ -80,7 +80,6 @@ def _hub_rows(source: Source, place: Place) -> list[RawRow]:
 
 
 def _copied_rows(source: Source, folder: Path) -> list[RawRow]:
-    """Return the rows of a downloaded copy of a hub data set."""
     import datasets
 
     kept = Path(datasets.config.HF_DATASETS_CACHE)

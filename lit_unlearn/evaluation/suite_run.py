@@ -131,7 +131,6 @@ def _outcomes(
     batch_size: int,
     stage: Stage,
 ) -> list[Outcome]:
-    """Return the outcomes of one variant, in the order of the probes."""
     names = f"{variant.name} {variant.key}"
     keys = on_first(
         lambda: [content_key(subject.fingerprint, names, p, suite.answer_key()) for p in probes]

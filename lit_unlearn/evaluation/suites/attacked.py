@@ -138,7 +138,6 @@ class InputAttack(Suite):
         return [mean_of_values(f"{group}/recall_worst", worst, RECALLED, *reading)]
 
     def _reading(self, group: str, note: str) -> tuple[Better, str]:
-        """Return the better direction and the note of a group's recall."""
         if group == UNATTACKED:
             return "lower", note
         return self.better, "; ".join(text for text in (self.remark, note) if text)

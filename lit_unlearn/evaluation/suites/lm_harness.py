@@ -102,7 +102,6 @@ class LmHarness(Suite):
 
 
 def _harness() -> tuple[Any, Any]:
-    """Import the package and its module of Hugging Face models."""
     try:
         return import_module("lm_eval"), import_module("lm_eval.models.huggingface")
     except ImportError as error:

@@ -112,7 +112,6 @@ class Membership(Suite):
 
 
 def _losses(reference: Reference) -> dict[str, float]:
-    """Return row id -> the retain model's loss."""
     return {row.row_id: row.scores["loss"] for rows in (reference or {}).values() for row in rows}
 
 
