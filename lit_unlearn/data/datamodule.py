@@ -112,6 +112,7 @@ class UnlearnDataModule(LightningDataModule):
         for name, data in objectives.items():
             check_number(f"data.objectives.{name}.rows", data.rows, 0, above=True)
             check_number(f"data.objectives.{name}.answer_tokens", data.answer_tokens, 1)
+            check_number(f"data.objectives.{name}.refresh_steps", data.refresh_steps, 1)
             check_number(f"data.objectives.{name}.evaluation_rows", data.evaluation_rows, 0)
         self.epoch = checked_epoch(epoch, objectives)
         self.objectives = objectives

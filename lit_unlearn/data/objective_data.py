@@ -11,7 +11,7 @@ from lit_unlearn.errors import InputError
 __all__ = ["AnswerSource", "Expectation", "ObjectiveData", "RejectedSource"]
 
 Expectation = Literal["answer", "decline"]
-AnswerSource = Literal["gold", "teacher", "refusal", "alternate", "none"]
+AnswerSource = Literal["gold", "teacher", "refusal", "alternate", "student", "none"]
 RejectedSource = Literal["gold", "refusal", "row"]
 
 
@@ -28,14 +28,17 @@ class ObjectiveData:
         answer: Text to predict: the row's `gold` answer, the `teacher`'s own answer under its
             context (generated once before training and stored in the run's folder), a `refusal`,
             an `alternate` (AltPO: a wrong answer that the start model generates once before
-            training from question and gold answer), or `none` (only the first token is predicted,
+            training from question and gold answer), the `student`'s own answer (sampled at
+            temperature 1 during training, and anew after `refresh_steps`; the gold one where it
+            declines), or `none` (only the first token is predicted,
             from the question alone).
         refusals: Sentences that decline, one for each row in turn: a list, a file of them (.txt,
             .json, .jsonl), or `builtin`. They also replace `{refusal}` in contexts.
         context: Turns before the question that only the teacher sees; null for none.
         prefills: Beginnings of the answer with which the rows are trained; null for none.
-        answer_tokens: Largest number of tokens of an answer that is generated before training
-            (`answer` is `teacher` or `alternate`).
+        answer_tokens: Largest number of tokens of an answer that is generated (`answer` is
+            `teacher`, `alternate` or `student`).
+        refresh_steps: Number of steps after which the student's answer to a row is sampled anew.
         evaluation: Sources of the rows for the table before and after training; empty takes the
             first `evaluation_rows` training rows.
         evaluation_rows: Largest number of rows in that table; 0 leaves the objective out of it.
@@ -56,6 +59,7 @@ class ObjectiveData:
     context: Context | None = None
     prefills: Prefills | None = None
     answer_tokens: int = 48
+    refresh_steps: int = 20
     evaluation: list[Source] = field(default_factory=list)
     evaluation_rows: int = 40
     evaluation_prefills: list[str] | str | None = None
@@ -78,6 +82,11 @@ class ObjectiveData:
                 "An objective that expects answers should not have refusals or wrong answers as "
                 f"answers. Found `expect: answer` with `answer: {self.answer}`; set "
                 "`expect: decline`."
+            )
+        if self.answer == "student" and (self.prefills or self.rejected):
+            raise InputError(
+                "Parameter `answer` should not be `student` for rows with `prefills` or a "
+                "`rejected` answer. Found it beside one; use `answer: gold`, or leave them out."
             )
         if self.rejected is not None and (
             self.answer in (self.rejected, "none") or self.prefills is not None

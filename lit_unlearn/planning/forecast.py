@@ -1,5 +1,6 @@
 """Forecast of the time of a run's phases on this machine, before a model is loaded."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -157,7 +158,7 @@ class PlannedRun:
         found += self._caches()
         if not work.done:
             found += self._answers("before", [one for one in work.evaluations if one.before])
-        found.append(self._steps())
+        found += [self._steps(), self._sampled()]
         found += self._during()
         found += self._answers("after", [one for one in work.evaluations if one.after])
         if work.export:
@@ -216,6 +217,20 @@ class PlannedRun:
         moved = 4 * (logits + self._gradients() * at.student.trained)
         one = step_phase(step_flops(at, seen)) + Phase("", moved=moved)
         return replace(one.times(count), name=f"{count:,} steps")
+
+    def _sampled(self) -> Phase:
+        """Return the work of sampling the student's own answers during training."""
+        made, left = Phase("answers of the student"), max(self.work.steps - self.work.done, 0)
+        for name, own in self.rows.data.objectives.items():
+            if own.answer == "student":
+                rows = self.rows.data.encoded[name]
+                prompts = [row[0].student_ids[: row[0].student_start] for row in rows]
+                drawn = left * self.rows.per_step()[name]
+                once = self.rows.sizes[name] or math.inf
+                count = min(once * -(-left // own.refresh_steps), drawn) if left else 0.0
+                work = _replied(self.scenario.student, prompts, own.answer_tokens)
+                made += work.times(count / len(prompts))
+        return made
 
     def _gradients(self) -> float:
         """Return the number of reads and writes of gradients and optimizer per trained element."""

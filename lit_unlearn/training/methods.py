@@ -75,6 +75,8 @@ on the forget rows | whp.yaml
 UNDO | - | ForwardKL | `student.path` is the model of an unlearning run; `student.noise`; \
 general text | undo.yaml
 Task vector | - | - | no training: `lit-unlearn task-vector`
+BS-S | GradientAscent | CrossEntropy | weights 0.5 and 0.5 for gold answers and for samples of \
+the student (`answer: student`) | bss.yaml
 DUET | BidirectionalDistillation | BidirectionalDistillation | `push_top_k: 0`, `positions: 1`, \
 `space: logit`, `entries: uniform`, `delta: 1.0`, one context for all rows | duet.yaml
 """

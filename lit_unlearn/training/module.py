@@ -41,6 +41,7 @@ from lit_unlearn.training.module_state import (
     optimizer_class,
     restore_state,
 )
+from lit_unlearn.training.own_answers import OwnAnswers
 from lit_unlearn.training.run_checks import check_parts, check_run
 from lit_unlearn.training.setup.checks import check_objectives
 from lit_unlearn.training.setup.prepare import Prepared
@@ -136,6 +137,7 @@ class UnlearnModule(ValidatedModule):
         self.student: nn.Module | None = None
         self.teacher_weights: nn.Module | None = None
         self.prepared: Prepared | None = None
+        self.own_answers = OwnAnswers()
         self.sharding: Sharding | None = None  # set by a strategy that shards
         self.trunk: TrunkCache | None = None
         self.saved_optimizer: str | None = None  # set by a checkpoint
@@ -205,20 +207,18 @@ class UnlearnModule(ValidatedModule):
         """Take one optimizer step: the objectives' gradients, Gramian, weights, and the update."""
         step = self.global_step
         diagnose = self.diagnostics_every > 0 and step % self.diagnostics_every == 0
-        accumulator = Accumulator(
-            self.parameters_trained,
-            preferences(self.objectives, step, self.loss_weighting),
-            self.groups,
-            self._mode(diagnose),
-            seed=step,
-        )
+        weights = preferences(self.objectives, step, self.loss_weighting)
+        about = (self.parameters_trained, weights, self.groups, self._mode(diagnose))
+        accumulator = Accumulator(*about, seed=step)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        rows = self.own_answers.renewed(batch, step, data, self.loaded_student(), self.tokenizer)
         reader = ModelReader(self.loaded_student(), self.trunk)
         models = Models(reader, self.teacher, self.models_read(), self.manual_backward)
         record = empty_record(step, "sketch" if accumulator.mode == "sketch" else "exact")
         try:
             with local_gradients(self.trainer):
                 for name, objective in self.objectives.items():
-                    one = ObjectiveStep(name, objective, batch.get(name, []), step)
+                    one = ObjectiveStep(name, objective, rows.get(name, []), step)
                     self._note(name, accumulate(one, models, accumulator), record)
             self._update(combined(accumulator, self.weighting, self.combination, record, diagnose))
         except NotFiniteError as error:

@@ -22,6 +22,7 @@ _LEARNT = "weightings"
 _OPTIMIZER = "optimizer"
 """Key of the optimizer's class; its state alone does not tell SGD's from AdamW's."""
 _SKIPPED = "skipped_steps"
+_ANSWERS = "own_answers"
 _VALIDATIONS = "validations"
 _AVERAGED = "averaging_state"
 """Key of averaged weights, which Lightning reads back as a whole."""
@@ -32,6 +33,7 @@ def add_state(checkpoint: dict[str, Any], module: UnlearnModule) -> None:
     checkpoint[_LEARNT] = {name: rule.state_dict() for name, rule in module.rules().items()}
     checkpoint[_OPTIMIZER] = optimizer_class(module.make_optimizer)
     checkpoint[_SKIPPED] = module.guard.skipped
+    checkpoint[_ANSWERS] = module.own_answers.kept
     checkpoint[_VALIDATIONS] = module.validations
     if module.source.lora is not None and _AVERAGED not in checkpoint:
         state = checkpoint["state_dict"]
@@ -43,6 +45,7 @@ def restore_state(checkpoint: Mapping[str, Any], module: UnlearnModule) -> None:
     check_state(checkpoint, module)
     module.saved_optimizer = checkpoint.get(_OPTIMIZER)
     module.guard.skipped = checkpoint.get(_SKIPPED, 0)
+    module.own_answers.kept = checkpoint.get(_ANSWERS, {})
     module.validations = checkpoint.get(_VALIDATIONS, 0)
     restore_rules(checkpoint, module.rules())
 

@@ -56,6 +56,11 @@ def check_parts(trainer: Trainer, module: Any, data: Any) -> None:
     """Check that strategy, objectives and data fit together, for training or validation."""
     check_strategy(trainer, adapters=module.source.lora is not None)
     check_names(module.objectives.keys(), data.objectives.keys())
+    if trainer.world_size > 1 and any(own.answer == "student" for own in data.objectives.values()):
+        raise InputError(
+            "Parameter `answer` of an objective's data is `student`, which works on one device. "
+            f"Found {trainer.world_size}; set `trainer.devices` to 1, or `answer: gold`."
+        )
     check_needs(module.objectives, data.objectives, has_teacher=module.teacher is not None)
 
 
@@ -71,8 +76,8 @@ def check_needs(
             raise no_teacher(name)
         if objective.needs_answers and rows.answer == "none":
             raise InputError(
-                f"Parameter `data.objectives.{name}.answer` should be gold, teacher, refusal or "
-                f"alternate, since {kind} reads answers. Found none."
+                f"Parameter `data.objectives.{name}.answer` should be gold, teacher, refusal, "
+                f"alternate or student, since {kind} reads answers. Found none."
             )
         if isinstance(objective, DeclineEverywhere) and rows.answer == "refusal":
             raise InputError(

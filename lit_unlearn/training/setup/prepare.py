@@ -254,7 +254,7 @@ def answer_texts(
 ) -> list[str | None]:
     """Return the answers that need no model; None where there is none or a model gives it."""
     examples = material.examples[name]
-    if kind == "gold":
+    if kind in ("gold", "student"):
         return [example.answer for example in examples]
     if kind == "row":
         return [example.rejected[0] for example in examples]
