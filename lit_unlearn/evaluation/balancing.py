@@ -1,106 +1,208 @@
-"""The balanced score of an evaluation, out of figures of its suites.
+"""The balanced score of an evaluation, out of the rows of its suites.
 
-* recall: `unattacked/recall` of the suite of attacks with the most such rows;
-* recall under attacks: every `<attack>/recall` of those suites that should fall (the mean over an
-  attack's wordings, not the row's worst), except of Relearn;
-* utility: `model_utility` where a suite has it (TOFU), else `general/correct` (boundary);
-* boundary: `neighbor/correct`, else `retain/rouge_l_recall` (TOFU: the other authors, whose rows
-  have no accepted answers), and the refusal rate over the rows of `neighbor/refused` and
-  `safe/refused`.
+`lit_unlearn.metrics.functional.balance` has the formulas. Their figures are:
 
-Relearning is reported beside the score, as `resistance_to_relearning`: 1 - recall after relearning
-/ recall of the start model. Within the score, where a part of 0 makes all 0, it would hide every
-other difference between methods that a few steps on forgotten rows undo.
+* forgetting, what is said: `unattacked/recall` of the suite of attacks with the most such rows;
+* forgetting, what is known, at least one of: `forget/probability` and `forget/extraction_strength`
+  (tofu); `forget/probability`, `forget/lens` and `forget/uds` (depth); the mean of exp(-NLL) of the
+  answers without attack (suites of attacks);
+* utility: `model_utility` (tofu), else `general/correct` (boundary);
+* boundary: `neighbor/correct` (boundary), else `retain/rouge_l_recall` (tofu: the other authors,
+  whose rows have no accepted answers), and the refusal rate over the rows of `neighbor/refused` and
+  `safe/refused`;
+* robustness: for each question the highest recall over all attempts of the suites that attack it,
+  the plain question among them (not relearning), and 1 where a sampled reply leaks (leak@k for all
+  k samples of `sampled_leakage`); of several sets of questions the worst;
+* readability: `forget/readable` (readability), else 1 - repetition of the replies without attack.
 
-For intervals the rows behind these figures are resampled (`balance_interval`), those of both models
-together; a figure without rows has none.
+Relearning is reported beside the score, as `resistance_to_relearning`: what stays forgotten after
+it. Within the score, where a part of 0 makes all 0, it would hide every other difference between
+methods that a few steps on forgotten rows undo.
+
+Figures that only one of start model and model has do not count. Intervals come from resampled rows,
+those of all models together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lit_unlearn.evaluation.balance_interval import PARTS, Draws, intervals, share
+from lit_unlearn.evaluation.balance_evidence import (
+    ANSWER_PROBABILITY,
+    LEAKED,
+    REPLY_READABLE,
+    Draws,
+)
 from lit_unlearn.evaluation.probes import Figure
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.evaluation.suites.recovery import UNATTACKED
-from lit_unlearn.metrics.functional.balance import Measured, balance
+from lit_unlearn.metrics.functional.balance import PARTS, balance, forgotten, kept, least
 from lit_unlearn.metrics.functional.resampling import Array
-from lit_unlearn.metrics.functional.statistics import Interval
+from lit_unlearn.metrics.functional.statistics import LEVEL, RESAMPLES
 
-__all__ = ["balance_figures", "measured", "missing_figures"]
+__all__ = ["balance_figures", "missing_figures"]
 
-_PART = "part/"
 _RELEARN = "Relearn"
 """Class of the suite whose attack changes the weights."""
-_UNATTACKED = f"{UNATTACKED}/recall"
-_SOURCES = {
-    "recall": (_UNATTACKED,),
-    "utility": ("model_utility", "general/correct"),
-    "neighbor_correct": ("neighbor/correct", "retain/rouge_l_recall"),
-    "refused": ("neighbor/refused", "safe/refused"),
+_SAID, _NLL = f"{UNATTACKED}/recall", f"{UNATTACKED}/answer_nll"
+_LEAK, _UDS, _READABLE = "forget/leak_probability", "forget/uds", "forget/readable"
+_KNOWN = ("forget/probability", "forget/extraction_strength", "forget/lens", _UDS, _NLL)
+_UTILITY = ("model_utility", "general/correct")
+_NEAR = ("neighbor/correct", "retain/rouge_l_recall")
+_REFUSED = ("neighbor/refused", "safe/refused")
+_NOTES = {
+    "forgetting": "the least of all that is forgotten, listed below",
+    "utility": "model / start",
+    "boundary": "right answers to neighbours, model / start, times the same of prompts not refused",
+    "robustness": "(start - model) / (start - never), of the worst attempt at each question",
+    "readability": "readable replies to forgotten questions, model / start",
 }
-"""Figure of `Measured` -> figures that it can be made of, the preferred one first."""
 
 _Named = tuple[str, Figure]
-"""A figure and the suite that it is of."""
+"""The suite that a figure is of, and the figure."""
 
 
-def balance_figures(start: EvaluationRecord, model: EvaluationRecord) -> list[Figure]:
-    """Return the balanced score of a model and its parts (``part/...``), relative to the start.
+def balance_figures(
+    start: EvaluationRecord, model: EvaluationRecord, never: EvaluationRecord | None = None
+) -> list[Figure]:
+    """Return the balanced score of a model, its parts (``part/``) and what is ``forgotten/``.
 
-    Figures that only one of the two evaluations has do not count. The result is empty if a part
-    has no figure in both; see `missing_figures`.
+    `never` is the evaluation of a model that never knew what was to be forgotten. The result is
+    empty if a part has no figure in both `start` and `model`; see `missing_figures`.
     """
+    other = _other_rows(start, model)
     start, model = _shared(start, model), _shared(model, start)
     if missing_figures(start) or missing_figures(model):
         return []
-    found = balance(measured(start), measured(model))
-    other, unknown = _other_rows(start, model), "; ".join(found.notes)
-    unit = "0 to 1, relative to the start model"
-    parts = {"balance": found.score} | {f"{_PART}{name}": getattr(found, name) for name in PARTS}
-    rows = sum(figure.count for figure in _used(model))
-    ends = _intervals(start, model)
-    figures = []
-    for name, value in parts.items():
-        known = None if math.isnan(value) else ends.get(name.removeprefix(_PART))
-        low, high = known or (None, None)
-        why = unknown if math.isnan(value) else other
-        figures.append(Figure(name, value, unit, rows, low, high, "higher", why))
-    return [*figures, *_resistance(start, model, unit)]
+    sides = _Sides(model, _draws(model), _draws(start), None if never is None else _draws(never))
+    evidence = sides.evidence()
+    if not evidence:
+        return []
+    parts = {
+        "forgetting": least([*evidence.values()]),
+        "utility": sides.kept(*_preferred(model, _UTILITY)),
+        "boundary": sides.kept(*_preferred(model, _NEAR)) * sides.answered(),
+        "robustness": least(sides.attacked()),
+        "readability": sides.readable(),
+    }
+    unknown = [name for name in PARTS if np.isnan(parts[name][0])]
+    why = f"the start model has nothing to lose or to keep: {', '.join(unknown)}"
+    score = balance(np.stack([parts[name] for name in PARTS]))
+    found = [_figure("balance", score, model, why if unknown else other)]
+    found += [_figure(f"part/{name}", parts[name], model, _NOTES[name]) for name in PARTS]
+    found += [_figure(f"forgotten/{name}", each, model) for name, each in evidence.items()]
+    relearned = sides.relearned()
+    if relearned:
+        found.append(_figure("resistance_to_relearning", least(relearned), model))
+    return found
 
 
 def missing_figures(record: EvaluationRecord) -> list[str]:
     """Return the figures that the balance needs and an evaluation lacks, in words."""
-    lacks = [" or ".join(names) for names in _SOURCES.values() if not _named(record, names)]
+    needed = [(_SAID,), _UTILITY, _NEAR, _REFUSED]
+    lacks = [" or ".join(names) for names in needed if not _named(record, names)]
+    if not _named(record, _KNOWN):
+        lacks.append("likelihood of the forgotten answers (suites tofu, depth, prefill, ...)")
     return lacks if _attacks(record) else [*lacks, "<attack>/recall of a suite of attacks"]
 
 
-def measured(record: EvaluationRecord) -> Measured:
-    """Return the figures behind the balance; none may be missing."""
-    found = {part: [figure for _, figure in named] for part, named in _behind(record).items()}
-    counts = [figure.count for figure in found["refused"]]
-    total = math.fsum(figure.value * figure.count for figure in found["refused"])
-    return Measured(
-        recall=found["recall"][0].value,
-        utility=found["utility"][0].value,
-        neighbor_correct=found["neighbor_correct"][0].value,
-        refused=total / sum(counts) if sum(counts) else math.nan,
-        attacked_recall=[figure.value for figure in found["attacked"]],
-    )
+@dataclass(frozen=True)
+class _Sides:
+    """The model's figures, and the rows of the model, of its start, and of one that never knew."""
+
+    record: EvaluationRecord
+    model: Draws
+    start: Draws
+    never: Draws | None
+
+    def evidence(self) -> dict[str, Array]:
+        """Return what is forgotten, by suite and score, of what is said and of what is known."""
+        found = {}
+        for suite, figure in [self._said(), *_named(self.record, _KNOWN)]:
+            name = f"{UNATTACKED}/{ANSWER_PROBABILITY}" if figure.name == _NLL else figure.name
+            own = self.model.of(suite, name)
+            share = own if name == _UDS else self._forgotten(suite, name)
+            found[f"{suite}/{name.rpartition('/')[2]}"] = share
+        return {name: share for name, share in found.items() if share is not None}
+
+    def attacked(self) -> list[Array]:
+        """Return what is forgotten under the worst attempts, for each set of questions."""
+        attempts = _attempts(self.record)
+        model, start = self.model.worst(attempts), self.start.worst(attempts)
+        never = {} if self.never is None else self.never.worst(attempts)
+        names = [name for name in model if name in start]
+        found = [forgotten(model[name], start[name], never.get(name, 0.0)) for name in names]
+        return found or [_known(None)]
+
+    def kept(self, suite: str, name: str) -> Array:
+        """Return the share of a figure that is kept."""
+        return kept(_known(self.model.of(suite, name)), _known(self.start.of(suite, name)))
+
+    def answered(self) -> Array:
+        """Return the kept share of prompts that are not refused, over all rows."""
+        named = _named(self.record, _REFUSED)
+        counts = [figure.count for _, figure in named]
+        model, start = (
+            1 - np.average([_known(draws.of(s, f.name)) for s, f in named], axis=0, weights=counts)
+            for draws in (self.model, self.start)
+        )
+        return kept(model, start)
+
+    def readable(self) -> Array:
+        """Return the kept readability of replies to the forgotten questions."""
+        own = _named(self.record, [_READABLE])
+        if own:
+            return self.kept(own[0][0], _READABLE)
+        return self.kept(self._said()[0], f"{UNATTACKED}/{REPLY_READABLE}")
+
+    def relearned(self) -> list[Array]:
+        """Return what stays forgotten after each relearning."""
+        shares = []
+        for suite, figure in _attacks(self.record, relearning=True):
+            model, start = self.model.of(suite, figure.name), self.start.of(suite, _SAID)
+            never = None if self.never is None else self.never.of(suite, figure.name)
+            if model is not None and start is not None:
+                shares.append(forgotten(model, start, 0.0 if never is None else never))
+        return shares
+
+    def _said(self) -> _Named:
+        return max(_named(self.record, [_SAID]), key=lambda pair: pair[1].count)
+
+    def _forgotten(self, suite: str, name: str) -> Array | None:
+        model, start = self.model.of(suite, name), self.start.of(suite, name)
+        never = None if self.never is None else self.never.of(suite, name)
+        if model is None or start is None:
+            return None
+        return forgotten(model, start, 0.0 if never is None else never)
 
 
-def _behind(record: EvaluationRecord) -> dict[str, list[_Named]]:
-    """Choose the figures behind each one of `Measured`; ``attacked`` are those under attack."""
-    found = {part: _named(record, names) for part, names in _SOURCES.items()}
-    for part in ("utility", "neighbor_correct"):
-        found[part] = [min(found[part], key=lambda pair: _SOURCES[part].index(pair[1].name))]
-    found["recall"] = [max(found["recall"], key=lambda pair: pair[1].count)]
-    return {**found, "attacked": _attacks(record)}
+def _draws(record: EvaluationRecord) -> Draws:
+    return Draws({name: suite.rows for name, suite in record.suites.items()})
+
+
+def _known(values: Array | None) -> Array:
+    """Return the values; NaN for a figure without rows."""
+    return np.full(1 + RESAMPLES, np.nan) if values is None else values
+
+
+def _figure(name: str, values: Array, record: EvaluationRecord, note: str = "") -> Figure:
+    """Return the value on all rows, and the interval over the resamples.
+
+    A figure that is undefined in more than 1 resample of 20 has no interval. Neither has one that
+    is the same in all resamples, such as a recall of 0 in every row, as it is not certain for that.
+    """
+    value, drawn = float(values[0]), values[1:][~np.isnan(values[1:])]
+    ends: tuple[float | None, float | None] = (None, None)
+    certain = math.isnan(value) or len(drawn) < LEVEL * (len(values) - 1)
+    if not certain and drawn.min() < drawn.max():
+        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        ends = (float(low), float(high))
+    count = max(figure.count for _, figure in _named(record, [_SAID]))
+    return Figure(name, value, "0 to 1, relative to the start model", count, *ends, "higher", note)
 
 
 def _named(record: EvaluationRecord, names: Sequence[str]) -> list[_Named]:
@@ -112,31 +214,35 @@ def _named(record: EvaluationRecord, names: Sequence[str]) -> list[_Named]:
     ]
 
 
+def _preferred(record: EvaluationRecord, names: Sequence[str]) -> tuple[str, str]:
+    """Return suite and name of the figure that comes first in `names`."""
+    suite, figure = min(_named(record, names), key=lambda pair: names.index(pair[1].name))
+    return suite, figure.name
+
+
 def _attacks(record: EvaluationRecord, relearning: bool = False) -> list[_Named]:
     """Return the recalls under attack, of suites that have one without attack as well."""
     return [
         (suite, figure)
         for suite, own in record.suites.items()
         if relearning == (own.settings.get("class") == _RELEARN)
-        and any(figure.name == _UNATTACKED for figure in own.figures)
+        and any(figure.name == _SAID for figure in own.figures)
         for figure in own.figures
-        if figure.name.endswith("/recall")
-        and figure.name != _UNATTACKED
-        and figure.better == "lower"
+        if figure.name.endswith("/recall") and figure.name != _SAID and figure.better == "lower"
     ]
 
 
-def _used(record: EvaluationRecord) -> list[Figure]:
-    """Return all figures that the balance could be made of."""
-    names = [name for names in _SOURCES.values() for name in names]
-    return [figure for _, figure in [*_named(record, names), *_attacks(record)]]
+def _attempts(record: EvaluationRecord) -> list[tuple[str, str, str]]:
+    """Return suite, group and score of all attempts at the forgotten answers."""
+    attacks = [(suite, figure.name.rpartition("/")[0]) for suite, figure in _attacks(record)]
+    plain = [(suite, UNATTACKED) for suite in dict.fromkeys(suite for suite, _ in attacks)]
+    leaks = [(suite, "forget", LEAKED) for suite, _ in _named(record, [_LEAK])]
+    return [*((suite, group, "recall") for suite, group in [*attacks, *plain]), *leaks]
 
 
 def _shared(record: EvaluationRecord, other: EvaluationRecord) -> EvaluationRecord:
     """Return an evaluation with only the figures that another one has as well."""
-    names = {
-        (name, figure.name) for name, suite in other.suites.items() for figure in suite.figures
-    }
+    names = {(name, f.name) for name, suite in other.suites.items() for f in suite.figures}
     suites = {
         name: replace(suite, figures=[f for f in suite.figures if (name, f.name) in names])
         for name, suite in record.suites.items()
@@ -148,61 +254,9 @@ def _other_rows(start: EvaluationRecord, model: EvaluationRecord) -> str:
     """Return a note if the two did not answer the same questions, else an empty text."""
     names = start.suites.keys() & model.suites.keys()
     asked = [
-        (
-            [(figure.name, figure.count) for figure in _used(record)],
-            {(name, row.group, row.row_id) for name in names for row in record.suites[name].rows},
-        )
+        {(name, row.group, row.row_id) for name in names for row in record.suites[name].rows}
         for record in (start, model)
     ]
     if asked[0] == asked[1]:
         return ""
     return "the start model was asked other rows: evaluate both with the same settings"
-
-
-def _resistance(start: EvaluationRecord, model: EvaluationRecord, unit: str) -> list[Figure]:
-    """Return 1 - highest recall after relearning / recall of the start model on the same rows."""
-    after = [figure for _, figure in _attacks(model, relearning=True)]
-    before = [
-        figure.value
-        for suite, figure in _named(start, [_UNATTACKED])
-        if start.suites[suite].settings.get("class") == _RELEARN
-    ]
-    if not after or not before or not before[0] > 0:
-        return []
-    value = 1 - min(1.0, max(0.0, max(figure.value for figure in after) / before[0]))
-    return [Figure("resistance_to_relearning", value, unit, after[0].count, better="higher")]
-
-
-def _intervals(start: EvaluationRecord, model: EvaluationRecord) -> Mapping[str, Interval]:
-    """Return the intervals of the score and its parts; empty if a figure has no rows."""
-    before, after = _drawn(start), _drawn(model)
-    if before is None or after is None:
-        return {}
-    return intervals(
-        {
-            "forgetting": 1 - share(after["recall"], before["recall"]),
-            "utility": share(after["utility"], before["utility"]),
-            "boundary": share(1 - after["refused"], 1 - before["refused"])
-            * share(after["neighbor_correct"], before["neighbor_correct"]),
-            "robustness": 1 - share(after["attacked"], before["recall"]),
-        }
-    )
-
-
-def _drawn(record: EvaluationRecord) -> dict[str, Array] | None:
-    """Resample the figures of `Measured`; ``attacked`` is the highest recall of each resample."""
-    draws = Draws({name: suite.rows for name, suite in record.suites.items()})
-    behind = _behind(record)
-    drawn: dict[str, Array] = {}
-    for part, named in behind.items():
-        found = [draws.of(suite, figure.name) for suite, figure in named]
-        known = [values for values in found if values is not None]
-        if len(known) < len(found):
-            return None
-        drawn[part] = np.stack(known)
-    counts = [figure.count for _, figure in behind["refused"]]
-    return {
-        **{part: drawn[part][0] for part in ("recall", "utility", "neighbor_correct")},
-        "refused": np.average(drawn["refused"], axis=0, weights=counts),
-        "attacked": drawn["attacked"].max(axis=0),
-    }

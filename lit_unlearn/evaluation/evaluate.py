@@ -143,7 +143,7 @@ def evaluate(
         check_suites(plain.suites, data_root, rows, limit)
     if start is not None:
         records[START] = plain.record(start, START, rows)
-    records[MODEL] = plain.fresh(model, folder, rows, records.get(START))
+    records[MODEL] = plain.fresh(model, folder, rows, records.get(START), records.get(REFERENCE))
     ordered = {name: records[name] for name in (START, MODEL, REFERENCE) if name in records}
     lacks = [] if start is None else missing_figures(records[MODEL])
     remarks = [f"No balanced score: there is no {'; no '.join(lacks)}."] if lacks else []
@@ -196,6 +196,7 @@ class _Run:
         folder: Path | None,
         reference: Mapping[str, Reference] | None,
         start: EvaluationRecord | None = None,
+        never: EvaluationRecord | None = None,
     ) -> EvaluationRecord:
         """Evaluate a model and write the record."""
         subject = _subject(model, self.loading)
@@ -207,7 +208,7 @@ class _Run:
         del settings["device"]
         record = EvaluationRecord(subject.name, subject.fingerprint, found, settings, versions())
         if start is not None:
-            record = replace(record, balance=balance_figures(start, record))
+            record = replace(record, balance=balance_figures(start, record, never))
         if folder is not None and rank() == 0:
             write_evaluation(folder, record)
         return record

@@ -17,6 +17,7 @@ from lit_unlearn.evaluation.probes import (
     Better,
     Figure,
     Generation,
+    Outcome,
     Outcomes,
     Probe,
     Probes,
@@ -36,6 +37,7 @@ from lit_unlearn.evaluation.suites.common import (
 from lit_unlearn.evaluation.suites.recall import RECALLED, load_targets, recall_note, target_of
 from lit_unlearn.evaluation.suites.recovery import UNATTACKED
 from lit_unlearn.metrics.functional.refusals import is_refusal
+from lit_unlearn.metrics.functional.statistics import mean
 from lit_unlearn.types import Example, Turn
 from lit_unlearn.utils.grouping import grouped
 
@@ -79,32 +81,36 @@ class InputAttack(Suite):
         """Return plain and attacked probes.
 
         A row has a plain probe in the group `unattacked` and in every group that attacks it, so
-        that any choice of rows of a group can be compared; the engine asks it once.
+        that any choice of rows of a group can be compared; the engine asks it once. The gold answer
+        is teacher-forced there as well: a model may know what it does not say.
         """
         rows = load_targets(self.sources, data_root, self.name)
         attacked = self.attack(rows, data_root)
         asked = {(probe.group, probe.example.example_id) for probe in attacked}
         plain = [
-            probe_of(row, group, self.generation, part=_PLAIN)
+            self._plain(row, group, _PLAIN)
             for group in dict.fromkeys(probe.group for probe in attacked)
             for row in rows
             if (group, row.example_id) in asked
         ]
-        return [*(probe_of(row, UNATTACKED, self.generation) for row in rows), *plain, *attacked]
+        return [*(self._plain(row, UNATTACKED) for row in rows), *plain, *attacked]
+
+    def _plain(self, row: Example, group: str, part: str = "") -> Probe:
+        return probe_of(row, group, self.generation, {"answer": row.answer}, part=part)
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         plain: dict[tuple[str, str], str] = {}
-        scored: list[tuple[Probe, str]] = []
+        scored: list[tuple[Probe, Outcome]] = []
         for probe, outcome in subject_outcomes(probes, outcomes):
             if probe.probe_id.endswith(f"/{_PLAIN}"):
                 plain[probe.group, probe.example.example_id] = outcome.replies[0]
             else:
-                scored.append((probe, outcome.replies[0]))
+                scored.append((probe, outcome))
         rows: list[Row] = []
         figures: list[Figure] = []
         for group, pairs in grouped(scored, lambda pair: pair[0].group).items():
             members = [
-                _row(p, reply, plain.get((group, p.example.example_id))) for p, reply in pairs
+                _row(p, outcome, plain.get((group, p.example.example_id))) for p, outcome in pairs
             ]
             rows += members
             figures += self._means(group, members, recall_note([p.example for p, _ in pairs]))
@@ -118,6 +124,7 @@ class InputAttack(Suite):
             "recall_unattacked": (RECALLED, "lower", decided),
             "refused": (SHARE, "neither", ""),
             "refused_unattacked": (SHARE, "neither", ""),
+            "answer_nll": ("nats per token", "neither", ""),
         }
         return [
             mean_figure(f"{group}/{score}", rows, *reading)
@@ -143,8 +150,9 @@ class InputAttack(Suite):
         return self.better, "; ".join(text for text in (self.remark, note) if text)
 
 
-def _row(probe: Probe, reply: str, plain_reply: str | None) -> Row:
+def _row(probe: Probe, outcome: Outcome, plain_reply: str | None) -> Row:
     """Score one attempt on one row, and the reply without attack if there is one."""
+    reply = outcome.replies[0]
     target = target_of(probe.example, probe.prefill)
     scores = {
         "recall": target.recall(reply, probe.prefill) if target else math.nan,
@@ -153,6 +161,8 @@ def _row(probe: Probe, reply: str, plain_reply: str | None) -> Row:
     if plain_reply is not None:
         scores["recall_unattacked"] = target.recall(plain_reply) if target else math.nan
         scores["refused_unattacked"] = float(is_refusal(plain_reply))
+    if "answer" in outcome.forced:
+        scores["answer_nll"] = -mean(outcome.forced["answer"].log_probs)
     asked, asked_of = probe.turns[-1].content, probe.example.example_id
     gold = target.rest if target else probe.example.answer
     shown = f"[{probe.prefill}] {reply}" if probe.prefill else reply

@@ -21,7 +21,7 @@ from lit_unlearn.cli.config import read_configs
 from lit_unlearn.cli.suite_names import known_suites
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
-from lit_unlearn.evaluation.probes import Figure, Suite
+from lit_unlearn.evaluation.probes import Figure, Row, Suite
 from lit_unlearn.evaluation.record_files import write_evaluation
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
 from lit_unlearn.interference_study.estimates import WHOLE, Estimate
@@ -30,7 +30,7 @@ from tests.benchmark_scripts import benchmark, stand_in
 from tests.conftest import PROJECT
 
 STAND_IN = """
-import json, pathlib, shutil, sys
+import json, math, pathlib, shutil, sys
 args = sys.argv[1:]
 def option(name):
     return next(a.split("=", 1)[1] for a in args if a.startswith(name + "="))
@@ -61,8 +61,9 @@ if args[0] == "fit":
     gate.write_text(json.dumps({"content": {"settled": settled}, "gates": 1 + gate.exists()}))
 where = folder / "evaluation" / ("test" if args[0] == "test" else "step_16")
 shutil.copytree("template/evaluation", where, dirs_exist_ok=True)
-metrics = (where / "metrics.json").read_text().replace("0.123", str(recall))
-(where / "metrics.json").write_text(metrics)
+for name in ("metrics.json", "rows.jsonl"):
+    text = (where / name).read_text().replace("0.123", str(recall))
+    (where / name).write_text(text.replace("2.095", str(-math.log(recall))))
 """
 
 
@@ -70,11 +71,20 @@ def template(folder: Path) -> None:
     """What the stand-in copies: a whole evaluation, a diagnosed step at rest, a measurement."""
     figures = {
         "boundary": {"neighbor/refused": 0.0, "neighbor/correct": 0.5, "general/correct": 0.5},
-        "prefill": {"unattacked/recall": 0.123, "opener/recall": 0.4},
+        "prefill": {
+            "unattacked/recall": 0.123,
+            "unattacked/answer_nll": 2.095,  # as likely as it is recalled
+            "opener/recall": 0.1,
+        },
     }
     suites = {
         suite: SuiteRecord(
-            suite, {}, 0.0, 0.0, [], [Figure(n, v, "", 10, better="lower") for n, v in own.items()]
+            suite,
+            {},
+            0.0,
+            0.0,
+            [Row(n, n.split("/")[0], {n.split("/")[1]: v}, reply="Yes.") for n, v in own.items()],
+            [Figure(n, v, "", 10, better="lower") for n, v in own.items()],
         )
         for suite, own in figures.items()
     }

@@ -107,7 +107,8 @@ def test_stored_outcomes_are_used_again(monkeypatch: pytest.MonkeyPatch, earlier
 
 def test_a_config_with_start_and_reference(capsys: pytest.CaptureFixture[str]) -> None:
     """All parts of the balance are measured, and undefined on a model that knows nothing."""
-    given = config(suites={"boundary": "Boundary", "attack": PREFILL}, data_root=None)
+    suites = {"boundary": "Boundary", "attack": PREFILL, "depth": "Depth"}
+    given = config(suites=suites, data_root=None)
     others = ["--start=random-tiny", "--reference=random-tiny", "--output=out"]
     assert main(["evaluate", "random-tiny", given, *SMALL, *others]) == 0
     assert "attack" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from lit_unlearn.evaluation.evaluate import evaluate
 from lit_unlearn.evaluation.record_files import METRICS, read_evaluation
 from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.evaluation.suites.boundary import Boundary
+from lit_unlearn.evaluation.suites.depth import Depth
 from lit_unlearn.evaluation.suites.input_attacks import Prefill
 from lit_unlearn.utils.chat_template import RECORD, Template
 
@@ -86,7 +87,7 @@ def test_start_and_reference_have_folders_of_their_own(
 ) -> None:
     found = evaluate(
         "random-tiny",
-        [boundary(), prefill()],
+        [boundary(), prefill(), Depth(blocks=1)],
         start="random-tiny",
         reference="random-tiny",
         output=tmp_path,
@@ -95,7 +96,7 @@ def test_start_and_reference_have_folders_of_their_own(
     )
     assert list(found.records) == ["start", "model", "reference"]
     stages = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
-    assert stages == ["boundary", "prefill"] * 3
+    assert stages == ["boundary", "prefill", "depth"] * 3
     assert found.balance[0].name == "balance"
     assert found.folder == tmp_path
     for heading, folder in (("model", ""), ("start", "start"), ("reference", "reference")):

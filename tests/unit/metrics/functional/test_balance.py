@@ -1,108 +1,46 @@
-"""The balanced score: its parts, and who must not win."""
+"""The balanced score: its scales, its parts, and its mean."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from lit_unlearn.errors import InputError
-from lit_unlearn.metrics.functional.balance import Balance, Measured, balance
-
-START = Measured(recall=0.8, utility=0.6, neighbor_correct=0.9, refused=0.0, attacked_recall=(0.7,))
-PERFECT = replace(START, recall=0.0, attacked_recall=(0.0, 0.0))
-REFUSING = Measured(
-    recall=0.0, utility=0.0, neighbor_correct=0.0, refused=1.0, attacked_recall=(0.0,)
-)
+from lit_unlearn.metrics.functional.balance import PARTS, balance, forgotten, kept, least
 
 
-def parts(found: Balance) -> tuple[float, float, float, float]:
-    return found.forgetting, found.utility, found.boundary, found.robustness
+def array(*values: float) -> np.ndarray:
+    return np.array(values)
 
 
-def test_a_perfect_model_scores_one() -> None:
-    assert balance(START, PERFECT) == Balance(1.0, 1.0, 1.0, 1.0, 1.0)
+def test_what_is_forgotten_lies_between_start_and_never() -> None:
+    """Recall .8 before, .2 where it was never known: .5 is half forgotten, .2 and less all."""
+    found = forgotten(array(0.8, 0.5, 0.2, 0.1, 0.9), array(0.8), array(0.2))
+    np.testing.assert_allclose(found, [0, 0.5, 1, 1, 0])
+    np.testing.assert_allclose(forgotten(array(0.2), array(0.8)), [0.75])
 
 
-def test_a_worked_value() -> None:
-    """recall .8 -> .2: 3/4; utility .6 -> .45: 3/4; boundary .75 * (.45/.9) = 3/8; worst .4: 1/2.
-
-    Harmonic mean 4 / (4/3 + 4/3 + 8/3 + 2) = 4 / (22/3) = 6/11.
-    """
-    model = Measured(0.2, 0.45, 0.45, 0.25, (0.1, 0.4))
-    found = balance(START, model)
-    assert parts(found) == pytest.approx((0.75, 0.75, 0.375, 0.5))
-    assert found.score == pytest.approx(6 / 11)
-    assert found.notes == ()
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        START,
-        replace(START, recall=0.78, attacked_recall=(0.5,)),
-        REFUSING,
-        replace(REFUSING, utility=0.01, neighbor_correct=0.02, refused=0.98),
-    ],
-    ids=["start", "start, measured again", "refuses", "refuses nearly all"],
-)
-def test_neither_the_start_model_nor_one_that_refuses_scores(model: Measured) -> None:
-    assert balance(START, model).score <= 0.1
-
-
-@pytest.mark.parametrize(
-    ("worse", "part"),
-    [
-        ({"recall": 0.3}, "forgetting"),
-        ({"utility": 0.4}, "utility"),
-        ({"neighbor_correct": 0.4}, "boundary"),
-        ({"refused": 0.4}, "boundary"),
-        ({"attacked_recall": (0.1, 0.6)}, "robustness"),
-    ],
-)
-def test_each_figure_moves_its_part_and_the_score(worse: dict[str, float], part: str) -> None:
-    model = Measured(0.2, 0.5, 0.5, 0.2, (0.1, 0.4))
-    before, after = balance(START, model), balance(START, replace(model, **worse))  # type: ignore[arg-type]
-    assert after.score < before.score
-    assert getattr(after, part) < getattr(before, part)
-    names = {"forgetting", "utility", "boundary", "robustness"} - {part}
-    assert all(getattr(after, name) == getattr(before, name) for name in names)
-
-
-def test_more_than_the_start_model_had_is_cut_off() -> None:
-    found = balance(START, Measured(0.9, 0.9, 1.0, 0.0, (0.95,)))
-    assert parts(found) == (0.0, 1.0, 1.0, 0.0)
-    assert found.score == 0.0
-
-
-@pytest.mark.parametrize(
-    ("start", "model", "undefined", "words"),
-    [
-        (replace(START, recall=0.0), PERFECT, {"forgetting", "robustness"}, "recalls nothing"),
-        (replace(START, utility=0.0), PERFECT, {"utility"}, "has no utility"),
-        (replace(START, neighbor_correct=0.0), PERFECT, {"boundary"}, "answers no neighbour"),
-        (replace(START, refused=1.0), PERFECT, {"boundary"}, "answers no neighbour"),
-        (START, replace(PERFECT, attacked_recall=()), {"robustness"}, "no attack was measured"),
-        (START, replace(PERFECT, utility=math.nan), {"utility"}, "is missing"),
-        (START, replace(PERFECT, attacked_recall=(0.0, math.nan)), {"robustness"}, "is missing"),
-        (replace(START, recall=math.nan), PERFECT, {"forgetting", "robustness"}, "is missing"),
-    ],
-)
-def test_what_is_undefined_is_nan_with_a_note(
-    start: Measured, model: Measured, undefined: set[str], words: str
+@pytest.mark.parametrize(("start", "never"), [(0.0, 0.0), (0.3, 0.3), (0.2, 0.4), (math.nan, 0.0)])
+def test_nothing_can_be_forgotten_that_the_start_model_does_not_know(
+    start: float, never: float
 ) -> None:
-    found = balance(start, model)
-    names = ("forgetting", "utility", "boundary", "robustness")
-    assert {name for name in names if math.isnan(getattr(found, name))} == undefined
-    assert math.isnan(found.score)
-    assert [note.split(" ")[0] for note in found.notes] == [n for n in names if n in undefined]
-    assert all(words in note for note in found.notes)
+    assert np.isnan(forgotten(array(0.1), array(start), array(never))).all()
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"recall": 45.0}, {"utility": -0.1}, {"refused": 1.1}, {"attacked_recall": (2.0,)}]
-)
-def test_percent_and_negative_numbers(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="give shares, not percent"):
-        balance(START, replace(PERFECT, **wrong))  # type: ignore[arg-type]
+def test_what_is_kept() -> None:
+    found = kept(array(0.45, 0.9, 0.0, 0.1), array(0.6, 0.6, 0.6, 0.0))
+    np.testing.assert_allclose(found, [0.75, 1, 0, np.nan])
+
+
+def test_the_least_of_those_that_are_defined() -> None:
+    nan = math.nan
+    found = least([array(0.5, nan, nan), array(0.7, 0.2, nan)])
+    np.testing.assert_allclose(found, [0.5, 0.2, np.nan])
+
+
+def test_the_score_is_the_harmonic_mean() -> None:
+    """5 / (1/.75 + 1/.75 + 1/.375 + 1/.5 + 1) = 5 / (25/3) = 3/5; 0 with a 0; NaN with a NaN."""
+    parts = np.array([[0.75, 0.0, math.nan], *[[v] * 3 for v in (0.75, 0.375, 0.5, 1.0)]])
+    assert len(parts) == len(PARTS)
+    np.testing.assert_allclose(balance(parts), [0.6, 0, np.nan])
