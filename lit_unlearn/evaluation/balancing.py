@@ -40,9 +40,9 @@ from lit_unlearn.evaluation.balance_evidence import (
 from lit_unlearn.evaluation.probes import Figure
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.evaluation.suites.recovery import UNATTACKED
-from lit_unlearn.metrics.functional.balance import PARTS, balance, forgotten, kept, least
+from lit_unlearn.metrics.functional.balance import PARTS, forgotten, kept, least
 from lit_unlearn.metrics.functional.resampling import Array
-from lit_unlearn.metrics.functional.statistics import LEVEL, RESAMPLES
+from lit_unlearn.metrics.functional.statistics import LEVEL, RESAMPLES, harmonic_means
 
 __all__ = ["balance_figures", "missing_figures"]
 
@@ -91,7 +91,7 @@ def balance_figures(
     }
     unknown = [name for name in PARTS if np.isnan(parts[name][0])]
     why = f"the start model has nothing to lose or to keep: {', '.join(unknown)}"
-    score = balance(np.stack([parts[name] for name in PARTS]))
+    score = harmonic_means(np.stack([parts[name] for name in PARTS]))
     found = [_figure("balance", score, model, why if unknown else other)]
     found += [_figure(f"part/{name}", parts[name], model, _NOTES[name]) for name in PARTS]
     found += [_figure(f"forgotten/{name}", each, model) for name, each in evidence.items()]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.metrics.functional.balance import Measured, balance
+from lit_unlearn.metrics.functional.balance import PARTS, Measured, balance
 from lit_unlearn.metrics.functional.likelihood import model_utility
 from lit_unlearn.metrics.functional.statistics import mean
 from lit_unlearn.metrics.row_metric import RowMetric, check_choice, defined
@@ -18,8 +19,7 @@ __all__ = ["ModelUtility", "UnlearningBalance"]
 
 _GROUPS = ("retain", "real_authors", "world_facts")
 _SCORES = 3
-_FIGURES = ("recall", "utility", "neighbor_correct", "refused")
-_PARTS = ("score", "forgetting", "utility", "boundary", "robustness")
+_FIGURES = tuple(each.name for each in fields(Measured))
 
 
 class ModelUtility(RowMetric):
@@ -86,32 +86,39 @@ class ModelUtility(RowMetric):
 class UnlearningBalance(RowMetric):
     r"""The balanced score of an unlearned model, relative to the start model.
 
-    .. math:: 4 \Big/ \Big(\frac{1}{\text{forgetting}} + \frac{1}{\text{utility}} +
-              \frac{1}{\text{boundary}} + \frac{1}{\text{robustness}}\Big)
+    .. math:: 5 \Big/ \Big(\frac{1}{\text{forgetting}} + \frac{1}{\text{utility}} +
+              \frac{1}{\text{boundary}} + \frac{1}{\text{robustness}} +
+              \frac{1}{\text{readability}}\Big)
 
-    `functional.balance` defines the parts by five figures: recall of the forgotten answers,
-    utility, correct rate on neighbours, refusal rate on what must be answered, and recall under
-    each attack. The score is near 0 for the start model and for one that refuses everything. It is
-    a proposal of this package.
+    `functional.balance` defines the parts by the figures of `Measured`. The score is near 0 for the
+    start model, for one that refuses everything, and for one that writes loops or noise. It is a
+    proposal of this package.
 
     Args:
         start: The start model's figures.
-        attacks: Names of the attacks, at least one.
-        part: The score, or one of its four parts.
+        part: The score, or one of its five parts.
+        never: Figures of a model that never knew what was to be forgotten; None for zeros.
         kwargs: Arguments of `torchmetrics.Metric`.
-
-    Raises:
-        InputError: There is no attack, or one has the name of a figure.
 
     Example:
         >>> import torch
-        >>> start = Measured(recall=0.8, utility=0.5, neighbor_correct=1.0, refused=0.0)
-        >>> metric = UnlearningBalance(start, attacks=["prefill"])
-        >>> metric.update("recall", torch.tensor([0.0, 0.8]))  # forgetting 1 - .4 / .8
-        >>> metric.update("prefill", torch.tensor([0.4, 0.4]))  # robustness 1/2
+        >>> start = Measured(
+        ...     recall=0.8,
+        ...     known=0.8,
+        ...     utility=0.5,
+        ...     neighbor_correct=1.0,
+        ...     refused=0.0,
+        ...     attacked=0.8,
+        ...     readable=1.0,
+        ... )
+        >>> metric = UnlearningBalance(start)
+        >>> metric.update("recall", torch.tensor([0.0, 0.0]))
+        >>> metric.update("known", torch.tensor([0.0, 0.8]))  # forgetting 1 - .4 / .8
+        >>> metric.update("attacked", torch.tensor([0.4, 0.4]))  # robustness 1/2
         >>> metric.update("utility", torch.tensor([0.25]))  # 1/2 is left
         >>> metric.update("neighbor_correct", torch.tensor([1.0, 0.0]))
         >>> metric.update("refused", torch.tensor([0.0]))  # boundary 1/2
+        >>> metric.update("readable", torch.tensor([0.5]))
         >>> metric.compute()
         tensor(0.5000)
     """
@@ -121,38 +128,31 @@ class UnlearningBalance(RowMetric):
     def __init__(
         self,
         start: Measured,
-        attacks: Sequence[str],
-        part: Literal["score", "forgetting", "utility", "boundary", "robustness"] = "score",
+        part: Literal[
+            "score", "forgetting", "utility", "boundary", "robustness", "readability"
+        ] = "score",
+        never: Measured | None = None,
         **kwargs: Any,
     ) -> None:
-        if not attacks or set(attacks) & set(_FIGURES):
-            raise InputError(
-                "Parameter `attacks` should name at least one attack, and none like a figure "
-                f"({', '.join(_FIGURES)}). Found {list(attacks)}."
-            )
-        check_choice("part", part, _PARTS)
-        states = {name: f"balance_{name}" for name in _FIGURES}
-        states |= {name: f"attacked_{i}" for i, name in enumerate(attacks)}
-        super().__init__(*states.values(), **kwargs)
-        self.start, self.attacks, self.part, self._states_of = start, tuple(attacks), part, states
+        check_choice("part", part, ("score", *PARTS))
+        super().__init__(*(f"balance_{name}" for name in _FIGURES), **kwargs)
+        self.start, self.part, self.never = start, part, never
 
     def update(self, figure: str, values: Tensor | Sequence[float]) -> None:
         """Add rows of one figure.
 
         Args:
-            figure: ``recall``, ``utility``, ``neighbor_correct``, ``refused``, or an attack.
+            figure: The name of a field of `Measured`.
             values: ``[B]`` score of each row, 0 to 1; for the utility any number of which more is
                 better, or one number that is the whole (`ModelUtility`).
 
         Raises:
             InputError: The figure is not known.
         """
-        check_choice("figure", figure, self._states_of)
-        self._add(self._states_of[figure], values)
+        check_choice("figure", figure, _FIGURES)
+        self._add(f"balance_{figure}", values)
 
     def compute(self) -> Tensor:
         """Return the score or the part; NaN while a figure has no rows."""
-        found = {name: mean(defined(self._all(each))) for name, each in self._states_of.items()}
-        attacked = [found.pop(name) for name in self.attacks]
-        measured = Measured(**found, attacked_recall=attacked)
-        return self._result(getattr(balance(self.start, measured), self.part))
+        found = {name: mean(defined(self._all(f"balance_{name}"))) for name in _FIGURES}
+        return self._result(balance(self.start, Measured(**found), self.never)[self.part])

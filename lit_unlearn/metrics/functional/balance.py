@@ -24,13 +24,14 @@ or noise (readability 0) score about 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from lit_unlearn.metrics.functional.resampling import Array
 from lit_unlearn.metrics.functional.statistics import harmonic_means
 
-__all__ = ["PARTS", "balance", "forgotten", "kept", "least"]
+__all__ = ["PARTS", "Measured", "balance", "forgotten", "kept", "least"]
 
 PARTS = ("forgetting", "utility", "boundary", "robustness", "readability")
 
@@ -68,9 +69,52 @@ def least(shares: Sequence[Array]) -> Array:
     return np.where(np.isinf(lowest), np.nan, lowest)
 
 
-def balance(parts: Array) -> Array:
-    """Return the harmonic mean over the first axis, ``[...]`` of ``[5, ...]``.
+@dataclass(frozen=True)
+class Measured:
+    """Figures of one model for its balance, shares between 0 and 1."""
 
-    0 if a part is 0, NaN if one is NaN.
+    recall: float
+    """Recall of the forgotten answers without attack."""
+    known: float
+    """Probability of the forgotten answers, or another figure of what is known."""
+    utility: float
+    neighbor_correct: float
+    """Rate of correct answers to neighbours of what was forgotten."""
+    refused: float
+    """Refusal rate on prompts that must be answered."""
+    attacked: float
+    """Mean over questions of the highest recall under attack."""
+    readable: float
+    """Readability of the replies to the forgotten questions."""
+
+
+def balance(start: Measured, model: Measured, never: Measured | None = None) -> dict[str, float]:
+    """Return the balanced score of a model (``score``) and its parts, by the formulas above.
+
+    Args:
+        start: Figures of the start model.
+        model: Figures of the unlearned model.
+        never: Figures of a model that never knew; None for a recall and a probability of 0.
+
+    Returns:
+        A part is NaN if a figure is, or if the start model has nothing to lose or to keep; then the
+            score is, too.
     """
-    return harmonic_means(parts)
+
+    def gone(name: str) -> Array:
+        values = (0.0 if side is None else getattr(side, name) for side in (model, start, never))
+        return forgotten(*map(np.asarray, values))
+
+    def left(one: float, other: float) -> Array:
+        return kept(np.asarray(one), np.asarray(other))
+
+    answered = left(1 - model.refused, 1 - start.refused)
+    parts = {
+        "forgetting": least([gone("recall"), gone("known")]),
+        "utility": left(model.utility, start.utility),
+        "boundary": answered * left(model.neighbor_correct, start.neighbor_correct),
+        "robustness": gone("attacked"),
+        "readability": left(model.readable, start.readable),
+    }
+    score = harmonic_means(np.stack([parts[name] for name in PARTS]))
+    return {name: float(value) for name, value in {"score": score, **parts}.items()}

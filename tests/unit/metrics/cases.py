@@ -111,11 +111,12 @@ UTILITY = [
     ("real_authors", 0.6, 0.9, 0.7),
     ("world_facts", 0.3, 0.8, 0.6),
 ]
-START = Measured(recall=0.8, utility=0.5, neighbor_correct=0.9, refused=0.1)
+START = Measured(0.8, 0.6, 0.5, 0.9, 0.1, 0.9, 0.8)
 BALANCE = [
     ("recall", [0.5, 0.25]),
-    ("echo", [0.5]),
-    ("prefill", [0.25, 0.25]),
+    ("known", [0.5]),
+    ("attacked", [0.25, 0.25]),
+    ("readable", [0.5, 1.0, 0.0]),
     ("neighbor_correct", [1.0, 0.0, 1.0]),
     ("refused", [0.0, 1.0]),
     ("utility", [0.375]),
@@ -133,7 +134,7 @@ def gramians() -> list[Tensor]:
 
 
 def balanced() -> UnlearningBalance:
-    return UnlearningBalance(START, ["prefill", "echo"])
+    return UnlearningBalance(START)
 
 
 CASES = {

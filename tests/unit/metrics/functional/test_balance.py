@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lit_unlearn.metrics.functional.balance import PARTS, balance, forgotten, kept, least
+from lit_unlearn.metrics.functional.balance import (
+    PARTS,
+    Measured,
+    balance,
+    forgotten,
+    kept,
+    least,
+)
 
 
 def array(*values: float) -> np.ndarray:
@@ -39,8 +47,21 @@ def test_the_least_of_those_that_are_defined() -> None:
     np.testing.assert_allclose(found, [0.5, 0.2, np.nan])
 
 
+START = Measured(0.8, 0.8, 0.6, 0.9, 0.0, 0.8, 1.0)
+
+
 def test_the_score_is_the_harmonic_mean() -> None:
-    """5 / (1/.75 + 1/.75 + 1/.375 + 1/.5 + 1) = 5 / (25/3) = 3/5; 0 with a 0; NaN with a NaN."""
-    parts = np.array([[0.75, 0.0, math.nan], *[[v] * 3 for v in (0.75, 0.375, 0.5, 1.0)]])
-    assert len(parts) == len(PARTS)
-    np.testing.assert_allclose(balance(parts), [0.6, 0, np.nan])
+    """Parts .75 (of what is said), .75, .75 * .5, .5 and 1: 5 / (4/3 + 4/3 + 8/3 + 2 + 1)."""
+    model = Measured(0.2, 0.0, 0.45, 0.45, 0.25, 0.4, 1.0)
+    found = balance(START, model)
+    assert [found[part] for part in PARTS] == pytest.approx([0.75, 0.75, 0.375, 0.5, 1.0])
+    assert found["score"] == pytest.approx(0.6)
+    assert balance(START, replace(model, readable=0.0))["score"] == 0
+    assert math.isnan(balance(START, replace(model, utility=math.nan))["score"])
+
+
+def test_the_start_model_and_one_that_never_knew_are_the_ends() -> None:
+    never = replace(START, recall=0.3, known=0.1, attacked=0.4)
+    for model, ends in ((START, 0.0), (never, 1.0)):
+        found = balance(START, model, never)
+        assert [found[part] for part in ("forgetting", "robustness", "score")] == [ends] * 3
