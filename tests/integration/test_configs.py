@@ -108,6 +108,7 @@ def test_config_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert {o["objective"] for o in summary["objectives"]} == set(config["data"]["objectives"])
     assert len((run / "gradients.jsonl").read_text("utf-8").splitlines()) == 2
     assert "<html" in (run / "report.html").read_text("utf-8")
+    assert list(run.glob("lightning_logs/version_0/final/events.*"))  # its line in HPARAMS
     model = AutoModelForCausalLM.from_pretrained(run / "model")
     assert torch.isfinite(model(torch.tensor([[1, 2, 3]])).logits).all()
     assert config["data"]["objectives"].keys() <= set(
