@@ -5,6 +5,7 @@ from lit_unlearn.callbacks import (
     GradientMonitor as GradientMonitor,
     HuggingFaceExport as HuggingFaceExport,
     LossBounds as LossBounds,
+    PredictionFile as PredictionFile,
     Resumable as Resumable,
     SuiteEvaluation as SuiteEvaluation,
     Throughput as Throughput,

@@ -44,6 +44,7 @@ COMMANDS = {
         "compute the validation figures of a run's model", "lit_unlearn.cli.fit:main"
     ),
     "test": Command("evaluate the model of a run, as its config says", "lit_unlearn.cli.fit:main"),
+    "predict": Command("write a model's replies to questions", "lit_unlearn.cli.fit:main"),
     "evaluate": Command("run benchmarks and attacks on any model", "lit_unlearn.cli.evaluate:main"),
     "compare": Command("compare evaluations row by row", "lit_unlearn.cli.compare:main"),
     "rewrite": Command(

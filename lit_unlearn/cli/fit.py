@@ -1,4 +1,4 @@
-"""`lit-unlearn fit`, `validate` and `test`: run a config.
+"""`lit-unlearn fit`, `validate`, `test` and `predict`: run a config.
 
 Only this file uses Lightning's command line. The parser is generated from the constructors of
 `UnlearnModule`, `UnlearnDataModule` and `Trainer`: annotations give the types, docstrings the help.
@@ -22,7 +22,9 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
 
+from lit_unlearn.callbacks import PredictionFile
 from lit_unlearn.cli.blame import blame
 from lit_unlearn.cli.checkpoints import find_given
 from lit_unlearn.cli.classes import load_classes
@@ -53,7 +55,7 @@ from lit_unlearn.utils.tables import terminal
 
 __all__ = ["STAGES", "UnlearnCLI", "main", "run", "start"]
 
-STAGES = ("fit", "validate", "test")
+STAGES = ("fit", "validate", "test", "predict")
 """Stages of Lightning that are commands."""
 
 
@@ -120,6 +122,8 @@ class UnlearnCLI(LightningCLI):
         self.given, self.overrides = given, overrides
         self.done = 0
         """Number of steps that were done before the run was resumed."""
+        self.debug = False
+        """Whether a flag of the trainer lets the run write to a temporary folder."""
         merged = ["--config", json.dumps(given.values, default=str)] if given.values else []
         with ExitStack() as self.closing:
             super().__init__(
@@ -144,7 +148,7 @@ class UnlearnCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # is called on it
         """Return the stage with the arguments of the trainer's method that are not options."""
-        return {self.stage: LightningCLI.subcommands()[self.stage]}
+        return {self.stage: LightningCLI.subcommands()[self.stage] | {"return_predictions"}}
 
     @cached_property
     def text(self) -> str:
@@ -156,7 +160,9 @@ class UnlearnCLI(LightningCLI):
         self.config_dump = {}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Give the seed of the run to the data as well."""
+        """Give the seed of the run to the data as well; `predict` has options of its own."""
+        if self.stage == "predict":
+            parser.add_lightning_class_args(PredictionFile, "predict")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -179,16 +185,13 @@ class UnlearnCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Check that rows and model exist, and report everything that is missing at once."""
-        if self.stage == "test":
+        if self.stage in ("test", "predict"):
             check_strategy(self.trainer)
         else:
             check = check_run if self.stage == "fit" else check_parts
             check(self.trainer, self.model, self.datamodule)
         if self.stage != "fit":  # no checkpoint is written
             warnings.filterwarnings("ignore", message="The dirpath has changed")
-        note = getattr(self.trainer, "precision_note", "")
-        if note and self.trainer.is_global_zero:
-            print(note, file=sys.stderr)
         missing = []
         for check in (self.datamodule.prepare_data, self.model.prepare_data):
             try:
@@ -198,7 +201,15 @@ class UnlearnCLI(LightningCLI):
         if missing:
             hint = "A run that needs no hub: lit-unlearn fit --config configs/quickstart.yaml"
             raise InputError("\n".join([*missing, hint] if "hub" in missing[-1] else missing))
-        if self.stage == "fit" and self.trainer.is_global_zero:
+        if self.trainer.is_global_zero:
+            self._print_start()
+
+    def _print_start(self) -> None:
+        """Print the precision and, for training, where files go and what time it takes."""
+        places = [] if self.stage != "fit" or self.debug else [_places(self.trainer)]
+        for line in filter(None, [getattr(self.trainer, "precision_note", ""), *places]):
+            print(line, file=sys.stderr)
+        if self.stage == "fit":
             print_fit_forecast(self.trainer, self.model, self.datamodule, self.done)
 
     before_validate = before_fit
@@ -220,11 +231,21 @@ class UnlearnCLI(LightningCLI):
             )
         self.before_fit()
 
+    def before_predict(self) -> None:
+        """Check the questions and the file of the replies, and that rows and model are there."""
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        for callback in callbacks:
+            if isinstance(callback, PredictionFile):
+                callback.check(self.trainer, self.datamodule)
+        self.before_fit()
+
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         """Make the trainer, with a TensorBoard logger unless the config says otherwise."""
         config["strategy"] = by_alias(config.get("strategy"))
-        if self.stage != "test":
+        if self.stage in ("fit", "validate"):
             callbacks = with_step_lines(config, callbacks)
+        if self.stage == "predict":  # it has a bar of its own, and nothing to log
+            config |= {"logger": False, "enable_progress_bar": False}
         self._prepare(config)
         try:
             return super()._instantiate_trainer(config, callbacks)
@@ -235,9 +256,10 @@ class UnlearnCLI(LightningCLI):
         """Check the run's folder, and give the trainer its checkpoint and its logger."""
         config["callbacks"] = as_list(config.get("callbacks"))
         saved = None
-        if not divert_debug(config, self.closing):
+        self.debug = divert_debug(config, self.closing)
+        if not self.debug:
             config["default_root_dir"] = str(local_path(config["default_root_dir"]))
-            if is_first():
+            if is_first() and self.stage != "predict":
                 check_run_folder(config, self.stage, self.text, self.datamodule, self.files)
             if self.stage == "fit":
                 options = self.config_init["fit"]
@@ -247,6 +269,13 @@ class UnlearnCLI(LightningCLI):
                     options["ckpt_path"], self.done = str(saved.state), saved.step
         if config.get("logger") in (None, True):
             config["logger"] = run_logger(config["default_root_dir"], saved)
+
+
+def _places(trainer: Any) -> str:
+    """Return a line that says where a run writes its files and curves."""
+    root = trainer.default_root_dir
+    curves = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
+    return f"Files: {root}{f'; curves: tensorboard --logdir {root}' * curves}"
 
 
 def _plain(value: Any) -> Any:

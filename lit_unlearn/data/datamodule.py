@@ -25,6 +25,7 @@ from lit_unlearn.data.epochs import (
 )
 from lit_unlearn.data.mixing import Draw, Mixing, StepPlan, draw, rows_per_step
 from lit_unlearn.data.objective_data import ObjectiveData
+from lit_unlearn.data.questions import Asked, Questions
 from lit_unlearn.data.sources import OnBadRow, Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.data.validation_rows import (
@@ -33,7 +34,7 @@ from lit_unlearn.data.validation_rows import (
     ValidationRow,
     hold_out,
 )
-from lit_unlearn.distributed.ranks import rank
+from lit_unlearn.distributed.ranks import rank, world_size
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.types import EncodedExample, Example, Representation, TokenBatch
 from lit_unlearn.utils.chat_template import Template
@@ -130,6 +131,7 @@ class UnlearnDataModule(LightningDataModule):
         self.evaluation: dict[str, list[Example]] = {}
         self.validation: dict[str, list[Example]] = {}
         self.encoded: EncodedRows = {}
+        self.questions, self.asked = Questions(), list[Asked]()
         self.pad_id = 0
         self.spellings: Tensor | None = None
 
@@ -201,10 +203,10 @@ class UnlearnDataModule(LightningDataModule):
         return self.plan().steps_of_pass(self.epoch) if self.encoded or self.examples else 0
 
     def summary(self, steps: int) -> str:
-        """Return rows, tokens and epochs of each objective, for the log line at the start."""
+        """Return rows, tokens and epochs of the objectives, a line each, for the start."""
         plan = self.plan()
-        return "; ".join(
-            f"{name}: {len(rows)} rows, {sum(row[0].student_start for row in rows)} prompt + "
+        return "\n".join(
+            f"  {name}: {len(rows)} rows, {sum(row[0].student_start for row in rows)} prompt + "
             f"{sum(row[0].predictions for row in rows)} answer tokens, "
             f"{plan.rows_per_step[name]:g} rows a step, {epochs:.2f} epochs"
             for name, epochs in plan.epochs(steps).items()
@@ -248,6 +250,13 @@ class UnlearnDataModule(LightningDataModule):
     def test_dataloader(self) -> list[int]:
         """Return one placeholder item; callbacks evaluate on questions that they hold."""
         return [0]
+
+    def predict_dataloader(self) -> list[list[int]]:
+        """Return batches of questions, as numbers of the rows in `asked`, for all processes."""
+        self.asked = self.questions.read(self.examples, self.representation, self.on_bad_row)
+        size = self.questions.batch_size * world_size()
+        numbers = [*range(len(self.asked))]
+        return [numbers[first : first + size] for first in range(0, len(numbers), size)]
 
     def batch(
         self, drawn: dict[str, list[Draw]], busiest: dict[str, list[Draw]] | None = None

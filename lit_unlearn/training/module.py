@@ -90,8 +90,7 @@ class UnlearnModule(ValidatedModule):
             figures from 2^16 sums per layer group (cosines to about 0.004, one standard deviation)
             without keeping them. Where weighting or combination keep the gradients, the figures are
             exact in any case.
-        guard: Limit of steps that are skipped because a number is not finite; null stops the run
-            at the first.
+        guard: Limit of steps skipped for numbers that are not finite; null stops at the first.
         validation: Settings of the validation's replies; null for none.
     """
 
@@ -242,8 +241,7 @@ class UnlearnModule(ValidatedModule):
         """Log the figures of one objective, and keep its loss."""
         if figures.count:
             record["losses"][name] = figures.loss
-            loss = log_names.loss_name(name)
-            self.log(loss, figures.loss, prog_bar=True, batch_size=figures.count)
+            self.log(log_names.loss_name(name), figures.loss, True, batch_size=figures.count)
         for statistic, mean in figures.statistics.items():
             self.log(log_names.statistic_name(name, statistic), mean, batch_size=figures.count)
 
@@ -275,8 +273,7 @@ class UnlearnModule(ValidatedModule):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "UnlearnModule":
         """Apply a change of device or dtype to the teacher too, which is not registered."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        unsaved = self.teacher.unsaved_module() if self.teacher is not None else None
-        if unsaved is not None:
+        if self.teacher is not None and (unsaved := self.teacher.unsaved_module()) is not None:
             unsaved._apply(fn)
         return self
 

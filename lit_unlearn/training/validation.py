@@ -27,6 +27,7 @@ from lit_unlearn.evaluation.suites.common import probe_of
 from lit_unlearn.metrics.answers import AnswerNLL, AnswerProbability, ExtractionStrength
 from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.training.monitors import MonitoredModule, monitors
+from lit_unlearn.training.predicting import predictions
 from lit_unlearn.training.setup.start import fill_teacher_cache, get_ready
 from lit_unlearn.types import Example, TokenBatch, Tokens
 
@@ -66,7 +67,7 @@ class Validation:
 
 
 class ValidatedModule(MonitoredModule):
-    """LightningModule that logs `val/<figure>/<objective>` from validation rows.
+    """LightningModule that logs `val/<figure>/<objective>`, and replies to questions.
 
     Args:
         objectives: Names of the objectives.
@@ -174,6 +175,8 @@ class ValidatedModule(MonitoredModule):
             score: torch.tensor([v for v in values if not math.isnan(v)], device=self.device)
             for score, values in found.items()
         }
+
+    predict_step = predictions
 
     def on_validation_epoch_end(self) -> None:
         """Count the validation, before a callback writes a checkpoint."""
