@@ -81,7 +81,7 @@ def find_model(path: str, revision: str | None = None) -> Found:
         return Found(path, {"revision": revision})
     copy = fetched_copy(path)
     if copy is not None:
-        log.warning("The hub cannot be reached; using the fetched copy of %s in %s.", path, copy)
+        _say_fetched(path, copy)
         return Found(str(copy))
     if _commit(path, revision) is not None:
         return Found(path, {"revision": revision, "local_files_only": True})
@@ -95,6 +95,12 @@ def find_model(path: str, revision: str | None = None) -> Found:
         f"Parameter `model.student.path` = {path!r} is a model on the hub. Found neither the hub "
         f"(no answer) nor a copy of it. {repair}"
     )
+
+
+@lru_cache
+def _say_fetched(path: str, copy: Path) -> None:
+    """Say once that a fetched copy is used."""
+    log.warning("The hub cannot be reached; using the fetched copy of %s in %s.", path, copy)
 
 
 def _in_folder(path: str, folder: Path) -> Found:

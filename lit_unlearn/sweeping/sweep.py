@@ -92,7 +92,10 @@ def _renamed(message: str, values: Mapping[str, Sequence[str]]) -> str:
     """Return an error message of `fit`, with a swept option under its name in the sweep."""
     named = re.match(r"--([\w.]+)", message)
     swept = named and any(f"{key}.".startswith(f"{named[1]}.") for key in values)
-    return message.replace("--", "--sweep.", 1) if swept else message
+    if not swept:
+        return message
+    reason, meant, hint = message.partition("did you mean ")
+    return reason.replace("--", "--sweep.", 1) + meant + hint.replace("--", "--sweep.")
 
 
 def plan_jobs(

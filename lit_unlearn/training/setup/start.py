@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_unlearn.data.epochs import run_steps
+from lit_unlearn.data.epochs import limited, run_steps
 from lit_unlearn.data.spellings import both_spellings
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.models.finding import weights_key
@@ -76,7 +76,8 @@ def get_ready(
         console.print(prepared.known)
     if trainer is not None:
         steps = trainer.fit_loop.epoch_loop.max_steps = run_steps(trainer, data.epoch_steps())
-        console.print(f"Data: {data.summary(steps)}", soft_wrap=True)
+        console.print(f"Data:\n{data.summary(steps)}", soft_wrap=True)
+        console.print(_length(trainer, data, steps), soft_wrap=True)
     if validation is data.examples and rank() == 0:
         log.warning(
             "Validation reads the training rows, since no objective has others; set "
@@ -89,6 +90,12 @@ def get_ready(
     if error is not None and module.gate.action == "error":
         raise error
     return prepared
+
+
+def _length(trainer: Any, data: Any, steps: int) -> str:
+    """Return a line about the steps of a run and the length of its epochs."""
+    passed = "" if isinstance(data.epoch, int) else f" (the rows of {data.epoch})"
+    return f"Training: {steps} steps, in epochs of {limited(data.epoch_steps(), trainer)}{passed}"
 
 
 def _batches(module: UnlearnModule, data: Any, steps: int) -> Iterator[dict[str, list[TokenBatch]]]:

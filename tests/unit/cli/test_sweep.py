@@ -15,7 +15,7 @@ from lit_unlearn.__main__ import main
 from lit_unlearn.cli.sweep import values_of
 from lit_unlearn.errors import InputError
 from lit_unlearn.sweeping import jobs
-from lit_unlearn.sweeping.sweep import plan_jobs, run_name, run_settings, short_keys
+from lit_unlearn.sweeping.sweep import _renamed, plan_jobs, run_name, run_settings, short_keys
 from lit_unlearn.sweeping.table import figures
 from lit_unlearn.utils.ownership import write_text
 
@@ -129,6 +129,13 @@ def test_mistakes(args: list[str], message: str, capsys: pytest.CaptureFixture[s
     assert main(["sweep", *args]) == 2
     assert message in capsys.readouterr().err
     assert not Path("o").exists()
+
+
+def test_a_hint_names_the_option_of_the_sweep() -> None:
+    text = "--model.clip_normm: unknown option; did you mean --model.clip_norm?"
+    swept = "--sweep.model.clip_normm: unknown option; did you mean --sweep.model.clip_norm?"
+    assert _renamed(text, {"model.clip_normm": ["1"]}) == swept
+    assert _renamed(text, {"seed_everything": ["1"]}) == text
 
 
 def test_the_table_has_settings_and_figures(capsys: pytest.CaptureFixture[str]) -> None:
