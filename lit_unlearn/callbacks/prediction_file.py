@@ -55,7 +55,7 @@ class PredictionFile(Callback):
         file = self.file(Path(trainer.default_root_dir))
         if trainer.is_global_zero:
             read = [] if asked is None else [asked]
-            check_targets(file.parent, [file], read, "--predict.output")
+            check_targets(file.parent, [file], read, "--replies.output")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the questions to the data module."""

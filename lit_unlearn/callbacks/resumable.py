@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -61,6 +62,7 @@ class Resumable(Callback):
         """Digest of the run's settings; a checkpoint with other settings is not used."""
         self._lock: Lock | None = None
         self._signal: int | None = None
+        self._is_ending: Callable[[], bool] = lambda: False
         self._random: list[torch.Tensor] = []
         self._since = 0.0
         self._saved: list[Saved] = []
@@ -109,6 +111,7 @@ class Resumable(Callback):
         self._since = time.monotonic()
         self._saved = self._superseded(trainer) if trainer.is_global_zero else []
         self._signal = None
+        self._is_ending = lambda: trainer.should_stop  # perhaps since the end of an epoch
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._noted)
 
@@ -175,7 +178,7 @@ class Resumable(Callback):
         )
 
     def _noted(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None:
+        if self._signal is not None or self._is_ending():
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self._signal = number

@@ -162,7 +162,7 @@ class UnlearnCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Give the seed of the run to the data as well; `predict` has options of its own."""
         if self.stage == "predict":
-            parser.add_lightning_class_args(PredictionFile, "predict")
+            parser.add_lightning_class_args(PredictionFile, "replies")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

@@ -25,7 +25,7 @@ from lit_unlearn.data.epochs import (
 )
 from lit_unlearn.data.mixing import Draw, Mixing, StepPlan, draw, rows_per_step
 from lit_unlearn.data.objective_data import ObjectiveData
-from lit_unlearn.data.questions import Asked, Questions
+from lit_unlearn.data.questions import Asked, Batches, Questions
 from lit_unlearn.data.sources import OnBadRow, Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.data.validation_rows import (
@@ -251,12 +251,12 @@ class UnlearnDataModule(LightningDataModule):
         """Return one placeholder item; callbacks evaluate on questions that they hold."""
         return [0]
 
-    def predict_dataloader(self) -> list[list[int]]:
+    def predict_dataloader(self) -> Batches:
         """Return batches of questions, as numbers of the rows in `asked`, for all processes."""
         self.asked = self.questions.read(self.examples, self.representation, self.on_bad_row)
         size = self.questions.batch_size * world_size()
         numbers = [*range(len(self.asked))]
-        return [numbers[first : first + size] for first in range(0, len(numbers), size)]
+        return Batches(numbers[first : first + size] for first in range(0, len(numbers), size))
 
     def batch(
         self, drawn: dict[str, list[Draw]], busiest: dict[str, list[Draw]] | None = None

@@ -12,10 +12,14 @@ from lit_unlearn.errors import InputError, check_number, did_you_mean
 from lit_unlearn.types import Example, Representation
 from lit_unlearn.utils.paths import local_path
 
-__all__ = ["Asked", "Questions"]
+__all__ = ["Asked", "Batches", "Questions"]
 
 Asked = tuple[str | None, Example]
 """Objective, None for a question of a file, and row."""
+
+
+class Batches(list[list[int]]):
+    """Batches of a loader; Lightning takes a plain list for one of several loaders."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    ModelCheckpoint,
+    ModelPruning,
 )
 
 from lit_unlearn.data.objective_data import ObjectiveData
@@ -25,6 +27,7 @@ from lit_unlearn.training.setup.checks import (
     no_teacher,
 )
 from lit_unlearn.training.validation import validation_names
+from lit_unlearn.utils.library_internals import saves_by_time
 
 __all__ = ["check_needs", "check_parts", "check_run"]
 
@@ -33,6 +36,7 @@ _REFUSED: dict[type[Callback], str] = {
     BatchSizeFinder: "set data.micro_batch_rows as `lit-unlearn plan` proposes",
     GradientAccumulationScheduler: "set data.micro_batch_rows, which accumulates inside a step",
     BackboneFinetuning: "set model.student.trainable to what is trained",
+    ModelPruning: "prune the exported model",
 }
 """Callbacks of Lightning that need automatic optimisation, and what to do instead."""
 
@@ -116,3 +120,9 @@ def _check_callbacks(trainer: Any) -> None:
                     f"Parameter `trainer.callbacks` should not have a {refused.__name__}, which "
                     f"needs another kind of training. Found one; take it out, and {repair}."
                 )
+        if isinstance(callback, ModelCheckpoint) and saves_by_time(callback):
+            raise InputError(
+                "Parameter `train_time_interval` of ModelCheckpoint should not be set: Lightning "
+                "ignores it in manual optimisation. Found an interval; set `every_n_train_steps`, "
+                "or `every_minutes` of Resumable."
+            )

@@ -19,7 +19,8 @@ __all__ = ["TorchDispatchMode"]
 __all__ += ["attention_kind", "copied_module", "copied_weights", "initialize_buffers"]
 __all__ += ["interpolate_", "keeps_float32", "local_extent", "look_at_epoch_end", "look_now"]
 __all__ += ["onednn_has_bfloat16", "plain_module"]
-__all__ += ["processor_has_bfloat16", "refresh_slices", "resume_after_step", "scale_"]
+__all__ += ["processor_has_bfloat16", "refresh_slices", "resume_after_step"]
+__all__ += ["saves_by_time", "scale_"]
 __all__ += ["set_process_layout", "storage_key", "uses_distributed_sampler"]
 
 # -------------------------------------------------------------------------------------- Lightning
@@ -54,6 +55,11 @@ def look_now(stopping: Any, trainer: Any) -> None:
 def look_at_epoch_end(stopping: Any, at_end: bool) -> None:
     """Let an EarlyStopping look at the ends of epochs, or else at those of validations."""
     stopping._check_on_train_epoch_end = at_end
+
+
+def saves_by_time(checkpoint: Any) -> bool:
+    """Return whether a ModelCheckpoint has a time interval."""
+    return checkpoint._train_time_interval is not None
 
 
 def uses_distributed_sampler(trainer: Any) -> bool:

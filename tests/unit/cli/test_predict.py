@@ -92,8 +92,9 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
 
 def test_replies_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Rows of an objective, then a file of questions; a file of the user's is never replaced."""
-    given, short = config(tmp_path), "--predict.max_new_tokens=2"
-    assert main(["predict", given, "--predict.questions=forget", short]) == 0
+    given, short = config(tmp_path), "--replies.max_new_tokens=2"
+    status = main(["predict", given, "--replies.questions=forget", short])
+    assert status == 0, capsys.readouterr().err
     file = tmp_path / "run/predictions.jsonl"
     assert str(file) in capsys.readouterr().out
     rows = rows_of(file)
@@ -103,7 +104,7 @@ def test_replies_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
     asked = tmp_path / "asked.txt"
     asked.write_text("Who wrote it?\n", "utf-8")
-    assert main(["predict", given, f"--predict.questions={asked}", short]) == 0
+    assert main(["predict", given, f"--replies.questions={asked}", short]) == 0
     (row,) = rows_of(file)
     assert (row["objective"], row["question"], row["gold"]) == (None, "Who wrote it?", "")
 
@@ -112,7 +113,7 @@ def test_replies_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["predict", given, short]) == 2
     assert "predictions.jsonl" in capsys.readouterr().err
     assert file.read_text("utf-8") == "mine"
-    assert main(["predict", given, f"--predict.output={asked}", short]) == 2
+    assert main(["predict", given, f"--replies.output={asked}", short]) == 2
     assert asked.read_text("utf-8") == "Who wrote it?\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lightning.pytorch.callbacks import (
     GradientAccumulationScheduler,
     LearningRateFinder,
     ModelCheckpoint,
+    ModelPruning,
 )
 
 from lit_unlearn.callbacks import (
@@ -95,6 +97,8 @@ def test_settings_of_lightning(options: dict[str, Any], words: list[str]) -> Non
         (BatchSizeFinder(), "lit-unlearn plan"),
         (GradientAccumulationScheduler({0: 1}), "micro_batch_rows"),
         (BackboneFinetuning(), "model.student.trainable"),
+        (ModelPruning("l1_unstructured"), "prune the exported model"),
+        (ModelCheckpoint(train_time_interval=timedelta(hours=1)), "every_minutes"),
     ],
 )
 def test_callbacks_that_need_another_kind_of_training(callback: Callback, repair: str) -> None:

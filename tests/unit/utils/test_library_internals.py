@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.distributed as dist
 from jsonargparse import ArgumentParser
 from lightning import Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -67,6 +68,12 @@ def test_a_checkpoint_between_steps_counts_its_last_batch_twice(
     Trainer(**options).fit(resumed, ckpt_path=tmp_path / "one.ckpt")
     twice = [(0, 2, 2), (1, 3, 3), (1, 4, 4)]
     assert resumed.counts == (model.counts[1:] if corrected else twice)
+
+
+def test_checkpoints_by_time() -> None:
+    hour = timedelta(hours=1)
+    assert internals.saves_by_time(ModelCheckpoint(train_time_interval=hour))
+    assert not internals.saves_by_time(ModelCheckpoint(every_n_train_steps=1))
 
 
 def test_early_stopping_looks_where_it_is_told() -> None:
