@@ -13,6 +13,7 @@ from lit_unlearn.cli.forecasts import print_forecast
 from lit_unlearn.cli.run_files import as_list
 from lit_unlearn.data.epochs import run_steps
 from lit_unlearn.planning.forecast import RunWork, SuiteSchedule, forecast
+from lit_unlearn.training.validation import validated_rows
 
 __all__ = ["print_fit_forecast", "run_work", "with_step_lines"]
 
@@ -46,10 +47,12 @@ def run_work(trainer: Any, data: Any, done: int = 0) -> RunWork:
     """Return steps, evaluations and export of a run; for the arguments see `print_fit_forecast`."""
     callbacks = trainer.callbacks
     replies = [c.batch_size for c in callbacks if isinstance(c, AnswerEvaluation | SuiteEvaluation)]
+    steps = max(run_steps(trainer, data.epoch_steps()), 1)
     return RunWork(
-        steps=max(run_steps(trainer, data.epoch_steps()), 1),
+        steps=steps,
         done=done,
         evaluations=[each for callback in callbacks for each in _schedules(callback, data)],
+        validated=validated_rows(trainer, data, steps - done),
         replies=max(replies, default=16),
         export=any(isinstance(callback, HuggingFaceExport) for callback in callbacks),
         folder=Path(trainer.default_root_dir),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,8 @@ class RunWork:
     done: int = 0
     """Steps that were done before the run was resumed."""
     evaluations: Sequence[SuiteSchedule] = ()
+    validated: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each objective that all validations together read."""
     replies: int = 16
     """Replies that are generated in one batch."""
     export: bool = False
@@ -159,7 +161,7 @@ class PlannedRun:
         if not work.done:
             found += self._answers("before", [one for one in work.evaluations if one.before])
         found += [self._steps(), self._sampled()]
-        found += self._during()
+        found += [*self._during(), self._validation()]
         found += self._answers("after", [one for one in work.evaluations if one.after])
         if work.export:
             size = at.student.parameters * at.weight_bytes
@@ -252,6 +254,19 @@ class PlannedRun:
             times = (self.work.steps - self.work.done - 1) // one.every if one.every else 0
             for phase in self._suites(one, one.limit) if times else ():
                 yield replace(phase.times(times), name=f"{phase.name}, {times} times")
+
+    def _validation(self) -> Phase:
+        """Return the phase of all validations, without replies: own answers, and gold ones."""
+        found, teaching = Phase("validation"), self.scenario.teaching
+        for name, count in self.work.validated.items():
+            rows, prefills = self.rows.data.encoded[name], self.rows.data.objectives[name].prefills
+            flat = [c for row in rows for c in (row[: prefills.candidates] if prefills else row)]
+            own = [_up_to_answer(c.student_ids, c.student_start, c) for c in flat]
+            flops = 2 * reading(self.scenario.student, own, 0, sum(c.predictions for c in flat))
+            if teaching.layout is not None and not teaching.cached:
+                flops += reading(teaching.layout, [c.teacher_ids for c in flat])
+            found += Phase("", count / len(rows) * flops)
+        return found
 
     def _suites(
         self, one: SuiteSchedule, limit: int | None, *, kept: bool = False

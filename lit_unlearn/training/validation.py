@@ -17,9 +17,10 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from lit_unlearn import log_names
 from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.data.epochs import limited, run_steps
 from lit_unlearn.data.validation_rows import ValidationBatch, ValidationRow
 from lit_unlearn.distributed.ranks import in_step
-from lit_unlearn.errors import check_fields, ranged
+from lit_unlearn.errors import InputError, check_fields, ranged
 from lit_unlearn.evaluation.asking import replies
 from lit_unlearn.evaluation.probes import Generation, Outcome, Subject
 from lit_unlearn.evaluation.suites.answers import SCORES, Answers
@@ -31,7 +32,7 @@ from lit_unlearn.training.predicting import predictions
 from lit_unlearn.training.setup.start import fill_teacher_cache, get_ready
 from lit_unlearn.types import Example, TokenBatch, Tokens
 
-__all__ = ["ValidatedModule", "Validation", "validation_names"]
+__all__ = ["ValidatedModule", "Validation", "validated_rows", "validation_names"]
 
 LOSS = "loss"
 """Figure of the objective's own loss, which every objective has."""
@@ -99,6 +100,8 @@ class ValidatedModule(MonitoredModule):
         if found is None:  # Lightning warns of a loader, or of a list of loaders, without length
             self._limit = self.trainer.limit_val_batches
             self.trainer.limit_val_batches = 0
+        else:
+            _check_interval(self.trainer, _whole(self).trainer.datamodule)
         return found
 
     def on_fit_end(self) -> None:
@@ -225,6 +228,35 @@ def validation_names(trainer: Any, module: Any, data: Any) -> Iterator[str]:
         replied = OF_REPLIES if module.validation.replies_every else ()
         for figure in (LOSS, *OF_GOLD, *replied):
             yield log_names.validation_name(figure, name)
+
+
+def validated_rows(trainer: Any, data: Any, steps: int) -> dict[str, int]:
+    """Return how many rows of each objective the validations in so many steps read together."""
+    every, length = trainer.val_check_interval, limited(data.epoch_steps(), trainer) or steps
+    if isinstance(every, float):
+        every = max(1, int(every * length))
+    if not isinstance(every, int):  # minutes
+        return {}
+    times = steps // every // (trainer.check_val_every_n_epoch or 1)
+    rows, limit = data.validation or data.examples, trainer.limit_val_batches
+    sizes = {name: len(rows.get(name, ())) for name in _validated(trainer, data)}
+    if isinstance(limit, int):
+        sizes = {n: min(size, limit * data.validation_batch_size) for n, size in sizes.items()}
+    else:
+        sizes = {name: int(limit * size) for name, size in sizes.items()}
+    return {name: times * size for name, size in sizes.items()}
+
+
+def _check_interval(trainer: Any, data: Any) -> None:
+    """Check that validations come in an epoch at all, as Lightning does much later."""
+    every, length = trainer.val_check_interval, limited(data.epoch_steps(), trainer)
+    length = min(length, run_steps(trainer, length))
+    if trainer.check_val_every_n_epoch is not None and isinstance(every, int) and every > length:
+        raise InputError(
+            f"Parameter `trainer.val_check_interval` should be at most the {length} steps of an "
+            f"epoch. Found {every}; set `trainer.check_val_every_n_epoch` to null to count steps "
+            "over all epochs."
+        )
 
 
 def _validated(trainer: Any, data: Any) -> list[str]:

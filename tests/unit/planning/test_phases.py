@@ -93,6 +93,10 @@ def test_phases_in_the_order_in_which_they_come() -> None:
 def test_what_is_not_done_is_not_counted() -> None:
     assert "trunk cache" not in found(RunWork(3), trainable=None)
     assert "teacher gate" not in found(RunWork(3), gate=Gate(action="off"))
+    assert "validation" not in found(RunWork(3))
+    few, many = (found(RunWork(3, validated={"adversarial": n}))["validation"] for n in (2, 6))
+    assert many.reading == pytest.approx(3 * few.reading)
+    assert few.reading > 0
     once, twice = (
         found(RunWork(3, evaluations=[schedule(opened)]))["evaluation after"]
         for opened in (False, True)

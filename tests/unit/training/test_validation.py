@@ -17,6 +17,7 @@ from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.subjects import subject_of
 from lit_unlearn.evaluation.suite_run import run_suite
 from lit_unlearn.evaluation.suites.answers import Answers
@@ -29,7 +30,7 @@ from lit_unlearn.models.tiny import TINY_NAME
 from lit_unlearn.objectives import CrossEntropy
 from lit_unlearn.teachers import FrozenTeacher
 from lit_unlearn.training.module import UnlearnModule
-from lit_unlearn.training.validation import Validation
+from lit_unlearn.training.validation import Validation, validated_rows
 from tests.processes import FORKED, in_processes
 from tests.small_runs import data_module, module, trainer
 
@@ -178,6 +179,30 @@ def test_nothing_is_validated_unless_something_asks(
     (only,) = asked.seen.figures
     assert {name.rpartition("/")[2] for name in only[1]} == {*asked.data.objectives}
     assert [len(rows) for rows in asked.model.prepared.validation.values()] == [5, 5, 5, 5]
+
+
+def test_an_interval_that_no_epoch_has_is_refused(tmp_path: Path) -> None:
+    """Five rows to forget, two a step: an epoch has three steps."""
+    made = trainer(tmp_path, max_steps=8, val_check_interval=4)
+    with pytest.raises(InputError, match=r"at most the 3 steps of an epoch\. Found 4; set"):
+        made.fit(module(), datamodule=validated())
+
+
+def test_rows_of_all_validations_are_foreseen(tmp_path: Path) -> None:
+    """Three validations of one batch of two rows; of two thirds of three; one in two epochs."""
+    data = validated()
+    data.setup("fit")
+    options: list[dict[str, Any]] = [
+        {"val_check_interval": 2, "check_val_every_n_epoch": None, "limit_val_batches": 1},
+        {"val_check_interval": 1.0, "limit_val_batches": 0.67},
+        {"check_val_every_n_epoch": 2},
+        {"limit_val_batches": 0},
+    ]
+    found = [
+        validated_rows(trainer(tmp_path, max_steps=7, **given), data, 7).get("forget", 0)
+        for given in options
+    ]
+    assert found == [3 * 2, 2 * 2, 1 * 3, 0]
 
 
 # ------------------------------------------------------------------------- callbacks, and resume
