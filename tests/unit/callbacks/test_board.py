@@ -9,10 +9,12 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from tensorboard import program
@@ -21,8 +23,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lit_unlearn.callbacks import AnswerEvaluation, GradientMonitor
 from lit_unlearn.callbacks.board import MOST_PAIRS, Board, layout, side_by_side
 from lit_unlearn.cli.board_session import hyperparameters, write_session
+from lit_unlearn.gradients.gramian import GroupedGramian
 from lit_unlearn.report import read_gradients
 from lit_unlearn.report.style import COLOURS
+from lit_unlearn.training.step import empty_record
 from tests.small_runs import data_module, module, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
@@ -153,6 +157,21 @@ def test_many_objectives_have_few_files(tmp_path: Path) -> None:
     assert {f"compare/with/{name}" for name in names if name != "a_b"} < tags
     most = side_by_side(table_row(names[:7]), [])
     assert sum(run[0] == "pairs" for run in most) == MOST_PAIRS
+
+
+def test_an_undefined_cosine_reaches_no_logger_and_no_callback(tmp_path: Path) -> None:
+    """The second gradient is zero. NaN would end a run with EarlyStopping on the cosine."""
+    whole = torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    grouped = GroupedGramian(whole=whole, by_group=whole[None], groups=("all",))
+    record = empty_record(0, "exact") | {"gramian": grouped, "weights": torch.ones(2)}
+    seen: list[dict[str, float]] = []
+    module = SimpleNamespace(objectives={"a": 1, "b": 2}, log_dict=lambda v, **_: seen.append(v))
+    logger = SimpleNamespace(log_metrics=lambda values, step: seen.append(values))
+    run: Any = SimpleNamespace(precision="32-true", loggers=[logger], default_root_dir=tmp_path)
+    GradientMonitor().on_train_batch_end(run, module, record, {}, 0)
+    assert [{"grad_cos/a~b", "grad_norm/b"} & set(values) for values in seen] == [
+        {"grad_norm/b"}
+    ] * 2
 
 
 def test_one_objective_has_no_charts() -> None:
