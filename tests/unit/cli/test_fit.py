@@ -251,14 +251,18 @@ def test_lightning_replaces_no_file_of_the_user(
         assert not file.exists()
 
 
-def test_no_tips(fit: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
-    """Lightning recommends products in its log; nothing else is held back."""
+def test_lines_that_nobody_needs(
+    fit: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lightning's advertisements and repetitions of the config are dropped, other lines are not."""
     logger = logging.getLogger("lightning.pytorch")
     logger.addHandler(caplog.handler)
     fit()
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").warning("Another line")
     logger.removeHandler(caplog.handler)
-    assert "max_steps=1" in caplog.text
-    assert "Tip:" not in caplog.text
+    assert "Another line" in caplog.text
+    for dropped in ("Tip:", "GPU available", "max_steps=1"):
+        assert dropped not in caplog.text
 
 
 # ------------------------------------------------------------------- mistakes on the command line
