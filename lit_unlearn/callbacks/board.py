@@ -93,7 +93,9 @@ class Board:
         above = np.triu_indices(len(row["objectives"]), 1)
         defined = np.isfinite(np.array(row["group_cosines"])[:, *above])
         if self._every and (count - 1) % self._every == 0 and defined.any():
-            self.main.add_figure("grad_cos/layer_groups", heatmap_figure([row]), row["step"])
+            self.main.add_figure(
+                "grad_cos/layer_groups", heatmap_figure([row], row["step"]), row["step"]
+            )
         if count >= 2 * max(self._drawn, self._every):
             self.draw_history(count)
 
