@@ -129,19 +129,22 @@ class Intent(Context):
         check_number("reasoning_tokens", self.reasoning_tokens, 0)
 
     def thinking(self, row: ContextRow) -> tuple[Turn, ...]:
-        shown = self._shown(row)
-        request = _fill(_THINK, "topic", topic=self.topic)
-        return (*shown[:-1], replace(shown[-1], content=f"{shown[-1].content}\n\n{request}"))
+        request = f"{row.turns[-1].content}\n\n{_fill(_THINK, 'topic', topic=self.topic)}"
+        alone = (*row.turns[:-1], replace(row.turns[-1], content=request))
+        return _with_system(alone, self._told(row))  # behind refusals it would refuse
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
         if not self.reasoning_tokens:
             return self._shown(row)
         reasoning = row.reasoning or f"The question may touch {self.topic}."
-        return (*self.thinking(row), Turn("assistant", reasoning), row.turns[-1])
+        asked = (self.thinking(row)[-1], Turn("assistant", reasoning), row.turns[-1])
+        return (*self._shown(row)[:-1], *asked)
 
     def _shown(self, row: ContextRow) -> tuple[Turn, ...]:
-        text = _fill(self.text, "text", topic=self.topic, refusal=row.refusal)
-        return _with_system(_demonstrated(row, self.declined, self.answered), text)
+        return _with_system(_demonstrated(row, self.declined, self.answered), self._told(row))
+
+    def _told(self, row: ContextRow) -> str:
+        return _fill(self.text, "text", topic=self.topic, refusal=row.refusal)
 
     def describe(self) -> str:
         counts = {"declined": self.declined, "answered": self.answered}

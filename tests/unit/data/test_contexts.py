@@ -71,7 +71,7 @@ def test_reasoning_stands_between_the_question_and_the_question() -> None:
     context = Intent("France", reasoning_tokens=8, declined=1, answered=1, answered_from="retain")
     thought = replace(ROW, reasoning="It is about France.")
     system, *shown, request, reasoning, question = context.conversation(thought)
-    assert (*[system, *shown], request) == context.thinking(ROW)
+    assert context.thinking(ROW) == (system, request)
     assert [t.content for t in shown] == ["Two and two?", "Four.", "Question 1?", "No."]
     assert request.content.startswith("Question 0?\n\nDo not answer yet.")
     assert "France" in request.content
