@@ -46,7 +46,7 @@ def overlay(part: Part, settings: Settings, model: str) -> dict[str, Any]:
     objectives = {
         name: {
             "evaluation": [],
-            "sources": [{**source, "limit": most} for source in own["sources"]],
+            "sources": [{**source, "limit": most, "offset": 0} for source in own["sources"]],
         }
         for name, own in config["data"]["objectives"].items()
     }

@@ -232,6 +232,9 @@ def validation_names(trainer: Any, module: Any, data: Any) -> Iterator[str]:
 
 def validated_rows(trainer: Any, data: Any, steps: int) -> dict[str, int]:
     """Return how many rows of each objective the validations in so many steps read together."""
+    names = _validated(trainer, data)
+    if not names:
+        return {}
     every, length = trainer.val_check_interval, limited(data.epoch_steps(), trainer) or steps
     if isinstance(every, float):
         every = max(1, int(every * length))
@@ -239,7 +242,7 @@ def validated_rows(trainer: Any, data: Any, steps: int) -> dict[str, int]:
         return {}
     times = steps // every // (trainer.check_val_every_n_epoch or 1)
     rows, limit = data.validation or data.examples, trainer.limit_val_batches
-    sizes = {name: len(rows.get(name, ())) for name in _validated(trainer, data)}
+    sizes = {name: len(rows.get(name, ())) for name in names}
     if isinstance(limit, int):
         sizes = {n: min(size, limit * data.validation_batch_size) for n, size in sizes.items()}
     else:

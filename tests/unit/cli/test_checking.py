@@ -60,7 +60,9 @@ def test_a_sweep_is_told_what_a_run_takes(
         settings=TrainerSettings(),
         model=None,
         datamodule=SimpleNamespace(prepare_data=lambda: None, epoch_steps=lambda: 0),
-        trainer=SimpleNamespace(callbacks=[], max_steps=3, max_epochs=None, default_root_dir="."),
+        trainer=SimpleNamespace(
+            callbacks=[], max_steps=3, max_epochs=None, limit_val_batches=0, default_root_dir="."
+        ),
     )
     monkeypatch.setattr(checking, "checked", lambda options: run)
     made = Forecast(parts, Rates(1e12, 1e12))
