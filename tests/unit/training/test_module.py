@@ -230,7 +230,7 @@ def test_a_missing_teacher_is_known_before_anything_is_prepared(tmp_path: Path) 
 
 def test_missing_max_steps(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="max_steps"):
-        fit(tmp_path, module(), steps=-1)
+        trainer(tmp_path, max_steps=-1, max_epochs=-1).fit(module(), datamodule=data_module())
     assert not list(tmp_path.iterdir())
 
 
