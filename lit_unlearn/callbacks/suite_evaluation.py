@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,33 @@ from lit_unlearn import log_names
 from lit_unlearn.callbacks.end_order import EVALUATION, order_end
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.balancing import balance_figures, missing_figures
 from lit_unlearn.evaluation.figure_names import figure_names
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Reference, Subject, Suite
-from lit_unlearn.evaluation.record_files import evaluation_files, read_evaluation, write_evaluation
+from lit_unlearn.evaluation.record_files import (
+    evaluation_files,
+    is_evaluation,
+    read_evaluation,
+    write_evaluation,
+)
 from lit_unlearn.evaluation.records import EvaluationRecord, versions
 from lit_unlearn.evaluation.subjects import weights_fingerprint
 from lit_unlearn.evaluation.suite_run import check_suites, run_suites
 from lit_unlearn.models.forward import evaluating
 from lit_unlearn.report.evaluation_show import PAGE, show_evaluations, shown_files
+from lit_unlearn.training.monitors import monitors
 from lit_unlearn.utils.chat_template import template_key
 from lit_unlearn.utils.paths import local_path
 
 __all__ = ["SuiteEvaluation"]
 __all__ += ["as_tensors", "log_figures", "scalars", "student_subject", "undisturbed"]
+
+_START = "step_0"
+"""Folder of the evaluation before the first step."""
+_BALANCE = "balance"
+"""Suite's place in the names of the balanced score and its parts."""
+_BALANCE_SCALARS = log_names.figure_name(_BALANCE, "")
 
 
 class SuiteEvaluation(Callback):
@@ -36,13 +49,15 @@ class SuiteEvaluation(Callback):
 
     Results go into the run's folder: `evaluation/step_<n>/` with metrics.json, rows.jsonl and the
     stored outcomes, `evaluation/test/` for `lit-unlearn test`, which also shows the table. Each
-    figure is a TensorBoard scalar, `eval/<suite>/<figure>`. The evaluation does not change the
-    training.
+    figure is a TensorBoard scalar, `eval/<suite>/<figure>`. With `at_start`, the balanced score of
+    each later evaluation is `eval/balance/balance`, and its parts are `eval/balance/part/<part>`,
+    if the suites measure all parts. The evaluation does not change the training.
 
     Args:
         suites: Suites by the name under which their figures are shown.
         every_n_steps: Steps of training between evaluations; 0 for none.
-        at_start: Whether to evaluate before the first step; a resumed run does not.
+        at_start: Whether to evaluate before the first step; a resumed run does not. The balanced
+            score compares with this evaluation.
         at_end: Whether to evaluate after the last step.
         subsample: Largest number of rows of each group of a suite, spread evenly, during training;
             null for all. Evaluations before the first and after the last step use all rows.
@@ -81,6 +96,8 @@ class SuiteEvaluation(Callback):
             known = figure_names(suite, data.data_root, references.get(name))
             for figure in ["*"] if known is None else known:
                 yield log_names.figure_name(name, figure)
+        if self.at_start:
+            yield log_names.figure_name(_BALANCE, "*")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check before training that rows of all suites, and the reference, can be found."""
@@ -104,8 +121,9 @@ class SuiteEvaluation(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.at_start and trainer.global_step == 0:
-            _, record = self._measure(trainer, pl_module, "step_0", None)
+            _, record = self._measure(trainer, pl_module, _START, None)
             trainer.callback_metrics.update(as_tensors(record))
+            _check_balance(trainer, record)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Measure at every n-th step and after the last one, before monitors look at figures."""
@@ -169,6 +187,9 @@ class SuiteEvaluation(Callback):
             "template": asdict(subject.encoder.template),
         }
         record = EvaluationRecord(subject.name, subject.fingerprint, found, settings, versions())
+        start = folder.with_name(_START)
+        if self.at_start and folder != start and is_evaluation(start):
+            record = replace(record, balance=balance_figures(read_evaluation(start), record))
         if trainer.is_global_zero:
             write_evaluation(folder, record)
             figures = scalars(record)
@@ -182,12 +203,25 @@ class SuiteEvaluation(Callback):
         return read_evaluation(local_path(self.reference)).rows_by_group()
 
 
+def _check_balance(trainer: Trainer, start: EvaluationRecord) -> None:
+    """Refuse a monitor of the balanced score that the suites cannot give."""
+    wanted = [name for _, name in monitors(trainer) if name.startswith(_BALANCE_SCALARS)]
+    lacks = missing_figures(start) if wanted else []
+    if lacks:
+        raise InputError(
+            f"Parameter `suites` of SuiteEvaluation should measure all parts of the balanced score "
+            f"for the monitor {wanted[0]!r}. Found no {'; no '.join(lacks)}; add such suites, or "
+            f"monitor another scalar."
+        )
+
+
 def scalars(record: EvaluationRecord) -> dict[str, float]:
     """Return name -> value of the logged scalars; figures without a finite value are left out."""
+    figures = {name: suite.figures for name, suite in record.suites.items()}
     return {
         log_names.figure_name(name, figure.name): figure.value
-        for name, suite in record.suites.items()
-        for figure in suite.figures
+        for name, own in (figures | {_BALANCE: record.balance}).items()
+        for figure in own
         if math.isfinite(figure.value)
     }
 

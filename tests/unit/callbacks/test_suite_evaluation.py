@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from lightning import LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -22,12 +23,14 @@ from lit_unlearn.callbacks import SuiteEvaluation
 from lit_unlearn.callbacks.suite_evaluation import scalars, undisturbed
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.balancing import balance_figures
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Figure, Outcome, Probe, Row, Subject, Suite, SuiteResult
 from lit_unlearn.evaluation.record_files import METRICS, read_evaluation
 from lit_unlearn.evaluation.subjects import Loading, load_subject
 from lit_unlearn.evaluation.suite_run import run_suite
 from lit_unlearn.evaluation.suites.boundary import Boundary
+from lit_unlearn.evaluation.suites.input_attacks import Prefill
 from lit_unlearn.evaluation.suites.optimised_vectors import SoftPrompt
 from lit_unlearn.evaluation.suites.relearned import Relearn
 from lit_unlearn.models.loading import ModelSource
@@ -37,11 +40,15 @@ from lit_unlearn.utils.chat_template import Template
 from tests.processes import FORKED, in_processes
 from tests.small_runs import module, trainer
 from tests.unit.callbacks.test_callbacks import fit
+from tests.unit.evaluation.test_balancing import FORGETS, START_MODEL
 from tests.unit.report.records import evaluation, suite
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
 )
+
+
+BALANCE = "eval/balance/balance"
 
 
 @dataclass
@@ -102,6 +109,56 @@ def test_at_steps_and_at_the_end(tmp_path: Path) -> None:
     logged = board.Scalars("eval/near/neighbor/refused")
     assert [point.step for point in logged] == [0, 2, 4]
     assert model.student.training
+
+
+@dataclass
+class Played(Prefill):
+    """Suite of attacks on a model that has forgotten the answers after the first evaluation."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def answer(self, subject: Subject, probes: Sequence[Probe]) -> list[Outcome]:
+        self.asked.append(len(probes))
+        player = START_MODEL if len(self.asked) == 1 else FORGETS
+        return [player.outcome("prefill", probe) for probe in probes]
+
+
+@dataclass
+class PlayedBoundary(Boundary):
+    """Suite of questions that the model still answers."""
+
+    def answer(self, subject: Subject, probes: Sequence[Probe]) -> list[Outcome]:
+        return [FORGETS.outcome("boundary", probe) for probe in probes]
+
+
+@pytest.mark.filterwarnings("ignore:Using ModelCheckpoint with manual optimization")
+def test_the_balanced_score_of_a_step_compares_with_the_start(tmp_path: Path) -> None:
+    rows = [Source("builtin:forget", split="eval", limit=6)]
+    suites = {
+        "prefill": Played(rows, openers=["Sure,"], answer_words=[]),
+        "boundary": PlayedBoundary(rows, rows),
+    }
+    best = ModelCheckpoint(tmp_path / "best", monitor=BALANCE, mode="max", every_n_train_steps=2)
+    callbacks = [SuiteEvaluation(suites, every_n_steps=2, at_start=True), best]
+    run = fit(tmp_path, module(), callbacks, steps=4, enable_checkpointing=True)
+    start, later = (read_evaluation(tmp_path / "evaluation" / f"step_{n}") for n in (0, 2))
+    expected = {figure.name: figure.value for figure in balance_figures(start, later)}
+    assert expected["balance"] > 0.9
+    assert {figure.name: figure.value for figure in later.balance} == expected
+    assert not start.balance
+    for name, value in expected.items():
+        assert float(run.callback_metrics[f"eval/balance/{name}"]) == pytest.approx(value)
+    assert best.best_model_score == pytest.approx(expected["balance"])
+
+
+def test_a_monitored_balance_that_the_suites_cannot_give_ends_the_run(tmp_path: Path) -> None:
+    rows = [Source("builtin:forget", split="eval", limit=2)]
+    callbacks = [
+        SuiteEvaluation({"near": PlayedBoundary(rows, rows)}, 1, at_start=True),
+        ModelCheckpoint(tmp_path / "best", monitor=BALANCE, mode="max"),
+    ]
+    with pytest.raises(InputError, match="unattacked/recall"):
+        fit(tmp_path, module(), callbacks, steps=1, enable_checkpointing=True)
 
 
 def test_training_goes_on_as_if_nothing_had_been_measured(tmp_path: Path) -> None:
