@@ -13,9 +13,10 @@ from lit_unlearn.evaluation.record_files import read_evaluation
 from lit_unlearn.interference_study.estimates import Estimate
 from lit_unlearn.interference_study.interference_page import read_figures
 from lit_unlearn.log_names import pairs
+from lit_unlearn.metrics.functional import balance
 from lit_unlearn.report import read_gradients
 
-PARTS = ("balance", "forgetting", "utility", "boundary", "robustness")
+PARTS = ("balance", *balance.PARTS)
 COSINE, CONFLICT = "mean cosine", "conflict rate"
 OUTCOMES = (*PARTS, COSINE, CONFLICT)
 

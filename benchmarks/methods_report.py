@@ -19,6 +19,7 @@ TABLE = {
     "utility": f"{EVALUATION}/part/utility",
     "boundary": f"{EVALUATION}/part/boundary",
     "robustness": f"{EVALUATION}/part/robustness",
+    "readability": f"{EVALUATION}/part/readability",
     "resistance to relearning": f"{EVALUATION}/resistance_to_relearning",
     "forget quality": f"{EVALUATION}/tofu/forget_quality",
     "forget ROUGE-L": f"{EVALUATION}/tofu/forget/rouge_l_recall",
@@ -36,6 +37,7 @@ SHOWN = (
     "utility",
     "boundary",
     "robustness",
+    "readability",
     "resistance to relearning",
     "forget repetition",
 )

@@ -6,16 +6,9 @@ from itertools import combinations
 __all__ = ["CONFLICT_RATE", "GRADIENT_NORM_TOTAL", "LEARNING_RATE", "MFU", "MODEL_TFLOPS"]
 __all__ += ["PADDING_SHARE", "PEAK_MEMORY", "STEP_SECONDS", "STUDENT_TOKENS", "TEACHER_TOKENS"]
 __all__ += ["COSINE_CHART", "LOSS_CHART", "NORM_CHART", "OPPOSED_CHART", "UPDATE_CHART"]
-__all__ += [
-    "WEIGHT_CHART",
-    "chart_with_name",
-    "cosine_name",
-    "figure_name",
-    "final_name",
-    "gradient_norm_name",
-]
-__all__ += ["layer_cosine_name", "loss_name", "pairs", "phase_name", "statistic_name"]
-__all__ += ["update_cosine_name", "validation_name", "weight_name"]
+__all__ += ["WEIGHT_CHART", "chart_with_name", "cosine_name", "figure_name", "final_name"]
+__all__ += ["gradient_norm_name", "layer_cosine_name", "loss_name", "pairs", "phase_name"]
+__all__ += ["statistic_name", "update_cosine_name", "validation_name", "weight_name"]
 
 LEARNING_RATE = "train/learning_rate"
 GRADIENT_NORM_TOTAL = "grad_norm/update"  # 2-norm of the combined gradient before clipping

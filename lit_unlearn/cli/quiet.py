@@ -21,6 +21,12 @@ _DROPPED = (
 )
 """Beginnings of Lightning's lines that say what the config or another line says."""
 
+_LOGGERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning.fabric.utilities.seed",
+)
+
 _IGNORED = (
     # Lightning 2.6 uses a name that torch 2.13 deprecated.
     r".isinstance.treespec, LeafSpec",
@@ -59,7 +65,7 @@ def _thread_failed(args: threading.ExceptHookArgs) -> None:
 def silence() -> None:
     """Suppress lines and warnings that users cannot act on."""
     threading.excepthook = _thread_failed
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+    for name in _LOGGERS:
         logging.getLogger(name).addFilter(_NEEDED)
     for message in _IGNORED:
         warnings.filterwarnings("ignore", message=message)

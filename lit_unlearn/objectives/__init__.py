@@ -36,12 +36,5 @@ __all__ += ["Adversarial", "AnswerPreservation", "BiLD", "BidirectionalDistillat
 __all__ += ["CrossEntropy", "DeclineEverywhere", "ForwardKL", "GeneralizedJSD", "GradientAscent"]
 __all__ += ["HiddenObjective", "HiddenRetain", "LatentAdversarial", "LinearDecay", "LinearWarmup"]
 __all__ += ["LogitFlattening", "LogitObjective", "MaximumEntropy", "Objective", "Reader"]
-__all__ += [
-    "RepresentationRerouting",
-    "ReverseKL",
-    "SatImp",
-    "Schedule",
-    "SharpnessAware",
-    "SimNPO",
-]
-__all__ += ["Terms", "Unilogit"]
+__all__ += ["RepresentationRerouting", "ReverseKL", "SatImp", "Schedule", "SharpnessAware"]
+__all__ += ["SimNPO", "Terms", "Unilogit"]

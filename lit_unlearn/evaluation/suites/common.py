@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from typing import Self
 
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
@@ -14,15 +16,40 @@ from lit_unlearn.evaluation.probes import (
     Probe,
     Probes,
     Row,
+    Start,
+    Subject,
+    Suite,
 )
 from lit_unlearn.metrics.functional.statistics import bootstrap_mean, clopper_pearson, mean
 from lit_unlearn.types import Example, Turn
 
-__all__ = ["SHARE"]
+__all__ = ["SHARE", "StartedSuite"]
 __all__ += ["builtin_forget", "check_same_rows", "mean_figure", "mean_of_values", "probe_of"]
 __all__ += ["row_of", "subject_outcomes"]
 
 SHARE = "share of rows, 0 to 1"
+
+
+class StartedSuite(Suite):
+    """Suite that reads the start model beside the evaluated model, if there is one."""
+
+    _start: Start | None = None
+
+    def with_start(self, start: Start) -> Self:
+        made = copy(self)
+        made._start = start
+        return made
+
+    def _start_key(self) -> str:
+        """Return a text that changes with the start model; refuse one that cannot be found."""
+        return "" if self._start is None else self._start.key()
+
+    def _beside(self, subject: Subject) -> Subject | None:
+        """Return the start model, which may be the subject itself; None without one."""
+        if self._start is None:
+            return None
+        same = subject.fingerprint.startswith(self._start.key())
+        return subject if same else self._start.load()
 
 
 def builtin_forget() -> list[Source]:

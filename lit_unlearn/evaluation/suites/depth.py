@@ -1,4 +1,4 @@
-"""Depth: what of the forgotten a model's hidden states still hold, block by block."""
+"""Suite depth: the forgotten knowledge that a model's hidden states still hold, by block."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from lit_unlearn.evaluation.probes import (
     Probe,
     Probes,
     Reference,
-    Start,
     Subject,
-    Suite,
     SuiteResult,
     Variant,
 )
 from lit_unlearn.evaluation.suites.common import (
+    StartedSuite,
     builtin_forget,
     check_same_rows,
     mean_figure,
@@ -63,8 +62,8 @@ _ERASED = "share of what the retain model lacks, 0 to 1"
 
 
 @dataclass
-class Depth(Suite):
-    """What hidden states still hold of the forgotten: logit lens, linear probe, Depth Score.
+class Depth(StartedSuite):
+    """Forgotten knowledge in the hidden states: logit lens, linear probe, Unlearning Depth Score.
 
     Every figure is about the *span* of a gold answer, the part that carries the knowledge: an
     entity from `spans`; else the first accepted answer in it that is not in the question; else the
@@ -103,12 +102,6 @@ class Depth(Suite):
         check_number("blocks", self.blocks, 1)
         check_number("wrong_answers", self.wrong_answers, 1)
         check_number("batch_size", self.batch_size, 1)
-        self._start: Start | None = None
-
-    def with_start(self, start: Start) -> Depth:
-        made = replace(self)
-        made._start = start
-        return made
 
     def probes(self, data_root: Path | None) -> list[Probe]:
         rows = load_targets(self.sources, data_root, self.name)
@@ -132,18 +125,15 @@ class Depth(Suite):
         return Effort(rows=4.0 * len(probes))
 
     def answer(self, subject: Subject, probes: Sequence[Probe]) -> list[Outcome]:
-        start = self._start
-        own = start is not None and subject.fingerprint.startswith(start.key())
-        beside = subject if own else None if start is None else start.load()
-        return read_depth(subject, beside, probes, self.blocks, self.batch_size)
+        return read_depth(subject, self._beside(subject), probes, self.blocks, self.batch_size)
 
     def answer_key(self) -> str:
-        return f"{self.name} {self.blocks} {self._start.key() if self._start else ''}"
+        return f"{self.name} {self.blocks} {self._start_key()}"
 
     def check(self, probes: Probes, reference: Reference) -> None:
         if self._start is None:
             return
-        self._start.key()  # refuses a start model that is not there
+        self._start_key()
         theirs = (reference or {}).get(GROUP)
         if theirs:
             ids, odd = [row.row_id for row in theirs], [r for r in theirs if _START not in r.scores]

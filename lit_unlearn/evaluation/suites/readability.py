@@ -19,13 +19,12 @@ from lit_unlearn.evaluation.probes import (
     Probe,
     Probes,
     Reference,
-    Start,
     Subject,
-    Suite,
     SuiteResult,
 )
 from lit_unlearn.evaluation.suites.common import (
     SHARE,
+    StartedSuite,
     builtin_forget,
     mean_figure,
     probe_of,
@@ -44,7 +43,7 @@ OWN, START = "reply", "reply_by_start"
 
 
 @dataclass
-class Readability(Suite):
+class Readability(StartedSuite):
     """Whether a person could read the greedy replies to the forgotten questions.
 
     `readable` is the product, for each reply, of `ends` (1 where the model's likeliest next token
@@ -63,14 +62,6 @@ class Readability(Suite):
     sources: list[Source] = field(default_factory=builtin_forget)
     max_new_tokens: int = 48
 
-    def __post_init__(self) -> None:
-        self._start: Start | None = None
-
-    def with_start(self, start: Start) -> Readability:
-        made = replace(self)
-        made._start = start
-        return made
-
     def probes(self, data_root: Path | None) -> list[Probe]:
         rows = load_examples(self.sources, data_root)
         return [probe_of(row, GROUP, Generation(self.max_new_tokens)) for row in rows]
@@ -80,21 +71,20 @@ class Readability(Suite):
         pairs = zip(probes, said, strict=True)
         asked = [replace(p, generation=None, candidates={OWN: s} if s else {}) for p, s in pairs]
         found = _forced(subject, asked)
-        if self._start is not None:
-            own = subject.fingerprint.startswith(self._start.key())
-            beside = found if own else _forced(self._start.load(), asked)
-            found = [f | {START: b[OWN]} if b else f for f, b in zip(found, beside, strict=True)]
+        beside = self._beside(subject)
+        if beside is not None:
+            theirs = found if beside is subject else _forced(beside, asked)
+            found = [f | {START: b[OWN]} if b else f for f, b in zip(found, theirs, strict=True)]
         return [
             Outcome(probe.probe_id, forced, (reply,))
             for probe, forced, reply in zip(probes, found, said, strict=True)
         ]
 
     def answer_key(self) -> str:
-        return f"{self.name} {self._start.key() if self._start else ''}"
+        return f"{self.name} {self._start_key()}"
 
     def check(self, probes: Probes, reference: Reference) -> None:
-        if self._start is not None:
-            self._start.key()  # refuses a start model that is not there
+        self._start_key()
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         pairs = subject_outcomes(probes, outcomes)

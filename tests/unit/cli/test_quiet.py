@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
 import pytest
+from lightning import seed_everything
 
 from lit_unlearn.__main__ import main
+from lit_unlearn.cli.quiet import silence
 from tests.unit.cli.test_predict import config
 
 KINDS = (
@@ -34,3 +37,11 @@ def test_the_start_of_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     lines = [line for line in (out + err).splitlines() if line.strip()]
     found = [next((kind for kind in KINDS if re.fullmatch(kind, line)), line) for line in lines]
     assert [*dict.fromkeys(found)] == [*KINDS]
+
+
+def test_the_seed_is_not_announced(caplog: pytest.LogCaptureFixture) -> None:
+    """Its logger is one of its own, whose lines the test above does not see."""
+    silence()
+    with caplog.at_level(logging.INFO):
+        seed_everything(0)
+    assert "Seed set" not in caplog.text
