@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help demo docs test coverage lint
+.PHONY: help demo docs test test-commands test-unit test-rest coverage lint
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,16 +41,21 @@ lint: $(STAMP)  ## style, types and the direction of imports
 docs: $(STAMP)  ## the documentation site, in docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-# Two things at a time, for two cores: the unit tests; and lint, the site and all other tests. What the
-# second one says is printed after the first has ended.
-test: $(STAMP)  ## lint, the site, then every test that needs neither network nor GPU (two things at a time)
-	@log=$$(mktemp); export OMP_NUM_THREADS=1; \
-	{ $(MAKE) --no-print-directory -k lint docs; checks=$$?; \
-	  $(BIN)/pytest -p no:cacheprovider tests/integration tests/faults tests/docs && exit $$checks; \
-	} >$$log 2>&1 & second=$$!; \
-	$(BIN)/pytest tests/unit; failed=$$?; \
-	wait $$second || failed=$$?; \
-	cat $$log; rm -f $$log; exit $$failed
+# Three targets at a time: on two cores one of them often waits. What a target prints is shown when it
+# ends, by a make that can (GNU make 4).
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+PYTEST := $(BIN)/pytest -p no:cacheprovider
+COMMANDS := tests/unit/cli tests/unit/distributed
+
+test: $(STAMP)  ## lint, the site, then every test that needs neither network nor GPU (three things at a time)
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -k -j3 $(SYNC) test-commands test-unit lint docs test-rest
+
+test-commands:
+	$(PYTEST) tests/integration $(COMMANDS)
+test-unit:
+	$(PYTEST) tests/unit $(COMMANDS:%=--ignore=%)
+test-rest:
+	$(PYTEST) tests/faults tests/docs
 
 coverage: $(STAMP)  ## the same tests, and the share of the package's lines that they run (at least 90 %)
 	$(BIN)/pytest -p no:cacheprovider --cov

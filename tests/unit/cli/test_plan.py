@@ -68,7 +68,7 @@ def test_what_does_not_fit_has_its_own_status_and_a_way_out(
 def test_two_devices_and_no_name(tmp_path: Path) -> None:
     """Without a name there is no verdict, and times are those of this machine."""
     output = tmp_path / "plan.json"
-    assert main([*TOFU, "--rows=assumed", "--devices=2", f"--output={output}"]) == 0
+    assert main([*SMOKE, "--rows=assumed", "--devices=2", f"--output={output}"]) == 0
     found = planned(output)
     assert found["fits"] is None
     scales = [(each["strategy"], each["devices"]) for each in found["devices"]]
