@@ -27,6 +27,7 @@ from lit_unlearn.data.prefills import Prefills as Prefills
 from lit_unlearn.data.unify import load_examples as load_examples
 from lit_unlearn.distributed.strategy import FSDP2Strategy as FSDP2Strategy
 from lit_unlearn.errors import InputError as InputError
+from lit_unlearn.evaluation.audit_metrics import Pools as Pools, audit_metrics as audit_metrics
 from lit_unlearn.evaluation.compare import compare as compare
 from lit_unlearn.evaluation.evaluate import Evaluation as Evaluation, evaluate as evaluate
 from lit_unlearn.evaluation.probes import Suite as Suite

@@ -47,6 +47,9 @@ COMMANDS = {
     "predict": Command("write a model's replies to questions", "lit_unlearn.cli.fit:main"),
     "evaluate": Command("run benchmarks and attacks on any model", "lit_unlearn.cli.evaluate:main"),
     "compare": Command("compare evaluations row by row", "lit_unlearn.cli.compare:main"),
+    "audit-metrics": Command(
+        "say which figures of forgetting can be believed", "lit_unlearn.cli.audit_metrics:main"
+    ),
     "rewrite": Command(
         "turn rows of any domain into questions with answers",
         "lit_unlearn.cli.rewrite:main",

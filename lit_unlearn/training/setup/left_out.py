@@ -1,4 +1,4 @@
-"""Reports of rows that preparation left out, and of prefilled ones without a version without it."""
+"""Reports of rows that preparation left out, and of rows that exist only with their prefill."""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -23,8 +23,7 @@ def reasoning_of(
 ) -> dict[int, str]:
     """Let the teacher write its reasoning about rows of an objective; greedy, and kept on disk.
 
-    Reasoning that gives the answer of a row to forget away is left out, since no context may
-    contain it.
+    Reasoning that contains the answer of a row to forget is left out: no context may contain it.
 
     Returns:
         The reasoning by the row's index; nothing where the context asks for none.
