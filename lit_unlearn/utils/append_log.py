@@ -15,7 +15,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.utils.disk import writing
 from lit_unlearn.utils.locks import locked, take_lock
 
-__all__ = ["AppendLog", "T"]
+__all__ = ["AppendLog", "T", "line_key", "log_line"]
 
 T = TypeVar("T")
 _BEGINNING = b'{"key": "'
@@ -121,7 +121,7 @@ class AppendLog(ABC, Generic[T]):
         """Add values by their keys: all are on the disk afterwards, or none after an error."""
         file = self._opened()
         end = file.seek(0, os.SEEK_END)
-        lines = [_line({"key": key, **self.encode(value)}) for key, value in values.items()]
+        lines = [log_line({"key": key, **self.encode(value)}) for key, value in values.items()]
         try:
             with writing(self.path):
                 rest = memoryview(b"".join(lines))
@@ -145,9 +145,9 @@ class AppendLog(ABC, Generic[T]):
                 if not _BEGINNING.startswith(line[: len(_BEGINNING)]):
                     raise self._damaged(f"{self.path}:{number}", line)
                 break
-            parts = _LINE.fullmatch(line)
-            if parts is not None and zlib.crc32(parts[1] + b"}") == int(parts[3]):
-                starts[parts[2].decode(errors="replace")] = start
+            key = line_key(line)
+            if key is not None:
+                starts[key] = start
             elif not self.shared:
                 raise self._damaged(f"{self.path}:{number}", line)
             start += len(line)
@@ -166,7 +166,18 @@ class AppendLog(ABC, Generic[T]):
         return self._file
 
 
-def _line(fields: Mapping[str, Any]) -> bytes:
-    """Return one line; floats have all digits, NaN and infinities are written as Python does."""
+def line_key(line: bytes) -> str | None:
+    """Return the key of a whole line with its line break; None if the line is damaged."""
+    parts = _LINE.fullmatch(line)
+    if parts is None or zlib.crc32(parts[1] + b"}") != int(parts[3]):
+        return None
+    return parts[2].decode(errors="replace")
+
+
+def log_line(fields: Mapping[str, Any]) -> bytes:
+    """Return the line of a key and its fields.
+
+    Floats have all digits; NaN and infinities are written as Python does.
+    """
     text = json.dumps(fields).encode()
     return text[:-1] + b', "crc32": %d}\n' % zlib.crc32(text)
