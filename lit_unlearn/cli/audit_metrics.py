@@ -51,6 +51,12 @@ def main(args: list[str]) -> None:
     found = audit_metrics(Pools(**given), folder)
     console = terminal()
     console.print(_table(found))
+    sides = len(given["knowing"]), len(given["ignorant"])
+    chance = 1 / math.comb(sum(sides), sides[0])
+    console.print(
+        f"{sides[0]} knowing and {sides[1]} ignorant models: a figure that tells nothing has a "
+        f"faithfulness of 1 with probability {chance:.2g}."
+    )
     print_paths(console, {"figures": folder / "audit_metrics.json"})
 
 

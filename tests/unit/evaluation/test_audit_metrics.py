@@ -72,6 +72,7 @@ def test_the_command_shows_a_table(
     assert main(["audit-metrics", *lists, f"--output={tmp_path / 'out'}"]) == 0
     out = capsys.readouterr().out
     assert "0.97 / 0.90 / 0.97" in out
+    assert "a faithfulness of 1 with probability 0.17" in " ".join(out.split())  # 1 of 6 orders
     assert out.index("forget/uds") < out.index("forget/extraction_strength")
 
 
