@@ -235,11 +235,11 @@ def validated_rows(trainer: Any, data: Any, steps: int) -> dict[str, int]:
     names = _validated(trainer, data)
     if not names:
         return {}
-    every, length = trainer.val_check_interval, limited(data.epoch_steps(), trainer) or steps
+    every, length = _interval(trainer), limited(data.epoch_steps(), trainer) or steps
+    if every is None:
+        return {}
     if isinstance(every, float):
         every = max(1, int(every * length))
-    if not isinstance(every, int):  # minutes
-        return {}
     times = steps // every // (trainer.check_val_every_n_epoch or 1)
     rows, limit = data.validation or data.examples, trainer.limit_val_batches
     sizes = {name: len(rows.get(name, ())) for name in names}
@@ -250,9 +250,20 @@ def validated_rows(trainer: Any, data: Any, steps: int) -> dict[str, int]:
     return {name: times * size for name, size in sizes.items()}
 
 
+def _interval(trainer: Any) -> int | float | None:
+    """Return `val_check_interval`; None for a time, for which Lightning sets no attribute."""
+    every: int | float | None = getattr(trainer, "val_check_interval", None)
+    return every
+
+
 def _check_interval(trainer: Any, data: Any) -> None:
     """Check that validations come in an epoch at all, as Lightning does much later."""
-    every, length = trainer.val_check_interval, limited(data.epoch_steps(), trainer)
+    every, length = _interval(trainer), limited(data.epoch_steps(), trainer)
+    if every is None and trainer.world_size > 1:
+        raise InputError(
+            "Parameter `trainer.val_check_interval` should be a number with several processes, "
+            "whose clocks differ. Found a time; set a number of steps."
+        )
     length = min(length, run_steps(trainer, length))
     if trainer.check_val_every_n_epoch is not None and isinstance(every, int) and every > length:
         raise InputError(
@@ -277,7 +288,7 @@ def _validated(trainer: Any, data: Any) -> list[str]:
 def _is_asked_for(trainer: Any) -> bool:
     if trainer.state.fn == TrainerFn.VALIDATING:
         return True
-    flags = (trainer.val_check_interval, trainer.check_val_every_n_epoch, trainer.limit_val_batches)
+    flags = (_interval(trainer), trainer.check_val_every_n_epoch, trainer.limit_val_batches)
     is_debug = trainer.fast_dev_run or trainer.overfit_batches  # which set them too
     if repr(flags) != _DEFAULT_FLAGS and not is_debug:
         return True

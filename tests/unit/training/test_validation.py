@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,21 @@ def test_an_interval_that_no_epoch_has_is_refused(tmp_path: Path) -> None:
     """Five rows to forget, two a step: an epoch has three steps."""
     made = trainer(tmp_path, max_steps=8, val_check_interval=4)
     with pytest.raises(InputError, match=r"at most the 3 steps of an epoch\. Found 4; set"):
+        made.fit(module(), datamodule=validated())
+
+
+def test_an_interval_may_be_a_time(tmp_path: Path) -> None:
+    found = run(tmp_path, module(), validated(), val_check_interval=timedelta(0), max_steps=2)
+    assert [at for at, _ in found.seen.figures][-2:] == [1, 2]
+    assert validated_rows(found.run, found.data, 2) == {}
+
+
+def test_processes_whose_clocks_differ_need_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = trainer(tmp_path, max_steps=2, val_check_interval=timedelta(0))
+    monkeypatch.setattr(type(made), "world_size", 2)
+    with pytest.raises(InputError, match=r"`trainer.val_check_interval` .* clocks differ"):
         made.fit(module(), datamodule=validated())
 
 
