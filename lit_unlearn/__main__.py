@@ -61,6 +61,7 @@ COMMANDS = {
     "plan": Command(
         "compute the memory and time that a run will need", "lit_unlearn.cli.plan:main"
     ),
+    "export": Command("write a model as a GGUF file for llama.cpp", "lit_unlearn.cli.export:main"),
     "task-vector": Command(
         "forget without training, by subtracting a task vector", "lit_unlearn.cli.task_vector:main"
     ),
