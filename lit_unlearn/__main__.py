@@ -50,6 +50,9 @@ COMMANDS = {
     "audit-metrics": Command(
         "say which figures of forgetting can be believed", "lit_unlearn.cli.audit_metrics:main"
     ),
+    "retrain": Command(
+        "train a run again without the rows of a request", "lit_unlearn.cli.retrain:main"
+    ),
     "rewrite": Command(
         "turn rows of any domain into questions with answers",
         "lit_unlearn.cli.rewrite:main",

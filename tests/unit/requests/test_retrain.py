@@ -1,0 +1,156 @@
+"""Retraining: equal to a run on files that never had the rows; what is refused, and how."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from lit_unlearn.__main__ import main
+from lit_unlearn.errors import InputError
+from lit_unlearn.requests.folder import RequestFolder
+from lit_unlearn.requests.retrain import prepare_retraining, retrain, start_retraining
+from lit_unlearn.sweeping import jobs
+
+ROWS = [(f"Who is number {n}?", f"Person {n}.") for n in range(9)]
+REMOVED = [("who is number 2", "person 2"), ("Who is number 5?", "Person 5."), ("Other?", "No.")]
+KEPT = [row for number, row in enumerate(ROWS) if number not in (2, 5)]
+
+
+def write_rows(file: Path, rows: list[tuple[str, str]]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"question": q, "answer": a}) + "\n" for q, a in rows]
+    file.write_text("".join(lines), "utf-8")
+    return file
+
+
+def config(file: Path, folder: Path, **objectives: Any) -> dict[str, Any]:
+    source = {"path": str(file), "domain": "question_answer", "columns": {"question": "question"}}
+    data = {"sources": [source], "expect": "answer", "rows": 2, "evaluation_rows": 0}
+    return {
+        "seed_everything": 4,
+        "trainer": {
+            "default_root_dir": str(folder),
+            "max_steps": 4,
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_checkpointing": False,
+            "callbacks": [{"class_path": "HuggingFaceExport"}],
+        },
+        "model": {
+            "student": {"path": "random-tiny"},
+            "objectives": {"learn": {"class_path": "CrossEntropy"}},
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-2}},
+        },
+        "data": {"objectives": {"learn": data, **objectives}},
+    }
+
+
+def write_run(folder: Path, values: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(values), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run on all rows, and a request for some of them."""
+    root = tmp_path_factory.mktemp("retrain")
+    given = root / "given.yaml"
+    values = config(write_rows(root / "rows.jsonl", ROWS), root / "target")
+    given.write_text(yaml.safe_dump(values), "utf-8")
+    assert main(["fit", f"--config={given}"]) == 0
+    place = RequestFolder(root / "ada-1")
+    write_rows(place.battery / "forget.jsonl", REMOVED[:1])
+    write_rows(place.battery / "trained.jsonl", [])
+    write_rows(place.rows / "forget.jsonl", REMOVED[1:])
+    return root
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+def test_it_equals_a_run_on_a_file_without_the_rows(trained: Path) -> None:
+    """The config that `fit` wrote is changed; the other run reads a file made by hand."""
+    prepared = prepare_retraining(trained / "target", trained / "ada-1")
+    assert prepared.folder == trained / "target-without-ada-1"
+    assert prepared.left_out == {"learn.sources.0": 2}
+    assert (
+        main(["fit", f"--config={prepared.config}", f"--trainer.default_root_dir={prepared.run}"])
+        == 0
+    )
+    by_hand = trained / "by_hand.yaml"
+    values = config(write_rows(trained / "kept.jsonl", KEPT), trained / "by_hand")
+    by_hand.write_text(yaml.safe_dump(values), "utf-8")
+    assert main(["fit", f"--config={by_hand}"]) == 0
+    again, clean, first = map(weights, (prepared.run, trained / "by_hand", trained / "target"))
+    assert all(torch.equal(again[name], clean[name]) for name in clean)
+    assert not all(torch.equal(again[name], first[name]) for name in first)
+
+
+def test_rows_are_left_out_wherever_they_are(tmp_path: Path) -> None:
+    """A second source, evaluation rows, and a source of which no row remains."""
+    more = {
+        "path": str(write_rows(tmp_path / "more.jsonl", [REMOVED[1]])),
+        "domain": "question_answer",
+    }
+    other = {"path": str(write_rows(tmp_path / "other.jsonl", KEPT)), "domain": "question_answer"}
+    values = config(write_rows(tmp_path / "rows.jsonl", ROWS), tmp_path / "run")
+    learn = values["data"]["objectives"]["learn"]
+    learn["evaluation"] = [{**learn["sources"][0], "limit": 3}]
+    learn["sources"] += [more, other]
+    run = write_run(tmp_path / "run", values)
+    without = write_rows(tmp_path / "removed.jsonl", REMOVED)
+    prepared = prepare_retraining(run, without, tmp_path / "new")
+    assert prepared.left_out == {
+        "learn.sources.0": 2,
+        "learn.sources.1": 1,
+        "learn.evaluation.0": 1,
+    }
+    made = yaml.safe_load(prepared.config.read_text("utf-8"))
+    first, second = made["data"]["objectives"]["learn"]["sources"]
+    assert second == other
+    lines = Path(first["path"]).read_text("utf-8").splitlines()
+    assert [json.loads(line)["question"] for line in lines] == [question for question, _ in KEPT]
+    assert "default_root_dir" not in made["trainer"]
+
+
+def test_the_run_is_started_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process of its own; its error becomes the message."""
+    prepared = prepare_retraining(trained / "target", trained / "ada-1", trained / "new")
+    monkeypatch.setattr(jobs, "COMMAND", ("python", "-c", "print('lit-unlearn: error: no disk')"))
+    with pytest.raises(InputError, match=r"The new run failed: no disk \(.*output\.log\)"):
+        start_retraining(prepared)
+    script = f"open(r'{prepared.run / 'config.yaml'}', 'w').write('{{}}')"
+    monkeypatch.setattr(jobs, "COMMAND", ("python", "-c", script))
+    start_retraining(prepared)
+    monkeypatch.setattr(jobs, "COMMAND", ("python", "-c", "raise SystemExit(1)"))
+    start_retraining(prepared)  # finished before
+    (prepared.data[0]).write_text("{}", "utf-8")
+    with pytest.raises(InputError, match="The new run failed"):
+        start_retraining(prepared)
+
+
+def test_what_cannot_be_retrained_is_refused(tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "rows.jsonl", ROWS)
+    run = write_run(tmp_path / "run", config(file, tmp_path / "run"))
+    for args, found in (
+        ((tmp_path / "none", file), r"`run` = .*none.* Found no config\.yaml"),
+        ((run, tmp_path / "none"), "`without` = .*none.* Found no rows there"),
+        (
+            (run, write_rows(tmp_path / "x.jsonl", REMOVED[2:])),
+            "none of the request's 1 rows in learn",
+        ),
+        ((run, file), "Objective 'learn' of the run should have rows besides"),
+    ):
+        with pytest.raises(InputError, match=found):
+            prepare_retraining(*args)
+    write_rows(tmp_path / "run-without-y" / "retrain.yaml", ROWS)  # a file of the user
+    with pytest.raises(InputError, match=r"no file of yours.*retrain\.yaml"):
+        retrain(run, write_rows(tmp_path / "y.jsonl", REMOVED))
