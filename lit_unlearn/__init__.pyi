@@ -145,6 +145,7 @@ from lit_unlearn.objectives import (
     GradientAscent as GradientAscent,
     HiddenObjective as HiddenObjective,
     HiddenRetain as HiddenRetain,
+    JensUn as JensUn,
     LatentAdversarial as LatentAdversarial,
     LinearDecay as LinearDecay,
     LinearWarmup as LinearWarmup,

@@ -10,6 +10,7 @@ from lit_unlearn.objectives.distillation import (
 )
 from lit_unlearn.objectives.everywhere import DeclineEverywhere
 from lit_unlearn.objectives.flat import FLAT
+from lit_unlearn.objectives.jensun import JensUn
 from lit_unlearn.objectives.latent import LatentAdversarial
 from lit_unlearn.objectives.likelihood import BST, TNPO, WGA, CrossEntropy, GradientAscent, SatImp
 from lit_unlearn.objectives.objective import LogitObjective, Objective, Reader, Terms
@@ -34,7 +35,14 @@ from lit_unlearn.objectives.sharpness import SharpnessAware
 __all__ = ["BST", "CEU", "DPO", "FLAT", "NPO", "RMU", "TNPO", "UNDIAL", "WGA", "AdaptiveRMU"]
 __all__ += ["Adversarial", "AnswerPreservation", "BiLD", "BidirectionalDistillation", "Constant"]
 __all__ += ["CrossEntropy", "DeclineEverywhere", "ForwardKL", "GeneralizedJSD", "GradientAscent"]
-__all__ += ["HiddenObjective", "HiddenRetain", "LatentAdversarial", "LinearDecay", "LinearWarmup"]
+__all__ += [
+    "HiddenObjective",
+    "HiddenRetain",
+    "JensUn",
+    "LatentAdversarial",
+    "LinearDecay",
+    "LinearWarmup",
+]
 __all__ += ["LogitFlattening", "LogitObjective", "MaximumEntropy", "Objective", "Reader"]
 __all__ += ["RepresentationRerouting", "ReverseKL", "SatImp", "Schedule", "SharpnessAware"]
 __all__ += ["SimNPO", "Terms", "Unilogit"]

@@ -63,6 +63,8 @@ NPO | NPO | CrossEntropy | weights 1 and 1; the teacher without context | npo.ya
 SimNPO | SimNPO | CrossEntropy | weights 0.125 and 1 | simnpo.yaml
 SatImp | SatImp | CrossEntropy | weights 0.1 and 1 | satimp.yaml
 FLAT | FLAT | - | `answer: refusal`, `rejected: gold`; no retain data | flat.yaml
+JensUn | JensUn | GeneralizedJSD | weights 1 and 1; `answer: refusal` ("No idea"), \
+`rejected: gold` | jensun.yaml
 UNDIAL | UNDIAL | - | no retain data, LoRA | undial.yaml
 RMU | RMU | HiddenRetain | weights 1 and 1 (on WMDP 1 and 1200), the same depth | rmu.yaml
 Circuit breakers | RepresentationRerouting | HiddenRetain | `LinearDecay` and `LinearWarmup` \

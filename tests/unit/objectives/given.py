@@ -51,6 +51,7 @@ CASES: dict[str, Case] = {
     "flat_kl": Case(lambda: o.FLAT(divergence="kl"), PAIRS),
     "flat_pearson": Case(lambda: o.FLAT(divergence="pearson"), PAIRS),
     "flat_js": Case(lambda: o.FLAT(divergence="jensen_shannon"), PAIRS),
+    "jensun": Case(o.JensUn, PAIRS),
     "flattening": Case(o.LogitFlattening, SINGLE),
     "bild": Case(o.BiLD, SINGLE),
     "rmu": Case(lambda: o.RMU(depth=0.5), SINGLE),

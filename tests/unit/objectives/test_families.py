@@ -164,14 +164,14 @@ def test_rows_without_answers_are_enough(name: str) -> None:
     assert len(CASES[name].make()(batch, given(batch), given(batch)).values) == 1
 
 
-@pytest.mark.parametrize("name", ["dpo", "answer_preservation", "flat_tv"])
+@pytest.mark.parametrize("name", ["dpo", "answer_preservation", "flat_tv", "jensun"])
 def test_pairs_are_asked_for(name: str) -> None:
     batch = batch_of(SINGLE)
     with pytest.raises(InputError, match=r"both answers.*set `rejected`"):
         CASES[name].make()(batch, given(batch), given(batch))
 
 
-@pytest.mark.parametrize("name", ["dpo", "answer_preservation", "flat_tv"])
+@pytest.mark.parametrize("name", ["dpo", "answer_preservation", "flat_tv", "jensun"])
 def test_pairs_may_lie_anywhere_in_the_batch(name: str) -> None:
     """Rows of a group need not be neighbours; the earlier one is the preferred."""
     batch = batch_of(PAIRS)
