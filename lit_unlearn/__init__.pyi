@@ -109,6 +109,7 @@ from lit_unlearn.metrics.leakage import (
     MembershipAUC as MembershipAUC,
     PrivLeak as PrivLeak,
 )
+from lit_unlearn.metrics.margin import MarginViolation as MarginViolation
 from lit_unlearn.metrics.replies import (
     RefusalRate as RefusalRate,
     Repetition as Repetition,
@@ -127,7 +128,9 @@ from lit_unlearn.objectives import (
     CEU as CEU,
     DPO as DPO,
     FLAT as FLAT,
+    MASC as MASC,
     NPO as NPO,
+    PALU as PALU,
     RMU as RMU,
     TNPO as TNPO,
     UNDIAL as UNDIAL,

@@ -79,6 +79,8 @@ class EncodedExample:
     other tokens there, but for a space in front (preparation counts these rows)."""
     unprefilled_start: int = 0
     prefill: str = ""
+    marked: tuple[int, ...] = ()
+    """Indices of the answer tokens that hold its knowledge; empty if they were not looked for."""
 
     @property
     def predictions(self) -> int:
@@ -159,6 +161,8 @@ class TokenBatch:
     spellings: Tensor | None = None
     """``[2, V]``, int64: each token without and with a space in front
     (`lit_unlearn.data.spellings`); None if they are not known."""
+    marked: Tensor | None = None
+    """``[N]``, bool: whether the answer token holds knowledge; None if that was not looked for."""
     borrowed: bool = False
     """Whether these are rows of another process, run only to keep in step and never counted."""
 
@@ -201,4 +205,5 @@ class TokenBatch:
             unprefilled=None if self.unprefilled is None else change(self.unprefilled),
             offsets=choose(self.offsets),
             target_ids=None if self.target_ids is None else choose(self.target_ids),
+            marked=None if self.marked is None else choose(self.marked),
         )

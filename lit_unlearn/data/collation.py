@@ -53,6 +53,10 @@ def collate(
             counts,
             pad_id,
         )
+    marked = None
+    if any(row.marked for row in rows):
+        marks = [k in row.marked for row in rows for k in range(row.predictions)]
+        marked = torch.tensor(marks)
     targets = [row.student_ids[row.student_start :] for row in rows]
     return TokenBatch(
         example_ids=tuple(row.example_id for row in rows),
@@ -65,4 +69,5 @@ def collate(
         else None,
         unprefilled=unprefilled,
         spellings=spellings,
+        marked=marked,
     )

@@ -47,6 +47,8 @@ class ObjectiveData:
         rejected: Answer that is made less likely, for objectives that compare two answers to a
             question (DPO, FLAT, AnswerPreservation) and prefer `answer`: `gold`, `refusal`, or
             `row` for the rejected answer of preference pairs; null for none.
+        mark_spans: Whether to mark the tokens of gold answers that hold the knowledge, for PALU:
+            the accepted answer, or the words that the question does not contain.
         validation: Rows for validation: sources, or a share of the training rows (above 0, below
             1) that is chosen by the seed and on which no objective trains; null for none.
     """
@@ -65,6 +67,7 @@ class ObjectiveData:
     evaluation_prefills: list[str] | str | None = None
     rejected: RejectedSource | None = None
     # not in the repr, which is the key of stored preparations and contains the training rows
+    mark_spans: bool = field(default=False, repr=False)
     validation: list[Source] | float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -87,6 +90,12 @@ class ObjectiveData:
             raise InputError(
                 "Parameter `answer` should not be `student` for rows with `prefills` or a "
                 "`rejected` answer. Found it beside one; use `answer: gold`, or leave them out."
+            )
+        if self.mark_spans and (self.answer != "gold" or self.prefills or self.rejected):
+            raise InputError(
+                "Parameter `mark_spans` should be set only for rows with `answer: gold`, without "
+                f"`prefills` and `rejected`. Found `answer: {self.answer}` or one of the two; "
+                "leave `mark_spans` or these out."
             )
         if self.rejected is not None and (
             self.answer in (self.rejected, "none") or self.prefills is not None

@@ -13,7 +13,9 @@ from lit_unlearn.objectives.flat import FLAT
 from lit_unlearn.objectives.jensun import JensUn
 from lit_unlearn.objectives.latent import LatentAdversarial
 from lit_unlearn.objectives.likelihood import BST, TNPO, WGA, CrossEntropy, GradientAscent, SatImp
+from lit_unlearn.objectives.masc import MASC
 from lit_unlearn.objectives.objective import LogitObjective, Objective, Reader, Terms
+from lit_unlearn.objectives.palu import PALU
 from lit_unlearn.objectives.preference import DPO, NPO, AnswerPreservation, SimNPO
 from lit_unlearn.objectives.representation import (
     RMU,
@@ -32,17 +34,10 @@ from lit_unlearn.objectives.self_distillation import (
 )
 from lit_unlearn.objectives.sharpness import SharpnessAware
 
-__all__ = ["BST", "CEU", "DPO", "FLAT", "NPO", "RMU", "TNPO", "UNDIAL", "WGA", "AdaptiveRMU"]
-__all__ += ["Adversarial", "AnswerPreservation", "BiLD", "BidirectionalDistillation", "Constant"]
-__all__ += ["CrossEntropy", "DeclineEverywhere", "ForwardKL", "GeneralizedJSD", "GradientAscent"]
-__all__ += [
-    "HiddenObjective",
-    "HiddenRetain",
-    "JensUn",
-    "LatentAdversarial",
-    "LinearDecay",
-    "LinearWarmup",
-]
-__all__ += ["LogitFlattening", "LogitObjective", "MaximumEntropy", "Objective", "Reader"]
-__all__ += ["RepresentationRerouting", "ReverseKL", "SatImp", "Schedule", "SharpnessAware"]
-__all__ += ["SimNPO", "Terms", "Unilogit"]
+__all__ = ["BST", "CEU", "DPO", "FLAT", "MASC", "NPO", "PALU", "RMU", "TNPO", "UNDIAL", "WGA"]
+__all__ += ["AdaptiveRMU", "Adversarial", "AnswerPreservation", "BiLD", "BidirectionalDistillation"]
+__all__ += ["Constant", "CrossEntropy", "DeclineEverywhere", "ForwardKL", "GeneralizedJSD"]
+__all__ += ["GradientAscent", "HiddenObjective", "HiddenRetain", "JensUn", "LatentAdversarial"]
+__all__ += ["LinearDecay", "LinearWarmup", "LogitFlattening", "LogitObjective", "MaximumEntropy"]
+__all__ += ["Objective", "Reader", "RepresentationRerouting", "ReverseKL", "SatImp", "Schedule"]
+__all__ += ["SharpnessAware", "SimNPO", "Terms", "Unilogit"]

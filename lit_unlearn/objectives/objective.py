@@ -58,6 +58,8 @@ class Objective(ABC):
     """Whether the objective reads the answers of its rows."""
     needs_pairs = False
     """Whether the objective compares two answers to each question."""
+    needs_spans = False
+    """Whether the objective reads which tokens hold the knowledge (`mark_spans`)."""
     statistics = tuple[str, ...]()
     """Names of the figures that are logged beside the loss."""
     perturbation = 0.0
@@ -157,7 +159,7 @@ class WrappingObjective(Objective):
         super().__post_init__()
         inner = self.objective
         self.needs_teacher, self.needs_answers = inner.needs_teacher, inner.needs_answers
-        self.needs_pairs = inner.needs_pairs
+        self.needs_pairs, self.needs_spans = inner.needs_pairs, inner.needs_spans
         self.statistics = (*inner.statistics, self.logs)
 
     def limit(self, batch: TokenBatch) -> TokenBatch:

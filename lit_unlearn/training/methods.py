@@ -65,6 +65,9 @@ SatImp | SatImp | CrossEntropy | weights 0.1 and 1 | satimp.yaml
 FLAT | FLAT | - | `answer: refusal`, `rejected: gold`; no retain data | flat.yaml
 JensUn | JensUn | GeneralizedJSD | weights 1 and 1; `answer: refusal` ("No idea"), \
 `rejected: gold` | jensun.yaml
+MASC | MASC | - | no retain data, LoRA; EarlyStopping on `val/margin_violation/forget` | masc.yaml
+PALU | PALU | CrossEntropy | weights 1 and 1; `mark_spans: true`; the teacher without context \
+| palu.yaml
 UNDIAL | UNDIAL | - | no retain data, LoRA | undial.yaml
 RMU | RMU | HiddenRetain | weights 1 and 1 (on WMDP 1 and 1200), the same depth | rmu.yaml
 Circuit breakers | RepresentationRerouting | HiddenRetain | `LinearDecay` and `LinearWarmup` \

@@ -95,6 +95,12 @@ def check_needs(
                 f"since {kind} compares two answers to each question. Found none; set it beside "
                 "`answer`, which is the preferred one."
             )
+        if objective.needs_spans and not rows.mark_spans:
+            raise InputError(
+                f"Parameter `data.objectives.{name}.mark_spans` should be true, since {kind} "
+                "treats the tokens that hold the knowledge in a way of their own. Found false; set "
+                "it."
+            )
 
 
 def _check_step(trainer: Trainer) -> None:

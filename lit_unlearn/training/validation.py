@@ -26,6 +26,7 @@ from lit_unlearn.evaluation.probes import Generation, Outcome, Subject
 from lit_unlearn.evaluation.suites.answers import SCORES, Answers
 from lit_unlearn.evaluation.suites.common import probe_of
 from lit_unlearn.metrics.answers import AnswerNLL, AnswerProbability, ExtractionStrength
+from lit_unlearn.metrics.margin import MarginViolation
 from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.training.monitors import MonitoredModule, monitors
 from lit_unlearn.training.predicting import predictions
@@ -40,6 +41,7 @@ OF_GOLD: Mapping[str, type[Metric]] = {
     "answer_nll": AnswerNLL,
     "probability": AnswerProbability,
     "extraction_strength": ExtractionStrength,
+    "margin_violation": MarginViolation,
 }
 """Figures of the gold answers, of objectives whose rows have some."""
 OF_REPLIES = tuple(score for score in SCORES if score not in OF_GOLD)

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lit_unlearn.data.answer_spans import span_tokens, spans_of
 from lit_unlearn.data.collation import pad
 from lit_unlearn.distributed.ranks import device_of
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Forced, Outcome, Probe, Subject
-from lit_unlearn.evaluation.suites.answer_spans import span_tokens, spans_of
 from lit_unlearn.evaluation.teacher_forced import Piece, batches, pieces_of
 from lit_unlearn.metrics.functional.tokens import token_statistics
 from lit_unlearn.models.blocks import decoder_blocks

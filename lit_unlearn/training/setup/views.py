@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lit_unlearn.data.answer_spans import span_tokens, spans_of
 from lit_unlearn.data.contexts import Context, ContextRow, NoContext, declined_questions
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.objective_data import ObjectiveData
@@ -24,16 +25,23 @@ class RowView:
     teacher_turns: tuple[Turn, ...]
     unprefilled_turns: tuple[Turn, ...]
     """The teacher's conversation for the version of the row without the prefill."""
+    marks: bool = False
+    """Whether the tokens that hold the answer's knowledge are looked for."""
 
     def encode(self, encoder: Encoder) -> EncodedExample | None:
         """Return token ids, or None for a row that the encoder left out and counted."""
-        return encoder.encode(
+        found = encoder.encode(
             self.example,
             self.answer,
             teacher_turns=self.teacher_turns,
             prefill=self.prefill,
             unprefilled_turns=self.unprefilled_turns,
         )
+        if found is None or not self.marks:
+            return found
+        ids, spans = found.student_ids[found.student_start :], spans_of(self.example)
+        marked = span_tokens(encoder.tokenizer, ids, self.example.answer, spans)
+        return replace(found, marked=tuple(marked))
 
 
 class Candidates(Sequence[EncodedExample]):
@@ -151,7 +159,7 @@ def views(
         example, answer = examples[index], answers[index]
         plain = context.conversation(row)
         if prefills is None:
-            found.append([RowView(example, answer, "", plain, plain)])
+            found.append([RowView(example, answer, "", plain, plain, data.mark_spans)])
             continue
         chosen = prefills.of(example, answer if goes_on else None)
         own = []

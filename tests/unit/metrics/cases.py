@@ -19,6 +19,7 @@ from lit_unlearn import (
     GradientConflictRate,
     GradientCosine,
     LeakAtK,
+    MarginViolation,
     Measured,
     MembershipAUC,
     ModelUtility,
@@ -168,5 +169,6 @@ CASES = {
     "AnswerProbability": Case(AnswerProbability, answers(), packed),
     "ExtractionStrength": Case(ExtractionStrength, answers(), padded),
     "ExtractionStrength to the end": Case(lambda: ExtractionStrength(True), answers(), packed),
+    "MarginViolation": Case(lambda: MarginViolation(0.5, 2), answers(), packed),
     "ExactMemorisation": Case(ExactMemorisation, answers(), packed),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,8 @@ PAIRS: Groups = [
 """Two questions with a preferred and a rejected answer each."""
 SAME: Groups = [[row("same", [5, 6], [7, 8])], [row("other", [5, 9, 6], [11])]]
 """No context: student and teacher see the same."""
+MARKED: Groups = [[replace(SHORT, marked=(0,))], [replace(LONG, marked=(1, 2))]]
+"""Some tokens of the answers hold their knowledge."""
 
 
 class Case(NamedTuple):
@@ -52,6 +55,8 @@ CASES: dict[str, Case] = {
     "flat_pearson": Case(lambda: o.FLAT(divergence="pearson"), PAIRS),
     "flat_js": Case(lambda: o.FLAT(divergence="jensen_shannon"), PAIRS),
     "jensun": Case(o.JensUn, PAIRS),
+    "masc": Case(lambda: o.MASC(share=0.1), SINGLE),
+    "palu": Case(o.PALU, MARKED),
     "flattening": Case(o.LogitFlattening, SINGLE),
     "bild": Case(o.BiLD, SINGLE),
     "rmu": Case(lambda: o.RMU(depth=0.5), SINGLE),

@@ -114,7 +114,18 @@ def test_value_at_the_reference(name: str, expected: float, tiny_model: PreTrain
     torch.testing.assert_close(values, torch.full_like(values, expected), atol=1e-4, rtol=1e-5)
 
 
-LIKELIHOOD = ["ascent", "wga", "satimp", "tnpo", "bst", "npo", "simnpo", "undial", "unilogit"]
+LIKELIHOOD = [
+    "ascent",
+    "wga",
+    "satimp",
+    "tnpo",
+    "bst",
+    "npo",
+    "simnpo",
+    "undial",
+    "unilogit",
+    "masc",
+]
 
 
 @pytest.mark.parametrize("name", [*LIKELIHOOD, "flattening"])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from lit_unlearn.data.answer_spans import span_tokens, spans_of
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
@@ -21,7 +22,6 @@ from lit_unlearn.evaluation.probes import Reference, Start, Subject, SuiteResult
 from lit_unlearn.evaluation.record_files import read_evaluation
 from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.evaluation.suite_run import run_suite
-from lit_unlearn.evaluation.suites.answer_spans import span_tokens, spans_of
 from lit_unlearn.evaluation.suites.depth import Depth
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 from lit_unlearn.report.evaluation_gallery import gallery
