@@ -55,7 +55,11 @@ from lit_unlearn.evaluation.suites.rwku import Rwku as Rwku
 from lit_unlearn.evaluation.suites.sampled_leakage import SampledLeakage as SampledLeakage
 from lit_unlearn.evaluation.suites.selection import Selection as Selection
 from lit_unlearn.evaluation.suites.tofu import Tofu as Tofu
-from lit_unlearn.gradients.combination import SAGO as SAGO, Combination as Combination
+from lit_unlearn.gradients.combination import (
+    SAGO as SAGO,
+    Combination as Combination,
+    RepSelect as RepSelect,
+)
 from lit_unlearn.gradients.weighting import (
     IMTLG as IMTLG,
     MGDA as MGDA,

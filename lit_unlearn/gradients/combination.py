@@ -11,17 +11,25 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
-from lit_unlearn.errors import InputError
-from lit_unlearn.gradients.collect import Gradient, check_lengths, combine
+from lit_unlearn.errors import InputError, ranged
+from lit_unlearn.gradients.collect import Gradient, add_to, check_lengths, combine
+from lit_unlearn.gradients.spectrum import collapsed
 from lit_unlearn.gradients.weighting.base import Fixed, Rule, Weighting
-from lit_unlearn.gradients.weighting.two_sided import check_sides
+from lit_unlearn.gradients.weighting.two_sided import check_named, check_sides
 
-__all__ = ["SAGO", "Combination", "check_alone", "sign_agreement"]
+__all__ = ["SAGO", "Combination", "RepSelect", "TwoSidedCombination", "check_alone"]
+__all__ += ["sign_agreement"]
 
 
 class Combination(Rule, ABC):
     """Rule that turns the gradients of the objectives into the gradient of the update."""
+
+    @property
+    def further_gradients(self) -> int:
+        """Number of tensors of the gradients' size that the rule holds besides them."""
+        return 2
 
     @abstractmethod
     def __call__(self, gradients: Sequence[Gradient], preferences: Tensor) -> Gradient:
@@ -43,36 +51,28 @@ def check_alone(combination: Combination | None, weighting: Weighting | None) ->
 
 
 @dataclass
-class SAGO(Combination):
-    """Element by element: the retain gradient where signs differ, else the forget gradient.
+class TwoSidedCombination(Combination):
+    """A combination of two gradients, each the weighted sum of the gradients of one side.
 
-    Xiao et al. 2026, "Modeling LLM Unlearning as an Asymmetric Two-Task Learning Problem",
-    arXiv:2604.14808. The gradients of the objectives in `forget`, each with its objective's weight,
-    are added to g_f, all others to g_r. The update is g_r where ``g_f g_r < 0``, else g_f alone, so
-    that nothing moves where g_f is 0. It never has a negative inner product with g_r. In a step in
-    which one side has no rows, or the weight 0, the update is the other side's gradient. Memory:
-    all gradients at once, and three more.
+    In a step in which one side has no rows, or the weight 0, there is only the other side's.
 
     Args:
         forget: Names of the objectives on the forget side; all others are on the retain side.
-        agreed: Update where the signs agree: `forget` alone (SAGO), or the `sum` of both (the
-            variant that the authors' code calls "prefer retain").
     """
 
     forget: tuple[str, ...] = ("forget",)
-    agreed: Literal["forget", "sum"] = "forget"
 
-    def bind(self, names: Sequence[str]) -> None:
-        check_sides(type(self).__name__, self.forget, names)
-        super().bind(names)
+    @abstractmethod
+    def joined(self, forget: Gradient | None, retain: Gradient | None) -> Gradient:
+        """Return the update from the gradients of the sides, at least one of which is there."""
 
     def __call__(self, gradients: Sequence[Gradient], preferences: Tensor) -> Gradient:
         self.check_count(len(gradients), "gradient")
         forget = self._side(gradients, preferences, forgets=True)
         retain = self._side(gradients, preferences, forgets=False)
-        if forget is None or retain is None:
-            return forget or retain or [None] * len(gradients[0])
-        return sign_agreement(forget, retain, self.agreed)
+        if forget is None and retain is None:
+            return [None] * len(gradients[0])
+        return self.joined(forget, retain)
 
     def _side(
         self, gradients: Sequence[Gradient], preferences: Tensor, *, forgets: bool
@@ -88,6 +88,77 @@ class SAGO(Combination):
         if not members:
             return None
         return combine([gradients[index] for index in members], preferences[members])
+
+
+@dataclass
+class SAGO(TwoSidedCombination):
+    """Element by element: the retain gradient where signs differ, else the forget gradient.
+
+    Xiao et al. 2026, "Modeling LLM Unlearning as an Asymmetric Two-Task Learning Problem",
+    arXiv:2604.14808. The gradients of the objectives in `forget`, each with its objective's weight,
+    are added to g_f, all others to g_r. The update is g_r where ``g_f g_r < 0``, else g_f alone, so
+    that nothing moves where g_f is 0. It never has a negative inner product with g_r. In a step in
+    which one side has no rows, or the weight 0, the update is the other side's gradient. Memory:
+    all gradients at once, and three more.
+
+    Args:
+        forget: Names of the objectives on the forget side; all others are on the retain side.
+        agreed: Update where the signs agree: `forget` alone (SAGO), or the `sum` of both (the
+            variant that the authors' code calls "prefer retain").
+    """
+
+    agreed: Literal["forget", "sum"] = "forget"
+
+    def bind(self, names: Sequence[str]) -> None:
+        check_sides(type(self).__name__, self.forget, names)
+        super().bind(names)
+
+    def joined(self, forget: Gradient | None, retain: Gradient | None) -> Gradient:
+        if forget is None or retain is None:
+            return forget or retain or []
+        return sign_agreement(forget, retain, self.agreed)
+
+
+@dataclass
+class RepSelect(TwoSidedCombination):
+    """Take out of the forget gradient of each matrix the directions that much else shares.
+
+    Sondej, Yang and Mahdi 2026, arXiv 2606.17168: unlearning that moves the main directions of
+    activations and gradients harms other skills, and a few steps of training undo it. The largest
+    singular values s_i of each matrix of g_f become ``s^2 / s_i``, with s the smallest of them (see
+    `spectrum.collapsed`); g_r, the sum of the retain side, is added unchanged. Vectors are not
+    filtered. The authors filter one gradient of all forget rows over the MLP matrices, under an
+    adversarial adapter that is then dropped, and step along it with SGD; here every step filters
+    its own gradient, and there is no adapter (their ablation without LoRA). Not for sharded
+    weights. Memory: all gradients at once, and three more.
+
+    Args:
+        forget: Names of the objectives on the forget side; all others are on the retain side.
+        components: Number of singular values of each matrix that are collapsed; 512 is published
+            for models of 8 billion parameters.
+    """
+
+    components: int = ranged(512, 1)
+
+    def bind(self, names: Sequence[str]) -> None:
+        check_named(type(self).__name__, self.forget, names)
+        super().bind(names)
+
+    def joined(self, forget: Gradient | None, retain: Gradient | None) -> Gradient:
+        if forget is None:
+            return retain or []
+        if any(isinstance(tensor, DTensor) for tensor in forget):
+            raise InputError(
+                "Parameter `model.combination` should not be RepSelect under a strategy that "
+                "shards the weights, whose matrices it needs as a whole. Found one; use `ddp`."
+            )
+        filtered = [
+            tensor if tensor is None or tensor.dim() != 2 else collapsed(tensor, self.components)
+            for tensor in forget
+        ]
+        if retain is not None:
+            add_to(filtered, retain)
+        return filtered
 
 
 @torch.no_grad()

@@ -11,7 +11,6 @@ from transformers import PretrainedConfig
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.errors import InputError
-from lit_unlearn.gradients.combination import SAGO
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.planning.architectures import model_config
 from lit_unlearn.planning.layout import Layout, student_layout, teacher_layout
@@ -201,7 +200,7 @@ def scenario_of(
         gradients=_gradients(module),
         optimizer_bytes=state,
         optimizer_moved=moved,
-        further_gradients=2 * isinstance(module.combination, SAGO),
+        further_gradients=module.combination.further_gradients if module.combination else 0,
         micro_batch_rows=data.micro_batch_rows,
         strategy=strategy,
         devices=devices,

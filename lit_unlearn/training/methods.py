@@ -68,6 +68,8 @@ JensUn | JensUn | GeneralizedJSD | weights 1 and 1; `answer: refusal` ("No idea"
 MASC | MASC | - | no retain data, LoRA; EarlyStopping on `val/margin_violation/forget` | masc.yaml
 PALU | PALU | CrossEntropy | weights 1 and 1; `mark_spans: true`; the teacher without context \
 | palu.yaml
+RepSelect | GradientAscent | - | `combination` RepSelect; SGD on the MLP matrices, no retain data \
+| repselect.yaml
 UNDIAL | UNDIAL | - | no retain data, LoRA | undial.yaml
 RMU | RMU | HiddenRetain | weights 1 and 1 (on WMDP 1 and 1200), the same depth | rmu.yaml
 Circuit breakers | RepresentationRerouting | HiddenRetain | `LinearDecay` and `LinearWarmup` \

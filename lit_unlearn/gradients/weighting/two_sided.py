@@ -17,7 +17,17 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.gradients.diagnostics import CANCELLED, norms
 from lit_unlearn.gradients.weighting.base import Weighting, not_a_number
 
-__all__ = ["NGDiff", "OneSidedProjection", "TwoSided", "check_sides"]
+__all__ = ["NGDiff", "OneSidedProjection", "TwoSided", "check_named", "check_sides"]
+
+
+def check_named(owner: str, forget: Sequence[str], names: Sequence[str]) -> None:
+    """Check that an owner's forget side names some of the objectives, or all."""
+    if not forget or not set(forget) <= set(names):
+        raise InputError(
+            f"Parameter `{owner}.forget` should name some of the objectives "
+            f"({', '.join(names)}). Found: {', '.join(forget) or 'none'}. List the objectives that "
+            "make the model forget."
+        )
 
 
 def check_sides(owner: str, forget: Sequence[str], names: Sequence[str]) -> None:
