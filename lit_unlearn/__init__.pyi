@@ -58,6 +58,7 @@ from lit_unlearn.evaluation.suites.tofu import Tofu as Tofu
 from lit_unlearn.gradients.combination import (
     SAGO as SAGO,
     Combination as Combination,
+    DualOptimPlus as DualOptimPlus,
     RepSelect as RepSelect,
 )
 from lit_unlearn.gradients.weighting import (

@@ -70,6 +70,8 @@ PALU | PALU | CrossEntropy | weights 1 and 1; `mark_spans: true`; the teacher wi
 | palu.yaml
 RepSelect | GradientAscent | - | `combination` RepSelect; SGD on the MLP matrices, no retain data \
 | repselect.yaml
+DualOptim+ | NPO | CrossEntropy | `combination` DualOptimPlus over SGD, `clip_norm: null` \
+| dual_optim.yaml
 UNDIAL | UNDIAL | - | no retain data, LoRA | undial.yaml
 RMU | RMU | HiddenRetain | weights 1 and 1 (on WMDP 1 and 1200), the same depth | rmu.yaml
 Circuit breakers | RepresentationRerouting | HiddenRetain | `LinearDecay` and `LinearWarmup` \

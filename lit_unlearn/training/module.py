@@ -114,7 +114,7 @@ class UnlearnModule(ValidatedModule):
     ) -> None:
         check_objectives(objectives)
         super().__init__([*objectives], validation or Validation())
-        check_alone(combination, weighting)
+        check_alone(combination, weighting, clip_norm)
         check_number("model.warmup_steps", warmup_steps, 0)
         check_number("model.clip_norm", clip_norm, 0, above=True)
         check_number("model.diagnostics_every", diagnostics_every, 0)

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.gradients.combination import RepSelect
-from lit_unlearn.gradients.spectrum import collapsed
+from lit_unlearn.gradients.combination import RepSelect, collapsed
 
 
 def matrix(rows: int, columns: int, rank: int | None = None) -> Tensor:
