@@ -191,6 +191,7 @@ from lit_unlearn.teachers import (
     ContrastTeacher as ContrastTeacher,
     EMATeacher as EMATeacher,
     FrozenTeacher as FrozenTeacher,
+    SmoothedTeacher as SmoothedTeacher,
     Teacher as Teacher,
 )
 from lit_unlearn.training.methods import card as card

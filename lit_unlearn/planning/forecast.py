@@ -30,7 +30,7 @@ from lit_unlearn.planning.rates import Rates, SampleWork, rates_here, writing_ra
 from lit_unlearn.planning.scenario import Scenario, scenario_of
 from lit_unlearn.planning.stored import CPU, Lookup
 from lit_unlearn.planning.suites import SuiteModel, none_stored, suite_phases
-from lit_unlearn.teachers import FrozenTeacher
+from lit_unlearn.teachers import FrozenTeacher, SmoothedTeacher
 from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.types import EncodedExample
 from lit_unlearn.utils.spread import evenly_spread
@@ -191,7 +191,8 @@ class PlannedRun:
     def _caches(self) -> Iterator[Phase]:
         at, student, teaching = self.scenario, self.scenario.student, self.scenario.teaching
         trunk = teacher = 0.0
-        start = isinstance(at.teacher, FrozenTeacher) and at.teacher.path is None
+        frozen = isinstance(at.teacher, FrozenTeacher) and at.teacher.path is None
+        start = frozen and not isinstance(at.teacher, SmoothedTeacher)
         for name, encoded in self.rows.data.encoded.items():
             flat = [candidate for row in encoded for candidate in evenly_spread(row, _FORMS)]
             share = self.rows.distinct(name, self.work.steps) / len(flat)

@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from lit_unlearn.teachers.contrast import ContrastTeacher
     from lit_unlearn.teachers.frozen import FrozenTeacher
     from lit_unlearn.teachers.moving_average import EMATeacher
+    from lit_unlearn.teachers.smoothed import SmoothedTeacher
     from lit_unlearn.teachers.teacher import Teacher
 
-__all__ = ["AdapterOffTeacher", "ContrastTeacher", "EMATeacher", "FrozenTeacher", "Teacher"]
+__all__ = ["AdapterOffTeacher", "ContrastTeacher", "EMATeacher", "FrozenTeacher"]
+__all__ += ["SmoothedTeacher", "Teacher"]
 
 __getattr__ = on_first_use(
     __name__,
@@ -20,6 +22,7 @@ __getattr__ = on_first_use(
         "ContrastTeacher": "contrast",
         "EMATeacher": "moving_average",
         "FrozenTeacher": "frozen",
+        "SmoothedTeacher": "smoothed",
         "Teacher": "teacher",
     },
 )

@@ -72,6 +72,7 @@ RepSelect | GradientAscent | - | `combination` RepSelect; SGD on the MLP matrice
 | repselect.yaml
 DualOptim+ | NPO | CrossEntropy | `combination` DualOptimPlus over SGD, `clip_norm: null` \
 | dual_optim.yaml
+ASU | ForwardKL | CrossEntropy | teacher SmoothedTeacher; weights 0.1 and 1 | asu.yaml
 UNDIAL | UNDIAL | - | no retain data, LoRA | undial.yaml
 RMU | RMU | HiddenRetain | weights 1 and 1 (on WMDP 1 and 1200), the same depth | rmu.yaml
 Circuit breakers | RepresentationRerouting | HiddenRetain | `LinearDecay` and `LinearWarmup` \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,13 @@ from lit_unlearn.data.collation import tokens
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.loading import LoRA, ModelSource, load_student
 from lit_unlearn.models.tiny import TINY_NAME
-from lit_unlearn.teachers import AdapterOffTeacher, EMATeacher, FrozenTeacher, Teacher
+from lit_unlearn.teachers import (
+    AdapterOffTeacher,
+    EMATeacher,
+    FrozenTeacher,
+    SmoothedTeacher,
+    Teacher,
+)
 
 SOURCE = ModelSource(TINY_NAME)
 ADAPTED = ModelSource(TINY_NAME, lora=LoRA(rank=2))
@@ -91,11 +98,39 @@ def test_teacher_dtype() -> None:
     assert teacher.logits(BATCH).dtype == torch.float32
 
 
+def test_smoothed_attention_is_that_of_smaller_queries() -> None:
+    """Scores are linear in the queries, also behind rotary positions: q / tau does the same."""
+    student, teacher = load_student(SOURCE), SmoothedTeacher(2.5)
+    teacher.attach(student, SOURCE)
+    start = fresh(SOURCE).logits(BATCH)
+    assert not torch.allclose(teacher.logits(BATCH), start, atol=1e-3)
+    smaller = fresh(SOURCE)
+    with torch.no_grad():
+        for name, weight in smaller.model().named_parameters():
+            if "q_proj" in name:
+                weight /= 2.5
+    torch.testing.assert_close(teacher.logits(BATCH), smaller.logits(BATCH))
+    assert teacher.identity() != SmoothedTeacher(2.0).identity() != FrozenTeacher().identity()
+
+
+def test_smoothed_teacher_reads_no_trunk_of_the_student(tmp_path: Path) -> None:
+    class Sharp:
+        """Stored outputs of the student's trunk, which must not be asked for."""
+
+    student, teacher = load_student(SOURCE), SmoothedTeacher(2.5, cache=str(tmp_path))
+    teacher.attach(student, SOURCE)
+    expected = teacher.logits(BATCH)
+    teacher.foresee([BATCH], Sharp())  # type: ignore[arg-type]
+    torch.testing.assert_close(teacher.logits(BATCH), expected)
+
+
 @PEFT_WARNING
 def test_bad_input() -> None:
     with pytest.raises(InputError, match="needs adapters"):
         AdapterOffTeacher().attach(load_student(SOURCE), SOURCE)
     with pytest.raises(InputError, match="AdapterOffTeacher or FrozenTeacher"):
         EMATeacher().attach(load_student(ADAPTED), ADAPTED)
+    with pytest.raises(InputError, match=r"`model.teacher.init_args.temperature`"):
+        SmoothedTeacher(0)
     with pytest.raises(InputError, match="`decay`"):
         EMATeacher(1.0)
