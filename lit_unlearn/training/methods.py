@@ -87,6 +87,8 @@ general text | undo.yaml
 Task vector | - | - | no training: `lit-unlearn task-vector`
 BS-S | GradientAscent | CrossEntropy | weights 0.5 and 0.5 for gold answers and for samples of \
 the student (`answer: student`) | bss.yaml
+OPCD | ReverseKL | CrossEntropy | `answer: student`: samples of the student, and the teacher under \
+a context | opcd.yaml
 DUET | BidirectionalDistillation | BidirectionalDistillation | `push_top_k: 0`, `positions: 1`, \
 `space: logit`, `entries: uniform`, `delta: 1.0`, one context for all rows | duet.yaml
 """
