@@ -50,7 +50,7 @@ class PALU(LogitObjective):
         keep times the mean over unmarked tokens of KL(p || p_ref), per row.
     Source: Zhai et al. 2026, arXiv 2601.03190; formula as in nxZhai/PALU@8c3fea6, unlearn/palu.py,
         but one mean for each row, where the authors take the tokens of the whole batch.
-    Needs: answers, teacher.
+    Needs: answers, teacher, spans.
     Cost: student 1, teacher 1.
 
     Args:

@@ -30,7 +30,8 @@ class Card:
     formula: str
     source: str
     needs: str
-    """Any of `answers`, `teacher`, `pairs` (two answers per row), `hidden states`; or `nothing`."""
+    """Any of `answers`, `teacher`, `pairs` (two answers per row), `spans`, `hidden states`; or
+    `nothing`."""
     cost: str
     """Sequences that student and teacher read for each row of data; a pair has two."""
     defaults: str
@@ -169,8 +170,8 @@ p is the student's probability of an answer token, z its logits, y the token; sg
 gradient, and `ref` marks the teacher's values. Every objective works with any rows, teacher,
 weight, schedule and weighting. Where the rows have no context, the teacher is a reference model.
 *Needs*: `answers` in the rows, a `teacher`, `pairs` of a preferred and a rejected answer (`answer`
-and `rejected` in the objective's data), or `hidden states`. *Reads per row*: forward passes of one
-sequence each."""
+and `rejected` in the objective's data), marked `spans` (`mark_spans`), or `hidden states`. *Reads
+per row*: forward passes of one sequence each."""
 
 
 def markdown() -> str:

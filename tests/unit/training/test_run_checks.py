@@ -33,6 +33,7 @@ from lit_unlearn.evaluation.suites.boundary import Boundary
 from lit_unlearn.evaluation.suites.relearned import Relearn
 from lit_unlearn.objectives import (
     DPO,
+    PALU,
     CrossEntropy,
     DeclineEverywhere,
     ForwardKL,
@@ -115,6 +116,8 @@ def test_names_needs_and_optimizer() -> None:
     model.objectives["retain"] = SharpnessAware(DPO())
     assert "`data.objectives.retain.rejected`" in refused(model=model)
     model = module()
+    model.objectives["forget"] = SharpnessAware(PALU())
+    assert "`data.objectives.forget.mark_spans` should be true" in refused(model=model)
     model.objectives["forget"] = DeclineEverywhere(ForwardKL())
     assert "`data.objectives.forget.answer` should be gold or teacher" in refused(model=model)
     data = data_module()
@@ -136,6 +139,7 @@ def test_an_objective_says_what_it_needs_and_logs(name: str) -> None:
     needs = (type(objective).__doc__ or "").partition("Needs:")[2].partition("\n")[0]
     assert objective.needs_answers == ("answers" in needs)
     assert objective.needs_pairs == ("pairs" in needs)
+    assert objective.needs_spans == ("spans" in needs)
     assert objective.needs_teacher == ("teacher" in needs)
     batch = batch_of(CASES[name].groups)
     terms = objective(batch, given(batch), given(batch, seed=1))
