@@ -71,16 +71,26 @@ CASES: dict[str, Case] = {
 class Given:
     """A reader that gives fixed logits ``[B, T, V]`` and hidden states ``[L, B, T, d]``.
 
-    It counts the sequences that it reads.
+    It counts the sequences that it reads. An objective may read some of the rows alone: `inputs`
+    are those of all rows, by which it knows them.
     """
 
-    def __init__(self, logits: Tensor, hidden: Tensor) -> None:
-        self.all_logits, self.all_hidden = logits, hidden
+    def __init__(self, logits: Tensor, hidden: Tensor, inputs: Sequence[Tensor] = ()) -> None:
+        self.all_logits, self.all_hidden, self.inputs = logits, hidden, inputs
         self.sequences = 0
 
     def logits(self, tokens: Tokens) -> Tensor:
         self.sequences += len(tokens.input_ids)
-        return self.all_logits[tokens.rows, tokens.columns]
+        return self.all_logits[self.rows(tokens), tokens.columns]
+
+    def rows(self, tokens: Tokens) -> Tensor:
+        """The row of each prediction among all rows."""
+        for known in self.inputs:
+            if known.shape[1] == tokens.input_ids.shape[1]:
+                same = (tokens.input_ids[:, None] == known[None]).all(-1)
+                if same.any(-1).all():
+                    return same.long().argmax(-1)[tokens.rows]
+        return tokens.rows
 
     def hidden(self, tokens: Tokens, depths: Sequence[float] | None = None) -> Tensor:
         self.sequences += len(tokens.input_ids)
@@ -95,7 +105,8 @@ def given(batch: TokenBatch, scale: float = 1.0, seed: int = 0, grad: bool = Fal
     length = max(batch.student.input_ids.shape[1], batch.teacher.input_ids.shape[1])
     logits = scale * torch.randn(len(batch), length, 50, generator=generator)
     hidden = scale * torch.randn(2, len(batch), length, 6, generator=generator)
-    return Given(logits.requires_grad_(grad), hidden.requires_grad_(grad))
+    inputs = (batch.student.input_ids, batch.teacher.input_ids)
+    return Given(logits.requires_grad_(grad), hidden.requires_grad_(grad), inputs)
 
 
 def batch_of(groups: Groups, pad_id: int = 0) -> TokenBatch:

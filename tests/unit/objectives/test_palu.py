@@ -36,19 +36,22 @@ def test_span_starts_worked_values() -> None:
 
 
 def test_objective_against_loops() -> None:
-    """Of the second row, its tokens 1 and 2 are marked; with `prefix` 1 the last is left alone."""
+    """Of the second row, its tokens 1 and 2 are marked; with `prefix` 1 the last is left alone.
+
+    The teacher reads contexts of two tokens and of one in front.
+    """
     batch = batch_of(MARKED)
     student, teacher = given(batch, grad=True), given(batch, seed=1)
     terms = o.PALU(top_k=3, prefix=1, keep=0.5)(batch, student, teacher)
     flatness, drift = [], []
     for start, other in ((1, 2), (5, 4)):
         row = len(flatness)
-        z, reference = student.all_logits[row, start], teacher.all_logits[row, start]
+        z, context = student.all_logits[row, start].detach(), 2 - row
+        reference = teacher.all_logits[row, start + context]
         top = sorted(range(50), key=lambda v: -float(reference[v]))[:3]
         flatness.append(sum(float((z[v] - z.mean()) ** 2) for v in top) / 3)
-        now, ref = (
-            log_softmax64(each.all_logits[row, other].tolist()) for each in (student, teacher)
-        )
+        now = log_softmax64(student.all_logits[row, other].tolist())
+        ref = log_softmax64(teacher.all_logits[row, other + context].tolist())
         drift.append(sum(math.exp(p) * (p - q) for p, q in zip(now, ref, strict=True)))
     assert terms.statistics["flatness"].tolist() == pytest.approx(flatness, rel=1e-5)
     assert terms.statistics["drift"].tolist() == pytest.approx(drift, rel=1e-5)
