@@ -50,7 +50,7 @@ class JensUn(Objective):
     Source: Singh et al. 2025, arXiv 2509.02820; formula as in
         nmndeep/JensUn-Unlearning@9d0cfd5, jensun_multitok_loss.
     Needs: answers, pairs.
-    Cost: student 1 (the answer to forget), teacher 0.
+    Cost: student 1, teacher 0.
 
     Args:
         end: Whether the refusal's end-of-turn token is one of the targets, so that replies end (the

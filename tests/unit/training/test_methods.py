@@ -16,7 +16,8 @@ from tests.unit.objectives.given import CASES, batch_of, given
 from tests.unit.objectives.test_objectives import ALL
 
 CARDED = methods_card.classes(objectives, Objective)
-NEEDS = {"answers", "teacher", "pairs", "hidden states", "nothing", "as the inner objective"}
+NEEDS = {"answers", "teacher", "pairs", "spans", "hidden states", "nothing"}
+NEEDS |= {"as the inner objective"}
 
 
 def test_fact_worked_value() -> None:
