@@ -1,6 +1,7 @@
 """SmoothedTeacher: the start model with blurred attention, a teacher that needs no context."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
@@ -22,7 +23,11 @@ def smooth_attention(model: nn.Module, temperature: float) -> None:
         InputError: A block has no attention with a `scaling` of its own.
     """
     for block in decoder_blocks(model):
-        found = [m for m in block.modules() if isinstance(getattr(m, "scaling", None), float)]
+        found: list[Any] = [
+            module
+            for module in block.modules()
+            if isinstance(getattr(module, "scaling", None), float)
+        ]
         if not found:
             raise InputError(
                 "Parameter `model.student.path` should name a model whose attention has a "
@@ -30,7 +35,7 @@ def smooth_attention(model: nn.Module, temperature: float) -> None:
                 "FrozenTeacher with a context."
             )
         for module in found:
-            module.scaling = module.scaling / temperature  # type: ignore[assignment]
+            module.scaling /= temperature
 
 
 class SmoothedTeacher(FrozenTeacher):

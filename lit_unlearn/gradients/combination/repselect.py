@@ -31,7 +31,9 @@ def collapsed(gradient: Tensor, components: int) -> Tensor:
     one eigenvalue decomposition of the size of the shorter side.
     """
     wide = gradient.shape[0] < gradient.shape[1]
-    tall = (gradient.mT if wide else gradient).float()
+    tall: Tensor = (gradient.mT if wide else gradient).float()
+    values: Tensor
+    vectors: Tensor
     values, vectors = torch.linalg.eigh(tall.double().mT @ tall.double())
     values = values.clamp(min=0)  # ascending squares of the singular values
     count = min(components, int((values > values[-1] * _NOISE**2).sum()))
