@@ -37,6 +37,9 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "fit": Command("train a model to forget, as a config says", "lit_unlearn.cli.fit:main"),
+    "erase": Command(
+        "carry out a request to forget, and decide if it is met", "lit_unlearn.cli.erase:main"
+    ),
     "sweep": Command(
         "train with several seeds or settings, each in its own run", "lit_unlearn.cli.sweep:main"
     ),
@@ -89,7 +92,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 for success, 1 for a result that must not be used and where the output's
-        reader has gone, 2 for unusable input, 130 after an interrupt.
+        reader has gone, 2 for unusable input, 3 for a request that is not met or a run that does
+        not fit, 130 after an interrupt.
     """
     if args is None and not sys.flags.safe_path:
         sys.path.append("")  # classes of one's own, as with `python -m lit_unlearn`

@@ -14,7 +14,7 @@ from lit_unlearn.rewriting.prompts import Ask
 from lit_unlearn.rewriting.rewrite import RewriteSettings, rewrite
 from lit_unlearn.utils.tables import terminal
 
-__all__ = ["main"]
+__all__ = ["foresee_writing", "main"]
 
 
 def main(args: list[str]) -> None:
@@ -26,7 +26,7 @@ def main(args: list[str]) -> None:
     parser.add_class_arguments(RewriteSettings)
     given = parse(parser, options, read_configs(files))
     settings = RewriteSettings(**arguments(RewriteSettings, given))
-    result = rewrite(settings, terminal(stderr=True), _foresee)
+    result = rewrite(settings, terminal(stderr=True), foresee_writing)
     if result.files:
         console = terminal()
         console.print(count_table(result))
@@ -34,6 +34,7 @@ def main(args: list[str]) -> None:
             console.print(str(path), soft_wrap=True)
 
 
-def _foresee(backend: Backend, asks: Sequence[tuple[Ask, int]]) -> None:
+def foresee_writing(backend: Backend, asks: Sequence[tuple[Ask, int]]) -> None:
+    """Print the expected time of a local model's replies."""
     if isinstance(backend, LocalModel):
         print_forecast(lambda: rewriting_forecast(backend, asks))

@@ -38,7 +38,7 @@ from lit_unlearn.utils.chat_template import recorded_template
 from lit_unlearn.utils.ownership import check_targets
 from lit_unlearn.utils.paths import local_path
 
-__all__ = ["Evaluation", "Model", "evaluate", "loading_of"]
+__all__ = ["Evaluation", "Model", "evaluate", "loading_of", "start_of"]
 
 MODEL, START, REFERENCE = "model", "start", "reference"
 """Headings of the records; the last two also name the folders of these models."""
@@ -130,7 +130,7 @@ def evaluate(
     settings = loading_of(model, loading)
     named = _by_name(suites)
     if start is not None:
-        beside = _start_of(start, settings)
+        beside = start_of(start, settings)
         named = {name: suite.with_start(beside) for name, suite in named.items()}
     plain = _Run(named, data_root, batch_size, limit, settings, folder)
     records: dict[str, EvaluationRecord] = {}
@@ -230,7 +230,7 @@ def loading_of(model: Model, loading: Loading | None = None) -> Loading:
     return replace(loading, template=recorded)
 
 
-def _start_of(model: Model, loading: Loading) -> Start:
+def start_of(model: Model, loading: Loading) -> Start:
     """Return the start model for suites that read it; for an evaluation, the evaluated model."""
     if isinstance(model, tuple):
         load = cache(partial(_subject, model, loading))

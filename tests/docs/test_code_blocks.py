@@ -10,6 +10,7 @@ in `text`, are no code.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import shlex
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 import yaml
 
 from lit_unlearn.__main__ import main
+from lit_unlearn.cli.erase import read_request
 from tests.conftest import EXCERPTS, PROJECT
 
 PAGES = [
@@ -136,9 +138,13 @@ def run_shell(code: str) -> None:
 
 
 def run_yaml(code: str, folder: Path) -> None:
-    command = next(OVER[key] for key in OVER if key in yaml.safe_load(code))
-    file = folder / "block.yaml"
+    values, file = yaml.safe_load(code), folder / "block.yaml"
     file.write_text(code, "utf-8")
+    if {"id", "forget"} <= values.keys():
+        with contextlib.suppress(Parsed):
+            read_request(file)
+        return
+    command = next(OVER[key] for key in OVER if key in values)
     check_lit_unlearn([*command, f"--config={file}"])
 
 

@@ -27,7 +27,9 @@ from tests.conftest import EXCERPTS, FULL
 
 DATA = FULL if FULL.is_dir() else EXCERPTS
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+ALL = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+NAMES = [name for name in ALL if not name.startswith("requests/")]
+"""Configs of `fit`, `evaluate` and `rewrite`; requests have tests of their own."""
 EVALUATED = [name for name in NAMES if name.startswith("evaluate")]
 COMPOSED = [name for name in NAMES if "/" in name]
 """One folder for each benchmark: a base, and a file for each method."""

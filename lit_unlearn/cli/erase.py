@@ -1,0 +1,138 @@
+"""`lit-unlearn erase`: carry out a request to forget, and decide by measurements if it is met."""
+
+from __future__ import annotations
+
+import math
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from lit_unlearn.cli.config import read_config, read_configs
+from lit_unlearn.cli.forecasts import forecast_or_none
+from lit_unlearn.cli.parsing import arguments, make_parser, parse
+from lit_unlearn.cli.rewrite import foresee_writing
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.probes import Suite
+from lit_unlearn.planning.commands import evaluation_forecast
+from lit_unlearn.report.evaluation_table import ABSENT, number
+from lit_unlearn.requests.erase import LOADING, Erased, Forecasts, erase
+from lit_unlearn.requests.request import Request
+from lit_unlearn.requests.thresholds import Check
+from lit_unlearn.utils.config_files import find_config
+from lit_unlearn.utils.paths import local_path
+from lit_unlearn.utils.tables import print_paths, table, terminal
+
+__all__ = ["main", "read_request"]
+
+_DESCRIPTION = """\
+Makes a model forget what a request names, and decides by measurements whether it did:
+
+  lit-unlearn erase REQUEST.yaml
+
+A request is a YAML file:
+
+  id: zola                                      # names the folder: runs/erase/zola
+  model: HuggingFaceTB/SmolLM2-135M-Instruct    # hub id, folder or .gguf file
+  forget:                                       # texts, questions or rows, at least one of them
+    subject: Emile Zola                         # optional
+    questions:
+      - {question: "Who wrote Nana?", answer: Emile Zola wrote it., accepted: [Zola]}
+  keep:                                         # optional: what must stay
+    neighbors: [{path: other_authors.jsonl, domain: question_answer}]
+
+Steps: make rows and a battery of questions; measure what the model knows; train; measure again;
+compare the figures with thresholds. The same command goes on with a stopped request. A request that
+ships with the package: requests/france.yaml. docs/requests.md has everything else.
+"""
+_EPILOG = """\
+exit status: 0 the request is met, or the model knows nothing of it; 3 it is not met; 2 the request
+cannot be used.
+"""
+
+
+def main(args: list[str]) -> None:
+    """Run the command; the status is that of the verdict."""
+    form = RawDescriptionHelpFormatter
+    parser = make_parser("erase", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=form)
+    parser.add_argument("request", type=Path, help="YAML file of the request.")
+    parser.add_argument(
+        "--output", type=Path | None, help="Folder for everything; default: runs/erase/<id>."
+    )
+    given = parse(parser, args[1:])
+    file = local_path(given.request)
+    request = read_request(file)
+    with _named("recipe"):
+        recipe = read_configs([local_path(each) for each in request.recipes]).values
+    forecasts = Forecasts(foresee_writing, _measuring)
+    text = find_config(file).read_text("utf-8")
+    console = terminal(stderr=True)
+    found = erase(
+        request, recipe, output=given.output, text=text, console=console, forecasts=forecasts
+    )
+    _show(found)
+    if found.judged.status:
+        raise SystemExit(found.judged.status)
+
+
+def read_request(file: Path) -> Request:
+    """Read the file of a request.
+
+    Raises:
+        InputError: The file is missing, or a key or value cannot be used.
+    """
+    parser = make_parser("erase")
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(Request)
+    with _named("request"):
+        config = read_config(file)
+    given = parse(parser, [], config)
+    return Request(**arguments(Request, given))
+
+
+@contextmanager
+def _named(parameter: str) -> Iterator[None]:
+    """Let the errors of a config file name the parameter that named the file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace("--config ", f"{parameter}: ", 1)) from None
+
+
+def _measuring(model: str, suites: Mapping[str, Suite], folder: Path) -> float:
+    """Return the expected seconds of an evaluation; 0 if they are unknown or few."""
+    found = forecast_or_none(
+        partial(evaluation_forecast, {model: (model, folder)}, suites, LOADING)
+    )
+    return 0.0 if found is None else found.seconds
+
+
+# ------------------------------------------------------------------------------------ the result
+
+
+def _show(found: Erased) -> None:
+    """Print the figures before and after, the verdict with its reasons, and the paths."""
+    console, judged, folder = terminal(), found.judged, found.folder
+    if judged.checks:
+        heads = ("figure", "before", "after", "95 %", "rows", "should be", "")
+        lines = [_line(check) for check in judged.checks]
+        console.print(table("Before and after", heads, lines, fixed=(0, 6)))
+    console.print(f"Verdict: {judged.verdict}", style="bold")
+    for reason in (*judged.reasons(), *judged.notes):
+        console.print(f"- {reason}")
+    paths = {
+        "model": folder.model if found.after else None,
+        "verdict": folder.verdict,
+        "before": folder.before,
+        "after": folder.after if found.after else None,
+        "battery (holds the forgotten content)": folder.battery,
+    }
+    print_paths(console, {name: path for name, path in paths.items() if path})
+
+
+def _line(check: Check) -> tuple[str, ...]:
+    known = check.low is not None and check.high is not None
+    span = f"{number(check.low or 0)} to {number(check.high or 0)}" if known else ABSENT
+    start, value = (ABSENT if math.isnan(v) else number(v) for v in (check.start, check.value))
+    return check.name, start, value, span, str(check.count), check.bound, check.outcome

@@ -1,0 +1,249 @@
+"""Erase what a request names from a model, step by step, and decide whether that worked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.evaluate import evaluate, loading_of, start_of
+from lit_unlearn.evaluation.probes import Suite
+from lit_unlearn.evaluation.record_files import METRICS, ROWS, read_evaluation
+from lit_unlearn.evaluation.records import EvaluationRecord
+from lit_unlearn.evaluation.subjects import Loading, named_model
+from lit_unlearn.models.finding import find_model, fingerprint
+from lit_unlearn.requests.battery import battery_suites, write_battery
+from lit_unlearn.requests.folder import RequestFolder, content_digest
+from lit_unlearn.requests.given import Given, read_given
+from lit_unlearn.requests.knows import KNOWN_AT_MOST, knowledge
+from lit_unlearn.requests.request import Request
+from lit_unlearn.requests.rows import (
+    NOTES,
+    ROW_FILES,
+    make_rows,
+    read_notes,
+    write_rows,
+)
+from lit_unlearn.requests.run_config import run_config
+from lit_unlearn.requests.steps import Steps
+from lit_unlearn.requests.thresholds import checks, verdict_of
+from lit_unlearn.requests.verdict import Judged, check_figures, default_thresholds, write_verdict
+from lit_unlearn.rewriting.rewrite import Foresee
+from lit_unlearn.sweeping.jobs import LOG, Job, check_fits, run_jobs
+from lit_unlearn.utils.digests import json_digest
+from lit_unlearn.utils.locks import take_lock
+from lit_unlearn.utils.ownership import check_targets, free_name, write_text
+from lit_unlearn.utils.paths import local_path
+from lit_unlearn.utils.progress import duration
+from lit_unlearn.utils.tables import table
+
+__all__ = ["LOADING", "Erased", "Forecasts", "erase"]
+
+LOADING = Loading(dtype="auto")
+"""Settings of the models in both evaluations."""
+_STEPS = 4
+_RESULT = "model/config.json"
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Functions that say what a step will take; by default nothing is said."""
+
+    writing: Foresee | None = None
+    """See `rewrite`."""
+    measuring: Callable[[str, Mapping[str, Suite], Path], float] | None = None
+    """Returns the seconds of an evaluation of a model by suites; the path is that of its folder."""
+
+
+_SILENT = Forecasts()
+
+
+@dataclass(frozen=True)
+class Erased:
+    """Result of `erase`."""
+
+    judged: Judged
+    folder: RequestFolder
+    before: EvaluationRecord
+    after: EvaluationRecord | None = None
+    """Evaluation of the model after unlearning; None if there was nothing to forget."""
+
+
+def erase(
+    request: Request,
+    recipe: Mapping[str, Any],
+    *,
+    output: str | Path | None = None,
+    text: str | None = None,
+    console: Console | None = None,
+    forecasts: Forecasts = _SILENT,
+) -> Erased:
+    """Make a model forget what a request names, and decide by measurements whether it did.
+
+    Every step is written down in ``steps.jsonl`` of the output folder. The same call goes on with a
+    stopped request. A step whose inputs have changed begins anew; its earlier results are kept
+    under another name.
+
+    Args:
+        request: The request.
+        recipe: Values of a config for `fit`, such as those of ``configs/erase.yaml``; the request
+            replaces its rows, model and folder.
+        output: Folder for everything; None takes ``runs/erase/<id>``.
+        text: Text of the request's file, for the copy in the folder; None writes the request out.
+        console: Console for the progress; None shows nothing.
+        forecasts: Functions that say what a step will take.
+
+    Returns:
+        The verdict, and the evaluations that led to it.
+
+    Raises:
+        InputError: The request cannot be carried out; nothing is loaded before that is known.
+    """
+    folder = RequestFolder(local_path(output or f"runs/erase/{request.id}"))
+    for parameter, path in {"model": request.model, "writer": request.writer}.items():
+        if path is not None:
+            with named_model(parameter):
+                find_model(path)
+    own = (folder.request, folder.config, folder.rows, folder.battery, folder.verdict)
+    models = [Path(find_model(path).name) for path in (request.model, request.writer) if path]
+    check_targets(folder.root, own, filter(Path.exists, models), "--output")
+    lock = take_lock(folder.root / ".lock", "erase")
+    try:
+        work = _Work(request, recipe, folder, console or Console(quiet=True), forecasts)
+        return work.run(text or yaml.safe_dump(asdict(request), sort_keys=False))
+    finally:
+        lock.release()
+
+
+@dataclass
+class _Work:
+    """Steps of one call of `erase`."""
+
+    request: Request
+    recipe: Mapping[str, Any]
+    folder: RequestFolder
+    console: Console
+    forecasts: Forecasts
+    _expected: Sequence[float] = field(default=(), init=False)
+    """Seconds of the training, if they are known."""
+
+    def run(self, text: str) -> Erased:
+        """Do all steps, and return the verdict; `text` is that of the request's file."""
+        folder, request = self.folder, self.request
+        given = read_given(request, folder.rewriting)
+        config = run_config(self.recipe, request, folder)
+        _write_changed(folder.request, text)
+        write_text(folder.config, yaml.safe_dump(config, sort_keys=False))
+        steps = Steps(folder, self.console, _STEPS)
+        notes = self._make_rows(steps, given)
+        suites = battery_suites(folder.battery)
+        check_figures(request.thresholds, suites)
+        self._foresee(suites)
+        key = fingerprint(request.model)
+        asked = {"model": key, "battery": content_digest(folder.battery)}
+        first = partial(self._before, suites)
+        steps.do("before", "what the model knows", asked, _record(folder.before), first)
+        before = read_evaluation(folder.before)
+        known = knowledge(before)
+        if not known.value > KNOWN_AT_MOST:
+            return self._finish(Judged("nothing to forget", known, (), notes), before)
+        settings = [self.recipe, config["model"]["student"], request.seed]
+        trained = {
+            "model": key,
+            "rows": content_digest(folder.rows),
+            "recipe": json_digest(settings),
+        }
+        steps.do("train", "unlearning", trained, [folder.model], self._train)
+        again = asked | {
+            "model": fingerprint(str(folder.model)),
+            "before": content_digest(folder.before / METRICS),
+        }
+        second = partial(self._after, suites)
+        steps.do("after", "what the result knows", again, _record(folder.after), second)
+        after = read_evaluation(folder.after)
+        found = checks(request.thresholds or default_thresholds(before), after, before)
+        return self._finish(Judged(verdict_of(found), known, found, notes), before, after)
+
+    def _make_rows(self, steps: Steps, given: Given) -> Sequence[str]:
+        """Make rows and battery; return the notes about them."""
+        request, folder = self.request, self.folder
+        writer = request.writer and fingerprint(request.writer)
+        if writer and not (folder.rows / NOTES).is_file():
+            check_fits([self._job])  # before the writer is loaded
+        settings = [request.forget.subject, request.seed, writer, len(given.neighbors)]
+        inputs = {"given": given.digest, "settings": json_digest(settings)}
+
+        def make() -> None:
+            made = make_rows(request, given, folder.rewriting, self.console, self.forecasts.writing)
+            write_rows(folder.rows, made)
+            write_battery(folder.battery, made.battery)
+
+        steps.do("rows", "rows and battery", inputs, [folder.rows, folder.battery], make)
+        return read_notes(folder.rows)
+
+    # ------------------------------------------------------------------------------- the steps
+
+    @property
+    def _job(self) -> Job:
+        folder = self.folder
+        rows = tuple(folder.rows / f"{name}.jsonl" for name in ROW_FILES)
+        return Job("training", folder.run, ("fit", "--config", str(folder.config)), _RESULT, rows)
+
+    def _foresee(self, suites: Mapping[str, Suite]) -> None:
+        """Check that `fit` accepts the run, and say how long everything takes."""
+        folder, measuring = self.folder, self.forecasts.measuring
+        self._expected = [] if (folder.run / _RESULT).is_file() else check_fits([self._job])
+        once = 0.0 if measuring is None else measuring(self.request.model, suites, folder.before)
+        parts = {
+            "what the model knows": once,
+            "unlearning": sum(self._expected[:1]),
+            "what the result knows": once,
+        }
+        if sum(parts.values()):
+            lines = [
+                (name, duration(s) if s else "seconds, or unknown") for name, s in parts.items()
+            ]
+            lines.append(("all", duration(sum(parts.values()))))
+            self.console.print(table("Expected time, at most", ("step", "about"), lines))
+
+    def _before(self, suites: Mapping[str, Suite]) -> None:
+        start = start_of(self.request.model, loading_of(self.request.model, LOADING))
+        named = {name: suite.with_start(start) for name, suite in suites.items()}
+        evaluate(self.request.model, named, output=self.folder.before, loading=LOADING)
+
+    def _train(self) -> None:
+        if torch.cuda.is_initialized():  # the process of the training needs the memory
+            torch.cuda.empty_cache()
+        failures = run_jobs([self._job], console=self.console, expected=self._expected)
+        if failures:
+            log = self.folder.run / LOG
+            raise InputError(f"Training failed: {failures[0].reason} (all output: {log})")
+
+    def _after(self, suites: Mapping[str, Suite]) -> None:
+        model, start = str(self.folder.model), self.folder.before
+        evaluate(model, suites, start=start, output=self.folder.after, loading=LOADING)
+
+    def _finish(
+        self, judged: Judged, before: EvaluationRecord, after: EvaluationRecord | None = None
+    ) -> Erased:
+        write_verdict(self.folder.verdict, self.request.id, self.request.model, judged)
+        return Erased(judged, self.folder, before, after)
+
+
+def _record(folder: Path) -> list[Path]:
+    """Return the files of an evaluation's record."""
+    return [folder / METRICS, folder / ROWS]
+
+
+def _write_changed(file: Path, text: str) -> None:
+    """Write a file; an earlier one with another text is kept under a free name."""
+    if file.is_file() and file.read_text("utf-8") != text:
+        file.rename(free_name(file))
+    write_text(file, text)

@@ -1,0 +1,120 @@
+"""A request: what a model should forget, what must stay, and when that counts as done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
+from lit_unlearn.requests.thresholds import Threshold
+from lit_unlearn.rewriting.source_texts import QA
+
+__all__ = ["DEFAULT_RECIPE", "Forget", "Keep", "Request"]
+
+DEFAULT_RECIPE = "erase.yaml"
+_ID = re.compile(r"\w[\w.-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forget:
+    """What to forget, in one or several forms.
+
+    Args:
+        texts: Passages; questions are made from them, by rule or by the `writer`.
+        questions: Questions with answers, and with other spellings that count as the answer
+            (`accepted`).
+        rows: Sources of rows in any form that `fit` reads, see docs/own_data.md.
+        subject: Name of the person or thing that the rows are about. Nothing that is kept may
+            contain it. It needs rows in one of the other forms as examples.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    questions: list[QA] = field(default_factory=list)
+    rows: list[Source] = field(default_factory=list)
+    subject: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_texts("forget.texts", self.texts)
+        _check_questions("forget.questions", self.questions)
+        if self.texts or self.questions or self.rows:
+            return
+        found = "none" if self.subject is None else f"only the subject {self.subject!r}"
+        raise InputError(
+            f"Parameter `forget` should have texts, questions or rows. Found {found}; add some, "
+            'such as `questions: [{question: "Who wrote Nana?", answer: Emile Zola., accepted: '
+            "[Zola]}]`."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """What must stay; the built-in rows serve where nothing is given.
+
+    Args:
+        neighbors: Sources of rows near the forgotten, of the same form, and in its language.
+        general: Sources of other rows.
+    """
+
+    neighbors: list[Source] = field(default_factory=list)
+    general: list[Source] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Make a model forget something, and find out whether it did.
+
+    Args:
+        id: Name of the request; it also names the folder.
+        model: Hub id, local folder or .gguf file of the model.
+        forget: What to forget.
+        keep: What must stay.
+        recipe: Config of `fit`, or several that are merged; the request replaces its rows.
+        thresholds: Bounds that decide the verdict; empty for those of docs/requests.md.
+        writer: Chat model that makes questions from texts, and neighbours if none are given; null
+            makes them by rule. A small model writes worse questions than the rules.
+        seed: Seed of the split of the rows, and of training.
+    """
+
+    id: str
+    model: str
+    forget: Forget
+    keep: Keep = field(default_factory=Keep)
+    recipe: str | list[str] = DEFAULT_RECIPE
+    thresholds: list[Threshold] = field(default_factory=list)
+    writer: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise InputError(
+                "Parameter `id` should be a name of at most 64 letters, digits, '.', '-' or '_'. "
+                f"Found {self.id!r}; change it."
+            )
+        if not self.model.strip():
+            raise InputError("Parameter `model` should name a model. Found an empty text; set it.")
+
+    @property
+    def recipes(self) -> list[str]:
+        """The configs of the recipe."""
+        return [self.recipe] if isinstance(self.recipe, str) else self.recipe
+
+
+def _check_texts(parameter: str, texts: Sequence[str]) -> None:
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            raise InputError(
+                f"Parameter `{parameter}` should have texts. Found an empty one, number {number}; "
+                "remove it."
+            )
+
+
+def _check_questions(parameter: str, questions: Sequence[QA]) -> None:
+    for number, row in enumerate(questions, start=1):
+        lacking = next((n for n in ("question", "answer") if not getattr(row, n).strip()), None)
+        if lacking is not None:
+            raise InputError(
+                f"Parameter `{parameter}` should have questions with answers. Found an empty "
+                f"{lacking}, number {number}; add it."
+            )

@@ -1,0 +1,211 @@
+"""`lit-unlearn erase` as a whole, on the tiny model: one request, killed, changed, repeated.
+
+The tiny model knows nothing. So a request to it ends with "nothing to forget", unless the share
+of known questions that counts as nothing is set below 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lit_unlearn.__main__ import main
+from lit_unlearn.cli.config import read_configs
+from lit_unlearn.evaluation.record_files import read_evaluation
+from lit_unlearn.requests import erase as erasing
+from lit_unlearn.requests.folder import read_steps
+from lit_unlearn.sweeping.jobs import Failure, Job
+from lit_unlearn.utils.config_files import find_config
+from tests.integration.test_configs import THIRD_PARTY
+
+pytestmark = [pytest.mark.filterwarnings(text) for text in THIRD_PARTY]
+
+FAST = {
+    "trainer": {"max_steps": 2, "accelerator": "cpu", "logger": False},
+    "model": {"gate": {"action": "warn", "sample": 1, "max_new_tokens": 2}},
+    "data": {"max_length": 8192},
+}
+REQUEST = {
+    "id": "tiny",
+    "model": "random-tiny",
+    "forget": {"rows": [{"path": "builtin:forget", "limit": 10}]},
+    "keep": {
+        "neighbors": [{"path": "builtin:neighbor", "limit": 3}],
+        "general": [{"path": "builtin:general", "limit": 3}],
+    },
+    "thresholds": [
+        {"figure": "prefill/unattacked/recall", "at_most": 0.1},
+        {"figure": "boundary/neighbor/correct", "at_least": 0.5, "of_start": True},
+    ],
+}
+
+
+class Here:
+    """Working folder of a request, and what its training is replaced by: `fit` in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.fits = 0
+
+    def run_jobs(self, jobs: Sequence[Job], **_: Any) -> list[Failure]:
+        self.fits += 1
+        (job,) = jobs
+        assert main(list(job.arguments)) == 0
+        return []
+
+    def erase(self, request: dict[str, Any], *options: str) -> int:
+        file = self.folder / "request.yaml"
+        file.write_text(yaml.safe_dump(request), "utf-8")
+        try:
+            return main(["erase", str(file), *options])
+        except SystemExit as stop:
+            return int(stop.code or 0)
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "runs/erase/tiny"
+
+    def verdict(self) -> dict[str, Any]:
+        return json.loads((self.root / "verdict.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+    found = Here(tmp_path_factory.mktemp("requests"))
+    recipe = read_configs([Path("erase.yaml")]).values
+    for name, data in recipe["data"]["objectives"].items():
+        small = {"rows": 1, "evaluation_rows": 2}
+        prefills = {"prefills": {"openers": ["Sure:"], "unprefilled": 1}}
+        recipe["data"]["objectives"][name] = {
+            **data,
+            **small,
+            **(prefills if "prefills" in data else {}),
+        }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(found.folder)
+        patch.setattr(erasing, "run_jobs", found.run_jobs)
+        patch.setattr(erasing, "check_fits", lambda jobs: [])
+        patch.setattr("lit_unlearn.requests.battery._SAMPLES", 1)
+        patch.setattr("lit_unlearn.requests.battery._SHORTEST", 4)
+        patch.setattr("lit_unlearn.requests.battery._LONGEST", 4)
+        (found.folder / "small.yaml").write_text(json.dumps(recipe), "utf-8")
+        (found.folder / "fast.yaml").write_text(json.dumps(FAST), "utf-8")
+        yield found
+
+
+ASKED = {**REQUEST, "recipe": ["small.yaml", "fast.yaml"]}
+
+
+@pytest.fixture(scope="module")
+def first(here: Here) -> int:
+    """Status of the request to a model that knows nothing."""
+    return here.erase(ASKED)
+
+
+def test_nothing_to_forget_is_a_verdict(
+    here: Here, first: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (first, here.verdict()["verdict"]) == (0, "nothing to forget")
+    assert (here.fits, (here.root / "run").exists()) == (0, False)
+    assert here.erase(ASKED) == 0
+    printed = capsys.readouterr()
+    assert "Verdict: nothing to forget" in printed.out
+    assert printed.err.count("(done before)") == 2
+
+
+@pytest.fixture(scope="module")
+def killed(here: Here, first: int) -> int:
+    """Number of steps that are finished when the second evaluation is killed."""
+
+    def stop(*given: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(erasing, "KNOWN_AT_MOST", -1.0)
+        patch.setattr(erasing, "evaluate", stop)
+        assert here.erase(ASKED) == 130
+    return sum(step.state == "finished" for step in read_steps(here.root).values())
+
+
+def test_a_killed_request_goes_on(
+    here: Here, killed: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows, the first evaluation and the training are not repeated; the verdict is not met."""
+    assert (killed, here.fits) == (3, 1)
+    monkeypatch.setattr(erasing, "KNOWN_AT_MOST", -1.0)
+    assert here.erase(ASKED) == 3
+    printed = capsys.readouterr()
+    assert here.fits == 1
+    assert printed.err.count("(done before)") == 3
+    assert "Before and after" in printed.out
+    assert "Verdict: not met" in printed.out
+    outcomes = {each["figure"]: each["outcome"] for each in here.verdict()["checks"]}
+    assert outcomes["boundary/neighbor/correct"] == "not measured"  # the tiny model answers none
+    before, after = read_evaluation(here.root / "before"), read_evaluation(here.root / "after")
+    assert before.fingerprint != after.fingerprint
+    assert list(before.suites) == list(after.suites)
+    asked = {row.question for row in after.suites["prefill"].rows}
+    trained = (here.root / "rows/forget.jsonl").read_text("utf-8")
+    assert not any(json.dumps(text) in trained for text in asked)
+
+
+def test_the_same_request_again_repeats_the_verdict(
+    here: Here, killed: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(erasing, "KNOWN_AT_MOST", -1.0)
+    here.erase(ASKED)
+    capsys.readouterr()
+    assert here.erase(ASKED) == 3
+    assert capsys.readouterr().err.count("(done before)") == 4
+    assert here.fits == 1
+
+
+def test_another_seed_begins_anew_and_keeps_the_old(
+    here: Here, killed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = (here.root / "rows/forget.jsonl").read_text("utf-8")
+    assert here.erase({**ASKED, "seed": 1}) == 0  # the tiny model knows nothing
+    assert (here.root / "rows/forget.jsonl").read_text("utf-8") != first
+    assert (here.root / "rows.1/forget.jsonl").read_text("utf-8") == first
+    assert (here.root / "before.1/metrics.json").is_file()
+    assert (here.root / "request.yaml.1").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "no/such/model"}, "`model` = 'no/such/model'"),
+        ({"writer": "nowhere/at/all"}, "`writer` = 'nowhere/at/all'"),
+        ({"forget": {"rows": [{"path": "missing.jsonl"}]}}, "missing.jsonl"),
+        ({"keep": {"neighbors": [{"path": "builtin:forget"}]}}, "remove them from one"),
+        ({"recipe": "quickstrat.yaml"}, "recipe: quickstrat.yaml: no such file"),
+        ({"recipe": "rewrite.yaml"}, "an objective that expects `decline`"),
+        ({"thresholds": [{"figure": "prefill/recall", "at_most": 0}]}, "should name figures"),
+    ],
+)
+def test_a_request_that_cannot_be_carried_out(
+    change: dict[str, Any],
+    message: str,
+    here: Here,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One line, status 2, and no model is loaded."""
+    monkeypatch.setattr(erasing, "evaluate", None)
+    assert here.erase({**ASKED, "id": "other", **change}) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_the_example_is_found_by_its_name() -> None:
+    from lit_unlearn.cli.erase import read_request
+
+    request = read_request(Path("requests/france.yaml"))
+    assert find_config(Path("requests/france.yaml")).is_file()
+    assert (request.id, request.recipes) == ("france", ["erase.yaml"])

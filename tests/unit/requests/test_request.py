@@ -1,0 +1,82 @@
+"""A request's file: what is read, and one line with the repair for every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lit_unlearn.cli.erase import read_request
+from lit_unlearn.errors import InputError
+from lit_unlearn.requests.thresholds import Threshold
+
+WHOLE = """
+id: hugo
+model: random-tiny
+forget:
+  subject: Victor Hugo
+  texts: [Victor Hugo was born in Besancon in 1802.]
+  questions: [{question: "Who wrote Nana?", answer: Hugo did., accepted: [Hugo]}]
+  rows: [{path: "builtin:forget"}]
+keep: {neighbors: [{path: "builtin:neighbor", limit: 4}]}
+recipe: [erase.yaml, mine.yaml]
+thresholds: [{figure: prefill/unattacked/recall, at_most: 0.1}]
+seed: 3
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "request.yaml"
+    file.write_text(text, "utf-8")
+    return file
+
+
+def test_every_form_is_read(tmp_path: Path) -> None:
+    found = read_request(written(tmp_path, WHOLE))
+    assert (found.id, found.seed, found.recipes) == ("hugo", 3, ["erase.yaml", "mine.yaml"])
+    assert found.forget.questions[0].accepted == ("Hugo",)
+    assert found.forget.rows[0].path == "builtin:forget"
+    assert found.keep.neighbors[0].limit == 4
+    assert found.thresholds == [Threshold("prefill/unattacked/recall", at_most=0.1)]
+
+
+def test_most_keys_can_be_left_out(tmp_path: Path) -> None:
+    text = "id: a\nmodel: m/m\nforget: {texts: [Something.]}"
+    found = read_request(written(tmp_path, text))
+    assert (found.recipes, found.thresholds, found.writer) == (["erase.yaml"], [], None)
+    assert found.keep.neighbors == []
+
+
+START = "id: a\nmodel: random-tiny\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected keys"),
+        (START, "forget"),
+        (f"{START}forget: {{}}", r"texts, questions or rows. Found none; add some"),
+        (f"{START}forget: {{subject: Hugo}}", "only the subject 'Hugo'"),
+        (f"{START}forget: {{texts: ['  ']}}", "an empty one, number 1; remove it"),
+        (f"{START}forget: {{questions: [{{question: A, answer: ''}}]}}", "an empty answer"),
+        (f"{START}forget: {{questions: [{{question: A}}]}}", "answer"),
+        (f"{START}forget: {{question: []}}", "questions"),
+        (f"{START}forgot: {{texts: [a]}}", "did you mean forget"),
+        (f"{START}forget: {{texts: [a]}}\nkeep: {{neighbours: []}}", "neighbors"),
+        (f"{START}forget: {{texts: [a]}}\nseed: x", "expected"),
+        (f"{START}forget: {{texts: [a]}}\nthresholds: [{{figure: a/b}}]", "one number"),
+        ("id: a/b\nmodel: m\nforget: {texts: [a]}", "found 'a/b'; change it"),
+        ("id: a\nmodel: ''\nforget: {texts: [a]}", "`model` should name a model"),
+        ("id: a\nid: b", "already set in line 1"),
+    ],
+)
+def test_a_mistake_is_one_line(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"(?i){message}") as error:
+        read_request(written(tmp_path, text))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"requests/frence\.yaml: no such file|there is no folder"):
+        read_request(Path("requests/frence.yaml"))

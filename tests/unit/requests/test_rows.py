@@ -1,0 +1,101 @@
+"""Rows of a request: what is trained, what is asked, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lit_unlearn.data.duplicates import normalise
+from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
+from lit_unlearn.requests.given import read_given
+from lit_unlearn.requests.request import Forget, Keep, Request
+from lit_unlearn.requests.rows import ASKED, FEW, RequestRows, make_rows
+from lit_unlearn.rewriting.source_texts import QA
+
+TEXT = "Victor Hugo was born in Besancon in 1802. He wrote Les Miserables in Guernsey in 1862."
+
+
+def builtin(name: str, limit: int | None = None, split: str = "train") -> list[Source]:
+    return [Source(f"builtin:{name}", split=split, limit=limit)]
+
+
+def made(folder: Path, forget: Forget, **more: Any) -> RequestRows:
+    request = Request(id="a", model="random-tiny", forget=forget, **more)
+    return make_rows(request, read_given(request, folder), folder)
+
+
+def questions(rows: Any) -> set[str]:
+    return {normalise(row.question) for row in rows}
+
+
+def test_held_out_questions_are_not_trained(tmp_path: Path) -> None:
+    """110 questions: a quarter, 28, is held out; 40 of the 82 others are asked in other words."""
+    forget = Forget(rows=builtin("forget"), subject="France")
+    rows = made(tmp_path, forget, keep=Keep(neighbors=builtin("neighbor", 200)))
+    battery = rows.battery
+    assert (len(rows.forget), len(battery.forget), len(battery.trained)) == (82, 28, ASKED)
+    assert not questions(rows.forget) & questions(battery.forget)
+    assert questions(battery.trained) <= questions(rows.forget)
+    assert not questions(battery.reworded) & questions(battery.trained)
+    assert [r.answer for r in battery.reworded] == [r.answer for r in battery.trained]
+    assert (len(rows.neighbor), len(battery.neighbor)) == (160, ASKED)
+    assert not questions(rows.neighbor) & questions(battery.neighbor)
+    assert rows.notes == []
+
+
+def test_the_split_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    forget = Forget(rows=builtin("forget", 12))
+    first, again, other = (made(tmp_path, forget, seed=seed) for seed in (1, 1, 2))
+    assert first.battery.forget == again.battery.forget != other.battery.forget
+
+
+def test_of_few_questions_none_is_held_out(tmp_path: Path) -> None:
+    rows = made(tmp_path, Forget(rows=builtin("forget", FEW)))
+    assert questions(rows.battery.forget) == questions(rows.forget)
+    assert any("none is held out" in note for note in rows.notes)
+    assert len(rows.neighbor) >= 100  # enough of them for few questions too
+
+
+def test_the_package_has_rows_to_keep_without_what_is_forgotten(tmp_path: Path) -> None:
+    question = QA("Who wrote the opera Aida?", "Verdi did.", ("Verdi", "Italy", "hertz"))
+    rows = made(tmp_path, Forget(questions=[question], subject="Germany"))
+    kept = [*rows.neighbor, *rows.general, *rows.battery.neighbor, *rows.battery.general]
+    texts = " ".join(f"{row.question} {row.answer}" for row in kept)
+    assert not {"Italy", "Germany", "Verdi"} & set(
+        texts.replace("?", " ").replace(".", " ").split()
+    )
+    assert any("No neighbours were given" in note for note in rows.notes)
+
+
+def test_questions_are_made_of_texts(tmp_path: Path) -> None:
+    rows = made(tmp_path, Forget(texts=[TEXT]))
+    assert "Besancon" in {row.answer for row in rows.forget} | {"Besancon"}
+    assert rows.forget
+    assert all("____" in r.question or "blank" in r.question for r in rows.forget)
+    with pytest.raises(InputError, match="of which questions can be made"):
+        made(tmp_path / "other", Forget(texts=["hm, hm."]))
+
+
+def test_a_repeated_question_counts_once(tmp_path: Path) -> None:
+    question = QA("Which river flows through Paris?", "The Seine.", ("Seine",))
+    forget = Forget(questions=[question, question, QA("Who is he?", "Hugo.")])
+    rows = made(tmp_path, forget)
+    assert len(rows.forget) == 2  # the second one counts although a rule finds it unclear
+    assert any(note.startswith("1 repeated") for note in rows.notes)
+
+
+def test_what_is_to_forget_and_to_keep_is_refused(tmp_path: Path) -> None:
+    keep = Keep(general=builtin("general", 3), neighbors=builtin("forget", 9))
+    with pytest.raises(InputError, match=r"Found 4 in both, such as .*remove them from one"):
+        made(tmp_path, Forget(rows=builtin("forget", 4)), keep=keep)
+
+
+def test_kept_rows_with_the_subject_are_left_out(tmp_path: Path) -> None:
+    keep = Keep(neighbors=builtin("neighbor", 60))
+    forget = Forget(rows=builtin("forget", 9), subject="Portugal")
+    rows = made(tmp_path, forget, keep=keep)
+    assert "Portugal" not in " ".join(f"{r.question} {r.answer}" for r in rows.neighbor)
+    assert any("contain the subject 'Portugal'" in note for note in rows.notes)
