@@ -20,7 +20,7 @@ TABLE = {
     "boundary": f"{EVALUATION}/part/boundary",
     "robustness": f"{EVALUATION}/part/robustness",
     "readability": f"{EVALUATION}/part/readability",
-    "resistance to relearning": f"{EVALUATION}/resistance_to_relearning",
+    "tamper resistance": f"{EVALUATION}/tamper_resistance",
     "forget quality": f"{EVALUATION}/tofu/forget_quality",
     "forget ROUGE-L": f"{EVALUATION}/tofu/forget/rouge_l_recall",
     "forget probability": f"{EVALUATION}/tofu/forget/probability",
@@ -38,7 +38,7 @@ SHOWN = (
     "boundary",
     "robustness",
     "readability",
-    "resistance to relearning",
+    "tamper resistance",
     "forget repetition",
 )
 """The balance, its parts, and further figures; a lower repetition is better."""

@@ -6,15 +6,11 @@ restore the old value. Their code loads models with bitsandbytes. Here the grid 
 scale for each group of weights, which runs on any device.
 """
 
-import copy
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
-from lit_unlearn.errors import InputError, check_number
-from lit_unlearn.models.forward import output_head
+from lit_unlearn.attacks.copies import linear_copy, weight_by_output
+from lit_unlearn.errors import check_number
 
 __all__ = ["check_grid", "quantisation_step", "quantised_copy", "round_to_nearest"]
 
@@ -64,25 +60,10 @@ def quantised_copy(
         InputError: The model has no linear layers, or `bits` or `group_size` is out of range.
     """
     check_grid(bits, group_size)
-    changed = copy.deepcopy(model)
-    merge: Any = getattr(changed, "merge_and_unload", None)
-    changed = changed if merge is None else merge()
-    kinds = (nn.Linear, Conv1D, nn.Embedding) if embeddings else (nn.Linear, Conv1D)
-    head = output_head(changed)
-    layers: dict[int, nn.Module] = {}  # each weight once
-    for module in changed.modules():
-        if isinstance(module, kinds) and (embeddings or module is not head):
-            layers.setdefault(id(module.weight), module)
-    if not layers:
-        raise InputError(
-            "Parameter `model` should have linear layers to quantise. Found none in a "
-            f"{type(model).__name__}; give a causal language model."
-        )
-    with torch.no_grad():
-        for layer in layers.values():
-            weight: Any = layer.weight
-            by_output = weight.T if isinstance(layer, Conv1D) else weight
-            by_output.copy_(round_to_nearest(by_output, bits, group_size))
+    changed, layers = linear_copy(model, embeddings=embeddings)
+    for layer in layers:
+        weight = weight_by_output(layer)
+        weight.copy_(round_to_nearest(weight, bits, group_size))
     return changed
 
 

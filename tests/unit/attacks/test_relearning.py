@@ -20,7 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 FULL = FineTuning(learning_rate=1e-3, batch_size=2)
 ADAPTERS = FineTuning(learning_rate=1e-2, batch_size=2, lora=LoRA(rank=2, alpha=4.0))
-BOTH = pytest.mark.parametrize("settings", [FULL, ADAPTERS], ids=["full", "lora"])
+UPPER = FineTuning(learning_rate=1e-3, batch_size=2, upper_blocks=1)
+BOTH = pytest.mark.parametrize("settings", [FULL, ADAPTERS, UPPER], ids=["full", "lora", "upper"])
 
 
 @pytest.fixture
@@ -138,6 +139,40 @@ def test_bad_input(tiny_model: PreTrainedModel, rows: list[EncodedExample]) -> N
         FineTuning(1e-5, 0)
     with pytest.raises(InputError, match="`learning_rate` should be at least 0"):
         FineTuning(-1.0)
+    with pytest.raises(InputError, match="`upper_blocks` should be at most 2"):
+        Relearning(tiny_model, rows, FineTuning(upper_blocks=9)).at(1)
+    with pytest.raises(InputError, match=r"`lora` and `upper_blocks`.*exclude each other"):
+        FineTuning(lora=LoRA(), upper_blocks=1)
+
+
+def test_of_upper_blocks_only_these_are_trained_and_copied(
+    tiny_model: PreTrainedModel, rows: list[EncodedExample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest shares the subject's memory. Steps that start above the trunk equal whole ones; the
+    trunk is read once for each row, also by a second fine-tuning.
+    """
+    flags = [parameter.requires_grad for parameter in tiny_model.parameters()]
+    known: dict[tuple[int, ...], Tensor] = {}
+    relearning = Relearning(tiny_model, rows, UPPER, known)
+    changed = dict(relearning.at(4).named_parameters())
+    for name, old in tiny_model.named_parameters():
+        below = name.startswith(("model.embed", "model.layers.0."))
+        assert (changed[name].data_ptr() == old.data_ptr()) == below, name
+        assert torch.equal(changed[name], old) == below, name
+    assert [parameter.requires_grad for parameter in tiny_model.parameters()] == flags
+    assert len(known) == len(rows)
+    found = state(relearning.at(4))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the trunk was read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lit_unlearn.attacks.copies.trunk_outputs", refuse)
+        assert same(state(Relearning(tiny_model, rows, UPPER, known).at(4)), found)
+    monkeypatch.setattr("lit_unlearn.attacks.relearning.trunk_height", lambda _: (0, ""))
+    whole = state(Relearning(tiny_model, rows, UPPER).at(4))
+    for name, value in whole.items():
+        torch.testing.assert_close(value, found[name], atol=1e-4, rtol=1e-3)
 
 
 def test_rows_without_answers(

@@ -1,7 +1,8 @@
-"""Tests of the suites that change the model, `Quantised` and `Relearn`, through the engine."""
+"""Tests of the suites that change the weights, `Quantised`, `Pruned` and `Relearn`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from lit_unlearn.evaluation.asking import ask
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Subject, Suite, SuiteResult
 from lit_unlearn.evaluation.suite_run import run_suite
-from lit_unlearn.evaluation.suites.quantised import Quantised
+from lit_unlearn.evaluation.suites.quantised import Pruned, Quantised
 from lit_unlearn.evaluation.suites.relearned import Relearn
 from lit_unlearn.models.tiny import tiny_tokenizer
 
@@ -61,7 +62,7 @@ def test_quantised_asks_the_rounded_copies(subject: Subject, tmp_path: Path) -> 
 def test_relearn_gives_a_curve_per_set_of_rows(subject: Subject, tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in subject.model.state_dict().items()}
     found = values(run(RELEARN, subject, tmp_path))
-    groups = {name.rpartition("/")[0] for name in found}
+    groups = {name.rpartition("/")[0] for name in found if name != "recall_worst"}
     assert groups == {"unattacked", "forget/1", "forget/4", "retain/1", "retain/4"}
     # English after a random start: answers of held-out rows become likelier too
     assert found["forget/4/answer_nll"] < found["forget/1/answer_nll"]
@@ -102,7 +103,7 @@ def test_a_variants_key_holds_all_that_decides_it(subject: Subject) -> None:
     """Another learning rate, split, or set of rows is another key; the reply's length is not."""
 
     def key(**changes: object) -> str:
-        settings = {"sources": ROWS, "steps": [1], "fine_tuning": FAST} | changes
+        settings = {"sources": ROWS, "others": {}, "steps": [1], "fine_tuning": FAST} | changes
         return Relearn(**settings).variants(subject, None)[1].key  # type: ignore[arg-type]
 
     others = [
@@ -116,9 +117,53 @@ def test_a_variants_key_holds_all_that_decides_it(subject: Subject) -> None:
     assert key(max_new_tokens=9) == key()
 
 
+def test_the_order_of_rates_and_steps_changes_nothing(subject: Subject) -> None:
+    """The grid is sorted, so that each copy is made once and all names and keys are the same."""
+    first = replace(RELEARN, rates=[1e-2, 1e-3], steps=[2, 1]).variants(subject, None)
+    other = replace(RELEARN, rates=[1e-3, 1e-2, 1e-3], steps=[1, 2]).variants(subject, None)
+    assert [(v.name, v.key) for v in first] == [(v.name, v.key) for v in other]
+    grid = [f"relearn/forget/{rate}/{step}" for rate in ("0.001", "0.01") for step in (1, 2)]
+    assert [v.name for v in first][1:5] == grid
+    alone = replace(RELEARN, rates=[1e-3], steps=[2]).variants(subject, None)[1]
+    made, again = first[2].make().state_dict(), alone.make().state_dict()
+    assert alone.name == "relearn/forget/2"
+    assert all(torch.equal(value, made[name]) for name, value in again.items())
+
+
+def test_no_set_of_rows_holds_a_question_that_is_asked(subject: Subject) -> None:
+    """A row that stands twice in the sources, or in another set as well, is not learnt from."""
+    twice = [*ROWS, *ROWS]
+    suite = Relearn(twice, others={"same": twice}, steps=[1], fine_tuning=FAST)
+    asked = {probe.turns[-1].content for probe in suite.probes(None)}
+    learnt = {variant.name: variant.key for variant in suite.variants(subject, None)}
+    assert asked
+    for name in ("relearn/forget/1", "relearn/same/1"):
+        assert "Example(" in learnt[name]
+        assert not any(repr(question) in learnt[name] for question in asked)
+
+
+def test_the_worst_change_is_named(subject: Subject, tmp_path: Path) -> None:
+    """Nothing is pruned at a share of 0, so that figures are those of the unchanged model."""
+    before = {name: value.clone() for name, value in subject.model.state_dict().items()}
+    result = run(Pruned(ROWS, shares=[0.0, 0.9], max_new_tokens=3), subject, tmp_path)
+    found = values(result)
+    for score in ("recall", "answer_nll"):
+        assert found[f"pruned0/{score}"] == found[f"unattacked/{score}"]
+    assert found["pruned0.9/answer_nll"] != found["unattacked/answer_nll"]
+    worst = result.figures[-1]
+    assert worst.name == "recall_worst"
+    assert worst.value == max(found["pruned0/recall"], found["pruned0.9/recall"])
+    assert worst.note.startswith(("pruned0;", "pruned0.9;"))
+    assert all(torch.equal(v, before[n]) for n, v in subject.model.state_dict().items())
+
+
 def test_bad_input() -> None:
     with pytest.raises(InputError, match=r"`steps` should list numbers of at least 1.*\[0, 5\]"):
         Relearn(steps=[0, 5])
+    with pytest.raises(InputError, match=r"`rates` should be at least 0. Found -1"):
+        Relearn(rates=[1e-5, -1])
+    with pytest.raises(InputError, match=r"`share` should be at least 0 and at most 1. Found 3"):
+        Pruned(shares=[3])
     with pytest.raises(InputError, match="not use the name 'forget'"):
         Relearn(others={"forget": RETAIN})
     with pytest.raises(InputError, match=r"`bits`.*at least 2 and at most 16"):
