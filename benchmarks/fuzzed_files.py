@@ -16,7 +16,7 @@ from fuzzed import Evil, Reader
 from lit_unlearn.callbacks.saved import UNFINISHED, check_checkpoint, find_saved, seal
 from lit_unlearn.cli.config import merge_configs, read_config
 from lit_unlearn.data.encoding import Encoder
-from lit_unlearn.evaluation.evaluate import loading_of
+from lit_unlearn.evaluation.given_models import loading_of
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Outcome
 from lit_unlearn.evaluation.record_files import METRICS, ROWS, read_evaluation

@@ -7,14 +7,17 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from lit_unlearn.cli.classes import load_classes
 from lit_unlearn.cli.config import read_configs, take_config_args
 from lit_unlearn.cli.forecasts import print_forecast
 from lit_unlearn.cli.parsing import arguments, asks_for_help, make_parser, parse
 from lit_unlearn.cli.suite_names import choose_suites, known_suites, suite_lines
+from lit_unlearn.data.contexts import Context
 from lit_unlearn.distributed.ranks import processes, rank
-from lit_unlearn.evaluation.evaluate import evaluate, loading_of
+from lit_unlearn.evaluation.conditions import Condition, condition_of, measurable
+from lit_unlearn.evaluation.evaluate import evaluate
+from lit_unlearn.evaluation.given_models import is_record, loading_of
 from lit_unlearn.evaluation.probes import Suite
-from lit_unlearn.evaluation.record_files import is_evaluation
 from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.planning.commands import evaluation_forecast
 from lit_unlearn.planning.phases import Forecast
@@ -37,13 +40,16 @@ class Options:
         model: Hub id, local folder, .gguf file, or `random-tiny`.
         suites: Suites and their settings by displayed name (in a config); `--suite NAME` selects
             one with its defaults.
-        reference: A model that was never trained on the forget rows (retain model), or the folder
-            of an earlier evaluation of it. Some figures need it.
+        reference: A model that was never trained on the forget rows (retain model), the folder of
+            an earlier evaluation of it, or its log: TOFU_EVAL.json of open-unlearning, or
+            eval_log_aggregated.json of the TOFU authors. Some figures need it.
         start: The model before unlearning, or the folder of an earlier evaluation of it. The
             balanced score needs it.
         data_root: Folder that is read instead of the hub; null reads the environment variable
             LIT_UNLEARN_DATA.
         output: Output folder; null takes runs/evaluate/<model>.
+        context: What stands in front of the model: a context before every question (Echo, Intent,
+            ...), EnsembleTeacher (each row under its own objective's context), or PromptGuard.
         batch_size: Probes per forward pass; figures do not depend on it.
         limit: Largest number of rows of each group of each suite, evenly spread; null for all.
     """
@@ -54,6 +60,7 @@ class Options:
     start: str | None = None
     data_root: Path | None = None
     output: Path | None = None
+    context: Condition | Context | None = None
     batch_size: int = 16
     limit: int | None = None
 
@@ -67,7 +74,8 @@ def main(args: list[str]) -> None:
         config = choose_suites(config, [name for _, name in suites])
     given = parse(_parser(), others, config)
     options, loading = Options(**arguments(Options, given)), Loading(**arguments(Loading, given))
-    folder = local_path(options.output or f"runs/evaluate/{folder_name(options.model)}")
+    under = "" if options.context is None else f"--{type(options.context).__name__}"
+    folder = local_path(options.output or f"runs/evaluate/{folder_name(options.model)}{under}")
     check_targets(folder, shown_files(folder, options.suites or {}), [], "--output")
     with processes():
         settled = {**vars(options), "suites": options.suites or {}, "output": folder}
@@ -83,15 +91,18 @@ def _forecast(options: Options, loading: Loading, folder: Path) -> Forecast | No
     models = {
         heading: (path, folder if heading == "model" else folder / heading)
         for heading, path in given.items()
-        if path is not None and not is_evaluation(path)
+        if path is not None and not is_record(path, heading)
     }
+    context, suites = options.context, options.suites or {}
+    condition = None if context is None else condition_of(context, options.data_root)
     return evaluation_forecast(
         models,
-        options.suites or {},
+        suites if condition is None else measurable(suites)[0],
         loading_of(options.model, loading),
         data_root=options.data_root,
         limit=options.limit,
         batch_size=options.batch_size,
+        condition=condition,
     )
 
 
@@ -106,6 +117,7 @@ class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
 
 
 def _parser() -> ArgumentParser:
+    load_classes("lit_unlearn.evaluation.conditions")
     known = known_suites()  # loads them, so that each can be named without its module
     parser = make_parser(
         "evaluate",

@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.probes import Generation, Outcome, Probe, Subject
+from lit_unlearn.evaluation.probes import Generation, Outcome, Probe, Subject, Suite
 from lit_unlearn.evaluation.teacher_forced import force_and_read
 from lit_unlearn.models.generation import generate_replies
 from lit_unlearn.models.prompt_reading import KeyValues, can_continue
 from lit_unlearn.models.sampling import Sampling
 from lit_unlearn.utils.chat_template import TemplateError
 
-__all__ = ["ask", "replies"]
+__all__ = ["ask", "conditioned", "replies"]
 
 
 def ask(subject: Subject, probes: Sequence[Probe], batch_size: int = 16) -> list[Outcome]:
@@ -33,6 +33,26 @@ def ask(subject: Subject, probes: Sequence[Probe], batch_size: int = 16) -> list
         Outcome(probe.probe_id, found, texts)
         for probe, found, texts in zip(probes, forced, said, strict=True)
     ]
+
+
+def conditioned(
+    suite: Suite, subject: Subject, probes: Sequence[Probe], batch_size: int
+) -> list[Probe]:
+    """Return the probes of a suite as the model sees them under the subject's condition."""
+    condition = subject.condition
+    if condition is None:
+        return list(probes)
+    forgotten = [suite.forgets(probe.group) for probe in probes]
+    thinking = [condition.thinking(*pair) for pair in zip(probes, forgotten, strict=True)]
+    asked = [
+        replace(probe, turns=wanted[0], prefill="", generation=Generation(wanted[1]))
+        for probe, wanted in zip(probes, thinking, strict=True)
+        if wanted is not None
+    ]
+    said = iter(replies(subject, asked, batch_size))
+    thoughts = ["" if wanted is None else next(said)[0].strip() for wanted in thinking]
+    seen = zip(probes, forgotten, thoughts, strict=True)
+    return [replace(probe, turns=condition.turns(probe, *more)) for probe, *more in seen]
 
 
 def _shared_prompts(subject: Subject, probes: Sequence[Probe]) -> dict[int, tuple[int, ...]]:
@@ -64,6 +84,7 @@ def replies(
     """
     found: list[tuple[str, ...]] = [()] * len(probes)
     model: Any = subject.model
+    guarded = [subject.condition and subject.condition.reply(probe.turns) for probe in probes]
     for settings in dict.fromkeys(probe.generation for probe in probes):
         if settings is None:
             continue
@@ -74,6 +95,9 @@ def replies(
             )
         drawn = (settings.temperature, settings.top_p, settings.samples, settings.seed)
         members = [i for i, probe in enumerate(probes) if probe.generation == settings]
+        for index in members:
+            found[index] = (guarded[index] or "",) * settings.samples
+        members = [index for index in members if guarded[index] is None]
         texts = generate_replies(
             model,
             subject.tokenizer,

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -18,7 +18,20 @@ from transformers import PreTrainedTokenizerBase
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.types import Example, Turn
 
-__all__ = ["Better", "BlockMap", "Effort", "Figure", "Forced", "Generation", "Outcome", "Outcomes"]
+if TYPE_CHECKING:
+    from lit_unlearn.evaluation.conditions import Condition
+
+__all__ = [
+    "Better",
+    "BlockMap",
+    "Condition",
+    "Effort",
+    "Figure",
+    "Forced",
+    "Generation",
+    "Outcome",
+    "Outcomes",
+]
 __all__ += ["Probe", "Probes", "Reference", "Row", "Start", "Subject", "Suite", "SuiteResult"]
 __all__ += ["Variant"]
 
@@ -166,6 +179,8 @@ class Subject:
     otherwise they are refused."""
     hidden_id: int | None = None
     """Token that is masked from attention at all positions (open-unlearning's pad = eos mask)."""
+    condition: Condition | None = None
+    """What stands in front of the model; None for nothing. The fingerprint contains its key."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +234,12 @@ class Suite(ABC):
 
     name: ClassVar[str]
     """Name for ``--suite``."""
+    takes_condition: ClassVar[bool] = True
+    """Whether a `Condition` can stand before its questions."""
+
+    def forgets(self, group: str) -> bool:
+        """Return whether the rows of a group should be forgotten; all of them by default."""
+        return True
 
     @abstractmethod
     def probes(self, data_root: Path | None) -> list[Probe]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from lit_unlearn.data.control_tokens import example_texts, report_control_tokens
 from lit_unlearn.distributed.ranks import agree, on_first, opened_on_first, rank, share, world_size
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.asking import ask
+from lit_unlearn.evaluation.asking import ask, conditioned
 from lit_unlearn.evaluation.limited import limited, same_rows
 from lit_unlearn.evaluation.outcome_store import Store, content_key
 from lit_unlearn.evaluation.probes import (
@@ -131,9 +131,15 @@ def _outcomes(
     batch_size: int,
     stage: Stage,
 ) -> list[Outcome]:
-    names = f"{variant.name} {variant.key}"
+    about = f"{variant.name} {variant.key}"
+    names = [
+        about if subject.condition is None else f"{about} {suite.forgets(p.group)}" for p in probes
+    ]
     keys = on_first(
-        lambda: [content_key(subject.fingerprint, names, p, suite.answer_key()) for p in probes]
+        lambda: [
+            content_key(subject.fingerprint, name, probe, suite.answer_key())
+            for name, probe in zip(names, probes, strict=True)
+        ]
     )
     known = on_first(lambda: store.read(keys) if store else {})
     missing: dict[str, Probe] = {}
@@ -142,7 +148,9 @@ def _outcomes(
             missing.setdefault(key, probe)
     stage.add(len(probes) - len(missing))
     if missing:
-        changed = replace(subject, model=agree(variant.make))
+        # whoever changes the weights can leave out what stands in front of them
+        condition = None if variant.name else subject.condition
+        changed = replace(subject, model=agree(variant.make), condition=condition)
         for chunk in _chunks(missing, batch_size * world_size()):
             asked = partial(_ask, suite, changed, batch_size)
             found = share(list(chunk.values()), asked, changed.model)
@@ -172,6 +180,7 @@ def _chunks(missing: Mapping[str, Probe], size: int) -> Iterator[dict[str, Probe
 
 def _ask(suite: Suite, subject: Subject, batch_size: int, probes: Sequence[Probe]) -> list[Outcome]:
     """Return the outcomes of `suite.answer`, or those of the engine if it returns None."""
+    probes = conditioned(suite, subject, probes, batch_size)
     outcomes = suite.answer(subject, probes)
     if outcomes is None:
         return ask(subject, probes, batch_size)

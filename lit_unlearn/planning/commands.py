@@ -9,6 +9,8 @@ import torch
 from transformers import PretrainedConfig
 
 from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.evaluation.conditions import Condition
+from lit_unlearn.evaluation.given_models import MODEL
 from lit_unlearn.evaluation.outcome_store import Store, content_key
 from lit_unlearn.evaluation.probes import Probe, Suite
 from lit_unlearn.evaluation.subjects import (
@@ -78,6 +80,7 @@ def evaluation_forecast(
     data_root: Path | None = None,
     limit: int | None = None,
     batch_size: int = 16,
+    condition: Condition | None = None,
 ) -> Forecast | None:
     """Forecast the time of `evaluate`; None if it takes only seconds.
 
@@ -88,6 +91,7 @@ def evaluation_forecast(
         data_root: See `evaluate`.
         limit: See `evaluate`.
         batch_size: See `evaluate`.
+        condition: What stands in front of the model with the heading `model`.
 
     Raises:
         InputError: A model or the rows of a suite cannot be found or used.
@@ -98,7 +102,8 @@ def evaluation_forecast(
         model = _UnloadedModel(path, loading)
         _, layout, encoder = model.read()
         known = partial(_stored, model, encoder, Store(folder / "store")) if folder else none_stored
-        subject = SuiteModel(layout, encoder, known, rows)
+        front = condition if heading == MODEL else None
+        subject = SuiteModel(layout, encoder, known, rows, front)
         before = f"{heading}: " if len(models) > 1 else ""
         found += suite_phases(subject, suites, data_root, limit, before)
     return model.forecast(found, rows, batch_size)

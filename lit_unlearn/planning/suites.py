@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.evaluation.conditions import Condition, seen
 from lit_unlearn.evaluation.limited import limited
 from lit_unlearn.evaluation.probes import Probe, Suite
 from lit_unlearn.metrics.functional.tokens import token_statistics
@@ -39,6 +40,8 @@ class SuiteModel:
     """Function that returns the stored share of a suite's outcomes."""
     rows: list[Ids] = field(default_factory=list)
     """Rows that are counted so far."""
+    condition: Condition | None = None
+    """What stands in front of the model."""
 
 
 def suite_phases(
@@ -66,7 +69,7 @@ def suite_phases(
 
 
 def _suite_phase(name: str, model: SuiteModel, suite: Suite, probes: Sequence[Probe]) -> Phase:
-    sample = evenly_spread(probes, _SAMPLE)
+    sample = seen(model.condition, suite, evenly_spread(probes, _SAMPLE))
     effort = suite.effort(probes)
     if not sample or effort is None:
         return Phase(name, note="" if effort else "its time is not counted")

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lit_unlearn.evaluation.compare import ComparedRuns
-from lit_unlearn.evaluation.evaluate import MODEL, Evaluation
+from lit_unlearn.evaluation.evaluate import Evaluation
+from lit_unlearn.evaluation.given_models import MODEL
 from lit_unlearn.evaluation.record_files import METRICS, ROWS
 from lit_unlearn.report.drawing import picture_file, save_pictures
 from lit_unlearn.report.evaluation_gallery import gallery

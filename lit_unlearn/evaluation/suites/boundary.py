@@ -65,6 +65,9 @@ class Boundary(Suite):
     max_new_tokens: int = 48
     judge: Judge | None = None
 
+    def forgets(self, group: str) -> bool:
+        return False
+
     def probes(self, data_root: Path | None) -> list[Probe]:
         groups: dict[str, list[Source]] = {name: getattr(self, name) for name in _GROUPS}
         if not any(groups.values()):

@@ -48,8 +48,9 @@ class StartedSuite(Suite):
         """Return the start model, which may be the subject itself; None without one."""
         if self._start is None:
             return None
-        same = subject.fingerprint.startswith(self._start.key())
-        return subject if same else self._start.load()
+        if not subject.fingerprint.startswith(self._start.key()):
+            return self._start.load()
+        return subject if subject.condition is None else replace(subject, condition=None)
 
 
 def builtin_forget() -> list[Source]:

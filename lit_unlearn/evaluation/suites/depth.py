@@ -90,6 +90,7 @@ class Depth(StartedSuite):
     """
 
     name: ClassVar[str] = "depth"
+    takes_condition: ClassVar[bool] = False
 
     sources: list[Source] = field(default_factory=builtin_forget)
     spans: list[Source] = field(default_factory=list)

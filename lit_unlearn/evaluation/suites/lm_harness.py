@@ -51,6 +51,7 @@ class LmHarness(Suite):
     """
 
     name: ClassVar[str] = "lm_harness"
+    takes_condition: ClassVar[bool] = False
 
     tasks: list[str]
     limit: int | None = None

@@ -65,6 +65,9 @@ class Membership(Suite):
     def __post_init__(self) -> None:
         check_number("k", self.k, 0, 1, above=True)
 
+    def forgets(self, group: str) -> bool:
+        return group == _MEMBER
+
     def probes(self, data_root: Path | None) -> list[Probe]:
         groups = {
             group: load_examples(sources, data_root, self.representation)

@@ -105,6 +105,9 @@ class MultipleChoice(Suite):
     written: bool = True
     max_new_tokens: int = 16
 
+    def forgets(self, group: str) -> bool:
+        return group in self.forget
+
     def probes(self, data_root: Path | None) -> list[Probe]:
         """Return the probes; with `texts` and `written`, a row has two."""
         groups: dict[str, Source] = {name: BENCHMARKS[name] for name in self.benchmarks}

@@ -93,6 +93,9 @@ class Muse(Suite):
                 "neither. Found one of them; give the other too, as privacy leakage compares both."
             )
 
+    def forgets(self, group: str) -> bool:
+        return group not in ("retain", "holdout")
+
     def probes(self, data_root: Path | None) -> list[Probe]:
         found: list[Probe] = []
         for group, selection in (("forget", self.forget), ("retain", self.retain)):

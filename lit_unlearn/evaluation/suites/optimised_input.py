@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from lit_unlearn.attacks.inputs import AttackRow, opener_ids, split_prompt
 from lit_unlearn.data.sources import Source
@@ -54,6 +54,8 @@ class OptimisedInput(Suite):
         max_new_tokens: Maximum number of tokens of a reply.
         batch_size: Rows in one forward pass.
     """
+
+    takes_condition: ClassVar[bool] = False
 
     sources: list[Source] = field(default_factory=builtin_forget)
     attack_share: float = 0.5

@@ -73,7 +73,8 @@ class Readability(StartedSuite):
         found = _forced(subject, asked)
         beside = self._beside(subject)
         if beside is not None:
-            theirs = found if beside is subject else _forced(beside, asked)
+            alone = [replace(probe, turns=probe.example.turns) for probe in asked]  # no context
+            theirs = found if beside is subject else _forced(beside, alone)
             found = [f | {START: b[OWN]} if b else f for f, b in zip(found, theirs, strict=True)]
         return [
             Outcome(probe.probe_id, forced, (reply,))

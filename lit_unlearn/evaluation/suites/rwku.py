@@ -68,6 +68,9 @@ class Rwku(Suite):
     path: str = "jinzhuoran/RWKU"
     max_new_tokens: int = 30
 
+    def forgets(self, group: str) -> bool:
+        return group.rpartition("/")[2].startswith("forget")
+
     def probes(self, data_root: Path | None) -> list[Probe]:
         where = {"subject": self.targets} if self.targets else {}
         found: list[Probe] = []

@@ -12,6 +12,7 @@ import pytest
 from lit_unlearn.data.sources import Source
 from lit_unlearn.evaluation.balance_evidence import Draws
 from lit_unlearn.evaluation.balancing import balance_figures, missing_figures
+from lit_unlearn.evaluation.conditions import PromptGuard
 from lit_unlearn.evaluation.probes import (
     Figure,
     Forced,
@@ -132,6 +133,22 @@ def test_a_cheat_scores_as_it_deserves(name: str) -> None:
     assert found["balance"] <= 5 * max(bounds.values())
 
 
+def test_a_prompt_guard_hides_what_the_weights_still_know() -> None:
+    """Every prompt that holds the question is declined; the likelihoods are the start model's."""
+    guard = PromptGuard(ROWS)
+    guard.load(None)
+
+    class Guarded(Model):
+        def says(self, suite: str, probe: Probe) -> str:
+            return guard.reply(probe.turns) or super().says(suite, probe)
+
+    guarded = Guarded(**vars(START_MODEL))
+    found = values(balance_figures(START_MODEL.record(), guarded.record()))
+    assert found["robustness"] == 1.0
+    assert found["forgetting"] == found["balance"] == 0.0
+    assert found["tamper_resistance"] == 0.0
+
+
 def test_a_model_that_forgets_and_answers_everything_else_scores_high() -> None:
     found = values(balance_figures(START_MODEL.record(), FORGETS.record()))
     assert min(found[part] for part in ("forgetting", "utility", "boundary", "robustness")) > 0.95
@@ -226,6 +243,43 @@ def test_the_score_worked_by_hand() -> None:
     )
     assert {figure.better for figure in found} == {"higher"}
     assert all(figure.note for figure in found[1:6])
+
+
+def changed(kind: str, nll: float, recalls: Mapping[str, float]) -> SuiteRecord:
+    """Evaluate eight rows before and after changes of the weights, by a suite of this class."""
+    told = {"unattacked": 1.0, **recalls}
+    members = {
+        group: [
+            Row(f"{group}/{n}", group, {"recall": value, "answer_nll": nll}, reply="A reply.")
+            for n in range(8)
+        ]
+        for group, value in told.items()
+    }
+    made = [mean_figure(f"{group}/recall", own, better="lower") for group, own in members.items()]
+    every = [row for own in members.values() for row in own]
+    return SuiteRecord(kind, {"class": kind}, 0.0, 0.0, every, made)
+
+
+def test_tamper_resistance_is_the_worst_of_all_changes_of_weights() -> None:
+    """Recall returns to .25 after 5 steps, to .5 after 20; rounded weights recall nothing."""
+
+    def record(nll: float, steps: Sequence[float], rounded: float) -> EvaluationRecord:
+        relearnt = {f"forget/{n}": value for n, value in zip((5, 20), steps, strict=True)}
+        suites = {
+            "relearn": changed("Relearn", nll, relearnt),
+            "quantised": changed("Quantised", nll, {"int4": rounded}),
+        }
+        return replace(START_ROWS, suites=START_ROWS.suites | suites)
+
+    start = record(0.0, [1.0, 1.0], 1.0)
+    found = values(balance_figures(start, record(9.0, [0.25, 0.5], 0.0)))
+    assert found["tampered/relearn/forget"] == found["tamper_resistance"] == 0.5
+    assert found["tampered/quantised/int4"] == pytest.approx(1 - math.exp(-9))
+    found = values(balance_figures(start, record(0.1, [0.25, 0.5], 0.0)))
+    known = pytest.approx(1 - math.exp(-0.1))
+    assert found["tampered/relearn/forget"] == found["tampered/quantised/int4"] == known
+    assert found["tamper_resistance"] == known
+    assert found["robustness"] == values(balance_figures(START_ROWS, START_ROWS))["robustness"]
 
 
 def test_what_is_known_counts_as_what_is_said() -> None:
