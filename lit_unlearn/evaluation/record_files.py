@@ -1,4 +1,4 @@
-"""The record of a subject on disk: ``metrics.json`` and ``rows.jsonl``."""
+"""The record of a subject on disk: ``metrics.json``, ``rows.jsonl`` and ``TOFU_EVAL.json``."""
 
 import json
 import math
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.log_export import exported_log, is_exported
 from lit_unlearn.evaluation.probes import BlockMap, Figure, Row
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
 from lit_unlearn.utils.ownership import write_text
@@ -20,13 +21,14 @@ __all__ += ["evaluation_files", "is_evaluation", "model_of", "read_evaluation", 
 
 METRICS = "metrics.json"
 ROWS = "rows.jsonl"
+LOG = "TOFU_EVAL.json"
 EVALUATION_SCHEMA = 1
 """Version of both files; increased when the name or meaning of a key changes."""
 
 
 def evaluation_files(folder: Path) -> list[Path]:
     """Return the files that an evaluation writes: those replaced, and a new one in its store."""
-    return [folder / METRICS, folder / ROWS, folder / "store" / "new"]
+    return [folder / METRICS, folder / ROWS, folder / LOG, folder / "store" / "new"]
 
 
 def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
@@ -36,11 +38,14 @@ def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
     ``versions``, ``balance`` (a list of figures) and ``suites``, a list of ``suite``, ``settings``,
     ``seconds``, ``cpu_seconds``, ``rows`` (their number), ``figures`` with the fields of `Figure`
     and, if there are any, ``maps`` with the fields of `BlockMap`. ``rows.jsonl`` has one line per
-    row: ``suite`` and the fields of `Row`. Numbers that are not finite are ``null``.
+    row: ``suite`` and the fields of `Row`. Numbers that are not finite are ``null``. The first
+    suite tofu is also written in open-unlearning's layout (`exported_log`).
     """
     suites = record.suites.values()
     rows = [{"suite": suite.suite, **asdict(row)} for suite in suites for row in suite.rows]
     write_text(folder / ROWS, "".join(json_text(row) + "\n" for row in rows))
+    for suite in [suite for suite in suites if is_exported(suite)][:1]:
+        write_text(folder / LOG, json_text(exported_log(suite), indent=1) + "\n")
     facts = {name: value for name, value in vars(record).items() if name != "suites"}
     facts["balance"] = [asdict(figure) for figure in record.balance]
     entries = [_entry(suite) for suite in suites]

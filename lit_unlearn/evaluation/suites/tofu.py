@@ -48,12 +48,13 @@ from lit_unlearn.metrics.functional.statistics import bootstrap_harmonic_mean, m
 from lit_unlearn.types import Example
 from lit_unlearn.utils.grouping import grouped
 
-__all__ = ["UTILITY_GROUPS", "UTILITY_SCORES", "Tofu"]
+__all__ = ["RATIO", "UTILITY_GROUPS", "UTILITY_SCORES", "Tofu", "probability"]
 
 UTILITY_GROUPS = ("retain", "real_authors", "world_facts")
 UTILITY_SCORES = ("probability", "rouge_l_recall", "truth_ratio")
 _OPTION_GROUPS = ("real_authors", "world_facts")
-_RATIO = "wrong_over_right"
+RATIO = "wrong_over_right"
+"""Score of the truth ratio before aggregation."""
 _WITHOUT = "--suites.tofu.forget_quality false"
 
 
@@ -101,6 +102,9 @@ class Tofu(Suite):
     real_authors: Selection = field(default_factory=Selection)
     world_facts: Selection = field(default_factory=Selection)
 
+    def forgets(self, group: str) -> bool:
+        return group == "forget"
+
     def probes(self, data_root: Path | None) -> list[Probe]:
         groups = {
             "forget": (f"{self.forget_split}_perturbed", self.forget),
@@ -131,13 +135,19 @@ class Tofu(Suite):
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
         """Score the outcomes; only `forget_quality` reads the reference."""
         rows = [self._row(*pair) for pair in subject_outcomes(probes, outcomes)]
+        return SuiteResult(rows, self.figures(rows, reference))
+
+    def figures(self, rows: Sequence[Row], reference: Reference = None) -> list[Figure]:
+        """Return the figures of rows, which may come from a log of another program."""
         groups = grouped(rows, lambda row: row.group)
-        figures = [each for group, own in groups.items() for each in self._figures(group, own)]
-        if all(groups.get(group) for group in UTILITY_GROUPS):
-            figures.append(_model_utility(groups))
+        found = [each for group, own in groups.items() for each in self._figures(group, own)]
+        utility = [row for group in UTILITY_GROUPS for row in groups.get(group, ())]
+        known = all(score in row.scores for row in utility for score in UTILITY_SCORES)
+        if known and all(groups.get(group) for group in UTILITY_GROUPS):
+            found.append(_model_utility(groups))
         if self.forget_quality:
-            figures += _forget_quality(groups.get("forget", []), reference)
-        return SuiteResult(rows, figures)
+            found += _forget_quality(groups.get("forget", []), reference)
+        return found
 
     def check(self, probes: Probes, reference: Reference) -> None:
         if self.forget_quality:
@@ -148,27 +158,25 @@ class Tofu(Suite):
 
     def _row(self, probe: Probe, outcome: Outcome) -> Row:
         means = {name: mean(forced.log_probs) for name, forced in outcome.forced.items()}
+        answer, reply = outcome.forced["answer"], outcome.replies[0]
         wrong = [value for name, value in means.items() if name.startswith("wrong/")]
         ratio = truth_ratio(means.get("paraphrase", means["answer"]), wrong)
-        published = closeness_to_one if probe.group == "forget" else truth_margin
-        aggregated = published if self.truth_ratio == "tofu" else truth_share
-        answer, reply = outcome.forced["answer"], outcome.replies[0]
-        likely = (
-            probability_with_options(means["answer"], wrong)
-            if probe.group in _OPTION_GROUPS
-            else answer_probability(answer.log_probs)
-        )
         scores = {
-            "probability": likely,
+            "probability": probability(probe.group, means["answer"], wrong),
             "rouge_l_recall": rouge_l_recall(probe.example.answer, reply),
-            "truth_ratio": aggregated(ratio),
-            _RATIO: ratio,
+            "truth_ratio": self.aggregated(probe.group, ratio),
+            RATIO: ratio,
             "extraction_strength": extraction_strength(answer.hits, end_of_turn=self.end_of_turn),
             "exact_memorisation": exact_memorisation(answer.hits, end_of_turn=self.end_of_turn),
             "repetition": repetition(reply),
             "empty": float(not reply.strip()),
         }
         return row_of(probe, scores, reply)
+
+    def aggregated(self, group: str, ratio: float) -> float:
+        """Return the truth ratio of one row of a group as the setting `truth_ratio` says."""
+        published = closeness_to_one if group == "forget" else truth_margin
+        return published(ratio) if self.truth_ratio == "tofu" else truth_share(ratio)
 
     def _figures(self, group: str, rows: Sequence[Row]) -> list[Figure]:
         ratios = "p_right / (p_right + p_wrong)"
@@ -192,6 +200,16 @@ class Tofu(Suite):
         return [mean_figure(f"{group}/{s}", rows, unit, better[s]) for s, unit in units.items()]
 
 
+def probability(group: str, answer: float, wrong: Sequence[float]) -> float:
+    """Return the probability of a right answer; in the option groups, its share among the options.
+
+    `answer` and `wrong` are mean log-probabilities per token, in nats.
+    """
+    if group in _OPTION_GROUPS:
+        return probability_with_options(answer, wrong)
+    return answer_probability([answer])
+
+
 def _model_utility(groups: Mapping[str, Sequence[Row]]) -> Figure:
     scores = [
         [[row.scores[score] for score in UTILITY_SCORES] for row in groups[group]]
@@ -206,8 +224,8 @@ def _model_utility(groups: Mapping[str, Sequence[Row]]) -> Figure:
 def _forget_quality(rows: Sequence[Row], reference: Reference) -> list[Figure]:
     """Test whether the truth ratios of both models are alike; return p-value and distance."""
     theirs = _checked_reference([row.row_id for row in rows], reference)
-    own = [row.scores[_RATIO] for row in rows]
-    distance, p_value = two_sample_ks(own, [row.scores[_RATIO] for row in theirs])
+    own = [row.scores[RATIO] for row in rows]
+    distance, p_value = two_sample_ks(own, [row.scores[RATIO] for row in theirs])
     note = f"Kolmogorov-Smirnov against {len(theirs)} rows of the reference"
     gap, count = "largest gap of two distribution functions, 0 to 1", len(rows)
     return [
@@ -224,9 +242,7 @@ def _checked_reference(ids: Sequence[str], reference: Reference) -> Sequence[Row
             "rows (configs/tofu_smollm2_retain.yaml trains one), or the folder of its evaluation; "
             f"or leave forget quality out with `{_WITHOUT}`."
         )
-    theirs = [
-        row for row in reference["forget"] if not math.isnan(row.scores.get(_RATIO, math.nan))
-    ]
+    theirs = [row for row in reference["forget"] if not math.isnan(row.scores.get(RATIO, math.nan))]
     repair = "the same `forget_split` and the same selection of rows"
     check_same_rows(ids, [row.row_id for row in theirs], "forget rows as this evaluation", repair)
     return theirs
