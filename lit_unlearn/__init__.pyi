@@ -29,11 +29,17 @@ from lit_unlearn.distributed.strategy import FSDP2Strategy as FSDP2Strategy
 from lit_unlearn.errors import InputError as InputError
 from lit_unlearn.evaluation.audit_metrics import Pools as Pools, audit_metrics as audit_metrics
 from lit_unlearn.evaluation.compare import compare as compare
+from lit_unlearn.evaluation.conditions import (
+    Condition as Condition,
+    EnsembleTeacher as EnsembleTeacher,
+    PromptGuard as PromptGuard,
+)
 from lit_unlearn.evaluation.evaluate import Evaluation as Evaluation, evaluate as evaluate
 from lit_unlearn.evaluation.probes import Suite as Suite
 from lit_unlearn.evaluation.subjects import Loading as Loading
 from lit_unlearn.evaluation.suites.boundary import Boundary as Boundary
 from lit_unlearn.evaluation.suites.depth import Depth as Depth
+from lit_unlearn.evaluation.suites.formats import Formats as Formats
 from lit_unlearn.evaluation.suites.input_attacks import (
     FewShot as FewShot,
     InContext as InContext,
@@ -48,11 +54,12 @@ from lit_unlearn.evaluation.suites.multiple_choice import MultipleChoice as Mult
 from lit_unlearn.evaluation.suites.muse import Muse as Muse
 from lit_unlearn.evaluation.suites.optimised_suffix import Gcg as Gcg
 from lit_unlearn.evaluation.suites.optimised_vectors import SoftPrompt as SoftPrompt
-from lit_unlearn.evaluation.suites.quantised import Quantised as Quantised
+from lit_unlearn.evaluation.suites.quantised import Pruned as Pruned, Quantised as Quantised
 from lit_unlearn.evaluation.suites.readability import Readability as Readability
 from lit_unlearn.evaluation.suites.relearned import Relearn as Relearn
 from lit_unlearn.evaluation.suites.rwku import Rwku as Rwku
 from lit_unlearn.evaluation.suites.sampled_leakage import SampledLeakage as SampledLeakage
+from lit_unlearn.evaluation.suites.self_correction import SelfCorrection as SelfCorrection
 from lit_unlearn.evaluation.suites.selection import Selection as Selection
 from lit_unlearn.evaluation.suites.tofu import Tofu as Tofu
 from lit_unlearn.gradients.combination import (

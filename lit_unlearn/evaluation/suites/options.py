@@ -1,6 +1,6 @@
 """A multiple-choice row as a question with lettered options."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
@@ -9,7 +9,7 @@ from lit_unlearn.data.raw_rows import RawRow
 from lit_unlearn.types import Example
 from lit_unlearn.utils.digests import text_digest
 
-__all__ = ["RIGHT", "Question", "is_right", "placed", "question_of"]
+__all__ = ["RIGHT", "Question", "is_right", "lettered", "placed", "question_of"]
 
 RIGHT = "answer"
 _REQUEST = "Answer with the letter of the right option."
@@ -38,8 +38,13 @@ class Question:
 
     def lettered(self, question: str) -> str:
         """Return the question, its lettered options, and the request for a letter."""
-        lines = [f"{ascii_uppercase[i]}. {option}" for i, option in enumerate(self.options)]
-        return "\n".join([question, *lines, _REQUEST])
+        return lettered(question, self.options)
+
+
+def lettered(question: str, options: Sequence[str]) -> str:
+    """Return a question, its lettered options, and the request for a letter."""
+    lines = [f"{ascii_uppercase[i]}. {option}" for i, option in enumerate(options)]
+    return "\n".join([question, *lines, _REQUEST])
 
 
 def question_of(row: RawRow, *, shuffle: bool) -> Question:
