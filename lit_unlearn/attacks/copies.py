@@ -107,12 +107,15 @@ class HeldTrunk:
         self._model, self._known = model, known
 
     def belongs_to(self, model: nn.Module) -> bool:
+        """Return whether a model is the one whose trunk this is."""
         return model is self._model
 
     def holds(self, row: Iterable[int]) -> bool:
+        """Return True: what is missing is computed."""
         return True
 
     def states(self, rows: Iterable[Iterable[int]]) -> list[Tensor]:
+        """Return the trunk's outputs ``[T, D]`` for each sequence."""
         keys = [tuple(row) for row in rows]
         missing = [key for key in dict.fromkeys(keys) if key not in self._known]
         if missing:

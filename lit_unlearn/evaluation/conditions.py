@@ -136,20 +136,21 @@ class EnsembleTeacher(Condition):
 class PromptGuard(Condition):
     """A rule in front of the model that declines prompts about the forgotten, and no others.
 
-    The rule reads the user's turns alone. It declines if one of them contains a term, or most of
-    the words of a forgotten question in their order; then the reply is the refusal, whatever the
+    The rule reads the user's turns alone. It declines if one of them contains a term, or the words
+    of a forgotten question; then the reply is the refusal, whatever the
     beginning of the answer. The model's weights and likelihoods are what they were.
 
     Args:
         sources: Rows whose questions the guard knows.
-        overlap: Least share of a known question's words that a turn contains (ROUGE-L recall),
-            above 0 and at most 1.
+        overlap: Least share of a known question's words that a turn contains in their order
+            (ROUGE-L recall), above 0 and at most 1. Below 1, neighbours of the same form are
+            declined too.
         terms: Words or names that are declined in every turn.
         refusal: Sentence with which the guard answers.
     """
 
     sources: list[Source] = field(default_factory=list)
-    overlap: float = 0.8
+    overlap: float = 1.0
     terms: list[str] = field(default_factory=list)
     refusal: str = field(default_factory=_refusal)
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Better",
     "BlockMap",
-    "Condition",
     "Effort",
     "Figure",
     "Forced",

@@ -8,6 +8,7 @@ table for each group of rows). Figures are computed again from the rows.
 import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,8 @@ def read_log(path: Path) -> Log:
     except (OSError, EOFError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected a readable JSON file, found: {error}.") from None
     if isinstance(content, dict) and any(name in content for name in _TOFU_FILES.values()):
-        return Log(path, "TOFU", dict(_as_open_unlearning(content)))
+        with _unchanged(path, "TOFU"):
+            return Log(path, "TOFU", dict(_as_open_unlearning(content)))
     named = content.values() if isinstance(content, dict) else ()
     if any(isinstance(entry, dict) and "agg_value" in entry for entry in named):
         return Log(path, "open-unlearning", content)
@@ -119,15 +121,22 @@ def log_rows(log: Log, suite: Tofu) -> list[Row]:
     Raises:
         InputError: A column does not hold what the layout says.
     """
-    try:
+    with _unchanged(log.path, log.program):
         return [
             _row(log, suite, group, prefix, index)
             for group, prefix in PREFIXES.items()
             for index in _indices(log, prefix)
         ]
+
+
+@contextmanager
+def _unchanged(path: Path, program: str) -> Iterator[None]:
+    """Turn errors about the columns of a log into an `InputError`."""
+    try:
+        yield
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{log.path}: expected the columns of a log of {log.program}, found others "
+            f"{path}: expected the columns of a log of {program}, found others "
             f"({type(error).__name__}: {error}); give an unchanged log"
         ) from None
 

@@ -256,6 +256,7 @@ def changed(kind: str, nll: float, recalls: Mapping[str, float]) -> SuiteRecord:
         for group, value in told.items()
     }
     made = [mean_figure(f"{group}/recall", own, better="lower") for group, own in members.items()]
+    made.append(mean_figure("unattacked/answer_nll", members["unattacked"]))
     every = [row for own in members.values() for row in own]
     return SuiteRecord(kind, {"class": kind}, 0.0, 0.0, every, made)
 

@@ -75,7 +75,10 @@ def test_forget_quality_of_one_log_against_another(published_logs: Path) -> None
 
 
 def test_each_row_of_open_unlearnings_log(published_logs: Path) -> None:
-    """What it prints for a row follows from the row's losses and texts."""
+    """What it prints for a row follows from the row's losses and texts.
+
+    It adds 1e-10 to probabilities in a denominator, which counts where they are about 1e-6.
+    """
     log = read_log(published_logs / FIRST)
     rows = {row.row_id: row.scores for row in log_rows(log, PLAIN)}
     assert log.program == "open-unlearning"
@@ -83,12 +86,12 @@ def test_each_row_of_open_unlearnings_log(published_logs: Path) -> None:
     for group, prefix in PREFIXES.items():
         likely = f"{prefix}_Q_A_Prob{'' if group in ('forget', 'retain') else '_normalised'}"
         for index, row in by_index(log, likely):
-            assert rows[f"{group}/{index}"]["probability"] == pytest.approx(row["prob"], rel=1e-5)
+            assert rows[f"{group}/{index}"]["probability"] == pytest.approx(row["prob"], rel=1e-3)
         for index, row in by_index(log, f"{prefix}_Q_A_ROUGE"):
             own = rows[f"{group}/{index}"]["rouge_l_recall"]
             assert own == pytest.approx(row["rougeL_recall"], abs=1e-9)
         for index, row in by_index(log, ratio_name(prefix)):
-            assert rows[f"{group}/{index}"][RATIO] == pytest.approx(row["score"], rel=1e-5)
+            assert rows[f"{group}/{index}"][RATIO] == pytest.approx(row["score"], rel=1e-3)
     assert rows["forget/0"]["extraction_strength"] == pytest.approx(1 / 13)
 
 

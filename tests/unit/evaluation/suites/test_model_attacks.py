@@ -132,8 +132,8 @@ def test_the_order_of_rates_and_steps_changes_nothing(subject: Subject) -> None:
 
 def test_no_set_of_rows_holds_a_question_that_is_asked(subject: Subject) -> None:
     """A row that stands twice in the sources, or in another set as well, is not learnt from."""
-    twice = [*ROWS, *ROWS]
-    suite = Relearn(twice, others={"same": twice}, steps=[1], fine_tuning=FAST)
+    eight, two = (Source("builtin:forget", split="eval", limit=limit) for limit in (8, 2))
+    suite = Relearn([eight, two], others={"same": [eight]}, steps=[1], fine_tuning=FAST)
     asked = {probe.turns[-1].content for probe in suite.probes(None)}
     learnt = {variant.name: variant.key for variant in suite.variants(subject, None)}
     assert asked
