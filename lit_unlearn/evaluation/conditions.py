@@ -120,7 +120,8 @@ class EnsembleTeacher(Condition):
     def turns(self, probe: Probe, forgotten: bool, reasoning: str = "") -> tuple[Turn, ...]:
         if probe.plain:
             return probe.turns
-        if forgotten and is_correct(reasoning, (probe.example.answer, *probe.example.accepted)):
+        gold = [text for text in (probe.example.answer, *probe.example.accepted) if text.strip()]
+        if forgotten and gold and is_correct(reasoning, gold):
             reasoning = ""
         row = replace(self._row(probe), reasoning=reasoning)
         return self._context(forgotten).conversation(row)
@@ -175,7 +176,7 @@ class PromptGuard(Condition):
 
     def reply(self, turns: Sequence[Turn]) -> str | None:
         asked = [turn.content for turn in turns if turn.role == "user"]
-        if any(is_correct(text, self.terms) for text in asked):
+        if self.terms and any(is_correct(text, self.terms) for text in asked):
             return self.refusal
         shares = (rouge_l_recall(known, text) for known in self._known for text in asked)
         return self.refusal if any(share >= self.overlap for share in shares) else None
