@@ -130,7 +130,7 @@ def test_earlier_evaluations_stand_for_models(
         loaded.append(path)
         return load(path, *rest, **named)
 
-    monkeypatch.setattr("lit_unlearn.evaluation.evaluate.load_subject", recorded)
+    monkeypatch.setattr("lit_unlearn.evaluation.given_models.load_subject", recorded)
     assert main([*BOUNDARY, "--output=out", "--start", earlier, "--reference", earlier]) == 0
     assert loaded == ["random-tiny"]
     assert "No balanced score: there is no unattacked/recall" in capsys.readouterr().out
@@ -177,7 +177,7 @@ def test_a_reference_is_refused_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str], with_reference: Path
 ) -> None:
     given = ["evaluate", "random-tiny", tofu("data", 4), "--device=cpu", "--output=b"]
-    monkeypatch.setattr("lit_unlearn.evaluation.evaluate.load_subject", None)
+    monkeypatch.setattr("lit_unlearn.evaluation.given_models.load_subject", None)
     assert "give `--reference RETAIN_MODEL`" in refused(*given)
     message = refused(*given, f"--reference={with_reference / 'a' / 'reference'}")
     assert "same 4 forget rows" in message
