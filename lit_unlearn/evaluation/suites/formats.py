@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from lit_unlearn.data.answer_spans import spans_of
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import check_number
 from lit_unlearn.evaluation.probes import (
@@ -18,7 +19,6 @@ from lit_unlearn.evaluation.probes import (
     Row,
     SuiteResult,
 )
-from lit_unlearn.evaluation.suites.answer_spans import spans_of
 from lit_unlearn.evaluation.suites.attacked import InputAttack
 from lit_unlearn.evaluation.suites.common import mean_figure, probe_of, subject_outcomes
 from lit_unlearn.evaluation.suites.options import lettered
