@@ -13,7 +13,8 @@ import yaml
 from rich.console import Console
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.evaluation.evaluate import evaluate, loading_of, start_of
+from lit_unlearn.evaluation.evaluate import evaluate
+from lit_unlearn.evaluation.given_models import loading_of, start_of
 from lit_unlearn.evaluation.probes import Suite
 from lit_unlearn.evaluation.record_files import METRICS, ROWS, read_evaluation
 from lit_unlearn.evaluation.records import EvaluationRecord
