@@ -51,8 +51,10 @@ def conditioned(
     ]
     said = iter(replies(subject, asked, batch_size))
     thoughts = ["" if wanted is None else next(said)[0].strip() for wanted in thinking]
-    seen = zip(probes, forgotten, thoughts, strict=True)
-    return [replace(probe, turns=condition.turns(probe, *more)) for probe, *more in seen]
+    return [
+        replace(probe, turns=condition.turns(probe, known, thought))
+        for probe, known, thought in zip(probes, forgotten, thoughts, strict=True)
+    ]
 
 
 def _shared_prompts(subject: Subject, probes: Sequence[Probe]) -> dict[int, tuple[int, ...]]:
