@@ -34,7 +34,9 @@ EVALUATED = [name for name in NAMES if name.startswith("evaluate")]
 COMPOSED = [name for name in NAMES if "/" in name]
 """One folder for each benchmark: a base, and a file for each method."""
 METHODS = [name for name in COMPOSED if not name.endswith(("/base.yaml", "/smollm2.yaml"))]
-TRAINED = [name for name in NAMES if name not in [*EVALUATED, *COMPOSED, "rewrite.yaml"]]
+ELSEWHERE = ["rewrite.yaml", "erase.yaml"]
+"""Configs that other tests run: the recipe of requests is run by `tests/unit/cli/test_erase.py`."""
+TRAINED = [name for name in NAMES if name not in [*EVALUATED, *COMPOSED, *ELSEWHERE]]
 THIRD_PARTY = [
     "ignore:The 'train_dataloader' does not have many workers",  # the plan is arithmetic
     "ignore:Precision bf16-mixed is not supported by the model summary",
@@ -314,7 +316,7 @@ def suites_of(text: dict[str, Any]) -> str:
     return json.dumps({name: suite.get("init_args", {}) for name, suite in text.items()})
 
 
-@pytest.mark.parametrize("name", [*TRAINED, *METHODS, "tofu/smollm2.yaml"])
+@pytest.mark.parametrize("name", [*TRAINED, *METHODS, "tofu/smollm2.yaml", "erase.yaml"])
 def test_no_kept_row_is_trained_and_evaluated(name: str) -> None:
     """Neither in the config's own table and suites nor in the evaluation for its target.
 

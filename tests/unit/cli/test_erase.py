@@ -16,6 +16,7 @@ import yaml
 
 from lit_unlearn.__main__ import main
 from lit_unlearn.cli.config import read_configs
+from lit_unlearn.cli.erase import read_request
 from lit_unlearn.evaluation.record_files import read_evaluation
 from lit_unlearn.requests import erase as erasing
 from lit_unlearn.requests.folder import read_steps
@@ -30,19 +31,23 @@ FAST = {
     "model": {"gate": {"action": "warn", "sample": 1, "max_new_tokens": 2}},
     "data": {"max_length": 8192},
 }
-REQUEST = {
-    "id": "tiny",
-    "model": "random-tiny",
-    "forget": {"rows": [{"path": "builtin:forget", "limit": 10}]},
-    "keep": {
-        "neighbors": [{"path": "builtin:neighbor", "limit": 3}],
-        "general": [{"path": "builtin:general", "limit": 3}],
-    },
-    "thresholds": [
-        {"figure": "prefill/unattacked/recall", "at_most": 0.1},
-        {"figure": "boundary/neighbor/correct", "at_least": 0.5, "of_start": True},
-    ],
-}
+THRESHOLDS = [
+    {"figure": "prefill/unattacked/recall", "at_most": 0.1},
+    {"figure": "boundary/neighbor/correct", "at_least": 0.5, "of_start": True},
+]
+
+
+def example() -> dict[str, Any]:
+    """The request that ships with the package, for the tiny model, with few rows."""
+    request = yaml.safe_load(find_config(Path("requests/france.yaml")).read_text("utf-8"))
+    keep = request["keep"]
+    for source in (*request["forget"]["rows"], *keep["neighbors"], *keep["general"]):
+        source["limit"] = 9
+    changed = {"id": "tiny", "model": "random-tiny", "recipe": ["small.yaml", "fast.yaml"]}
+    return {**request, **changed, "thresholds": THRESHOLDS}
+
+
+ASKED = example()
 
 
 class Here:
@@ -96,9 +101,6 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
         (found.folder / "small.yaml").write_text(json.dumps(recipe), "utf-8")
         (found.folder / "fast.yaml").write_text(json.dumps(FAST), "utf-8")
         yield found
-
-
-ASKED = {**REQUEST, "recipe": ["small.yaml", "fast.yaml"]}
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +206,5 @@ def test_a_request_that_cannot_be_carried_out(
 
 
 def test_the_example_is_found_by_its_name() -> None:
-    from lit_unlearn.cli.erase import read_request
-
     request = read_request(Path("requests/france.yaml"))
-    assert find_config(Path("requests/france.yaml")).is_file()
     assert (request.id, request.recipes) == ("france", ["erase.yaml"])
