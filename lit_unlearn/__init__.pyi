@@ -188,9 +188,12 @@ from lit_unlearn.report import (
     read_gradients as read_gradients,
     summary_table as summary_table,
 )
+from lit_unlearn.requests.audit import Audit as Audit, audit as audit
 from lit_unlearn.requests.erase import erase as erase
 from lit_unlearn.requests.request import Forget as Forget, Keep as Keep, Request as Request
+from lit_unlearn.requests.retrain import retrain as retrain
 from lit_unlearn.requests.thresholds import Threshold as Threshold
+from lit_unlearn.requests.verify import verify as verify
 from lit_unlearn.rewriting.backends import Backend as Backend, Rules as Rules
 from lit_unlearn.rewriting.local import LocalModel as LocalModel
 from lit_unlearn.rewriting.rewrite import RewriteSettings as RewriteSettings, rewrite as rewrite

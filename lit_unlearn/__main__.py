@@ -53,6 +53,9 @@ COMMANDS = {
     "audit-metrics": Command(
         "say which figures of forgetting can be believed", "lit_unlearn.cli.audit_metrics:main"
     ),
+    "audit": Command(
+        "ask earlier requests again, or check the evidence of one", "lit_unlearn.cli.audit:main"
+    ),
     "retrain": Command(
         "train a run again without the rows of a request", "lit_unlearn.cli.retrain:main"
     ),

@@ -124,6 +124,7 @@ def _show(found: Erased) -> None:
     paths = {
         "model": folder.model if found.after else None,
         "verdict": folder.verdict,
+        "dossier": folder.dossier,
         "before": folder.before,
         "after": folder.after if found.after else None,
         "battery (holds the forgotten content)": folder.battery,

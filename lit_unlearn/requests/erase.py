@@ -21,9 +21,11 @@ from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.evaluation.subjects import Loading, named_model
 from lit_unlearn.models.finding import find_model, fingerprint
 from lit_unlearn.requests.battery import battery_suites, write_battery
+from lit_unlearn.requests.evidence import write_evidence
 from lit_unlearn.requests.folder import RequestFolder, content_digest
 from lit_unlearn.requests.given import Given, read_given
 from lit_unlearn.requests.knows import KNOWN_AT_MOST, knowledge
+from lit_unlearn.requests.ledger import read_ledger
 from lit_unlearn.requests.request import Request
 from lit_unlearn.requests.rows import (
     NOTES,
@@ -112,7 +114,10 @@ def erase(
         if path is not None:
             with named_model(parameter):
                 find_model(path)
-    own = (folder.request, folder.config, folder.rows, folder.battery, folder.verdict)
+    own = [folder.request, folder.config, folder.rows, folder.battery, folder.verdict]
+    own += [folder.manifest, folder.dossier]
+    if request.ledger is not None and local_path(request.ledger).exists():
+        read_ledger(request.ledger)  # refuses a damaged one before the training
     models = [Path(find_model(path).name) for path in (request.model, request.writer) if path]
     check_targets(folder.root, own, filter(Path.exists, models), "--output")
     lock = take_lock(folder.root / ".lock", "erase")
@@ -235,6 +240,7 @@ class _Work:
         self, judged: Judged, before: EvaluationRecord, after: EvaluationRecord | None = None
     ) -> Erased:
         write_verdict(self.folder.verdict, self.request.id, self.request.model, judged)
+        write_evidence(self.folder.root, self.request.ledger)
         return Erased(judged, self.folder, before, after)
 
 

@@ -75,6 +75,7 @@ class Request:
         writer: Chat model that makes questions from texts, and neighbours if none are given; null
             makes them by rule. A small model writes worse questions than the rules.
         seed: Seed of the split of the rows, and of training.
+        ledger: File to which the request is added, for `lit-unlearn audit`; null for none.
     """
 
     id: str
@@ -85,6 +86,7 @@ class Request:
     thresholds: list[Threshold] = field(default_factory=list)
     writer: str | None = None
     seed: int = 0
+    ledger: str | None = None
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):

@@ -140,8 +140,8 @@ def write_verdict(file: Path, request_id: str, model: str, judged: Judged) -> No
 
     Keys: ``schema_version``, ``id``, ``verdict``, ``exit_status``, ``reasons``, ``notes``,
     ``model`` (the start model), ``known`` (a figure), ``known_at_most``, and ``checks`` with
-    ``figure``, ``bound``, ``start``, ``value``, ``low``, ``high``, ``count``, ``outcome``,
-    ``note``. Numbers that are not finite are ``null``.
+    ``figure``, ``at_most``, ``at_least``, ``of_start``, ``bound``, ``start``, ``value``, ``low``,
+    ``high``, ``count``, ``outcome``, ``note``. Numbers that are not finite are ``null``.
     """
     content = {
         "schema_version": VERDICT_SCHEMA,
@@ -160,4 +160,5 @@ def write_verdict(file: Path, request_id: str, model: str, judged: Judged) -> No
 
 def _entry(check: Check) -> dict[str, object]:
     values = {name: value for name, value in vars(check).items() if name != "threshold"}
-    return {"figure": check.name, "bound": check.bound, "outcome": check.outcome, **values}
+    bound = {**asdict(check.threshold), "bound": check.bound}
+    return {**bound, "outcome": check.outcome, **values}
