@@ -215,7 +215,7 @@ def test_methods_run_on_smollm2_too(name: str) -> None:
 
 
 FEW_STEPS: dict[str, dict[str, Any]] = {
-    "relearn": {"steps": [1]},
+    "relearn": {"steps": [1], "fine_tuning": {"upper_blocks": 1}},
     "relearn_lora": {"steps": [1]},
     "soft_prompt": {"descent": {"steps": 2}},
     "gcg": {"search": {"steps": 2, "width": 4}},
