@@ -47,8 +47,7 @@ class Options:
     `--verify`, all digests of a request's evidence are checked, and its signature.
 
     Args:
-        model: Hub id, local folder or .gguf file, also a fine-tuned or quantised model. With
-            `--verify` it is optional: a model that should be the one of the evidence.
+        model: The model.
         ledger: Ledger of the requests.
         verify: Folder of a request, or a copy of its manifest, dossier and signature.
         sign: Folder of a request whose manifest is signed.
@@ -96,9 +95,14 @@ def main(args: list[str]) -> None:
 
 def _parser() -> ArgumentParser:
     parser = make_parser("audit", formatter_class=_Formatter, epilog=_EPILOG)
-    parser.add_argument("model", nargs="?", help="The model; see --model below.")
+    text = (
+        "Hub id, local folder or .gguf file; also a fine-tuned or quantised model. With --verify "
+    )
+    text += "it is optional: a model that should be the one of the evidence."
+    parser.add_argument("model", nargs="?", help=text)
     parser.add_class_arguments(Options, skip={"model"})
     parser.add_class_arguments(Loading)
+    parser.set_defaults(dtype="auto")  # as in the evaluations of `erase`
     return parser
 
 

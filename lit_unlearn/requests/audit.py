@@ -93,7 +93,7 @@ def audit(
             replies; None writes nothing.
         bits: Round the weights to this many bits first, as in deployment; None for no rounding.
         batch_size: See `evaluate`.
-        loading: See `evaluate`.
+        loading: See `evaluate`; None for the dtype `auto`, as in `erase`.
 
     Raises:
         InputError: The model or the ledger cannot be used, or no request can be asked.
@@ -115,6 +115,7 @@ def audit(
         inside = [evaluation_files(folder / entry.request) for entry in entries]
         targets = [folder / AUDIT, *(file for files in inside for file in files)]
         check_targets(folder, targets, [local_path(ledger)], "--output")
+    loading = loading or Loading(dtype="auto")
     asked = _served(model, bits, loading)
     audited = []
     for request in found:
@@ -144,7 +145,7 @@ def _read(ledger: str | Path, entry: LedgerEntry) -> AuditedRequest:
     return AuditedRequest(entry, manifest["checks"], problem="; ".join(unsound))
 
 
-def _served(model: str, bits: int | None, loading: Loading | None) -> Model:
+def _served(model: str, bits: int | None, loading: Loading) -> Model:
     """Return a model as it is served: the path, or the model with rounded weights."""
     if bits is None:
         return model

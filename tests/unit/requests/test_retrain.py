@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,23 @@ def test_the_run_is_started_once(trained: Path, monkeypatch: pytest.MonkeyPatch)
     (prepared.data[0]).write_text("{}", "utf-8")
     with pytest.raises(InputError, match="The new run failed"):
         start_retraining(prepared)
+
+
+def test_the_command_prints_rows_and_costs(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same run as the request's own: training again costs 7 of 7 rows, as often."""
+    own = RequestFolder(trained / "ada-1").run
+    write_run(own, yaml.safe_load((trained / "target" / "config.yaml").read_text("utf-8")))
+    args = ["retrain", str(trained / "target"), f"--without={trained / 'ada-1'}"]
+    assert main([*args, f"--output={trained / 'dry'}", "--dry_run=true"]) == 0
+    printed = capsys.readouterr().out
+    assert "learn.sources.0" in printed
+    again, unlearning = re.findall(r"(?:again|unlearning): ([\d.e+-]+) TFLOP in its steps", printed)
+    assert float(again) == pytest.approx(float(unlearning), rel=0.1)
+    assert "training again takes" in printed
+    assert (trained / "dry" / "retrain.yaml").is_file()
+    assert not (trained / "dry" / "run").exists()
 
 
 def test_what_cannot_be_retrained_is_refused(tmp_path: Path) -> None:
