@@ -205,7 +205,9 @@ class _Work:
     def _foresee(self, suites: Mapping[str, Suite]) -> None:
         """Check that `fit` accepts the run, and say how long everything takes."""
         folder, measuring = self.folder, self.forecasts.measuring
-        self._expected = [] if (folder.run / _RESULT).is_file() else check_fits([self._job])
+        if not (folder.run / _RESULT).is_file():
+            self.console.print("Checking the recipe", style="dim")
+            self._expected = check_fits([self._job])
         once = 0.0 if measuring is None else measuring(self.request.model, suites, folder.before)
         parts = {
             "what the model knows": once,

@@ -27,7 +27,7 @@ from tests.integration.test_configs import THIRD_PARTY
 pytestmark = [pytest.mark.filterwarnings(text) for text in THIRD_PARTY]
 
 FAST = {
-    "trainer": {"max_steps": 2, "accelerator": "cpu", "logger": False},
+    "trainer": {"max_steps": 2, "accelerator": "cpu", "logger": False, "callbacks": []},
     "model": {"gate": {"action": "warn", "sample": 1, "max_new_tokens": 2}},
     "data": {"max_length": 8192},
 }
