@@ -265,7 +265,8 @@ def _seeds(config: Path) -> dict[str, Any]:
     student = values["model"]["student"]
     return {
         "seed_everything": values["seed_everything"],
-        "data.seed": values["data"]["seed"],
+        # the command line takes it from the seed of the run, and does not write it down
+        "data.seed": values["data"].get("seed", values["seed_everything"]),
         "model.student.seed": student["seed"] if isinstance(student, dict) else 0,
     }
 
