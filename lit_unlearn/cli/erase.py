@@ -51,6 +51,9 @@ exit status: 0 the request is met, or the model knows nothing of it; 3 it is not
 cannot be used.
 """
 
+_KEYS = {"request": "id, model and forget", "recipe": "model, data and trainer"}
+"""Keys that each kind of file should have."""
+
 
 def main(args: list[str]) -> None:
     """Run the command; the status is that of the verdict."""
@@ -97,7 +100,8 @@ def _named(parameter: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(str(error).replace("--config ", f"{parameter}: ", 1)) from None
+        text = str(error).replace("--config ", f"{parameter}: ", 1)
+        raise InputError(text.replace("model, data and trainer", _KEYS[parameter])) from None
 
 
 def _measuring(model: str, suites: Mapping[str, Suite], folder: Path) -> float:

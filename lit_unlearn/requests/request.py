@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lit_unlearn.data.sources import Source
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.requests.thresholds import Threshold
 from lit_unlearn.rewriting.source_texts import QA
 
@@ -94,6 +94,7 @@ class Request:
                 "Parameter `id` should be a name of at most 64 letters, digits, '.', '-' or '_'. "
                 f"Found {self.id!r}; change it."
             )
+        check_number("seed", self.seed, 0, 2**32 - 1)
         if not self.model.strip():
             raise InputError("Parameter `model` should name a model. Found an empty text; set it.")
 

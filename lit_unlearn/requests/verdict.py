@@ -11,7 +11,6 @@ from lit_unlearn.evaluation.figure_names import figure_names
 from lit_unlearn.evaluation.probes import Figure, Suite
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.metrics.functional.balance import PARTS
-from lit_unlearn.report.evaluation_table import shown_figure
 from lit_unlearn.requests.knows import KNOWN_AT_MOST
 from lit_unlearn.requests.thresholds import Check, Threshold, Verdict, find_figure
 from lit_unlearn.utils.ownership import write_text
@@ -100,12 +99,11 @@ class Judged:
 
     def reasons(self) -> list[str]:
         """Return the reasons for the verdict in words."""
-        known = f"{shown_figure(self.known)} of {self.known.count} questions"
+        count = round(self.known.value * self.known.count)
+        known = f"{count} of {self.known.count} questions"
         if self.verdict == "nothing to forget":
-            return [
-                f"The model knows {known}, at most {KNOWN_AT_MOST:g}: there is nothing to forget.",
-                *_doubts(self.known),
-            ]
+            limit = f"Up to {KNOWN_AT_MOST:.0%} counts as nothing"
+            return [f"The model knows {known}. {limit} to forget.", *_doubts(self.known)]
         found = [f"Before, the model knew {known}."]
         failed = [check for check in self.checks if not check.met]
         found += [_failure(check) for check in failed]
@@ -132,7 +130,8 @@ def _failure(check: Check) -> str:
     if check.outcome == "not measured":
         why = f" ({check.note})" if check.note else ""
         return f"{check.name} was not measured{why}; it should be {check.bound}."
-    return f"{check.name} is {check.value:.3g}; it should be {check.bound}."
+    start = f" ({check.start:.3g} at the start)" if check.threshold.of_start else ""
+    return f"{check.name} is {check.value:.3g}{start}; it should be {check.bound}."
 
 
 def write_verdict(file: Path, request_id: str, model: str, judged: Judged) -> None:

@@ -53,7 +53,7 @@ START = "id: a\nmodel: random-tiny\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected keys"),
+        ("", "expected keys such as id, model and forget, found an empty file"),
         (START, "forget"),
         (f"{START}forget: {{}}", r"texts, questions or rows. Found none; add some"),
         (f"{START}forget: {{subject: Hugo}}", "only the subject 'Hugo'"),
@@ -64,6 +64,7 @@ START = "id: a\nmodel: random-tiny\n"
         (f"{START}forgot: {{texts: [a]}}", "did you mean forget"),
         (f"{START}forget: {{texts: [a]}}\nkeep: {{neighbours: []}}", "neighbors"),
         (f"{START}forget: {{texts: [a]}}\nseed: x", "expected"),
+        (f"{START}forget: {{texts: [a]}}\nseed: -1", "at least 0"),
         (f"{START}forget: {{texts: [a]}}\nthresholds: [{{figure: a/b}}]", "one number"),
         ("id: a/b\nmodel: m\nforget: {texts: [a]}", "found 'a/b'; change it"),
         ("id: a\nmodel: ''\nforget: {texts: [a]}", "`model` should name a model"),
