@@ -134,7 +134,7 @@ def _unchanged(path: Path, program: str) -> Iterator[None]:
     """Turn errors about the columns of a log into an `InputError`."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise InputError(
             f"{path}: expected the columns of a log of {program}, found others "
             f"({type(error).__name__}: {error}); give an unchanged log"
@@ -230,8 +230,10 @@ def _is(row: Row, number: str) -> bool:
 def informed(suites: Mapping[str, Suite], path: Path) -> dict[str, Suite]:
     """Return the suites; muse gets the AUC of Min-K % of the log's model, if the log has it."""
     log, found = read_log(path), dict(suites)
-    sides = [log.figures.get(_MIA, {}).get(side, {}) for side in ("forget", "holdout")]
-    scores = [[v["score"] for v in side.get("value_by_index", {}).values()] for side in sides]
+    with _unchanged(path, log.program):
+        sides = [log.figures.get(_MIA, {}).get(side, {}) for side in ("forget", "holdout")]
+        rows = [side.get("value_by_index", {}).values() for side in sides]
+        scores = [[float(row["score"]) for row in side] for side in rows]
     for name, suite in suites.items():
         if isinstance(suite, Muse) and suite.retain_auc is None and all(scores):
             found[name] = replace(suite, retain_auc=auc(*scores))

@@ -127,6 +127,7 @@ def _orders(row: Example, count: int) -> list[list[str]]:
 
 def _choice(pairs: Sequence[tuple[Probe, Outcome]]) -> Row:
     """Score one row, asked with the right option at each letter; the reply shown is the first."""
+    pairs = sorted(pairs, key=lambda pair: int(pair[0].probe_id.rpartition("/")[2]))
     probe, example = pairs[0][0], pairs[0][0].example
     replies = [outcome.replies[0] for _, outcome in pairs]
     asked = enumerate(zip(replies, _orders(example, len(pairs)), strict=True))

@@ -218,6 +218,12 @@ def test_muse_takes_the_retain_models_auc_from_a_log(published_logs: Path) -> No
     assert found["own"] == given["own"]
 
 
+def test_a_damaged_column_of_min_k_is_refused(tmp_path: Path) -> None:
+    file = written(tmp_path, {"mia_min_k": {"agg_value": 1, "forget": 2}})
+    with pytest.raises(InputError, match="expected the columns of a log of open-unlearning"):
+        informed({"muse": Muse()}, file)
+
+
 def test_a_log_with_truth_ratios_alone_gives_forget_quality(tmp_path: Path) -> None:
     """Retain logs often hold nothing else."""
     ratios = {str(n): {"score": 0.5 + n} for n in range(5)}
@@ -238,6 +244,10 @@ def test_a_log_with_truth_ratios_alone_gives_forget_quality(tmp_path: Path) -> N
         ),
         (
             {"forget_Q_A_Prob": {"agg_value": 1, "value_by_index": {"0": {"avg_loss": "a"}}}},
+            "expected the columns of a log of open-unlearning",
+        ),
+        (
+            {"forget_Q_A_Prob": {"agg_value": 1, "value_by_index": {"0": {"avg_loss": -1e9}}}},
             "expected the columns of a log of open-unlearning",
         ),
         ({"eval_log.json": {"generated_text": {"0": ["a"]}}}, "columns of a log of TOFU"),

@@ -19,7 +19,7 @@ from lit_unlearn.evaluation.suites.formats import Formats, cloze_of
 from lit_unlearn.evaluation.suites.self_correction import SelfCorrection
 from lit_unlearn.models.tiny import tiny_tokenizer
 from lit_unlearn.types import Example, Turn
-from tests.unit.evaluation.suites.made import by_name
+from tests.unit.evaluation.suites.made import by_name, shuffled
 
 ROWS = [
     {
@@ -84,6 +84,20 @@ def test_a_choice_counts_if_it_is_right_at_each_letter(suite: Formats) -> None:
         found = by_name(scored(suite, lambda probe, reply=reply: reply))
         assert found["choice/recall"].value == expected
         assert found["choice/recall"].count == 1
+
+
+def test_the_order_of_probes_changes_nothing(suite: Formats) -> None:
+    """The right letter belongs to the probe, not to its place."""
+    probes = suite.probes(None)
+    said = {
+        probe.probe_id: Outcome(probe.probe_id, replies=("ABCD"[index % 4],))
+        for index, probe in enumerate(probes)
+    }
+    figures = [
+        by_name(suite.score(given, {"": [said[probe.probe_id] for probe in given]}))
+        for given in (probes, shuffled(probes))
+    ]
+    assert figures[0] == figures[1]
 
 
 def test_each_row_counts_by_its_worst_format(suite: Formats) -> None:
