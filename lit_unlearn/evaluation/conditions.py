@@ -95,8 +95,8 @@ class EnsembleTeacher(Condition):
                 parameter = "sources" if name == "declined" else name
                 raise InputError(
                     f"Parameter `{parameter}` of EnsembleTeacher should list the rows of "
-                    f"demonstrations, as a context has `{name}`. Found none; add sources (a context "
-                    f"by itself has none: give EnsembleTeacher), or set `{name}` to 0."
+                    f"demonstrations, as a context has `{name}`. Found none; add sources (with "
+                    f"EnsembleTeacher, as a context has none), or set `{name}` to 0."
                 )
 
     def load(self, data_root: Path | None) -> None:
