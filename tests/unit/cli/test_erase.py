@@ -178,6 +178,21 @@ def test_another_seed_begins_anew_and_keeps_the_old(
     assert (here.root / "request.yaml.1").is_file()
 
 
+def test_one_question_is_enough(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer rows than a step takes, and than a context shows; the trained question is asked."""
+    monkeypatch.setattr(erasing, "KNOWN_AT_MOST", -1.0)
+    question = {"question": "Who wrote Nana?", "answer": "Zola did.", "accepted": ["Zola"]}
+    sources = [{"path": "builtin:neighbor", "limit": 2}]
+    request = {**ASKED, "forget": {"questions": [question]}, "keep": {"neighbors": sources}}
+    request["keep"]["general"] = [{"path": "builtin:general", "limit": 2}]
+    assert here.erase({**request, "id": "one"}, "--output", "one") == 3
+    found = json.loads((here.folder / "one/verdict.json").read_text("utf-8"))
+    assert any("none is held out" in note for note in found["notes"])
+    record = read_evaluation(here.folder / "one/after")
+    asked = {row.question for row in record.suites["prefill"].rows}
+    assert asked == {question["question"]}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
