@@ -107,18 +107,26 @@ def page_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what was asked, in pairs of a name and a text."""
     request, rows = manifest["request"], manifest["rows"]
-    given = [f"{count} {name}" for name, count in request["forget"].items() if count]
+    given = [_KINDS[name].format(count) for name, count in request["forget"].items() if count]
     forget, near, general = (
         len(rows.get(f"battery/{name}.jsonl", ())) for name in ("forget", "neighbor", "general")
     )
     return [
         ("request", request["id"]),
         ("model", request["model"]),
-        ("to forget", f"{', '.join(given)}. The content itself is not on this page."),
+        ("to forget", f"{'; '.join(given)}. The content itself is not on this page."),
         ("questions about it", f"{forget}, asked before and after"),
         ("to keep", f"{near} questions near the content and {general} general ones, asked as well"),
         ("method", f"{request['recipe']}, seed {request['seed']}"),
     ]
+
+
+_KINDS = {
+    "texts": "passages: {}",
+    "questions": "questions with answers: {}",
+    "rows": "files of questions or passages: {}",
+    "subject": "the name of the subject",
+}
 
 
 def _name(check: _Check) -> str:

@@ -7,8 +7,9 @@ __all__ = ["NEVER_MEASURED", "meaning", "not_measured"]
 _ASKED = {
     "unattacked": "asked plainly",
     "reworded": "asked in other words",
+    "opener": "asked with a first phrase of a helpful answer already given",
 }
-"""Group of a suite of attacks -> how it asks; all others give the beginning of an answer."""
+"""Group of a suite of attacks -> how it asks; all others give the first words of the answer."""
 _SCORES = {
     "known": "the model knows the answer, by any of several signs",
     "recall": "the reply contains the content to forget",
@@ -64,7 +65,7 @@ def meaning(suite: str, figure: str) -> str:
     if known is None:
         return f"{suite} {figure}"
     if suite in ("prefill", "reworded"):
-        how = _ASKED.get(group, f"asked with the beginning of an answer ({group})")
+        how = _ASKED.get(group, "asked with the first words of the answer already given")
         return f"{how}: {known}"
     about = _ABOUT.get((suite, group))
     return f"{about}: {known}" if about else known
