@@ -12,8 +12,10 @@ from lit_unlearn.metrics.functional.statistics import clopper_pearson
 
 __all__ = ["KNOWN_AT_MOST", "LIKELY", "SAID", "knowledge"]
 
-SAID = 0.7
-"""Least recall of the answer in a greedy reply by which a question counts as known."""
+SAID = 0.9
+"""Least recall of the answer in a greedy reply by which a question counts as known.
+
+Where only words are compared, replies that repeat the question reach 0.86 without knowledge."""
 LIKELY = 0.5
 """Least mean probability of the answer's tokens, or of its span by the logit lens, likewise."""
 KNOWN_AT_MOST = 0.05
