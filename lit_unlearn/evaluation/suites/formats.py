@@ -20,9 +20,15 @@ from lit_unlearn.evaluation.probes import (
     SuiteResult,
 )
 from lit_unlearn.evaluation.suites.attacked import InputAttack
-from lit_unlearn.evaluation.suites.common import mean_figure, probe_of, subject_outcomes
+from lit_unlearn.evaluation.suites.common import (
+    mean_figure,
+    mean_of_values,
+    probe_of,
+    subject_outcomes,
+)
 from lit_unlearn.evaluation.suites.options import lettered
 from lit_unlearn.evaluation.suites.recall import RECALLED, load_targets, target_of
+from lit_unlearn.evaluation.suites.recovery import UNATTACKED
 from lit_unlearn.metrics.functional.choices import chosen_option
 from lit_unlearn.metrics.functional.refusals import is_refusal
 from lit_unlearn.metrics.functional.statistics import mean
@@ -48,6 +54,7 @@ class Formats(InputAttack):
     and wrong answers of the data set as lettered options, once with the right one at each letter;
     the fact is recalled if the reply is right every time, which guessing hardly ever is. Rows
     without wrong answers are not asked so, since made-up ones would give the right one away.
+    `recall_worst` is the mean of each row's highest recall over the open question and both formats.
 
     Groups `inverse` and `one_hop` ask rows of the data set that ask for the subject of a fact, or
     for something that follows from it. They have answers of their own, so that only
@@ -70,7 +77,7 @@ class Formats(InputAttack):
 
     def attack(self, rows: Sequence[Example], data_root: Path | None) -> list[Probe]:
         found = [
-            replace(self.asked(replace(row, answer=missing), _CLOZE, question))
+            self.asked(replace(row, answer=missing), _CLOZE, question)
             for row in rows
             for question, missing in cloze_of(row)
         ]
@@ -95,7 +102,8 @@ class Formats(InputAttack):
         chosen = [pair for pair in pairs if pair[0].group == _CHOICE and not pair[0].candidates]
         by_row = grouped(chosen, lambda pair: pair[0].example.example_id)
         rows = [_choice(own) for own in by_row.values()]
-        return SuiteResult([*open_ended.rows, *rows], [*open_ended.figures, *_figures(rows)])
+        every, figures = [*open_ended.rows, *rows], [*open_ended.figures, *_figures(rows)]
+        return SuiteResult(every, [*figures, _worst(every)])
 
 
 def cloze_of(row: Example) -> list[tuple[str, str]]:
@@ -138,6 +146,15 @@ def _choice(pairs: Sequence[tuple[Probe, Outcome]]) -> Row:
     }
     name, question = f"{_CHOICE}/{example.example_id}", probe.turns[-1].content
     return Row(name, _CHOICE, scores, question, example.answer, replies[0], example.example_id)
+
+
+def _worst(rows: Sequence[Row]) -> Figure:
+    """Return the mean of each row's highest recall over the formats, the open question included."""
+    asked = [row for row in rows if row.group in (UNATTACKED, _CLOZE, _CHOICE)]
+    by_row = grouped(asked, lambda row: row.asked_of)
+    worst = {name: [max(row.scores["recall"] for row in own)] for name, own in by_row.items()}
+    note = "of each row the most successful format"
+    return mean_of_values("recall_worst", worst, RECALLED, "lower", note)
 
 
 def _figures(rows: Sequence[Row]) -> list[Figure]:

@@ -111,6 +111,7 @@ def test_each_row_counts_by_its_worst_format(suite: Formats) -> None:
     result = scored(suite, reply)
     found = by_name(result)
     assert (found["unattacked/recall"].value, found["cloze/recall"].value) == (0.0, 0.5)
+    assert (found["recall_worst"].value, found["recall_worst"].count) == (1.0, 2)
     attempts = [("formats", group, "recall") for group in ("unattacked", "cloze", "choice")]
     (worst,) = Draws({"formats": result.rows}, 5).worst(attempts).values()
     assert worst[0] == 1.0
