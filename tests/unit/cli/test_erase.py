@@ -7,8 +7,12 @@ of known questions that counts as nothing is set below 0.
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -20,9 +24,11 @@ from lit_unlearn.cli.erase import read_request
 from lit_unlearn.evaluation.record_files import read_evaluation
 from lit_unlearn.requests import erase as erasing
 from lit_unlearn.requests.folder import read_steps
-from lit_unlearn.sweeping.jobs import Failure, Job
+from lit_unlearn.sweeping import jobs
+from lit_unlearn.sweeping.jobs import LOG, Failure, Job
 from lit_unlearn.utils.config_files import find_config
 from tests.integration.test_configs import THIRD_PARTY
+from tests.processes import FORKED, forked
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in THIRD_PARTY]
 
@@ -57,9 +63,9 @@ class Here:
         self.folder = folder
         self.fits = 0
 
-    def run_jobs(self, jobs: Sequence[Job], **_: Any) -> list[Failure]:
+    def run_jobs(self, given: Sequence[Job], **_: Any) -> list[Failure]:
         self.fits += 1
-        (job,) = jobs
+        (job,) = given
         assert main(list(job.arguments)) == 0
         return []
 
@@ -223,3 +229,36 @@ def test_a_request_that_cannot_be_carried_out(
 def test_the_example_is_found_by_its_name() -> None:
     request = read_request(Path("requests/france.yaml"))
     assert (request.id, request.recipes) == ("france", ["erase.yaml"])
+
+
+@pytest.mark.slow
+@FORKED
+def test_a_request_that_is_killed_while_training(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With real processes: SIGTERM ends both, and the training goes on from its checkpoint."""
+    for name in ("run_jobs", "check_fits"):
+        monkeypatch.setattr(erasing, name, getattr(jobs, name))
+    monkeypatch.setattr(erasing, "KNOWN_AT_MOST", -1.0)
+    long = {"trainer": {"max_steps": 40, "callbacks": ["GradientMonitor"]}}
+    (here.folder / "long.yaml").write_text(json.dumps(long), "utf-8")
+    request = {**ASKED, "id": "long", "recipe": [*ASKED["recipe"], "long.yaml"]}
+    run = here.folder / "long/run"
+
+    def kill() -> None:
+        while not (run / "gradients.jsonl").is_file():
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def work() -> int:
+        Thread(target=kill, daemon=True).start()
+        return here.erase(request, "--output", "long")
+
+    assert forked(work) == 128 + signal.SIGTERM
+    assert list(run.glob("unfinished/step_*"))
+    assert forked(lambda: here.erase(request, "--output", "long")) == 3
+    assert "Resuming after step" in (run / LOG).read_text("utf-8")
+    lines = (run / "gradients.jsonl").read_text("utf-8").splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == sorted(set(steps))  # none is repeated
+    assert steps[-1] >= 35
