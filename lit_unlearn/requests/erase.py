@@ -151,8 +151,15 @@ class _Work:
         notes = self._make_rows(steps, given)
         suites = battery_suites(folder.battery)
         check_figures(request.thresholds, suites)
-        self._foresee(suites)
         key = fingerprint(request.model)
+        settings = [self.recipe, config["model"]["student"], request.seed]
+        trained = {
+            "model": key,
+            "rows": content_digest(folder.rows),
+            "recipe": json_digest(settings),
+        }
+        if steps.is_due("train", trained, [folder.model]):
+            self._foresee(suites)
         asked = {"model": key, "battery": content_digest(folder.battery)}
         first = partial(self._before, suites)
         steps.do("before", "what the model knows", asked, _record(folder.before), first)
@@ -160,12 +167,6 @@ class _Work:
         known = knowledge(before)
         if not known.value > KNOWN_AT_MOST:
             return self._finish(Judged("nothing to forget", known, (), notes), before)
-        settings = [self.recipe, config["model"]["student"], request.seed]
-        trained = {
-            "model": key,
-            "rows": content_digest(folder.rows),
-            "recipe": json_digest(settings),
-        }
         steps.do("train", "unlearning", trained, [folder.model], self._train)
         again = asked | {
             "model": fingerprint(str(folder.model)),
@@ -204,15 +205,13 @@ class _Work:
 
     def _foresee(self, suites: Mapping[str, Suite]) -> None:
         """Check that `fit` accepts the run, and say how long everything takes."""
-        folder, measuring = self.folder, self.forecasts.measuring
-        if not (folder.run / _RESULT).is_file():
-            self.console.print("Checking the recipe", style="dim")
-            self._expected = check_fits([self._job])
-        once = 0.0 if measuring is None else measuring(self.request.model, suites, folder.before)
+        self.console.print("Checking the recipe", style="dim")
+        self._expected = check_fits([self._job])
+        measuring = self.forecasts.measuring or (lambda *_: 0.0)
         parts = {
-            "what the model knows": once,
+            "what the model knows": measuring(self.request.model, suites, self.folder.before),
             "unlearning": sum(self._expected[:1]),
-            "what the result knows": once,
+            "what the result knows": measuring(self.request.model, suites, self.folder.after),
         }
         if sum(parts.values()):
             lines = [

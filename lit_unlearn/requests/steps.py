@@ -58,7 +58,7 @@ class Steps:
         self._number += 1
         heading, root = f"Step {self._number} of {self.total}: {title}", self.folder.root
         before = read_steps(root).get(name)
-        same = before is not None and dict(before.inputs) == dict(inputs)
+        same = before is not None and before.inputs == inputs
         finished = same and before is not None and before.state == "finished"
         if finished and before is not None and self._digests(outputs) == before.outputs:
             self.console.print(f"{heading} (done before)")
@@ -73,6 +73,12 @@ class Steps:
         self._append(name, Step("finished", inputs, self._digests(outputs), seconds))
         self.console.print(f"  took {duration(seconds)}", style="dim")
         return True
+
+    def is_due(self, name: str, inputs: Mapping[str, str], outputs: Sequence[Path]) -> bool:
+        """Return whether `do` will have work; outputs that were changed since are not noticed."""
+        before = read_steps(self.folder.root).get(name)
+        done = before is not None and before.state == "finished" and before.inputs == inputs
+        return not done or not all(path.exists() for path in outputs)
 
     def _append(self, name: str, step: Step) -> None:
         with StepLog(self.folder.root) as log:

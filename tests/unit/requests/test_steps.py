@@ -65,3 +65,14 @@ def test_outputs_that_were_changed_are_kept_and_made_again(tmp_path: Path) -> No
     (tmp_path / "out/file").write_text("mine", "utf-8")
     assert "changed since" in do(tmp_path, "a")
     assert (content(tmp_path), content(tmp_path, "out.1")) == ("a", "mine")
+
+
+def test_a_step_is_due_until_it_is_finished_with_its_outputs(tmp_path: Path) -> None:
+    steps = Steps(RequestFolder(tmp_path), Console(quiet=True), 1)
+    output = tmp_path / "out/file"
+    assert steps.is_due("work", {"i": "1"}, [output])
+    do(tmp_path, "a")
+    assert not steps.is_due("work", {"i": "1"}, [output])
+    assert steps.is_due("work", {"i": "2"}, [output])
+    output.unlink()
+    assert steps.is_due("work", {"i": "1"}, [output])
