@@ -5,6 +5,7 @@ The page is made from the manifest alone, so that it holds nothing of the forgot
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from matplotlib.figure import Figure as Picture
@@ -37,6 +38,9 @@ _HEADLINES = {
     "nothing to forget": "There was nothing to forget: the model did not know the content.",
 }
 
+_PER_CENT = "\u00a0%"
+_WIDTH = 42
+"""Characters in a line of a picture's labels."""
 _Check = Mapping[str, Any]
 _Records = Mapping[str, EvaluationRecord]
 """Evaluations by heading: before, and after if there was training."""
@@ -86,7 +90,7 @@ def page_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": verdict,
         "headline": _HEADLINES[verdict].format(bad=failed, count=len(checks)),
         "asked": _asked(manifest),
-        "columns": ["what was measured", "questions", *records, "required", "result"],
+        "columns": ["what was measured", "asked", *records, "required", "result"],
         "requirements": [_requirement(check, records) for check in checks],
         "pictures": _pictures(checks, records),
         "notes": manifest["notes"],
@@ -148,16 +152,14 @@ def _requirement(check: _Check, records: _Records) -> list[str]:
 
 
 def _bound(check: _Check, unit: str) -> str:
-    least = check["at_most"] is None
+    least, start = check["at_most"] is None, check["start"]
     bound = check["at_least" if least else "at_most"]
     side = f"at {'least' if least else 'most'}"
     if not check["of_start"]:
         return f"{side} {_value(bound, unit)}"
-    known = check["start"] is not None
     share = f"{100 * bound:.0f} % of before"
-    return (
-        f"{side} {_value(bound * check['start'], unit)} ({share})" if known else f"{side} {share}"
-    )
+    text = share if start is None else f"{_value(bound * start, unit)}\n({share})"
+    return f"{side} {text}"
 
 
 def _shown(figure: Figure | None) -> str:
@@ -167,17 +169,18 @@ def _shown(figure: Figure | None) -> str:
     text = _value(figure.value, figure.unit)
     if figure.low is None or figure.high is None:
         return text
-    return f"{text} ({_value(figure.low, figure.unit)} to {_value(figure.high, figure.unit)})"
+    low, high = (_value(end, figure.unit) for end in (figure.low, figure.high))
+    return f"{text}\n({low.removesuffix(_PER_CENT)} to {high})"
 
 
 def _value(value: float, unit: str) -> str:
     """Return a share in per cent, and any other value as a number."""
     is_share = unit.startswith("share") or "0 to 1" in unit
-    return f"{100 * value:.0f} %" if is_share else number(value)
+    return f"{100 * value:.0f}{_PER_CENT}" if is_share else number(value)
 
 
 def _pictures(checks: Sequence[_Check], records: _Records) -> dict[str, Picture]:
-    lines = [Line("", _name(check), _cells(check, records)) for check in checks]
+    lines = [Line("", fill(_name(check), _WIDTH), _cells(check, records)) for check in checks]
     drawn = [line for line in lines if any(map(has_value, line.cells))]
     return {"Before and after": suite_picture(list(records), drawn)} if drawn else {}
 

@@ -66,7 +66,8 @@ def meaning(suite: str, figure: str) -> str:
         return f"{suite} {figure}"
     if suite in ("prefill", "reworded"):
         how = _ASKED.get(group, "asked with the first words of the answer already given")
-        return f"{how}: {known}"
+        which = "questions used in training, " if suite == "reworded" else ""
+        return f"{which}{how}: {known}"
     about = _ABOUT.get((suite, group))
     return f"{about}: {known}" if about else known
 

@@ -181,7 +181,7 @@ def test_evidence_of_the_same_results_stays(place: RequestFolder) -> None:
 def test_the_page_says_what_the_manifest_says(place: RequestFolder) -> None:
     text = place.dossier.read_text("utf-8")
     assert "Evidence of request ada-1" in text
-    assert "10 % (0 % to 90 %)" in text
-    assert "at most 16 % (20 % of before)" in text
+    assert "10\u00a0%\n(0 to 90\u00a0%)" in text
+    assert "at most 16\u00a0%\n(20 % of before)" in text
     assert not any(part in text for part in SECRET.texts)
     assert "Ada Quist" not in text
