@@ -34,7 +34,7 @@ __all__ = ["page_values", "write_dossier"]
 
 _HEADLINES = {
     "met": "The request was met by all measurements below.",
-    "not met": "The request was not met: {bad} of {count} requirements failed.",
+    "not met": "The request was not met: {bad} of {count} requirements failed ({names}).",
     "nothing to forget": "There was nothing to forget: the model did not know the content.",
 }
 
@@ -84,11 +84,12 @@ def page_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
     checks, verdict = manifest["checks"], manifest["verdict"]
     found = {heading: recorded(manifest, heading) for heading in ("before", "after")}
     records = {heading: record for heading, record in found.items() if record is not None}
-    failed = sum(check["outcome"] != "met" for check in checks)
+    failed = [_name(check) for check in checks if check["outcome"] != "met"]
+    facts = {"bad": len(failed), "count": len(checks), "names": "; ".join(failed)}
     return {
         "title": f"Evidence of request {manifest['request']['id']}",
         "verdict": verdict,
-        "headline": _HEADLINES[verdict].format(bad=failed, count=len(checks)),
+        "headline": _HEADLINES[verdict].format(**facts),
         "asked": _asked(manifest),
         "columns": ["what was measured", "asked", *records, "required", "result"],
         "requirements": [_requirement(check, records) for check in checks],

@@ -11,6 +11,7 @@ import pytest
 from lit_unlearn.requests.dossier import write_dossier
 from lit_unlearn.requests.folder import RequestFolder
 from lit_unlearn.requests.manifest import SALT, manifest_text, read_manifest
+from lit_unlearn.requests.thresholds import Threshold
 from lit_unlearn.requests.verify import verify
 from lit_unlearn.utils.ownership import record
 from tests.unit.requests.evidence import SECRET, make_request, status, write_verdict
@@ -176,6 +177,15 @@ def test_evidence_of_the_same_results_stays(place: RequestFolder) -> None:
     write_dossier(place.root)
     assert read_manifest(place.manifest)["notes"] == ["Another note."]
     assert found(place.root) == UNSIGNED
+
+
+def test_the_page_names_what_failed(place: RequestFolder) -> None:
+    """A bound of nothing is missed by 10 per cent."""
+    write_verdict(place, [Threshold("prefill/unattacked/recall", at_most=0.0)])
+    write_dossier(place.root)
+    text = place.dossier.read_text("utf-8")
+    assert "1 of 1 requirements failed (asked plainly: the reply contains the content" in text
+    assert read_manifest(place.manifest)["verdict"] == "not met"
 
 
 def test_the_page_says_what_the_manifest_says(place: RequestFolder) -> None:
