@@ -23,7 +23,9 @@ from lit_unlearn.cli.config import read_configs
 from lit_unlearn.cli.erase import read_request
 from lit_unlearn.evaluation.record_files import read_evaluation
 from lit_unlearn.requests import erase as erasing
+from lit_unlearn.requests.audit import audit
 from lit_unlearn.requests.folder import read_steps
+from lit_unlearn.requests.ledger import read_ledger
 from lit_unlearn.sweeping import jobs
 from lit_unlearn.sweeping.jobs import LOG, Failure, Job
 from lit_unlearn.utils.config_files import find_config
@@ -106,6 +108,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
         patch.setattr("lit_unlearn.requests.battery._LONGEST", 4)
         (found.folder / "small.yaml").write_text(json.dumps(recipe), "utf-8")
         (found.folder / "fast.yaml").write_text(json.dumps(FAST), "utf-8")
+        (found.folder / "damaged.jsonl").write_text("{}", "utf-8")
         yield found
 
 
@@ -191,12 +194,22 @@ def test_one_question_is_enough(here: Here, monkeypatch: pytest.MonkeyPatch) -> 
     sources = [{"path": "builtin:neighbor", "limit": 2}]
     request = {**ASKED, "forget": {"questions": [question]}, "keep": {"neighbors": sources}}
     request["keep"]["general"] = [{"path": "builtin:general", "limit": 2}]
+    request["ledger"] = "ledger.jsonl"
     assert here.erase({**request, "id": "one"}, "--output", "one") == 3
     found = json.loads((here.folder / "one/verdict.json").read_text("utf-8"))
     assert any("none is held out" in note for note in found["notes"])
     record = read_evaluation(here.folder / "one/after")
     asked = {row.question for row in record.suites["prefill"].rows}
     assert asked == {question["question"]}
+    assert main(["audit", "--verify", "one"]) == 0
+    evidence = (here.folder / "one/dossier.html").read_text("utf-8")
+    evidence += (here.folder / "one/manifest.json").read_text("utf-8")
+    assert not any(text in evidence for text in ("Nana", "Zola"))
+    (entry,) = read_ledger("ledger.jsonl")
+    assert (entry.request, entry.folder, entry.verdict) == ("one", "one", "not met")
+    (again,) = audit("one/run/model", "ledger.jsonl").requests
+    assert [check.value for check in again.checks] == [c["value"] for c in found["checks"]]
+    assert not again.came_back
 
 
 @pytest.mark.parametrize(
@@ -209,6 +222,7 @@ def test_one_question_is_enough(here: Here, monkeypatch: pytest.MonkeyPatch) -> 
         ({"recipe": "quickstrat.yaml"}, "recipe: quickstrat.yaml: no such file"),
         ({"recipe": "rewrite.yaml"}, "an objective that expects `decline`"),
         ({"thresholds": [{"figure": "prefill/recall", "at_most": 0}]}, "should name figures"),
+        ({"ledger": "damaged.jsonl"}, "damaged.jsonl.head should hold"),
     ],
 )
 def test_a_request_that_cannot_be_carried_out(
