@@ -158,6 +158,11 @@ def divide(
             _harmless(train, unique, request),
             _harmless(_builtin("eval", "general"), unique, request),
         )
+    if not near[0] and not general[0]:
+        raise InputError(
+            "Parameter `keep` should have rows that do not contain the subject to be forgotten. "
+            f"Found none of {len(given.neighbors) + len(given.general)}; add others."
+        )
     shown = evenly_spread(trained, ASKED)
     battery = Battery(
         forget=evenly_spread(held or trained, ASKED),
