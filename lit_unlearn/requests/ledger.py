@@ -70,7 +70,7 @@ class _Log(AppendLog[dict[str, Any]]):
     user = "ledger"
 
     def __init__(self, file: Path) -> None:
-        super().__init__(file.parent)
+        super().__init__(file.parent, shared=True)  # waits: another request may end just now
         self.path = file
 
     file_name = ""
@@ -89,7 +89,7 @@ def add_entry(ledger: str | Path, entry: LedgerEntry) -> int:
     latest entry of the request is not added again.
 
     Raises:
-        InputError: The ledger is damaged or in use.
+        InputError: The ledger is damaged.
     """
     file = local_path(ledger)
     _checked(file)  # the log removes a last line that was cut off, which may be damage here

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from lit_unlearn.errors import InputError
 from lit_unlearn.requests.ledger import LedgerEntry, add_entry, latest, read_ledger, request_folder
 from lit_unlearn.utils.append_log import log_line
+from lit_unlearn.utils.locks import locked
 
 COUNT = 4
 
@@ -63,6 +65,18 @@ def test_a_request_that_was_carried_out_again_is_added(ledger: Path) -> None:
     found = read_ledger(ledger)
     assert found[1:2] + found[-1:] == (entry(2), again)
     assert latest(found) == [entry(1), again, entry(3), entry(4)]
+
+
+def test_an_entry_waits_for_another_process(ledger: Path) -> None:
+    """Two requests may end at the same time; neither is lost after its training."""
+    waiting = Thread(target=add_entry, args=(ledger, entry(5)))
+    with locked(ledger.with_suffix(".lock")):
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        assert len(read_ledger(ledger)) == COUNT
+    waiting.join(10)
+    assert read_ledger(ledger)[-1] == entry(5)
 
 
 def test_each_line_seals_the_one_before(ledger: Path) -> None:
