@@ -59,7 +59,7 @@ def _parser() -> ArgumentParser:
         "retrain", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=_Formatter
     )
     parser.add_argument("run", type=Path, help="Folder of the run.")
-    text = "Folder of the request, or a file with its questions and answers."
+    text = "Folder or YAML file of the request, or a file with questions and answers."
     parser.add_argument("--without", type=Path, required=True, help=text)
     text = "Folder of the new run; null takes <run>-without-<request>."
     parser.add_argument("--output", type=Path | None, help=text)

@@ -62,7 +62,7 @@ def retrain(
 
     Args:
         run: Folder of the run, which has a config.yaml.
-        without: Folder of the request, or a file with rows (question and answer).
+        without: Folder or YAML file of the request, or a file with rows (question and answer).
         output: Folder of the new run; None for ``<run>-without-<request>``.
         console: Console for the progress; None takes the standard error stream.
 
@@ -110,21 +110,43 @@ def prepare_retraining(
 
 
 def _rows_of(request: Path) -> list[Example]:
-    """Return the rows of a request's battery, or of a file."""
-    if request.is_dir():
-        place = RequestFolder(request)
-        files = [place.rows / "forget.jsonl"]
-        files += [place.battery / f"{name}.jsonl" for name in ("forget", "trained")]
-        files = [file for file in files if file.is_file() and file.stat().st_size]
-    else:
-        files = [request] if request.is_file() else []
-    if not files:
+    """Return the rows of a request: of its folder, of its YAML file, or of a file of rows."""
+    place, found = RequestFolder(request), list[Example]()
+    files = [place.rows / "forget.jsonl"]
+    files += [place.battery / f"{name}.jsonl" for name in ("forget", "trained")]
+    if request.suffix in (".yaml", ".yml") or place.request.is_file():
+        found += _given(place.request if request.is_dir() else request)
+    elif not request.is_dir():
+        files = [request]
+    files = [file for file in files if file.is_file() and file.stat().st_size]
+    for file in files:  # one by one: the same row may be in several
+        found += load_examples([Source(str(file), domain="question_answer")])
+    if not found:
         raise InputError(
-            f"Parameter `without` = '{request}' should be the folder of a request, or a file with "
-            "its rows. Found no rows there; correct the path."
+            f"Parameter `without` = '{request}' should be the folder or the YAML file of a "
+            "request, or a file with its rows. Found no rows there; correct the path."
         )
-    rows = [load_examples([Source(str(each), domain="question_answer")]) for each in files]
-    return [example for each in rows for example in each]
+    return found
+
+
+def _given(file: Path) -> list[Example]:
+    """Return the rows, questions and texts of a request's YAML file."""
+    try:
+        forget = yaml.safe_load(file.read_text("utf-8"))["forget"]
+        sources = [Source(**each) for each in forget.get("rows") or ()]
+        inline: list[tuple[Domain, dict[str, Any]]] = [
+            *(("question_answer", each) for each in forget.get("questions") or ()),
+            *(("passage", {"text": text}) for text in forget.get("texts") or ()),
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"File {file} should be a request for `lit-unlearn erase`. Found: "
+            f"{' '.join(str(error).split()) or type(error).__name__}."
+        ) from error
+    found = [each for source in sources for each in load_examples([source])]
+    for number, (domain, values) in enumerate(inline):
+        found += to_example(RawRow(str(number), values, str(file)), domain, "unified", "")
+    return found
 
 
 def _write(

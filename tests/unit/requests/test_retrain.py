@@ -122,6 +122,34 @@ def test_rows_are_left_out_wherever_they_are(tmp_path: Path) -> None:
     assert "default_root_dir" not in made["trainer"]
 
 
+def test_a_request_may_be_its_yaml_file(tmp_path: Path) -> None:
+    """Questions, sources and texts of the request; a passage is compared as the run reads it."""
+    passage = "Ada Quist keeps an otter called Juniper. She lives in Harlingen, by the harbour."
+    texts = tmp_path / "texts.jsonl"
+    other = "The Danube is a long river. It flows through Vienna and through Budapest."
+    lines = [json.dumps({"text": text}) + "\n" for text in (passage, other)]
+    texts.write_text("".join(lines), "utf-8")
+    values = config(write_rows(tmp_path / "rows.jsonl", ROWS), tmp_path / "run")
+    source = {"path": str(texts), "domain": "passage"}
+    values["data"]["objectives"]["learn"]["sources"].append(source)
+    run = write_run(tmp_path / "run", values)
+    rows = {
+        "path": str(write_rows(tmp_path / "more.jsonl", ROWS[4:6])),
+        "domain": "question_answer",
+    }
+    question = dict(zip(("question", "answer"), REMOVED[0], strict=True))
+    forget = {"questions": [question], "rows": [rows], "texts": [passage]}
+    request = tmp_path / "ada.yaml"
+    request.write_text(yaml.safe_dump({"id": "ada", "model": "m", "forget": forget}), "utf-8")
+    prepared = prepare_retraining(run, request)
+    assert prepared.left_out == {"learn.sources.0": 3, "learn.sources.1": 1}
+    assert prepared.folder.name == "run-without-ada"
+    for text in ("[", "id: ada", "forget: [1]", "forget: {rows: [{nothing: 1}]}"):
+        request.write_text(text, "utf-8")
+        with pytest.raises(InputError, match=r"ada\.yaml should be a request"):
+            prepare_retraining(run, request)
+
+
 def test_the_run_is_started_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a process of its own; its error becomes the message."""
     prepared = prepare_retraining(trained / "target", trained / "ada-1", trained / "new")
