@@ -191,4 +191,5 @@ def _interval(check: Check) -> str:
 
 
 def _because(check: Check) -> str:
-    return f" ({check.note})" if check.note else ""
+    """Return why a figure was not measured, in brackets; empty if it was."""
+    return f" ({check.note})" if check.note and check.outcome == "not measured" else ""
