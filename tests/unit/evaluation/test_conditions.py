@@ -28,7 +28,12 @@ from lit_unlearn.evaluation.suite_run import run_suite
 from lit_unlearn.evaluation.suites.boundary import Boundary
 from lit_unlearn.evaluation.suites.depth import Depth
 from lit_unlearn.evaluation.suites.input_attacks import Prefill
+from lit_unlearn.evaluation.suites.membership import Membership
+from lit_unlearn.evaluation.suites.multiple_choice import MultipleChoice
+from lit_unlearn.evaluation.suites.muse import Muse
 from lit_unlearn.evaluation.suites.quantised import Pruned
+from lit_unlearn.evaluation.suites.rwku import Rwku
+from lit_unlearn.evaluation.suites.tofu import Tofu
 from lit_unlearn.metrics.functional.refusals import is_refusal
 from lit_unlearn.models.tiny import tiny_tokenizer
 from lit_unlearn.types import Example, Turn
@@ -215,3 +220,37 @@ def test_the_condition_is_part_of_the_record_and_of_stored_outcomes(
 )
 def test_the_command_line_names_a_condition(options: list[str], expected: object) -> None:
     assert parse(_parser(), ["m", *options]).context == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--context=Ecko"], "context.*Ecko"),
+        (["--context=Echo", "--context.declned=3"], "declned"),
+        (["--context=Demonstrations", "--context.declined=many"], "declined"),
+        (["--context=PromptGuard"], "`sources` and `terms`"),
+    ],
+)
+def test_a_mistake_in_a_condition_is_named_in_one_line(options: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        parse(_parser(), ["m", *options])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("suite", "forgotten", "kept"),
+    [
+        (Tofu(), {"forget"}, {"retain", "real_authors", "world_facts"}),
+        (BOUNDARY, set(), {"neighbor", "general", "safe", "unsafe"}),
+        (PREFILL, {"unattacked", "opener", "beginning"}, set()),
+        (MultipleChoice(), {"wmdp_bio"}, {"mmlu"}),
+        (Muse(), {"forget", "verbatim", "members"}, {"retain", "holdout"}),
+        (Rwku(), {"Confucius/forget_level3"}, {"Confucius/neighbor_level1"}),
+        (Membership([], []), {"member"}, {"nonmember"}),
+    ],
+)
+def test_a_suite_knows_which_rows_should_be_forgotten(
+    suite: Suite, forgotten: set[str], kept: set[str]
+) -> None:
+    assert all(map(suite.forgets, forgotten))
+    assert not any(map(suite.forgets, kept))
