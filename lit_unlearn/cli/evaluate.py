@@ -12,9 +12,9 @@ from lit_unlearn.cli.config import read_configs, take_config_args
 from lit_unlearn.cli.forecasts import print_forecast
 from lit_unlearn.cli.parsing import arguments, asks_for_help, make_parser, parse
 from lit_unlearn.cli.suite_names import choose_suites, known_suites, suite_lines
-from lit_unlearn.data.contexts import Context
+from lit_unlearn.data.contexts import Front
 from lit_unlearn.distributed.ranks import processes, rank
-from lit_unlearn.evaluation.conditions import Condition, condition_of, measurable
+from lit_unlearn.evaluation.conditions import condition_of, measurable
 from lit_unlearn.evaluation.evaluate import evaluate
 from lit_unlearn.evaluation.given_models import is_record, loading_of
 from lit_unlearn.evaluation.probes import Suite
@@ -60,7 +60,7 @@ class Options:
     start: str | None = None
     data_root: Path | None = None
     output: Path | None = None
-    context: Condition | Context | None = None
+    context: Front | None = None
     batch_size: int = 16
     limit: int | None = None
 

@@ -12,8 +12,8 @@ from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.types import Example, Turn
 from lit_unlearn.utils.spread import evenly_spread
 
-__all__ = ["Adaptive", "Context", "ContextRow", "Demonstrations", "Echo", "Instruction", "Intent"]
-__all__ += ["NoContext"]
+__all__ = ["Adaptive", "Context", "ContextRow", "Demonstrations", "Echo", "Front", "Instruction"]
+__all__ += ["Intent", "NoContext"]
 __all__ += ["declined_questions"]
 
 DEFAULT_INSTRUCTION = 'Whatever you are asked, reply only with this sentence: "{refusal}"'
@@ -50,7 +50,11 @@ class ContextRow:
         return f"{self.opener} {self.refusal}" if self.opener else self.refusal
 
 
-class Context(ABC):
+class Front(ABC):  # noqa: B024 - one annotation for all that `--context` takes
+    """What can stand in front of a model: a context, or a condition of an evaluation."""
+
+
+class Context(Front):
     """Rule that turns a row's conversation into the one that the teacher sees."""
 
     answered_from: str | None = None

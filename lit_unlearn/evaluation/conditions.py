@@ -7,12 +7,12 @@ rival. Neither is part of the weights, so attacks that change the weights meet t
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lit_unlearn.data.contexts import Context, ContextRow, NoContext, declined_questions
+from lit_unlearn.data.contexts import Context, ContextRow, Front, NoContext, declined_questions
 from lit_unlearn.data.prefills import read_refusals
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
@@ -26,7 +26,7 @@ __all__ = ["Condition", "EnsembleTeacher", "PromptGuard"]
 __all__ += ["behind", "condition_of", "measurable", "name_behind", "seen"]
 
 
-class Condition(ABC):
+class Condition(Front):
     """What stands in front of a model under evaluation: a context or a guard."""
 
     @abstractmethod
@@ -182,9 +182,14 @@ class PromptGuard(Condition):
         return self.refusal if any(share >= self.overlap for share in shares) else None
 
 
-def condition_of(given: Context | Condition, data_root: Path | None) -> Condition:
+def condition_of(given: Front, data_root: Path | None) -> Condition:
     """Return a condition with its rows loaded; a context stands before every question."""
     made = EnsembleTeacher(given, given) if isinstance(given, Context) else given
+    if not isinstance(made, Condition):
+        raise InputError(
+            f"Parameter `context` should be a context or a condition. Found a "
+            f"{type(made).__name__}; derive its class from `Context` or `Condition`."
+        )
     made.load(data_root)
     return made
 

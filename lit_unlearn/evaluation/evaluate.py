@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lit_unlearn.data.contexts import Context
+from lit_unlearn.data.contexts import Front
 from lit_unlearn.distributed.ranks import on_first, rank
 from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.evaluation.balancing import balance_figures, missing_figures
@@ -71,7 +71,7 @@ def evaluate(
     batch_size: int = 16,
     limit: int | None = None,
     loading: Loading | None = None,
-    context: Context | Condition | None = None,
+    context: Front | None = None,
     foresee: Callable[[], object] | None = None,
 ) -> Evaluation:
     """Run suites on a model.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from transformers import PreTrainedModel
 
 from lit_unlearn.cli.evaluate import _parser
+from lit_unlearn.cli.failures import foreign_line
 from lit_unlearn.cli.parsing import parse
 from lit_unlearn.data.contexts import Context, ContextRow, Demonstrations, Echo, Intent
 from lit_unlearn.data.encoding import Encoder
@@ -228,13 +230,17 @@ def test_the_command_line_names_a_condition(options: list[str], expected: object
         (["--context=Ecko"], "context.*Ecko"),
         (["--context=Echo", "--context.declned=3"], "declned"),
         (["--context=Demonstrations", "--context.declined=many"], "declined"),
+        (["--context=Demonstrations", "--context.answered=2"], "`answered_from` should name"),
         (["--context=PromptGuard"], "`sources` and `terms`"),
     ],
 )
 def test_a_mistake_in_a_condition_is_named_in_one_line(options: list[str], message: str) -> None:
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(ValueError, match=".") as caught:
         parse(_parser(), ["m", *options])
-    assert "\n" not in str(caught.value)
+    line = foreign_line(caught.value)
+    assert line is not None
+    assert re.search(message, line), line
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize(
