@@ -235,7 +235,7 @@ def test_the_command_line_names_a_condition(options: list[str], expected: object
     ],
 )
 def test_a_mistake_in_a_condition_is_named_in_one_line(options: list[str], message: str) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         parse(_parser(), ["m", *options])
     line = foreign_line(caught.value)
     assert line is not None
