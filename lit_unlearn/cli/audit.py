@@ -14,6 +14,7 @@ from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.report.evaluation_table import ABSENT, number
 from lit_unlearn.requests.audit import Audit, audit
 from lit_unlearn.requests.folder import RequestFolder
+from lit_unlearn.requests.manifest import ChangedError
 from lit_unlearn.requests.signature import sign
 from lit_unlearn.requests.thresholds import Check
 from lit_unlearn.requests.verify import verify, verify_digests
@@ -112,7 +113,7 @@ def _sign(folder: Path, key: str | None) -> None:
     manifest = RequestFolder(local_path(folder)).manifest
     changed = [each for each in verify_digests(folder) if not each.is_sound]
     if changed:
-        raise InputError(
+        raise ChangedError(
             f"Folder {folder} should be as it was written before it is signed. Found "
             f"{changed[0].part} {changed[0].state}; restore it."
         )

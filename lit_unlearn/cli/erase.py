@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from lit_unlearn.cli.config import read_config, read_configs
+from lit_unlearn.cli.config import Config, KeyPath, read_config, read_configs
 from lit_unlearn.cli.forecasts import forecast_or_none
 from lit_unlearn.cli.parsing import arguments, make_parser, parse
 from lit_unlearn.cli.rewrite import foresee_writing
@@ -89,9 +90,54 @@ def read_request(file: Path) -> Request:
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(Request)
     with _named("request"):
-        config = read_config(file)
+        found = read_config(file)
+    values = {key: value for key, value in found.values.items() if value is not None}
+    config = Config(values, found.origins)  # `recipe:` without a value is the default
+    _check_shape(config, (), _SHAPE)
     given = parse(parser, [], config)
     return Request(**arguments(Request, given))
+
+
+def _check_shape(config: Config, path: KeyPath, shape: object) -> None:
+    """Check that lists and keys with values stand where a request has them.
+
+    The messages lack the value, which may be what should be forgotten.
+
+    Args:
+        config: The request's file.
+        path: Keys that lead to the value.
+        shape: A mapping of shapes, a list with the shape of its elements, or None for any value.
+
+    Raises:
+        InputError: A value has another shape.
+    """
+    value: Any = config.values
+    for key in path:
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    if shape is None:
+        return
+    if not isinstance(value, dict if isinstance(shape, dict) else list):
+        found = {dict: "keys", list: "a list", str: "a text", type(None): "nothing"}
+        found_here = found.get(type(value), f"a {type(value).__name__}")
+        expected = ("keys with values", "indent keys below it, or remove it")
+        if isinstance(shape, list):
+            expected = ("a list", "begin each entry with '- ', or write [...] around them")
+        raise InputError(
+            f"{config.origin(path)}: `{'.'.join(path)}` should be {expected[0]}. "
+            f"Found {found_here}; {expected[1]}."
+        )
+    for key in range(len(value)) if isinstance(value, list) else value:
+        within = shape[0] if isinstance(shape, list) else shape.get(key)
+        _check_shape(config, (*path, str(key)), within)
+
+
+_SOURCES: list[object] = [{}]
+_SHAPE = {
+    "forget": {"texts": [None], "questions": [{"accepted": [None]}], "rows": _SOURCES},
+    "keep": {"neighbors": _SOURCES, "general": _SOURCES},
+    "thresholds": [{}],
+}
+"""Shape of a request's file; see `_check_shape`."""
 
 
 @contextmanager

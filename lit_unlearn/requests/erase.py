@@ -25,7 +25,7 @@ from lit_unlearn.requests.evidence import write_evidence
 from lit_unlearn.requests.folder import RequestFolder, content_digest
 from lit_unlearn.requests.given import Given, read_given
 from lit_unlearn.requests.knows import KNOWN_AT_MOST, knowledge
-from lit_unlearn.requests.ledger import read_ledger
+from lit_unlearn.requests.ledger import check_ledger
 from lit_unlearn.requests.request import Request
 from lit_unlearn.requests.rows import (
     NOTES,
@@ -35,6 +35,7 @@ from lit_unlearn.requests.rows import (
     write_rows,
 )
 from lit_unlearn.requests.run_config import run_config
+from lit_unlearn.requests.salt import check_salt
 from lit_unlearn.requests.steps import Steps
 from lit_unlearn.requests.thresholds import checks, verdict_of
 from lit_unlearn.requests.verdict import Judged, check_figures, default_thresholds, write_verdict
@@ -42,7 +43,7 @@ from lit_unlearn.rewriting.rewrite import Foresee
 from lit_unlearn.sweeping.jobs import LOG, Job, check_fits, run_jobs
 from lit_unlearn.utils.digests import json_digest
 from lit_unlearn.utils.locks import take_lock
-from lit_unlearn.utils.ownership import check_targets, free_name, write_text
+from lit_unlearn.utils.ownership import check_reads, check_targets, free_name, write_text
 from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.progress import duration
 from lit_unlearn.utils.tables import table
@@ -114,18 +115,27 @@ def erase(
         if path is not None:
             with named_model(parameter):
                 find_model(path)
-    own = [folder.request, folder.config, folder.rows, folder.battery, folder.verdict]
-    own += [folder.manifest, folder.dossier]
-    if request.ledger is not None and local_path(request.ledger).exists():
-        read_ledger(request.ledger)  # refuses a damaged one before the training
-    models = [Path(find_model(path).name) for path in (request.model, request.writer) if path]
-    check_targets(folder.root, own, filter(Path.exists, models), "--output")
+    _check_places(request, folder)
     lock = take_lock(folder.root / ".lock", "erase")
     try:
         work = _Work(request, recipe, folder, console or Console(quiet=True), forecasts)
         return work.run(text or yaml.safe_dump(asdict(request), sort_keys=False))
     finally:
         lock.release()
+
+
+def _check_places(request: Request, folder: RequestFolder) -> None:
+    """Check before anything is loaded that no file of the user will be replaced or moved."""
+    rows = [*request.forget.rows, *request.keep.neighbors, *request.keep.general]
+    reads = [Path(find_model(path).name) for path in (request.model, request.writer) if path]
+    reads += [Path(source.path) for source in rows]
+    reads = list(filter(Path.exists, reads))
+    if request.ledger is not None:
+        check_ledger(request.ledger, request.id, folder.root)
+        reads.append(local_path(request.ledger))
+    check_reads(folder.root, folder.moved, reads, "--output")
+    check_targets(folder.root, folder.targets, reads, "--output")
+    check_salt(folder.root)
 
 
 @dataclass

@@ -80,6 +80,18 @@ class RequestFolder:
         """Page for people."""
         return self.root / "dossier.html"
 
+    @property
+    def targets(self) -> list[Path]:
+        """Files and folders that `erase` replaces, if they are its own."""
+        files = [self.request, self.config, self.verdict, self.manifest, self.dossier]
+        return [*files, self.rows, self.battery]
+
+    @property
+    def moved(self) -> list[Path]:
+        """Other files and folders that it writes, or moves aside with all that is in them."""
+        logs = [self.root / name for name in (StepLog.file_name, "salt.txt")]
+        return [self.rewriting, self.before, self.run, self.after, *logs]
+
 
 @dataclass(frozen=True)
 class Step:

@@ -77,15 +77,16 @@ def _check_opposed(given: Given) -> None:
         for text in (*given.neighbors, *given.general)
         for row in text.ready
     }
-    both = {
-        row.question: kept[normalise(row.question)].row_id
+    both = [
+        (text.row_id, kept[normalise(row.question)].row_id)
         for text in given.forget
         for row in text.ready
         if normalise(row.question) in kept
-    }
+    ]
     if both:
-        question, row_id = next(iter(both.items()))
+        # without the question, as messages of a command are often stored
         raise InputError(
             f"Parameters `forget` and `keep` should have different questions. Found {len(both)} in "
-            f"both, such as {question[:80]!r} (row {row_id} of `keep`); remove them from one."
+            f"both, such as row {both[0][0]} of `forget` and row {both[0][1]} of `keep`; remove "
+            "them from one."
         )

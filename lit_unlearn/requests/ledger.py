@@ -7,6 +7,7 @@ entries that were removed from the end or added there are found too.
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -18,7 +19,7 @@ from lit_unlearn.utils.append_log import AppendLog, line_key, log_line
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.paths import local_path
 
-__all__ = ["LedgerEntry", "add_entry", "latest", "read_ledger", "request_folder"]
+__all__ = ["LedgerEntry", "add_entry", "check_ledger", "latest", "read_ledger", "request_folder"]
 
 _NOTHING = "0" * 64
 """Digest in place of that of a line before the first one."""
@@ -106,6 +107,36 @@ def add_entry(ledger: str | Path, entry: LedgerEntry) -> int:
         log.append({key: sealed})
         _write_head(file, _Head(number, digest))
     return number
+
+
+def check_ledger(ledger: str | Path, request: str, folder: Path) -> None:
+    """Check before a request is carried out that its entry can be added.
+
+    Args:
+        ledger: File of the ledger, which may be new.
+        request: Id of the request.
+        folder: Its folder.
+
+    Raises:
+        InputError: The ledger is damaged or cannot be written, or it has another request with this
+            id; only the latest entry of an id is audited.
+    """
+    file = local_path(ledger)
+    known = latest([line.entry for line in _checked(file)])
+    place = next(each for each in (file, *file.parents) if os.path.lexists(each))
+    if not os.access(place, os.W_OK) or (place != file and not place.is_dir()):
+        raise InputError(
+            f"Parameter `ledger` = '{file}' should be a file that can be written. Found that "
+            f"{place} refuses it; name another file."
+        )
+    others = [request_folder(ledger, entry) for entry in known if entry.request == request]
+    taken = [each for each in others if each.resolve() != folder.resolve()]
+    if taken and (taken[0] / "manifest.json").is_file():
+        raise InputError(
+            f"Parameter `id` should be one that ledger {file} does not have yet. Found {request!r} "
+            f"in it, for the request in {taken[0]}; change the id, or give --output {taken[0]} to "
+            "carry out that request again."
+        )
 
 
 def read_ledger(ledger: str | Path) -> tuple[LedgerEntry, ...]:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import platform
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -27,19 +26,18 @@ from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.report.evaluation_table import BALANCE
 from lit_unlearn.requests.folder import RequestFolder
 from lit_unlearn.requests.request import DEFAULT_RECIPE
+from lit_unlearn.requests.salt import make_salt, salted
 from lit_unlearn.requests.thresholds import Threshold
 from lit_unlearn.utils.digests import checked_text, file_digest, json_digest
-from lit_unlearn.utils.ownership import MARKER, own_file
+from lit_unlearn.utils.ownership import MARKER
 from lit_unlearn.utils.plain_json import nan_to_null
 
-__all__ = ["KNOWN", "MANIFEST_SCHEMA", "SALT", "ChangedError"]
+__all__ = ["KNOWN", "MANIFEST_SCHEMA", "ChangedError"]
 __all__ += ["build_manifest", "manifest_text", "private_digests", "read_manifest"]
-__all__ += ["read_salt", "recorded", "row_digests", "threshold_of"]
+__all__ += ["recorded", "row_digests", "threshold_of"]
 
 MANIFEST_SCHEMA = 1
 """Version of the manifest; increased when the name or meaning of a key changes."""
-SALT = "salt.txt"
-"""File with the salt, 64 hexadecimal digits without a line break."""
 KNOWN = "questions/known"
 """Name of the figure `knowledge`, which has no suite of its own."""
 _PACKAGES = ("torch", "transformers", "tokenizers", "lightning", "datasets", "safetensors", "numpy")
@@ -59,7 +57,7 @@ def build_manifest(folder: Path) -> dict[str, Any]:
             request's model.
     """
     place = RequestFolder(folder)
-    salt = _make_salt(folder)
+    salt = make_salt(folder)
     before = read_evaluation(place.before)
     verdict = _read_json(place.verdict)
     request = yaml.safe_load(place.request.read_text("utf-8"))
@@ -122,7 +120,32 @@ def read_manifest(file: Path) -> dict[str, Any]:
             f"{content.get('schema_version')}; read it with the version of lit-unlearn that wrote "
             "it."
         )
+    try:
+        _check_shape(content)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"File {file} should have the keys and values that `lit-unlearn erase` writes. Found "
+            f"others ({type(error).__name__}: {' '.join(str(error).split())}); ask its owner for "
+            "the original."
+        ) from None
     return content
+
+
+def _check_shape(content: Mapping[str, Any]) -> None:
+    """Raise an error if a part is missing: another manifest can have a digest of its own."""
+    models = [content["weights"]["start"], *content["weights"].values()]
+    rows = [digest for file in content["rows"].values() for digest in file]
+    texts = [content["request"]["id"], content["verdict"], content["salt"]["sha256"]]
+    texts += [content["dossier"]["sha256"], *content["files"].values(), *rows]
+    texts += [model[name] for model in models for name in ("model", "fingerprint")]
+    wrong = [text for text in texts if not isinstance(text, str)]
+    if wrong:
+        raise TypeError(f"{wrong[0]!r:.40} is no text")
+    for check in content["checks"]:
+        threshold_of(check)
+        check["outcome"], check["value"]
+    for heading in ("before", "after"):
+        recorded(content, heading)
 
 
 def recorded(manifest: Mapping[str, Any], heading: str) -> EvaluationRecord | None:
@@ -150,27 +173,10 @@ def threshold_of(check: Mapping[str, Any]) -> Threshold:
 # ---------------------------------------------------------------------------------------- digests
 
 
-def _make_salt(folder: Path) -> str:
-    file = folder / SALT
-    if not file.exists():
-        with own_file(file) as temporary:
-            temporary.chmod(0o600)
-            temporary.write_text(secrets.token_hex(32), "ascii")
-    return read_salt(folder) or ""
-
-
-def read_salt(folder: Path) -> str | None:
-    """Return the salt of a request's folder, or None if there is none."""
-    try:
-        return (folder / SALT).read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
 def private_digests(folder: Path, salt: str) -> dict[str, str]:
     """Return path -> salted SHA-256 of each file that stays with the owner of a request."""
     return {
-        file.relative_to(folder).as_posix(): _salted(salt, file.read_bytes())
+        file.relative_to(folder).as_posix(): salted(salt, file.read_bytes())
         for file in _private(RequestFolder(folder))
     }
 
@@ -180,7 +186,7 @@ def row_digests(folder: Path, salt: str) -> dict[str, list[str]]:
     files = (file for file in _private(RequestFolder(folder)) if file.suffix == ".jsonl")
     return {
         file.relative_to(folder).as_posix(): [
-            _salted(salt, line) for line in file.read_bytes().splitlines()
+            salted(salt, line) for line in file.read_bytes().splitlines()
         ]
         for file in files
         if file.name != ROWS
@@ -194,10 +200,6 @@ def _private(place: RequestFolder) -> Iterator[Path]:
     yield from (file for file in single if file.is_file())
     for folder in (place.battery, place.rows):
         yield from sorted(f for f in folder.rglob("*") if f.is_file() and f.name != MARKER)
-
-
-def _salted(salt: str, content: bytes) -> str:
-    return hashlib.sha256(salt.encode() + content).hexdigest()
 
 
 def _weights(

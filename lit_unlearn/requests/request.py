@@ -38,6 +38,10 @@ class Forget:
     def __post_init__(self) -> None:
         _check_texts("forget.texts", self.texts)
         _check_questions("forget.questions", self.questions)
+        if self.subject is not None and not self.subject.strip():
+            raise InputError(
+                "Parameter `forget.subject` should be a name. Found an empty text; remove the key."
+            )
         if self.texts or self.questions or self.rows:
             return
         found = "none" if self.subject is None else f"only the subject {self.subject!r}"
@@ -120,4 +124,9 @@ def _check_questions(parameter: str, questions: Sequence[QA]) -> None:
             raise InputError(
                 f"Parameter `{parameter}` should have questions with answers. Found an empty "
                 f"{lacking}, number {number}; add it."
+            )
+        if not all(text.strip() for text in row.accepted):
+            raise InputError(
+                f"Parameter `{parameter}` should have `accepted` spellings that are not empty. "
+                f"Found an empty one, number {number}; remove it."
             )

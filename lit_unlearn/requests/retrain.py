@@ -104,9 +104,28 @@ def prepare_retraining(
         )
     request = local_path(without)
     target = local_path(output or folder.with_name(f"{folder.name}-without-{request.stem}"))
-    values = yaml.safe_load(file.read_text("utf-8"))
+    values = _read_config(file)
     removed = {_key(example) for example in _rows_of(request)}
     return _write(values, removed, target, reads=[folder, request])
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    """Return the values of the config that a run wrote, after checking the parts that are used."""
+    try:
+        values: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
+        objectives = values["data"]["objectives"]
+        parts = [values["trainer"], *objectives.values()]
+        parts += [holder[index] for _, holder, index in _listed(objectives)]
+        usable = all(isinstance(part, dict) for part in parts)
+        usable = usable and all(isinstance(own["sources"], list) for own in objectives.values())
+    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError):
+        usable = False
+    if not usable:
+        raise InputError(
+            f"File {file} should be the config that `lit-unlearn fit` wrote. Found other content; "
+            "restore it."
+        )
+    return values
 
 
 def _rows_of(request: Path) -> list[Example]:

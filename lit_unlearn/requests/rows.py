@@ -131,9 +131,12 @@ def divide(
         anchors: Neighbours that were chosen or written, if none are given.
         given: The rows of the request.
     """
-    unique = _unique(forget)
-    notes = [f"{len(forget) - len(unique)} repeated questions to forget count once."]
-    notes = notes if len(unique) < len(forget) else []
+    unique, notes = _unique(forget), list[str]()
+    if len(unique) < len(forget):
+        notes.append(
+            f"{len(forget) - len(unique)} repeated questions to forget count once, with the first "
+            "of their answers. Give further answers as `accepted`."
+        )
     trained, held = _split(unique, request.seed)
     if not held:
         notes.append(
@@ -185,7 +188,7 @@ def _given(
     if len(clean) < len(rows):
         notes.append(
             f"{len(rows) - len(clean)} of the rows of `keep.{name}` were left out, as they contain "
-            f"the subject {subject!r}."
+            "the subject."  # not its name: notes become a part of the dossier
         )
     trained, held = _split(clean, request.seed)
     if trained and not held:

@@ -120,13 +120,15 @@ def _verify_gpg(file: Path, signature: Path, signer: str | None) -> str | None:
     made = _run(command)
     said = made.stdout.decode(errors="replace")
     states = {line.split()[1]: line for line in said.splitlines() if line.startswith("[GNUPG:] ")}
-    if made.returncode == 0 and "VALIDSIG" in states:
-        names = states.get("GOODSIG", "").removeprefix("[GNUPG:] GOODSIG ")
+    if made.returncode == 0 and {"VALIDSIG", "GOODSIG"} <= states.keys():
+        names = states["GOODSIG"].removeprefix("[GNUPG:] GOODSIG ")
         if signer is None or signer.replace(" ", "") in states["VALIDSIG"] or signer in names:
             return names.partition(" ")[2] or names
         found = f"one by {names}"
     elif "NO_PUBKEY" in states:
         found = f"a key that gpg does not know, {states['NO_PUBKEY'].split()[2]}"
+    elif {"REVKEYSIG", "EXPKEYSIG", "EXPSIG"} & states.keys():
+        found = "a key that was revoked, or a key or signature that has expired"
     elif {"BADSIG", "NODATA"} & states.keys() or not said:
         return None
     else:

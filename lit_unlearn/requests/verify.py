@@ -1,6 +1,7 @@
 """Verification of the evidence of a request: digests, weights and signature."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,8 @@ from typing import Any, Literal
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.finding import find_model, fingerprint
 from lit_unlearn.requests.folder import RequestFolder
-from lit_unlearn.requests.manifest import (
-    SALT,
-    private_digests,
-    read_manifest,
-    read_salt,
-    row_digests,
-)
+from lit_unlearn.requests.manifest import private_digests, read_manifest, row_digests
+from lit_unlearn.requests.salt import SALT, read_salt
 from lit_unlearn.requests.signature import signature_of, verify_signature
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.paths import local_path
@@ -122,7 +118,9 @@ def _weights(
 def _signature(manifest: Path, allowed: Path | None, signer: str | None) -> Finding:
     signature = signature_of(manifest)
     if signature is None:
-        return Finding("signature", "not checked", "the manifest is not signed")
+        note = "the manifest is not signed"
+        asked = allowed is not None or signer is not None
+        return Finding("signature", "missing" if asked else "not checked", note)
     name = verify_signature(manifest, signature, allowed, signer)
     if name is None:
         return Finding(signature.name, "changed", "it is not a signature of this manifest")
@@ -135,10 +133,10 @@ def private_findings(folder: Path, manifest: Mapping[str, Any], under: str = "")
     `under` is the beginning of the paths that count, such as ``battery/``.
     """
     salt = read_salt(folder)
-    if salt is None:
+    if salt is None and not os.path.lexists(folder / SALT):
         note = f"there is no {SALT}, which stays with the owner, as do the request and its rows"
         return [Finding(SALT, "not checked", note)]
-    if hashlib.sha256(salt.encode()).hexdigest() != manifest["salt"]["sha256"]:
+    if salt is None or hashlib.sha256(salt.encode()).hexdigest() != manifest["salt"]["sha256"]:
         return [Finding(SALT, "changed", "without it the other files cannot be checked")]
     known, found = manifest["files"], private_digests(folder, salt)
     names = [name for name in dict.fromkeys([*known, *found]) if name.startswith(under)]

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,16 @@ from lit_unlearn.utils.locks import lock_open, opened
 from lit_unlearn.utils.paths import overlap
 
 __all__ = ["MARKER"]
-__all__ += ["check_targets", "claim", "clear", "free_name", "is_foreign", "own_file", "own_folder"]
+__all__ += [
+    "check_reads",
+    "check_targets",
+    "claim",
+    "clear",
+    "free_name",
+    "is_foreign",
+    "own_file",
+    "own_folder",
+]
 __all__ += ["record", "write_text"]
 
 MARKER = ".lit_unlearn.json"
@@ -157,17 +166,24 @@ def check_targets(
                 f"{option} {folder} should be a folder. Found a file in its place: "
                 f"{blocked[0]}; give another folder."
             )
+    check_reads(folder, targets, reads, option)
+    for target in filter(_is_model, targets):
+        _set_aside(target)
+    for place in dict.fromkeys(each.parent for each in targets):
+        _adopt(place, [each.name for each in targets if each.parent == place])
+    _refuse(targets, folder, option)
+
+
+def check_reads(
+    folder: Path, targets: Collection[Path], reads: Iterable[Path], option: str
+) -> None:
+    """Check that a command will not replace or move what it reads; see `check_targets`."""
     for read in reads:
         if any(overlap(target, read) for target in targets):
             raise InputError(
                 f"Folder {folder} should hold nothing that the command reads. Found {read}, which "
                 f"it reads and would replace or write into; give another folder with {option}."
             )
-    for target in filter(_is_model, targets):
-        _set_aside(target)
-    for place in dict.fromkeys(each.parent for each in targets):
-        _adopt(place, [each.name for each in targets if each.parent == place])
-    _refuse(targets, folder, option)
 
 
 def _refuse(targets: Iterable[Path], folder: Path | None = None, option: str = "") -> None:

@@ -22,6 +22,8 @@ from lit_unlearn.__main__ import main
 from lit_unlearn.cli.config import read_configs
 from lit_unlearn.cli.erase import read_request
 from lit_unlearn.evaluation.record_files import read_evaluation
+from lit_unlearn.models.export import save_folder
+from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 from lit_unlearn.requests import erase as erasing
 from lit_unlearn.requests.audit import audit
 from lit_unlearn.requests.folder import read_steps
@@ -219,6 +221,8 @@ def test_one_question_is_enough(here: Here, monkeypatch: pytest.MonkeyPatch) -> 
         ({"writer": "nowhere/at/all"}, "`writer` = 'nowhere/at/all'"),
         ({"forget": {"rows": [{"path": "missing.jsonl"}]}}, "missing.jsonl"),
         ({"keep": {"neighbors": [{"path": "builtin:forget"}]}}, "remove them from one"),
+        ({"model": "runs/erase/other/run/model"}, "should hold nothing that the command reads"),
+        ({"ledger": "runs/erase/other/rows/ledger"}, "should hold nothing that the command reads"),
         ({"recipe": "quickstrat.yaml"}, "recipe: quickstrat.yaml: no such file"),
         ({"recipe": "rewrite.yaml"}, "an objective that expects `decline`"),
         ({"thresholds": [{"figure": "prefill/recall", "at_most": 0}]}, "should name figures"),
@@ -234,6 +238,7 @@ def test_a_request_that_cannot_be_carried_out(
 ) -> None:
     """One line, status 2, and no model is loaded."""
     monkeypatch.setattr(erasing, "evaluate", None)
+    save_folder(tiny_model(), tiny_tokenizer(), here.folder / "runs/erase/other/run/model")
     assert here.erase({**ASKED, "id": "other", **change}) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert len(errors) == 1

@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.requests.ledger import LedgerEntry, add_entry, latest, read_ledger, request_folder
+from lit_unlearn.requests.ledger import (
+    LedgerEntry,
+    add_entry,
+    check_ledger,
+    latest,
+    read_ledger,
+    request_folder,
+)
 from lit_unlearn.utils.append_log import log_line
 from lit_unlearn.utils.locks import locked
 
@@ -191,3 +198,27 @@ def test_a_ledger_that_is_not_there(tmp_path: Path, ledger: Path) -> None:
     ledger.unlink()  # its head is still there
     with pytest.raises(InputError, match="Found no entry 1"):
         add_entry(ledger, entry(9))
+
+
+def test_a_second_request_of_an_id_is_refused_before_the_training(ledger: Path) -> None:
+    """Only the latest entry of an id is audited: the first request would never be asked again."""
+    other = ledger.parent / "elsewhere"
+    check_ledger(ledger, "request-1", other)  # the first one's folder is gone
+    first = ledger.parent / "folder-1"
+    first.mkdir()
+    (first / "manifest.json").touch()
+    check_ledger(ledger, "request-1", first)
+    check_ledger(ledger, "request-9", other)
+    with pytest.raises(InputError, match=r"Parameter `id` .*'request-1' in it.*change the id"):
+        check_ledger(ledger, "request-1", other)
+
+
+def test_a_ledger_that_cannot_be_written_is_refused_before_the_training(ledger: Path) -> None:
+    check_ledger(ledger.parent / "new" / "ledger.jsonl", "a", ledger.parent)
+    with pytest.raises(InputError, match=r"`ledger` = .* should be a file that can be written"):
+        check_ledger(ledger / "ledger.jsonl", "a", ledger.parent)
+    with pytest.raises(InputError, match=r"should be readable\. Found: Is a directory"):
+        check_ledger(ledger.parent, "a", ledger.parent)
+    ledger.unlink()
+    with pytest.raises(InputError, match="no entry 1"):
+        check_ledger(ledger, "a", ledger.parent)

@@ -16,12 +16,12 @@ from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.requests.folder import RequestFolder
 from lit_unlearn.requests.manifest import (
     KNOWN,
-    SALT,
     ChangedError,
     build_manifest,
     manifest_text,
     read_manifest,
 )
+from lit_unlearn.requests.salt import SALT
 from tests.unit.requests.evidence import (
     NEAR,
     SECOND,

@@ -40,8 +40,9 @@ def test_every_form_is_read(tmp_path: Path) -> None:
     assert found.thresholds == [Threshold("prefill/unattacked/recall", at_most=0.1)]
 
 
-def test_most_keys_can_be_left_out(tmp_path: Path) -> None:
-    text = "id: a\nmodel: m/m\nforget: {texts: [Something.]}"
+@pytest.mark.parametrize("empty", ["", "\nrecipe:\nkeep:\nthresholds:\nseed:\nledger:"])
+def test_most_keys_can_be_left_out(empty: str, tmp_path: Path) -> None:
+    text = "id: a\nmodel: m/m\nforget: {texts: [Something.]}" + empty
     found = read_request(written(tmp_path, text))
     assert (found.recipes, found.thresholds, found.writer) == (["erase.yaml"], [], None)
     assert found.keep.neighbors == []
@@ -60,6 +61,32 @@ START = "id: a\nmodel: random-tiny\n"
         (f"{START}forget: {{texts: ['  ']}}", "an empty one, number 1; remove it"),
         (f"{START}forget: {{questions: [{{question: A, answer: ''}}]}}", "an empty answer"),
         (f"{START}forget: {{questions: [{{question: A}}]}}", "answer"),
+        (
+            f"{START}forget: {{questions: [{{question: A, answer: B, accepted: [B, ' ']}}]}}",
+            "`accepted` spellings that are not empty. Found an empty one, number 1",
+        ),
+        (f"{START}forget: {{texts: [a], subject: ' '}}", "`forget.subject` should be a name"),
+        (f"{START}forget:", "forget"),
+        (
+            f"{START}forget: {{texts:}}",
+            r"request.yaml:3: `forget.texts` should be a list. Found no",
+        ),
+        (f"{START}forget: Secret", "`forget` should be keys with values. Found a text; indent"),
+        (f"{START}forget: [a]", "`forget` should be keys with values. Found a list"),
+        (f"{START}forget: {{texts: [a]}}\nkeep: a", "`keep` should be keys with values"),
+        (
+            f"{START}forget: {{questions: [Who]}}",
+            "`forget.questions.0` should be keys with values. Found a text",
+        ),
+        (
+            f"{START}forget: {{questions: {{question: A, answer: B}}}}",
+            "`forget.questions` should be a list. Found keys; begin each entry with '- '",
+        ),
+        (f"{START}forget: {{texts: Secret}}", "`forget.texts` should be a list. Found a text"),
+        (
+            f"{START}forget: {{questions: [{{question: A, answer: B, accepted: B}}]}}",
+            "`forget.questions.0.accepted` should be a list. Found a text",
+        ),
         (f"{START}forget: {{question: []}}", "questions"),
         (f"{START}forgot: {{texts: [a]}}", "did you mean forget"),
         (f"{START}forget: {{texts: [a]}}\nkeep: {{neighbours: []}}", "neighbors"),
@@ -75,6 +102,7 @@ def test_a_mistake_is_one_line(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"(?i){message}") as error:
         read_request(written(tmp_path, text))
     assert "\n" not in str(error.value)
+    assert "Secret" not in str(error.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,3 +200,12 @@ def test_what_cannot_be_retrained_is_refused(tmp_path: Path) -> None:
     write_rows(tmp_path / "run-without-y" / "retrain.yaml", ROWS)  # a file of the user
     with pytest.raises(InputError, match=r"no file of yours.*retrain\.yaml"):
         retrain(run, write_rows(tmp_path / "y.jsonl", REMOVED))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a: [", "- a", "data: {objectives: {a: 1}}", "trainer: {}\ndata: {objectives: []}"]
+)
+def test_a_damaged_config_of_the_run_is_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(text, "utf-8")
+    with pytest.raises(InputError, match=r"config\.yaml should be the config that .* wrote"):
+        prepare_retraining(tmp_path, write_rows(tmp_path / "removed.jsonl", REMOVED))

@@ -113,6 +113,12 @@ def test_a_gpg_signature(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert verify_signature(file, signature) is None
         signature.unlink()
         sign(file, "anna@example.org")
+        (revocation,) = (home / "openpgp-revocs.d").glob("*.rev")
+        text = revocation.read_text("utf-8").replace(":-----BEGIN", "-----BEGIN")
+        revoke = ["gpg", "--batch", "--quiet", "--import"]
+        subprocess.run(revoke, input=text.encode(), check=True, stderr=subprocess.DEVNULL)
+        with pytest.raises(InputError, match="Found a key that was revoked"):
+            verify_signature(file, signature)
     finally:
         subprocess.run(["gpgconf", "--kill", "all"], check=False)
         shutil.rmtree(home, ignore_errors=True)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.requests.dossier import write_dossier
 from lit_unlearn.requests.folder import RequestFolder
-from lit_unlearn.requests.manifest import SALT, manifest_text, read_manifest
+from lit_unlearn.requests.manifest import manifest_text, read_manifest
+from lit_unlearn.requests.salt import SALT
 from lit_unlearn.requests.thresholds import Threshold
 from lit_unlearn.requests.verify import verify
 from lit_unlearn.utils.ownership import record
@@ -141,8 +143,52 @@ def test_signed_evidence(
     assert status(*verifying, signers) == 2
     assert "Found another key" in capsys.readouterr().err
     append(place.dossier)
-    assert status("audit", f"--sign={place.root}", f"--key={keys / 'anna'}") == 2
+    assert status("audit", f"--sign={place.root}", f"--key={keys / 'anna'}") == 3
     assert "dossier.html changed; restore it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--signer=anna@example.org", "--allowed_signers=signers"])
+def test_a_missing_signature_fails_where_one_is_asked_for(
+    place: RequestFolder, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever writes another manifest can also remove the signature."""
+    assert status("audit", f"--verify={place.root}", option) == 3
+    assert "signature: missing" in capsys.readouterr().out
+
+
+def test_a_manifest_with_other_keys_and_its_own_digest_is_one_line(
+    place: RequestFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = read_manifest(place.manifest)
+    no_bound = {**content["checks"][0], "at_most": "much"}
+    for change in (
+        {"weights": {}},
+        {"weights": {"start": {"model": 5, "fingerprint": "a"}}},
+        {"files": ["a"]},
+        {"rows": {"a": 1}},
+        {"salt": None},
+        {"dossier": {}},
+        {"checks": [no_bound]},
+        {"figures": {"before": {"figures": [{}]}}},
+        {"request": "a"},
+    ):
+        place.manifest.write_text(manifest_text({**content, **change}), "utf-8")
+        assert status("audit", f"--verify={place.root}") == 2
+        error = capsys.readouterr().err
+        assert "should have the keys and values" in error
+        assert error.count("\n") == 1
+
+
+def test_a_changed_salt_never_hides_less(place: RequestFolder) -> None:
+    """With an empty salt, digests of short answers could be guessed."""
+    (place.root / SALT).write_text("", "utf-8")
+    with pytest.raises(InputError, match=r"salt\.txt should have 64 hexadecimal digits"):
+        write_dossier(place.root)
+    (place.root / SALT).unlink()
+    (place.root / SALT).mkdir()
+    assert found(place.root)[SALT].startswith("changed")
+    with pytest.raises(InputError, match=r"salt\.txt should have 64 hexadecimal digits"):
+        write_dossier(place.root)
 
 
 @pytest.mark.parametrize(
