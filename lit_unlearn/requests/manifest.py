@@ -232,8 +232,8 @@ def _asked(request: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": request["id"],
         "model": request["model"],
-        "recipe": request.get("recipe", DEFAULT_RECIPE),
-        "seed": request.get("seed", 0),
+        "recipe": request.get("recipe") or DEFAULT_RECIPE,
+        "seed": request.get("seed") or 0,
         "forget": {**kinds, "subject": int(bool(forget.get("subject")))},
     }
 

@@ -19,7 +19,9 @@ __all__ = ["AppendLog", "T", "line_key", "log_line"]
 
 T = TypeVar("T")
 _BEGINNING = b'{"key": "'
-_LINE = re.compile(rb'(\{"key": "([^"\\]*)".*), "crc32": (\d{1,10})\}\n', re.DOTALL)
+_KEY = rb'"([^"\\]*+(?:\\u[0-9a-f]{4}[^"\\]*+)*+)"'
+"""Key as JSON; other letters than those of ASCII are escaped."""
+_LINE = re.compile(rb'(\{"key": ' + _KEY + rb'.*), "crc32": (\d{1,10})\}\n', re.DOTALL)
 
 
 class AppendLog(ABC, Generic[T]):
@@ -171,6 +173,8 @@ def line_key(line: bytes) -> str | None:
     parts = _LINE.fullmatch(line)
     if parts is None or zlib.crc32(parts[1] + b"}") != int(parts[3]):
         return None
+    if b"\\" in parts[2]:
+        return str(json.loads(b'"' + parts[2] + b'"'))
     return parts[2].decode(errors="replace")
 
 

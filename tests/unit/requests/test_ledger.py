@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -222,3 +223,10 @@ def test_a_ledger_that_cannot_be_written_is_refused_before_the_training(ledger: 
     ledger.unlink()
     with pytest.raises(InputError, match="no entry 1"):
         check_ledger(ledger, "a", ledger.parent)
+
+
+def test_an_id_in_another_script(tmp_path: Path) -> None:
+    made = replace(entry(1), request="\u8bf7\u6c42-1")
+    add_entry(tmp_path / "ledger.jsonl", made)
+    assert add_entry(tmp_path / "ledger.jsonl", entry(2)) == 2
+    assert read_ledger(tmp_path / "ledger.jsonl") == (made, entry(2))
