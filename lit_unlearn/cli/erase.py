@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -98,7 +98,7 @@ def read_request(file: Path) -> Request:
     return Request(**arguments(Request, given))
 
 
-def _check_shape(config: Config, path: KeyPath, shape: object) -> None:
+def _check_shape(config: Config, path: KeyPath, shape: Any) -> None:
     """Check that lists and keys with values stand where a request has them.
 
     The messages lack the value, which may be what should be forgotten.
@@ -126,7 +126,8 @@ def _check_shape(config: Config, path: KeyPath, shape: object) -> None:
             f"{config.origin(path)}: `{'.'.join(path)}` should be {expected[0]}. "
             f"Found {found_here}; {expected[1]}."
         )
-    for key in range(len(value)) if isinstance(value, list) else value:
+    keys: Iterable[Any] = range(len(value)) if isinstance(value, list) else value
+    for key in keys:
         within = shape[0] if isinstance(shape, list) else shape.get(key)
         _check_shape(config, (*path, str(key)), within)
 
