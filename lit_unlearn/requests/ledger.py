@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_unlearn.errors import InputError
+from lit_unlearn.requests.request import ID
 from lit_unlearn.utils.append_log import AppendLog, line_key, log_line
 from lit_unlearn.utils.atomic import write_text
 from lit_unlearn.utils.paths import local_path
@@ -207,6 +208,8 @@ def _parsed(text: bytes) -> _Sealed | None:
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     if type(number) is not int or not all(isinstance(text, str) for text in (*values, previous)):
+        return None
+    if not ID.fullmatch(values[0]):  # names a folder of an audit
         return None
     return _Sealed(LedgerEntry(*values), number, previous, _digest(text))
 

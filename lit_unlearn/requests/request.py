@@ -11,10 +11,11 @@ from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.requests.thresholds import Threshold
 from lit_unlearn.rewriting.source_texts import QA
 
-__all__ = ["DEFAULT_RECIPE", "Forget", "Keep", "Request"]
+__all__ = ["DEFAULT_RECIPE", "ID", "Forget", "Keep", "Request"]
 
 DEFAULT_RECIPE = "erase.yaml"
-_ID = re.compile(r"\w[\w.-]{0,63}")
+ID = re.compile(r"\w[\w.-]{0,63}")
+"""Pattern of the id of a request, which is the name of a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ class Request:
     ledger: str | None = None
 
     def __post_init__(self) -> None:
-        if not _ID.fullmatch(self.id):
+        if not ID.fullmatch(self.id):
             raise InputError(
                 "Parameter `id` should be a name of at most 64 letters, digits, '.', '-' or '_'. "
                 f"Found {self.id!r}; change it."

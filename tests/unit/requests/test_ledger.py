@@ -230,3 +230,9 @@ def test_an_id_in_another_script(tmp_path: Path) -> None:
     add_entry(tmp_path / "ledger.jsonl", made)
     assert add_entry(tmp_path / "ledger.jsonl", entry(2)) == 2
     assert read_ledger(tmp_path / "ledger.jsonl") == (made, entry(2))
+
+
+def test_an_id_that_leaves_the_folder_of_an_audit_is_refused(tmp_path: Path) -> None:
+    add_entry(tmp_path / "ledger.jsonl", replace(entry(1), request="../../other"))
+    with pytest.raises(InputError, match="entry 1 changed"):
+        read_ledger(tmp_path / "ledger.jsonl")
