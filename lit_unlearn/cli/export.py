@@ -1,6 +1,7 @@
 """`lit-unlearn export`: a model as a GGUF file for llama.cpp."""
 
 from lit_unlearn.cli.parsing import call
+from lit_unlearn.evaluation.subjects import named_model
 from lit_unlearn.models.gguf_file import write_gguf
 from lit_unlearn.utils.tables import terminal
 
@@ -9,6 +10,7 @@ __all__ = ["main"]
 
 def main(args: list[str]) -> None:
     """Run the command."""
-    written = call(write_gguf, args, "model", "file")
+    with named_model():
+        written = call(write_gguf, args, "model", "file")
     found = written.comparison or "not read back; check it with the program that serves it"
     terminal().print(f"{written.file} ({written.kind}): {found}", soft_wrap=True)

@@ -61,6 +61,8 @@ def test_other_models_need_the_converter_of_llama_cpp(
 ) -> None:
     model, file = scaled_llama(tmp_path / "model"), tmp_path / "model.gguf"
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert main(["export", str(tmp_path / "none"), str(file)]) == 2
+    assert "Parameter `model` = " in capsys.readouterr().err
     assert main(["export", str(model), str(file)]) == 2
     error = capsys.readouterr().err
     assert "rotary positions of the type linear" in error
