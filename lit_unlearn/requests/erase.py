@@ -22,7 +22,7 @@ from lit_unlearn.evaluation.subjects import Loading, named_model
 from lit_unlearn.models.finding import find_model, fingerprint
 from lit_unlearn.requests.battery import battery_suites, write_battery
 from lit_unlearn.requests.evidence import write_evidence
-from lit_unlearn.requests.folder import RequestFolder, content_digest
+from lit_unlearn.requests.folder import RequestFolder, content_digest, read_steps
 from lit_unlearn.requests.given import Given, read_given
 from lit_unlearn.requests.knows import KNOWN_AT_MOST, knowledge
 from lit_unlearn.requests.ledger import check_ledger
@@ -134,7 +134,8 @@ def _check_places(request: Request, folder: RequestFolder) -> None:
         check_ledger(request.ledger, request.id, folder.root)
         reads.append(local_path(request.ledger))
     check_reads(folder.root, folder.moved, reads, "--output")
-    check_targets(folder.root, folder.targets, reads, "--output")
+    later = [] if "after" in read_steps(folder.root) else _record(folder.after)
+    check_targets(folder.root, [*folder.targets, *later], reads, "--output")
     check_salt(folder.root)
 
 
