@@ -26,6 +26,7 @@ from lit_unlearn.evaluation.record_files import write_evaluation
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
 from lit_unlearn.interference_study.estimates import WHOLE, Estimate
 from lit_unlearn.interference_study.interference_page import write_figures
+from lit_unlearn.metrics.functional.balance import PARTS
 from tests.benchmark_scripts import benchmark, stand_in
 from tests.conftest import PROJECT
 
@@ -156,7 +157,7 @@ def test_effects_by_hand(finished: Found) -> None:
     """Recall .8 before. Unified, both, seed 0 leave .2: forgetting .75. Raw costs .2 / .8 = .25,
     one direction .08 / .8 = .1. Cosines: .5 and -.1; the step at rest counts for nothing.
     """
-    outcomes = ["balance", "forgetting", "utility", "boundary", "robustness", "cosine", "conflict"]
+    outcomes = ["balance", *PARTS, "cosine", "conflict"]
     arms, *changes = cells(finished.table, "data", "unified - raw")
     assert arms == "8", "nine, and one has failed"
     data = dict(zip(outcomes, changes, strict=True))
