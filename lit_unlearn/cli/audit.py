@@ -161,7 +161,7 @@ def _show(found: Audit) -> None:
     for request in found.requests:
         back = {check.name for check in request.came_back}
         for then, check in zip(request.then, request.checks, strict=False):
-            state = "came back" if check.name in back else check.outcome
+            state = _change(check) if check.name in back else check.outcome
             cells = [request.entry.request, check.name, check.bound, _number(then["value"])]
             add_row(made, [*cells, _interval(check), state], "" if check.met else "bold red")
         made.add_section()
@@ -174,12 +174,18 @@ def _show(found: Audit) -> None:
         for check in request.came_back:
             then = next(each for each in request.then if each["figure"] == check.name)
             console.print(
-                f"{name}: {check.name} came back: {_number(then['value'])} then, "
+                f"{name}: {check.name} {_change(check)}: {_number(then['value'])} then, "
                 f"{_interval(check)} now; {check.bound}{_because(check)}",
                 soft_wrap=True,
             )
     if found.folder is not None:
         console.print(f"files: {found.folder}", soft_wrap=True)
+
+
+def _change(check: Check) -> str:
+    """Say what happened to a figure that met its threshold then, and does not now."""
+    kept = check.name.startswith(("balance/", "boundary/", "readability/"))
+    return "is no longer met" if kept else "came back"
 
 
 def _number(value: float | None) -> str:

@@ -12,5 +12,7 @@ def main(args: list[str]) -> None:
     """Run the command."""
     with named_model():
         written = call(write_gguf, args, "model", "file")
-    found = written.comparison or "not read back; check it with the program that serves it"
+    found = str(written.comparison or "not read back; check it with the program that serves it")
+    if written.comparison and written.kind.startswith("q"):
+        found = f"rounding changes logits by at most {written.comparison.difference:.2g}"
     terminal().print(f"{written.file} ({written.kind}): {found}", soft_wrap=True)

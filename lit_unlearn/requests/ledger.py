@@ -18,7 +18,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.requests.request import ID
 from lit_unlearn.utils.append_log import AppendLog, line_key, log_line
 from lit_unlearn.utils.atomic import write_text
-from lit_unlearn.utils.paths import local_path
+from lit_unlearn.utils.paths import local_path, read_file
 
 __all__ = ["LedgerEntry", "add_entry", "check_ledger", "latest", "read_ledger", "request_folder"]
 
@@ -174,7 +174,7 @@ def request_folder(ledger: str | Path, entry: LedgerEntry) -> Path:
 def _checked(file: Path) -> list[_Sealed]:
     """Return the lines of a ledger; refuse a damaged one."""
     try:
-        content = file.read_bytes() if file.exists() else b""
+        content = read_file(file) if file.exists() else b""
     except OSError as error:
         raise InputError(f"Ledger {file} should be readable. Found: {error.strerror}.") from error
     head = _read_head(file, empty=not content)
@@ -289,7 +289,7 @@ def _read_head(file: Path, *, empty: bool) -> _Head:
     if empty and not beside.exists():
         return _Head()
     try:
-        head = _Head(**json.loads(beside.read_bytes()))
+        head = _Head(**json.loads(read_file(beside)))
         if [type(value) for value in asdict(head).values()] != [int, str, str]:
             raise TypeError("wrong types")
     except (OSError, ValueError, TypeError, RecursionError):

@@ -30,6 +30,7 @@ from lit_unlearn.requests.salt import make_salt, salted
 from lit_unlearn.requests.thresholds import Threshold
 from lit_unlearn.utils.digests import checked_text, file_digest, json_digest
 from lit_unlearn.utils.ownership import MARKER
+from lit_unlearn.utils.paths import read_file
 from lit_unlearn.utils.plain_json import nan_to_null
 
 __all__ = ["KNOWN", "MANIFEST_SCHEMA", "ChangedError"]
@@ -98,7 +99,7 @@ def read_manifest(file: Path) -> dict[str, Any]:
         InputError: There is none, or it is of another schema version.
     """
     try:
-        text = file.read_text("utf-8")
+        text = read_file(file).decode("utf-8")
     except (OSError, UnicodeDecodeError):
         raise InputError(
             f"Folder {file.parent} should hold the evidence of a request. Found no readable "
@@ -291,7 +292,7 @@ def _environment() -> dict[str, str]:
 
 def _read_json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text("utf-8"))
+        return json.loads(read_file(file))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"File {file} should be JSON that `erase` wrote. Found: {error}."

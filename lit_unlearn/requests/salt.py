@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.ownership import own_file
+from lit_unlearn.utils.paths import read_file
 
 __all__ = ["SALT", "check_salt", "make_salt", "read_salt", "salted"]
 
@@ -47,7 +48,7 @@ def check_salt(folder: Path) -> None:
 def read_salt(folder: Path) -> str | None:
     """Return the content of the salt's file, or None if it cannot be read."""
     try:
-        return (folder / SALT).read_text("utf-8")
+        return read_file(folder / SALT).decode("utf-8")
     except (OSError, UnicodeDecodeError):
         return None
 

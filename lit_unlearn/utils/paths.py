@@ -1,12 +1,13 @@
 """Local paths as users write them."""
 
+import errno
 import os
 import re
 from pathlib import Path
 
 from lit_unlearn.errors import InputError
 
-__all__ = ["local_path", "overlap"]
+__all__ = ["local_path", "overlap", "read_file"]
 
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 
@@ -45,3 +46,14 @@ def overlap(target: Path, other: Path) -> bool:
     """Return whether two paths are equal or one is inside the other; resolve symbolic links."""
     first, second = target.resolve(), other.resolve()
     return first.is_relative_to(second) or second.is_relative_to(first)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        OSError: It cannot be read, or is something else than a file: a named pipe would wait.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return path.read_bytes()

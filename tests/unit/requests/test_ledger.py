@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,14 @@ def test_entries_are_read_in_their_order(ledger: Path) -> None:
     found = read_ledger(ledger)
     assert found == tuple(entry(number) for number in range(1, COUNT + 1))
     assert request_folder(ledger, found[0]) == ledger.parent / "folder-1"
+
+
+@pytest.mark.parametrize("place", [Path, head_of])
+def test_a_named_pipe_is_not_waited_for(ledger: Path, place: Callable[[Path], Path]) -> None:
+    place(ledger).unlink()
+    os.mkfifo(place(ledger))
+    with pytest.raises(InputError, match=place(ledger).name):
+        read_ledger(ledger)
 
 
 def test_an_entry_is_added_once(ledger: Path) -> None:
