@@ -173,9 +173,10 @@ def line_key(line: bytes) -> str | None:
     parts = _LINE.fullmatch(line)
     if parts is None or zlib.crc32(parts[1] + b"}") != int(parts[3]):
         return None
-    if b"\\" in parts[2]:
+    try:
         return str(json.loads(b'"' + parts[2] + b'"'))
-    return parts[2].decode(errors="replace")
+    except ValueError:  # no text that `json.dumps` writes
+        return parts[2].decode(errors="replace")
 
 
 def log_line(fields: Mapping[str, Any]) -> bytes:
