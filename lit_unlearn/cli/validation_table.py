@@ -13,7 +13,7 @@ __all__ = ["validation_table"]
 
 
 def validation_table(figures: Mapping[str, Tensor]) -> Table:
-    """Return a row for each objective and a column for each figure.
+    """Return a row for each figure and a column for each objective.
 
     ``figures`` are those named `val/<figure>/<objective>` among the scalars of a trainer.
     """
@@ -21,10 +21,10 @@ def validation_table(figures: Mapping[str, Tensor]) -> Table:
     for name, value in figures.items():
         parts = name.split("/", 2)
         if parts[0] == "val":
-            values.setdefault(parts[2], {})[parts[1]] = f"{float(value):.4g}"
-    columns = list(dict.fromkeys(figure for own in values.values() for figure in own))
+            values.setdefault(parts[1], {})[parts[2]] = f"{float(value):.4g}"
+    columns = list(dict.fromkeys(objective for own in values.values() for objective in own))
     rows = [
-        [objective, *(own.get(figure, "") for figure in columns)]
-        for objective, own in values.items()
+        [figure, *(own.get(objective, "") for objective in columns)]
+        for figure, own in values.items()
     ]
-    return table("Validation", ["objective", *columns], rows)
+    return table("Validation", ["figure", *columns], rows)

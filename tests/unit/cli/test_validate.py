@@ -44,7 +44,7 @@ def test_the_best_checkpoint_has_the_figures_that_chose_it(
     assert main(["validate", *options, "--ckpt_path=best"]) == 0
     printed = capsys.readouterr().out
     assert f"{float(score):.4g}" in printed
-    for part in ("objective", "extraction_strength", "refused", "forget", "retain"):
+    for part in ("figure", "extraction_strength", "refused", "forget", "retain"):
         assert part in printed
     assert "DataLoader" not in printed
 
