@@ -54,7 +54,8 @@ from lit_unlearn.evaluation.suites.multiple_choice import MultipleChoice as Mult
 from lit_unlearn.evaluation.suites.muse import Muse as Muse
 from lit_unlearn.evaluation.suites.optimised_suffix import Gcg as Gcg
 from lit_unlearn.evaluation.suites.optimised_vectors import SoftPrompt as SoftPrompt
-from lit_unlearn.evaluation.suites.quantised import Pruned as Pruned, Quantised as Quantised
+from lit_unlearn.evaluation.suites.pruned import Pruned as Pruned
+from lit_unlearn.evaluation.suites.quantised import Quantised as Quantised
 from lit_unlearn.evaluation.suites.readability import Readability as Readability
 from lit_unlearn.evaluation.suites.relearned import Relearn as Relearn
 from lit_unlearn.evaluation.suites.rwku import Rwku as Rwku

@@ -1,14 +1,13 @@
 """`lit-unlearn audit`: ask earlier requests again, check the evidence of a request, or sign it."""
 
 import math
-from argparse import RawDescriptionHelpFormatter
 from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser
 
 from lit_unlearn.cli.evaluate import folder_name
-from lit_unlearn.cli.parsing import arguments, make_parser, parse
+from lit_unlearn.cli.parsing import ExamplesFormatter, arguments, make_parser, parse
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.report.evaluation_table import ABSENT, number
@@ -17,14 +16,13 @@ from lit_unlearn.requests.folder import RequestFolder
 from lit_unlearn.requests.manifest import ChangedError
 from lit_unlearn.requests.signature import sign
 from lit_unlearn.requests.thresholds import Check
+from lit_unlearn.requests.verdict import NOT_MET
 from lit_unlearn.requests.verify import verify, verify_digests
 from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.tables import add_row, table, terminal
 
-__all__ = ["NOT_MET", "Options", "main"]
+__all__ = ["Options", "main"]
 
-NOT_MET = 3
-"""Exit status if a request is not met any more, or evidence was changed."""
 _EPILOG = """\
 examples:
   lit-unlearn audit runs/tuned/model --ledger ledger.jsonl      does the model still not know it?
@@ -72,10 +70,6 @@ class Options:
     batch_size: int = 16
 
 
-class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Help formatter that keeps the line breaks of the examples."""
-
-
 def main(args: list[str]) -> None:
     """Run the command; the status is `NOT_MET` if something came back or was changed."""
     given = parse(_parser(), args[1:])
@@ -95,7 +89,7 @@ def main(args: list[str]) -> None:
 
 
 def _parser() -> ArgumentParser:
-    parser = make_parser("audit", formatter_class=_Formatter, epilog=_EPILOG)
+    parser = make_parser("audit", formatter_class=ExamplesFormatter, epilog=_EPILOG)
     text = (
         "Hub id, local folder or .gguf file; also a fine-tuned or quantised model. With --verify "
     )

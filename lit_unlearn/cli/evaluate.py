@@ -1,16 +1,15 @@
 """`lit-unlearn evaluate`: run suites on a model, its start model and a reference."""
 
-from argparse import RawDescriptionHelpFormatter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser
 
 from lit_unlearn.cli.classes import load_classes
 from lit_unlearn.cli.config import read_configs, take_config_args
 from lit_unlearn.cli.forecasts import print_forecast
-from lit_unlearn.cli.parsing import arguments, asks_for_help, make_parser, parse
+from lit_unlearn.cli.parsing import ExamplesFormatter, arguments, asks_for_help, make_parser, parse
 from lit_unlearn.cli.suite_names import choose_suites, known_suites, suite_lines
 from lit_unlearn.data.contexts import Front
 from lit_unlearn.distributed.ranks import processes, rank
@@ -112,16 +111,12 @@ def folder_name(model: str) -> str:
     return "--".join(parts[-2:]) or "model"
 
 
-class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Help formatter that keeps the line breaks of the list of suites."""
-
-
 def _parser() -> ArgumentParser:
     load_classes("lit_unlearn.evaluation.conditions")
     known = known_suites()  # loads them, so that each can be named without its module
     parser = make_parser(
         "evaluate",
-        formatter_class=_Formatter,
+        formatter_class=ExamplesFormatter,
         epilog=f"suites (settings: --suites.help CLASS):\n{suite_lines(known)}",
     )
     parser.add_argument("--config", action="config", help="YAML file with suites and options.")

@@ -3,11 +3,11 @@
 import inspect
 import json
 import re
-from argparse import ArgumentError
+from argparse import ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from lit_unlearn.cli.config import Config, read_configs, take_config_args
 from lit_unlearn.cli.mistakes import check_keys, explain
@@ -15,7 +15,12 @@ from lit_unlearn.cli.overrides import lay_over
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.options import take_options
 
-__all__ = ["arguments", "asks_for_help", "call", "make_parser", "parse", "read_run"]
+__all__ = ["ExamplesFormatter", "arguments", "asks_for_help", "call", "make_parser", "parse"]
+__all__ += ["read_run"]
+
+
+class ExamplesFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Help formatter that shows defaults, and keeps the line breaks of the examples."""
 
 
 def make_parser(command: str, **settings: Any) -> ArgumentParser:

@@ -1,13 +1,12 @@
 """`lit-unlearn retrain`: train a run again without the rows of a request."""
 
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser
 
 from lit_unlearn.cli.checking import checked
-from lit_unlearn.cli.parsing import make_parser, parse
+from lit_unlearn.cli.parsing import ExamplesFormatter, make_parser, parse
 from lit_unlearn.data.epochs import run_steps
 from lit_unlearn.planning.plan import plan
 from lit_unlearn.requests.folder import RequestFolder
@@ -34,10 +33,6 @@ give the command in the folder in which the run was started.
 """
 
 
-class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Help formatter that keeps the line breaks of the examples."""
-
-
 def main(args: list[str]) -> None:
     """Run the command."""
     given = parse(_parser(), args[1:])
@@ -56,7 +51,7 @@ def main(args: list[str]) -> None:
 
 def _parser() -> ArgumentParser:
     parser = make_parser(
-        "retrain", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=_Formatter
+        "retrain", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=ExamplesFormatter
     )
     parser.add_argument("run", type=Path, help="Folder of the run.")
     text = "Folder or YAML file of the request, or a file with questions and answers."

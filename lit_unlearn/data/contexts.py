@@ -51,7 +51,7 @@ class ContextRow:
 
 
 class Front(ABC):  # noqa: B024 - one annotation for all that `--context` takes
-    """What can stand in front of a model: a context, or a condition of an evaluation."""
+    """Base class of everything that stands in front of a model: contexts, and conditions."""
 
 
 class Context(Front):

@@ -27,7 +27,7 @@ __all__ += ["behind", "condition_of", "measurable", "name_behind", "seen"]
 
 
 class Condition(Front):
-    """What stands in front of a model under evaluation: a context or a guard."""
+    """A context or a guard in front of a model under evaluation."""
 
     @abstractmethod
     def load(self, data_root: Path | None) -> None:
@@ -95,8 +95,8 @@ class EnsembleTeacher(Condition):
                 parameter = "sources" if name == "declined" else name
                 raise InputError(
                     f"Parameter `{parameter}` of EnsembleTeacher should list the rows of "
-                    f"demonstrations, as a context has `{name}`. Found none; add sources (with "
-                    f"EnsembleTeacher, as a context has none), or set `{name}` to 0."
+                    f"demonstrations, as a context has `{name}`. Found none; add some, or set "
+                    f"`{name}` to 0. A context alone has no rows: put it into an EnsembleTeacher."
                 )
 
     def load(self, data_root: Path | None) -> None:
@@ -138,8 +138,8 @@ class PromptGuard(Condition):
     """A rule in front of the model that declines prompts about the forgotten, and no others.
 
     The rule reads the user's turns alone. It declines if one of them contains a term, or the words
-    of a forgotten question; then the reply is the refusal, whatever the
-    beginning of the answer. The model's weights and likelihoods are what they were.
+    of a forgotten question; then the reply is the refusal, whatever the beginning of the answer.
+    The model's weights and likelihoods are what they were.
 
     Args:
         sources: Rows whose questions the guard knows.

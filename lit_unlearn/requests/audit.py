@@ -16,7 +16,7 @@ from lit_unlearn.evaluation.subjects import Loading, load_subject, named_model
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.requests.battery import battery_suites
 from lit_unlearn.requests.folder import RequestFolder
-from lit_unlearn.requests.knows import knowledge
+from lit_unlearn.requests.knowledge import knowledge
 from lit_unlearn.requests.ledger import LedgerEntry, latest, read_ledger, request_folder
 from lit_unlearn.requests.manifest import KNOWN, read_manifest, recorded, threshold_of
 from lit_unlearn.requests.thresholds import Check, checks

@@ -112,6 +112,7 @@ def page_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what was asked, in pairs of a name and a text."""
     request, rows = manifest["request"], manifest["rows"]
+    recipes = [request["recipe"]] if isinstance(request["recipe"], str) else request["recipe"]
     given = [_KINDS[name].format(count) for name, count in request["forget"].items() if count]
     forget, near, general = (
         len(rows.get(f"battery/{name}.jsonl", ())) for name in ("forget", "neighbor", "general")
@@ -122,7 +123,7 @@ def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("to forget", f"{'; '.join(given)}. The content itself is not on this page."),
         ("questions about it", f"{forget}, asked before and after"),
         ("to keep", f"{near} questions near the content and {general} general ones, asked as well"),
-        ("method", f"{request['recipe']}, seed {request['seed']}"),
+        ("method", f"{', '.join(recipes)}; seed {request['seed']}"),
     ]
 
 

@@ -24,7 +24,7 @@ from lit_unlearn.requests.battery import battery_suites, write_battery
 from lit_unlearn.requests.evidence import write_evidence
 from lit_unlearn.requests.folder import RequestFolder, content_digest, read_steps
 from lit_unlearn.requests.given import Given, read_given
-from lit_unlearn.requests.knows import KNOWN_AT_MOST, knowledge
+from lit_unlearn.requests.knowledge import KNOWN_AT_MOST, knowledge
 from lit_unlearn.requests.ledger import check_ledger
 from lit_unlearn.requests.request import Request
 from lit_unlearn.requests.rows import (

@@ -42,10 +42,10 @@ _ABOUT = {
 }
 
 _ATTEMPTS = {
-    "relearned": "whether the content returns when somebody trains the model further",
+    "relearn": "whether the content returns when somebody trains the model further",
     "quantised": "whether the content returns when the weights are rounded for use "
     "(lit-unlearn audit --bits 4 measures it)",
-    "optimised": "whether inputs that a program searched for bring the content back",
+    "soft_prompt": "whether inputs that a program searched for bring the content back",
     "translated": "questions in other languages than those of the request",
     "membership": "whether it can be told from the model that the content was once in its training",
 }

@@ -20,7 +20,7 @@ ID = re.compile(r"\w[\w.-]{0,63}")
 
 @dataclass(frozen=True, kw_only=True)
 class Forget:
-    """What to forget, in one or several forms.
+    """Content to forget, in one or several forms.
 
     Args:
         texts: Passages; questions are made from them, by rule or by the `writer`.
@@ -55,7 +55,7 @@ class Forget:
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
-    """What must stay; the built-in rows serve where nothing is given.
+    """Rows that must stay; the built-in ones serve where nothing is given.
 
     Args:
         neighbors: Sources of rows near the forgotten, of the same form, and in its language.

@@ -11,7 +11,7 @@ from lit_unlearn.evaluation.figure_names import figure_names
 from lit_unlearn.evaluation.probes import Figure, Suite
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.metrics.functional.balance import PARTS
-from lit_unlearn.requests.knows import KNOWN_AT_MOST
+from lit_unlearn.requests.knowledge import KNOWN_AT_MOST
 from lit_unlearn.requests.thresholds import Check, Threshold, Verdict, find_figure
 from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.plain_json import json_text
@@ -19,7 +19,7 @@ from lit_unlearn.utils.plain_json import json_text
 __all__ = ["DEFAULTS", "NOT_MET", "Judged", "check_figures", "default_thresholds", "write_verdict"]
 
 NOT_MET = 3
-"""Exit status of a request that is not met."""
+"""Exit status of a request that is not met, or not any more, and of changed evidence."""
 VERDICT_SCHEMA = 1
 
 DEFAULTS = (

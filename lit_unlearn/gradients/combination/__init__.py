@@ -17,5 +17,5 @@ __all__ = [
     "TwoSidedCombination",
     "check_alone",
     "collapsed",
+    "sign_agreement",
 ]
-__all__ += ["check_alone", "collapsed", "sign_agreement"]

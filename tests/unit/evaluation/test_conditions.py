@@ -33,7 +33,7 @@ from lit_unlearn.evaluation.suites.input_attacks import Prefill
 from lit_unlearn.evaluation.suites.membership import Membership
 from lit_unlearn.evaluation.suites.multiple_choice import MultipleChoice
 from lit_unlearn.evaluation.suites.muse import Muse
-from lit_unlearn.evaluation.suites.quantised import Pruned
+from lit_unlearn.evaluation.suites.pruned import Pruned
 from lit_unlearn.evaluation.suites.rwku import Rwku
 from lit_unlearn.evaluation.suites.tofu import Tofu
 from lit_unlearn.metrics.functional.refusals import is_refusal

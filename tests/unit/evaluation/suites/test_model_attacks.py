@@ -18,7 +18,8 @@ from lit_unlearn.evaluation.asking import ask
 from lit_unlearn.evaluation.outcome_store import Store
 from lit_unlearn.evaluation.probes import Subject, Suite, SuiteResult
 from lit_unlearn.evaluation.suite_run import run_suite
-from lit_unlearn.evaluation.suites.quantised import Pruned, Quantised
+from lit_unlearn.evaluation.suites.pruned import Pruned
+from lit_unlearn.evaluation.suites.quantised import Quantised
 from lit_unlearn.evaluation.suites.relearned import Relearn
 from lit_unlearn.models.tiny import tiny_tokenizer
 

@@ -8,7 +8,7 @@ import pytest
 
 from lit_unlearn.evaluation.probes import Row
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
-from lit_unlearn.requests.knows import LIKELY, SAID, knowledge
+from lit_unlearn.requests.knowledge import LIKELY, SAID, knowledge
 
 
 def record(**suites: list[tuple[str, str, dict[str, float]]]) -> EvaluationRecord:
