@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import field, fields
 from typing import Any, TypeVar
 
-__all__ = ["InputError", "ResultError"]
+__all__ = ["ChangedError", "InputError", "ResultError"]
 __all__ += ["check_fields", "check_number", "check_pattern", "did_you_mean", "ranged"]
 
 V = TypeVar("V")
@@ -21,6 +21,12 @@ class InputError(ValueError):
     """
 
     status = 2
+
+
+class ChangedError(InputError):
+    """Evidence that was changed after it was written."""
+
+    status = 3
 
 
 class ResultError(InputError):

@@ -8,12 +8,11 @@ from jsonargparse import ArgumentParser
 
 from lit_unlearn.cli.evaluate import folder_name
 from lit_unlearn.cli.parsing import ExamplesFormatter, arguments, make_parser, parse
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import ChangedError, InputError
 from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.report.evaluation_table import ABSENT, number
 from lit_unlearn.requests.audit import Audit, audit
 from lit_unlearn.requests.folder import RequestFolder
-from lit_unlearn.requests.manifest import ChangedError
 from lit_unlearn.requests.signature import sign
 from lit_unlearn.requests.thresholds import Check
 from lit_unlearn.requests.verdict import NOT_MET
@@ -32,8 +31,8 @@ examples:
   lit-unlearn audit --verify dossier --allowed_signers signers --signer anna@example.org
   lit-unlearn audit --sign runs/erase/alice --key ~/.ssh/id_ed25519
 
-exit status: 0 all requests are met, or all evidence is as it was written; 3 something came back, or
-was changed; 2 unusable input.
+exit status: 0 all requests are met, or all evidence is as it was written; 3 something came back,
+was changed, is missing, or is signed by another; 2 unusable input.
 """
 
 
@@ -160,7 +159,8 @@ def _show(found: Audit) -> None:
             add_row(made, [*cells, _interval(check), state], "" if check.met else "bold red")
         made.add_section()
     console = terminal()
-    console.print(made)
+    if made.row_count:
+        console.print(made)
     for request in found.requests:
         name = request.entry.request
         if request.problem:

@@ -14,7 +14,7 @@ from lit_unlearn.cli.config import Config, KeyPath, read_config, read_configs
 from lit_unlearn.cli.forecasts import forecast_or_none
 from lit_unlearn.cli.parsing import arguments, make_parser, parse
 from lit_unlearn.cli.rewrite import foresee_writing
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import ChangedError, InputError
 from lit_unlearn.evaluation.probes import Suite
 from lit_unlearn.planning.commands import evaluation_forecast
 from lit_unlearn.report.evaluation_table import ABSENT, number
@@ -72,9 +72,12 @@ def main(args: list[str]) -> None:
     forecasts = Forecasts(foresee_writing, _measuring)
     text = find_config(file).read_text("utf-8")
     console = terminal(stderr=True)
-    found = erase(
-        request, recipe, output=given.output, text=text, console=console, forecasts=forecasts
-    )
+    try:
+        found = erase(
+            request, recipe, output=given.output, text=text, console=console, forecasts=forecasts
+        )
+    except ChangedError as error:  # its status would say that the request is not met
+        raise InputError(str(error)) from None
     _show(found)
     if found.judged.status:
         raise SystemExit(found.judged.status)

@@ -96,7 +96,8 @@ def audit(
         loading: See `evaluate`; None for the dtype `auto`, as in `erase`.
 
     Raises:
-        InputError: The model or the ledger cannot be used, or no request can be asked.
+        ChangedError: The ledger was changed.
+        InputError: The model or the ledger cannot be used.
     """
     if bits is not None:
         check_grid(bits, GROUP_SIZE)
@@ -104,19 +105,16 @@ def audit(
         find_model(model)
     folder = None if output is None else local_path(output)
     entries = latest(read_ledger(ledger))
+    if not entries:
+        raise InputError(f"Ledger {ledger} should have requests. Found none; give another ledger.")
     found = [_read(ledger, entry) for entry in entries]
-    if all(request.problem for request in found):
-        why = "; ".join(f"{each.entry.request}: {each.problem}" for each in found)
-        raise InputError(
-            f"Ledger {ledger} should have requests that can be asked. Found "
-            f"{why or 'no entries'}; restore the folders of the requests."
-        )
     if folder is not None:
         inside = [evaluation_files(folder / entry.request) for entry in entries]
         targets = [folder / AUDIT, *(file for files in inside for file in files)]
         check_targets(folder, targets, [local_path(ledger)], "--output")
     loading = loading or Loading(dtype="auto")
-    asked = _served(model, bits, loading)
+    usable = not all(request.problem for request in found)
+    asked = _served(model, bits, loading) if usable else model
     audited = []
     for request in found:
         place = None if folder is None else folder / request.entry.request

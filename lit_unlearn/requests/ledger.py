@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import ChangedError, InputError
 from lit_unlearn.requests.request import ID
 from lit_unlearn.utils.append_log import AppendLog, line_key, log_line
 from lit_unlearn.utils.atomic import write_text
@@ -146,8 +146,8 @@ def read_ledger(ledger: str | Path) -> tuple[LedgerEntry, ...]:
     A last line that a kill cut off is no entry.
 
     Raises:
-        InputError: There is no ledger, or an entry was changed, removed, moved or added; the
-            message names the entry.
+        ChangedError: An entry was changed, removed, moved or added; the message names it.
+        InputError: There is no ledger, or it cannot be read.
     """
     file = local_path(ledger)
     if not file.is_file():
@@ -192,8 +192,8 @@ def _checked(file: Path) -> list[_Sealed]:
     return lines
 
 
-def _damaged(file: Path, problem: str) -> InputError:
-    return InputError(
+def _damaged(file: Path, problem: str) -> ChangedError:
+    return ChangedError(
         f"Ledger {file} should be as it was written. Found {problem}; restore it and "
         f"{_head_file(file).name} from a copy."
     )
@@ -283,7 +283,7 @@ def _read_head(file: Path, *, empty: bool) -> _Head:
     """Return the head of a ledger; without any entry there may be none.
 
     Raises:
-        InputError: It is missing or damaged.
+        ChangedError: It is missing or damaged.
     """
     beside = _head_file(file)
     if empty and not beside.exists():
@@ -293,7 +293,7 @@ def _read_head(file: Path, *, empty: bool) -> _Head:
         if [type(value) for value in asdict(head).values()] != [int, str, str]:
             raise TypeError("wrong types")
     except (OSError, ValueError, TypeError, RecursionError):
-        raise InputError(
+        raise ChangedError(
             f"File {beside} should hold the number of entries of {file.name} and the digest of the "
             "last one. Found none, or a damaged one; restore both files from a copy."
         ) from None

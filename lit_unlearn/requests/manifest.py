@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 import lit_unlearn
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import ChangedError, InputError
 from lit_unlearn.evaluation.probes import Figure
 from lit_unlearn.evaluation.record_files import METRICS, ROWS, read_evaluation
 from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
@@ -33,7 +33,7 @@ from lit_unlearn.utils.ownership import MARKER
 from lit_unlearn.utils.paths import read_file
 from lit_unlearn.utils.plain_json import nan_to_null
 
-__all__ = ["KNOWN", "MANIFEST_SCHEMA", "ChangedError"]
+__all__ = ["KNOWN", "MANIFEST_SCHEMA"]
 __all__ += ["build_manifest", "manifest_text", "private_digests", "read_manifest"]
 __all__ += ["recorded", "row_digests", "threshold_of"]
 
@@ -42,12 +42,6 @@ MANIFEST_SCHEMA = 1
 KNOWN = "questions/known"
 """Name of the figure `knowledge`, which has no suite of its own."""
 _PACKAGES = ("torch", "transformers", "tokenizers", "lightning", "datasets", "safetensors", "numpy")
-
-
-class ChangedError(InputError):
-    """Evidence that was changed after it was written."""
-
-    status = 3
 
 
 def build_manifest(folder: Path) -> dict[str, Any]:
@@ -95,7 +89,7 @@ def read_manifest(file: Path) -> dict[str, Any]:
     """Return the content of ``manifest.json``.
 
     Raises:
-        ChangedError: A byte of it was changed.
+        ChangedError: A byte of it was changed, or it is not one that `erase` wrote.
         InputError: There is none, or it is of another schema version.
     """
     try:
@@ -124,7 +118,7 @@ def read_manifest(file: Path) -> dict[str, Any]:
     try:
         _check_shape(content)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(
+        raise ChangedError(
             f"File {file} should have the keys and values that `lit-unlearn erase` writes. Found "
             f"others ({type(error).__name__}: {' '.join(str(error).split())}); ask its owner for "
             "the original."

@@ -1,5 +1,6 @@
 """Detached signature of a file with the user's own key, by ``ssh-keygen`` or ``gpg``."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from lit_unlearn.errors import InputError
-from lit_unlearn.utils.ownership import own_file
+from lit_unlearn.errors import ChangedError, InputError
+from lit_unlearn.utils.ownership import is_foreign, own_file
 from lit_unlearn.utils.paths import local_path
 
-__all__ = ["NAMESPACE", "sign", "signature_of", "verify_signature"]
+__all__ = ["NAMESPACE", "SSH", "sign", "signatures_of", "verify_signature"]
 
 NAMESPACE = "lit-unlearn"
 """Namespace of SSH signatures: one made for another purpose is not accepted."""
-_SSH, _GPG = ".sig", ".asc"
+SSH, GPG = ".sig", ".asc"
 """Suffixes that the signature adds to the file's name."""
 
 
@@ -28,33 +29,37 @@ def sign(file: Path, key: str) -> Path:
             of a GPG key: its fingerprint or e-mail address.
 
     Raises:
-        InputError: The tool is missing, or it refuses the key.
+        InputError: The tool is missing, it refuses the key, or the signature's file is not one of
+            this function.
     """
     place = local_path(key)
+    target = file.with_name(file.name + (SSH if place.is_file() else GPG))
+    if is_foreign(target):
+        raise InputError(
+            f"File {target} should be free, or a signature that `--sign` wrote. Found another one; "
+            "move it away, and sign again."
+        )
     if place.is_file():
         with file.open("rb") as content:
             command = [_tool("ssh-keygen"), "-Y", "sign", "-q", "-f", str(place), "-n", NAMESPACE]
             made = _run(command, content, asks=True)
-        suffix = _SSH
     else:
         command = [_tool("gpg"), "--armor", "--detach-sign", "--local-user", key]
         made = _run([*command, "--output", "-", str(file)], asks=True)
-        suffix = _GPG
     if made.returncode:
         kind = "a key that signs" if place.is_file() else "the file of an SSH key, or a GPG key"
         raise InputError(
             f"Parameter `key` = {key!r} should be {kind}. Found: {_reason(made)}; give another one."
         )
-    target = file.with_name(file.name + suffix)
     with own_file(target) as temporary:
         temporary.write_bytes(made.stdout)
     return target
 
 
-def signature_of(file: Path) -> Path | None:
-    """Return the file of a file's signature, or None without one."""
-    beside = (file.with_name(file.name + suffix) for suffix in (_SSH, _GPG))
-    return next((each for each in beside if each.is_file()), None)
+def signatures_of(file: Path) -> list[Path]:
+    """Return the files of a file's signatures, that of SSH first."""
+    beside = (file.with_name(file.name + suffix) for suffix in (SSH, GPG))
+    return [each for each in beside if os.path.lexists(each)]
 
 
 def verify_signature(
@@ -70,9 +75,10 @@ def verify_signature(
             signer's name or fingerprint.
 
     Raises:
-        InputError: The tool or the allowed signers are missing, or another key signed.
+        ChangedError: Another key signed, or one that was revoked or has expired.
+        InputError: The tool or the allowed signers are missing, or gpg does not know the key.
     """
-    if signature.suffix == _GPG:
+    if signature.suffix == GPG:
         return _verify_gpg(file, signature, signer)
     return _verify_ssh(file, signature, allowed, signer)
 
@@ -102,7 +108,7 @@ def _verify_ssh(
             return signer
     if not _is_signature(tool, file, signature):
         return None
-    raise InputError(
+    raise ChangedError(
         f"Signature {signature} should be made by {signer or 'a signer'} of {allowed}. Found "
         "another key; ask the signer for the public key, or do not trust the file."
     )
@@ -133,7 +139,8 @@ def _verify_gpg(file: Path, signature: Path, signer: str | None) -> str | None:
         return None
     else:
         found = _reason(made)
-    raise InputError(
+    made_by_another = states.keys() & {"VALIDSIG", "REVKEYSIG", "EXPKEYSIG", "EXPSIG"}
+    raise (ChangedError if made_by_another else InputError)(
         f"Signature {signature} should be made by {signer or 'a key that gpg knows'}. Found "
         f"{found}; import the signer's public key, or do not trust the file."
     )

@@ -12,7 +12,7 @@ from lit_unlearn.models.finding import find_model, fingerprint
 from lit_unlearn.requests.folder import RequestFolder
 from lit_unlearn.requests.manifest import private_digests, read_manifest, row_digests
 from lit_unlearn.requests.salt import SALT, read_salt
-from lit_unlearn.requests.signature import signature_of, verify_signature
+from lit_unlearn.requests.signature import SSH, signatures_of, verify_signature
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.paths import local_path
 
@@ -54,12 +54,13 @@ def verify(
         The state of each part, the manifest first.
 
     Raises:
-        ChangedError: The manifest was changed, so that nothing can be compared with it.
+        ChangedError: The manifest was changed, so that nothing can be compared with it; or another
+            key signed it.
         InputError: There is no manifest, or the signature cannot be checked.
     """
     manifest = RequestFolder(local_path(folder)).manifest
     found = verify_digests(folder, model)
-    return [*found, _signature(manifest, allowed_signers, signer)]
+    return [*found, *_signatures(manifest, allowed_signers, signer)]
 
 
 def verify_digests(folder: str | Path, model: str | None = None) -> list[Finding]:
@@ -115,16 +116,21 @@ def _weights(
         yield Finding(part, "as written" if same else "changed")
 
 
-def _signature(manifest: Path, allowed: Path | None, signer: str | None) -> Finding:
-    signature = signature_of(manifest)
-    if signature is None:
-        note = "the manifest is not signed"
+def _signatures(manifest: Path, allowed: Path | None, signer: str | None) -> Iterator[Finding]:
+    made = signatures_of(manifest)
+    if not made:
         asked = allowed is not None or signer is not None
-        return Finding("signature", "missing" if asked else "not checked", note)
-    name = verify_signature(manifest, signature, allowed, signer)
-    if name is None:
-        return Finding(signature.name, "changed", "it is not a signature of this manifest")
-    return Finding(signature.name, "as written", f"signed by {name}")
+        state: State = "missing" if asked else "not checked"
+        yield Finding("signature", state, "the manifest is not signed")
+    elif allowed is not None and made[0].suffix != SSH:  # any key that gpg knows made the other
+        yield Finding("signature", "missing", "the manifest has no signature by SSH")
+    for signature in made:
+        is_file = signature.is_file()
+        name = verify_signature(manifest, signature, allowed, signer) if is_file else None
+        if name is None:
+            yield Finding(signature.name, "changed", "it is not a signature of this manifest")
+        else:
+            yield Finding(signature.name, "as written", f"signed by {name}")
 
 
 def private_findings(folder: Path, manifest: Mapping[str, Any], under: str = "") -> list[Finding]:

@@ -37,6 +37,8 @@ MARKER = ".lit_unlearn.json"
 _ANY = "*"
 """Digest of a file that is being written, such as the output of a process."""
 
+_OF_FILES = (".html", ".json", ".jsonl", ".txt", ".yaml")
+"""Suffixes of files that commands write."""
 _KEPT = 4
 """Number of digests of one file that are kept, the latest first."""
 
@@ -129,15 +131,17 @@ def free_name(path: Path) -> Path:
 def is_foreign(path: Path) -> bool:
     """Return whether a path exists that the package did not write, or that was changed since.
 
-    A folder is foreign if any file in it is. A pattern (``*.ckpt``) that is not claimed is foreign
-    if any matching file is.
+    A folder is foreign if any file in it is, or if it is empty and in the place of a file. A
+    pattern (``*.ckpt``) that is not claimed is foreign if any matching file is.
     """
     if path.is_symlink():
         return True
     if "*" in path.name and path.name not in _read(path.parent):
         return any(map(is_foreign, path.parent.glob(path.name)))
     if path.is_dir():
-        return any(is_foreign(each) for each in path.iterdir() if each.name != MARKER)
+        inside = list(path.iterdir())
+        wrong = not inside and path.suffix in _OF_FILES
+        return wrong or any(is_foreign(each) for each in inside if each.name != MARKER)
     if not path.is_file():
         return path.exists()
     digests = _read(path.parent).get(path.name, [])

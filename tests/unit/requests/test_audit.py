@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -126,8 +127,9 @@ def test_a_damaged_request_is_named(ledger: Path, tmp_path: Path, part: str, fou
         damaged.unlink()
     else:
         damaged.write_text(damaged.read_text("utf-8").replace("otter", "cat") + " ", "utf-8")
-    with pytest.raises(InputError, match=f"requests that can be asked. Found ada-1: .*{found}"):
-        audit("random-tiny", tmp_path / "copy" / "ledger.jsonl")
+    (asked,) = audit("random-tiny", tmp_path / "copy" / "ledger.jsonl").requests
+    assert re.search(found, asked.problem)
+    assert not asked.is_met
 
 
 def test_other_requests_are_asked_beside_a_damaged_one(
@@ -148,6 +150,14 @@ def test_other_requests_are_asked_beside_a_damaged_one(
     add_entry(tmp_path / "copy" / "ledger.jsonl", forged)
     assert status("audit", str(place_of(ledger).model), *args) == 3
     assert "manifest.json is not the one of the ledger" in capsys.readouterr().out
+
+
+def test_a_changed_ledger_is_changed_evidence(ledger: Path, tmp_path: Path) -> None:
+    """Its status differs from that of a ledger that does not exist."""
+    changed = tmp_path / "ledger.jsonl"
+    changed.write_bytes(ledger.read_bytes())  # without its head
+    assert status("audit", "random-tiny", f"--ledger={changed}") == 3
+    assert status("audit", "random-tiny", f"--ledger={tmp_path / 'none.jsonl'}") == 2
 
 
 def test_nothing_to_forget_is_asked_again(ledger: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import ChangedError, InputError
 from lit_unlearn.requests.ledger import (
     LedgerEntry,
     add_entry,
@@ -169,7 +169,7 @@ def test_damage_is_named_by_its_entry(
     damaged = b"".join(change(before))
     ledger.write_bytes(damaged)
     for read in (lambda: read_ledger(ledger), lambda: add_entry(ledger, entry(9))):
-        with pytest.raises(InputError, match=f"Found {found}"):
+        with pytest.raises(ChangedError, match=f"Found {found}"):
             read()
     assert ledger.read_bytes() == damaged
 
@@ -198,7 +198,7 @@ def test_a_missing_or_damaged_head_is_named(ledger: Path, content: bytes | None)
         head_of(ledger).unlink()
     else:
         head_of(ledger).write_bytes(content)
-    with pytest.raises(InputError, match=r"ledger\.jsonl\.head should hold"):
+    with pytest.raises(ChangedError, match=r"ledger\.jsonl\.head should hold"):
         read_ledger(ledger)
 
 

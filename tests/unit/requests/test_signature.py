@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lit_unlearn.errors import InputError
-from lit_unlearn.requests.signature import sign, signature_of, verify_signature
+from lit_unlearn.errors import ChangedError, InputError
+from lit_unlearn.requests.signature import sign, signatures_of, verify_signature
 
 needs_ssh = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs ssh-keygen")
 needs_gpg = pytest.mark.skipif(not shutil.which("gpg"), reason="needs gpg")
@@ -37,9 +37,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_ssh
 def test_an_ssh_signature_names_its_signer(file: Path, keys: Path) -> None:
-    assert signature_of(file) is None
+    assert signatures_of(file) == []
     signature = sign(file, str(keys / "anna"))
-    assert signature_of(file) == signature
+    assert signatures_of(file) == [signature]
     signers = keys / "signers"
     assert verify_signature(file, signature, signers) == "anna@example.org"
     assert verify_signature(file, signature, signers, "anna@example.org") == "anna@example.org"
@@ -60,7 +60,8 @@ def test_another_ssh_key_and_missing_signers_are_one_line(file: Path, keys: Path
         (None, None, "`allowed_signers` should be a file.*Found none given"),
         (keys / "none", None, "Found no file"),
     ):
-        with pytest.raises(InputError, match=found):
+        expected = ChangedError if "another key" in found else InputError
+        with pytest.raises(expected, match=found):
             verify_signature(file, signature, signers, signer)
 
 
@@ -68,9 +69,17 @@ def test_another_ssh_key_and_missing_signers_are_one_line(file: Path, keys: Path
 def test_a_signature_for_another_purpose_does_not_count(file: Path, keys: Path) -> None:
     command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(keys / "anna"), "-n", "git", str(file)]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    signature = signature_of(file)
-    assert signature is not None
+    (signature,) = signatures_of(file)
     assert verify_signature(file, signature, keys / "signers") is None
+
+
+@needs_ssh
+def test_a_signature_that_was_made_elsewhere_is_not_replaced(file: Path, keys: Path) -> None:
+    signature = file.with_name(f"{file.name}.sig")
+    signature.write_text("mine", "utf-8")
+    with pytest.raises(InputError, match="should be free, or a signature that `--sign` wrote"):
+        sign(file, str(keys / "anna"))
+    assert signature.read_text("utf-8") == "mine"
 
 
 @needs_ssh
@@ -102,7 +111,7 @@ def test_a_gpg_signature(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert signature.name == "manifest.json.asc"
         assert verify_signature(file, signature) == "Anna <anna@example.org>"
         assert verify_signature(file, signature, signer="anna@example.org")
-        with pytest.raises(InputError, match=r"made by bob@example.org\. Found one by .*Anna"):
+        with pytest.raises(ChangedError, match=r"made by bob@example.org\. Found one by .*Anna"):
             verify_signature(file, signature, signer="bob@example.org")
         with pytest.raises(InputError, match=r"`key` = 'bob@example\.org' should be"):
             sign(file, "bob@example.org")
@@ -117,7 +126,7 @@ def test_a_gpg_signature(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         text = revocation.read_text("utf-8").replace(":-----BEGIN", "-----BEGIN")
         revoke = ["gpg", "--batch", "--quiet", "--import"]
         subprocess.run(revoke, input=text.encode(), check=True, stderr=subprocess.DEVNULL)
-        with pytest.raises(InputError, match="Found a key that was revoked"):
+        with pytest.raises(ChangedError, match="Found a key that was revoked"):
             verify_signature(file, signature)
     finally:
         subprocess.run(["gpgconf", "--kill", "all"], check=False)

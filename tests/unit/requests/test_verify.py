@@ -140,11 +140,23 @@ def test_signed_evidence(
     assert status(*verifying, signers) == 0
     assert "signed by anna@example.org" in capsys.readouterr().out
     assert status("audit", f"--sign={place.root}", f"--key={keys / 'other'}") == 0
-    assert status(*verifying, signers) == 2
+    assert status(*verifying, signers) == 3
     assert "Found another key" in capsys.readouterr().err
     append(place.dossier)
     assert status("audit", f"--sign={place.root}", f"--key={keys / 'anna'}") == 3
     assert "dossier.html changed; restore it" in capsys.readouterr().err
+
+
+@needs_ssh
+def test_every_signature_counts(place: RequestFolder, keys: Path) -> None:
+    """Where signers of SSH are given, one by any key that gpg knows is not enough."""
+    signers = keys / "signers"
+    place.manifest.with_name("manifest.json.asc").mkdir()
+    unsound = {"manifest.json.asc": "changed it is not a signature of this manifest"}
+    lacking = {"signature": "missing the manifest has no signature by SSH"}
+    assert found(place.root, allowed_signers=signers) == {**lacking, **unsound}
+    assert status("audit", f"--sign={place.root}", f"--key={keys / 'anna'}") == 0
+    assert found(place.root, allowed_signers=signers) == unsound
 
 
 @pytest.mark.parametrize("option", ["--signer=anna@example.org", "--allowed_signers=signers"])
@@ -173,7 +185,7 @@ def test_a_manifest_with_other_keys_and_its_own_digest_is_one_line(
         {"request": "a"},
     ):
         place.manifest.write_text(manifest_text({**content, **change}), "utf-8")
-        assert status("audit", f"--verify={place.root}") == 2
+        assert status("audit", f"--verify={place.root}") == 3
         error = capsys.readouterr().err
         assert "should have the keys and values" in error
         assert error.count("\n") == 1

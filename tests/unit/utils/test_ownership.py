@@ -73,6 +73,10 @@ def put(path: Path) -> None:
             ),
             id="folder in its place",
         ),
+        pytest.param(
+            lambda root: ((root / "a.json").unlink(), (root / "a.json").mkdir()),
+            id="empty folder in its place",
+        ),
     ],
 )
 def test_files_of_the_user_are_not(tmp_path: Path, change: Callable[[Path], object]) -> None:
