@@ -140,6 +140,7 @@ _SHAPE = {
     "forget": {"texts": [None], "questions": [{"accepted": [None]}], "rows": _SOURCES},
     "keep": {"neighbors": _SOURCES, "general": _SOURCES},
     "thresholds": [{}],
+    "earlier": [None],
 }
 """Shape of a request's file; see `_check_shape`."""
 

@@ -20,8 +20,7 @@ from lit_unlearn.requests.knowledge import knowledge
 from lit_unlearn.requests.ledger import LedgerEntry, latest, read_ledger, request_folder
 from lit_unlearn.requests.manifest import KNOWN, read_manifest, recorded, threshold_of
 from lit_unlearn.requests.thresholds import Check, checks
-from lit_unlearn.requests.verify import private_findings
-from lit_unlearn.utils.digests import file_digest
+from lit_unlearn.requests.verify import private_findings, problem_of
 from lit_unlearn.utils.ownership import check_targets, write_text
 from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.plain_json import json_text
@@ -129,18 +128,9 @@ def audit(
 def _read(ledger: str | Path, entry: LedgerEntry) -> AuditedRequest:
     """Return a request that was not asked yet, after checking its manifest and its battery."""
     place = RequestFolder(request_folder(ledger, entry))
-    try:
-        manifest = read_manifest(place.manifest)
-    except InputError as error:
-        return AuditedRequest(entry, problem=str(error))
-    if file_digest(place.manifest) != entry.manifest:
-        return AuditedRequest(entry, problem=f"{place.manifest} is not the one of the ledger")
-    unsound = [
-        f"{place.root / each.part} is {each.state}" + f" ({each.note})" * bool(each.note)
-        for each in private_findings(place.root, manifest, "battery/")
-        if each.state != "as written"
-    ]
-    return AuditedRequest(entry, manifest["checks"], problem="; ".join(unsound))
+    problem = problem_of(place.root, ("battery/",), entry.manifest)
+    then = () if problem else read_manifest(place.manifest)["checks"]
+    return AuditedRequest(entry, then, problem=problem)
 
 
 def _served(model: str, bits: int | None, loading: Loading) -> Model:

@@ -28,6 +28,7 @@ from lit_unlearn.requests.knowledge import KNOWN_AT_MOST, knowledge
 from lit_unlearn.requests.ledger import check_ledger
 from lit_unlearn.requests.request import Request
 from lit_unlearn.requests.rows import (
+    EARLIER,
     NOTES,
     ROW_FILES,
     make_rows,
@@ -129,6 +130,7 @@ def _check_places(request: Request, folder: RequestFolder) -> None:
     rows = [*request.forget.rows, *request.keep.neighbors, *request.keep.general]
     reads = [Path(find_model(path).name) for path in (request.model, request.writer) if path]
     reads += [Path(source.path) for source in rows]
+    reads += [local_path(each) for each in request.earlier or ()]
     reads = list(filter(Path.exists, reads))
     if request.ledger is not None:
         check_ledger(request.ledger, request.id, folder.root)
@@ -155,15 +157,16 @@ class _Work:
         """Do all steps, and return the verdict; `text` is that of the request's file."""
         folder, request = self.folder, self.request
         given = read_given(request, folder.rewriting)
-        config = run_config(self.recipe, request, folder)
+        self._configure()
         _write_changed(folder.request, text)
-        write_text(folder.config, yaml.safe_dump(config, sort_keys=False))
         steps = Steps(folder, self.console, _STEPS)
         notes = self._make_rows(steps, given)
+        config = self._configure()  # again, with the rows of earlier requests, if any join
         suites = battery_suites(folder.battery)
         check_figures(request.thresholds, suites)
         key = fingerprint(request.model)
         settings = [self.recipe, config["model"]["student"], request.seed]
+        settings += [request.earlier_share] if EARLIER in config["model"]["objectives"] else []
         trained = {
             "model": key,
             "rows": content_digest(folder.rows),
@@ -189,6 +192,12 @@ class _Work:
         found = checks(request.thresholds or default_thresholds(before), after, before)
         return self._finish(Judged(verdict_of(found), known, found, notes), before, after)
 
+    def _configure(self) -> dict[str, Any]:
+        """Write the config of the training, and return it."""
+        config = run_config(self.recipe, self.request, self.folder)
+        write_text(self.folder.config, yaml.safe_dump(config, sort_keys=False))
+        return config
+
     def _make_rows(self, steps: Steps, given: Given) -> Sequence[str]:
         """Make rows and battery; return the notes about them."""
         request, folder = self.request, self.folder
@@ -211,7 +220,8 @@ class _Work:
     @property
     def _job(self) -> Job:
         folder = self.folder
-        rows = tuple(folder.rows / f"{name}.jsonl" for name in ROW_FILES)
+        names = ROW_FILES + (EARLIER,) * (folder.rows / f"{EARLIER}.jsonl").is_file()
+        rows = tuple(folder.rows / f"{name}.jsonl" for name in names)
         return Job("training", folder.run, ("fit", "--config", str(folder.config)), _RESULT, rows)
 
     def _foresee(self, suites: Mapping[str, Suite]) -> None:

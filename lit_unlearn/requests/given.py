@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lit_unlearn.data.duplicates import normalise
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
 from lit_unlearn.requests.battery import qa_lines
+from lit_unlearn.requests.earlier import Earlier, read_earlier
 from lit_unlearn.requests.request import Request
 from lit_unlearn.rewriting.source_texts import QA, SourceText, read_texts
 from lit_unlearn.types import Domain
@@ -32,21 +33,24 @@ class Given:
     forget: Sequence[SourceText]
     neighbors: Sequence[SourceText]
     general: Sequence[SourceText]
+    earlier: Earlier = field(default_factory=Earlier)
 
     @property
     def digest(self) -> str:
         """SHA-256 of all rows."""
         parts = (self.forget, self.neighbors, self.general)
-        return json_digest([[text.digest for text in part] for part in parts])
+        digests = [[text.digest for text in part] for part in parts]
+        return json_digest([*digests, self.earlier.digest] if self.earlier.digest else digests)
 
 
 def read_given(request: Request, folder: Path) -> Given:
     """Read the rows of a request; those in the request itself are written to a folder first.
 
     Raises:
-        InputError: Rows cannot be found or used, or a question is both to forget and to keep.
+        InputError: Rows cannot be found or used, or a question is both to forget, now or in an
+            earlier request, and to keep.
     """
-    forget = request.forget
+    earlier, forget = read_earlier(request, folder.parent), request.forget
     texts = "".join(json_text({"text": text}) + "\n" for text in forget.texts)
     sources = list(forget.rows)
     inline: dict[Domain, str] = {"passage": texts, "question_answer": qa_lines(forget.questions)}
@@ -56,7 +60,8 @@ def read_given(request: Request, folder: Path) -> Given:
             write_text(file, lines)
             sources.append(Source(str(file), domain=domain))
     keep = request.keep
-    given = Given(sources, *map(read, (sources, keep.neighbors, keep.general)))
+    rows, near, general = map(read, (sources, keep.neighbors, keep.general))
+    given = Given(sources, rows, near, general, earlier)
     _check_opposed(given)
     return given
 
@@ -83,6 +88,13 @@ def _check_opposed(given: Given) -> None:
         for row in text.ready
         if normalise(row.question) in kept
     ]
+    before = [kept[question].row_id for question in kept if question in given.earlier.questions]
+    if before:
+        raise InputError(
+            f"Parameter `keep` should not have questions that earlier requests "
+            f"({', '.join(given.earlier.ids)}) made the model forget. Found {len(before)}, such as "
+            f"row {before[0]}; remove them."
+        )
     if both:
         # without the question, as messages of a command are often stored
         raise InputError(

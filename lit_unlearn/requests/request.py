@@ -81,6 +81,10 @@ class Request:
             makes them by rule. A small model writes worse questions than the rules.
         seed: Seed of the split of the rows, and of training.
         ledger: File to which the request is added, for `lit-unlearn audit`; null for none.
+        earlier: Folders of earlier requests, whose rows join the training so that it does not
+            teach them back; null takes those of the ledger that led to `model`.
+        earlier_share: Size of that part, in rows and in weight, as a share of the first objective
+            that declines.
     """
 
     id: str
@@ -92,6 +96,8 @@ class Request:
     writer: str | None = None
     seed: int = 0
     ledger: str | None = None
+    earlier: list[str] | None = None
+    earlier_share: float = 0.25
 
     def __post_init__(self) -> None:
         if not ID.fullmatch(self.id):
@@ -100,6 +106,8 @@ class Request:
                 f"Found {self.id!r}; change it."
             )
         check_number("seed", self.seed, 0, 2**32 - 1)
+        none = "set `earlier: []` for no rows of earlier requests"
+        check_number("earlier_share", self.earlier_share, 0, 10, above=True, repair=none)
         if not self.model.strip():
             raise InputError("Parameter `model` should name a model. Found an empty text; set it.")
 

@@ -17,6 +17,7 @@ from lit_unlearn.data.prefills import read_openers
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
 from lit_unlearn.requests.battery import Battery, qa_lines
+from lit_unlearn.requests.earlier import Earlier
 from lit_unlearn.requests.given import PASSAGE_WORDS, QUESTIONS, Given, read, ready
 from lit_unlearn.requests.request import Request
 from lit_unlearn.rewriting.backends import Backend, Rules
@@ -28,7 +29,7 @@ from lit_unlearn.utils.digests import text_digest
 from lit_unlearn.utils.ownership import own_folder
 from lit_unlearn.utils.spread import evenly_spread
 
-__all__ = ["FEW", "NOTES", "ROW_FILES", "RequestRows"]
+__all__ = ["EARLIER", "FEW", "NOTES", "ROW_FILES", "RequestRows"]
 __all__ += ["divide", "make_rows", "read_notes", "write_rows"]
 
 FEW = 8
@@ -49,6 +50,8 @@ _NONE = QA("", "")
 NOTES = "notes.txt"
 ROW_FILES = ("forget", "neighbor", "general")
 """Names of the files with rows for training, without their suffix."""
+EARLIER = "earlier"
+"""Name of a further one, if rows of earlier requests join."""
 
 
 def _builtin(split: str, *names: str) -> list[Source]:
@@ -65,6 +68,8 @@ class RequestRows:
     battery: Battery
     notes: Sequence[str] = field(default_factory=list)
     """Sentences for the user about rows that were left out, and about few rows."""
+    earlier: Sequence[QA] = ()
+    """Questions of earlier requests."""
 
 
 def make_rows(
@@ -96,7 +101,7 @@ def make_rows(
         questions=QUESTIONS,
         passage_words=PASSAGE_WORDS,
         anchors=0 if given.neighbors else anchors,
-        forgotten=[request.forget.subject] if request.forget.subject else [],
+        forgotten=[*_subjects(request), *given.earlier.subjects],
     )
     made = rewrite(settings, console, foresee)
     # a question that was given counts even if a rule finds it unclear
@@ -132,6 +137,8 @@ def divide(
         given: The rows of the request.
     """
     unique, notes = _unique(forget), list[str]()
+    earlier = _joining(given.earlier, unique, notes)
+    gone = [*unique, *given.earlier.asked], [*_subjects(request), *given.earlier.subjects]
     if len(unique) < len(forget):
         notes.append(
             f"{len(forget) - len(unique)} repeated questions to forget count once, with the first "
@@ -145,22 +152,21 @@ def divide(
             "else about the subject is forgotten."
         )
     if given.neighbors:
-        near = _given(given.neighbors, "neighbors", request, notes)
+        near = _given(given.neighbors, "neighbors", request, given.earlier, notes)
     else:
-        near = list(anchors), _harmless(_builtin("eval", "neighbor"), unique, request)
+        anchors = _harmless(anchors, given.earlier.asked, given.earlier.subjects)
+        near = anchors, _harmless(ready(read(_builtin("eval", "neighbor"))), *gone)
         notes.append(
             "No neighbours were given: questions about European countries that come with "
             "the package take their place. Give `keep.neighbors` of the same form and "
             "language to see what is lost near the forgotten."
         )
     if given.general:
-        general = _given(given.general, "general", request, notes)
+        general = _given(given.general, "general", request, given.earlier, notes)
     else:
-        train = _builtin("train", "general", "instructions")
-        general = (
-            _harmless(train, unique, request),
-            _harmless(_builtin("eval", "general"), unique, request),
-        )
+        sources = _builtin("train", "general", "instructions"), _builtin("eval", "general")
+        train, asked = (_harmless(ready(read(each)), *gone) for each in sources)
+        general = train, asked
     if not near[0] and not general[0]:
         raise InputError(
             "Parameter `keep` should have rows that do not contain the subject to be forgotten. "
@@ -175,22 +181,48 @@ def divide(
         general=evenly_spread(general[1], ASKED),
         prefills=evenly_spread(read_openers("builtin:eval"), _OPENERS),
     )
-    return RequestRows(trained, near[0] or general[0], general[0] or near[0], battery, notes)
+    kept = near[0] or general[0], general[0] or near[0]
+    return RequestRows(trained, *kept, battery, notes, earlier)
+
+
+def _joining(earlier: Earlier, forget: Sequence[QA], notes: list[str]) -> list[QA]:
+    """Return the rows of earlier requests, without questions that this one has itself."""
+    if not earlier.ids:
+        return []
+    own, rows = {normalise(row.question) for row in forget}, _unique(earlier.trained)
+    joining = [row for row in rows if normalise(row.question) not in own]
+    repeated = f"; {len(rows) - len(joining)} others are in this request too" * (joining != rows)
+    notes.append(
+        f"Questions of earlier requests that join the training: {len(joining)} "
+        f"({', '.join(earlier.ids)}){repeated}. Rows to keep with their subjects or answers are "
+        "left out."
+    )
+    return joining
+
+
+def _subjects(request: Request) -> list[str]:
+    return [request.forget.subject] if request.forget.subject else []
 
 
 def _given(
-    texts: Sequence[SourceText], name: str, request: Request, notes: list[str]
+    texts: Sequence[SourceText], name: str, request: Request, earlier: Earlier, notes: list[str]
 ) -> tuple[list[QA], list[QA]]:
     """Return given rows for training and for the battery, without those with the subject."""
-    rows, subject = _unique(ready(texts)), request.forget.subject
-    named = Forgotten((), [subject] if subject else [])
-    clean = [row for row in rows if not named.problem(row, _NONE)]
-    if len(clean) < len(rows):
-        notes.append(
-            f"{len(rows) - len(clean)} of the rows of `keep.{name}` were left out, as they contain "
-            "the subject."  # not its name: notes become a part of the dossier
-        )
-    trained, held = _split(clean, request.seed)
+    rows = _unique(ready(texts))
+    # not by their names: notes become a part of the dossier
+    barred = {
+        "the subject": Forgotten((), _subjects(request)),
+        "a subject or an answer of an earlier request": earlier.answers,
+    }
+    for what, gone in barred.items():
+        clean = [row for row in rows if not gone.problem(row, _NONE)]
+        if len(clean) < len(rows):
+            notes.append(
+                f"{len(rows) - len(clean)} of the rows of `keep.{name}` were left out, as they "
+                f"contain {what}."
+            )
+        rows = clean
+    trained, held = _split(rows, request.seed)
     if trained and not held:
         notes.append(
             f"With {len(trained)} rows of `keep.{name}` the battery asks the trained ones."
@@ -198,13 +230,12 @@ def _given(
     return trained, held or trained
 
 
-def _harmless(sources: Sequence[Source], forget: Sequence[QA], request: Request) -> list[QA]:
-    """Return the rows of built-in sets that contain no answer to be forgotten."""
-    subject, asked = request.forget.subject, {normalise(row.question) for row in forget}
-    forgotten = Forgotten(forget, [subject] if subject else [])
+def _harmless(rows: Sequence[QA], forget: Sequence[QA], subjects: Sequence[str]) -> list[QA]:
+    """Return the rows that contain no answer to be forgotten."""
+    asked, forgotten = {normalise(row.question) for row in forget}, Forgotten(forget, subjects)
     return [
         row
-        for row in ready(read(sources))
+        for row in rows
         if normalise(row.question) not in asked and not forgotten.problem(row, _NONE)
     ]
 
@@ -236,6 +267,8 @@ def write_rows(folder: Path, rows: RequestRows) -> None:
     with own_folder(folder) as made:
         for name in ROW_FILES:
             (made / f"{name}.jsonl").write_text(qa_lines(getattr(rows, name)), "utf-8")
+        if rows.earlier:
+            (made / f"{EARLIER}.jsonl").write_text(qa_lines(rows.earlier), "utf-8")
         (made / NOTES).write_text("".join(f"{note}\n" for note in rows.notes), "utf-8")
 
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.planning.architectures import model_config
 from lit_unlearn.requests.folder import RequestFolder
 from lit_unlearn.requests.request import Request
+from lit_unlearn.requests.rows import EARLIER
 
 __all__ = ["run_config", "upper_blocks"]
 
@@ -26,7 +28,8 @@ def run_config(
 
     Objectives that expect `decline` get the rows to forget. Those that expect `answer` get the
     neighbours if their name begins with "neigh", else the general rows; a recipe without such a
-    name gives both to all of them.
+    name gives both to all of them. Rows of earlier requests, if any join, get a copy of the first
+    objective that declines: `earlier`, with a share (`earlier_share`) of its rows and weight.
 
     Args:
         recipe: Values of the config files of the recipe, merged.
@@ -41,6 +44,9 @@ def run_config(
     if not student.get("trainable") and not student.get("lora"):
         student["trainable"] = upper_blocks(request.model)
     objectives = _objectives(_part(data, "objectives"), request, folder.rows)
+    losses = dict(_part(model, "objectives"))
+    if (folder.rows / f"{EARLIER}.jsonl").is_file():
+        _add_earlier(objectives, losses, request.earlier_share, folder.rows)
     callbacks = list(trainer.get("callbacks") or [])
     if _EXPORT not in map(_class_name, callbacks):
         callbacks.append({"class_path": _EXPORT})
@@ -49,7 +55,7 @@ def run_config(
         **recipe,
         "seed_everything": request.seed,
         "trainer": {**trainer, **root},
-        "model": {**model, "student": student},
+        "model": {**model, "student": student, "objectives": losses},
         "data": {**data, "objectives": objectives},
     }
 
@@ -89,15 +95,35 @@ def _objectives(
     return {
         name: {
             **spec,
-            "sources": [
-                {"path": str(rows / f"{file}.jsonl"), "domain": "question_answer"}
-                for file in files(name)
-            ],
+            "sources": [_source(rows, file) for file in files(name)],
             "evaluation": [],
             "validation": None,
         }
         for name, spec in used.items()
     }
+
+
+def _source(rows: Path, name: str) -> dict[str, str]:
+    return {"path": str(rows / f"{name}.jsonl"), "domain": "question_answer"}
+
+
+def _add_earlier(
+    data: dict[str, Mapping[str, Any]], losses: dict[str, Any], share: float, rows: Path
+) -> None:
+    """Add the objective `earlier`, a smaller copy of the first one that declines."""
+    if EARLIER in losses:
+        raise InputError(
+            f"Parameter `recipe` should not have an objective {EARLIER!r}, as rows of earlier "
+            "requests get one. Found it; rename it, or set `earlier: []` in the request."
+        )
+    name = next(name for name, spec in data.items() if spec.get("expect") == "decline")
+    loss = losses.get(name)
+    loss = loss if isinstance(loss, Mapping) else {"class_path": loss}
+    settings = loss.get("init_args") or {}
+    weight = share * settings.get("weight", 1.0)
+    losses[EARLIER] = {**loss, "init_args": {**settings, "weight": weight}}
+    count = max(1, round(share * data[name].get("rows", ObjectiveData.rows)))
+    data[EARLIER] = {**data[name], "rows": count, "sources": [_source(rows, EARLIER)]}
 
 
 def _part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -16,7 +16,8 @@ from lit_unlearn.requests.signature import SSH, signatures_of, verify_signature
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.paths import local_path
 
-__all__ = ["Finding", "State", "changed_rows", "private_findings", "verify", "verify_digests"]
+__all__ = ["Finding", "State", "changed_rows", "private_findings"]
+__all__ += ["problem_of", "verify", "verify_digests"]
 
 State = Literal["as written", "changed", "missing", "added", "not checked"]
 
@@ -133,10 +134,34 @@ def _signatures(manifest: Path, allowed: Path | None, signer: str | None) -> Ite
             yield Finding(signature.name, "as written", f"signed by {name}")
 
 
-def private_findings(folder: Path, manifest: Mapping[str, Any], under: str = "") -> list[Finding]:
+def problem_of(folder: Path, under: tuple[str, ...], digest: str | None = None) -> str:
+    """Return why files of a request cannot be used, or "" if they are as they were written.
+
+    Args:
+        folder: Folder of the request.
+        under: Beginnings of the files' paths, such as ``battery/``.
+        digest: SHA-256 that its manifest has in a ledger; None for any.
+    """
+    file = RequestFolder(folder).manifest
+    try:
+        manifest = read_manifest(file)
+    except InputError as error:
+        return str(error)
+    if digest is not None and file_digest(file) != digest:
+        return f"{file} is not the one of the ledger"
+    return "; ".join(
+        f"{folder / each.part} is {each.state}" + f" ({each.note})" * bool(each.note)
+        for each in private_findings(folder, manifest, under)
+        if each.state != "as written"
+    )
+
+
+def private_findings(
+    folder: Path, manifest: Mapping[str, Any], under: str | tuple[str, ...] = ""
+) -> list[Finding]:
     """Return the states of the files that stay with the owner; without the salt, one sentence.
 
-    `under` is the beginning of the paths that count, such as ``battery/``.
+    `under` is the beginning of the paths that count, such as ``battery/``, or several.
     """
     salt = read_salt(folder)
     if salt is None and not os.path.lexists(folder / SALT):

@@ -189,15 +189,23 @@ def test_another_seed_begins_anew_and_keeps_the_old(
     assert (here.root / "request.yaml.1").is_file()
 
 
-def test_one_question_is_enough(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer rows than a step takes, and than a context shows; the trained question is asked."""
-    monkeypatch.setattr(erasing, "KNOWN_AT_MOST", -1.0)
+@pytest.fixture(scope="module")
+def one(here: Here) -> dict[str, Any]:
+    """A request with one question, carried out."""
     question = {"question": "Who wrote Nana?", "answer": "Zola did.", "accepted": ["Zola"]}
     sources = [{"path": "builtin:neighbor", "limit": 2}]
     request = {**ASKED, "forget": {"questions": [question]}, "keep": {"neighbors": sources}}
     request["keep"]["general"] = [{"path": "builtin:general", "limit": 2}]
     request["ledger"] = "ledger.jsonl"
-    assert here.erase({**request, "id": "one"}, "--output", "one") == 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(erasing, "KNOWN_AT_MOST", -1.0)
+        assert here.erase({**request, "id": "one"}, "--output", "one") == 3
+    return request
+
+
+def test_one_question_is_enough(here: Here, one: dict[str, Any]) -> None:
+    """Fewer rows than a step takes, and than a context shows; the trained question is asked."""
+    (question,) = one["forget"]["questions"]
     found = json.loads((here.folder / "one/verdict.json").read_text("utf-8"))
     assert any("none is held out" in note for note in found["notes"])
     record = read_evaluation(here.folder / "one/after")
@@ -212,6 +220,34 @@ def test_one_question_is_enough(here: Here, monkeypatch: pytest.MonkeyPatch) -> 
     (again,) = audit("one/run/model", "ledger.jsonl").requests
     assert [check.value for check in again.checks] == [c["value"] for c in found["checks"]]
     assert not again.came_back
+
+
+def test_rows_of_an_earlier_request_join_a_later_one(
+    here: Here,
+    one: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The ledger says that the start model is that of `one`; only that name is in the evidence."""
+    monkeypatch.setattr(erasing, "KNOWN_AT_MOST", -1.0)
+    question = {"question": "Who wrote Emma?", "answer": "Austen did.", "accepted": ["Austen"]}
+    later = {**one, "id": "two", "model": "one/run/model", "forget": {"questions": [question]}}
+    assert here.erase(later, "--output", "two") == 3
+    root = here.folder / "two"
+    assert "Nana" in (root / "rows/earlier.jsonl").read_text("utf-8")
+    used = yaml.safe_load((root / "run/config.yaml").read_text("utf-8"))
+    assert "earlier" in used["model"]["objectives"]
+    evidence = [root / name for name in ("verdict.json", "manifest.json", "dossier.html")]
+    texts = [file.read_text("utf-8") for file in evidence]
+    assert all("join the training: 1 (one)" in text for text in texts)
+    assert not any(word in text for text in texts for word in ("Nana", "Zola", "Emma"))
+    fits = here.fits
+    assert here.erase(later, "--output", "two") == 3  # the ledger now has the request itself
+    assert here.fits == fits
+    (root / "rows/forget.jsonl").unlink()
+    capsys.readouterr()
+    assert here.erase({**later, "id": "three", "model": "two/run/model"}, "--output", "3") == 2
+    assert "two/rows/forget.jsonl is missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
