@@ -9,6 +9,7 @@ from lit_unlearn.callbacks import (
     Resumable as Resumable,
     SuiteEvaluation as SuiteEvaluation,
     Throughput as Throughput,
+    WeightInterpolation as WeightInterpolation,
 )
 from lit_unlearn.data.contexts import (
     Adaptive as Adaptive,

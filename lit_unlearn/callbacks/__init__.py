@@ -8,6 +8,7 @@ from lit_unlearn.callbacks.prediction_file import PredictionFile
 from lit_unlearn.callbacks.resumable import Resumable
 from lit_unlearn.callbacks.suite_evaluation import SuiteEvaluation
 from lit_unlearn.callbacks.throughput import Throughput
+from lit_unlearn.callbacks.weight_interpolation import WeightInterpolation
 
 __all__ = ["AnswerEvaluation", "GradientMonitor", "HuggingFaceExport", "LossBounds", "Resumable"]
-__all__ += ["PredictionFile", "SuiteEvaluation", "Throughput"]
+__all__ += ["PredictionFile", "SuiteEvaluation", "Throughput", "WeightInterpolation"]

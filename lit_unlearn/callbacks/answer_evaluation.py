@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn import log_names
 from lit_unlearn.callbacks.board import as_code, tensorboard
-from lit_unlearn.callbacks.end_order import EVALUATION, order_end
+from lit_unlearn.callbacks.end_order import EVALUATION, order_end, weights_change
 from lit_unlearn.callbacks.gradient_monitor import GRADIENT_FILE
 from lit_unlearn.callbacks.suite_evaluation import as_tensors, log_figures, student_subject
 from lit_unlearn.distributed.ranks import on_first
@@ -129,6 +129,8 @@ class AnswerEvaluation(Callback):
 
     def _ask_last(self, trainer: Trainer, module: Any) -> None:
         """Ask the trained model, and give its figures to Lightning's callbacks."""
+        if weights_change(trainer):
+            return
         self.after = self._record(trainer, module, "after")
         self._asked = weights_fingerprint(module.student)
         log_figures(module, self.after)

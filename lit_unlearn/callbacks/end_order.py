@@ -3,11 +3,11 @@
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-__all__ = ["CLEANUP", "EVALUATION", "EXPORT", "order_end"]
+__all__ = ["CLEANUP", "EVALUATION", "EXPORT", "WEIGHTS", "order_end", "weights_change"]
 
-EVALUATION, EXPORT, CLEANUP = 1, 2, 3
+WEIGHTS, EVALUATION, EXPORT, CLEANUP = 1, 2, 3, 4
 """Values of a callback's attribute `end_order`; a callback without it comes first."""
-_CHECKPOINT = 4
+_CHECKPOINT = 5
 """Place of Lightning's checkpoints, which it keeps last itself."""
 
 
@@ -19,6 +19,15 @@ def order_end(trainer: Trainer) -> None:
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     trainer.callbacks = sorted(callbacks, key=_place)  # type: ignore[attr-defined]
+
+
+def weights_change(trainer: Trainer) -> bool:
+    """Return whether a callback changes the weights after the last step.
+
+    The model of the last step then needs no evaluation of its own.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return any(_place(callback) == WEIGHTS for callback in callbacks)
 
 
 def _place(callback: Callback) -> int:

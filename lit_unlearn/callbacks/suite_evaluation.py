@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from lit_unlearn import log_names
-from lit_unlearn.callbacks.end_order import EVALUATION, order_end
+from lit_unlearn.callbacks.end_order import EVALUATION, order_end, weights_change
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.balancing import balance_figures, missing_figures
@@ -147,6 +147,8 @@ class SuiteEvaluation(Callback):
 
     def _measure_last(self, trainer: Trainer, module: Any) -> None:
         """Measure the trained model on all rows."""
+        if weights_change(trainer):
+            return
         _, record = self._measure(trainer, module, f"step_{trainer.global_step}", None)
         self._measured = record.fingerprint
         log_figures(module, record)

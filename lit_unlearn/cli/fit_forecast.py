@@ -7,7 +7,12 @@ from typing import Any
 
 from lightning.pytorch.callbacks import ProgressBar
 
-from lit_unlearn.callbacks import AnswerEvaluation, HuggingFaceExport, SuiteEvaluation
+from lit_unlearn.callbacks import (
+    AnswerEvaluation,
+    HuggingFaceExport,
+    SuiteEvaluation,
+    WeightInterpolation,
+)
 from lit_unlearn.callbacks.step_lines import StepLines
 from lit_unlearn.cli.forecasts import print_forecast
 from lit_unlearn.cli.run_files import as_list
@@ -16,6 +21,9 @@ from lit_unlearn.planning.forecast import RunWork, SuiteSchedule, forecast
 from lit_unlearn.training.validation import validated_rows
 
 __all__ = ["print_fit_forecast", "run_work", "with_step_lines"]
+
+_ASKING = AnswerEvaluation | SuiteEvaluation | WeightInterpolation
+"""Callbacks that ask the model."""
 
 
 def print_fit_forecast(trainer: Any, module: Any, data: Any, done: int = 0) -> None:
@@ -46,7 +54,7 @@ def with_step_lines(config: dict[str, Any], callbacks: list[Any]) -> list[Any]:
 def run_work(trainer: Any, data: Any, done: int = 0) -> RunWork:
     """Return steps, evaluations and export of a run; for the arguments see `print_fit_forecast`."""
     callbacks = trainer.callbacks
-    replies = [c.batch_size for c in callbacks if isinstance(c, AnswerEvaluation | SuiteEvaluation)]
+    replies = [c.batch_size for c in callbacks if isinstance(c, _ASKING)]
     steps = max(run_steps(trainer, data.epoch_steps()), 1)
     return RunWork(
         steps=steps,
@@ -65,6 +73,9 @@ def _schedules(callback: Any, data: Any) -> Iterator[SuiteSchedule]:
         if callback.samples_every:
             few = {"samples": callback.suite(data, callback.samples)}
             yield SuiteSchedule(few, before=False, after=False, every=callback.samples_every)
+    if isinstance(callback, WeightInterpolation):
+        asked = {"interpolation": callback.suite(data)}
+        yield from [SuiteSchedule(asked, before=False)] * callback.trials
     if isinstance(callback, SuiteEvaluation):
         every, limit = callback.every_n_steps, callback.subsample
         yield SuiteSchedule(callback.suites, callback.at_start, callback.at_end, every, limit)

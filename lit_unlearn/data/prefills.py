@@ -32,8 +32,8 @@ class Prefills:
     """Prefills with which the rows of an objective are trained.
 
     Args:
-        openers: Affirmative openers such as "The answer is"; or `builtin:train`, `builtin:eval`
-            for the families that come with the package.
+        openers: Affirmative openers such as "The answer is"; or `builtin:train`, `builtin:eval`,
+            `builtin:validation` for the families that come with the package.
         answer_words: Maximum number of first words of the row's answer; each number from 1 gives a
             prefill, 0 gives none. A row that must be answered is trained to continue its answer.
         answer_share: The same maximum as a share of the answer's words, 0 to 1; the larger of the

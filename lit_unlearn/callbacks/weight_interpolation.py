@@ -1,0 +1,223 @@
+"""WeightInterpolation: the smallest share of the update that still forgets."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+
+from lit_unlearn.callbacks.end_order import WEIGHTS, order_end
+from lit_unlearn.callbacks.suite_evaluation import student_subject
+from lit_unlearn.data.duplicates import question_key
+from lit_unlearn.data.prefills import read_openers
+from lit_unlearn.errors import InputError, check_number
+from lit_unlearn.evaluation.probes import Row
+from lit_unlearn.evaluation.suite_run import run_suite
+from lit_unlearn.evaluation.suites.answers import Answers
+from lit_unlearn.metrics.functional.statistics import mean
+from lit_unlearn.types import Example
+from lit_unlearn.utils.ownership import write_text
+from lit_unlearn.utils.plain_json import json_text
+from lit_unlearn.utils.spread import evenly_spread
+from lit_unlearn.utils.tables import terminal
+
+__all__ = ["INTERPOLATION_FILE", "WeightInterpolation", "interpolate", "smallest"]
+
+INTERPOLATION_FILE = "interpolation.json"
+"""File with the chosen share and the recall at every share that was tried."""
+_GROUP = "forget"
+
+
+class WeightInterpolation(Callback):
+    r"""Interpolation between the start model and the trained one: the least update that forgets.
+
+    A run that forgets more than it must also declines more of what should stay. After the last
+    step, this callback asks rows to forget at several shares s of the update,
+
+    .. math:: \theta_s = \theta_0 + s (\theta - \theta_0),
+
+    and keeps the smallest share at which recall is low enough. It takes recall to fall as the share
+    grows, and halves the list of shares in each trial. If no share suffices, all of the update
+    stays. Evaluation and export then read the chosen weights.
+
+    The rows are the `validation` rows of the objectives that expect `decline`, or else their
+    training rows. Each is asked plainly and behind an opener. Recall is the share of replies that
+    contain an accepted answer, or the ROUGE-L recall of rows without one. The run's folder gets
+    `interpolation.json`. At the end of training, memory holds two more copies of the weights.
+
+    Interpolation of weights: Wortsman et al. 2022, arXiv 2109.01903, Section 3 (WiSE-FT). There it
+    connects a fine-tuned model with its start model; the choice by recall is this package's.
+
+    Args:
+        scales: Shares of the update to choose from, above 0 and below 1, besides 1.
+        recall_at_most: Largest recall allowed, as a share of the start model's.
+        rows: Largest number of rows, spread evenly.
+        openers: Openers for the second half of the questions; they should differ from those in
+            training and evaluation: a list, or `builtin:validation`.
+        max_new_tokens: Largest number of tokens of a reply.
+        batch_size: Rows per forward pass.
+
+    Raises:
+        InputError: An argument is out of range, no objective expects `decline`, or the student has
+            noise or layers that are trained beside its adapters.
+    """
+
+    end_order = WEIGHTS
+
+    def __init__(
+        self,
+        scales: list[float] | None = None,
+        recall_at_most: float = 0.15,
+        rows: int = 24,
+        openers: list[str] | str = "builtin:validation",
+        max_new_tokens: int = 24,
+        batch_size: int = 96,
+    ) -> None:
+        self.scales = sorted({*([0.5, 0.6, 0.7, 0.8, 0.9] if scales is None else scales), 1.0})
+        for scale in self.scales:
+            check_number("scales", scale, 0, 1, above=True)
+        check_number("recall_at_most", recall_at_most, 0, 1)
+        check_number("rows", rows, 1)
+        self.recall_at_most, self.rows, self.openers = recall_at_most, rows, openers
+        self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+        self.chosen: float | None = None
+        """The chosen share, once it is known."""
+        read_openers(openers, "openers")
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check before training that there are rows to ask, and weights to interpolate."""
+        order_end(trainer)
+        if not self.suite(trainer.datamodule).probes(None):  # type: ignore[attr-defined]
+            raise InputError(
+                "WeightInterpolation needs rows with answers of an objective whose data has "
+                "`expect: decline`. Found none; remove the callback, or add such an objective."
+            )
+        source: Any = pl_module.source
+        saved = source.lora is not None and source.lora.modules_to_save
+        if source.noise is not None or saved:
+            raise InputError(
+                "WeightInterpolation returns towards the start model. Found `model.student."
+                f"{'lora.modules_to_save' if saved else 'noise'}`, for which that is not defined; "
+                "remove one of the two."
+            )
+
+    def writes(self, root: Path, steps: int | None) -> list[Path]:
+        """Return the file that a run writes into its folder; see `check_run_folder`."""
+        return [] if steps is None else [root / INTERPOLATION_FILE]
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Choose the share, and leave the student with these weights."""
+        if self.chosen is not None:  # resumed from a checkpoint that was written afterwards
+            return
+        update, found = _Update(pl_module), dict[float, float]()
+        suite = self.suite(trainer.datamodule)  # type: ignore[attr-defined]
+        subject = student_subject(trainer, pl_module, "")
+
+        def recall(scale: float) -> float:
+            update.place(scale)
+            rows = run_suite(suite, subject, batch_size=self.batch_size).rows
+            found[scale] = mean([_recall(row) for row in rows])
+            return found[scale]
+
+        bound = self.recall_at_most * recall(0.0)
+        known = self.scales if bound else [1.0]  # else the start model recalls nothing
+        self.chosen = smallest(known, lambda scale: recall(scale) <= bound)
+        update.place(self.chosen)
+        self._conclude(trainer, found, bound, len(suite.probes(None)))
+
+    @property
+    def trials(self) -> int:
+        """Largest number of evaluations, that of the start model included."""
+        return 1 + math.ceil(math.log2(len(self.scales)))
+
+    def suite(self, data: Any) -> Answers:
+        """Return the questions: rows of all objectives that decline, each question once."""
+        rows: dict[str, Example] = {}
+        for name, spec in data.objectives.items():
+            if spec.expect == "decline":
+                own = data.validation.get(name) or data.examples[name]
+                rows |= {question_key(each): each for each in own if each.accepted or each.answer}
+        chosen = evenly_spread(list(rows.values()), self.rows)
+        return Answers({_GROUP: chosen}, {_GROUP: self.openers}, self.max_new_tokens)
+
+    @rank_zero_only
+    def _conclude(
+        self, trainer: Trainer, found: dict[float, float], bound: float, count: int
+    ) -> None:
+        """Write the file, and say what was chosen."""
+        values = {"scale": self.chosen, "recall_at_most": bound, "questions": count}
+        recall = {f"{scale:g}": found[scale] for scale in sorted(found)}
+        file = Path(trainer.default_root_dir) / INTERPOLATION_FILE
+        write_text(file, json_text(values | {"recall": recall}) + "\n")
+        tried = ", ".join(f"{value:.2f} at {scale}" for scale, value in recall.items())
+        terminal(stderr=True).print(
+            f"Share of the update: {self.chosen:g}. Recall of {count} questions to forget: {tried} "
+            f"(at most {bound:.2f})."
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"chosen": self.chosen}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.chosen = state_dict["chosen"]
+
+
+def smallest(scales: Sequence[float], enough: Callable[[float], bool]) -> float:
+    """Return the smallest of ascending shares for which ``enough(share)`` holds, else the last.
+
+    ``enough`` should hold for all shares above one for which it holds. It is not called for the
+    last share.
+
+    Example:
+        >>> smallest([0.5, 0.6, 0.8, 1.0], lambda share: share > 0.55)
+        0.6
+    """
+    low, high = 0, len(scales) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if enough(scales[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return scales[high]
+
+
+@torch.no_grad()
+def interpolate(weight: Tensor, trained: Tensor, start: Tensor | None, scale: float) -> None:
+    """Set a weight to start + scale (trained - start), in place; None stands for zeros."""
+    if start is None:
+        weight.copy_(trained * scale)
+    elif scale == 1:
+        weight.copy_(trained)
+    else:
+        weight.copy_(torch.lerp(start.to(trained.dtype), trained, scale))
+
+
+class _Update:
+    """Change of the student's trained weights, of which any share can be applied."""
+
+    def __init__(self, module: Any) -> None:
+        self.weights = {n: p for n, p in module.student.named_parameters() if p.requires_grad}
+        starts: dict[str, Tensor | None]
+        if module.source.lora is None:
+            start: nn.Module = module.load_start()
+            starts = {n: p.detach() for n, p in start.named_parameters() if n in self.weights}
+        else:  # the update B A is scaled by scaling B, which starts at zero
+            starts = {n: None for n in self.weights if "lora_B" in n or "lora_embedding_B" in n}
+        self.starts = starts
+        self.trained = {n: self.weights[n].detach().clone() for n in starts}
+
+    def place(self, scale: float) -> None:
+        """Set the weights to a share of the update."""
+        for name, start in self.starts.items():
+            interpolate(self.weights[name], self.trained[name], start, scale)
+
+
+def _recall(row: Row) -> float:
+    """Return whether a reply contains an accepted answer, or its ROUGE-L recall without one."""
+    correct = row.scores["correct"]
+    return row.scores["rouge_l_recall"] if math.isnan(correct) else correct

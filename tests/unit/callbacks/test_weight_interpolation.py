@@ -1,0 +1,198 @@
+"""WeightInterpolation: which share of the update it keeps, and that the weights are that share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+
+from lit_unlearn.callbacks import AnswerEvaluation, HuggingFaceExport, WeightInterpolation
+from lit_unlearn.callbacks import weight_interpolation as tested
+from lit_unlearn.callbacks.weight_interpolation import interpolate, smallest
+from lit_unlearn.data.datamodule import UnlearnDataModule
+from lit_unlearn.data.objective_data import ObjectiveData
+from lit_unlearn.data.prefills import read_openers
+from lit_unlearn.data.sources import Source
+from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.probes import Row, SuiteResult
+from lit_unlearn.models.loading import LoRA, load_base
+from lit_unlearn.models.noise import Noise
+from tests.small_runs import data_module, module, trainer, weights
+
+pytestmark = [
+    pytest.mark.usefixtures("own_cache"),
+    pytest.mark.filterwarnings(
+        "ignore:`is_gradient_checkpointing` is deprecated",  # peft with transformers 5
+    ),
+]
+SCALES = [0.25, 0.5, 0.75, 1.0]
+
+
+class Trained(Callback):
+    """Keeps the trained weights, before another callback changes them."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.weights = [weight.clone() for weight in weights(pl_module)]
+        self.norm = _norm(pl_module)
+
+
+def _norm(model: Any) -> float:
+    """Return the length of the update, or of the adapters' B, which is as long as its share."""
+    if model.source.lora is not None:
+        named = model.student.named_parameters()
+        return float(sum(p.detach().square().sum() for n, p in named if "lora_B" in n)) ** 0.5
+    starts = [weight.detach() for weight in load_base(model.source).parameters()]
+    pairs = zip(weights(model), starts, strict=True)
+    return float(sum((mine - start).square().sum() for mine, start in pairs)) ** 0.5
+
+
+def run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kept: float, **options: Any
+) -> tuple[WeightInterpolation, Trained, Any]:
+    """Train; the recall of the rows is 1 below the share `kept` of the update, and 0 from it on."""
+    trained, callback = Trained(), WeightInterpolation(SCALES, rows=2)
+    model = module(**options)
+
+    def asked(suite: Any, subject: Any, **_: Any) -> SuiteResult:
+        share = _norm(model) / trained.norm
+        scores = {"correct": float(share < kept - 1e-3), "rouge_l_recall": 0.0}
+        probes = suite.probes(None)
+        return SuiteResult([Row(p.probe_id, p.group, scores, "", "", "") for p in probes], [])
+
+    monkeypatch.setattr(tested, "run_suite", asked)
+    trainer(folder, callback, trained, max_steps=3).fit(model, datamodule=data_module())
+    return callback, trained, model
+
+
+@pytest.mark.parametrize("first", range(5))
+def test_the_smallest_share_is_found_in_few_trials(first: int) -> None:
+    tried: list[float] = []
+
+    def enough(share: float) -> bool:
+        tried.append(share)
+        return share >= [*SCALES, 2.0][first]
+
+    assert smallest(SCALES, enough) == [*SCALES, 1.0][first]
+    assert len(tried) < WeightInterpolation(SCALES).trials
+
+
+def test_a_worked_value() -> None:
+    weight, trained, start = torch.zeros(2), torch.tensor([2.0, 4.0]), torch.tensor([1.0, 0.0])
+    interpolate(weight, trained, start, 0.25)
+    assert weight.tolist() == [1.25, 1.0]
+    interpolate(weight, trained, None, 0.25)
+    assert weight.tolist() == [0.5, 1.0]
+    interpolate(weight, trained, start, 1.0)
+    assert torch.equal(weight, trained)
+
+
+@pytest.mark.parametrize("kept", [0.5, 1.0, 2.0])
+def test_the_weights_are_the_chosen_share_of_the_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: float
+) -> None:
+    callback, trained, model = run(tmp_path, monkeypatch, kept)
+    assert callback.chosen == min(kept, 1.0)
+    starts = [weight.detach() for weight in load_base(model.source).parameters()]
+    for found, full, start in zip(weights(model), trained.weights, starts, strict=True):
+        torch.testing.assert_close(found, start + callback.chosen * (full - start))
+        if kept >= 1:
+            assert torch.equal(found, full)
+    written = json.loads((tmp_path / "interpolation.json").read_text("utf-8"))
+    assert written["scale"] == callback.chosen
+    assert written["questions"] == 4  # two rows, plainly and behind an opener
+    assert written["recall"]["0"] == 1.0
+    assert len(written["recall"]) <= callback.trials
+
+
+def test_of_adapters_the_product_is_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    callback, trained, model = run(tmp_path, monkeypatch, 0.5, lora=LoRA(2))
+    names = [n for n, p in model.student.named_parameters() if p.requires_grad]
+    for name, found, full in zip(names, weights(model), trained.weights, strict=True):
+        torch.testing.assert_close(found, full * (0.5 if "lora_B" in name else 1))
+    assert callback.chosen == 0.5
+
+
+def test_a_model_that_recalls_nothing_keeps_all_of_the_update(tmp_path: Path) -> None:
+    """The tiny model answers nothing. The report and the export read the chosen weights."""
+    callback, model = WeightInterpolation(rows=2), module()
+    answers = AnswerEvaluation(max_new_tokens=2)
+    run = trainer(tmp_path, HuggingFaceExport(), answers, callback, max_steps=2)
+    run.fit(model, datamodule=data_module())
+    assert callback.chosen == 1.0
+    assert answers.after is not None
+    assert (tmp_path / "model" / "model.safetensors").exists()
+
+
+def test_a_checkpoint_of_the_result_is_not_changed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callback, _, model = run(tmp_path, monkeypatch, 0.5)
+    model.trainer.save_checkpoint(tmp_path / "end.ckpt")
+    again, resumed = WeightInterpolation(SCALES, rows=2), module()
+    run_again = trainer(tmp_path, again, max_steps=3)
+    run_again.fit(
+        resumed, datamodule=data_module(), ckpt_path=tmp_path / "end.ckpt", weights_only=True
+    )
+    assert again.chosen == callback.chosen
+    for found, expected in zip(weights(resumed), weights(model), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_rows_of_several_objectives_are_asked_once() -> None:
+    data = data_module()
+    data.setup("fit")
+    asked = WeightInterpolation(rows=9).suite(data).probes(None)
+    assert len({probe.example.question for probe in asked}) == 5
+    assert len(asked) == 10
+    data.validation["forget"] = data.examples["forget"][:1]
+    data.validation["adversarial"] = data.examples["adversarial"][:1]
+    assert len(WeightInterpolation(rows=9).suite(data).probes(None)) == 2
+
+
+def test_the_openers_are_unlike_those_of_training_and_evaluation() -> None:
+    families = [set(read_openers(f"builtin:{n}")) for n in ("train", "eval", "validation")]
+    assert len(set.union(*families)) == sum(map(len, families))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"scales": [0.0]}, "`scales` should be above 0"),
+        ({"scales": [1.5]}, "at most 1"),
+        ({"recall_at_most": -0.1}, "`recall_at_most`"),
+        ({"rows": 0}, "`rows`"),
+        ({"openers": "builtin:none"}, "openers"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        WeightInterpolation(**arguments)
+
+
+def test_a_run_without_rows_to_forget_is_refused(tmp_path: Path) -> None:
+    data = UnlearnDataModule(
+        {"retain": ObjectiveData([Source("builtin:general", limit=2)], "answer")}
+    )
+    data.setup("fit")
+    callback = WeightInterpolation()
+    run = trainer(tmp_path, callback, max_steps=1)
+    run.datamodule = data
+    with pytest.raises(InputError, match="expect: decline"):
+        callback.setup(run, module(), "fit")
+
+
+@pytest.mark.parametrize(("option", "words"), [("noise", "noise"), ("lora", "modules_to_save")])
+def test_weights_without_a_start_are_refused(tmp_path: Path, option: str, words: str) -> None:
+    model = module()
+    given = {"noise": Noise(0.1), "lora": LoRA(2, modules_to_save=["embed_tokens"])}
+    setattr(model.source, option, given[option])
+    callback, data = WeightInterpolation(), data_module()
+    data.setup("fit")
+    run = trainer(tmp_path, callback, max_steps=1)
+    run.datamodule = data
+    with pytest.raises(InputError, match=words):
+        callback.setup(run, model, "fit")
