@@ -15,7 +15,6 @@ from lit_unlearn.callbacks import weight_interpolation as tested
 from lit_unlearn.callbacks.weight_interpolation import interpolate, smallest
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.objective_data import ObjectiveData
-from lit_unlearn.data.prefills import read_openers
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Row, SuiteResult
@@ -151,11 +150,6 @@ def test_rows_of_several_objectives_are_asked_once() -> None:
     data.validation["forget"] = data.examples["forget"][:1]
     data.validation["adversarial"] = data.examples["adversarial"][:1]
     assert len(WeightInterpolation(rows=9).suite(data).probes(None)) == 2
-
-
-def test_the_openers_are_unlike_those_of_training_and_evaluation() -> None:
-    families = [set(read_openers(f"builtin:{n}")) for n in ("train", "eval", "validation")]
-    assert len(set.union(*families)) == sum(map(len, families))
 
 
 @pytest.mark.parametrize(
