@@ -3,6 +3,7 @@
 This file does not import torch; the processes do.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -189,6 +190,15 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _end_with_parent() -> None:
+    """Let this process get SIGTERM when its parent is killed, which cannot send it any more."""
+    if _LIBC is not None:
+        _LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
 class _Running(NamedTuple):
     job: Job
     process: subprocess.Popen[bytes]
@@ -228,6 +238,7 @@ class _Pool:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # the terminal's Ctrl-C reaches only this process
+            preexec_fn=_end_with_parent if _LIBC else None,
         )
         self.running.append(_Running(job, process, log, gpu, stamp(job), time.monotonic()))
 
