@@ -74,7 +74,7 @@ def best_rate(validation: dict[str, float]) -> str | None:
 
 
 def next_rates(
-    grid: Sequence[str], tried: Sequence[str], validation: dict[str, float]
+    grid: Sequence[str], tried: Sequence[str], validation: dict[str, float], tries: int
 ) -> list[str]:
     """Return the rates that hill climbing tries next: the middle, then neighbours of the best.
 
@@ -82,18 +82,22 @@ def next_rates(
         grid: All rates, ascending.
         tried: Rates that were tried.
         validation: Rate -> balance, for runs that did not fail.
+        tries: Number of rates that a method tries in all, whatever their figures.
 
     Returns:
         If no rate was tried, the two rates in the middle (of an odd grid, the middle one and the
         one below). Then the untried neighbours of the best rate, or of each of several best rates;
-        empty at the top.
+        at the top, the untried rates nearest to it. Empty after the last try.
     """
+    left = tries - len(tried)
     if not tried:
-        return list(grid[max(0, len(grid) // 2 - 1) : len(grid) // 2 + 1])
+        return list(grid[max(0, len(grid) // 2 - 1) : len(grid) // 2 + 1])[:left]
     highest = max(validation.values(), default=0.0)
-    best = [rate for rate in tried if validation.get(rate, 0.0) == highest]
-    beside = {grid.index(rate) + step for rate in best for step in (-1, 1)}
-    return [rate for place, rate in enumerate(grid) if place in beside and rate not in tried]
+    best = [grid.index(rate) for rate in tried if validation.get(rate, 0.0) == highest]
+    untried = [rate for rate in grid if rate not in tried]
+    distances = {rate: min(abs(grid.index(rate) - place) for place in best) for rate in untried}
+    nearest = min(distances.values(), default=0)
+    return [rate for rate in untried if distances[rate] == nearest][: max(left, 0)]
 
 
 def leaders(methods: Sequence[Method], count: int) -> list[Method]:

@@ -170,19 +170,30 @@ def test_ties_go_to_the_lowest_rate(script: ModuleType) -> None:
     assert script.best_rate({}) is None
 
 
-def test_the_grid_is_climbed_from_its_middle(script: ModuleType) -> None:
-    """Of 1, 2, 4, 8: first 2 and 4; 4 is better, so 8; that is worse, so 4 it is."""
-    grid = ["1", "2", "4", "8"]
-    assert script.next_rates(grid, [], {}) == ["2", "4"]
-    assert script.next_rates(grid, ["2", "4"], {"2": 0.1, "4": 0.3}) == ["8"]
-    assert script.next_rates(grid, ["2", "4", "8"], {"2": 0.1, "4": 0.3, "8": 0.2}) == []
-    assert script.next_rates(grid, ["2", "4"], {"2": 0.3, "4": 0.1}) == ["1"]
-    assert script.next_rates(grid, ["2", "4"], {"2": 0.0, "4": 0.0}) == ["1", "8"], "equals"
-    assert script.next_rates(grid, ["2", "4"], {"2": 0.2}) == ["1"], "4 failed"
-    assert script.next_rates(grid, ["2", "4"], {}) == ["1", "8"], "both failed"
-    assert script.next_rates(grid, grid, {}) == []
-    assert script.next_rates(["1", "2", "4"], [], {}) == ["1", "2"]
-    assert script.next_rates(["1"], [], {}) == ["1"]
+@pytest.mark.parametrize(
+    ("tried", "validation", "following"),
+    [
+        ([], {}, ["2", "4"]),
+        (["2", "4"], {"2": 0.1, "4": 0.3}, ["8"]),
+        (["2", "4"], {"2": 0.3, "4": 0.1}, ["1"]),
+        (["2", "4"], {"2": 0.0, "4": 0.0}, ["1"]),  # equal, and one try is left
+        (["2", "4"], {"2": 0.2}, ["1"]),  # 4 failed
+        (["2", "4"], {}, ["1"]),  # both failed
+        (["2", "4", "8"], {"2": 0.1, "4": 0.3, "8": 0.2}, []),
+    ],
+)
+def test_the_grid_is_climbed_from_its_middle(
+    script: ModuleType, tried: list[str], validation: dict[str, float], following: list[str]
+) -> None:
+    assert script.next_rates(["1", "2", "4", "8"], tried, validation, 3) == following
+
+
+def test_every_method_gets_the_same_number_of_tries(script: ModuleType) -> None:
+    """At the top, the nearest rate is next, unless the grid is used up."""
+    assert script.next_rates(["1", "2", "4", "8"], ["2", "4", "8"], {"4": 0.3}, 4) == ["1"]
+    assert script.next_rates(["1", "2", "4"], ["1", "2", "4"], {"4": 0.3}, 9) == []
+    assert script.next_rates(["1", "2", "4"], [], {}, 3) == ["1", "2"]
+    assert script.next_rates(["1"], [], {}, 3) == ["1"]
 
 
 def test_labels_cover_neither_each_other_nor_a_point(script: ModuleType) -> None:
