@@ -55,6 +55,8 @@ UTILITY_SCORES = ("probability", "rouge_l_recall", "truth_ratio")
 _OPTION_GROUPS = ("real_authors", "world_facts")
 RATIO = "wrong_over_right"
 """Score of the truth ratio before aggregation."""
+PARAPHRASED = "paraphrase_probability"
+_FORGET = "forget"
 _WITHOUT = "--suites.tofu.forget_quality false"
 
 
@@ -66,9 +68,10 @@ class Tofu(Suite):
     `probability` of the right answer (per token; in the last two groups its share among the
     options), `rouge_l_recall` of a greedy reply, `truth_ratio`, `extraction_strength`,
     `exact_memorisation`, `repetition` (share of repeated 4-grams of a reply) and `empty` (share of
-    empty replies). Figures of the whole suite: `model_utility`, the harmonic mean of the first
-    three scores over the last three groups, and `forget_quality`, which compares the truth ratios
-    of the forget rows with those of a model that never saw them.
+    empty replies); in `forget` also `paraphrase_probability`, the probability of the answer in
+    other words, which the model was not trained on. Figures of the whole suite: `model_utility`,
+    the harmonic mean of the first three scores over the last three groups, and `forget_quality`,
+    which compares the truth ratios of the forget rows with those of a model that never saw them.
 
     Args:
         forget_split: Rows that should be forgotten; the retain model for `forget_quality` must be
@@ -171,6 +174,8 @@ class Tofu(Suite):
             "repetition": repetition(reply),
             "empty": float(not reply.strip()),
         }
+        if probe.group == _FORGET and "paraphrase" in means:
+            scores[PARAPHRASED] = answer_probability([means["paraphrase"]])
         return row_of(probe, scores, reply)
 
     def aggregated(self, group: str, ratio: float) -> float:
@@ -197,6 +202,8 @@ class Tofu(Suite):
         better |= {"repetition": "lower", "empty": "lower"}
         if self.truth_ratio == "tofu":
             better["truth_ratio"] = "higher"
+        if any(PARAPHRASED in row.scores for row in rows):
+            units[PARAPHRASED], better[PARAPHRASED] = units["probability"], "lower"
         return [mean_figure(f"{group}/{s}", rows, unit, better[s]) for s, unit in units.items()]
 
 
