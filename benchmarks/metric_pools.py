@@ -64,6 +64,8 @@ SECONDS = {"knowing": 65, "ignorant": 40, "method": 70, "relearned": 25, "evalua
 TOFU, TOKENS = "locuslab/TOFU", 24
 START, RETAIN = "start", "retain"
 KEPT_WEIGHTS = (START, RETAIN)
+CHANGED = ("_int4", "_relearned")
+"""Ends of the names of models that were changed after unlearning."""
 
 
 class ForgetRows(Tofu):
@@ -73,8 +75,13 @@ class ForgetRows(Tofu):
         return [probe for probe in super().probes(data_root) if probe.group == "forget"]
 
 
-def suites(balance: bool) -> list[Suite]:
-    """Return the suites of all models; with `balance` also what only the balance needs."""
+def suites(*, changed: bool, balance: bool) -> list[Suite]:
+    """Return the suites of a model.
+
+    Args:
+        changed: The model was rounded or relearned: without the attacks that cost most.
+        balance: Also ask what only the balance needs.
+    """
 
     def rows(config: str, limit: int = 6) -> list[Source]:
         return [Source(TOFU, config, limit=limit, every=18 // limit)]
@@ -90,10 +97,13 @@ def suites(balance: bool) -> list[Suite]:
     found: list[Suite] = [
         tofu,
         Prefill(rows("forget01"), TOKENS, openers=[], answer_words=[3]),
-        Paraphrase(rows(perturbed), TOKENS, column="paraphrased_question"),
-        SampledLeakage(rows("forget01", 3), samples=4, max_new_tokens=TOKENS),
         Depth(rows(perturbed), blocks=8, wrong_answers=1),
     ]
+    if not changed:
+        found += [
+            Paraphrase(rows(perturbed), TOKENS, column="paraphrased_question"),
+            SampledLeakage(rows("forget01", 3), samples=4, max_new_tokens=TOKENS),
+        ]
     near = [Source(TOFU, "retain_perturbed", limit=8, every=6)]
     general = [Source(TOFU, "world_facts_perturbed", limit=8, every=2)]
     return [*found, Boundary(near, general, max_new_tokens=16)] if balance else found
@@ -136,8 +146,9 @@ class Experiment:
         self._model(f"{RETAIN}_relearned")
         for name in METHODS:
             self._model(name)
-            self._rounded(name)
-            self._model(f"{name}_relearned")
+            if self._done(name):
+                self._rounded(name)
+                self._model(f"{name}_relearned")
 
     def _model(self, name: str) -> None:
         """Train a model and evaluate it; delete its weights if nothing needs them any more."""
@@ -167,14 +178,14 @@ class Experiment:
             self._evaluate(f"{name}_int4", (rounded, tokenizer))
 
     def _evaluate(self, name: str, model: object) -> None:
-        balanced = name in (START, RETAIN, *METHODS)
+        balanced, changed = name in (START, RETAIN, *METHODS), name.endswith(CHANGED)
         start = None if name == START else self._folder(START)
         reference = None if name in (START, RETAIN) else self._folder(RETAIN)
         self.console.print(f"evaluating {name}", highlight=False)
         try:
             evaluate(
                 model,  # type: ignore[arg-type]  # a path, or a loaded model with its tokenizer
-                suites(balanced),
+                suites(changed=changed, balance=balanced),
                 start=start,
                 reference=reference,
                 output=self._folder(name),
@@ -193,7 +204,7 @@ class Experiment:
 
     def pools(self) -> Pools:
         """Return the evaluated models; those unlearned ones whose changed copies are, too."""
-        ends = ("", "_int4", "_relearned")
+        ends = ("", *CHANGED)
         whole = [name for name in METHODS if all(self._done(name + end) for end in ends)]
         folders = [[str(self._folder(name + end)) for name in whole] for end in ends]
         after = f"{RETAIN}_relearned"

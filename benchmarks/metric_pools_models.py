@@ -184,7 +184,7 @@ class Plan:
             f"--trainer.callbacks={CALLBACKS}",
             f"--trainer.default_root_dir={folder}",
         ]
-        return Job(name, folder, ("fit", *files, *options, *common), "model/config.json")
+        return Job(name, folder, ("fit", *files, *options, *common), "config.yaml")
 
 
 _FORGET_ONLY = (

@@ -26,20 +26,28 @@ AUDIT_SCHEMA = 1
 
 _KEPT_GROUPS = {"neighbor", "general", "safe", "retain", "real_authors", "world_facts"}
 """Groups of rows that must not be forgotten; their figures are no evidence of forgetting."""
-_INVERTED = ("uds", "answer_nll")
+_INVERTED = ("uds", "lens_erasure", "answer_nll")
 """Scores that are higher for a model that knows less."""
+_NO_EVIDENCE = {"repetition", "empty", "recall_unattacked"}
+"""Scores of the forgotten rows that tell nothing of knowledge, or that repeat another figure."""
 
-_PUBLISHED = {  # score -> faithfulness; robustness to relearning and to quantisation
+_PUBLISHED = {  # figure or score -> faithfulness; robustness to relearning and to quantisation
     "extraction_strength": (0.891, 0.7703, 0.9700),
     "exact_memorisation": (0.817, 0.6051, 0.9843),
     "probability": (0.816, 0.6417, 0.9238),
+    "paraphrase_probability": (0.707, 0.8988, 0.8529),
     "truth_ratio": (0.947, 0.2343, 0.9960),
     "rouge_l_recall": (0.722, 0.2025, 0.9342),
-    "lens": (0.927, 0.8116, 0.9587),
+    "unattacked/recall": (0.722, 0.2025, 0.9342),
+    "reworded/recall": (0.832, 0.0637, 0.9507),
+    "beginning/recall": (0.757, 0.1831, 0.9713),
+    "lens_erasure": (0.927, 0.8116, 0.9587),
     "uds": (0.971, 0.8997, 0.9677),
 }
 """150 unlearned Llama-3.2-1B models, TOFU forget10 (arXiv 2605.24614; values of its repository
-gnueaj/unlearning-depth-score at fc31639, Apache-2.0). Their ROUGE is that of generated answers."""
+gnueaj/unlearning-depth-score at fc31639, Apache-2.0). ROUGE is that of generated answers: plain,
+to another wording, and behind a prefill ("jailbreak"). Their logit lens has a fixed decoder and is
+relative to the retain model."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +103,11 @@ def audit_metrics(pools: Pools, output: str | Path | None = None) -> list[Audite
         output: Folder for ``audit_metrics.json``; None writes nothing.
 
     Returns:
-        The figures that all evaluations have, the most faithful and robust first.
+        The figures that all knowing and ignorant models have, the most faithful and robust first.
 
     Raises:
         InputError: A pool is empty or does not fit another one, a folder holds no evaluation, or no
-            figure of forgetting is common to all.
+            figure of forgetting is common to these.
     """
     _check(pools)
     lists = {n: [local_path(each) for each in given] for n, given in _folders(pools).items()}
@@ -108,7 +116,7 @@ def audit_metrics(pools: Pools, output: str | Path | None = None) -> list[Audite
     if file is not None:
         check_targets(file.parent, [file], everything, "--output")
     read = {name: [_values(read_evaluation(each)) for each in f] for name, f in lists.items()}
-    tables = [table for each in read.values() for table in each]
+    tables = [table for name in ("knowing", "ignorant") for table in read[name]]
     names = [name for name in tables[0] if all(name in table for table in tables)]
     if not names:
         raise InputError(
@@ -167,22 +175,24 @@ def _values(record: EvaluationRecord) -> dict[tuple[str, str], float]:
 
 def _is_evidence(figure: Figure) -> bool:
     group, _, score = figure.name.rpartition("/")
-    if group.partition("/")[0] in _KEPT_GROUPS or not math.isfinite(figure.value):
+    if group.partition("/")[0] in _KEPT_GROUPS or score in _NO_EVIDENCE:
+        return False
+    if not math.isfinite(figure.value):
         return False
     return figure.better == "lower" or score in _INVERTED
 
 
 def _knowledge(figure: Figure) -> float:
     score = figure.name.rpartition("/")[2]
-    if score == "uds":
-        return 1 - figure.value
-    return math.exp(-figure.value) if score == "answer_nll" else figure.value
+    if score == "answer_nll":
+        return math.exp(-figure.value)
+    return 1 - figure.value if score in _INVERTED else figure.value
 
 
 def _audited(
     name: tuple[str, str], read: Mapping[str, Sequence[Mapping[tuple[str, str], float]]]
 ) -> AuditedMetric:
-    values = {pool: [table[name] for table in tables] for pool, tables in read.items()}
+    values = {pool: [t.get(name, math.nan) for t in tables] for pool, tables in read.items()}
     interval = bootstrap_auc(values["ignorant"], values["knowing"])
     faithful = faithfulness(values["ignorant"], values["knowing"])
     relearning = quantisation = math.nan
@@ -203,10 +213,11 @@ def _audited(
         quantisation,
         robust,
         harmonic_mean([faithful, robust]),
-        _PUBLISHED.get(name[1].rpartition("/")[2]),
+        _PUBLISHED.get(name[1]) or _PUBLISHED.get(name[1].rpartition("/")[2]),
     )
 
 
-def _rank(found: AuditedMetric) -> tuple[float, float]:
-    overall = found.faithfulness if math.isnan(found.overall) else found.overall
-    return overall, found.faithfulness
+def _rank(found: AuditedMetric) -> tuple[bool, float, float]:
+    """Order by overall value; figures without one come last, by their faithfulness."""
+    known = not math.isnan(found.overall)
+    return known, found.overall if known else found.faithfulness, found.faithfulness

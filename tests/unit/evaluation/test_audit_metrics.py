@@ -21,6 +21,9 @@ def written(folder: Path, name: str, said: float, uds: float) -> str:
     figures = [
         Figure("forget/extraction_strength", said, UNIT, 4, better="lower"),
         Figure("forget/uds", uds, UNIT, 4, better="higher"),
+        Figure("reworded/recall", 0.1, UNIT, 4, better="lower"),
+        Figure("forget/lens_erasure", uds, UNIT, 4, better="higher"),
+        Figure("forget/repetition", 0.1, UNIT, 4, better="lower"),
         Figure("neighbor/refused", said, UNIT, 4, better="lower"),
         Figure("forget/length", said, "words", 4),
         Figure("forget/recall", math.nan, UNIT, 0, better="lower"),
@@ -49,9 +52,16 @@ def pools(tmp_path: Path) -> Pools:
 
 def test_figures_of_forgetting_are_ranked(pools: Pools, tmp_path: Path) -> None:
     found = audit_metrics(pools, tmp_path / "out")
-    assert [each.figure for each in found] == ["forget/uds", "forget/extraction_strength"]
-    depth, said = found
-    assert depth.faithfulness == 1
+    assert [each.figure for each in found] == [
+        *("forget/uds", "forget/lens_erasure"),
+        *("reworded/recall", "forget/extraction_strength"),
+    ]
+    depth, lens, reworded, said = found
+    assert (depth.faithfulness, lens.faithfulness, reworded.faithfulness) == (1, 1, 0.5)
+    assert (lens.published, reworded.published) == (
+        (0.927, 0.8116, 0.9587),
+        (0.832, 0.0637, 0.9507),
+    )
     assert (depth.knowing, depth.ignorant) == pytest.approx((0.85, 0.15))
     assert (depth.relearning, depth.quantisation) == pytest.approx((1, 1))
     assert depth.published == (0.971, 0.8997, 0.9677)
@@ -62,6 +72,16 @@ def test_figures_of_forgetting_are_ranked(pools: Pools, tmp_path: Path) -> None:
     content = json.loads((tmp_path / "out" / "audit_metrics.json").read_text("utf-8"))
     assert [each["figure"] for each in content["metrics"]] == [each.figure for each in found]
     assert content["pools"]["retain"] == [pools.retain]
+
+
+def test_a_figure_that_changed_models_lack_has_no_robustness(pools: Pools, tmp_path: Path) -> None:
+    figures = [Figure("forget/uds", 0.7, UNIT, 4, better="higher")]
+    write_evaluation(tmp_path / "relearned0", evaluation(suite("depth", figures)))
+    depth, *others = audit_metrics(pools)
+    assert depth.robustness == pytest.approx(1)
+    assert len(others) == 3
+    assert all(math.isnan(each.relearning) and math.isnan(each.overall) for each in others)
+    assert all(each.quantisation == pytest.approx(1) for each in others)
 
 
 def test_the_command_shows_a_table(

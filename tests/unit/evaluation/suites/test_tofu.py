@@ -135,6 +135,7 @@ def test_scores_by_hand(suite: Tofu) -> None:
             "wrong_over_right": 1 / 2,
             "extraction_strength": 1,
             "exact_memorisation": 1,
+            "paraphrase_probability": 1 / 2,
             "repetition": 0,
             "empty": 0,
         }
@@ -191,7 +192,7 @@ def test_a_model_without_utility_has_model_utility_0(suite: Tofu) -> None:
 def test_figures_say_what_they_are(suite: Tofu) -> None:
     probes = suite.probes(None)
     figures = by_name(suite.score(probes, spread(probes)))
-    assert len(figures) == 4 * 7 + 1
+    assert len(figures) == 4 * 7 + 2
     for figure in figures.values():
         assert figure.low is not None
         assert figure.high is not None
