@@ -171,7 +171,7 @@ def _missing(file: Path) -> str:
         hint = did_you_mean(file.as_posix().removeprefix("configs/"), shipped_names(), most=3)
     if not hint and not file.parent.is_dir():
         return f"--config {file}: there is no folder {file.parent}"
-    held = f"{file.parent} holds {', '.join(names) or 'no config'}"
+    held = f"{file.parent} holds {', '.join(names) or 'no YAML file'}"
     return f"--config {file}: no such file; {hint or held}"
 
 

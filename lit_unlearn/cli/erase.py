@@ -102,14 +102,15 @@ def read_request(file: Path) -> Request:
 
 
 def _check_shape(config: Config, path: KeyPath, shape: Any) -> None:
-    """Check that lists and keys with values stand where a request has them.
+    """Check that lists, keys with values, texts and numbers stand where a request has them.
 
     The messages lack the value, which may be what should be forgotten.
 
     Args:
         config: The request's file.
         path: Keys that lead to the value.
-        shape: A mapping of shapes, a list with the shape of its elements, or None for any value.
+        shape: A mapping of shapes, a list with the shape of its elements, one of `_LEAVES`, or None
+            for any value.
 
     Raises:
         InputError: A value has another shape.
@@ -117,30 +118,45 @@ def _check_shape(config: Config, path: KeyPath, shape: Any) -> None:
     value: Any = config.values
     for key in path:
         value = value[int(key)] if isinstance(value, list) else value[key]
-    if shape is None:
+    kind = type(shape) if isinstance(shape, list | dict) else shape
+    if kind is None:
         return
-    if not isinstance(value, dict if isinstance(shape, dict) else list):
-        found = {dict: "keys", list: "a list", str: "a text", type(None): "nothing"}
-        found_here = found.get(type(value), f"a {type(value).__name__}")
-        expected = ("keys with values", "indent keys below it, or remove it")
-        if isinstance(shape, list):
-            expected = ("a list", "begin each entry with '- ', or write [...] around them")
+    expected, types, repair = _LEAVES[kind]
+    if type(value) not in types:
+        found = _FOUND.get(type(value), "another value")
         raise InputError(
-            f"{config.origin(path)}: `{'.'.join(path)}` should be {expected[0]}. "
-            f"Found {found_here}; {expected[1]}."
+            f"{config.origin(path)}: `{'.'.join(path)}` should be {expected}. "
+            f"Found {found}; {repair}."
         )
-    keys: Iterable[Any] = range(len(value)) if isinstance(value, list) else value
+    keys: Iterable[Any] = range(len(value)) if kind is list else value if kind is dict else ()
     for key in keys:
         within = shape[0] if isinstance(shape, list) else shape.get(key)
         _check_shape(config, (*path, str(key)), within)
 
 
+_TEXT, _NAME, _NUMBER, _SWITCH = "text", "text or nothing", "number", "switch"
+_LEAVES: dict[object, tuple[str, tuple[type, ...], str]] = {
+    dict: ("keys with values", (dict,), "indent keys below it, or remove it"),
+    list: ("a list", (list,), "begin each entry with '- ', or write [...] around them"),
+    _TEXT: ("a text", (str,), "write one text, in quotes"),
+    _NAME: ("a text", (str, type(None)), "write one text, in quotes"),
+    _NUMBER: ("a number", (int, float, type(None)), "write a number, without quotes"),
+    _SWITCH: ("true or false", (bool, type(None)), "write one of the two, without quotes"),
+}
+"""Kind of a value -> what it is called, its types, and the repair of another value."""
+_FOUND = {dict: "keys", list: "a list", str: "a text", type(None): "nothing"}
+_FOUND |= {int: "a number", float: "a number", bool: "true or false"}
 _SOURCES: list[object] = [{}]
+_QUESTION = {"question": _TEXT, "answer": _TEXT, "accepted": [_TEXT], "distractors": [_TEXT]}
+_BOUND = {"figure": _TEXT, "at_most": _NUMBER, "at_least": _NUMBER, "of_start": _SWITCH}
 _SHAPE = {
-    "forget": {"texts": [None], "questions": [{"accepted": [None]}], "rows": _SOURCES},
+    "id": _TEXT,
+    "model": _TEXT,
+    "forget": {"texts": [_TEXT], "questions": [_QUESTION], "rows": _SOURCES, "subject": _NAME},
     "keep": {"neighbors": _SOURCES, "general": _SOURCES},
-    "thresholds": [{}],
-    "earlier": [None],
+    "thresholds": [_BOUND],
+    "writer": _TEXT,
+    "ledger": _TEXT,
 }
 """Shape of a request's file; see `_check_shape`."""
 
@@ -152,6 +168,8 @@ def _named(parameter: str) -> Iterator[None]:
         yield
     except InputError as error:
         text = str(error).replace("--config ", f"{parameter}: ", 1)
+        if parameter == "request" and ": no such file" in text:
+            text += ". Requests are YAML files; `lit-unlearn erase --help` shows one"
         raise InputError(text.replace("model, data and trainer", _KEYS[parameter])) from None
 
 

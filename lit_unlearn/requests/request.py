@@ -45,7 +45,7 @@ class Forget:
             )
         if self.texts or self.questions or self.rows:
             return
-        found = "none" if self.subject is None else f"only the subject {self.subject!r}"
+        found = "none" if self.subject is None else "only a subject"  # a message may be stored
         raise InputError(
             f"Parameter `forget` should have texts, questions or rows. Found {found}; add some, "
             'such as `questions: [{question: "Who wrote Nana?", answer: Emile Zola., accepted: '
@@ -103,13 +103,18 @@ class Request:
         if not ID.fullmatch(self.id):
             raise InputError(
                 "Parameter `id` should be a name of at most 64 letters, digits, '.', '-' or '_'. "
-                f"Found {self.id!r}; change it."
+                f"Found {self.id!r:.80}; change it."
             )
         check_number("seed", self.seed, 0, 2**32 - 1)
         none = "set `earlier: []` for no rows of earlier requests"
         check_number("earlier_share", self.earlier_share, 0, 10, above=True, repair=none)
-        if not self.model.strip():
-            raise InputError("Parameter `model` should name a model. Found an empty text; set it.")
+        names = {"model": self.model, "writer": self.writer, "ledger": self.ledger}
+        names["recipe"] = min(self.recipes, default="")
+        for parameter, name in names.items():
+            if name is not None and not name.strip():
+                raise InputError(
+                    f"Parameter `{parameter}` should be a name. Found an empty one; set it."
+                )
 
     @property
     def recipes(self) -> list[str]:

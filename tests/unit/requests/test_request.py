@@ -42,7 +42,7 @@ def test_every_form_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("empty", ["", "\nrecipe:\nkeep:\nthresholds:\nseed:\nledger:"])
 def test_most_keys_can_be_left_out(empty: str, tmp_path: Path) -> None:
-    text = "id: a\nmodel: m/m\nforget: {texts: [Something.]}" + empty
+    text = "id: a\nmodel: m/m\nforget: {texts: [Something.], subject: }" + empty
     found = read_request(written(tmp_path, text))
     assert (found.recipes, found.thresholds, found.writer) == (["erase.yaml"], [], None)
     assert found.keep.neighbors == []
@@ -57,7 +57,7 @@ START = "id: a\nmodel: random-tiny\n"
         ("", "expected keys such as id, model and forget, found an empty file"),
         (START, "forget"),
         (f"{START}forget: {{}}", r"texts, questions or rows. Found none; add some"),
-        (f"{START}forget: {{subject: Hugo}}", "only the subject 'Hugo'"),
+        (f"{START}forget: {{subject: Hugo}}", "only a subject;"),
         (f"{START}forget: {{texts: ['  ']}}", "an empty one, number 1; remove it"),
         (f"{START}forget: {{questions: [{{question: A, answer: ''}}]}}", "an empty answer"),
         (f"{START}forget: {{questions: [{{question: A}}]}}", "answer"),
@@ -94,7 +94,24 @@ START = "id: a\nmodel: random-tiny\n"
         (f"{START}forget: {{texts: [a]}}\nseed: -1", "at least 0"),
         (f"{START}forget: {{texts: [a]}}\nthresholds: [{{figure: a/b}}]", "one number"),
         ("id: a/b\nmodel: m\nforget: {texts: [a]}", "found 'a/b'; change it"),
-        ("id: a\nmodel: ''\nforget: {texts: [a]}", "`model` should name a model"),
+        ("id: a\nmodel: ''\nforget: {texts: [a]}", "`model` should be a name. Found an empty one"),
+        ("id: a\nmodel: 5\nforget: {texts: [a]}", "`model` should be a text. Found a number"),
+        (f"{START}forget: {{texts: [a]}}\nledger: ''", "`ledger` should be a name"),
+        (f"{START}forget: {{texts: [a]}}\nrecipe: []", "`recipe` should be a name"),
+        (
+            f"{START}forget: {{questions: [{{question: A, answer: {{Secret: b}}}}]}}",
+            "request.yaml:3: `forget.questions.0.answer` should be a text. Found keys",
+        ),
+        (
+            f"{START}forget: {{questions: [{{question: A, answer: 1802}}]}}",
+            "`forget.questions.0.answer` should be a text. Found a number; write one text, in q",
+        ),
+        (f"{START}forget: {{subject: [Secret], texts: [a]}}", "should be a text. Found a list"),
+        (f"{START}forget: {{subject: Secret}}", "Found only a subject"),
+        (
+            f"{START}forget: {{texts: [a]}}\nthresholds: [{{figure: a/b, at_most: little}}]",
+            "request.yaml:4: `thresholds.0.at_most` should be a number. Found a text",
+        ),
         ("id: a\nid: b", "already set in line 1"),
     ],
 )
