@@ -1,32 +1,30 @@
-"""Small commands that write every kind of file of the package, and checks of these files.
+"""Small commands that write every kind of file of the package.
 
 `kill_runs.py` kills them, `full_disks.py` fills their disk. Each command works in one folder, which
 also holds files of the user: start model, rows, configs, notes, and files beside and in the folders
 of results.
 """
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import load_file
+from fault_checks import digest
 
 from lit_unlearn.callbacks.huggingface_export import save_folder
-from lit_unlearn.callbacks.saved import UNFINISHED, read_saved
+from lit_unlearn.callbacks.saved import UNFINISHED
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
+from lit_unlearn.requests import erase
+from lit_unlearn.requests.ledger import read_ledger
+from lit_unlearn.requests.manifest import read_manifest
+from lit_unlearn.requests.verify import verify
 from lit_unlearn.utils.atomic import whole_folder
+from lit_unlearn.utils.digests import file_digest
 
 STEPS = 6
-MINE = (
-    "run/NOTES.txt", "run/model.bak/net.py", "run/.model.mine", "run/unfinished.mine/state.ckpt",
-    "run/evaluation/mine.csv", "evaluation/store/mine.jsonl", "rewritten/mine.jsonl",
-    "run/lightning_logs/mine.txt", "vector.mine/model.safetensors.index",
-)  # fmt: skip
-"""Files of the user in the folders of results."""
 _PHASES = (
     ("/cache/teacher/", "teacher cache"),
     ("/cache/trunk/", "trunk cache"),
@@ -40,6 +38,16 @@ _PHASES = (
     ("/evaluation", "evaluation"),
     ("/rewritten", "rewriting"),
     ("/vector", "task vector"),
+    ("/request/before", "request: evaluations"),
+    ("/request/after", "request: evaluations"),
+    ("/request/run/", "request: training"),
+    ("/request/r", "request: rows"),
+    ("/request/battery", "request: rows"),
+    ("/request/.rows", "request: rows"),
+    ("/request/.battery", "request: rows"),
+    ("/request/", "request: evidence"),
+    ("/ledger", "request: evidence"),
+    ("/.ledger", "request: evidence"),
     ("/.vector", "task vector"),
 )
 """Beginning of a path in a command's folder -> phase that writes there."""
@@ -134,9 +142,9 @@ def trained(folder: Path) -> dict[str, Any]:
         raise RuntimeError(f"{run} has ended and has a checkpoint of an unfinished run")
     summary = run / "summary.json"
     return {
-        "weights": _digest(run / "model" / "model.safetensors"),
+        "weights": digest(run / "model" / "model.safetensors"),
         "gradients": (run / "gradients.jsonl").read_text("utf-8"),
-        "evaluations": {file.parent.name: _digest(file) for file in evaluations},
+        "evaluations": {file.parent.name: digest(file) for file in evaluations},
         "curves": curves(run / "lightning_logs"),
         "figures": summary.exists() and json.loads(summary.read_text("utf-8"))["objectives"],
     }
@@ -169,7 +177,7 @@ def evaluated(folder: Path) -> dict[str, Any]:
     """Return the rows and figures of an evaluation."""
     metrics = json.loads((folder / "evaluation" / "metrics.json").read_text("utf-8"))
     figures = [suite["figures"] for suite in metrics["suites"]]
-    return {"rows": _digest(folder / "evaluation" / "rows.jsonl"), "figures": figures}
+    return {"rows": digest(folder / "evaluation" / "rows.jsonl"), "figures": figures}
 
 
 def rewriting(folder: Path) -> list[str]:
@@ -192,7 +200,7 @@ def rewriting(folder: Path) -> list[str]:
 def rewritten(folder: Path) -> dict[str, Any]:
     """Return the digests of the rows."""
     names = ("forget", "keep", "anchors", "rejected")
-    return {name: _digest(folder / "rewritten" / f"{name}.jsonl") for name in names}
+    return {name: digest(folder / "rewritten" / f"{name}.jsonl") for name in names}
 
 
 def subtracting(folder: Path) -> list[str]:
@@ -203,7 +211,43 @@ def subtracting(folder: Path) -> list[str]:
 
 def subtracted(folder: Path) -> dict[str, Any]:
     """Return the digest of the weights."""
-    return {"weights": _digest(folder / "vector" / "model.safetensors")}
+    return {"weights": digest(folder / "vector" / "model.safetensors")}
+
+
+def requesting(folder: Path) -> list[str]:
+    """Carry out a request to forget, with a ledger, as if the model knew the answers."""
+    training(folder)  # its config is the recipe
+    erase.KNOWN_AT_MOST = -1.0
+    files = {name: str(_rows(folder, name)) for name in ("forget", "near", "other")}
+    rows = {name: [{"path": file, "domain": "question_answer"}] for name, file in files.items()}
+    request = {
+        "id": "request",
+        "model": str(_model(folder, 0)),
+        "recipe": str(folder / "fit.yaml"),
+        "ledger": str(folder / "ledger.jsonl"),
+        "forget": {"rows": rows["forget"]},
+        "keep": {"neighbors": rows["near"], "general": rows["other"]},
+        "thresholds": [{"figure": "prefill/unattacked/recall", "at_most": 1}],
+    }
+    file = _config(folder / "request.yaml", request)
+    return ["erase", str(file), "--output", str(folder / "request")]
+
+
+def requested(folder: Path) -> dict[str, Any]:
+    """Return the verdict, figures and weights of a request; refuse evidence that is not sound."""
+    root = folder / "request"
+    content = read_manifest(root / "manifest.json")
+    (entry,) = read_ledger(folder / "ledger.jsonl")
+    unsound = [each.part for each in verify(root) if not each.is_sound]
+    if unsound or file_digest(root / "manifest.json") != entry.manifest:
+        raise RuntimeError(f"the evidence is not sound: {unsound}")
+    aside = [path.name for path in root.glob("*.[0-9]")]
+    figures = {name: found["figures"] for name, found in content["figures"].items()}
+    weights = {name: found["fingerprint"] for name, found in content["weights"].items()}
+    names = (name for name in content["files"] if name.startswith(("rows/", "battery/")))
+    rows = {name: digest(root / name) for name in names}
+    known = {name: content[name] for name in ("verdict", "checks", "notes")}
+    return {**known, "figures": figures, "weights": weights, "rows": rows, "moved": aside}
 
 
 JOBS = {
@@ -211,6 +255,7 @@ JOBS = {
     "training with a report": Job("training with a report", reporting, trained),
     "evaluation": Job("evaluation", evaluating, evaluated),
     "rewriting": Job("rewriting", rewriting, rewritten),
+    "request": Job("request", requesting, requested),
     "task vector": Job("task vector", subtracting, subtracted, "should be a new or empty folder"),
 }
 
@@ -236,94 +281,3 @@ def _rows(folder: Path, name: str) -> Path:
 def _config(file: Path, config: object) -> Path:
     file.write_text(yaml.safe_dump(config), "utf-8")
     return file
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-# ------------------------------------------------------------------------------------- what is true
-
-
-def put_mine(folder: Path) -> None:
-    """Write files of the user into the folders of results."""
-    for name in MINE:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"mine: {name}", "utf-8")
-
-
-def users_files(folder: Path) -> dict[str, str]:
-    """Return the digests of all files of the user in a command's folder."""
-    inputs = (*folder.glob("*.yaml"), *folder.glob("models/**/*"), *folder.glob("rows/*"))
-    files = [file for file in (*inputs, *(folder / name for name in MINE)) if file.is_file()]
-    return {str(file.relative_to(folder)): _digest(file) for file in sorted(files)}
-
-
-def check_files(folder: Path, mine: dict[str, str]) -> None:
-    """Check that the files of the user are unchanged and that no other file is incomplete.
-
-    Raises:
-        RuntimeError: A file has changed or is incomplete.
-    """
-    changed = mine.items() ^ users_files(folder).items()
-    if changed:
-        raise RuntimeError(f"{folder}: files of the user have changed: {changed}")
-    check_whole(folder)
-
-
-def check_outcome(outcome: dict[str, Any], unbroken: dict[str, Any]) -> None:
-    """Check that a result equals that of the unbroken run.
-
-    Raises:
-        RuntimeError: It differs.
-    """
-    for name, value in unbroken.items():
-        if outcome.get(name) != value:
-            raise RuntimeError(f"{name} differ: {outcome.get(name)} and, unbroken, {value}")
-
-
-def check_whole(folder: Path) -> None:
-    """Check that every file and folder with its final name is complete.
-
-    Raises:
-        RuntimeError: A file or folder is incomplete.
-    """
-    for file in _final(folder):
-        try:
-            _READERS.get(file.suffix, Path.stat)(file)
-        except Exception as error:
-            raise RuntimeError(f"{file} is half: {error}") from error
-    for saved in folder.rglob(f"{UNFINISHED}/step_*"):
-        if read_saved(saved) is None:
-            raise RuntimeError(f"{saved} is half")
-    for model in (folder / "run" / "model", folder / "vector"):
-        if model.exists() and not (model / "README.md").exists():
-            raise RuntimeError(f"{model} is half")
-
-
-def left_behind(folder: Path) -> list[Path]:
-    """Return the temporary files and folders that are still there."""
-    return [*folder.rglob(".*.part*"), *folder.rglob(".part_*")]
-
-
-def _read_lines(file: Path) -> None:
-    if file.name not in ("outcomes.jsonl", "journal.jsonl", "replies.jsonl"):
-        for line in filter(None, file.read_text("utf-8").split("\n")):
-            json.loads(line)  # the other files may end with an incomplete line
-
-
-_READERS: dict[str, Callable[[Path], object]] = {
-    ".json": lambda file: json.loads(file.read_text("utf-8")),
-    ".jsonl": _read_lines,
-    ".yaml": lambda file: yaml.safe_load(file.read_text("utf-8")),
-    ".safetensors": load_file,
-}
-
-
-def _final(folder: Path) -> Iterator[Path]:
-    """Yield the files that the package wrote, except temporary ones."""
-    for file in folder.rglob("*"):
-        inside = file.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if file.is_file() and not hidden and str(inside) not in MINE:
-            yield file

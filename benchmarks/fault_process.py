@@ -24,7 +24,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a forked process has only one thread
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from fault_jobs import Job, phase_of, put_mine
+from fault_checks import put_mine
+from fault_jobs import Job, phase_of
 
 import lit_unlearn
 from lit_unlearn import __main__

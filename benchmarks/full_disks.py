@@ -26,7 +26,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from fault_jobs import JOBS, Job, check_files, check_outcome, left_behind, put_mine, users_files
+from fault_checks import check_files, check_outcome, left_behind, put_mine, users_files
+from fault_jobs import JOBS, Job
 from fault_process import Access, Moment, Process, Unbroken, import_all, run_unbroken
 
 COMMANDS = ["training with a report", "evaluation", "rewriting", "task vector"]

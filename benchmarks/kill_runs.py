@@ -18,7 +18,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from fault_jobs import JOBS, Job, check_files, check_outcome, left_behind, put_mine, users_files
+from fault_checks import check_files, check_outcome, left_behind, put_mine, users_files
+from fault_jobs import JOBS, Job
 from fault_process import Process, Unbroken, import_all, run_unbroken
 
 from lit_unlearn.callbacks.saved import UNFINISHED, newest_saved
@@ -34,6 +35,14 @@ PHASES = {
     "task vector": ("task vector", 0.05),
 }
 """Phase -> command that is killed in it, and share of all kills."""
+OF_REQUESTS = {
+    "request: rows": ("request", 0.25),
+    "request: evaluations": ("request", 0.25),
+    "request: training": ("request", 0.15),
+    "request: evidence": ("request", 0.35),
+}
+"""The same for `erase`, whose training is a process of its own; only if they are asked for."""
+ALL = PHASES | OF_REQUESTS
 
 
 def run_killed(
@@ -110,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES))
+    parser.add_argument("--phases", nargs="+", choices=ALL, default=list(PHASES))
     parser.add_argument("--folder", type=Path, default=None, help="kept if given")
     given = parser.parse_args()
     import_all()
@@ -119,7 +128,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = given.folder or Path(scratch)
         for phase in given.phases:
-            name, share = PHASES[phase]
+            name, share = ALL[phase]
             if name not in unbroken:
                 unbroken[name] = run_unbroken(JOBS[name], root / f"unbroken {name}")
             kills = round(share * given.kills)

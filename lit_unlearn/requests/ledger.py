@@ -99,6 +99,7 @@ def add_entry(ledger: str | Path, entry: LedgerEntry) -> int:
         lines = _checked(file)
         known = [line for line in lines if line.entry.request == entry.request]
         if known and known[-1].entry.manifest == entry.manifest:
+            _write_head(file, _Head(len(lines), lines[-1].digest))  # if a kill came before that
             return known[-1].number
         number, last = len(lines) + 1, lines[-1].digest if lines else _NOTHING
         sealed = {"number": number, "previous": last, **asdict(entry)}

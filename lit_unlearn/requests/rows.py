@@ -19,6 +19,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.requests.battery import Battery, qa_lines
 from lit_unlearn.requests.earlier import Earlier
 from lit_unlearn.requests.given import PASSAGE_WORDS, QUESTIONS, Given, read, ready
+from lit_unlearn.requests.languages import language_notes
 from lit_unlearn.requests.request import Request
 from lit_unlearn.rewriting.backends import Backend, Rules
 from lit_unlearn.rewriting.leaks import Forgotten
@@ -151,6 +152,7 @@ def divide(
             "the trained ones, in their words and in others. It does not show whether anything "
             "else about the subject is forgotten."
         )
+    notes += language_notes(unique)
     if given.neighbors:
         near = _given(given.neighbors, "neighbors", request, given.earlier, notes)
     else:

@@ -187,6 +187,9 @@ def test_a_kill_at_any_byte_of_an_append_loses_only_that_entry(
         head_of(ledger).write_text(json.dumps({**last, "next": head["last"]}), "utf-8")
         kept = COUNT if length == len(whole) else COUNT - 1
         assert len(read_ledger(ledger)) == kept
+    assert add_entry(ledger, entry(COUNT)) == COUNT
+    assert json.loads(head_of(ledger).read_bytes()) == head  # else its removal is not noticed
+    head_of(ledger).write_text(json.dumps({**last, "next": head["last"]}), "utf-8")
     ledger.write_bytes(whole[:-9])
     assert add_entry(ledger, entry(COUNT)) == COUNT
     assert (ledger.read_bytes(), json.loads(head_of(ledger).read_bytes())) == (whole, head)

@@ -11,6 +11,7 @@ from lit_unlearn.data.duplicates import normalise
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
 from lit_unlearn.requests.given import read_given
+from lit_unlearn.requests.languages import language_notes
 from lit_unlearn.requests.request import Forget, Keep, Request
 from lit_unlearn.requests.rows import ASKED, FEW, RequestRows, make_rows
 from lit_unlearn.rewriting.source_texts import QA
@@ -107,3 +108,20 @@ def test_something_must_be_left_to_keep(tmp_path: Path) -> None:
     forget = Forget(rows=builtin("forget", 9), subject="Portugal")
     with pytest.raises(InputError, match="Found none of 2; add others"):
         made(tmp_path, forget, keep=Keep(neighbors=[row], general=[row]))
+
+
+@pytest.mark.parametrize(
+    ("question", "noted"),
+    [
+        ("Who wrote Nana?", False),
+        ("Name the capital of Peru.", False),
+        ("\u00bfEn qu\u00e9 a\u00f1o naci\u00f3 Ana Quist?", True),
+        ("Was hat Ada Quist in Bonn gemacht?", True),
+        ("\u8c01\u5199\u4e86\u5a1c\u5a1c\uff1f", True),
+    ],
+)
+def test_questions_in_another_language_are_noted(question: str, noted: bool) -> None:
+    english = QA("Where does she live?", "In Bonn.")
+    asked = [QA(question, "A."), QA(question, "B."), english]
+    assert len([*language_notes(asked)]) == noted
+    assert not [*language_notes([QA(question, "A."), english])]
