@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,6 +38,8 @@ class Earlier:
     subjects: Sequence[str] = ()
     digest: str = ""
     """SHA-256 of all of this; empty without an earlier request."""
+    apart: Sequence[str] = ()
+    """Ids of the ledger's other requests; a model that was changed since does not show its line."""
 
     @property
     def asked(self) -> list[QA]:
@@ -70,7 +72,10 @@ def read_earlier(request: Request, own: Path) -> Earlier:
     Raises:
         InputError: The folder of an earlier request is missing, was changed, or is `own`.
     """
-    folders = dict(_chosen(request))
+    known = _of_ledger(request)
+    line = ancestors(known, fingerprint(request.model)) if known else []
+    folders = {local_path(each): "" for each in request.earlier or ()}
+    folders |= {request_folder(str(request.ledger), each): each.manifest for each in line}
     for folder, digest in folders.items():
         if folder.resolve() == own.resolve():
             raise InputError(
@@ -86,7 +91,9 @@ def read_earlier(request: Request, own: Path) -> Earlier:
                 f"Found: {problem.rstrip('.')}. Restore it from a copy; or set {left}, but then "
                 "nothing in this training keeps that request forgotten."
             )
-    return _joined(list(folders))
+    ids = {entry.request for entry in line}
+    apart = {e.request for e in known if e.start != e.end and e.request not in ids}
+    return replace(_joined(list(folders)), apart=sorted(apart))
 
 
 def ancestors(entries: Sequence[LedgerEntry], model: str) -> list[LedgerEntry]:
@@ -104,14 +111,12 @@ def ancestors(entries: Sequence[LedgerEntry], model: str) -> list[LedgerEntry]:
     return [entry for entry in latest(entries) if entry.request in found]
 
 
-def _chosen(request: Request) -> Iterator[tuple[Path, str]]:
-    """Yield each folder, with the SHA-256 of its manifest in the ledger; "" if it was named."""
-    if request.earlier is not None:
-        yield from ((local_path(each), "") for each in request.earlier)
-    elif request.ledger is not None and local_path(request.ledger).is_file():
-        for entry in ancestors(read_ledger(request.ledger), fingerprint(request.model)):
-            if entry.request != request.id:
-                yield request_folder(request.ledger, entry), entry.manifest
+def _of_ledger(request: Request) -> list[LedgerEntry]:
+    """Return the other entries of the ledger; none if the request names earlier ones itself."""
+    if request.earlier is not None or request.ledger is None:
+        return []
+    found = read_ledger(request.ledger) if local_path(request.ledger).is_file() else ()
+    return [entry for entry in found if entry.request != request.id]
 
 
 def _joined(folders: Sequence[Path]) -> Earlier:

@@ -189,15 +189,21 @@ def divide(
 
 def _joining(earlier: Earlier, forget: Sequence[QA], notes: list[str]) -> list[QA]:
     """Return the rows of earlier requests, without questions that this one has itself."""
+    if earlier.apart:
+        notes.append(
+            f"Requests of the ledger that did not lead to this model: {', '.join(earlier.apart)}. "
+            "Their rows do not join. If the model was changed since, name their folders as "
+            "`earlier`."
+        )
     if not earlier.ids:
         return []
     own, rows = {normalise(row.question) for row in forget}, _unique(earlier.trained)
     joining = [row for row in rows if normalise(row.question) not in own]
-    repeated = f"; {len(rows) - len(joining)} others are in this request too" * (joining != rows)
+    repeated = f", without {len(rows) - len(joining)} that this request has itself"
     notes.append(
         f"Questions of earlier requests that join the training: {len(joining)} "
-        f"({', '.join(earlier.ids)}){repeated}. Rows to keep with their subjects or answers are "
-        "left out."
+        f"({', '.join(earlier.ids)}){repeated * (joining != rows)}. Rows to keep with their "
+        "subjects or answers are left out."
     )
     return joining
 

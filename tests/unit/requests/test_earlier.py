@@ -66,7 +66,7 @@ def test_trained_rows_join_and_asked_ones_do_not(first: RequestFolder) -> None:
 def test_a_repeated_request_trains_no_row_twice(first: RequestFolder) -> None:
     rows = made(first, SECRET, NEW)
     assert (len(rows.forget), rows.earlier) == (2, [])
-    assert "0 (first); 1 others are in this request too" in rows.notes[0]
+    assert "0 (first), without 1 that this request has itself" in rows.notes[0]
 
 
 def test_rows_to_keep_do_not_teach_back(first: RequestFolder, tmp_path: Path) -> None:
@@ -129,10 +129,15 @@ def test_a_damaged_earlier_request_is_named(name: str, message: str, first: Requ
 
 
 def test_the_ledger_says_which_requests_join(first: RequestFolder, tmp_path: Path) -> None:
-    """None from the start model; a manifest that was written again is not the ledger's."""
+    """None from the start model; a manifest that was written again is not the ledger's.
+
+    Of another model, such as one that was fine-tuned since, the ledger does not know the line.
+    """
     ledger = {"earlier": None, "ledger": str(tmp_path / "ledger")}
     assert made(first, NEW, **ledger).earlier == [SECRET]
-    assert not made(first, NEW, **ledger, model=str(first.root / "start")).earlier
+    rows = made(first, NEW, **ledger, model=str(first.root / "start"))
+    assert not rows.earlier
+    assert rows.notes[0].startswith("Requests of the ledger that did not lead to this model: first")
     assert not made(first, NEW, earlier=[], ledger=ledger["ledger"]).earlier
     damage(first, "manifest")
     with pytest.raises(InputError, match=r"manifest[.]json is not the one of the ledger"):
