@@ -52,7 +52,8 @@ class Options:
         key: File of an SSH key, or name of a GPG key, for `--sign`.
         allowed_signers: File with a line `NAME KEY` for each signer, for SSH signatures.
         signer: Name of the person who should have signed; null for anyone.
-        output: Folder for audit.json and the replies; null takes runs/audit/<model>.
+        output: Folder for audit.json and the replies; null takes runs/audit/<model>, and with
+            `bits` runs/audit/<model>--<bits>bit.
         bits: Round the weights to this many bits first (8, 4), as quantised serving does.
         batch_size: Probes per forward pass; figures do not depend on it.
     """
@@ -131,10 +132,11 @@ def _ledger(options: Options, loading: Loading) -> bool:
     """Ask all requests, print the result, and return whether all are met."""
     if options.model is None or options.ledger is None:
         raise InputError("model: expected a model for --ledger, found none")
+    rounded = "" if options.bits is None else f"--{options.bits}bit"
     found = audit(
         options.model,
         options.ledger,
-        output=options.output or f"runs/audit/{folder_name(options.model)}",
+        output=options.output or f"runs/audit/{folder_name(options.model)}{rounded}",
         bits=options.bits,
         batch_size=options.batch_size,
         loading=loading,

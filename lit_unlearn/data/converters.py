@@ -29,7 +29,8 @@ __all__ = ["instruction", "multiple_choice", "options_of", "passage", "question_
 def question_answer(row: RawRow, example_id: str, representation: Representation) -> list[Example]:
     r"""Convert a question with its answer; the first of several answers is the gold answer.
 
-    Other answers and the column ``accepted`` count as correct. ``perturbed_answer`` gives the
+    Other answers and the column ``accepted`` count as correct; so does the gold answer itself, and
+    a row whose ``accepted`` has nothing else keeps it. ``perturbed_answer`` gives the
     distractors and ``paraphrased_answer`` the paraphrases, as in TOFU. A question with a blank
     (RWKU level 1) becomes a request to fill it in. Raw: ``Question: ...\nAnswer:``.
     """
@@ -38,13 +39,14 @@ def question_answer(row: RawRow, example_id: str, representation: Representation
     plain = representation == "raw"
     space = " " if plain else ""
     prompt = f"Question: {question}\nAnswer:" if plain else ask_blank(question)
+    spellings = tuple(texts_of(row, "accepted"))
     return [
         Example(
             example_id,
             (Turn("user", prompt),),
             _after_space(answers[0], space) if answers else "",
             "question_answer",
-            accepted=_distinct([*answers[1:], *texts_of(row, "accepted")], besides=answers[:1]),
+            accepted=_distinct([*answers[1:], *spellings], besides=answers[:1]) or spellings[:1],
             distractors=tuple(space + text for text in texts_of(row, "perturbed_answer")),
             paraphrases=tuple(space + text for text in texts_of(row, "paraphrased_answer")),
             plain=plain,

@@ -1,6 +1,7 @@
 """The models that `evaluate` gets: checked, named, loaded, or read from an earlier evaluation."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
@@ -28,7 +29,7 @@ from lit_unlearn.evaluation.subjects import (
     subject_of,
 )
 from lit_unlearn.models.dtypes import resolve_dtype
-from lit_unlearn.models.finding import find_model
+from lit_unlearn.models.finding import find_model, place_of
 from lit_unlearn.utils.chat_template import recorded_template
 from lit_unlearn.utils.ownership import check_targets
 from lit_unlearn.utils.paths import local_path
@@ -110,7 +111,8 @@ def check_model(model: Model | None, heading: str) -> None:
 
 def check_folder(folder: Path, model: str, models: Mapping[str, Model | None]) -> None:
     """Refuse to overwrite another model's evaluation, a user's file, or an input."""
-    if (earlier := model_of(folder)) not in (None, model):
+    earlier = model_of(folder)
+    if earlier is not None and os.path.realpath(earlier) != os.path.realpath(model):
         raise InputError(
             f"Parameter `output` = '{folder}' should be a folder for the evaluation of {model}. "
             f"Found an evaluation of {earlier}; give another folder, or remove this one."
@@ -121,9 +123,7 @@ def check_folder(folder: Path, model: str, models: Mapping[str, Model | None]) -
     fresh = [name for name, path in paths.items() if not is_record(path, name)]
     folders = [folder if name == MODEL else folder / name for name in fresh]
     targets = [file for each in folders for file in evaluation_files(each)]
-    read = [
-        Path(find_model(str(path)).name) if name in fresh else path for name, path in paths.items()
-    ]
+    read = [place_of(str(path)) if name in fresh else path for name, path in paths.items()]
     check_targets(folder, targets, [path for path in read if path.exists()], "--output")
 
 

@@ -20,7 +20,7 @@ from lit_unlearn.utils.paths import local_path
 if TYPE_CHECKING:
     from lit_unlearn.models.loading import ModelSource
 
-__all__ = ["MODEL_FILES", "Found", "find_model", "fingerprint", "weights_key"]
+__all__ = ["MODEL_FILES", "Found", "find_model", "fingerprint", "place_of", "weights_key"]
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,16 @@ def find_model(path: str, revision: str | None = None) -> Found:
         f"Parameter `model.student.path` = {path!r} is a model on the hub. Found neither the hub "
         f"(no answer) nor a copy of it. {repair}"
     )
+
+
+def place_of(path: str) -> Path:
+    """Return the folder or .gguf file that a model is read from; a hub id stays one.
+
+    Raises:
+        InputError: See `find_model`.
+    """
+    found = find_model(path)
+    return Path(found.name, found.options.get("gguf_file", ""))
 
 
 @lru_cache

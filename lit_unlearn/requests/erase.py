@@ -19,7 +19,7 @@ from lit_unlearn.evaluation.probes import Suite
 from lit_unlearn.evaluation.record_files import METRICS, ROWS, read_evaluation
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.evaluation.subjects import Loading, named_model
-from lit_unlearn.models.finding import find_model, fingerprint
+from lit_unlearn.models.finding import find_model, fingerprint, place_of
 from lit_unlearn.requests.battery import battery_suites, write_battery
 from lit_unlearn.requests.evidence import write_evidence
 from lit_unlearn.requests.folder import RequestFolder, content_digest, read_steps
@@ -128,7 +128,7 @@ def erase(
 def _check_places(request: Request, folder: RequestFolder) -> None:
     """Check before anything is loaded that no file of the user will be replaced or moved."""
     rows = [*request.forget.rows, *request.keep.neighbors, *request.keep.general]
-    reads = [Path(find_model(path).name) for path in (request.model, request.writer) if path]
+    reads = [place_of(path) for path in (request.model, request.writer) if path]
     reads += [Path(source.path) for source in rows]
     reads += [local_path(each) for each in request.earlier or ()]
     reads = list(filter(Path.exists, reads))

@@ -1,6 +1,7 @@
 """Detached signature of a file with the user's own key, by ``ssh-keygen`` or ``gpg``."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,8 +88,8 @@ def _verify_ssh(
     file: Path, signature: Path, allowed: Path | None, signer: str | None
 ) -> str | None:
     tool = _tool("ssh-keygen")
-    if allowed is None or not allowed.is_file():
-        found = "none given" if allowed is None else f"no file {allowed}"
+    if allowed is None or not _has_key(allowed):
+        found = "none given" if allowed is None else f"no key in {allowed}"
         raise InputError(
             "Parameter `allowed_signers` should be a file with a line `NAME KEY` for each signer, "
             f"as {signature} is an SSH signature. Found {found}; write NAME and the public key "
@@ -111,6 +112,13 @@ def _verify_ssh(
     raise ChangedError(
         f"Signature {signature} should be made by {signer or 'a signer'} of {allowed}. Found "
         "another key; ask the signer for the public key, or do not trust the file."
+    )
+
+
+def _has_key(allowed: Path) -> bool:
+    """Return whether a file has a line with a public key, of any kind of OpenSSH."""
+    return (
+        allowed.is_file() and re.search(rb"(?m)^[^#\n]*[ \t]AAAA", allowed.read_bytes()) is not None
     )
 
 

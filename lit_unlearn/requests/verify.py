@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.subjects import named_model
 from lit_unlearn.models.finding import find_model, fingerprint
 from lit_unlearn.requests.folder import RequestFolder
 from lit_unlearn.requests.manifest import private_digests, read_manifest, row_digests
@@ -107,7 +108,8 @@ def _weights(
         given = model if name == "end" and model is not None else None
         part = f"weights, {'before' if name == 'start' else 'after'} ({given or own})"
         try:
-            find_model(given or own)
+            with named_model():
+                find_model(given or own)
         except InputError:
             if given is not None:
                 raise

@@ -44,7 +44,8 @@ def local_path(path: str | Path) -> Path:
 
 def overlap(target: Path, other: Path) -> bool:
     """Return whether two paths are equal or one is inside the other; resolve symbolic links."""
-    first, second = target.resolve(), other.resolve()
+    # `Path.resolve` fails at a link that leads to itself
+    first, second = (Path(os.path.realpath(each)) for each in (target, other))
     return first.is_relative_to(second) or second.is_relative_to(first)
 
 

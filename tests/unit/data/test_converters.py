@@ -72,6 +72,8 @@ def test_accepted_answers_come_from_the_list_and_from_their_own_column() -> None
         example = one("question_answer", row, representation)
         assert example.answer.strip() == "Paris"
         assert example.accepted == ("City of Paris", "paris")
+        example = one("question_answer", {**row, "answer": "Paris", "accepted": ["Paris"]})
+        assert example.accepted == ("Paris",)  # not a row without accepted answers
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.models import finding
-from lit_unlearn.models.finding import Found, find_model, fingerprint
+from lit_unlearn.models.finding import Found, find_model, fingerprint, place_of
 from lit_unlearn.models.loading import ModelSource, load_base, load_tokenizer
 from lit_unlearn.models.tiny import TINY_NAME
 
@@ -29,6 +29,7 @@ def test_local_folder_and_gguf_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"GGUF files; give the file itself, .*m\.gguf"):
         find_model(str(tmp_path))
     assert find_model(str(tmp_path / "m.gguf")) == Found(str(tmp_path), {"gguf_file": "m.gguf"})
+    assert place_of(str(tmp_path / "m.gguf")) == tmp_path / "m.gguf"  # others may lie beside it
     assert find_model(TINY_NAME) == Found(TINY_NAME)
 
 

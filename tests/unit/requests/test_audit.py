@@ -12,6 +12,7 @@ import pytest
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.evaluate import evaluate
+from lit_unlearn.evaluation.given_models import check_folder
 from lit_unlearn.evaluation.record_files import read_evaluation
 from lit_unlearn.requests.audit import AUDIT, audit
 from lit_unlearn.requests.battery import battery_suites
@@ -96,6 +97,28 @@ def test_rounded_weights_are_asked(ledger: Path) -> None:
     assert abs(asked.checks[0].value / asked.then[0]["value"] - 1) > 0.01
     with pytest.raises(InputError, match="`bits` should be at least 2"):
         audit(model, ledger, bits=1)
+
+
+def test_each_form_of_a_model_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same model with and without rounded weights, one after the other."""
+    folders = []
+
+    def note(*_: object, output: str, **__: object) -> None:
+        folders.append(output)
+        raise InputError("noted")
+
+    monkeypatch.setattr("lit_unlearn.cli.audit.audit", note)
+    for options in ([], ["--bits=8"], ["--bits=4"]):
+        status("audit", "runs/a/model", "--ledger=l.jsonl", *options)
+    assert folders == [f"runs/audit/a--model{end}" for end in ("", "--8bit", "--4bit")]
+
+
+def test_an_evaluation_of_the_same_model_is_replaced(ledger: Path) -> None:
+    """However its path is written, such as by the completion of a shell."""
+    place = place_of(ledger)
+    check_folder(place.before, f"{place.root / 'start'}/", {})
+    with pytest.raises(InputError, match=r"Found an evaluation of .*start; give another folder"):
+        check_folder(place.before, f"{place.root / 'other'}", {})
 
 
 def test_a_missing_start_model_is_no_obstacle(ledger: Path, tmp_path: Path) -> None:

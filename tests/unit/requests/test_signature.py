@@ -58,7 +58,8 @@ def test_another_ssh_key_and_missing_signers_are_one_line(file: Path, keys: Path
         (keys / "signers", "anna@example.org", "made by anna@example.org.*Found another key"),
         (keys / "signers", "nobody", "made by nobody.*Found another key"),
         (None, None, "`allowed_signers` should be a file.*Found none given"),
-        (keys / "none", None, "Found no file"),
+        (keys / "none", None, "Found no key in"),
+        (keys / "anna", None, "Found no key in"),
     ):
         expected = ChangedError if "another key" in found else InputError
         with pytest.raises(expected, match=found):

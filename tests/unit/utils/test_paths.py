@@ -48,3 +48,5 @@ def test_overlap_is_seen_behind_links(tmp_path: Path) -> None:
     assert overlap(tmp_path / "link/run", tmp_path / "model")
     assert overlap(tmp_path / "model", tmp_path / "link/config.json")
     assert not overlap(tmp_path / "model2", tmp_path / "model")
+    (tmp_path / "loop").symlink_to("loop")
+    assert not overlap(tmp_path / "loop", tmp_path / "model")
