@@ -16,7 +16,7 @@ def save_pictures(found: Results, folder: Path) -> dict[str, Path]:
         Title -> file.
     """
     drawn = {
-        "forgotten share of each request over the sequence; before its request the line is thin": (
+        "forgotten share of each request over the sequence; dotted before the request": (
             "forgotten",
             forgotten_panels(found),
         ),
@@ -42,14 +42,20 @@ def forgotten_panels(found: Results) -> Figure:
             times = list(range(1, len(values) + 1))
             axes.plot(times[:j], [v[0] for v in values[:j]], color=colour, lw=0.8, ls=":")
             since = values[j - 1 :]
-            axes.plot(times[j - 1 :], [v[0] for v in since], color=colour, marker="o", ms=4)
+            axes.plot(
+                times[j - 1 :],
+                [v[0] for v in since],
+                color=colour,
+                marker="o",
+                ms=4,
+                label=f"request {j}",
+            )
             ends = [v[1] for v in since], [v[2] for v in since]
             axes.fill_between(times[j - 1 :], *ends, color=colour, alpha=0.1, lw=0)
-            if since:
-                axes.annotate(f" {j}", (times[-1], since[-1][0]), color=colour)
         axes.set(title=arm, xlabel="after request", xticks=list(ALL), ylim=(-0.02, 1.02))
         bare(axes)
     panels[0].set_ylabel("forgotten, 0 to 1")
+    panels[0].legend(frameon=False, fontsize=7, loc="lower right")
     return figure
 
 
@@ -71,10 +77,11 @@ def kept_lines(found: Results) -> Figure:
 
 
 def cosine_panels(found: Results) -> Figure:
-    """Draw a panel for each arm, with a line for each objective; requests follow one another."""
-    figure = Figure(figsize=(3.2 * len(ARMS), 3.0), layout="constrained")
-    panels = figure.subplots(1, len(ARMS), sharey=True)
-    for axes, arm in zip(panels, ARMS, strict=True):
+    """Draw a panel for each arm that joins rows, with a line for each objective over all steps."""
+    arms = [arm for arm in ARMS if arm != "plain"]
+    figure = Figure(figsize=(4.2 * len(arms), 3.0), layout="constrained")
+    panels = figure.subplots(1, len(arms), sharey=True)
+    for axes, arm in zip(panels, arms, strict=True):
         for number, model in enumerate(found.sequence(arm), start=1):
             for (name, values), colour in zip(cosines(model.run).items(), COLOURS, strict=False):
                 last = max(step for step, _ in values) + 1
