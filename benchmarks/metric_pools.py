@@ -21,7 +21,7 @@ The same command resumes a stopped run; --finished reports on finished models. W
 Cost: see SECONDS; about 60 CPU minutes of an AMD EPYC core without bfloat16 instructions.
 
 The rule, written before the first run: which figures of what is known make the balance's forgetting
-part (`KNOWN` in evaluation/balancing.py).
+part (`_KNOWN` in evaluation/balancing.py).
 
 1. A figure is *trusted* if its faithfulness is at least 0.8 with an interval above 0.5, and its
    robustness is at least 0.5.
@@ -38,6 +38,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import ClassVar
 
 from metric_pools_models import IGNORANT, KNOWING, METHODS, Plan, write_rows
 from metric_pools_report import markdown
@@ -62,7 +63,7 @@ from lit_unlearn.sweeping.jobs import STAMP, Job, is_finished, run_jobs
 SECONDS = {"knowing": 65, "ignorant": 40, "method": 70, "relearned": 25, "evaluation": 40}
 """Expected CPU seconds of a training and of an evaluation on one such core."""
 TOFU, TOKENS = "locuslab/TOFU", 24
-START, RETAIN = "start", "retain"
+START, RETAIN, BESIDE = "start", "retain", "retain_beside_itself"
 KEPT_WEIGHTS = (START, RETAIN)
 CHANGED = ("_int4", "_relearned")
 """Ends of the names of models that were changed after unlearning."""
@@ -71,8 +72,17 @@ CHANGED = ("_int4", "_relearned")
 class ForgetRows(Tofu):
     """The suite tofu with the forget rows alone."""
 
+    group: ClassVar[str] = "forget"
+
     def probes(self, data_root: Path | None) -> list[Probe]:
-        return [probe for probe in super().probes(data_root) if probe.group == "forget"]
+        return [probe for probe in super().probes(data_root) if probe.group == self.group]
+
+
+class RetainRows(ForgetRows):
+    """The suite tofu with the retain rows alone."""
+
+    name: ClassVar[str] = "kept"
+    group: ClassVar[str] = "retain"
 
 
 def suites(*, changed: bool, balance: bool) -> list[Suite]:
@@ -104,9 +114,13 @@ def suites(*, changed: bool, balance: bool) -> list[Suite]:
             Paraphrase(rows(perturbed), TOKENS, column="paraphrased_question"),
             SampledLeakage(rows("forget01", 3), samples=4, max_new_tokens=TOKENS),
         ]
+    if not balance:
+        return found
     near = [Source(TOFU, "retain_perturbed", limit=8, every=6)]
-    general = [Source(TOFU, "world_facts_perturbed", limit=8, every=2)]
-    return [*found, Boundary(near, general, max_new_tokens=16)] if balance else found
+    general = [Source("builtin:general", split="eval", limit=8)]
+    kept = RetainRows("forget01", forget_quality=False, max_new_tokens=TOKENS)
+    kept.retain = Selection(limit=4, every=15)
+    return [*found, kept, Boundary(near, general, max_new_tokens=TOKENS)]
 
 
 class Experiment:
@@ -140,6 +154,7 @@ class Experiment:
         self.console.print(self.estimate(), highlight=False)
         for name in (START, RETAIN):
             self._model(name)
+        self._beside_itself()
         for pair in zip(KNOWING, IGNORANT, strict=True):
             for name in pair:
                 self._model(name)
@@ -169,6 +184,13 @@ class Experiment:
         self.failures += [f"{failure.job.name}: {failure.reason}" for failure in failures]
         return not failures
 
+    def _beside_itself(self) -> None:
+        """Score the retain model's outcomes once more, relative to itself: its depth score is 1."""
+        if self._done(RETAIN) and not self._done(BESIDE):
+            shutil.copytree(self._folder(RETAIN), self._folder(BESIDE), dirs_exist_ok=True)
+            (self._folder(BESIDE) / "metrics.json").unlink()
+            self._evaluate(BESIDE, str(self.plan.jobs[RETAIN].folder / "model"))
+
     def _rounded(self, name: str) -> None:
         """Evaluate an unlearned model with weights of 4 bits, which are stored nowhere."""
         folder = self.plan.jobs[name].folder / "model"
@@ -178,7 +200,7 @@ class Experiment:
             self._evaluate(f"{name}_int4", (rounded, tokenizer))
 
     def _evaluate(self, name: str, model: object) -> None:
-        balanced, changed = name in (START, RETAIN, *METHODS), name.endswith(CHANGED)
+        balanced, changed = name in (START, *METHODS), name.endswith(CHANGED)
         start = None if name == START else self._folder(START)
         reference = None if name in (START, RETAIN) else self._folder(RETAIN)
         self.console.print(f"evaluating {name}", highlight=False)
@@ -214,7 +236,7 @@ class Experiment:
             folders[0],
             folders[2],
             folders[1],
-            str(self._folder(RETAIN)) if self._done(after) else None,
+            str(self._folder(BESIDE)) if self._done(after) else None,
             str(self._folder(after)) if self._done(after) else None,
         )
 

@@ -50,15 +50,15 @@ IGNORANT = {
     "never7": Recipe(17, 4e-4, 18, (1, 4)),
     "never8": Recipe(18, 6e-4, 20, (2, 3), 22),
 }
-METHODS = {  # files of configs/tofu, and the learning rate
+METHODS = {  # files of configs/tofu, and the learning rate; the cheapest first
     "graddiff": (["graddiff"], 2e-4),
-    "npo": (["npo"], 6e-4),
     "simnpo": (["simnpo"], 1e-3),
-    "wga": (["wga"], 6e-4),
-    "rmu": (["rmu", "rmu_smollm2"], 2e-3),
-    "idknll": (["idknll"], 4e-4),
     "maxent": (["maxent"], 6e-4),
+    "idknll": (["idknll"], 4e-4),
     "task_vector": ([], 4e-4),
+    "wga": (["wga"], 6e-4),
+    "npo": (["npo"], 6e-4),
+    "rmu": (["rmu", "rmu_smollm2"], 2e-3),
     "bidirectional": (["bidirectional", "bidirectional_smollm2", "bidirectional_whole"], 6e-4),
 }
 METHOD_STEPS, RELEARN_STEPS, RELEARN_RATE = 14, 5, 1e-4
