@@ -30,6 +30,7 @@ __all__ = ["INTERPOLATION_FILE", "WeightInterpolation", "interpolate", "smallest
 INTERPOLATION_FILE = "interpolation.json"
 """File with the chosen share and the recall at every share that was tried."""
 _GROUP = "forget"
+_SCALES = [percent / 100 for percent in range(50, 100, 5)]
 
 
 class WeightInterpolation(Callback):
@@ -53,7 +54,8 @@ class WeightInterpolation(Callback):
     connects a fine-tuned model with its start model; the choice by recall is this package's.
 
     Args:
-        scales: Shares of the update to choose from, above 0 and below 1, besides 1.
+        scales: Shares of the update to choose from, above 0 and at most 1; null for 0.5, 0.55, ...,
+            0.95. The whole update, 1, is always among them.
         recall_at_most: Largest recall allowed, as a share of the start model's.
         rows: Largest number of rows, spread evenly.
         openers: Openers for the second half of the questions; they should differ from those in
@@ -77,7 +79,7 @@ class WeightInterpolation(Callback):
         max_new_tokens: int = 24,
         batch_size: int = 96,
     ) -> None:
-        self.scales = sorted({*([0.5, 0.6, 0.7, 0.8, 0.9] if scales is None else scales), 1.0})
+        self.scales = sorted({*(_SCALES if scales is None else scales), 1.0})
         for scale in self.scales:
             check_number("scales", scale, 0, 1, above=True)
         check_number("recall_at_most", recall_at_most, 0, 1)
