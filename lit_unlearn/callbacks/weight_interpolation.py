@@ -30,6 +30,9 @@ __all__ = ["INTERPOLATION_FILE", "WeightInterpolation", "interpolate", "smallest
 INTERPOLATION_FILE = "interpolation.json"
 """File with the chosen share and the recall at every share that was tried."""
 _GROUP = "forget"
+_LITTLE = 0.05
+"""Recall that always suffices: a refusal shares small words with the answer, and a few questions
+are answered by chance."""
 _SCALES = [percent / 100 for percent in range(50, 100, 5)]
 
 
@@ -47,7 +50,9 @@ class WeightInterpolation(Callback):
 
     The rows are the `validation` rows of the objectives that expect `decline`, or else their
     training rows. Each is asked plainly and behind an opener. Recall is the share of replies that
-    contain an accepted answer, or the ROUGE-L recall of rows without one. The run's folder gets
+    contain an accepted answer, or of rows without one the ROUGE-L recall, 0 for a refusal. If the
+    start model already recalls little enough, replies cannot decide, and all of the update stays.
+    The run's folder gets
     `interpolation.json`. At the end of training, memory holds two more copies of the weights.
 
     Interpolation of weights: Wortsman et al. 2022, arXiv 2109.01903, Section 3 (WiSE-FT). There it
@@ -56,7 +61,8 @@ class WeightInterpolation(Callback):
     Args:
         scales: Shares of the update to choose from, above 0 and at most 1; null for 0.5, 0.55, ...,
             0.95. The whole update, 1, is always among them.
-        recall_at_most: Largest recall allowed, as a share of the start model's.
+        recall_at_most: Largest recall allowed, as a share of the start model's; 0.05 if that is
+            less.
         rows: Largest number of rows, spread evenly.
         openers: Openers for the second half of the questions; they should differ from those in
             training and evaluation: a list, or `builtin:validation`.
@@ -125,8 +131,8 @@ class WeightInterpolation(Callback):
             found[scale] = mean([_recall(row) for row in rows])
             return found[scale]
 
-        bound = self.recall_at_most * recall(0.0)
-        known = self.scales if bound else [1.0]  # else the start model recalls nothing
+        bound = max(self.recall_at_most * recall(0.0), _LITTLE)
+        known = self.scales if found[0.0] > bound else [1.0]
         self.chosen = smallest(known, lambda scale: recall(scale) <= bound)
         update.place(self.chosen)
         self._conclude(trainer, found, bound, len(suite.probes(None)))
@@ -220,6 +226,8 @@ class _Update:
 
 
 def _recall(row: Row) -> float:
-    """Return whether a reply contains an accepted answer, or its ROUGE-L recall without one."""
+    """Return whether a reply contains an accepted answer; without one, its ROUGE-L recall."""
     correct = row.scores["correct"]
-    return row.scores["rouge_l_recall"] if math.isnan(correct) else correct
+    if not math.isnan(correct):
+        return correct
+    return 0.0 if row.scores["refused"] else row.scores["rouge_l_recall"]

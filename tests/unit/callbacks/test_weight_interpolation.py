@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def run(
 
     def asked(suite: Any, subject: Any, **_: Any) -> SuiteResult:
         share = _norm(model) / trained.norm
-        scores = {"correct": float(share < kept - 1e-3), "rouge_l_recall": 0.0}
+        scores = {"correct": float(share < kept - 1e-3), "rouge_l_recall": 0.0, "refused": 0.0}
         probes = suite.probes(None)
         return SuiteResult([Row(p.probe_id, p.group, scores, "", "", "") for p in probes], [])
 
@@ -89,6 +90,20 @@ def test_a_worked_value() -> None:
     assert torch.equal(weight, trained)
 
 
+@pytest.mark.parametrize(
+    ("correct", "rouge", "refused", "expected"),
+    [
+        (1.0, 0.2, 1.0, 1.0),
+        (0.0, 0.9, 0.0, 0.0),
+        (math.nan, 0.3, 0.0, 0.3),
+        (math.nan, 0.3, 1.0, 0),
+    ],
+)
+def test_recall_of_a_reply(correct: float, rouge: float, refused: float, expected: float) -> None:
+    scores = {"correct": correct, "rouge_l_recall": rouge, "refused": refused}
+    assert tested._recall(Row("", "", scores, "", "", "")) == expected
+
+
 @pytest.mark.parametrize("kept", [0.5, 1.0, 2.0])
 def test_the_weights_are_the_chosen_share_of_the_update(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: float
@@ -115,7 +130,7 @@ def test_of_adapters_the_product_is_scaled(tmp_path: Path, monkeypatch: pytest.M
     assert callback.chosen == 0.5
 
 
-def test_a_model_that_recalls_nothing_keeps_all_of_the_update(tmp_path: Path) -> None:
+def test_a_model_that_recalls_little_keeps_all_of_the_update(tmp_path: Path) -> None:
     """The tiny model answers nothing. The report and the export read the chosen weights."""
     callback, model = WeightInterpolation(rows=2), module()
     answers = AnswerEvaluation(max_new_tokens=2)
