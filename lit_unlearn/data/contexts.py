@@ -213,12 +213,15 @@ class Adaptive(Context):
         answered: Number of answered questions of `answered_from`, mixed with the declined ones.
         answered_from: Objective with `expect: answer` whose rows are the answered questions.
         instruction: System prompt of every step; empty for none.
+        echo_first: Whether the first number with the echo is the first step. It makes small models
+            decline with few demonstrations.
     """
 
     declined: list[int] = field(default_factory=lambda: [3, 6])
     answered: int = 0
     answered_from: str | None = None
     instruction: str = ""
+    echo_first: bool = False
 
     def __post_init__(self) -> None:
         if not self.declined:
@@ -228,9 +231,13 @@ class Adaptive(Context):
             )
 
     def ladder(self) -> tuple[Context, ...]:
-        """Return demonstrations alone in the given order, and then with the echo."""
+        """Return the steps, each once, the strongest one last."""
+        few, many = self.declined[0], self.declined[-1]
         steps = [(count, False) for count in self.declined]
-        steps += [(count, True) for count in sorted({self.declined[0], self.declined[-1]})]
+        steps += [(count, True) for count in sorted({few, many})]
+        if self.echo_first and few != many:
+            steps.remove((few, True))
+            steps.insert(0, (few, True))
         return tuple(
             Demonstrations(count, self.answered, self.answered_from, self.instruction, echo)
             for count, echo in steps

@@ -87,6 +87,9 @@ def test_ladder_of_adaptive() -> None:
     described = [context.describe() for context in Adaptive([3, 6]).ladder()]
     assert described == ["3 declined", "6 declined", "3 declined + echo", "6 declined + echo"]
     assert len(Demonstrations().ladder()) == 1
+    described = [each.describe() for each in Adaptive([3, 8], echo_first=True).ladder()]
+    assert described == ["3 declined + echo", "3 declined", "8 declined", "8 declined + echo"]
+    assert Adaptive([8], echo_first=True).ladder() == Adaptive([8]).ladder()
 
 
 def test_bad_input() -> None:
