@@ -117,6 +117,10 @@ class WeightInterpolation(Callback):
         """Return the file that a run writes into its folder; see `check_run_folder`."""
         return [] if steps is None else [root / INTERPOLATION_FILE]
 
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Forget the share of a shorter run, which a further step goes on from."""
+        self.chosen = None
+
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Choose the share, and leave the student with these weights."""
         if self.chosen is not None:  # resumed from a checkpoint that was written afterwards

@@ -87,8 +87,7 @@ class _Log(AppendLog[dict[str, Any]]):
 def add_entry(ledger: str | Path, entry: LedgerEntry) -> int:
     """Add an entry to a ledger, which may be new, and return the entry's number.
 
-    A request that was carried out again has a further entry. An entry whose manifest is that of the
-    latest entry of the request is not added again.
+    A request has a further entry if it was carried out again with another manifest.
 
     Raises:
         InputError: The ledger is damaged.

@@ -156,6 +156,15 @@ def test_a_checkpoint_of_the_result_is_not_changed_again(
         assert torch.equal(found, expected)
 
 
+def test_a_longer_run_chooses_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step after the checkpoint of a result makes another update."""
+    callback, _, model = run(tmp_path, monkeypatch, 0.5)
+    assert callback.chosen == 0.5
+    monkeypatch.undo()  # the tiny model recalls nothing, so that all of the update stays
+    trainer(tmp_path, callback, max_steps=1).fit(model, datamodule=data_module())
+    assert callback.chosen == 1.0
+
+
 def test_rows_of_several_objectives_are_asked_once() -> None:
     data = data_module()
     data.setup("fit")
