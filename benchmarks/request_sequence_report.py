@@ -17,9 +17,21 @@ from lit_unlearn.utils.grouping import grouped
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 ALL = range(1, REQUESTS + 1)
-ARMS = {"plain": "default", "joined": "default", "npo": "npo"}
+ARMS = {
+    "plain": "default",
+    "joined": "default",
+    "interpolated": "interpolated",
+    "first_teacher": "interpolated",
+    "npo": "npo",
+}
 """Arm -> recipe, by which its runs at once and alone are found."""
-MADE_ANYWAY = {"joined_1": "plain_1", "default_alone_1": "plain_1", "npo_alone_1": "npo_1"}
+MADE_ANYWAY = {
+    "joined_1": "plain_1",
+    "first_teacher_1": "interpolated_1",
+    "default_alone_1": "plain_1",
+    "interpolated_alone_1": "interpolated_1",
+    "npo_alone_1": "npo_1",
+}
 """Runs that equal another one."""
 SEPARATE = 0.1
 """Smallest difference that counts."""

@@ -1,6 +1,6 @@
 """Rows, battery and recipes of benchmarks/request_sequence.py."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,24 +79,51 @@ def neighbours(rows: Rows, requested: Sequence[int]) -> list[QA]:
     ]
 
 
-def recipe(name: str, steps: int, changes: Sequence[Path]) -> dict[str, Any]:
-    """Return the values of a recipe, scaled down to `steps` steps of few rows."""
-    files = {"default": ["erase.yaml"], "npo": ["tofu/base.yaml", "tofu/npo.yaml"]}[name]
+def recipe(
+    name: str,
+    steps: Mapping[str, int],
+    rates: Mapping[str, float],
+    changes: Sequence[Path],
+    target: str,
+) -> dict[str, Any]:
+    """Return the values of a recipe, scaled down to few steps of few rows.
+
+    Args:
+        name: `default`; `interpolated`, which keeps a share of the update; `first_teacher`, which
+            also has the target as its teacher; or `npo`.
+        steps: Number of steps of `default` and `npo`.
+        rates: Learning rate of `default` and `npo`.
+        changes: Configs that are laid over the recipe.
+        target: The model before the first request.
+    """
+    npo = name == "npo"
+    files = ["tofu/base.yaml", "tofu/npo.yaml"] if npo else ["erase.yaml"]
     found = read_configs([*(CONFIGS / file for file in files), *changes]).values
+    callbacks = [{"class_path": "GradientMonitor"}, {"class_path": "HuggingFaceExport"}]
+    if name in ("interpolated", "first_teacher"):
+        share = {"class_path": "WeightInterpolation", "init_args": {"rows": 12}}
+        callbacks.insert(1, share)
     found["trainer"] = found["trainer"] | {
-        "max_steps": steps,
-        "callbacks": [{"class_path": "GradientMonitor"}, {"class_path": "HuggingFaceExport"}],
+        "max_steps": steps["npo" if npo else "default"],
+        "callbacks": callbacks,
     }
     model, objectives = found["model"], found["data"]["objectives"]
     found["model"] = model | {"gate": {"action": "off"}, "diagnostics_every": 4, "warmup_steps": 4}
-    for objective, count in COUNTS[name].items():
+    for objective, count in COUNTS["npo" if npo else "default"].items():
         objectives[objective] = objectives[objective] | {"rows": count, "evaluation_rows": 0}
-    if name == "npo":  # the rate that benchmarks/compare_methods.py chose, docs/results.md
-        init = {"lr": 1.5e-3, "weight_decay": 0.01}
+    if npo:
+        init = {"lr": rates["npo"], "weight_decay": 0.01}
         found["model"]["optimizer"] = {"class_path": "torch.optim.AdamW", "init_args": init}
         found["data"] = found["data"] | {"template": None, "micro_batch_rows": None}
     else:
-        init = {"lr": 5.0e-4, "weight_decay": 0.0}
+        for spec in objectives.values():
+            if spec["expect"] == "decline":  # one context, as the gate that tries several is off
+                spec["context"] = {"class_path": "Echo", "init_args": {"declined": 3}}
+        if name == "first_teacher":
+            teacher = model["teacher"]
+            path = {"init_args": teacher["init_args"] | {"path": target}}
+            found["model"]["teacher"] = teacher | path
+        init = {"lr": rates["default"], "weight_decay": 0.0}
         found["model"]["optimizer"] = {"class_path": "torch.optim.AdamW", "init_args": init}
         losses = found["model"]["objectives"]
         found["model"]["objectives"] = {

@@ -5,7 +5,8 @@
 * forgetting, what is said: `unattacked/recall` of the suite of attacks with the most such rows;
 * forgetting, what is known, at least one of: `forget/probability` and `forget/extraction_strength`
   (tofu); `forget/probability`, `forget/lens` and `forget/uds` (depth); the mean of exp(-NLL) of the
-  answers without attack (suites of attacks);
+  answers without attack (suites of attacks); beside a model that never knew also
+  `forget/paraphrase_probability` and `forget/exact_memorisation` (tofu);
 * utility: `model_utility` (tofu), else `general/correct` (boundary);
 * boundary: `neighbor/correct` (boundary), else `retain/rouge_l_recall` (tofu: the other authors,
   whose rows have no accepted answers), and the refusal rate over the rows of `neighbor/refused` and
@@ -52,6 +53,9 @@ _TAMPERING = ("Relearn", "Quantised", "Pruned")
 _SAID, _NLL = f"{UNATTACKED}/recall", f"{UNATTACKED}/answer_nll"
 _LEAK, _UDS, _READABLE = "forget/leak_probability", "forget/uds", "forget/readable"
 _KNOWN = ("forget/probability", "forget/extraction_strength", "forget/lens", _UDS, _NLL)
+_BESIDE_NEVER = ("forget/paraphrase_probability", "forget/exact_memorisation")
+"""Figures far above 0 for models that never knew, so that they count only beside such a model. They
+were chosen by the rule in benchmarks/metric_pools.py; docs/evaluation.md has its table."""
 _UTILITY = ("model_utility", "general/correct")
 _NEAR = ("neighbor/correct", "retain/rouge_l_recall")
 _REFUSED = ("neighbor/refused", "safe/refused")
@@ -125,7 +129,8 @@ class _Sides:
     def evidence(self) -> dict[str, Array]:
         """Return what is forgotten, by suite and score, of what is said and of what is known."""
         found = {}
-        for suite, figure in [self._said(), *_named(self.record, _KNOWN)]:
+        beside = [(s, f) for s, f in _named(self.record, _BESIDE_NEVER) if self._never_has(s, f)]
+        for suite, figure in [self._said(), *_named(self.record, _KNOWN), *beside]:
             name = f"{UNATTACKED}/{ANSWER_PROBABILITY}" if figure.name == _NLL else figure.name
             own = self.model.of(suite, name)
             share = own if name == _UDS else self._forgotten(suite, name)
@@ -179,6 +184,9 @@ class _Sides:
 
     def _said(self) -> _Named:
         return max(_named(self.record, [_SAID]), key=lambda pair: pair[1].count)
+
+    def _never_has(self, suite: str, figure: Figure) -> bool:
+        return self.never is not None and self.never.of(suite, figure.name) is not None
 
     def _forgotten(self, suite: str, name: str, of_start: str | None = None) -> Array | None:
         """Return the forgotten share of a figure; the start model's may have another name."""

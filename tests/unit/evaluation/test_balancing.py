@@ -165,6 +165,25 @@ def test_a_model_that_never_knew_is_the_other_end() -> None:
     assert values(balance_figures(start, model, model))["forgetting"] == 1.0
 
 
+@pytest.mark.parametrize("figure", ["paraphrase_probability", "exact_memorisation"])
+def test_a_figure_that_others_have_too_counts_only_beside_a_model_that_never_knew(
+    figure: str,
+) -> None:
+    """Of .8 at the start and .6 without knowing, a model with .75 has forgotten a quarter."""
+
+    def record(value: float, recall: float, nll: float) -> EvaluationRecord:
+        tofu = suite_of("tofu", rows("forget", figure, [value] * 4), f"forget/{figure}")
+        found = measured([recall] * 40, [[recall]] * 40, nll)
+        return replace(found, suites={**found.suites, "tofu": tofu})
+
+    start, model, never = record(0.8, 1.0, 0.0), record(0.75, 0.0, 9.0), record(0.6, 0.0, 9.0)
+    assert values(balance_figures(start, model))["forgetting"] > 0.99
+    found = values(balance_figures(start, model, never))
+    assert found["forgetting"] == found[f"forgotten/tofu/{figure}"] == pytest.approx(0.25)
+    without = measured([0.0] * 40, [[0.0]] * 40)  # never asked by this suite
+    assert values(balance_figures(start, model, without))["forgetting"] > 0.99
+
+
 def test_without_the_suite_readability_loops_and_empty_replies_still_count() -> None:
     start = START_MODEL.record("readability")
     for model in (Model(LOOPS), Model("")):
