@@ -131,7 +131,8 @@ class WeightInterpolation(Callback):
 
         def recall(scale: float) -> float:
             update.place(scale)
-            rows = run_suite(suite, subject, batch_size=self.batch_size).rows
+            title = f"recall at {scale:.0%} of the update"
+            rows = run_suite(suite, subject, batch_size=self.batch_size, title=title).rows
             found[scale] = mean([_recall(row) for row in rows])
             return found[scale]
 

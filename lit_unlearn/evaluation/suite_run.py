@@ -48,7 +48,14 @@ def run_suites(
         wall, cpu = time.perf_counter(), time.process_time()
         reference = (references or {}).get(name)
         result = run_suite(
-            suite, subject, store, data_root, reference, batch_size=batch_size, limit=limit
+            suite,
+            subject,
+            store,
+            data_root,
+            reference,
+            batch_size=batch_size,
+            limit=limit,
+            title=name,
         )
         cost = (time.perf_counter() - wall, time.process_time() - cpu)
         found[name] = SuiteRecord(
@@ -78,6 +85,7 @@ def run_suite(
     *,
     batch_size: int = 16,
     limit: int | None = None,
+    title: str | None = None,
 ) -> SuiteResult:
     """Run a suite on a model and score it.
 
@@ -93,6 +101,7 @@ def run_suite(
         reference: Rows of the suite on a retain model, by group.
         batch_size: Maximum number of sequences in a forward pass.
         limit: Maximum number of rows of each group, spread evenly; None for all.
+        title: Name beside the progress; None for that of the suite.
     """
     probes, reference = agree(lambda: _asked(suite, data_root, reference, limit))
     variants = agree(lambda: suite.variants(subject, data_root))
@@ -105,7 +114,7 @@ def run_suite(
     _check_unique(f"Variants of the suite {suite.name}", [v.name for v in variants])
     outcomes: dict[str, list[Outcome]] = {}
     total = len(variants) * len(probes)
-    with shown(Stage(suite.name, total, "probes")) as stage, opened_on_first(store):
+    with shown(Stage(title or suite.name, total, "probes")) as stage, opened_on_first(store):
         for variant in variants:
             stage.part = variant.name
             outcomes[variant.name] = _outcomes(

@@ -73,13 +73,13 @@ class Stage:
 
     @property
     def state(self) -> str:
-        """Counts, and the time left if it is known, or the time taken."""
+        """Counts, and the time left if it is known, otherwise the time taken."""
         passed = duration(time.monotonic() - self._start)
         if self.total is None:
             return passed
         if self.done >= self.total:
             return f"{self.done:,} {self.unit}, {passed}"
-        return ", ".join(filter(None, (f"{self.done:,} of {self.total:,} {self.unit}", self.left)))
+        return f"{self.done:,} of {self.total:,} {self.unit}, {self.left or f'{passed} so far'}"
 
     @property
     def left(self) -> str:

@@ -50,7 +50,7 @@ def test_the_time_left_ignores_what_was_done_before(monkeypatch: pytest.MonkeyPa
     """Ten units in 20 s, 100 are left: 200 s, which is 4 min; the 50 from before took none."""
     monkeypatch.setattr(time, "monotonic", lambda: 100.0)
     stage = Stage("gate", 160, done=50)
-    assert stage.state == "50 of 160 rows"
+    assert stage.state == "50 of 160 rows, 0 s so far"
     stage.add(10)
     monkeypatch.setattr(time, "monotonic", lambda: 120.0)
     assert stage.state == "60 of 160 rows, 4 min left"
@@ -68,6 +68,16 @@ def test_before_anything_is_done_the_time_expected_counts(monkeypatch: pytest.Mo
     monkeypatch.setattr(time, "monotonic", lambda: 190.0)
     stage.add()
     assert stage.left == "3 min left"
+
+
+def test_work_that_takes_longer_than_expected_shows_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    stage = Stage("finished", 3, "runs")
+    stage.expected = 300.0
+    monkeypatch.setattr(time, "monotonic", lambda: 460.0)
+    assert stage.state == "0 of 3 runs, 6 min so far"
 
 
 def test_a_terminal_gets_a_bar_with_the_part_and_the_counts() -> None:
@@ -97,7 +107,7 @@ def test_a_log_shows_life_where_nothing_is_done(monkeypatch: pytest.MonkeyPatch)
             time.sleep(0.01)
         stage.add(5)
     lines = text_of(console).splitlines()
-    assert set(lines[:3]) == {"a stage with a long name: 0 of 5 rows"}
+    assert set(lines[:3]) == {"a stage with a long name: 0 of 5 rows, 0 s so far"}
     assert lines[-1] == "a stage with a long name: 5 rows, 0 s"
 
 
