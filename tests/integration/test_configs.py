@@ -176,6 +176,8 @@ def tiny_overlay(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     objectives: dict[str, dict[str, Any]] = {}
     for name, given in config["data"]["objectives"].items():
         objectives[name] = {"rows": 1}
+        if given.get("prefills"):  # each row is encoded with each of them
+            objectives[name]["prefills"] = {"openers": ["Sure:"], "unprefilled": 1}
         for kind in set(KINDS) & set(given):  # of others, six rows are made up
             objectives[name][kind] = [
                 few_rows(source) if source["path"].startswith("builtin:") else source
