@@ -42,12 +42,30 @@ def measured(
 def test_every_run_starts_from_an_earlier_one_and_equal_runs_are_made_once() -> None:
     runs = script.all_runs()
     names = [run.name for run in runs]
-    assert len(names) == len(set(names)) == 24
+    assert len(names) == len(set(names)) == 34
     for place, run in enumerate(runs):
         assert run.start is None or run.start in names[:place]
         assert run.before == (tuple(range(1, run.new[0])) if run.start else ())
     assert not set(report.MADE_ANYWAY) & set(names)
     assert set(report.MADE_ANYWAY.values()) <= set(names)
+
+
+def test_recipes_differ_in_what_their_arms_are_named_after() -> None:
+    """A share of the update, and the model that teaches."""
+    steps, rates = {"default": 26, "npo": 30}, {"default": 5e-4, "npo": 1e-3}
+    plain, part, first, npo = (
+        rows_of.recipe(name, steps, rates, [], "target")
+        for name in ("default", "interpolated", "first_teacher", "npo")
+    )
+    for recipe in (part, first):
+        share = recipe["trainer"]["callbacks"].pop(1)
+        assert share["class_path"] == "WeightInterpolation"
+    assert part == plain
+    assert first["model"]["teacher"]["init_args"].pop("path") == "target"
+    assert first == plain
+    assert (plain["trainer"]["max_steps"], npo["trainer"]["max_steps"]) == (26, 30)
+    assert npo["model"]["optimizer"]["init_args"]["lr"] == 1e-3
+    assert plain["model"]["optimizer"]["init_args"]["lr"] == 5e-4
 
 
 def test_neighbours_are_the_authors_that_nobody_asked_to_forget_yet() -> None:
