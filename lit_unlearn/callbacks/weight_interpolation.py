@@ -11,14 +11,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from lit_unlearn.callbacks.end_order import WEIGHTS, order_end
+from lit_unlearn.callbacks.known_answers import GROUP, Known, KnownAnswers, known_of
 from lit_unlearn.callbacks.suite_evaluation import student_subject
 from lit_unlearn.data.duplicates import question_key
 from lit_unlearn.data.prefills import read_openers
 from lit_unlearn.errors import InputError, check_number
-from lit_unlearn.evaluation.probes import Row
+from lit_unlearn.evaluation.probes import Subject
 from lit_unlearn.evaluation.suite_run import run_suite
 from lit_unlearn.evaluation.suites.answers import Answers
-from lit_unlearn.metrics.functional.statistics import mean
 from lit_unlearn.types import Example
 from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.plain_json import json_text
@@ -29,7 +29,6 @@ __all__ = ["INTERPOLATION_FILE", "WeightInterpolation", "interpolate", "smallest
 
 INTERPOLATION_FILE = "interpolation.json"
 """File with the chosen share and the recall at every share that was tried."""
-_GROUP = "forget"
 _LITTLE = 0.05
 """Recall that always suffices: a refusal shares small words with the answer, and a few questions
 are answered by chance."""
@@ -44,16 +43,18 @@ class WeightInterpolation(Callback):
 
     .. math:: \theta_s = \theta_0 + s (\theta - \theta_0),
 
-    and keeps the smallest share at which recall is low enough. It takes recall to fall as the share
-    grows, and halves the list of shares in each trial. If no share suffices, all of the update
-    stays. Evaluation and export then read the chosen weights.
+    and keeps the smallest share at which recall and probability are low enough. It takes both to
+    fall as the share grows, and halves the list of shares in each trial. If no share suffices, all
+    of the update stays. Evaluation and export then read the chosen weights.
 
     The rows are the `validation` rows of the objectives that expect `decline`, or else their
     training rows. Each is asked plainly and behind an opener. Recall is the share of replies that
-    contain an accepted answer, or of rows without one the ROUGE-L recall, 0 for a refusal. If the
-    start model already recalls little enough, replies cannot decide, and all of the update stays.
-    The run's folder gets
-    `interpolation.json`. At the end of training, memory holds two more copies of the weights.
+    contain an accepted answer, or of rows without one the ROUGE-L recall, 0 for a refusal.
+    Probability is that of the part of the answer that carries the knowledge (as in the suite
+    `depth`), behind the plain question and the beginning of the answer. It still falls where all
+    replies are refusals already. If the start model has little enough of both, they cannot decide,
+    and all of the update stays. The run's folder gets `interpolation.json`. At the end of training,
+    memory holds two more copies of the weights.
 
     Interpolation of weights: Wortsman et al. 2022, arXiv 2109.01903, Section 3 (WiSE-FT). There it
     connects a fine-tuned model with its start model; the choice by recall is this package's.
@@ -63,6 +64,7 @@ class WeightInterpolation(Callback):
             0.95. The whole update, 1, is always among them.
         recall_at_most: Largest recall allowed, as a share of the start model's; 0.05 if that is
             less.
+        probability_at_most: Largest mean probability allowed, as a share of the start model's.
         rows: Largest number of rows, spread evenly.
         openers: Openers for the second half of the questions; they should differ from those in
             training and evaluation: a list, or `builtin:validation`.
@@ -80,6 +82,7 @@ class WeightInterpolation(Callback):
         self,
         scales: list[float] | None = None,
         recall_at_most: float = 0.15,
+        probability_at_most: float = 0.5,
         rows: int = 24,
         openers: list[str] | str = "builtin:validation",
         max_new_tokens: int = 24,
@@ -89,8 +92,10 @@ class WeightInterpolation(Callback):
         for scale in self.scales:
             check_number("scales", scale, 0, 1, above=True)
         check_number("recall_at_most", recall_at_most, 0, 1)
+        check_number("probability_at_most", probability_at_most, 0, 1)
         check_number("rows", rows, 1)
-        self.recall_at_most, self.rows, self.openers = recall_at_most, rows, openers
+        self.recall_at_most, self.probability_at_most = recall_at_most, probability_at_most
+        self.rows, self.openers = rows, openers
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         self.chosen: float | None = None
         """The chosen share, once it is known."""
@@ -125,29 +130,34 @@ class WeightInterpolation(Callback):
         """Choose the share, and leave the student with these weights."""
         if self.chosen is not None:  # resumed from a checkpoint that was written afterwards
             return
-        update, found = _Update(pl_module), dict[float, float]()
-        suite = self.suite(trainer.datamodule)  # type: ignore[attr-defined]
+        update, found = _Update(pl_module), dict[float, Known]()
         subject = student_subject(trainer, pl_module, "")
+        suite = self.suite(trainer.datamodule, subject)  # type: ignore[attr-defined]
 
-        def recall(scale: float) -> float:
+        def known(scale: float) -> Known:
             update.place(scale)
             title = f"recall at {scale:.0%} of the update"
             rows = run_suite(suite, subject, batch_size=self.batch_size, title=title).rows
-            found[scale] = mean([_recall(row) for row in rows])
+            found[scale] = known_of(rows)
             return found[scale]
 
-        bound = max(self.recall_at_most * recall(0.0), _LITTLE)
-        known = self.scales if found[0.0] > bound else [1.0]
-        self.chosen = smallest(known, lambda scale: recall(scale) <= bound)
+        bounds = self._bounds(known(0.0))
+        scales = [1.0] if found[0.0].within(bounds) else self.scales
+        self.chosen = smallest(scales, lambda scale: known(scale).within(bounds))
         update.place(self.chosen)
-        self._conclude(trainer, found, bound, len(suite.probes(None)))
+        self._conclude(trainer, found, bounds, len(suite.probes(None)))
+
+    def _bounds(self, start: Known) -> Known:
+        """Return the largest recall and probability allowed."""
+        recall = max(self.recall_at_most * start.recall, _LITTLE)
+        return Known(recall, self.probability_at_most * start.probability)
 
     @property
     def trials(self) -> int:
         """Largest number of evaluations, that of the start model included."""
         return 1 + math.ceil(math.log2(len(self.scales)))
 
-    def suite(self, data: Any) -> Answers:
+    def suite(self, data: Any, subject: Subject | None = None) -> Answers:
         """Return the questions: rows of all objectives that decline, each question once."""
         rows: dict[str, Example] = {}
         for name, spec in data.objectives.items():
@@ -155,21 +165,25 @@ class WeightInterpolation(Callback):
                 own = data.validation.get(name) or data.examples[name]
                 rows |= {question_key(each): each for each in own if each.accepted or each.answer}
         chosen = evenly_spread(list(rows.values()), self.rows)
-        return Answers({_GROUP: chosen}, {_GROUP: self.openers}, self.max_new_tokens)
+        return KnownAnswers(subject, {GROUP: chosen}, {GROUP: self.openers}, self.max_new_tokens)
 
     @rank_zero_only
     def _conclude(
-        self, trainer: Trainer, found: dict[float, float], bound: float, count: int
+        self, trainer: Trainer, found: dict[float, Known], bounds: Known, count: int
     ) -> None:
         """Write the file, and say what was chosen."""
-        values = {"scale": self.chosen, "recall_at_most": bound, "questions": count}
-        recall = {f"{scale:g}": found[scale] for scale in sorted(found)}
+        values: dict[str, Any] = {"scale": self.chosen, "questions": count}
+        said = ""
+        for name in ("recall", "probability"):
+            by_scale = {f"{scale:g}": getattr(found[scale], name) for scale in sorted(found)}
+            bound = getattr(bounds, name)
+            values |= {f"{name}_at_most": bound, name: by_scale}
+            tried = ", ".join(f"{value:.2f} at {scale}" for scale, value in by_scale.items())
+            said += f" {name.capitalize()}: {tried} (at most {bound:.2f})."
         file = Path(trainer.default_root_dir) / INTERPOLATION_FILE
-        write_text(file, json_text(values | {"recall": recall}) + "\n")
-        tried = ", ".join(f"{value:.2f} at {scale}" for scale, value in recall.items())
+        write_text(file, json_text(values) + "\n")
         terminal(stderr=True).print(
-            f"Share of the update: {self.chosen:g}. Recall of {count} questions to forget: {tried} "
-            f"(at most {bound:.2f})."
+            f"Share of the update: {self.chosen:g}, by {count} questions to forget.{said}"
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -228,11 +242,3 @@ class _Update:
         """Set the weights to a share of the update."""
         for name, start in self.starts.items():
             interpolate(self.weights[name], self.trained[name], start, scale)
-
-
-def _recall(row: Row) -> float:
-    """Return whether a reply contains an accepted answer; without one, its ROUGE-L recall."""
-    correct = row.scores["correct"]
-    if not math.isnan(correct):
-        return correct
-    return 0.0 if row.scores["refused"] else row.scores["rouge_l_recall"]

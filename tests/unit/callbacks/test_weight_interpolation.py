@@ -13,12 +13,18 @@ from lightning import Callback, Trainer
 
 from lit_unlearn.callbacks import AnswerEvaluation, HuggingFaceExport, WeightInterpolation
 from lit_unlearn.callbacks import weight_interpolation as tested
+from lit_unlearn.callbacks.known_answers import Known, KnownAnswers, known_of
 from lit_unlearn.callbacks.weight_interpolation import interpolate, smallest
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.sources import Source
+from lit_unlearn.data.unify import load_examples
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Row, SuiteResult
+from lit_unlearn.evaluation.subjects import load_subject
+from lit_unlearn.evaluation.suite_run import run_suite
+from lit_unlearn.evaluation.suites.depth import Depth
+from lit_unlearn.metrics.functional.statistics import mean
 from lit_unlearn.models.loading import LoRA, load_base
 from lit_unlearn.models.noise import Noise
 from tests.small_runs import data_module, module, trainer, weights
@@ -51,15 +57,19 @@ def _norm(model: Any) -> float:
 
 
 def run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, kept: float, **options: Any
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kept: float, likely: float = 0.0, **options: Any
 ) -> tuple[WeightInterpolation, Trained, Any]:
-    """Train; the recall of the rows is 1 below the share `kept` of the update, and 0 from it on."""
+    """Train; recall is 1 below the share `kept` of the update, and 0 from it on.
+
+    So is the probability of the answers, at the share `likely`.
+    """
     trained, callback = Trained(), WeightInterpolation(SCALES, rows=2)
     model = module(**options)
 
     def asked(suite: Any, subject: Any, **_: Any) -> SuiteResult:
         share = _norm(model) / trained.norm
         scores = {"correct": float(share < kept - 1e-3), "rouge_l_recall": 0.0, "refused": 0.0}
+        scores["span_probability"] = float(share < likely - 1e-3)
         probes = suite.probes(None)
         return SuiteResult([Row(p.probe_id, p.group, scores, "", "", "") for p in probes], [])
 
@@ -101,7 +111,28 @@ def test_a_worked_value() -> None:
 )
 def test_recall_of_a_reply(correct: float, rouge: float, refused: float, expected: float) -> None:
     scores = {"correct": correct, "rouge_l_recall": rouge, "refused": refused}
-    assert tested._recall(Row("", "", scores, "", "", "")) == expected
+    likely = {"span_probability": 0.25}
+    rows = [Row("", group, scores | likely, "", "", "") for group in ("forget", "forget/prefilled")]
+    rows[1].scores["span_probability"] = 1.0  # behind an opener: not counted
+    assert known_of(rows) == Known(expected, 0.25)
+
+
+def test_the_probability_is_that_of_the_span_in_the_depth_suite(tmp_path: Path) -> None:
+    """Two suites that read the same model find the same figure of the same rows."""
+    rows = [Source("builtin:forget", split="train", limit=3)]
+    subject = load_subject("random-tiny")
+    depth = run_suite(Depth(rows, blocks=1), subject).rows
+    suite = KnownAnswers(subject, {"forget": load_examples(rows)}, {}, 1)
+    found = known_of(run_suite(suite, subject).rows)
+    assert found.probability == pytest.approx(mean([row.scores["probability"] for row in depth]))
+    assert 0 < found.probability < 1
+    assert math.isnan(known_of([]).probability)
+
+
+def test_a_probability_that_is_not_known_decides_nothing() -> None:
+    assert Known(0.1, math.nan).within(Known(0.1, math.nan))
+    assert not Known(0.1, 0.6).within(Known(0.1, 0.5))
+    assert not Known(0.2, 0.5).within(Known(0.1, 0.5))
 
 
 @pytest.mark.parametrize("kept", [0.5, 1.0, 2.0])
@@ -120,6 +151,16 @@ def test_the_weights_are_the_chosen_share_of_the_update(
     assert written["questions"] == 4  # two rows, plainly and behind an opener
     assert written["recall"]["0"] == 1.0
     assert len(written["recall"]) <= callback.trials
+
+
+def test_answers_that_are_still_likely_ask_for_a_larger_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callback, *_ = run(tmp_path, monkeypatch, 0.25, likely=0.75)
+    assert callback.chosen == 0.75
+    written = json.loads((tmp_path / "interpolation.json").read_text("utf-8"))
+    assert written["probability"] == {"0": 1.0, "0.5": 1.0, "0.75": 0.0}
+    assert (written["recall_at_most"], written["probability_at_most"]) == (0.15, 0.5)
 
 
 def test_of_adapters_the_product_is_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +223,7 @@ def test_rows_of_several_objectives_are_asked_once() -> None:
         ({"scales": [0.0]}, "`scales` should be above 0"),
         ({"scales": [1.5]}, "at most 1"),
         ({"recall_at_most": -0.1}, "`recall_at_most`"),
+        ({"probability_at_most": 1.1}, "`probability_at_most`"),
         ({"rows": 0}, "`rows`"),
         ({"openers": "builtin:none"}, "openers"),
     ],

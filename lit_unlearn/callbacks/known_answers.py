@@ -1,0 +1,83 @@
+"""What a model knows of rows to forget: recall in its replies, and probability of the answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lit_unlearn.data.answer_spans import span_tokens, spans_of
+from lit_unlearn.evaluation.probes import (
+    Outcome,
+    Outcomes,
+    Probe,
+    Probes,
+    Reference,
+    Row,
+    Subject,
+    SuiteResult,
+)
+from lit_unlearn.evaluation.suites.answers import Answers
+from lit_unlearn.evaluation.suites.common import subject_outcomes
+from lit_unlearn.evaluation.teacher_forced import pieces_of
+from lit_unlearn.metrics.functional.statistics import mean
+
+__all__ = ["GROUP", "Known", "KnownAnswers", "known_of"]
+
+GROUP = "forget"
+"""Group of the plain questions; the others have an opener."""
+_SPAN = "span_probability"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a model knows of the rows to forget."""
+
+    recall: float
+    probability: float
+    """Mean probability of the answers' spans; NaN without gold answers."""
+
+    def within(self, bounds: Known) -> bool:
+        """Return whether both are at most those of the bounds."""
+        likely = self.probability > bounds.probability  # never for NaN
+        return self.recall <= bounds.recall and not likely
+
+
+class KnownAnswers(Answers):
+    """The suite `answers`, with the probability of the span of each answer."""
+
+    def __init__(self, subject: Subject | None, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._subject = subject
+
+    def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
+        found = super().score(probes, outcomes, reference)
+        pairs = zip(found.rows, subject_outcomes(probes, outcomes), strict=True)
+        rows = [replace(row, scores={**row.scores, _SPAN: self._span(*p)}) for row, p in pairs]
+        return SuiteResult(rows, found.figures)
+
+    def _span(self, probe: Probe, outcome: Outcome) -> float:
+        """Return the mean probability of a token of the answer's span, by the mean logarithm."""
+        subject, forced = self._subject, outcome.forced.get("answer")
+        if subject is None or forced is None:
+            return math.nan
+        ((answer,),) = (piece.answers for piece in pieces_of(subject.encoder, [probe], 1))
+        text, spans = probe.candidates["answer"], spans_of(probe.example)
+        places = span_tokens(subject.tokenizer, answer, text, spans)
+        return math.exp(mean([forced.log_probs[place] for place in places]))
+
+
+def known_of(rows: Sequence[Row]) -> Known:
+    """Return the means over the rows of `KnownAnswers`; the probability over plain questions."""
+    plain = [row.scores[_SPAN] for row in rows if row.group == GROUP]
+    likely = [value for value in plain if not math.isnan(value)]
+    return Known(mean([_recall(row) for row in rows]), mean(likely))
+
+
+def _recall(row: Row) -> float:
+    """Return whether a reply contains an accepted answer; without one, its ROUGE-L recall."""
+    correct = row.scores["correct"]
+    if not math.isnan(correct):
+        return correct
+    return 0.0 if row.scores["refused"] else row.scores["rouge_l_recall"]
