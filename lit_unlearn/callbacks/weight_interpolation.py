@@ -64,7 +64,8 @@ class WeightInterpolation(Callback):
             0.95. The whole update, 1, is always among them.
         recall_at_most: Largest recall allowed, as a share of the start model's; 0.05 if that is
             less.
-        probability_at_most: Largest mean probability allowed, as a share of the start model's.
+        probability_at_most: Largest mean probability allowed, as a share of the start model's. Rows
+            that are not trained keep more of it, so it lies below the bound of `erase`, 0.5.
         rows: Largest number of rows, spread evenly.
         openers: Openers for the second half of the questions; they should differ from those in
             training and evaluation: a list, or `builtin:validation`.
@@ -82,7 +83,7 @@ class WeightInterpolation(Callback):
         self,
         scales: list[float] | None = None,
         recall_at_most: float = 0.15,
-        probability_at_most: float = 0.5,
+        probability_at_most: float = 0.45,
         rows: int = 24,
         openers: list[str] | str = "builtin:validation",
         max_new_tokens: int = 24,

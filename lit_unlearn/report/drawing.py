@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 
-from lit_unlearn.report.style import BEFORE_COLOUR, COLOURS, INK, STYLES, styled
+from lit_unlearn.report.style import BEFORE_COLOUR, COLOURS, INK, STYLES, lay_out, styled
 from lit_unlearn.utils.ownership import own_file
 
 __all__ = ["band", "bars", "curve", "heat_map", "legend", "note", "picture_file", "save_pictures"]
@@ -128,6 +129,8 @@ def save_pictures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
     files = []
     for title, figure in figures.items():
         files.append(picture_file(folder, title))
+        lay_out(figure)
         with own_file(files[-1]) as temporary:
-            figure.savefig(temporary, dpi=150, facecolor="white", format="png")
+            figure.set(dpi=150, facecolor="white")
+            FigureCanvasAgg(figure).print_png(temporary)  # type: ignore[no-untyped-call]
     return files

@@ -8,9 +8,10 @@ from pathlib import Path
 import matplotlib
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from lit_unlearn.report.style import GRID, INK
+from lit_unlearn.report.style import GRID, INK, lay_out
 from lit_unlearn.utils.ownership import write_text
 
 __all__ = ["svg", "write_page"]
@@ -38,11 +39,13 @@ def svg(figure: Figure, title: str) -> Markup:
 
     The title is the alternative text, and part of all ids: these are unique if titles are.
     """
+    lay_out(figure)
     buffer = io.StringIO()
     prefix = re.sub(r"\W+", "-", title.casefold())
     with matplotlib.rc_context({"svg.hashsalt": prefix, "svg.fonttype": "path"}):
-        metadata = {"Date": None, "Creator": None}
-        figure.savefig(buffer, format="svg", facecolor="none", metadata=metadata)
+        figure.set_facecolor("none")
+        canvas, metadata = FigureCanvasSVG(figure), {"Date": None, "Creator": None}
+        canvas.print_svg(buffer, metadata=metadata)  # type: ignore[no-untyped-call]
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor").replace(GRID, "var(--line)")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 __all__ = ["BEFORE_COLOUR", "COLOURS", "GRID", "INK", "STYLE", "STYLES"]
-__all__ += ["bare", "canvas", "panels", "styled"]
+__all__ += ["bare", "canvas", "lay_out", "panels", "styled"]
 
 INK = "#3b4046"
 GRID = "#9aa0a7"
@@ -58,6 +58,17 @@ def panels(
     for axes in grid[count:]:
         axes.set_visible(False)
     return figure, list(grid[:count])
+
+
+def lay_out(figure: Figure) -> None:
+    """Place the parts of a figure, once: `Figure.savefig` does it twice for each file.
+
+    The layout takes longer than the drawing. Draw with a canvas afterwards.
+    """
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def bare(axes: Axes) -> None:
