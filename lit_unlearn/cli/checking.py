@@ -10,6 +10,7 @@ from lit_unlearn.cli.fit import UnlearnCLI, start
 from lit_unlearn.cli.fit_forecast import run_work
 from lit_unlearn.cli.forecasts import forecast_or_none
 from lit_unlearn.planning.forecast import forecast
+from lit_unlearn.planning.lengths import check_lengths
 from lit_unlearn.planning.phases import Forecast
 from lit_unlearn.planning.plan import TrainerSettings, local_device
 from lit_unlearn.training.run_checks import check_run
@@ -57,9 +58,12 @@ def main(args: list[str]) -> None:
     """Check the runs of a sweep; standard input has a JSON list with the options of each run.
 
     The last line of the output is a JSON list with the expected seconds of the first run, and of
-    a later run that finds results in the cache. The list is empty if they are unknown.
+    a later run that finds results in the cache. The list is empty if they are unknown. The lengths
+    of the rows are checked for the first run only, as that takes seconds.
     """
     runs = [checked(options) for options in json.load(sys.stdin)]
+    for run in runs[:1]:
+        check_lengths(run.model, run.datamodule)
     print(json.dumps(_seconds(runs[0]) if runs else []))
 
 

@@ -40,6 +40,7 @@ def test_a_run_for_many_gpus_is_checked_here(
         ([], "--trainer.callbacks+={class_path: LossBounds, init_args: {lowest: {x: 1}}}", "'x'"),
         ([], "--trainer.strategy=ddpp", "did you mean ddp?"),
         ([], "--trainer.max_steps=0", "`trainer.max_steps`"),
+        ([], "--data.max_length=40", "in the prompt, more than `max_length` = 40"),
     ],
 )
 def test_a_sweep_checks_all_its_runs(
@@ -66,6 +67,7 @@ def test_a_sweep_is_told_what_a_run_takes(
     )
     monkeypatch.setattr(checking, "checked", lambda options: run)
     made = Forecast(parts, Rates(1e12, 1e12))
+    monkeypatch.setattr(checking, "check_lengths", lambda *_: None)
     monkeypatch.setattr(checking, "forecast", lambda *_, **__: made)
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([SMOKE, SMOKE])))
     checking.main(["sweep"])
