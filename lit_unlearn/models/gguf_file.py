@@ -18,6 +18,7 @@ from lit_unlearn.errors import InputError, ResultError
 from lit_unlearn.models.finding import find_model
 from lit_unlearn.models.loading import load_model
 from lit_unlearn.models.reading_back import Comparison, compare_folder, reference_logits
+from lit_unlearn.utils.children import END_WITH_PARENT
 from lit_unlearn.utils.ownership import check_targets, own_file
 from lit_unlearn.utils.paths import local_path
 
@@ -124,7 +125,9 @@ def _convert(folder: Path, file: Path, kind: Kind, problem: str) -> None:
             f"for q4_0), or add it to PATH."
         )
     command = [program, str(folder), "--outfile", str(file), "--outtype", kind]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, preexec_fn=END_WITH_PARENT
+    )
     if done.returncode or not file.is_file():
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise InputError(f"{program} should convert {folder}. Found: {lines[-1]}")
@@ -177,11 +180,19 @@ def _write(model: PreTrainedModel, tokenizer: Any, file: Path, kind: Kind) -> No
     _add_tokenizer(writer, tokenizer, len(embedding.weight))
     for name, tensor in _tensors(model, architecture):
         format_ = _format(name, tensor, kind)
-        writer.add_tensor(name, gguf.quantize(tensor, format_), raw_dtype=format_)
+        values = gguf.quantize(tensor, format_).view(_Values)
+        writer.add_tensor(name, values, raw_dtype=format_)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+class _Values(np.ndarray[Any, Any]):
+    """Array that `GGUFWriter` writes through Python: numpy's own `tofile` hides a full disk."""
+
+    def tofile(self, fid: Any, sep: str = "", format: str = "%s") -> None:  # noqa: A002
+        fid.write(self.data)
 
 
 def _format(name: str, tensor: NDArray[np.float32], kind: Kind) -> gguf.GGMLQuantizationType:

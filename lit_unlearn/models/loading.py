@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _CAUSES = {
     "instantiate the backend tokenizer": "no tokenizer that can be read",
+    "'scores'": "a GGUF file whose tokenizer has no merges; give the folder that it was made from",
     "ignore_mismatched_sizes": "weights of other shapes than its config.json says",
 }
 """Cause of an error, by a part of transformers' unclear message."""

@@ -3,7 +3,6 @@
 This file does not import torch; the processes do.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -20,6 +19,7 @@ from typing import IO, NamedTuple
 from rich.console import Console
 
 from lit_unlearn.errors import InputError
+from lit_unlearn.utils.children import END_WITH_PARENT
 from lit_unlearn.utils.config_files import find_config
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.disk import writing
@@ -109,7 +109,12 @@ def check_fits(jobs: Sequence[Job]) -> list[float]:
     if not options:
         return []
     done = subprocess.run(
-        CHECK, input=json.dumps(options), capture_output=True, text=True, check=False
+        CHECK,
+        input=json.dumps(options),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=END_WITH_PARENT,
     )
     if done.returncode:
         raise InputError(_reason(done.stderr, done.returncode))
@@ -190,15 +195,6 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _end_with_parent() -> None:
-    """Let this process get SIGTERM when its parent is killed, which cannot send it any more."""
-    if _LIBC is not None:
-        _LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
 class _Running(NamedTuple):
     job: Job
     process: subprocess.Popen[bytes]
@@ -238,7 +234,7 @@ class _Pool:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # the terminal's Ctrl-C reaches only this process
-            preexec_fn=_end_with_parent if _LIBC else None,
+            preexec_fn=END_WITH_PARENT,
         )
         self.running.append(_Running(job, process, log, gpu, stamp(job), time.monotonic()))
 

@@ -83,6 +83,18 @@ def test_a_full_disk_while_outcomes_are_stored(
     assert main(arguments) == 0
 
 
+@pytest.mark.parametrize("kind", ["f32", "q4_0"])
+def test_a_full_disk_while_a_gguf_file_is_written(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """numpy's `tofile` names no cause, and says nothing at all of its last bytes."""
+    file = tmp_path / "tiny.gguf"
+    arguments = ["export", "random-tiny", str(file), f"--kind={kind}"]
+    assert limited(20_000, lambda: main(arguments)) == 2
+    assert f"{file}: cannot be written: File too large; make room" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("command", ["fit", "evaluate"])
 def test_a_folder_that_may_not_be_written_to(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], command: str

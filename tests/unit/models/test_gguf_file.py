@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 import gguf
@@ -13,9 +15,11 @@ from lit_unlearn.errors import InputError, ResultError
 from lit_unlearn.models import gguf_file
 from lit_unlearn.models.export import save_folder
 from lit_unlearn.models.gguf_file import CONVERTER, Kind, write_gguf
+from lit_unlearn.models.loading import load_model
 from lit_unlearn.models.reading_back import Comparison
 from lit_unlearn.models.tiny import tiny_tokenizer
 from lit_unlearn.utils.ownership import MARKER
+from tests.processes import FORKED, forked
 
 
 @pytest.mark.parametrize(
@@ -45,6 +49,8 @@ def test_the_tokenizer_and_its_template_are_in_the_file(tmp_path: Path) -> None:
     assert tokens == own.convert_ids_to_tokens(range(len(own)))
     kinds = fields["tokenizer.ggml.token_type"].contents()
     assert kinds[:4] == [gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL]
+    with pytest.raises(InputError, match="tokenizer has no merges; give the folder"):
+        load_model(str(file))  # transformers reads no byte-level tokenizer without merges
 
 
 def scaled_llama(folder: Path) -> Path:
@@ -78,6 +84,20 @@ def test_other_models_need_the_converter_of_llama_cpp(
     program.write_text("#!/bin/sh\necho no such thing >&2\nexit 1\n", "utf-8")
     with pytest.raises(InputError, match="Found: no such thing"):
         write_gguf(str(model), file)
+
+
+@FORKED
+def test_the_converter_ends_with_a_killed_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, program = scaled_llama(tmp_path / "model"), tmp_path / CONVERTER
+    program.write_text("#!/bin/sh\nkill -9 $PPID\n/bin/sleep 0.3\n: > $3\n", "utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    file = tmp_path / "out" / "model.gguf"
+    assert forked(lambda: main(["export", str(model), str(file)])) == -signal.SIGKILL
+    time.sleep(0.6)
+    assert not list(file.parent.glob("*.gguf"))
 
 
 def test_a_file_with_other_logits_is_not_kept(
