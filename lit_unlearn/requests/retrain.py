@@ -16,6 +16,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.requests.folder import RequestFolder
 from lit_unlearn.sweeping.jobs import LOG, Job, run_jobs
 from lit_unlearn.types import Domain, Example
+from lit_unlearn.utils.locks import take_lock
 from lit_unlearn.utils.ownership import check_targets, write_text
 from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.plain_json import json_text
@@ -75,12 +76,21 @@ def retrain(
 
 
 def start_retraining(prepared: Retraining, console: Console | None = None) -> None:
-    """Run `fit` in a process of its own, unless this run is finished; see `retrain`."""
+    """Run `fit` in a process of its own, unless this run is finished; see `retrain`.
+
+    Raises:
+        InputError: The run failed, or another process does the same.
+    """
     option = f"--trainer.default_root_dir={prepared.run}"
     arguments = ("fit", f"--config={prepared.config}", option)
     job = Job("retrain", prepared.run, arguments, _CONFIG, prepared.data, "summary.json")
-    for failure in run_jobs([job], console=console):
-        raise InputError(f"The new run failed: {failure.reason} ({prepared.run / LOG})")
+    lock = take_lock(prepared.folder / ".lock", "retraining")  # a second one would clear the run
+    try:
+        failures = run_jobs([job], console=console)
+    finally:
+        lock.release()
+    if failures:
+        raise InputError(f"The new run failed: {failures[0].reason} ({prepared.run / LOG})")
 
 
 def prepare_retraining(

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from lit_unlearn.__main__ import main
 from lit_unlearn.errors import InputError
+from lit_unlearn.requests import retrain as retraining
 from lit_unlearn.requests.folder import RequestFolder
 from lit_unlearn.requests.retrain import prepare_retraining, retrain, start_retraining
 from lit_unlearn.sweeping import jobs
@@ -181,6 +182,16 @@ def test_the_command_prints_rows_and_costs(
     assert "training again takes" in printed
     assert (trained / "dry" / "retrain.yaml").is_file()
     assert not (trained / "dry" / "run").exists()
+
+
+def test_one_retraining_at_a_time(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one would remove the config of the run, by which the first one knows its end."""
+    prepared = prepare_retraining(trained / "target", trained / "ada-1", tmp_path / "new")
+    monkeypatch.setattr(retraining, "run_jobs", lambda *_, **__: start_retraining(prepared))
+    with pytest.raises(InputError, match="by one retraining at a time"):
+        start_retraining(prepared)
 
 
 def test_what_cannot_be_retrained_is_refused(tmp_path: Path) -> None:
