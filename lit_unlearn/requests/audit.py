@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ from lit_unlearn.evaluation.given_models import Model, loading_of
 from lit_unlearn.evaluation.record_files import evaluation_files
 from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.evaluation.subjects import Loading, load_subject, named_model
-from lit_unlearn.models.finding import find_model
+from lit_unlearn.models.finding import find_model, fingerprint
 from lit_unlearn.requests.battery import battery_suites
 from lit_unlearn.requests.folder import RequestFolder
 from lit_unlearn.requests.knowledge import knowledge
 from lit_unlearn.requests.ledger import LedgerEntry, latest, read_ledger, request_folder
-from lit_unlearn.requests.manifest import KNOWN, read_manifest, recorded, threshold_of
+from lit_unlearn.requests.manifest import KNOWN, recorded, threshold_of
 from lit_unlearn.requests.thresholds import Check, checks
-from lit_unlearn.requests.verify import private_findings, problem_of
+from lit_unlearn.requests.verify import manifest_or_problem, private_findings
 from lit_unlearn.utils.ownership import check_targets, write_text
 from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.plain_json import json_text
@@ -37,12 +37,18 @@ class AuditedRequest:
     """One request of a ledger, and what the model says to its questions now."""
 
     entry: LedgerEntry
-    then: Sequence[Mapping[str, Any]] = ()
-    """Checks in the request's manifest."""
+    manifest: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Manifest of the request; empty if it cannot be used."""
     checks: Sequence[Check] = ()
     """The same thresholds with the figures of the model now; empty if it was not asked."""
     problem: str = ""
     """Reason why the questions were not asked; empty if they were."""
+
+    @property
+    def then(self) -> Sequence[Mapping[str, Any]]:
+        """Checks in the request's manifest."""
+        checks: Sequence[Mapping[str, Any]] = self.manifest.get("checks", ())
+        return checks
 
     @property
     def came_back(self) -> list[Check]:
@@ -128,9 +134,10 @@ def audit(
 def _read(ledger: str | Path, entry: LedgerEntry) -> AuditedRequest:
     """Return a request that was not asked yet, after checking its manifest and its battery."""
     place = RequestFolder(request_folder(ledger, entry))
-    problem = problem_of(place.root, ("battery/",), entry.manifest)
-    then = () if problem else read_manifest(place.manifest)["checks"]
-    return AuditedRequest(entry, then, problem=problem)
+    found = manifest_or_problem(place.root, ("battery/",), entry.manifest)
+    if isinstance(found, str):
+        return AuditedRequest(entry, problem=found)
+    return AuditedRequest(entry, found)
 
 
 def _served(model: str, bits: int | None, loading: Loading) -> Model:
@@ -145,11 +152,10 @@ def _ask(
     request: AuditedRequest, ledger: str | Path, model: Model, how: Mapping[str, Any]
 ) -> AuditedRequest:
     place = RequestFolder(request_folder(ledger, request.entry))
-    manifest = read_manifest(place.manifest)
     suites = battery_suites(place.battery)
-    start = str(place.before) if _has_start(place, manifest) else None
+    start = str(place.before) if _has_start(place, request.manifest) else None
     found = evaluate(model, suites, start=start, **how).records["model"]
-    before = recorded(manifest, "before")
+    before = recorded(request.manifest, "before")
     return replace(request, checks=[_check(then, found, before) for then in request.then])
 
 
@@ -165,16 +171,17 @@ def _check(
 
 
 def _has_start(place: RequestFolder, manifest: Mapping[str, Any]) -> bool:
-    """Return whether the start model and its evaluation are there.
+    """Return whether the start model and its evaluation are there, as they were.
 
-    Their owner may have deleted both, as they have the forgotten content.
+    Their owner may have deleted both, as they have the forgotten content; or another model may be
+    in the place of the start model, such as one of an earlier request that was carried out again.
     """
-    states = [each.state for each in private_findings(place.root, manifest, "before/")]
+    states = {each.state for each in private_findings(place.root, manifest, "before/")}
+    start = manifest["weights"]["start"]
     try:
-        find_model(manifest["weights"]["start"]["model"])
+        return states == {"as written"} and fingerprint(start["model"]) == start["fingerprint"]
     except InputError:
         return False
-    return set(states) == {"as written"}
 
 
 def _as_json(made: Audit, bits: int | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.models.finding import fingerprint
 from lit_unlearn.requests.ledger import LedgerEntry, latest, read_ledger, request_folder
 from lit_unlearn.requests.request import Request
-from lit_unlearn.requests.verify import problem_of
+from lit_unlearn.requests.verify import manifest_or_problem
 from lit_unlearn.rewriting.leaks import Forgotten
 from lit_unlearn.rewriting.source_texts import QA, read_texts
 from lit_unlearn.utils.digests import file_digest, json_digest
@@ -82,8 +82,8 @@ def read_earlier(request: Request, own: Path) -> Earlier:
                 f"Parameter `earlier` should name folders of other requests. Found {folder}, which "
                 "is this request's own; remove it."
             )
-        problem = problem_of(folder, _READ, digest or None)
-        if problem:
+        problem = manifest_or_problem(folder, _READ, digest or None)
+        if isinstance(problem, str):
             why = "the ledger names it" if digest else "`earlier` names it"
             left = "`earlier: []`" if len(folders) == 1 else "`earlier` to the other folders"
             raise InputError(

@@ -17,8 +17,8 @@ from lit_unlearn.requests.signature import SSH, signatures_of, verify_signature
 from lit_unlearn.utils.digests import file_digest
 from lit_unlearn.utils.paths import local_path
 
-__all__ = ["Finding", "State", "changed_rows", "private_findings"]
-__all__ += ["problem_of", "verify", "verify_digests"]
+__all__ = ["Finding", "State", "changed_rows", "manifest_or_problem", "private_findings"]
+__all__ += ["verify", "verify_digests"]
 
 State = Literal["as written", "changed", "missing", "added", "not checked"]
 
@@ -136,8 +136,10 @@ def _signatures(manifest: Path, allowed: Path | None, signer: str | None) -> Ite
             yield Finding(signature.name, "as written", f"signed by {name}")
 
 
-def problem_of(folder: Path, under: tuple[str, ...], digest: str | None = None) -> str:
-    """Return why files of a request cannot be used, or "" if they are as they were written.
+def manifest_or_problem(
+    folder: Path, under: tuple[str, ...], digest: str | None = None
+) -> dict[str, Any] | str:
+    """Return the manifest of a request if files of it are as they were written, else the problem.
 
     Args:
         folder: Folder of the request.
@@ -151,11 +153,12 @@ def problem_of(folder: Path, under: tuple[str, ...], digest: str | None = None) 
         return str(error)
     if digest is not None and file_digest(file) != digest:
         return f"{file} is not the one of the ledger"
-    return "; ".join(
+    changed = [
         f"{folder / each.part} is {each.state}" + f" ({each.note})" * bool(each.note)
         for each in private_findings(folder, manifest, under)
         if each.state != "as written"
-    )
+    ]
+    return "; ".join(changed) or manifest
 
 
 def private_findings(

@@ -14,11 +14,13 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.evaluate import evaluate
 from lit_unlearn.evaluation.given_models import check_folder
 from lit_unlearn.evaluation.record_files import read_evaluation
+from lit_unlearn.requests import audit as auditing
 from lit_unlearn.requests.audit import AUDIT, audit
 from lit_unlearn.requests.battery import battery_suites
 from lit_unlearn.requests.dossier import write_dossier
 from lit_unlearn.requests.folder import RequestFolder
 from lit_unlearn.requests.ledger import LedgerEntry, add_entry
+from lit_unlearn.requests.manifest import read_manifest
 from lit_unlearn.requests.thresholds import Threshold, find_figure
 from lit_unlearn.utils.digests import file_digest
 from tests.unit.requests.evidence import (
@@ -130,6 +132,15 @@ def test_a_missing_start_model_is_no_obstacle(ledger: Path, tmp_path: Path) -> N
     metrics.write_text(text, "utf-8")
     (asked,) = audit(str(copied / "run" / "model"), tmp_path / "copy" / "ledger.jsonl").requests
     assert asked.is_met
+
+
+def test_another_model_in_the_place_of_the_start_model_is_not_read(ledger: Path) -> None:
+    """An earlier request that is carried out again moves the start model of the later one."""
+    place = place_of(ledger)
+    manifest = read_manifest(place.manifest)
+    assert auditing._has_start(place, manifest)
+    manifest["weights"]["start"]["fingerprint"] = "another"
+    assert not auditing._has_start(place, manifest)
 
 
 @pytest.mark.parametrize(
