@@ -22,7 +22,10 @@ _OTHER = re.compile(rf"(?:[^\W\d_{_LATIN}]|[{_INDIC}])")
 _SCRIPT_WORD = re.compile(rf"[{UNSPACED}]|(?:[^\W_{UNSPACED}]|[{_INDIC}])+")
 
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4\u2032`", "'"))
-_ACCENTS = re.compile("[\u0300-\u036f]")
+_ACCENTS = re.compile(
+    "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u0610-\u061a\u0640\u064b-\u065f\u0670]"
+)
+"""Accents, and marks that Hebrew and Arabic texts may have or lack."""
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
 
 
@@ -32,9 +35,10 @@ def casefold(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """Return a text as `casefold` does, also without accents and thousands separators."""
+    """Return a text as `casefold` does, with the digits 0 to 9, no accents, and 1,000 as 1000."""
     decomposed = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES))
-    return _THOUSANDS.sub("", casefold(_ACCENTS.sub("", decomposed)))
+    plain = re.sub(r"\d", lambda digit: str(int(digit[0])), _ACCENTS.sub("", decomposed))
+    return _THOUSANDS.sub("", casefold(plain))
 
 
 def is_unspaced(text: str) -> bool:

@@ -79,6 +79,8 @@ def test_words_of_scripts_without_spaces_in_other_scores() -> None:
     assert repetition("東京東京東京東京") == pytest.approx(3 / 5)
     assert is_correct("เมืองหลวงคือกรุงเทพ", ["กรุงเทพ"])
     assert not is_correct("เมืองหลวงคือกรุง", ["กรุงเทพ"])
+    assert is_correct("وُلِدَ نَجيب محفوظ سنة ١٩١١.", ["نجيب محفوظ"])  # vowels may be written
+    assert is_correct("وُلِدَ نَجيب محفوظ سنة ١٩١١.", ["1911"])
 
 
 @pytest.mark.parametrize(
