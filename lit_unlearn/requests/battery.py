@@ -22,13 +22,15 @@ from lit_unlearn.evaluation.suites.sampled_leakage import SampledLeakage
 from lit_unlearn.rewriting.source_texts import QA
 from lit_unlearn.utils.ownership import own_folder
 from lit_unlearn.utils.plain_json import json_text
-from lit_unlearn.utils.text import count_words
+from lit_unlearn.utils.text import count_words, is_latin
 
 __all__ = ["Battery", "battery_suites", "qa_lines", "write_battery"]
 
 PREFILLS = "prefills.txt"
 _SHORTEST, _LONGEST = 24, 64
-"""Bounds of the tokens of a reply; between them it is twice the words of the longest answer."""
+"""Bounds of the tokens of a reply; between them it is twice the words of the longest answer.
+
+In scripts other than Latin, a letter may take as many tokens as it has bytes; these are added."""
 _BLOCKS, _SAMPLES = 8, 4
 
 
@@ -93,8 +95,7 @@ def battery_suites(folder: Path) -> dict[str, Suite]:
         raise InputError(
             f"File {folder / 'forget.jsonl'} should have rows. Found none; write the battery again."
         )
-    answers = [row.answer for row in load_examples([*forget, *trained])]
-    tokens = min(_LONGEST, max(_SHORTEST, 2 * max(map(count_words, answers))))
+    tokens = max(_reply_tokens(row.answer) for row in load_examples([*forget, *trained]))
     lines = _existing(folder / PREFILLS).read_text("utf-8").splitlines()
     suites: dict[str, Suite] = {
         "prefill": Prefill(forget, tokens, openers=lines, answer_words=[3]),
@@ -108,6 +109,13 @@ def battery_suites(folder: Path) -> dict[str, Suite]:
         kept = (sources["neighbor"], sources["general"])
         suites["boundary"] = Boundary(*kept, max_new_tokens=tokens)
     return suites
+
+
+def _reply_tokens(answer: str) -> int:
+    """Return the most tokens of a reply that has room for an answer."""
+    tokens = min(_LONGEST, max(_SHORTEST, 2 * count_words(answer)))
+    more = 0 if is_latin(answer) else len(answer.encode()) - len(answer)
+    return tokens + min(2 * _LONGEST, more)
 
 
 def _sources(file: Path) -> list[Source]:

@@ -45,7 +45,9 @@ def test_every_group_is_asked(tmp_path: Path) -> None:
 
 def test_replies_are_long_enough_for_the_longest_answer(tmp_path: Path) -> None:
     long = replace(SEINE, answer=" ".join(["word"] * 20))
-    for rows, tokens in [([SEINE], 24), ([SEINE, long], 40)]:
+    arabic, thai = (replace(SEINE, answer=text) for text in ("كتبها نجيب محفوظ.", "สุนทรภู่เป็นผู้แต่ง"))
+    rows_tokens = [([SEINE], 24), ([SEINE, long], 40), ([arabic], 24 + 14), ([thai], 38 + 38)]
+    for rows, tokens in rows_tokens:
         write_battery(tmp_path / "b", replace(BATTERY, forget=rows))
         assert vars(battery_suites(tmp_path / "b")["prefill"])["max_new_tokens"] == tokens
 
