@@ -27,6 +27,11 @@ if what == "fails":
     sys.exit(2)
 if what == "slow":
     time.sleep(0.5)
+if what == "meets":  # goes on when a second job has begun
+    open(os.path.join(folder, "begun"), "w").close()
+    others = os.path.dirname(folder)
+    while sum(os.path.exists(os.path.join(others, n, "begun")) for n in os.listdir(others)) < 2:
+        time.sleep(0.01)
 if what != "silent":
     seen = {key: os.environ.get(key) for key in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
     with open(os.path.join(folder, "result.json"), "w") as file:
@@ -106,7 +111,7 @@ def test_jobs_share_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(jobs, "cores", lambda: 6)
     folders = [tmp_path / name for name in "abc"]
-    run(*(job(folder, "slow") for folder in folders), at_once=2, gpus=("4", "7"))
+    run(*(job(folder, "meets") for folder in folders), at_once=2, gpus=("4", "7"))
     found = [json.loads((folder / "result.json").read_text("utf-8")) for folder in folders]
     assert [entry["OMP_NUM_THREADS"] for entry in found] == ["3"] * 3
     assert {entry["CUDA_VISIBLE_DEVICES"] for entry in found[:2]} == {"4", "7"}
