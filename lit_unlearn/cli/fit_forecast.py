@@ -75,7 +75,7 @@ def _schedules(callback: Any, data: Any) -> Iterator[SuiteSchedule]:
             yield SuiteSchedule(few, before=False, after=False, every=callback.samples_every)
     if isinstance(callback, WeightInterpolation):
         asked = {"interpolation": callback.suite(data)}
-        yield from [SuiteSchedule(asked, before=False)] * callback.trials
+        yield SuiteSchedule(asked, before=False, times=callback.trials)
     if isinstance(callback, SuiteEvaluation):
         every, limit = callback.every_n_steps, callback.subsample
         yield SuiteSchedule(callback.suites, callback.at_start, callback.at_end, every, limit)

@@ -56,6 +56,8 @@ class SuiteSchedule:
     """Largest number of rows of each group in these further evaluations."""
     kept: bool = False
     """Whether the answers before the first step are stored in the user's cache."""
+    times: int = 1
+    """Number of runs after training, and before it."""
 
 
 @dataclass(frozen=True)
@@ -246,8 +248,9 @@ class PlannedRun:
     def _answers(self, when: str, schedules: Sequence[SuiteSchedule]) -> Iterator[Phase]:
         """Yield the phases of the evaluations before or after training."""
         for one in schedules if self.encoder else ():
+            often = f", {one.times} times" if one.times > 1 else ""
             for phase in self._suites(one, None, kept=when == "before"):
-                yield replace(phase, name=f"{phase.name} {when}")
+                yield replace(phase.times(one.times), name=f"{phase.name} {when}{often}")
 
     def _during(self) -> Iterator[Phase]:
         """Yield the phases of the evaluations between steps."""
@@ -289,10 +292,9 @@ class PlannedRun:
 
 
 def _replied(layout: Layout, prompts: Sequence[Ids], length: int) -> Phase:
-    """Return the work of replying to prompts with ``length`` tokens each."""
+    """Return the work of replies of ``length`` tokens to prompts."""
     return Phase("", reading(layout, prompts), replying(layout, len(prompts) * length))
 
 
 def _up_to_answer(ids: Ids, start: int, row: EncodedExample) -> Ids:
-    """Return the ids that are read: those before the last predicted id."""
-    return ids[: start + max(row.predictions, 1) - 1]
+    return ids[: start + max(row.predictions, 1) - 1]  # those before the last predicted id

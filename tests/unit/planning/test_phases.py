@@ -88,6 +88,10 @@ def test_phases_in_the_order_in_which_they_come() -> None:
     assert one["evaluation, 2 times"].replying == 2 * one["evaluation after"].replying
     assert one["30 steps"].training > one["30 steps"].reading > 0
     assert one["export"].written == 4 * LAYOUT.parameters
+    often = found(RunWork(3, evaluations=[schedule(before=False, times=5)]))
+    assert "evaluation before" not in often
+    replying = 5 * one["evaluation after"].replying
+    assert often["evaluation after, 5 times"].replying == pytest.approx(replying)
 
 
 def test_what_is_not_done_is_not_counted() -> None:
