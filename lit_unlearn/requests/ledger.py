@@ -119,16 +119,16 @@ def check_ledger(ledger: str | Path, request: str, folder: Path) -> None:
         folder: Its folder.
 
     Raises:
-        InputError: The ledger is damaged or cannot be written, or it has another request with this
-            id; only the latest entry of an id is audited.
+        InputError: The ledger is damaged or cannot be written, or has another request of this id.
     """
     file = local_path(ledger)
     known = latest([line.entry for line in _checked(file)])
-    place = next(each for each in (file, *file.parents) if os.path.lexists(each))
-    if not os.access(place, os.W_OK) or (place != file and not place.is_dir()):
+    place = next(each for each in file.parents if os.path.lexists(each))  # also for the head
+    closed = [p for p in (place, file) if os.path.lexists(p) and not os.access(p, os.W_OK)]
+    if closed or not place.is_dir():
         raise InputError(
             f"Parameter `ledger` = '{file}' should be a file that can be written. Found that "
-            f"{place} refuses it; name another file."
+            f"{(closed or [place])[0]} refuses it; name another file."
         )
     others = [request_folder(ledger, entry) for entry in known if entry.request == request]
     taken = [each for each in others if each.resolve() != folder.resolve()]

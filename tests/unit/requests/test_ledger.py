@@ -213,7 +213,9 @@ def test_a_ledger_that_is_not_there(tmp_path: Path, ledger: Path) -> None:
         add_entry(ledger, entry(9))
 
 
-def test_a_second_request_of_an_id_is_refused_before_the_training(ledger: Path) -> None:
+def test_a_second_request_of_an_id_is_refused_before_the_training(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only the latest entry of an id is audited: the first request would never be asked again."""
     other = ledger.parent / "elsewhere"
     check_ledger(ledger, "request-1", other)  # the first one's folder is gone
@@ -226,12 +228,18 @@ def test_a_second_request_of_an_id_is_refused_before_the_training(ledger: Path) 
         check_ledger(ledger, "request-1", other)
 
 
-def test_a_ledger_that_cannot_be_written_is_refused_before_the_training(ledger: Path) -> None:
+def test_a_ledger_that_cannot_be_written_is_refused_before_the_training(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     check_ledger(ledger.parent / "new" / "ledger.jsonl", "a", ledger.parent)
     with pytest.raises(InputError, match=r"`ledger` = .* should be a file that can be written"):
         check_ledger(ledger / "ledger.jsonl", "a", ledger.parent)
     with pytest.raises(InputError, match=r"should be readable\. Found: Is a directory"):
         check_ledger(ledger.parent, "a", ledger.parent)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: Path(path) == ledger)  # root may write
+        with pytest.raises(InputError, match=f"{ledger.parent} refuses it"):
+            check_ledger(ledger, "a", ledger.parent)  # its head is a new file in the folder
     ledger.unlink()
     with pytest.raises(InputError, match="no entry 1"):
         check_ledger(ledger, "a", ledger.parent)
