@@ -148,9 +148,9 @@ def divide(
     trained, held = _split(unique, request.seed)
     if not held:
         notes.append(
-            f"With {len(trained)} questions ({FEW} or fewer) none is held out: the battery asks "
-            "the trained ones, in their words and in others. It does not show whether anything "
-            "else about the subject is forgotten."
+            f"No question is held out, as there are {FEW} or fewer (found: {len(trained)}). The "
+            "battery asks the trained ones, in their words and in others. It does not show "
+            "whether anything else about the subject is forgotten."
         )
     notes += language_notes(unique)
     if given.neighbors:
@@ -233,7 +233,8 @@ def _given(
     trained, held = _split(rows, request.seed)
     if trained and not held:
         notes.append(
-            f"With {len(trained)} rows of `keep.{name}` the battery asks the trained ones."
+            f"No row of `keep.{name}` is held out, as there are few (found: {len(trained)}): the "
+            "battery asks the trained ones."
         )
     return trained, held or trained
 

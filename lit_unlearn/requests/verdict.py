@@ -112,8 +112,8 @@ class Judged:
         close = [check.name for check in self.checks if check.met and not check.is_certain]
         if close:
             found.append(
-                f"The 95 % interval of {len(close)} met figures reaches beyond the bound, or is "
-                f"unknown: {', '.join(close)}. More questions would make them more certain."
+                "Met, but the 95 % interval reaches beyond the bound, or is unknown: "
+                f"{', '.join(close)}. More questions would make these figures more certain."
             )
         return found
 
@@ -121,8 +121,8 @@ class Judged:
 def _doubts(known: Figure) -> Iterator[str]:
     if known.high is not None and known.high > KNOWN_AT_MOST:
         yield (
-            f"With {known.count} questions the true share may be as high as {known.high:.2f}; give "
-            "more questions to be more certain."
+            f"The true share may be as high as {known.high:.2f} (questions asked: {known.count}); "
+            "give more questions to be more certain."
         )
 
 

@@ -207,7 +207,7 @@ def test_one_question_is_enough(here: Here, one: dict[str, Any]) -> None:
     """Fewer rows than a step takes, and than a context shows; the trained question is asked."""
     (question,) = one["forget"]["questions"]
     found = json.loads((here.folder / "one/verdict.json").read_text("utf-8"))
-    assert any("none is held out" in note for note in found["notes"])
+    assert any("No question is held out" in note for note in found["notes"])
     record = read_evaluation(here.folder / "one/after")
     asked = {row.question for row in record.suites["prefill"].rows}
     assert asked == {question["question"]}
