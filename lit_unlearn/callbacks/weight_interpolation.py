@@ -83,7 +83,7 @@ class WeightInterpolation(Callback):
         self,
         scales: list[float] | None = None,
         recall_at_most: float = 0.15,
-        probability_at_most: float = 0.45,
+        probability_at_most: float = 0.4,
         rows: int = 24,
         openers: list[str] | str = "builtin:validation",
         max_new_tokens: int = 24,

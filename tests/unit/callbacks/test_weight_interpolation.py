@@ -160,7 +160,7 @@ def test_answers_that_are_still_likely_ask_for_a_larger_share(
     assert callback.chosen == 0.75
     written = json.loads((tmp_path / "interpolation.json").read_text("utf-8"))
     assert written["probability"] == {"0": 1.0, "0.5": 1.0, "0.75": 0.0}
-    assert (written["recall_at_most"], written["probability_at_most"]) == (0.15, 0.45)
+    assert (written["recall_at_most"], written["probability_at_most"]) == (0.15, 0.4)
 
 
 def test_of_adapters_the_product_is_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
