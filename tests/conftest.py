@@ -18,7 +18,7 @@ from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.models.tiny import tiny_tokenizer as make_tiny_tokenizer
 
 # A busy machine is no fault of a test.
-settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("any", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any")
 
 PROJECT = Path(__file__).resolve().parents[1]

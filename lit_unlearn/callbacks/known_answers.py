@@ -1,11 +1,10 @@
-"""What a model knows of rows to forget: recall in its replies, and probability of the answers."""
+"""Knowledge of the rows to forget: recall in the replies, and probability of the answers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from lit_unlearn.data.answer_spans import span_tokens, spans_of
 from lit_unlearn.evaluation.probes import (
@@ -22,19 +21,21 @@ from lit_unlearn.evaluation.suites.answers import Answers
 from lit_unlearn.evaluation.suites.common import subject_outcomes
 from lit_unlearn.evaluation.teacher_forced import pieces_of
 from lit_unlearn.metrics.functional.statistics import mean
+from lit_unlearn.types import Example
 
-__all__ = ["GROUP", "Known", "KnownAnswers", "known_of"]
+__all__ = ["Known", "KnownAnswers", "known_of"]
 
-GROUP = "forget"
+_GROUP = "forget"
 """Group of the plain questions; the others have an opener."""
 _SPAN = "span_probability"
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a model knows of the rows to forget."""
+    """Knowledge that a model has of the rows to forget."""
 
     recall: float
+    """Mean recall of the replies, 0 to 1; see `known_of`."""
     probability: float
     """Mean probability of the answers' spans; NaN without gold answers."""
 
@@ -45,10 +46,23 @@ class Known:
 
 
 class KnownAnswers(Answers):
-    """The suite `answers`, with the probability of the span of each answer."""
+    """The suite `answers`, with the probability of the span of each answer.
 
-    def __init__(self, subject: Subject | None, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    Args:
+        rows: Rows to forget.
+        openers: Openers, see `Answers`; None for plain questions alone.
+        max_new_tokens: Largest number of tokens of a reply.
+        subject: Model whose tokenizer finds the spans; None if only the questions are wanted.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Example],
+        openers: Sequence[str] | str | None,
+        max_new_tokens: int,
+        subject: Subject | None,
+    ) -> None:
+        super().__init__({_GROUP: rows}, {_GROUP: openers}, max_new_tokens)
         self._subject = subject
 
     def score(self, probes: Probes, outcomes: Outcomes, reference: Reference = None) -> SuiteResult:
@@ -69,14 +83,17 @@ class KnownAnswers(Answers):
 
 
 def known_of(rows: Sequence[Row]) -> Known:
-    """Return the means over the rows of `KnownAnswers`; the probability over plain questions."""
-    plain = [row.scores[_SPAN] for row in rows if row.group == GROUP]
+    """Return the means over the rows of `KnownAnswers`; the probability over plain questions.
+
+    The recall of a row is whether its reply contains an accepted answer. Of a row without accepted
+    answers it is the reply's ROUGE-L recall, 0 for a refusal.
+    """
+    plain = [row.scores[_SPAN] for row in rows if row.group == _GROUP]
     likely = [value for value in plain if not math.isnan(value)]
     return Known(mean([_recall(row) for row in rows]), mean(likely))
 
 
 def _recall(row: Row) -> float:
-    """Return whether a reply contains an accepted answer; without one, its ROUGE-L recall."""
     correct = row.scores["correct"]
     if not math.isnan(correct):
         return correct

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from lit_unlearn.callbacks.end_order import WEIGHTS, order_end
-from lit_unlearn.callbacks.known_answers import GROUP, Known, KnownAnswers, known_of
+from lit_unlearn.callbacks.known_answers import Known, KnownAnswers, known_of
 from lit_unlearn.callbacks.suite_evaluation import student_subject
 from lit_unlearn.data.duplicates import question_key
 from lit_unlearn.data.prefills import read_openers
@@ -28,7 +28,7 @@ from lit_unlearn.utils.tables import terminal
 __all__ = ["INTERPOLATION_FILE", "WeightInterpolation", "interpolate", "smallest"]
 
 INTERPOLATION_FILE = "interpolation.json"
-"""File with the chosen share and the recall at every share that was tried."""
+"""File with the chosen share, and recall and probability at every share that was tried."""
 _LITTLE = 0.05
 """Recall that always suffices: a refusal shares small words with the answer, and a few questions
 are answered by chance."""
@@ -57,7 +57,7 @@ class WeightInterpolation(Callback):
     memory holds two more copies of the weights.
 
     Interpolation of weights: Wortsman et al. 2022, arXiv 2109.01903, Section 3 (WiSE-FT). There it
-    connects a fine-tuned model with its start model; the choice by recall is this package's.
+    connects a fine-tuned model with its start model; the choice of the share is this package's.
 
     Args:
         scales: Shares of the update to choose from, above 0 and at most 1; null for 0.5, 0.55, ...,
@@ -166,7 +166,7 @@ class WeightInterpolation(Callback):
                 own = data.validation.get(name) or data.examples[name]
                 rows |= {question_key(each): each for each in own if each.accepted or each.answer}
         chosen = evenly_spread(list(rows.values()), self.rows)
-        return KnownAnswers(subject, {GROUP: chosen}, {GROUP: self.openers}, self.max_new_tokens)
+        return KnownAnswers(chosen, self.openers, self.max_new_tokens, subject)
 
     @rank_zero_only
     def _conclude(
@@ -179,6 +179,8 @@ class WeightInterpolation(Callback):
             by_scale = {f"{scale:g}": getattr(found[scale], name) for scale in sorted(found)}
             bound = getattr(bounds, name)
             values |= {f"{name}_at_most": bound, name: by_scale}
+            if math.isnan(bound):  # no gold answers
+                continue
             tried = ", ".join(f"{value:.2f} at {scale}" for scale, value in by_scale.items())
             said += f" {name.capitalize()}: {tried} (at most {bound:.2f})."
         file = Path(trainer.default_root_dir) / INTERPOLATION_FILE

@@ -57,7 +57,7 @@ class SuiteSchedule:
     kept: bool = False
     """Whether the answers before the first step are stored in the user's cache."""
     times: int = 1
-    """Number of runs after training, and before it."""
+    """Number of runs at each of these two times."""
 
 
 @dataclass(frozen=True)

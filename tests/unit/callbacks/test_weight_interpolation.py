@@ -57,7 +57,7 @@ def _norm(model: Any) -> float:
 
 
 def run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, kept: float, likely: float = 0.0, **options: Any
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kept: float, likely: float = 0, **options: Any
 ) -> tuple[WeightInterpolation, Trained, Any]:
     """Train; recall is 1 below the share `kept` of the update, and 0 from it on.
 
@@ -69,7 +69,7 @@ def run(
     def asked(suite: Any, subject: Any, **_: Any) -> SuiteResult:
         share = _norm(model) / trained.norm
         scores = {"correct": float(share < kept - 1e-3), "rouge_l_recall": 0.0, "refused": 0.0}
-        scores["span_probability"] = float(share < likely - 1e-3)
+        scores["span_probability"] = likely if math.isnan(likely) else float(share < likely - 1e-3)
         probes = suite.probes(None)
         return SuiteResult([Row(p.probe_id, p.group, scores, "", "", "") for p in probes], [])
 
@@ -122,7 +122,7 @@ def test_the_probability_is_that_of_the_span_in_the_depth_suite(tmp_path: Path) 
     rows = [Source("builtin:forget", split="train", limit=3)]
     subject = load_subject("random-tiny")
     depth = run_suite(Depth(rows, blocks=1), subject).rows
-    suite = KnownAnswers(subject, {"forget": load_examples(rows)}, {}, 1)
+    suite = KnownAnswers(load_examples(rows), None, 1, subject)
     found = known_of(run_suite(suite, subject).rows)
     assert found.probability == pytest.approx(mean([row.scores["probability"] for row in depth]))
     assert 0 < found.probability < 1
@@ -161,6 +161,20 @@ def test_answers_that_are_still_likely_ask_for_a_larger_share(
     written = json.loads((tmp_path / "interpolation.json").read_text("utf-8"))
     assert written["probability"] == {"0": 1.0, "0.5": 1.0, "0.75": 0.0}
     assert (written["recall_at_most"], written["probability_at_most"]) == (0.15, 0.4)
+
+
+def test_without_gold_answers_the_recall_alone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback, *_ = run(tmp_path, monkeypatch, 0.5, likely=math.nan)
+    assert callback.chosen == 0.5
+    said = capsys.readouterr().err
+    assert "Recall: 1.00 at 0" in said
+    assert "robability" not in said
+    assert (
+        json.loads((tmp_path / "interpolation.json").read_text("utf-8"))["probability_at_most"]
+        is None
+    )
 
 
 def test_of_adapters_the_product_is_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

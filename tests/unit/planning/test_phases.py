@@ -20,6 +20,7 @@ from lit_unlearn.evaluation.probes import Outcome, Probe, Subject, Suite
 from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.evaluation.suites.answers import Answers
 from lit_unlearn.evaluation.suites.boundary import Boundary
+from lit_unlearn.evaluation.suites.depth import Depth
 from lit_unlearn.evaluation.suites.quantised import Quantised
 from lit_unlearn.evaluation.suites.relearned import Relearn
 from lit_unlearn.interference_study.measure import Amounts
@@ -208,6 +209,12 @@ def test_suites_are_counted_with_all_models_that_answer() -> None:
 
 def test_an_unknown_way_to_answer_is_not_counted() -> None:
     one = phase_of(Own())
+    assert (one.flops, one.note) == (0, "its time is not counted")
+
+
+def test_rows_that_do_not_fit_are_not_counted() -> None:
+    """The suite refuses them when it runs."""
+    (one,) = suite_phases(SuiteModel(LAYOUT, replace(ENCODER, max_length=1)), {"depth": Depth()})
     assert (one.flops, one.note) == (0, "its time is not counted")
 
 

@@ -102,7 +102,7 @@ def test_each_line_seals_the_one_before(ledger: Path) -> None:
     assert told == ["0" * 64, *(hashlib.sha256(line).hexdigest() for line in lines[:-1])]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(place=st.integers(0, 10_000), byte=st.integers(1, 255))
 def test_any_changed_byte_is_found_and_its_entry_named(
     whole: tuple[bytes, bytes], tmp_path_factory: pytest.TempPathFactory, place: int, byte: int

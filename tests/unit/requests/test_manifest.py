@@ -76,7 +76,7 @@ def test_digests_are_those_of_the_salt_and_the_content(place: RequestFolder) -> 
     assert (place.root / SALT).stat().st_mode & 0o077 == 0
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(place=st.integers(0, 10**6), byte=st.integers(1, 255))
 def test_any_changed_byte_is_found(
     written: bytes, tmp_path_factory: pytest.TempPathFactory, place: int, byte: int

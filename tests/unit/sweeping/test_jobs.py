@@ -27,10 +27,13 @@ if what == "fails":
     sys.exit(2)
 if what == "slow":
     time.sleep(0.5)
-if what == "meets":  # goes on when a second job has begun
+if what == "meets":  # goes on when a second job has begun, or after a minute
     open(os.path.join(folder, "begun"), "w").close()
     others = os.path.dirname(folder)
-    while sum(os.path.exists(os.path.join(others, n, "begun")) for n in os.listdir(others)) < 2:
+    while (
+        sum(os.path.exists(os.path.join(others, n, "begun")) for n in os.listdir(others)) < 2
+        and time.time() < begun + 60
+    ):
         time.sleep(0.01)
 if what != "silent":
     seen = {key: os.environ.get(key) for key in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
