@@ -25,7 +25,7 @@ from lit_unlearn import (
 )
 
 FUNCTIONS = ("evaluate", "interference", "plan", "rewrite", "compare", "sweep", "load_model")
-INTERNAL = {"Answers", "RunConfig", "StepLines"}
+INTERNAL = {"Answers", "KnownAnswers", "RunConfig", "StepLines"}
 """Classes that a config cannot name."""
 
 
