@@ -12,10 +12,10 @@ The rule of choice, which was written before any evaluation row was read: each m
 number of tries (`--tries`), each a learning rate. Two rates in the middle of the grid come first,
 then neighbours of the best. The rate with the highest balance (see
 `metrics/functional/balance.py`) on configs/evaluate_tofu_validation.yaml is evaluated with every
-seed, the lowest such rate if several are equal. A method with SGD tries the grid times 1000.
-The retain rows, real authors, world facts and general questions of the validation are in no suite
-of the evaluation; its forget rows are training rows, as for every method and in every evaluation;
-its openers are used in neither training nor evaluation. `--leaders N` gives further seeds only to
+seed on configs/evaluate_tofu_comparison.yaml, the lowest such rate if several are equal. A method
+with SGD tries the grid times 1000. No row of the validation is in the evaluation; the forget rows
+of both are training rows, as for every method and in every evaluation. The openers of validation
+are used in neither training nor evaluation. `--leaders N` gives further seeds only to
 the N methods with the highest balance on the validation rows; existing further seeds of other
 methods count too. The table has means over seeds (and the range of the balance), methods.json has
 every run.
@@ -84,6 +84,11 @@ RATE_FACTORS = {"repselect": 1000.0}
 GRADIENTS = "gradients.jsonl"
 """File that identifies a run after its weights are deleted."""
 VALIDATION = "validation"
+SUITES = {
+    VALIDATION: CONFIGS / "evaluate_tofu_validation.yaml",
+    EVALUATION: CONFIGS / "evaluate_tofu_comparison.yaml",
+}
+"""Kind of evaluation -> its config."""
 
 
 def method_files(name: str) -> str:
@@ -216,8 +221,7 @@ class Comparison:
     def _evaluation(
         self, model: str, folder: Path, kind: str, *more: str, inputs: tuple[Path, ...] = ()
     ) -> Job:
-        ending = "_validation" if kind == VALIDATION else ""
-        arguments = ["evaluate", model, "--config", str(CONFIGS / f"evaluate_tofu{ending}.yaml")]
+        arguments = ["evaluate", model, "--config", str(SUITES[kind])]
         arguments += ["--output", str(folder / kind), *more, *self.given.evaluate]
         arguments += ["--data_root", self.given.data] if self.given.data else []
         if kind == EVALUATION and self.given.reference:

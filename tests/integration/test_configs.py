@@ -252,7 +252,7 @@ def asked_rows() -> dict[str, dict[str, set[int]]]:
     """Evaluation config -> group -> indices of the rows that it asks."""
     known = {"retain_perturbed": "retain", "world_facts": "world_facts"}
     asked: dict[str, dict[str, set[int]]] = {}
-    for name in ("evaluate_tofu", "evaluate_tofu_validation"):
+    for name in ("evaluate_tofu", "evaluate_tofu_validation", "evaluate_tofu_comparison"):
         suites = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text("utf-8"))["suites"]
         tofu, boundary = suites["tofu"]["init_args"], suites["boundary"]["init_args"]
         rows = {group: chosen(tofu[group], length) for group, length in LENGTHS.items()}
@@ -267,11 +267,18 @@ def asked_rows() -> dict[str, dict[str, set[int]]]:
     return asked
 
 
-def test_validation_asks_no_row_of_the_evaluation() -> None:
+@pytest.mark.parametrize("name", ["evaluate_tofu", "evaluate_tofu_comparison"])
+def test_validation_asks_no_row_of_the_evaluation(name: str) -> None:
     asked = asked_rows()
     for group in LENGTHS:
         assert asked["evaluate_tofu_validation"][group]
-        assert not asked["evaluate_tofu"][group] & asked["evaluate_tofu_validation"][group]
+        assert not asked[name][group] & asked["evaluate_tofu_validation"][group]
+
+
+def test_the_comparison_asks_new_questions_about_the_world() -> None:
+    asked = asked_rows()
+    for group in ("real_authors", "world_facts"):
+        assert not asked["evaluate_tofu"][group] & asked["evaluate_tofu_comparison"][group]
 
 
 @cache
@@ -335,8 +342,10 @@ def test_no_kept_row_is_trained_and_evaluated(name: str) -> None:
         asked |= asked_of_kept(suites_of(callback.get("init_args", {}).get("suites", {})))
     if "smollm2" in name:
         assert trained or not kept
-        for evaluation in ("evaluate_tofu.yaml", "evaluate_tofu_validation.yaml"):
-            suites = yaml.safe_load((CONFIGS / evaluation).read_text("utf-8"))["suites"]
+        evaluations = ["evaluate_tofu", "evaluate_tofu_validation"]
+        compared = name.startswith("tofu/")
+        for evaluation in [*evaluations, *["evaluate_tofu_comparison"] * compared]:
+            suites = yaml.safe_load((CONFIGS / f"{evaluation}.yaml").read_text("utf-8"))["suites"]
             asked |= asked_of_kept(suites_of(suites))
     elif name.startswith("tofu"):
         protocol = "retain" if (CONFIGS / "tofu/base.yaml") in files else ""
