@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"; \
 	touch $(STAMP)
 
-demo: $(STAMP)  ## fetch a real small model and make it forget (12 minutes on two cores without bfloat16)
+demo: $(STAMP)  ## fetch a real small model and make it forget (11 minutes on two cores without bfloat16)
 	$(BIN)/lit-unlearn fetch smollm2-135m-instruct
 	$(BIN)/lit-unlearn fit --config configs/quickstart.yaml
 
