@@ -10,10 +10,8 @@ import json
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import fields, is_dataclass
-from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +31,7 @@ from lit_unlearn.cli.failures import one_line
 from lit_unlearn.cli.fit_forecast import print_fit_forecast, with_step_lines
 from lit_unlearn.cli.mistakes import check_keys, explain, unknown_strategy
 from lit_unlearn.cli.overrides import lay_over
+from lit_unlearn.cli.parsing import plain
 from lit_unlearn.cli.quiet import silence
 from lit_unlearn.cli.resume import make_resumable, run_logger, run_settings
 from lit_unlearn.cli.run_files import (
@@ -101,6 +100,9 @@ def run(
 Line = TypeVar("Line", bound="UnlearnCLI")
 """Class of the command line: `UnlearnCLI` runs a stage; a subclass may only check it."""
 
+_PARSERS: dict[tuple[str, Any, Any], tuple[Any, Any, Any]] = {}
+"""Parser, parsers of subcommands and their arguments, by stage and classes; none holds a run."""
+
 
 class UnlearnCLI(LightningCLI):
     """Lightning's command line with merged config files, short errors and two fixed classes.
@@ -133,6 +135,7 @@ class UnlearnCLI(LightningCLI):
                 args=[stage, *merged, *overrides],
                 seed_everything_default=0,
                 auto_configure_optimizers=False,  # it would run before sharded parameters exist
+                load_from_checkpoint_support=False,  # no module saves hyperparameters
                 save_config_callback=RunConfig,
                 save_config_kwargs={"text": lambda: self.text},
                 trainer_defaults={
@@ -146,6 +149,17 @@ class UnlearnCLI(LightningCLI):
                 },
             )
 
+    def setup_parser(
+        self, add_subcommands: bool, main_kwargs: dict[str, Any], subparser_kwargs: dict[str, Any]
+    ) -> None:
+        """Set up the parser of the stage, once for all runs of a process; it takes 0.3 s."""
+        key = (self.stage, self._model_class, self._datamodule_class)
+        if key not in _PARSERS:
+            super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
+            found = (self.parser, self._subcommand_parsers, self._subcommand_method_arguments)
+            _PARSERS[key] = found
+        self.parser, self._subcommand_parsers, self._subcommand_method_arguments = _PARSERS[key]
+
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # is called on it
         """Return the stage with the arguments of the trainer's method that are not options."""
         return {self.stage: LightningCLI.subcommands()[self.stage] | {"return_predictions"}}
@@ -154,10 +168,6 @@ class UnlearnCLI(LightningCLI):
     def text(self) -> str:
         """The whole config in YAML."""
         return config_text(self._parser(self.stage), self.config[self.stage])
-
-    def _dump_config(self) -> None:
-        """Leave out the hyperparameters; no module of the package saves them in checkpoints."""
-        self.config_dump = {}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Give the seed of the run to the data as well; `predict` has options of its own."""
@@ -172,7 +182,7 @@ class UnlearnCLI(LightningCLI):
         if self.stage == "validate":  # Lightning would print a column for each objective
             inner.set_defaults({"verbose": False})
         try:  # the outer parser would check everything again
-            options = _plain(inner.parse_args(list(args or ())[1:]))
+            options = plain(inner.parse_args(list(args or ())[1:]))
         except ArgumentError as error:
             raise InputError(explain(str(error), inner, self.given, self.overrides)) from None
         trainer = options.trainer
@@ -276,21 +286,6 @@ def _places(trainer: Any) -> str:
     root = trainer.default_root_dir
     curves = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
     return f"Files: {root}{f'; curves: tensorboard --logdir {root}' * curves}"
-
-
-def _plain(value: Any) -> Any:
-    """Replace defaults that cannot be written to a file: data classes and named texts."""
-    if isinstance(value, Enum) and isinstance(value, str):
-        return str(value.value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return Namespace(
-            **{field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-        )
-    if isinstance(value, Namespace):
-        return Namespace(**{name: _plain(item) for name, item in vars(value).items()})
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _seed(value: bool | int) -> int:

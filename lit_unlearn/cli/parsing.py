@@ -5,6 +5,8 @@ import json
 import re
 from argparse import ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
 from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
@@ -16,7 +18,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.utils.options import take_options
 
 __all__ = ["ExamplesFormatter", "arguments", "asks_for_help", "call", "make_parser", "parse"]
-__all__ += ["read_run"]
+__all__ += ["plain", "read_run"]
 
 
 class ExamplesFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
@@ -75,6 +77,21 @@ def call(function: Callable[..., Any], args: Sequence[str], *positional: str) ->
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip=named)
     parser.add_function_arguments(function, skip={*positional})
     return function(**arguments(function, parse(parser, options)))
+
+
+def plain(value: Any) -> Any:
+    """Replace defaults that cannot be written to a file: data classes and named texts."""
+    if isinstance(value, Enum) and isinstance(value, str):
+        return str(value.value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return Namespace(
+            **{field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        )
+    if isinstance(value, Namespace):
+        return Namespace(**{name: plain(item) for name, item in vars(value).items()})
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 def read_run(args: Sequence[str], idle: Collection[str]) -> tuple[Config, list[str]]:

@@ -188,6 +188,17 @@ def test_the_command_line_wins_wherever_it_stands(fit: Callable[..., None]) -> N
         assert SEEN["data"]["forget"] == StandInRows("here", 7)
 
 
+def test_runs_of_a_process_share_the_parser_and_no_setting(
+    fit: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit("--model.objectives.forget.temperature=9", "--model.steps=4")
+    steps = SEEN["steps"]
+    monkeypatch.setattr(cli.UnlearnCLI, "init_parser", None)
+    fit()
+    assert (steps, SEEN["objectives"]["forget"].temperature) == (4, 2.0)
+    assert SEEN["steps"] == 3
+
+
 @pytest.mark.parametrize(("given", "seed"), [("3", 3), ("true", 0)])
 def test_the_seed_reaches_the_data(fit: Callable[..., None], given: str, seed: int) -> None:
     fit(f"--seed_everything={given}")
