@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from lit_unlearn.interference_study.interference_pictures import matrix_figure
 from lit_unlearn.log_names import pairs
-from lit_unlearn.report.style import COLOURS, INK, STYLE, bare
+from lit_unlearn.report.style import COLOURS, INK, STYLE, bare, lay_out
 
 FORMS = {"raw": COLOURS[1], "unified": COLOURS[0]}
 Curve = Mapping[int, Sequence[float]]
@@ -40,6 +40,7 @@ def save_pictures(findings: Findings, folder: Path) -> dict[str, Path]:
         for subject in findings.subjects:
             for name, (title, figure) in _drawn(findings, subject):
                 file = folder / f"{subject}_{name}.png"
+                lay_out(figure)
                 figure.savefig(file, dpi=110, facecolor="white")
                 saved[f"{subject}: {title}"] = file
     return saved

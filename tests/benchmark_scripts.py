@@ -28,4 +28,5 @@ def stand_in(program: str) -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "COMMAND", (sys.executable, "-S", "-c", program))
         patch.setattr(jobs, "_POLL", 0.01)
+        patch.setattr(jobs, "END_WITH_PARENT", None)  # a fork of the tests' large process is slow
         yield patch

@@ -78,11 +78,16 @@ def finished(
 
 @pytest.fixture
 def continued(
-    finished: tuple[Path, Found], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType,
+    finished: tuple[Path, Found],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Found:
-    """A copy of it as the working directory."""
+    """A copy of it as the working directory, and no pictures, which are not looked at again."""
     shutil.copytree(finished[0], tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
+    for name in ("scatter", "bars"):
+        monkeypatch.setattr(script, name, lambda methods, path: None)
     return finished[1]
 
 

@@ -128,6 +128,17 @@ def run(script: ModuleType, *more: str) -> Found:
     return Found(Path.cwd(), [json.loads(call) for call in calls], table)
 
 
+@pytest.fixture
+def continued(
+    script: ModuleType, finished: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A copy of it as the working directory, and no pictures, which are not looked at again."""
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setattr(script, "save_pictures", lambda findings, folder: {})
+    return tmp_path / "copy"
+
+
 @pytest.fixture(scope="module")
 def finished(script: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
     folder = tmp_path_factory.mktemp("finished")
@@ -207,22 +218,16 @@ def test_the_gate_is_passed_once_for_each_form(finished: Found) -> None:
 
 
 def test_it_continues_with_what_failed(
-    script: ModuleType, finished: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, finished: Found, continued: Path
 ) -> None:
-    shutil.copytree(finished.folder, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
     again = run(script)
     assert again.table == finished.table
     assert len(again.calls) == 4
     assert all({"push", "mgda"} <= set(call) for call in again.calls)
 
 
-def test_a_report_on_what_is_finished_starts_nothing(
-    script: ModuleType, finished: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_report_on_what_is_finished_starts_nothing(script: ModuleType, continued: Path) -> None:
     """Of the first arm one seed is missing, and of one form what was measured."""
-    shutil.copytree(finished.folder, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
     (Path("out/france,seed_everything=1") / "gradients.jsonl").unlink()
     shutil.rmtree("out/france,seed_everything=1/evaluation")
     shutil.rmtree("out/france_raw_measured")
