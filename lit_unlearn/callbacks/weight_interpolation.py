@@ -1,7 +1,10 @@
-"""WeightInterpolation: the smallest share of the update that still forgets."""
+"""WeightInterpolation: the share of the update that forgets, and still answers what should stay."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from lit_unlearn.utils.plain_json import json_text
 from lit_unlearn.utils.spread import evenly_spread
 from lit_unlearn.utils.tables import terminal
 
-__all__ = ["INTERPOLATION_FILE", "WeightInterpolation", "interpolate", "smallest"]
+__all__ = ["INTERPOLATION_FILE", "WeightInterpolation", "first", "interpolate"]
 
 INTERPOLATION_FILE = "interpolation.json"
 """File with the chosen share, and recall and probability at every share that was tried."""
@@ -36,19 +39,22 @@ _SCALES = [percent / 100 for percent in range(50, 100, 5)]
 
 
 class WeightInterpolation(Callback):
-    r"""Interpolation between the start model and the trained one: the least update that forgets.
+    r"""Interpolation between the start model and the trained one.
 
     A run that forgets more than it must also declines more of what should stay. After the last
-    step, this callback asks rows to forget at several shares s of the update,
+    step, this callback asks questions at several shares s of the update,
 
-    .. math:: \theta_s = \theta_0 + s (\theta - \theta_0),
+    .. math:: \theta_s = \theta_0 + s (\theta - \theta_0).
 
-    and keeps the smallest share at which recall and probability are low enough. It takes both to
-    fall as the share grows, and halves the list of shares in each trial. If no share suffices, all
+    First it finds the smallest share at which recall and probability of the rows to forget are low
+    enough. From there upwards it takes the largest share at which the rows to keep are still
+    recalled: where nothing else is lost, the whole update forgets most. It takes all three to fall
+    as the share grows, and halves the list of shares in each trial. If no share forgets enough, all
     of the update stays. Evaluation and export then read the chosen weights.
 
-    The rows are the `validation` rows of the objectives that expect `decline`, or else their
-    training rows. Each is asked plainly and behind an opener. Recall is the share of replies that
+    The rows are the `validation` rows of the objectives, or else their training rows: to forget,
+    where they expect `decline`, to keep, where they expect `answer`. Each is asked plainly and
+    behind an opener. Recall is the share of replies that
     contain an accepted answer, or of rows without one the ROUGE-L recall, 0 for a refusal.
     Probability is that of the part of the answer that carries the knowledge (as in the suite
     `depth`), behind the plain question and the beginning of the answer. It still falls where all
@@ -66,7 +72,9 @@ class WeightInterpolation(Callback):
             less.
         probability_at_most: Largest mean probability allowed, as a share of the start model's. Rows
             that are not trained keep more of it, so it lies below the bound of `erase`, 0.5.
-        rows: Largest number of rows, spread evenly.
+        kept_at_least: Smallest recall of the rows to keep, as a share of the start model's, for a
+            share of the update above the smallest that forgets; null to take the smallest.
+        rows: Largest number of rows to forget, and of rows to keep, spread evenly.
         openers: Openers for the second half of the questions; they should differ from those in
             training and evaluation: a list, or `builtin:validation`.
         max_new_tokens: Largest number of tokens of a reply.
@@ -84,6 +92,7 @@ class WeightInterpolation(Callback):
         scales: list[float] | None = None,
         recall_at_most: float = 0.15,
         probability_at_most: float = 0.4,
+        kept_at_least: float | None = 0.95,
         rows: int = 24,
         openers: list[str] | str = "builtin:validation",
         max_new_tokens: int = 24,
@@ -94,8 +103,11 @@ class WeightInterpolation(Callback):
             check_number("scales", scale, 0, 1, above=True)
         check_number("recall_at_most", recall_at_most, 0, 1)
         check_number("probability_at_most", probability_at_most, 0, 1)
+        if kept_at_least is not None:
+            check_number("kept_at_least", kept_at_least, 0, 1)
         check_number("rows", rows, 1)
         self.recall_at_most, self.probability_at_most = recall_at_most, probability_at_most
+        self.kept_at_least = kept_at_least
         self.rows, self.openers = rows, openers
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         self.chosen: float | None = None
@@ -105,7 +117,7 @@ class WeightInterpolation(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check before training that there are rows to ask, and weights to interpolate."""
         order_end(trainer)
-        if not self.suite(trainer.datamodule).probes(None):  # type: ignore[attr-defined]
+        if not self.suite(trainer.datamodule, "decline").probes(None):  # type: ignore[attr-defined]
             raise InputError(
                 "WeightInterpolation needs rows with answers of an objective whose data has "
                 "`expect: decline`. Found none; remove the callback, or add such an objective."
@@ -131,22 +143,20 @@ class WeightInterpolation(Callback):
         """Choose the share, and leave the student with these weights."""
         if self.chosen is not None:  # resumed from a checkpoint that was written afterwards
             return
-        update, found = _Update(pl_module), dict[float, Known]()
-        subject = student_subject(trainer, pl_module, "")
-        suite = self.suite(trainer.datamodule, subject)  # type: ignore[attr-defined]
-
-        def known(scale: float) -> Known:
-            update.place(scale)
-            title = f"recall at {scale:.0%} of the update"
-            rows = run_suite(suite, subject, batch_size=self.batch_size, title=title).rows
-            found[scale] = known_of(rows)
-            return found[scale]
-
-        bounds = self._bounds(known(0.0))
-        scales = [1.0] if found[0.0].within(bounds) else self.scales
-        self.chosen = smallest(scales, lambda scale: known(scale).within(bounds))
+        subject, data = student_subject(trainer, pl_module, ""), trainer.datamodule  # type: ignore[attr-defined]
+        update = _Update(pl_module)
+        known = _Trials("forget", self.suite(data, "decline", subject), subject, update)
+        bounds = self._bounds(known.at(0.0, self.batch_size))
+        scales = [1.0] if known.found[0.0].within(bounds) else self.scales
+        self.chosen = first(scales, lambda s: known.at(s, self.batch_size).within(bounds))
+        kept = _Trials("keep", self.suite(data, "answer"), subject, update)
+        larger = [scale for scale in reversed(scales) if scale >= self.chosen]
+        least = math.nan
+        if self.kept_at_least is not None and len(larger) > 1 and kept.suite.probes(None):
+            least = self.kept_at_least * kept.at(0.0, self.batch_size).recall
+            self.chosen = first(larger, lambda s: kept.at(s, self.batch_size).recall >= least)
         update.place(self.chosen)
-        self._conclude(trainer, found, bounds, len(suite.probes(None)))
+        self._conclude(trainer, known, bounds, kept, least)
 
     def _bounds(self, start: Known) -> Known:
         """Return the largest recall and probability allowed."""
@@ -155,14 +165,14 @@ class WeightInterpolation(Callback):
 
     @property
     def trials(self) -> int:
-        """Largest number of evaluations, that of the start model included."""
+        """Largest number of evaluations of rows of one kind, that of the start model included."""
         return 1 + math.ceil(math.log2(len(self.scales)))
 
-    def suite(self, data: Any, subject: Subject | None = None) -> Answers:
-        """Return the questions: rows of all objectives that decline, each question once."""
+    def suite(self, data: Any, expect: str, subject: Subject | None = None) -> Answers:
+        """Return the questions: rows of all objectives that expect this, each question once."""
         rows: dict[str, Example] = {}
         for name, spec in data.objectives.items():
-            if spec.expect == "decline":
+            if spec.expect == expect:
                 own = data.validation.get(name) or data.examples[name]
                 rows |= {question_key(each): each for each in own if each.accepted or each.answer}
         chosen = evenly_spread(list(rows.values()), self.rows)
@@ -170,19 +180,22 @@ class WeightInterpolation(Callback):
 
     @rank_zero_only
     def _conclude(
-        self, trainer: Trainer, found: dict[float, Known], bounds: Known, count: int
+        self, trainer: Trainer, known: _Trials, bounds: Known, kept: _Trials, least: float
     ) -> None:
         """Write the file, and say what was chosen."""
+        count = len(known.suite.probes(None))
         values: dict[str, Any] = {"scale": self.chosen, "questions": count}
         said = ""
-        for name in ("recall", "probability"):
-            by_scale = {f"{scale:g}": getattr(found[scale], name) for scale in sorted(found)}
-            bound = getattr(bounds, name)
-            values |= {f"{name}_at_most": bound, name: by_scale}
-            if math.isnan(bound):  # no gold answers
+        for name, by_scale, word, bound in (
+            ("recall", known.figures("recall"), "at most", bounds.recall),
+            ("probability", known.figures("probability"), "at most", bounds.probability),
+            ("kept", kept.figures("recall"), "at least", least),
+        ):
+            values |= {f"{name}_{word.replace(' ', '_')}": bound, name: by_scale}
+            if math.isnan(bound):  # no gold answers, or not asked
                 continue
             tried = ", ".join(f"{value:.2f} at {scale}" for scale, value in by_scale.items())
-            said += f" {name.capitalize()}: {tried} (at most {bound:.2f})."
+            said += f" {name.capitalize()}: {tried} ({word} {bound:.2f})."
         file = Path(trainer.default_root_dir) / INTERPOLATION_FILE
         write_text(file, json_text(values) + "\n")
         terminal(stderr=True).print(
@@ -196,14 +209,14 @@ class WeightInterpolation(Callback):
         self.chosen = state_dict["chosen"]
 
 
-def smallest(scales: Sequence[float], enough: Callable[[float], bool]) -> float:
-    """Return the smallest of ascending shares for which ``enough(share)`` holds, else the last.
+def first(scales: Sequence[float], enough: Callable[[float], bool]) -> float:
+    """Return the first of the shares for which ``enough(share)`` holds, else the last.
 
-    ``enough`` should hold for all shares above one for which it holds. It is not called for the
+    ``enough`` should hold for all shares behind one for which it holds. It is not called for the
     last share.
 
     Example:
-        >>> smallest([0.5, 0.6, 0.8, 1.0], lambda share: share > 0.55)
+        >>> first([0.5, 0.6, 0.8, 1.0], lambda share: share > 0.55)
         0.6
     """
     low, high = 0, len(scales) - 1
@@ -225,6 +238,30 @@ def interpolate(weight: Tensor, trained: Tensor, start: Tensor | None, scale: fl
         weight.copy_(trained)
     else:
         weight.copy_(torch.lerp(start.to(trained.dtype), trained, scale))
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Questions of one kind, asked at several shares of the update."""
+
+    purpose: str
+    suite: Answers
+    subject: Subject
+    update: _Update
+    found: dict[float, Known] = field(default_factory=dict)
+    """Share of the update -> what was found."""
+
+    def at(self, scale: float, batch_size: int) -> Known:
+        """Ask the questions at a share of the update, which stays in place."""
+        self.update.place(scale)
+        title = f"rows to {self.purpose} at {scale:.0%} of the update"
+        rows = run_suite(self.suite, self.subject, batch_size=batch_size, title=title).rows
+        self.found[scale] = known_of(rows)
+        return self.found[scale]
+
+    def figures(self, name: str) -> dict[str, float]:
+        """Return the figure with this name at every share, in order."""
+        return {f"{scale:g}": getattr(self.found[scale], name) for scale in sorted(self.found)}
 
 
 class _Update:

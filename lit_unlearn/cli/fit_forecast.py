@@ -74,7 +74,9 @@ def _schedules(callback: Any, data: Any) -> Iterator[SuiteSchedule]:
             few = {"samples": callback.suite(data, callback.samples)}
             yield SuiteSchedule(few, before=False, after=False, every=callback.samples_every)
     if isinstance(callback, WeightInterpolation):
-        asked = {"interpolation": callback.suite(data)}
+        kept = callback.kept_at_least is not None
+        kinds = ["decline", *["answer"] * kept]
+        asked = {f"interpolation, {kind}": callback.suite(data, kind) for kind in kinds}
         yield SuiteSchedule(asked, before=False, times=callback.trials)
     if isinstance(callback, SuiteEvaluation):
         every, limit = callback.every_n_steps, callback.subsample

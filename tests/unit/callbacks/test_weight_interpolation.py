@@ -14,7 +14,7 @@ from lightning import Callback, Trainer
 from lit_unlearn.callbacks import AnswerEvaluation, HuggingFaceExport, WeightInterpolation
 from lit_unlearn.callbacks import weight_interpolation as tested
 from lit_unlearn.callbacks.known_answers import Known, KnownAnswers, known_of
-from lit_unlearn.callbacks.weight_interpolation import interpolate, smallest
+from lit_unlearn.callbacks.weight_interpolation import first, interpolate
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.objective_data import ObjectiveData
 from lit_unlearn.data.sources import Source
@@ -57,18 +57,28 @@ def _norm(model: Any) -> float:
 
 
 def run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, kept: float, likely: float = 0, **options: Any
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    known: float,
+    likely: float = 0,
+    lost: float = 0.1,
+    at_least: float | None = 0.95,
+    **options: Any,
 ) -> tuple[WeightInterpolation, Trained, Any]:
-    """Train; recall is 1 below the share `kept` of the update, and 0 from it on.
+    """Train; recall is 1 below the share `known` of the update, and 0 from it on.
 
-    So is the probability of the answers, at the share `likely`.
+    So is the probability of the answers, at the share `likely`. Recall of rows to keep is 1 below
+    the share `lost`, and .5 from it on.
     """
-    trained, callback = Trained(), WeightInterpolation(SCALES, rows=2)
+    trained, callback = Trained(), WeightInterpolation(SCALES, kept_at_least=at_least, rows=2)
     model = module(**options)
 
-    def asked(suite: Any, subject: Any, **_: Any) -> SuiteResult:
+    def asked(suite: Any, subject: Any, title: str, **_: Any) -> SuiteResult:
         share = _norm(model) / trained.norm
-        scores = {"correct": float(share < kept - 1e-3), "rouge_l_recall": 0.0, "refused": 0.0}
+        right = (
+            float(share < known - 1e-3) if "forget" in title else 1 - 0.5 * (share > lost - 1e-3)
+        )
+        scores = {"correct": right, "rouge_l_recall": 0.0, "refused": 0.0}
         scores["span_probability"] = likely if math.isnan(likely) else float(share < likely - 1e-3)
         probes = suite.probes(None)
         return SuiteResult([Row(p.probe_id, p.group, scores, "", "", "") for p in probes], [])
@@ -78,15 +88,15 @@ def run(
     return callback, trained, model
 
 
-@pytest.mark.parametrize("first", range(5))
-def test_the_smallest_share_is_found_in_few_trials(first: int) -> None:
+@pytest.mark.parametrize("place", range(5))
+def test_the_smallest_share_is_found_in_few_trials(place: int) -> None:
     tried: list[float] = []
 
     def enough(share: float) -> bool:
         tried.append(share)
-        return share >= [*SCALES, 2.0][first]
+        return share >= [*SCALES, 2.0][place]
 
-    assert smallest(SCALES, enough) == [*SCALES, 1.0][first]
+    assert first(SCALES, enough) == [*SCALES, 1.0][place]
     assert len(tried) < WeightInterpolation(SCALES).trials
 
 
@@ -163,6 +173,33 @@ def test_answers_that_are_still_likely_ask_for_a_larger_share(
     assert (written["recall_at_most"], written["probability_at_most"]) == (0.15, 0.4)
 
 
+@pytest.mark.parametrize(
+    ("lost", "at_least", "expected"),
+    [
+        (2.0, 0.95, 1.0),
+        (1.0, 0.95, 0.75),
+        (0.5, 0.95, 0.5),
+        (0.1, 0.95, 0.5),
+        (0.1, 0.5, 1.0),
+        (2.0, None, 0.5),
+    ],
+)
+def test_the_largest_share_that_keeps_is_taken(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: float,
+    at_least: float | None,
+    expected: float,
+) -> None:
+    """Never less than the smallest that forgets."""
+    callback, *_ = run(tmp_path, monkeypatch, 0.5, lost=lost, at_least=at_least)
+    assert callback.chosen == expected
+    written = json.loads((tmp_path / "interpolation.json").read_text("utf-8"))
+    assert written["kept_at_least"] == at_least
+    assert ("0" in written["kept"]) == (at_least is not None)
+    assert len(written["kept"]) <= callback.trials
+
+
 def test_without_gold_answers_the_recall_alone_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,12 +260,14 @@ def test_a_longer_run_chooses_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_rows_of_several_objectives_are_asked_once() -> None:
     data = data_module()
     data.setup("fit")
-    asked = WeightInterpolation(rows=9).suite(data).probes(None)
+    asked = WeightInterpolation(rows=9).suite(data, "decline").probes(None)
     assert len({probe.example.question for probe in asked}) == 5
     assert len(asked) == 10
+    kept = WeightInterpolation(rows=9).suite(data, "answer").probes(None)
+    assert len({probe.example.question for probe in kept}) == 9  # of ten
     data.validation["forget"] = data.examples["forget"][:1]
     data.validation["adversarial"] = data.examples["adversarial"][:1]
-    assert len(WeightInterpolation(rows=9).suite(data).probes(None)) == 2
+    assert len(WeightInterpolation(rows=9).suite(data, "decline").probes(None)) == 2
 
 
 @pytest.mark.parametrize(
@@ -238,6 +277,7 @@ def test_rows_of_several_objectives_are_asked_once() -> None:
         ({"scales": [1.5]}, "at most 1"),
         ({"recall_at_most": -0.1}, "`recall_at_most`"),
         ({"probability_at_most": 1.1}, "`probability_at_most`"),
+        ({"kept_at_least": 1.1}, "`kept_at_least`"),
         ({"rows": 0}, "`rows`"),
         ({"openers": "builtin:none"}, "openers"),
     ],
