@@ -195,7 +195,7 @@ class Comparison:
     ) -> dict[tuple[str, int], Job]:
         """Return the training run of each rate and seed."""
         callbacks = self.output / "callbacks.yaml"
-        write_text(callbacks, json.dumps({"trainer": {"callbacks": CALLBACKS}}))
+        write_text(callbacks, json.dumps(CALLBACKS))
         files = [CONFIGS / "tofu/base.yaml", CONFIGS / "tofu/smollm2.yaml", callbacks]
         common = [part for file in files for part in ("--config", str(file))]
         common += [f"--model.student.path={self.given.start}"]

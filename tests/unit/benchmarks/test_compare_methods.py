@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from lit_unlearn.cli.config import read_configs
 from tests.benchmark_scripts import benchmark, stand_in
 
 STAND_IN = """
@@ -108,6 +109,13 @@ def test_rates_and_leaders_are_chosen_by_validation(finished: tuple[Path, Found]
     assert "- ceu,lr=2e-05,seed_everything=0: it broke" in table
     assert (folder / "out/methods_scatter.png").stat().st_size > 1000
     assert (folder / "out/methods_parts.png").stat().st_size > 1000
+
+
+def test_the_callbacks_of_a_run_are_a_config(finished: tuple[Path, Found]) -> None:
+    """The stand-in does not read it."""
+    file = str(finished[0] / "out/callbacks.yaml")
+    callbacks = read_configs([file]).values["trainer"]["callbacks"]
+    assert [each["class_path"] for each in callbacks] == ["GradientMonitor", "HuggingFaceExport"]
 
 
 def test_only_chosen_weights_are_kept(finished: tuple[Path, Found]) -> None:
