@@ -24,6 +24,7 @@ STYLE: dict[Any, Any] = {  # the keys are typed as a union of 300 literals
     "font.size": 9.5,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # matplotlib looks for it again at each drawing, in a tenth of the time
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
@@ -65,6 +66,10 @@ def lay_out(figure: Figure) -> None:
 
     The layout takes longer than the drawing. Draw with a canvas afterwards.
     """
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if not axis.get_label_text():  # its place takes a fifth of the time
+                axis.set_label_coords(0.5, 0.5)
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
