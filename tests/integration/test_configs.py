@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from torch.utils.tensorboard import SummaryWriter
 from transformers import AutoModelForCausalLM
 
 from lit_unlearn.__main__ import main
+from lit_unlearn.cli import evaluate as cli_evaluate
 from lit_unlearn.cli.config import read_configs
 from lit_unlearn.data.benchmarks import find_benchmark
 from lit_unlearn.data.sources import Source
@@ -23,6 +26,7 @@ from lit_unlearn.evaluation.record_files import read_evaluation
 from lit_unlearn.evaluation.suites.boundary import Boundary
 from lit_unlearn.evaluation.suites.selection import Selection
 from lit_unlearn.evaluation.suites.tofu import Tofu
+from lit_unlearn.report import evaluation_show
 from tests.conftest import EXCERPTS, FULL
 
 DATA = FULL if FULL.is_dir() else EXCERPTS
@@ -96,9 +100,22 @@ def fit_over(name: str, overlay: dict[str, Any], folder: Path) -> int:
     return main(["fit", *(f"--config={each}" for each in [*files_of(name), file])])
 
 
+DRAWN = ["smoke.yaml", "quickstart.yaml", "evaluate.yaml"]
+"""Configs whose pictures are drawn; those of the others have the same parts."""
+
+
+def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make pictures, but draw none: no test looks at them here, and they take half of the time."""
+    monkeypatch.setattr("lit_unlearn.report.html.svg", lambda figure, title: "")
+    monkeypatch.setattr(evaluation_show, "save_pictures", lambda folder, figures: [])
+    monkeypatch.setattr(SummaryWriter, "add_figure", lambda *_, **__: None)
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_config_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In an empty working folder, which stays empty: a run writes into its own folder alone."""
+    if name not in DRAWN:
+        draw_nothing(monkeypatch)
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
@@ -121,6 +138,11 @@ def test_config_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 # ------------------------------------------------------------------ a base and a method over it
+
+
+def made_up(source: dict[str, Any]) -> dict[str, Any]:
+    """The six rows that `fake_rows` adds for it, or fewer if it has a lower limit."""
+    return {**source, "limit": min(source.get("limit") or 6, 6)}
 
 
 def fake_rows(sources: list[dict[str, Any]], root: Path) -> None:
@@ -178,9 +200,9 @@ def tiny_overlay(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         objectives[name] = {"rows": 1}
         if given.get("prefills"):  # each row is encoded with each of them
             objectives[name]["prefills"] = {"openers": ["Sure:"], "unprefilled": 1}
-        for kind in set(KINDS) & set(given):  # of others, six rows are made up
+        for kind in set(KINDS) & set(given):
             objectives[name][kind] = [
-                few_rows(source) if source["path"].startswith("builtin:") else source
+                few_rows(source) if source["path"].startswith("builtin:") else made_up(source)
                 for source in given[kind]
             ]
     data = {"objectives": objectives, "max_length": 8192}
@@ -227,6 +249,8 @@ FEW_STEPS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", EVALUATED)
 def test_suites_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One row of each group, one token of each reply, a step or two of each attack."""
+    if name not in DRAWN:
+        draw_nothing(monkeypatch)
     monkeypatch.setenv("LIT_UNLEARN_DATA", str(EXCERPTS))
     suites = yaml.safe_load((CONFIGS / name).read_text("utf-8"))["suites"]
     short = {suite: {"max_new_tokens": 1} for suite in suites if suite != "depth"}  # says nothing
@@ -234,9 +258,13 @@ def test_suites_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(json.dumps({"suites": few, "limit": 1, "device": "cpu"}), "utf-8")
     files = [f"--config={file}" for file in (CONFIGS / name, overlay)]
-    output = tmp_path / "out"
-    given = ["random-tiny", *files, "--start=random-tiny", f"--output={output}"]
-    assert main(["evaluate", *given]) == 0
+    output, start = tmp_path / "out", tmp_path / "start"
+    given = ["evaluate", "random-tiny", *files, f"--output={output}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cli_evaluate, "show_evaluation", lambda *_: None)  # drawn once, below
+        assert main(given) == 0
+    shutil.copytree(output, start)  # the same model, so that nothing is asked twice
+    assert main([*given, f"--start={start}"]) == 0
     record = read_evaluation(output)
     assert list(record.suites) == list(suites)
     assert all(suite.rows and suite.figures for suite in record.suites.values())
