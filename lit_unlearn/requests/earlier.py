@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -40,6 +41,8 @@ class Earlier:
     """SHA-256 of all of this; empty without an earlier request."""
     apart: Sequence[str] = ()
     """Ids of the ledger's other requests; a model that was changed since does not show its line."""
+    start: str = ""
+    """Model from before the first of them; empty if it is not there any more, or was changed."""
 
     @property
     def asked(self) -> list[QA]:
@@ -76,6 +79,7 @@ def read_earlier(request: Request, own: Path) -> Earlier:
     line = ancestors(known, fingerprint(request.model)) if known else []
     folders = {local_path(each): "" for each in request.earlier or ()}
     folders |= {request_folder(str(request.ledger), each): each.manifest for each in line}
+    manifests = []
     for folder, digest in folders.items():
         if folder.resolve() == own.resolve():
             raise InputError(
@@ -91,9 +95,21 @@ def read_earlier(request: Request, own: Path) -> Earlier:
                 f"Found: {problem.rstrip('.')}. Restore it from a copy; or set {left}, but then "
                 "nothing in this training keeps that request forgotten."
             )
+        manifests.append(problem)
     ids = {entry.request for entry in line}
     apart = {e.request for e in known if e.start != e.end and e.request not in ids}
-    return replace(_joined(list(folders)), apart=sorted(apart))
+    start = _start(manifests[0]) if manifests else ""
+    return replace(_joined(list(folders)), apart=sorted(apart), start=start)
+
+
+def _start(manifest: Mapping[str, Any]) -> str:
+    """Return the path of a request's start model, or nothing if it is not there unchanged."""
+    start = manifest["weights"]["start"]
+    path = str(start["model"])
+    try:
+        return path if fingerprint(path) == start["fingerprint"] else ""
+    except (InputError, OSError):
+        return ""
 
 
 def ancestors(entries: Sequence[LedgerEntry], model: str) -> list[LedgerEntry]:

@@ -112,7 +112,8 @@ def erase(
         InputError: The request cannot be carried out; nothing is loaded before that is known.
     """
     folder = RequestFolder(local_path(output or f"runs/erase/{request.id}"))
-    for parameter, path in {"model": request.model, "writer": request.writer}.items():
+    models = {"model": request.model, "writer": request.writer, "teacher": request.teacher}
+    for parameter, path in models.items():
         if path is not None:
             with named_model(parameter):
                 find_model(path)
@@ -128,7 +129,8 @@ def erase(
 def _check_places(request: Request, folder: RequestFolder) -> None:
     """Check before anything is loaded that no file of the user will be replaced or moved."""
     rows = [*request.forget.rows, *request.keep.neighbors, *request.keep.general]
-    reads = [place_of(path) for path in (request.model, request.writer) if path]
+    models = (request.model, request.writer, request.teacher)
+    reads = [place_of(path) for path in models if path]
     reads += [Path(source.path) for source in rows]
     reads += [local_path(each) for each in request.earlier or ()]
     reads = list(filter(Path.exists, reads))
@@ -152,11 +154,14 @@ class _Work:
     forecasts: Forecasts
     _expected: Sequence[float] = field(default=(), init=False)
     """Seconds of the training, if they are known."""
+    _teacher: str = field(default="", init=False)
+    """Model that is the teacher, if it is not the start model."""
 
     def run(self, text: str) -> Erased:
         """Do all steps, and return the verdict; `text` is that of the request's file."""
         folder, request = self.folder, self.request
         given = read_given(request, folder.rewriting)
+        self._teacher = request.teacher or given.earlier.start
         self._configure()
         _write_changed(folder.request, text)
         steps = Steps(folder, self.console, _STEPS)
@@ -167,6 +172,7 @@ class _Work:
         key = fingerprint(request.model)
         settings = [self.recipe, config["model"]["student"], request.seed]
         settings += [request.earlier_share] if EARLIER in config["model"]["objectives"] else []
+        settings += [fingerprint(self._teacher)] if self._teacher else []
         trained = {
             "model": key,
             "rows": content_digest(folder.rows),
@@ -194,7 +200,7 @@ class _Work:
 
     def _configure(self) -> dict[str, Any]:
         """Write the config of the training, and return it."""
-        config = run_config(self.recipe, self.request, self.folder)
+        config = run_config(self.recipe, self.request, self.folder, self._teacher)
         write_text(self.folder.config, yaml.safe_dump(config, sort_keys=False))
         return config
 
@@ -226,6 +232,8 @@ class _Work:
 
     def _foresee(self, suites: Mapping[str, Suite]) -> None:
         """Check that `fit` accepts the run, and say how long everything takes."""
+        if self._teacher:
+            self.console.print(f"Teacher: {self._teacher}", style="dim")
         self.console.print("Checking the recipe", style="dim")
         self._expected = check_fits([self._job])
         measuring = self.forecasts.measuring or (lambda *_: 0.0)

@@ -85,6 +85,8 @@ class Request:
             teach them back; null takes those of the ledger that led to `model`.
         earlier_share: Size of that part, in rows and in weight, as a share of the first objective
             that declines.
+        teacher: Model that the recipe's teacher is; null for `model`, or, if earlier requests join,
+            for the model from before the oldest one, where it is still there unchanged.
     """
 
     id: str
@@ -98,6 +100,7 @@ class Request:
     ledger: str | None = None
     earlier: list[str] | None = None
     earlier_share: float = 0.25
+    teacher: str | None = None
 
     def __post_init__(self) -> None:
         if not ID.fullmatch(self.id):

@@ -22,7 +22,7 @@ _SHARE = 5
 
 
 def run_config(
-    recipe: Mapping[str, Any], request: Request, folder: RequestFolder
+    recipe: Mapping[str, Any], request: Request, folder: RequestFolder, teacher: str = ""
 ) -> dict[str, Any]:
     """Return the config for `fit`.
 
@@ -35,9 +35,12 @@ def run_config(
         recipe: Values of the config files of the recipe, merged.
         request: The request.
         folder: Folder of the request.
+        teacher: Model for the recipe's teacher, empty for its own. A path in the recipe counts
+            more, unless the request has a teacher itself.
 
     Raises:
-        InputError: The recipe has no objective that declines, or is no config of `fit`.
+        InputError: The recipe has no objective that declines, is no config of `fit`, or has no
+            teacher although the request names one.
     """
     model, data, trainer = (_part(recipe, name) for name in ("model", "data", "trainer"))
     student = {**_part(model, "student"), "path": request.model}
@@ -47,6 +50,8 @@ def run_config(
     losses = dict(_part(model, "objectives"))
     if (folder.rows / f"{EARLIER}.jsonl").is_file():
         _add_earlier(objectives, losses, request.earlier_share, folder.rows)
+    if teacher:
+        model = {**model, "teacher": _teacher(model.get("teacher"), teacher, request)}
     callbacks = list(trainer.get("callbacks") or [])
     if _EXPORT not in map(_class_name, callbacks):
         callbacks.append({"class_path": _EXPORT})
@@ -69,6 +74,20 @@ def upper_blocks(model: str) -> list[str]:
     numbers = "|".join(map(str, range(count - -(-count // _SHARE), count)))
     last = r"^(?:model|transformer|gpt_neox)[.](?:norm|ln_f|final_layernorm|final_layer_norm)[.]"
     return [rf"(?:layers?|blocks?|h)[.](?:{numbers})[.]|{last}"]
+
+
+def _teacher(given: object, path: str, request: Request) -> object:
+    """Return the recipe's teacher, read from another model."""
+    if given is None:
+        if request.teacher is None:
+            return None
+        raise InputError(
+            f"Parameter `teacher` should be left out with a recipe that has no teacher. Found "
+            f"{path!r} and {', '.join(request.recipes)}; remove one of them."
+        )
+    spec: Mapping[str, Any] = given if isinstance(given, Mapping) else {"class_path": given}
+    init_args = {"path": path, **(spec.get("init_args") or {})}
+    return {**spec, "init_args": init_args | ({"path": path} if request.teacher else {})}
 
 
 def _objectives(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from lit_unlearn.cli.config import read_configs
 from lit_unlearn.data.sources import Source
 from lit_unlearn.errors import InputError
+from lit_unlearn.requests import earlier as tested
 from lit_unlearn.requests.battery import qa_lines
 from lit_unlearn.requests.dossier import write_dossier
 from lit_unlearn.requests.earlier import ancestors
@@ -24,6 +26,7 @@ from lit_unlearn.requests.run_config import run_config
 from lit_unlearn.rewriting.source_texts import QA
 from tests.unit.requests.evidence import NEAR, SECOND, SECRET, make_request, record, write_verdict
 
+START = {"model": "old", "fingerprint": "f"}
 NEW = QA("Who wrote Emma?", "Jane Austen did.", ("Austen",))
 
 
@@ -61,6 +64,40 @@ def test_trained_rows_join_and_asked_ones_do_not(first: RequestFolder) -> None:
     rows = made(first, NEW)
     assert rows.earlier == [SECRET]
     assert rows.notes[0].startswith("Questions of earlier requests that join the training: 1 (fir")
+
+
+def test_the_model_from_before_teaches_while_it_is_there(
+    first: RequestFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unchanged; the recipe's own path and the request's `teacher` count more."""
+    folder = first.root.parent / "second/rewriting"
+    monkeypatch.setattr(tested, "manifest_or_problem", lambda *_: {"weights": {"start": START}})
+    own = [str(first.root)]
+    request = Request(id="a", model="random-tiny", forget=Forget(questions=[NEW]), earlier=own)
+    for found, start in (("f", "old"), ("g", "")):
+        monkeypatch.setattr(tested, "fingerprint", {"old": found}.__getitem__)
+        earlier = read_given(request, folder).earlier
+        assert earlier.start == start
+        note = made(first, NEW).notes[1]
+        assert ("(old)" in note, "not there unchanged" in note) == (bool(start), not start)
+    recipe = read_configs([Path("erase.yaml")]).values
+    model = run_config(recipe, request, first, "old")["model"]
+    assert model["teacher"]["init_args"] == {"dtype": "auto", "cache": True, "path": "old"}
+    recipe["model"]["teacher"]["init_args"]["path"] = "mine"
+    paths = [
+        run_config(recipe, each, first, "old")["model"]["teacher"]["init_args"]["path"]
+        for each in (request, replace(request, teacher="old"))
+    ]
+    assert paths == ["mine", "old"]
+    recipe["model"]["teacher"] = None
+    assert run_config(recipe, request, first, "old")["model"]["teacher"] is None
+    with pytest.raises(InputError, match="`teacher` should be left out"):
+        run_config(recipe, replace(request, teacher="old"), first, "old")
+
+
+def test_a_start_model_that_is_gone_is_no_teacher(first: RequestFolder) -> None:
+    missing = {"weights": {"start": {"model": str(first.root / "gone"), "fingerprint": "f"}}}
+    assert tested._start(missing) == ""
 
 
 def test_a_repeated_request_trains_no_row_twice(first: RequestFolder) -> None:
