@@ -114,6 +114,8 @@ class Comparison:
     def __init__(self, given: argparse.Namespace) -> None:
         self.given = given
         self.output: Path = given.output
+        self.reference: str | None = None
+        """Folder of the retain model's evaluation."""
         self.console = Console(stderr=True)
 
     def run(self) -> list[Method]:
@@ -122,6 +124,13 @@ class Comparison:
             failed = self._do([self._evaluation(self.given.start, self.output / "start", kind)])
             if failed:
                 raise SystemExit(f"The target cannot be evaluated: {failed[0].reason}")
+        if self.given.reference is not None:
+            start = ("--start", str(self.output / "start" / EVALUATION))
+            folder = self.output / "reference"
+            job = self._evaluation(self.given.reference, folder, EVALUATION, *start)
+            if failed := self._do([job]):
+                raise SystemExit(f"The retain model cannot be evaluated: {failed[0].reason}")
+            self.reference = str(job.folder)
         methods = []
         for number, name in enumerate(self.given.methods, start=1):
             self.console.rule(f"{name} ({number} of {len(self.given.methods)})")
@@ -224,8 +233,8 @@ class Comparison:
         arguments = ["evaluate", model, "--config", str(SUITES[kind])]
         arguments += ["--output", str(folder / kind), *more, *self.given.evaluate]
         arguments += ["--data_root", self.given.data] if self.given.data else []
-        if kind == EVALUATION and self.given.reference:
-            arguments += ["--reference", self.given.reference, "--suites.tofu.forget_quality=true"]
+        if kind == EVALUATION and self.reference is not None:
+            arguments += ["--reference", self.reference, "--suites.tofu.forget_quality=true"]
         name = f"{folder.name}, {kind}"
         return Job(name, folder / kind, tuple(arguments), METRICS, inputs)
 
@@ -247,7 +256,7 @@ def main(args: Sequence[str] | None = None) -> None:
         "--leaders", type=int, default=len(METHODS), help="methods that get further seeds"
     )
     parser.add_argument("--start", default="runs/tofu_smollm2_target/model", help="the target")
-    parser.add_argument("--reference", help="retain model or its evaluation, for forget quality")
+    parser.add_argument("--reference", help="retain model, which never knew the forgotten")
     parser.add_argument("--data", help="folder that replaces the hub")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--gpus", type=lambda text: tuple(text.split(",")), default=())

@@ -59,6 +59,7 @@ def run(script: ModuleType, *more: str) -> Found:
     """In the working directory."""
     Path("calls").unlink(missing_ok=True)
     methods = ["--methods=graddiff,npo,ceu", "--leaders=1", "--start=target/model"]
+    methods.append("--reference=retain/model")
     script.main(["--output=out", *methods, "--rates=2e-5,5e-5", *more])
     calls = Path("calls").read_text("utf-8").splitlines() if Path("calls").exists() else []
     content = json.loads(Path("out/methods.json").read_text("utf-8"))
@@ -102,7 +103,11 @@ def test_rates_and_leaders_are_chosen_by_validation(finished: tuple[Path, Found]
     assert len(ceu["failures"]) == 2
     assert "it broke" in ceu["failures"][0]
     evaluated = [call for call in calls if call[0] == "evaluate" and "validation" not in call[3]]
-    assert len(evaluated) == 1 + 1 + 3, "the target, graddiff, and npo with three seeds"
+    assert len(evaluated) == 2 + 1 + 3, "target, retain model, graddiff, and npo with three seeds"
+    given = [call[call.index("--reference") + 1] for call in evaluated if "--reference" in call]
+    assert given == ["out/reference/evaluation"] * 4
+    (retain,) = (call for call in evaluated if call[1] == "retain/model")
+    assert retain[retain.index("--start") + 1] == "out/start/evaluation"
     assert table.index("| graddiff | 5e-05 | 1 | 0.40 |") < table.index(
         "| npo | 5e-05 | 3 | 0.20 [0.20, 0.20] |"
     )
@@ -113,7 +118,7 @@ def test_rates_and_leaders_are_chosen_by_validation(finished: tuple[Path, Found]
 
 def test_the_callbacks_of_a_run_are_a_config(finished: tuple[Path, Found]) -> None:
     """The stand-in does not read it."""
-    file = str(finished[0] / "out/callbacks.yaml")
+    file = finished[0] / "out/callbacks.yaml"
     callbacks = read_configs([file]).values["trainer"]["callbacks"]
     assert [each["class_path"] for each in callbacks] == ["GradientMonitor", "HuggingFaceExport"]
 
