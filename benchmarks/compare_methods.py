@@ -57,7 +57,9 @@ CONFIGS = PROJECT / "configs"
 NOT_COMPARED = ("base", "reinforced", "whp", "undo")
 """The base, and methods that need a previous run or thousands of steps (see their headers)."""
 LAID_OVER = {
+    "bidirectional_everywhere": "bidirectional",
     "bidirectional_gold": "bidirectional",
+    "bidirectional_interpolated": "bidirectional_everywhere",
     "bidirectional_keep": "bidirectional",
     "bidirectional_maxent": "bidirectional",
     "bidirectional_maxent_whole": "bidirectional_maxent",

@@ -7,6 +7,7 @@ method npo, its evaluation the opposite.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -121,6 +122,16 @@ def test_the_callbacks_of_a_run_are_a_config(finished: tuple[Path, Found]) -> No
     file = finished[0] / "out/callbacks.yaml"
     callbacks = read_configs([file]).values["trainer"]["callbacks"]
     assert [each["class_path"] for each in callbacks] == ["GradientMonitor", "HuggingFaceExport"]
+
+
+def test_a_method_has_the_configs_that_its_header_names(script: ModuleType) -> None:
+    for name in script.METHODS:
+        lines = (script.CONFIGS / f"tofu/{name}.yaml").read_text("utf-8").replace("\\\n#", "")
+        command = next(line for line in lines.splitlines() if f"{name}.yaml" in line)
+        named = re.findall(r"configs/tofu/(\w+).yaml", command)
+        given = script.method_files(name)
+        missing = [n for n in named if n not in ("base", "smollm2") and f"/{n}.yaml" not in given]
+        assert not missing, name
 
 
 def test_only_chosen_weights_are_kept(finished: tuple[Path, Found]) -> None:
