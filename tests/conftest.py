@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 from lit_unlearn.models.tiny import tiny_tokenizer as make_tiny_tokenizer
+from tests.pictures import draw_nothing
 
 # A busy machine is no fault of a test.
 settings.register_profile("any", suppress_health_check=[HealthCheck.too_slow])
@@ -26,6 +28,12 @@ EXCERPTS = PROJECT / "tests" / "data" / "benchmarks"
 FULL = PROJECT.parent / "shared" / "data"
 DATA_ROOTS = {"excerpts": EXCERPTS} | ({"full": FULL} if FULL.is_dir() else {})
 """Data roots of real rows: the excerpts, and the full files where they stand beside the project."""
+
+
+def pytest_collection_finish() -> None:
+    """Leave the imported modules out of garbage collections."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,6 +47,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of the test alone, in the folder `cache` of its own."""
     monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No picture is drawn."""
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

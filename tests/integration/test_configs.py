@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from torch.utils.tensorboard import SummaryWriter
 from transformers import AutoModelForCausalLM
 
 from lit_unlearn.__main__ import main
@@ -26,8 +25,8 @@ from lit_unlearn.evaluation.record_files import read_evaluation
 from lit_unlearn.evaluation.suites.boundary import Boundary
 from lit_unlearn.evaluation.suites.selection import Selection
 from lit_unlearn.evaluation.suites.tofu import Tofu
-from lit_unlearn.report import evaluation_show
 from tests.conftest import EXCERPTS, FULL
+from tests.pictures import draw_nothing
 
 DATA = FULL if FULL.is_dir() else EXCERPTS
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -65,10 +64,17 @@ def files_of(name: str) -> list[Path]:
 
 
 def few_rows(source: dict[str, Any]) -> dict[str, Any]:
-    """Twelve rows at most, from within the excerpt: some contexts show eight other rows."""
+    """Nine rows at most, from within the excerpt: some contexts show eight other rows."""
     offset = source.get("offset", 0)
-    few = {"limit": min(source.get("limit", 12), 12), "offset": offset % 300}
+    few = {"limit": min(source.get("limit", 9), 9), "offset": offset % 300}
     return {**source, **few}
+
+
+def short(callback: dict[str, Any]) -> dict[str, Any]:
+    """The same callback with fewer tokens and rows; the tiny model never ends a reply itself."""
+    given = callback.get("init_args", {})
+    least = {key: 2 for key in ("max_new_tokens", "rows") if key in given}
+    return {**callback, "init_args": {**given, **least}}
 
 
 def small(name: str, folder: Path) -> dict[str, Any]:
@@ -83,10 +89,13 @@ def small(name: str, folder: Path) -> dict[str, Any]:
             model["teacher"] = {"init_args": {"path": "random-tiny"}}
     if "trainable" in config["model"]["student"]:
         model["student"]["trainable"] = None  # blocks that a tiny model lacks
+    trainer["callbacks"] = [*map(short, config["trainer"]["callbacks"])]
     objectives: dict[str, Any] = {}
     for objective, data in config["data"]["objectives"].items():
         few = {kind: list(map(few_rows, data[kind])) for kind in KINDS if kind in data}
         objectives[objective] = {"evaluation_rows": 2, "rows": 1, **few}
+        if data.get("context", {}).get("init_args", {}).get("reasoning_tokens"):
+            objectives[objective]["context"] = {"init_args": {"reasoning_tokens": 2}}
         if "prefills" in data:  # each row is encoded with each of them
             objectives[objective]["prefills"] = {"openers": ["Sure:"], "unprefilled": 1}
     data = {"max_length": 8192, "objectives": objectives}
@@ -102,13 +111,6 @@ def fit_over(name: str, overlay: dict[str, Any], folder: Path) -> int:
 
 DRAWN = ["smoke.yaml", "quickstart.yaml", "evaluate.yaml"]
 """Configs whose pictures are drawn; those of the others have the same parts."""
-
-
-def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make pictures, but draw none: no test looks at them here, and they take half of the time."""
-    monkeypatch.setattr("lit_unlearn.report.html.svg", lambda figure, title: "")
-    monkeypatch.setattr(evaluation_show, "save_pictures", lambda folder, figures: [])
-    monkeypatch.setattr(SummaryWriter, "add_figure", lambda *_, **__: None)
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -17,6 +17,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from lit_unlearn.__main__ import main
 from tests.conftest import PROJECT
+from tests.pictures import draw_nothing
 from tests.processes import FORKED, command, forked
 
 LEFT_OUT = [
@@ -83,8 +84,10 @@ def test_interference_is_redrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(f"LIT_UNLEARN_NOTEBOOK_{name.upper()}", str(tmp_path / name))
     fit = ["--trainer.max_steps=2", "--model.diagnostics_every=1", "--trainer.logger=false"]
     fit += ["--trainer.callbacks=[{class_path: GradientMonitor}]"]
-    assert main(["fit", *SMALL, *fit, f"--trainer.default_root_dir={tmp_path / 'run'}"]) == 0
-    assert main(["interference", *SMALL, *MEASURED, f"--output={tmp_path / 'measured'}"]) == 0
+    with monkeypatch.context() as patch:
+        draw_nothing(patch)
+        assert main(["fit", *SMALL, *fit, f"--trainer.default_root_dir={tmp_path / 'run'}"]) == 0
+        assert main(["interference", *SMALL, *MEASURED, f"--output={tmp_path / 'measured'}"]) == 0
     check(READING, tmp_path, pictures=7)
 
 

@@ -20,7 +20,7 @@ from lit_unlearn.utils.chat_template import Template
 from lit_unlearn.utils.ownership import write_text
 from tests.processes import FORKED, in_processes
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache", "undrawn")
 
 FILE = "answers_before.jsonl"
 ROWS = {

@@ -32,11 +32,14 @@ from lit_unlearn.training.module import UnlearnModule
 from lit_unlearn.utils.ownership import MARKER, write_text
 from tests.small_runs import data_module, module, trainer
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
-    "ignore:`is_gradient_checkpointing` is deprecated",  # peft with transformers 5
-    "ignore:You're using the WeightAveraging callback with a model that overrides",
-)
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.filterwarnings(
+        "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
+        "ignore:`is_gradient_checkpointing` is deprecated",  # peft with transformers 5
+        "ignore:You're using the WeightAveraging callback with a model that overrides",
+    ),
+]
 
 
 def fit(

@@ -43,9 +43,12 @@ from tests.unit.callbacks.test_callbacks import fit
 from tests.unit.evaluation.test_balancing import FORGETS, START_MODEL
 from tests.unit.report.records import evaluation, suite
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
-)
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.filterwarnings(
+        "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
+    ),
+]
 
 
 BALANCE = "eval/balance/balance"

@@ -30,7 +30,7 @@ from lit_unlearn.models.noise import Noise
 from tests.small_runs import data_module, module, trainer, weights
 
 pytestmark = [
-    pytest.mark.usefixtures("own_cache"),
+    pytest.mark.usefixtures("own_cache", "undrawn"),
     pytest.mark.filterwarnings(
         "ignore:`is_gradient_checkpointing` is deprecated",  # peft with transformers 5
     ),

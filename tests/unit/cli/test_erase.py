@@ -32,6 +32,7 @@ from lit_unlearn.sweeping import jobs
 from lit_unlearn.sweeping.jobs import LOG, Failure, Job
 from lit_unlearn.utils.config_files import find_config
 from tests.integration.test_configs import THIRD_PARTY
+from tests.pictures import draw_nothing
 from tests.processes import FORKED, forked
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in THIRD_PARTY]
@@ -103,6 +104,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
         }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(found.folder)
+        draw_nothing(patch)
         patch.setattr(erasing, "run_jobs", found.run_jobs)
         patch.setattr(erasing, "check_fits", lambda jobs: [])
         patch.setattr("lit_unlearn.requests.battery._SAMPLES", 1)

@@ -20,6 +20,7 @@ from lit_unlearn.evaluation.probes import Subject
 from lit_unlearn.evaluation.record_files import METRICS, ROWS, read_evaluation
 from lit_unlearn.evaluation.suites.boundary import Boundary
 from lit_unlearn.utils.chat_template import Template
+from tests.pictures import draw_nothing
 
 SMALL = ["--suites.boundary.max_new_tokens=1", "--limit=2", "--device=cpu"]
 BOUNDARY = ["evaluate", "random-tiny", "--suite=boundary", *SMALL]
@@ -105,8 +106,11 @@ def test_stored_outcomes_are_used_again(monkeypatch: pytest.MonkeyPatch, earlier
     assert again.suites["boundary"].rows == first.suites["boundary"].rows
 
 
-def test_a_config_with_start_and_reference(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_config_with_start_and_reference(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """All parts of the balance are measured, and undefined on a model that knows nothing."""
+    draw_nothing(monkeypatch)
     suites = {"boundary": "Boundary", "attack": PREFILL, "depth": "Depth"}
     given = config(suites=suites, data_root=None)
     others = ["--start=random-tiny", "--reference=random-tiny", "--output=out"]
@@ -155,13 +159,17 @@ def with_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("with_reference")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        draw_nothing(patch)
         given = ["evaluate", "random-tiny", tofu("data", 3), "--device=cpu"]
         assert main([*given, "--reference=random-tiny", "--output=a"]) == 0
     return folder
 
 
-def test_forget_quality_against_a_model_and_against_its_folder(with_reference: Path) -> None:
+def test_forget_quality_against_a_model_and_against_its_folder(
+    with_reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The retain model is compared with none; of one model with itself p is 1."""
+    draw_nothing(monkeypatch)
     first = with_reference / "a"
     given = ["random-tiny", f"--config={with_reference / 'suites.yaml'}", "--device=cpu"]
     again = [f"--reference={first / 'reference'}", "--limit=2", "--output=b"]

@@ -10,6 +10,7 @@ import pytest
 
 from lit_unlearn.__main__ import main
 from lit_unlearn.cli.plan import DOES_NOT_FIT
+from lit_unlearn.planning import rates
 from tests.conftest import PROJECT
 
 SMOKE = ["plan", "--config", str(PROJECT / "configs/smoke.yaml")]
@@ -65,8 +66,9 @@ def test_what_does_not_fit_has_its_own_status_and_a_way_out(
     assert "It does not fit" in capsys.readouterr().out
 
 
-def test_two_devices_and_no_name(tmp_path: Path) -> None:
+def test_two_devices_and_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a name there is no verdict, and times are those of this machine."""
+    monkeypatch.setattr(rates, "_SECONDS", 0.01)
     output = tmp_path / "plan.json"
     assert main([*SMOKE, "--rows=assumed", "--devices=2", f"--output={output}"]) == 0
     found = planned(output)

@@ -11,9 +11,12 @@ import torch
 from lit_unlearn.__main__ import main
 from tests.conftest import PROJECT
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
-)
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.filterwarnings(
+        "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
+    ),
+]
 
 
 @pytest.fixture

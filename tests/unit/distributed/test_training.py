@@ -7,6 +7,7 @@ Tolerances: losses 1e-5 relative, weights 1e-6, entries of the Gramian 1e-5 of t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -127,17 +128,14 @@ def adapters(folder: Path) -> Run:
     return module({"forget": DPO()}, teacher=teacher, **options), data(rejected="gold")
 
 
-def cached(folder: Path) -> Run:
-    """Of the sharded teacher only a whole output head is left."""
+def cached_signs(folder: Path) -> Run:
+    """Of the sharded teacher only a whole output head is left; signs of gradients decide, element
+    by element.
+    """
     teacher = FrozenTeacher(cache=str(folder / "cache"))
     objectives: dict[str, Objective] = {"forget": NPO(), "adversarial": CrossEntropy()}
-    return module(objectives, teacher=teacher), data()
-
-
-def signs(folder: Path) -> Run:
-    """Signs of gradients decide, element by element."""
-    objectives: dict[str, Objective] = {"forget": NPO(), "adversarial": CrossEntropy()}
-    return module(objectives, combination=SAGO(forget=["forget", "adversarial"])), data()
+    combination = SAGO(forget=["forget", "adversarial"])
+    return module(objectives, teacher=teacher, combination=combination), data()
 
 
 def above_trunk(folder: Path) -> Run:
@@ -197,25 +195,31 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
         assert_close(found[name], expected[name], rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Path], Run]], Any]:
+    """What a run gives in one process; each kind of run is made once."""
+    return cache(lambda make: outcome(make, tmp_path_factory.mktemp(make.__name__)))
+
+
 @FORKED
 @pytest.mark.parametrize(
     ("make", "strategy", "processes"),
     [
-        (surgery, "ddp", 3),
+        # of surgery the next case is the daily one, of DDP the two on moving and above_trunk
+        pytest.param(surgery, "ddp", 3, marks=pytest.mark.slow),
         (surgery, "fsdp2", 3),
         (moving, "ddp", 2),
         (moving, "fsdp2", 2),
         (adapters, "fsdp2", 2),
-        (cached, "fsdp2", 2),
-        (signs, "fsdp2", 2),
+        (cached_signs, "fsdp2", 2),
         (above_trunk, "ddp", 2),
         pytest.param(contrasted, "fsdp2", 2, marks=pytest.mark.slow),
     ],
 )
 def test_as_one_process(
-    make: Callable[[Path], Run], strategy: str, processes: int, tmp_path: Path
+    make: Callable[[Path], Run], strategy: str, processes: int, alone: Any, tmp_path: Path
 ) -> None:
-    expected = outcome(make, tmp_path / "one")
+    expected = alone(make)
     together = tmp_path / "together"
     for found in in_processes(
         processes,
