@@ -67,7 +67,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> Path:
     """A working folder with the project's folders and real rows; parsers stop behind parsing."""
     for name in ("configs", "benchmarks", "docs", "notebooks"):
         (tmp_path / name).symlink_to(PROJECT / name)

@@ -109,7 +109,7 @@ def fit_over(name: str, overlay: dict[str, Any], folder: Path) -> int:
     return main(["fit", *(f"--config={each}" for each in [*files_of(name), file])])
 
 
-DRAWN = ["smoke.yaml", "quickstart.yaml", "evaluate.yaml"]
+DRAWN = ["smoke.yaml", "evaluate_tofu_validation.yaml"]
 """Configs whose pictures are drawn; those of the others have the same parts."""
 
 

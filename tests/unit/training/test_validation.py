@@ -316,15 +316,21 @@ def in_two(folder: Path, strategy: str, processes: int) -> list[tuple[int, Figur
     return found.seen.figures
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, Figures]]:
+    return in_two(tmp_path_factory.mktemp("one"), "auto", 1)
+
+
 @FORKED
-def test_as_one_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "strategy",
+    ["fsdp2", pytest.param("ddp", marks=pytest.mark.slow)],  # the first has more parts
+)
+def test_as_one_process(alone: list[tuple[int, Figures]], tmp_path: Path, strategy: str) -> None:
     """The third row of each objective has one process alone."""
-    expected = in_two(tmp_path / "one", "auto", 1)
-    assert len(expected) == 2
-    for strategy in ("ddp", "fsdp2"):
-        folder = tmp_path / strategy
-        for found in in_processes(
-            2, lambda s=strategy, f=folder: in_two(f, s, 2), folder / "out", start=False
-        ):
-            for (_, own), (_, alone) in zip(found, expected, strict=True):
-                assert own == pytest.approx(alone, rel=1e-5, abs=1e-7)
+    assert len(alone) == 2
+    for found in in_processes(
+        2, lambda: in_two(tmp_path, strategy, 2), tmp_path / "out", start=False
+    ):
+        for (_, own), (_, expected) in zip(found, alone, strict=True):
+            assert own == pytest.approx(expected, rel=1e-5, abs=1e-7)
