@@ -96,7 +96,8 @@ def fit(
     ("dtype", "precision", "rate", "tolerance"),
     [
         (None, "32-true", 1e-2, 1e-5),
-        ("bfloat16", "32-true", 0.0, 3e-2),
+        # daily: a cache in float32 above, and one in bfloat16 below
+        pytest.param("bfloat16", "32-true", 0.0, 3e-2, marks=pytest.mark.slow),
         ("bfloat16", "bf16-mixed", 0.0, 3e-2),
     ],
 )
