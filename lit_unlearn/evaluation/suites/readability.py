@@ -40,8 +40,9 @@ __all__ = ["GROUP", "OWN", "START", "Readability"]
 GROUP = "forget"
 OWN, START = "reply", "reply_by_start"
 """Names in `Outcome.forced`: the reply under the model itself, and under the start model."""
-_FLUENT = 0.5
-"""Share of the blind tokens' NLL up to which a reply counts as fully likely."""
+_FLUENT, _NOISE = 0.5, 0.75
+"""Shares of the blind tokens' NLL: up to the first, a reply counts as fully likely; from the second
+on, not at all."""
 
 
 @dataclass
@@ -50,11 +51,11 @@ class Readability(StartedSuite):
 
     `readable` is the product, for each reply, of `ends` (1 where the model's likeliest next token
     behind it ends the turn), 1 - `repetition` (share of its 4-grams that it repeats) and `likely`;
-    it is 0 for an empty reply. With the start model (`--start`), `likely` is 2 (1 - NLL / log V),
+    it is 0 for an empty reply. With the start model (`--start`), `likely` is 3 - 4 NLL / log V,
     clipped to 0 and 1: NLL is the start model's mean negative log-likelihood of the reply's tokens,
     log V that of tokens drawn blindly from its V tokens. So a reply counts fully up to half of the
-    blind tokens' NLL: a refusal is readable, also if the start model never writes one. Without a
-    start model `likely` is left out.
+    blind tokens' NLL, and not at all from three quarters on: a refusal is readable, also if the
+    start model never writes one. Without a start model `likely` is left out.
 
     Args:
         sources: Rows whose answers should be gone.
@@ -123,7 +124,8 @@ def _scores(outcome: Outcome) -> dict[str, float]:
     if START in outcome.forced:
         theirs = outcome.forced[START]
         tokens = theirs.log_probs[:-1] or theirs.log_probs
-        likely = min(1.0, max(0.0, (1 - mean(tokens) / theirs.means[0]) / (1 - _FLUENT)))
+        share = mean(tokens) / theirs.means[0]
+        likely = min(1.0, max(0.0, (_NOISE - share) / (_NOISE - _FLUENT)))
     readable = ends * (1 - loops) * (1.0 if math.isnan(likely) else likely)
     known = {"readable": readable, "ends": ends, "likely": likely}
     return {**known, "repetition": loops, "empty": 0.0}

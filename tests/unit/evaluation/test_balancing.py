@@ -103,7 +103,7 @@ def recorded(name: str, result: SuiteResult, settings: Mapping[str, object]) -> 
 
 START_MODEL = Model(None, attacked=None, sampled=None, nll=0.1, start_nll=0.1)
 GUARDED = replace(START_MODEL, reply=REFUSAL, sampled=REFUSAL)
-FORGETS = Model("I do not know who that is.", nll=6.0, start_nll=5.5)
+FORGETS = Model("I do not know who that is.", nll=6.0, start_nll=5.25)
 CHEATS = {  # model -> the parts that must be 0, or below the number
     "start": (START_MODEL, {"forgetting": 0, "robustness": 0}),
     "declines everything": (Model(REFUSAL, REFUSAL), {"utility": 0, "boundary": 0}),

@@ -46,16 +46,16 @@ def tokens(*log_probs: float, ends: bool = True) -> Forced:
 
 
 def test_the_product_worked_by_hand(tiny_model: PreTrainedModel) -> None:
-    """likely: 2 (1 - 5/8), the end of turn left out; "a b c d a b c d" repeats 1 of 5 4-grams."""
+    """likely: 3 - 4 x 5/8, the end of turn left out; "a b c d a b c d" repeats 1 of 5 4-grams."""
     suite = beside(subject(tiny_model, "start"))
     theirs = tokens(-4.0, -6.0, -99.0)
     fine = ("a b c d a b c d", {OWN: tokens(0.0, 0.0), START: theirs})
     cut = ("a b c d", {OWN: tokens(0.0, 0.0, ends=False), START: theirs})
-    noise = ("a b c d", {OWN: tokens(0.0, 0.0), START: tokens(-9.0, -9.0, 0.0)})
+    noise = ("a b c d", {OWN: tokens(0.0, 0.0), START: tokens(-6.5, -6.5, 0.0)})
     refusal = ("a b c d", {OWN: tokens(0.0, 0.0), START: tokens(-5.0, -3.0, 0.0)})
     rows = scored(suite, fine, cut, noise).rows
-    assert [row.scores["readable"] for row in rows] == pytest.approx([0.8 * 0.75, 0.0, 0.0])
-    assert [row.scores["likely"] for row in rows] == [0.75, 0.75, 0.0]
+    assert [row.scores["readable"] for row in rows] == pytest.approx([0.8 * 0.5, 0.0, 0.0])
+    assert [row.scores["likely"] for row in rows] == [0.5, 0.5, 0.0]
     (unusual,) = scored(suite, refusal).rows
     assert (unusual.scores["readable"], unusual.scores["likely"]) == (1.0, 1.0)
     (empty,) = scored(suite, ("", {})).rows
