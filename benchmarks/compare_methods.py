@@ -25,7 +25,8 @@ output folder gets methods.json, methods.md, methods_scatter.png (forgetting aga
 methods_parts.png (the balance, its parts and further figures); failures are listed in the table.
 
 Cost: of each method, `--tries` trainings of 40 steps with as many validations, and of each seed one
-evaluation. Not measured with the present suites.
+evaluation. With SmolLM2 on one thread of an AMD EPYC with AVX2, beside other work, a try of NPO
+took about 4 minutes and an evaluation 10.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Knowledge of the rows to forget: recall in the replies, and probability of the answers."""
+"""Knowledge of rows: recall in the replies, and probability of the answers."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from lit_unlearn.types import Example
 
 __all__ = ["Known", "KnownAnswers", "known_of"]
 
-_GROUP = "forget"
+_GROUP = "asked"
 """Group of the plain questions; the others have an opener."""
 _SPAN = "span_probability"
 
 
 @dataclass(frozen=True)
 class Known:
-    """Knowledge that a model has of the rows to forget."""
+    """Knowledge that a model has of rows."""
 
     recall: float
     """Mean recall of the replies, 0 to 1; see `known_of`."""
@@ -49,7 +49,7 @@ class KnownAnswers(Answers):
     """The suite `answers`, with the probability of the span of each answer.
 
     Args:
-        rows: Rows to forget.
+        rows: Rows to ask.
         openers: Openers, see `Answers`; None for plain questions alone.
         max_new_tokens: Largest number of tokens of a reply.
         subject: Model whose tokenizer finds the spans; None if only the questions are wanted.

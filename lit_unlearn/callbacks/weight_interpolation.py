@@ -31,7 +31,7 @@ from lit_unlearn.utils.tables import terminal
 __all__ = ["INTERPOLATION_FILE", "WeightInterpolation", "first", "interpolate"]
 
 INTERPOLATION_FILE = "interpolation.json"
-"""File with the chosen share, and recall and probability at every share that was tried."""
+"""File with the chosen share, and the figures at every share that was tried."""
 _LITTLE = 0.05
 """Recall that always suffices: a refusal shares small words with the answer, and a few questions
 are answered by chance."""
@@ -54,13 +54,13 @@ class WeightInterpolation(Callback):
 
     The rows are the `validation` rows of the objectives, or else their training rows: to forget,
     where they expect `decline`, to keep, where they expect `answer`. Each is asked plainly and
-    behind an opener. Recall is the share of replies that
-    contain an accepted answer, or of rows without one the ROUGE-L recall, 0 for a refusal.
-    Probability is that of the part of the answer that carries the knowledge (as in the suite
-    `depth`), behind the plain question and the beginning of the answer. It still falls where all
-    replies are refusals already. If the start model has little enough of both, they cannot decide,
-    and all of the update stays. The run's folder gets `interpolation.json`. At the end of training,
-    memory holds two more copies of the weights.
+    behind an opener. Recall is the share of replies that contain an accepted answer, or of rows
+    without one the ROUGE-L recall, 0 for a refusal. Probability is that of the part of the answer
+    that carries the knowledge (as in the suite `depth`), behind the plain question and the
+    beginning of the answer. It still falls where all replies are refusals already. If the start
+    model has little enough of both, they cannot decide, and all of the update stays. The run's
+    folder gets `interpolation.json`. At the end of training, memory holds two more copies of the
+    weights.
 
     Interpolation of weights: Wortsman et al. 2022, arXiv 2109.01903, Section 3 (WiSE-FT). There it
     connects a fine-tuned model with its start model; the choice of the share is this package's.
@@ -145,16 +145,17 @@ class WeightInterpolation(Callback):
             return
         subject, data = student_subject(trainer, pl_module, ""), trainer.datamodule  # type: ignore[attr-defined]
         update = _Update(pl_module)
-        known = _Trials("forget", self.suite(data, "decline", subject), subject, update)
-        bounds = self._bounds(known.at(0.0, self.batch_size))
+        forget, keep = self.suite(data, "decline", subject), self.suite(data, "answer")
+        known = _Trials("forget", forget, subject, update, self.batch_size)
+        bounds = self._bounds(known.at(0.0))
         scales = [1.0] if known.found[0.0].within(bounds) else self.scales
-        self.chosen = first(scales, lambda s: known.at(s, self.batch_size).within(bounds))
-        kept = _Trials("keep", self.suite(data, "answer"), subject, update)
+        self.chosen = first(scales, lambda scale: known.at(scale).within(bounds))
+        kept = _Trials("keep", keep, subject, update, self.batch_size)
         larger = [scale for scale in reversed(scales) if scale >= self.chosen]
         least = math.nan
-        if self.kept_at_least is not None and len(larger) > 1 and kept.suite.probes(None):
-            least = self.kept_at_least * kept.at(0.0, self.batch_size).recall
-            self.chosen = first(larger, lambda s: kept.at(s, self.batch_size).recall >= least)
+        if self.kept_at_least is not None and len(larger) > 1 and keep.probes(None):
+            least = self.kept_at_least * kept.at(0.0).recall
+            self.chosen = first(larger, lambda scale: kept.at(scale).recall >= least)
         update.place(self.chosen)
         self._conclude(trainer, known, bounds, kept, least)
 
@@ -248,15 +249,16 @@ class _Trials:
     suite: Answers
     subject: Subject
     update: _Update
+    batch_size: int
     found: dict[float, Known] = field(default_factory=dict)
     """Share of the update -> what was found."""
 
-    def at(self, scale: float, batch_size: int) -> Known:
+    def at(self, scale: float) -> Known:
         """Ask the questions at a share of the update, which stays in place."""
         self.update.place(scale)
         title = f"rows to {self.purpose} at {scale:.0%} of the update"
-        rows = run_suite(self.suite, self.subject, batch_size=batch_size, title=title).rows
-        self.found[scale] = known_of(rows)
+        result = run_suite(self.suite, self.subject, batch_size=self.batch_size, title=title)
+        self.found[scale] = known_of(result.rows)
         return self.found[scale]
 
     def figures(self, name: str) -> dict[str, float]:

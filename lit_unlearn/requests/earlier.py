@@ -45,6 +45,17 @@ class Earlier:
     """Model from before the first of them; empty if it is not there any more, or was changed."""
 
     @property
+    def about_teacher(self) -> str:
+        """Note about the teacher of the request that they join."""
+        first = f"model from before request {self.ids[0]}"
+        if self.start:
+            return f"The teacher is the {first} ({self.start}), which has what must stay unharmed."
+        return (
+            f"The teacher is this request's start model, as the {first} is not there unchanged. If "
+            "you have it, name it as `teacher`: it has what must stay unharmed."
+        )
+
+    @property
     def asked(self) -> list[QA]:
         """All questions."""
         return [*self.trained, *self.held_out]

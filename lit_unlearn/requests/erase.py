@@ -35,7 +35,7 @@ from lit_unlearn.requests.rows import (
     read_notes,
     write_rows,
 )
-from lit_unlearn.requests.run_config import run_config
+from lit_unlearn.requests.run_config import run_config, teacher_path
 from lit_unlearn.requests.salt import check_salt
 from lit_unlearn.requests.steps import Steps
 from lit_unlearn.requests.thresholds import checks, verdict_of
@@ -165,8 +165,12 @@ class _Work:
         self._configure()
         _write_changed(folder.request, text)
         steps = Steps(folder, self.console, _STEPS)
-        notes = self._make_rows(steps, given)
+        notes = [*self._make_rows(steps, given)]
         config = self._configure()  # again, with the rows of earlier requests, if any join
+        teacher = teacher_path(config)  # that of the recipe, if it names one
+        if given.earlier.ids and not request.teacher and teacher in ("", given.earlier.start):
+            notes.append(given.earlier.about_teacher)
+        self._teacher = teacher or ""
         suites = battery_suites(folder.battery)
         check_figures(request.thresholds, suites)
         key = fingerprint(request.model)

@@ -139,8 +139,6 @@ def divide(
     """
     unique, notes = _unique(forget), list[str]()
     earlier = _joining(given.earlier, unique, notes)
-    if given.earlier.ids and not request.teacher:
-        notes.append(_teacher(given.earlier))
     gone = [*unique, *given.earlier.asked], [*_subjects(request), *given.earlier.subjects]
     if len(unique) < len(forget):
         notes.append(
@@ -208,16 +206,6 @@ def _joining(earlier: Earlier, forget: Sequence[QA], notes: list[str]) -> list[Q
         "subjects or answers are left out."
     )
     return joining
-
-
-def _teacher(earlier: Earlier) -> str:
-    first = f"model from before request {earlier.ids[0]}"
-    if earlier.start:
-        return f"The teacher is the {first} ({earlier.start}), which has what must stay unharmed."
-    return (
-        f"The teacher is this request's start model, as the {first} is not there unchanged. If you "
-        "have it, name it as `teacher`: it has what must stay unharmed."
-    )
 
 
 def _subjects(request: Request) -> list[str]:

@@ -14,7 +14,7 @@ from lit_unlearn.requests.folder import RequestFolder
 from lit_unlearn.requests.request import Request
 from lit_unlearn.requests.rows import EARLIER
 
-__all__ = ["run_config", "upper_blocks"]
+__all__ = ["run_config", "teacher_path", "upper_blocks"]
 
 _EXPORT = "HuggingFaceExport"
 _SHARE = 5
@@ -76,6 +76,15 @@ def upper_blocks(model: str) -> list[str]:
     return [rf"(?:layers?|blocks?|h)[.](?:{numbers})[.]|{last}"]
 
 
+def teacher_path(config: Mapping[str, Any]) -> str | None:
+    """Return the path of a run's teacher, empty for the start model; None without a teacher."""
+    teacher = config["model"].get("teacher")
+    if teacher is None:
+        return None
+    settings = teacher.get("init_args") if isinstance(teacher, Mapping) else None
+    return str((settings or {}).get("path") or "")
+
+
 def _teacher(given: object, path: str, request: Request) -> object:
     """Return the recipe's teacher, read from another model."""
     if given is None:
@@ -86,8 +95,9 @@ def _teacher(given: object, path: str, request: Request) -> object:
             f"{path!r} and {', '.join(request.recipes)}; remove one of them."
         )
     spec: Mapping[str, Any] = given if isinstance(given, Mapping) else {"class_path": given}
-    init_args = {"path": path, **(spec.get("init_args") or {})}
-    return {**spec, "init_args": init_args | ({"path": path} if request.teacher else {})}
+    settings = spec.get("init_args") or {}
+    own = None if request.teacher else settings.get("path")
+    return {**spec, "init_args": {**settings, "path": own or path}}
 
 
 def _objectives(

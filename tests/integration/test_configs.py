@@ -70,7 +70,7 @@ def few_rows(source: dict[str, Any]) -> dict[str, Any]:
     return {**source, **few}
 
 
-def short(callback: dict[str, Any]) -> dict[str, Any]:
+def shortened(callback: dict[str, Any]) -> dict[str, Any]:
     """The same callback with fewer tokens and rows; the tiny model never ends a reply itself."""
     given = callback.get("init_args", {})
     least = {key: 2 for key in ("max_new_tokens", "rows") if key in given}
@@ -89,7 +89,7 @@ def small(name: str, folder: Path) -> dict[str, Any]:
             model["teacher"] = {"init_args": {"path": "random-tiny"}}
     if "trainable" in config["model"]["student"]:
         model["student"]["trainable"] = None  # blocks that a tiny model lacks
-    trainer["callbacks"] = [*map(short, config["trainer"]["callbacks"])]
+    trainer["callbacks"] = [*map(shortened, config["trainer"]["callbacks"])]
     objectives: dict[str, Any] = {}
     for objective, data in config["data"]["objectives"].items():
         few = {kind: list(map(few_rows, data[kind])) for kind in KINDS if kind in data}

@@ -122,7 +122,7 @@ def test_a_worked_value() -> None:
 def test_recall_of_a_reply(correct: float, rouge: float, refused: float, expected: float) -> None:
     scores = {"correct": correct, "rouge_l_recall": rouge, "refused": refused}
     likely = {"span_probability": 0.25}
-    rows = [Row("", group, scores | likely, "", "", "") for group in ("forget", "forget/prefilled")]
+    rows = [Row("", group, scores | likely, "", "", "") for group in ("asked", "asked/prefilled")]
     rows[1].scores["span_probability"] = 1.0  # behind an opener: not counted
     assert known_of(rows) == Known(expected, 0.25)
 

@@ -239,9 +239,11 @@ def test_rows_of_an_earlier_request_join_a_later_one(
     assert "Nana" in (root / "rows/earlier.jsonl").read_text("utf-8")
     used = yaml.safe_load((root / "run/config.yaml").read_text("utf-8"))
     assert "earlier" in used["model"]["objectives"]
+    assert used["model"]["teacher"]["init_args"]["path"] == one["model"]
     evidence = [root / name for name in ("verdict.json", "manifest.json", "dossier.html")]
     texts = [file.read_text("utf-8") for file in evidence]
     assert all("join the training: 1 (one)" in text for text in texts)
+    assert all("teacher is the model from before request one" in text for text in texts)
     assert not any(word in text for text in texts for word in ("Nana", "Zola", "Emma"))
     fits = here.fits
     assert here.erase(later, "--output", "two") == 3  # the ledger now has the request itself

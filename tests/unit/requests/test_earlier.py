@@ -22,7 +22,7 @@ from lit_unlearn.requests.given import read_given
 from lit_unlearn.requests.ledger import LedgerEntry
 from lit_unlearn.requests.request import Forget, Keep, Request
 from lit_unlearn.requests.rows import RequestRows, make_rows, write_rows
-from lit_unlearn.requests.run_config import run_config
+from lit_unlearn.requests.run_config import run_config, teacher_path
 from lit_unlearn.rewriting.source_texts import QA
 from tests.unit.requests.evidence import NEAR, SECOND, SECRET, make_request, record, write_verdict
 
@@ -78,19 +78,20 @@ def test_the_model_from_before_teaches_while_it_is_there(
         monkeypatch.setattr(tested, "fingerprint", {"old": found}.__getitem__)
         earlier = read_given(request, folder).earlier
         assert earlier.start == start
-        note = made(first, NEW).notes[1]
+        note = earlier.about_teacher
         assert ("(old)" in note, "not there unchanged" in note) == (bool(start), not start)
     recipe = read_configs([Path("erase.yaml")]).values
     model = run_config(recipe, request, first, "old")["model"]
     assert model["teacher"]["init_args"] == {"dtype": "auto", "cache": True, "path": "old"}
+
+    def taught(of: Request, teacher: str = "old") -> str | None:
+        return teacher_path(run_config(recipe, of, first, teacher))
+
+    assert (taught(request), taught(request, "")) == ("old", "")
     recipe["model"]["teacher"]["init_args"]["path"] = "mine"
-    paths = [
-        run_config(recipe, each, first, "old")["model"]["teacher"]["init_args"]["path"]
-        for each in (request, replace(request, teacher="old"))
-    ]
-    assert paths == ["mine", "old"]
+    assert (taught(request), taught(replace(request, teacher="old"))) == ("mine", "old")
     recipe["model"]["teacher"] = None
-    assert run_config(recipe, request, first, "old")["model"]["teacher"] is None
+    assert taught(request) is None
     with pytest.raises(InputError, match="`teacher` should be left out"):
         run_config(recipe, replace(request, teacher="old"), first, "old")
 
