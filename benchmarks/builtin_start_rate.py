@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from script import run_script
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 DATA = Path(__file__).resolve().parents[1] / "lit_unlearn" / "data" / "builtin"
@@ -94,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

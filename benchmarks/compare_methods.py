@@ -47,6 +47,7 @@ from methods_report import (
     scatter,
 )
 from rich.console import Console
+from script import run_script
 
 from lit_unlearn.sweeping.jobs import EVALUATION, STAMP, Failure, Job, is_finished, run_jobs
 from lit_unlearn.sweeping.sweep import plan_jobs, run_settings
@@ -294,4 +295,4 @@ def _integers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

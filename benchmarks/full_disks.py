@@ -29,6 +29,7 @@ from pathlib import Path
 from fault_checks import check_files, check_outcome, left_behind, put_mine, users_files
 from fault_jobs import JOBS, Job
 from fault_process import Access, Moment, Process, Unbroken, import_all, run_unbroken
+from script import run_script
 
 COMMANDS = ["training with a report", "evaluation", "rewriting", "task vector"]
 _SIZE = 2**26
@@ -194,4 +195,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

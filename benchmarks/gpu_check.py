@@ -33,6 +33,7 @@ from typing import Any, NoReturn
 
 from gpu_parts import PARTS, Part, Settings, missing, wheels
 from gpu_table import table
+from script import run_script
 
 PROJECT = Path(__file__).resolve().parents[1]
 FEWEST = 6
@@ -197,4 +198,4 @@ def write(records: Sequence[Record], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

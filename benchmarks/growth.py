@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from cost import peak_gib, report, reset_peak, spread
+from script import run_script
 from torch import nn
 
 from lit_unlearn.data.collation import collate
@@ -187,4 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

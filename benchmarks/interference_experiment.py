@@ -36,6 +36,7 @@ from interference_report import markdown, write_docs
 from interference_rows import prepare
 from interference_runs import Arm, Findings, Measurement
 from rich.console import Console
+from script import run_script
 
 from lit_unlearn.sweeping.jobs import Failure, Job, is_finished, run_jobs
 from lit_unlearn.sweeping.sweep import plan_jobs, run_settings
@@ -245,4 +246,4 @@ def _words(text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -16,6 +16,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from script import run_script
+
 from lit_unlearn.data.passages import sentences
 from lit_unlearn.data.sources import ROOT_VARIABLE, Source
 from lit_unlearn.data.unify import load_examples
@@ -122,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -21,6 +21,7 @@ from pathlib import Path
 from fault_checks import check_files, check_outcome, left_behind, put_mine, users_files
 from fault_jobs import JOBS, Job
 from fault_process import Process, Unbroken, import_all, run_unbroken
+from script import run_script
 
 from lit_unlearn.callbacks.saved import UNFINISHED, newest_saved
 
@@ -141,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from cost import peak_gib, report, reset_peak
+from script import run_script
 from torch import Tensor
 
 from lit_unlearn import objectives
@@ -84,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -43,6 +43,7 @@ from typing import ClassVar
 from metric_pools_models import IGNORANT, KNOWING, METHODS, Plan, write_rows
 from metric_pools_report import markdown
 from rich.console import Console
+from script import run_script
 
 from lit_unlearn.attacks.quantisation import quantised_copy
 from lit_unlearn.data.sources import Source
@@ -281,4 +282,4 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from cost import MODEL, PeerStep, peak_gib, report, reset_peak, spread, tofu
+from script import run_script
 from turns import Turns, batches_of, quiet, rows_of_table, train
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
@@ -128,4 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

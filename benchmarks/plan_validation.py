@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from meter import FILE
 from random_models import random_model
+from script import run_script
 from transformers import LlamaConfig
 
 from lit_unlearn.cli.checking import CheckedRun, checked
@@ -260,4 +261,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

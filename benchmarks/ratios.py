@@ -29,6 +29,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from script import run_script
+
 HERE = Path(__file__).resolve().parent
 UPPER = "layers[.]2[4-9][.]|model[.]norm"
 """Pattern of the weights that `configs/quickstart.yaml` trains."""
@@ -126,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

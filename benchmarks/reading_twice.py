@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from cost import report
 from rich.console import Console
+from script import run_script
 from torch import Tensor
 
 from lit_unlearn.cli.checking import checked
@@ -150,4 +151,4 @@ def measured(
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

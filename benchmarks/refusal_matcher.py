@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from script import run_script
+
 from lit_unlearn.evaluation.judge import Judge, declines
 from lit_unlearn.metrics.functional.refusals import is_refusal
 from lit_unlearn.metrics.functional.statistics import clopper_pearson
@@ -96,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+from script import run_script
+
 from lit_unlearn.data.sources import Source
 from lit_unlearn.data.unify import load_examples
 from lit_unlearn.rewriting.leaks import Forgotten
@@ -57,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 from cost import MODEL, PlainStep, four_objectives, peak_gib, report, reset_peak, spread
 from lightning.pytorch.loggers import TensorBoardLogger
+from script import run_script
 from turns import Turns, batches_of, quiet, rows_of_table, train
 
 from lit_unlearn.callbacks import GradientMonitor
@@ -144,4 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from script import run_script
 
 OFF, ON = "without cache", "with cache"
 CALLBACK = "teacher_cache.StepClock"
@@ -152,4 +153,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
