@@ -10,12 +10,14 @@ row to keep. Arms:
 
 - *plain*: the recipe erase.yaml, scaled down, each request from the model of the one before;
 - *joined*: the same, and rows of all earlier requests join (`earlier_share` 0.25, the default);
-- *interpolated*: as *joined*, and only the smallest share of each update that forgets is kept
-  (`WeightInterpolation`, as in erase.yaml);
-- *first teacher*: as *interpolated*, and the teacher is the model from before the first request;
+- *interpolated*: as *joined*, and a share of each update is kept (`WeightInterpolation`, as in
+  erase.yaml: the largest one that forgets and that the rows to keep allow);
+- *first teacher*: as *interpolated*, and the teacher is the model from before the first request, as
+  `erase` does it;
 - *npo*: NPO, a method without a teacher (configs/tofu/npo.yaml), with the same joining;
-- *at once*: all five requests as one, from the target, with the recipe and with NPO;
-- *alone*: each request from the target, with the recipe and with NPO.
+- *at once*: all five requests as one, from the target, with the recipe of interpolated and with
+  NPO, in as many steps as the five requests of a sequence have together;
+- *alone*: each request from the target, with the recipe of interpolated and with NPO.
 
 Questions, and the rule of comparison, both written down before the first run:
 
@@ -45,7 +47,7 @@ Cost on one core of an AMD EPYC (float32): see SECONDS.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +56,7 @@ from request_sequence_pictures import save_pictures
 from request_sequence_report import Measured, Results, markdown, write_docs, write_json
 from request_sequence_rows import REQUESTS, Rows, battery, neighbours, read_all, recipe
 from rich.console import Console
+from script import run_script
 
 from lit_unlearn.evaluation.evaluate import evaluate
 from lit_unlearn.evaluation.record_files import METRICS, read_evaluation
@@ -88,6 +91,10 @@ class Run:
     start: str | None = None
     """Run from whose model it starts; None for the target."""
 
+    def steps(self, of_one: Mapping[str, int]) -> dict[str, int]:
+        """Return the steps by recipe: several requests get as many as they have one by one."""
+        return {kind: count * len(self.new) for kind, count in of_one.items()}
+
 
 def sequence(arm: str, kind: str, joins: bool, first: str | None = None) -> list[Run]:
     """Return the runs of a sequence; `first` is a run of the first request that is made anyway."""
@@ -100,16 +107,16 @@ def sequence(arm: str, kind: str, joins: bool, first: str | None = None) -> list
 
 def all_runs() -> list[Run]:
     """Return all runs, the most important first; runs that are equal between arms are made once."""
-    runs = sequence("plain", "default", joins=False)
-    runs += sequence("joined", "default", joins=True, first="plain_1")
-    runs.sort(key=lambda run: run.new)  # both arms step by step, to be compared early
-    runs += sequence("interpolated", "interpolated", joins=True)
+    runs = sequence("interpolated", "interpolated", joins=True)
     runs += sequence("first_teacher", "first_teacher", joins=True, first="interpolated_1")
+    runs.sort(key=lambda run: run.new)  # both arms step by step, to be compared early
     runs += sequence("npo", "npo", joins=True)
-    runs += [Run(f"{kind}_at_once", kind, ALL) for kind in ("default", "interpolated", "npo")]
-    for kind in ("default", "npo"):
+    runs += [Run(f"{kind}_at_once", kind, ALL) for kind in ("interpolated", "npo")]
+    for kind in ("interpolated", "npo"):
         runs += [Run(f"{kind}_alone_{number}", kind, (number,)) for number in ALL[1:]]
-    return runs
+    plain = sequence("plain", "default", joins=False)
+    plain += sequence("joined", "default", joins=True, first="plain_1")
+    return runs + sorted(plain, key=lambda run: run.new)
 
 
 class Experiment:
@@ -135,9 +142,8 @@ class Experiment:
         write_rows(folder.rows, RequestRows(forget, near, rows.general, nothing, (), earlier))
         start = str(self.folder(run.start).model) if run.start else self.given.target
         request = Request(id=run.name, model=start, forget=Forget(questions=forget))
-        values = recipe(
-            run.recipe, self.given.steps, self.given.rates, self.given.changes, self.given.target
-        )
+        steps = run.steps(self.given.steps)
+        values = recipe(run.recipe, steps, self.given.rates, self.given.changes, self.given.target)
         config = run_config(values, request, folder)
         folder.config.write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
         inputs = tuple(sorted(folder.rows.glob("*.jsonl")))
@@ -222,4 +228,4 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

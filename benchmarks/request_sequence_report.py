@@ -28,7 +28,6 @@ ARMS = {
 MADE_ANYWAY = {
     "joined_1": "plain_1",
     "first_teacher_1": "interpolated_1",
-    "default_alone_1": "plain_1",
     "interpolated_alone_1": "interpolated_1",
     "npo_alone_1": "npo_1",
 }

@@ -101,8 +101,7 @@ def recipe(
     found = read_configs([*(CONFIGS / file for file in files), *changes]).values
     callbacks = [{"class_path": "GradientMonitor"}, {"class_path": "HuggingFaceExport"}]
     if name in ("interpolated", "first_teacher"):
-        init = {"rows": 12, "kept_at_least": None}  # the smallest share that forgets
-        share = {"class_path": "WeightInterpolation", "init_args": init}
+        share = {"class_path": "WeightInterpolation", "init_args": {"rows": 12}}
         callbacks.insert(1, share)
     found["trainer"] = found["trainer"] | {
         "max_steps": steps["npo" if npo else "default"],

@@ -42,12 +42,14 @@ def measured(
 def test_every_run_starts_from_an_earlier_one_and_equal_runs_are_made_once() -> None:
     runs = script.all_runs()
     names = [run.name for run in runs]
-    assert len(names) == len(set(names)) == 34
+    assert len(names) == len(set(names)) == 33
     for place, run in enumerate(runs):
         assert run.start is None or run.start in names[:place]
         assert run.before == (tuple(range(1, run.new[0])) if run.start else ())
     assert not set(report.MADE_ANYWAY) & set(names)
     assert set(report.MADE_ANYWAY.values()) <= set(names)
+    steps = {run.name: run.steps({"default": 26})["default"] for run in runs}
+    assert (steps["npo_at_once"], steps["npo_5"]) == (130, 26)
 
 
 def test_recipes_differ_in_what_their_arms_are_named_after() -> None:
@@ -105,12 +107,13 @@ def test_tables_pictures_and_page(tmp_path: Path) -> None:
     (tmp_path / "gradients.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
     models = [measured("target", (), {}), measured("plain_1", (1,), {"request 1": 0.2})]
     models.append(measured("joined_2", (2,), {"request 1": 0.4}, tmp_path))
+    models.append(measured("interpolated_1", (1,), {"request 1": 0.2}))
     found = report.Results(models)
     assert [model.name for model in found.sequence("joined")] == ["plain_1", "joined_2"]
     text = report.markdown(found)
     assert "| joined | 2 | 0.50 [0.50, 0.50] | 0.00 [0.00, 0.00] | (0.00) |" in text
     assert "| joined | 2 | 0.75 | 0.75 | 0.75 | 0.40 | 0.00 |" in text
-    assert "| default, alone (1 of 5) | 0.75 | 0.75 | 1.00 | 0.20 |" in text
+    assert "| interpolated, alone (1 of 5) | 0.75 | 0.75 | 1.00 | 0.20 |" in text
     assert "| joined | 2 | forget | +0.40 | +0.20 |" in text
     assert "| joined | 2 | retain | +0.00 | +0.00 |" in text  # the undefined one does not count
     report.write_json(found, tmp_path / "sequence.json")
