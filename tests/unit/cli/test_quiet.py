@@ -14,7 +14,7 @@ from lit_unlearn.cli.quiet import silence
 from tests.unit.cli.test_predict import config
 
 KINDS = (
-    r"Precision: 32-true \(this cpu .*\)\.",
+    r"Precision: (32-true|bf16-mixed) \(this cpu .*\)\.",
     r"Files: .*/run; curves: tensorboard --logdir .*/run",
     r"Student: [\d,]+ parameters, [\d,]+ of them trained",
     r"encoding: \d+ rows, .*",

@@ -14,6 +14,7 @@ from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.evaluate import evaluate
 from lit_unlearn.evaluation.given_models import check_folder
 from lit_unlearn.evaluation.record_files import read_evaluation
+from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.requests import audit as auditing
 from lit_unlearn.requests.audit import AUDIT, audit
 from lit_unlearn.requests.battery import battery_suites
@@ -46,8 +47,11 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.rmtree(place.before)
     shutil.rmtree(place.after)
     start, end = str(root / "ada-1" / "start"), str(place.model)
-    before = evaluate(start, suites, output=place.before).records["model"]
-    after = evaluate(end, suites, output=place.after, start=place.before).records["model"]
+    loading = Loading(dtype="auto")  # as `erase` does it
+    before = evaluate(start, suites, output=place.before, loading=loading).records["model"]
+    after = evaluate(end, suites, output=place.after, start=place.before, loading=loading).records[
+        "model"
+    ]
     one, other = (find_figure(each, FIGURE) for each in (before, after))
     assert one is not None
     assert other is not None
