@@ -6,7 +6,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-
 UNSTATED = {"cuda-toolkit"}
 """NVIDIA's empty package that names the libraries of torch's CUDA build; it states no licence."""
 
