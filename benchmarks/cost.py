@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import transformers
@@ -27,6 +27,8 @@ from lit_unlearn.models.tree_attention import LAYOUT, install, layout_of
 from lit_unlearn.types import TokenBatch
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+Precision = Literal["32-true", "bf16-mixed"]
+PRECISIONS = get_args(Precision)
 REFUSALS = ["I'm sorry, but I don't have information about that."]
 
 
@@ -188,6 +190,11 @@ def tokens_of(batches: Sequence[TokenBatch]) -> dict[str, int]:
         "padded": sum(b.student.attention_mask.numel() for b in batches),
         "answer": sum(len(b.student.rows) for b in batches),
     }
+
+
+def numbers(precision: Precision) -> torch.autocast:
+    """Return the context in which Lightning computes with a precision, for a hand-written step."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed")
 
 
 def reset_peak() -> None:

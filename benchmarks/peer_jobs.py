@@ -20,7 +20,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 
-from cost import MODEL, PeerStep, peak_gib, report, reset_peak, spread, tofu
+from cost import MODEL, PRECISIONS, PeerStep, numbers, peak_gib, report, reset_peak, spread, tofu
 from script import run_script
 from turns import Turns, batches_of, quiet, rows_of_table, train
 
@@ -69,11 +69,12 @@ def fit(args: argparse.Namespace, turns: Turns, steps: int) -> float:
 
 def measure_time(args: argparse.Namespace) -> None:
     """Measure the time of both sides, and print the table."""
-    turns = Turns(beside=partial(PeerStep, args.job))
+    turns = Turns(beside=partial(PeerStep, args.job), precision=args.precision)
     fit(args, turns, args.repeats + 1)
     seconds, ratios = turns.counted(), turns.ratios()
     record = {
         "job": args.job,
+        "precision": args.precision,
         "tokens": turns.tokens,
         "seconds": seconds,
         "ratios": {way: spread(found) for way, found in ratios.items()},
@@ -85,7 +86,7 @@ def measure_time(args: argparse.Namespace) -> None:
 def measure_memory(args: argparse.Namespace) -> None:
     """Measure the peak of two steps of one side, and print it."""
     if args.memory == "ours":
-        turns = Turns()
+        turns = Turns(precision=args.precision)
         fixed, before = fit(args, turns, 2), turns.before
     else:
         batches = batches_of(rows(args), args.model)
@@ -93,8 +94,9 @@ def measure_memory(args: argparse.Namespace) -> None:
         step = PeerStep(args.job, model)
         reset_peak()
         before = peak_gib()
-        step(batches)
-        step(batches)
+        with numbers(args.precision):
+            step(batches)
+            step(batches)
         fixed = 4 * sum(p.nbytes for p in model.parameters()) / 2**30
     found = {
         "job": args.job,
@@ -115,6 +117,7 @@ def main() -> None:
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precision", default="32-true", choices=PRECISIONS, help="of both sides")
     parser.add_argument("--micro_batch_rows", type=int, help="ours, of the 8; for --memory ours")
     parser.add_argument("--activation_checkpointing", action="store_true", help="on both sides")
     parser.add_argument("--memory", choices=["ours", "theirs"])

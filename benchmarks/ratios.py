@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/ratios.py
         [--rows 4] [--repeats 3] [--only step,upper,graddiff,npo,npo_kl] [--folder runs/ratios]
-        [options of all these benchmarks, such as --model or --data]
+        [options of all these benchmarks, such as --model, --data or --precision bf16-mixed]
 
 - *step*: a step of four objectives divided by the plain step (`step_cost.py`): without diagnostics,
   with sketches, with the exact Gramian on every step and on every tenth.

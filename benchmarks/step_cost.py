@@ -25,7 +25,17 @@ import warnings
 from pathlib import Path
 
 import torch
-from cost import MODEL, PlainStep, four_objectives, peak_gib, report, reset_peak, spread
+from cost import (
+    MODEL,
+    PRECISIONS,
+    PlainStep,
+    four_objectives,
+    numbers,
+    peak_gib,
+    report,
+    reset_peak,
+    spread,
+)
 from lightning.pytorch.loggers import TensorBoardLogger
 from script import run_script
 from turns import Turns, batches_of, quiet, rows_of_table, train
@@ -85,7 +95,7 @@ def logger(folder: str) -> TensorBoardLogger:
 def measure_time(args: argparse.Namespace) -> None:
     """Measure the time of all ways, and print the table."""
     ways = TIMED if args.teacher == "cached" and args.trainable is None else ("losses",)
-    turns = Turns(ways, PlainBeside)
+    turns = Turns(ways, PlainBeside, args.precision)
     fit(args, turns, len(ways) * (args.repeats + 1))  # the first round does not count
     ratios = turns.ratios()
     if "exact" in ratios:
@@ -95,6 +105,7 @@ def measure_time(args: argparse.Namespace) -> None:
     record = {
         "teacher": args.teacher,
         "trainable": args.trainable,
+        "precision": args.precision,
         "tokens": turns.tokens,
         "seconds": seconds,
         "ratios": {way: spread(found) for way, found in ratios.items()},
@@ -111,11 +122,13 @@ def measure_memory(args: argparse.Namespace) -> None:
         data = four_objectives(args.rows, Demonstrations(args.context), args.data)
         batches = batches_of(data, args.model)
         reset_peak()
-        plain(batches)
-        plain(batches)
+        with numbers(args.precision):
+            plain(batches)
+            plain(batches)
     else:
         lora = LoRA() if way == "lora" else None
-        fit(args, Turns(("losses" if way == "lora" else way,)), 2, lora)
+        ways = ("losses" if way == "lora" else way,)
+        fit(args, Turns(ways, precision=args.precision), 2, lora)
     found = {"way": way, "peak GiB": peak_gib()}
     report(f"Peak memory, {args.rows} rows of each objective", [found], found, args.out)
 
@@ -130,6 +143,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4, help="rows of each objective in a step")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--teacher", default="cached", choices=["cached", "bfloat16", "float32"])
+    parser.add_argument("--precision", default="32-true", choices=PRECISIONS)
     parser.add_argument("--trainable", help="as in `model.student.trainable`, one pattern")
     parser.add_argument("--context", type=int, default=3, help="declined demonstrations")
     parser.add_argument("--memory", choices=["plain", *TIMED, "lora"])

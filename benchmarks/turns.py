@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cost import peak_gib, reset_peak, spread, tokens_of
+from cost import Precision, numbers, peak_gib, reset_peak, spread, tokens_of
 from lightning import Callback, Trainer
 from torch import nn
 
@@ -30,11 +30,18 @@ class Turns(Callback):
     Args:
         ways: Some of `losses` (no Gramian), `sketch` and `exact`.
         beside: Baseline, which trains the same model with the same optimizer; None for none.
+        precision: Precision of both.
     """
 
-    def __init__(self, ways: Sequence[str] = ("losses",), beside: Beside | None = None) -> None:
+    def __init__(
+        self,
+        ways: Sequence[str] = ("losses",),
+        beside: Beside | None = None,
+        precision: Precision = "32-true",
+    ) -> None:
         self.ways = ways
         self.beside = beside
+        self.precision = precision
         self.seconds: dict[str, list[float]] = {way: [] for way in (*ways, BESIDE)}
         self.tokens: dict[str, int] = {}
         self.before = self.mark = 0.0
@@ -55,7 +62,8 @@ class Turns(Callback):
         self.tokens = tokens_of([part for parts in batch.values() for part in parts])
         if self.beside is not None and batch_idx % len(self.ways) == 0:
             start = time.process_time()
-            self.step(batch)
+            with numbers(self.precision):
+                self.step(batch)
             self._note(BESIDE, time.process_time() - start)
         self.mark = time.process_time() - fetched
 
@@ -103,6 +111,7 @@ def train(
         Trainer(
             accelerator="cpu",
             max_steps=steps,
+            precision=turns.precision,
             logger=make_logger(folder),
             log_every_n_steps=1,
             callbacks=[*callbacks, turns],
