@@ -25,8 +25,11 @@ from lit_unlearn.types import Tokens
 
 ROWS = ([9, 6, 8], [12, 5, 8], [8, 9], [15, 4, 5, 6, 7])
 """The first have 17 tokens that are read; with 16, as a head is wide, they make one more graph."""
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-"""Dynamo asks for it, and hides the warning where warnings are no errors."""
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf",  # hidden if no warning is an error
+    "ignore:Guards may run slower on Python 3.13.0",
+)
+"""Warnings of Dynamo."""
 COMPILER = os.environ.get("CXX", "g++")
 
 

@@ -38,9 +38,9 @@ def test_every_objective_states_its_facts(cls: type[Objective]) -> None:
     if "as the inner objective" not in needs:
         assert ("teacher" in needs) is cls.needs_teacher
     assert re.match(r"student \S+.*, teacher \S+", card.cost)
-    documented = "\n".join(base.__doc__ or "" for base in cls.__mro__)
+    documented = "\n".join(inspect.cleandoc(base.__doc__ or "") for base in cls.__mro__)
     for name in inspect.signature(cls).parameters:
-        assert f"        {name}: " in documented
+        assert f"\n    {name}: " in documented
 
 
 @pytest.mark.parametrize("name", CASES)
