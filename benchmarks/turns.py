@@ -45,6 +45,8 @@ class Turns(Callback):
         self.seconds: dict[str, list[float]] = {way: [] for way in (*ways, BESIDE)}
         self.tokens: dict[str, int] = {}
         self.before = self.mark = 0.0
+        self.done = 0
+        """Steps so far; an epoch may be one step, so that Lightning's number of a batch stays 0."""
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         reset_peak()
@@ -60,7 +62,7 @@ class Turns(Callback):
         """Run the baseline step; the time since the mark was spent on the batch."""
         fetched = time.process_time() - self.mark
         self.tokens = tokens_of([part for parts in batch.values() for part in parts])
-        if self.beside is not None and batch_idx % len(self.ways) == 0:
+        if self.beside is not None and self.done % len(self.ways) == 0:
             start = time.process_time()
             with numbers(self.precision):
                 self.step(batch)
@@ -70,9 +72,9 @@ class Turns(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        way = self.ways[batch_idx % len(self.ways)]
-        self._note(way, time.process_time() - self.mark)
-        self._set(pl_module, batch_idx + 1)
+        self._note(self.ways[self.done % len(self.ways)], time.process_time() - self.mark)
+        self.done += 1
+        self._set(pl_module, self.done)
         self.mark = time.process_time()
 
     def _note(self, way: str, seconds: float) -> None:
