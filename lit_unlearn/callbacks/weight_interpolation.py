@@ -1,4 +1,4 @@
-"""WeightInterpolation: the share of the update that forgets, and still answers what should stay."""
+"""WeightInterpolation: a share of the update that forgets, and still answers what should stay."""
 
 from __future__ import annotations
 
@@ -47,10 +47,12 @@ class WeightInterpolation(Callback):
     .. math:: \theta_s = \theta_0 + s (\theta - \theta_0).
 
     First it finds the smallest share at which recall and probability of the rows to forget are low
-    enough. From there upwards it takes the largest share at which the rows to keep are still
-    recalled: where nothing else is lost, the whole update forgets most. It takes all three to fall
-    as the share grows, and halves the list of shares in each trial. If no share forgets enough, all
-    of the update stays. Evaluation and export then read the chosen weights.
+    enough. From there upwards it finds the largest share at which the rows to keep are still
+    recalled. It chooses the share in the middle of these two (the larger one of two): a share that
+    just forgets trained rows does not yet forget others, and one that just keeps trained rows
+    declines others. It takes all three figures to fall as the share grows, and halves the list of
+    shares in each trial. If no share forgets enough, all of the update stays. Evaluation and export
+    then read the chosen weights.
 
     The rows are the `validation` rows of the objectives, or else their training rows: to forget,
     where they expect `decline`, to keep, where they expect `answer`. Each is asked plainly and
@@ -72,8 +74,8 @@ class WeightInterpolation(Callback):
             less.
         probability_at_most: Largest mean probability allowed, as a share of the start model's. Rows
             that are not trained keep more of it, so it lies below the bound of `erase`, 0.5.
-        kept_at_least: Smallest recall of the rows to keep, as a share of the start model's, for a
-            share of the update above the smallest that forgets; null to take the smallest.
+        kept_at_least: Smallest recall of the rows to keep, as a share of the start model's, for the
+            largest share of the update; null to choose the smallest share that forgets.
         rows: Largest number of rows to forget, and of rows to keep, spread evenly.
         openers: Openers for the second half of the questions; they should differ from those in
             training and evaluation: a list, or `builtin:validation`.
@@ -92,7 +94,7 @@ class WeightInterpolation(Callback):
         scales: list[float] | None = None,
         recall_at_most: float = 0.15,
         probability_at_most: float = 0.4,
-        kept_at_least: float | None = 0.95,
+        kept_at_least: float | None = 0.9,
         rows: int = 24,
         openers: list[str] | str = "builtin:validation",
         max_new_tokens: int = 24,
@@ -155,7 +157,8 @@ class WeightInterpolation(Callback):
         least = math.nan
         if self.kept_at_least is not None and len(larger) > 1 and keep.probes(None):
             least = self.kept_at_least * kept.at(0.0).recall
-            self.chosen = first(larger, lambda scale: kept.at(scale).recall >= least)
+            largest = first(larger, lambda scale: kept.at(scale).recall >= least)
+            self.chosen = larger[(larger.index(largest) + len(larger) - 1) // 2]
         update.place(self.chosen)
         self._conclude(trainer, known, bounds, kept, least)
 

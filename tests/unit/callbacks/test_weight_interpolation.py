@@ -176,22 +176,22 @@ def test_answers_that_are_still_likely_ask_for_a_larger_share(
 @pytest.mark.parametrize(
     ("lost", "at_least", "expected"),
     [
-        (2.0, 0.95, 1.0),
+        (2.0, 0.95, 0.75),
         (1.0, 0.95, 0.75),
         (0.5, 0.95, 0.5),
         (0.1, 0.95, 0.5),
-        (0.1, 0.5, 1.0),
+        (0.1, 0.5, 0.75),
         (2.0, None, 0.5),
     ],
 )
-def test_the_largest_share_that_keeps_is_taken(
+def test_the_middle_of_what_forgets_and_what_keeps_is_taken(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     lost: float,
     at_least: float | None,
     expected: float,
 ) -> None:
-    """Never less than the smallest that forgets."""
+    """.5 is the smallest that forgets. Up to 1 the middle is .75; up to .75 it is between two."""
     callback, *_ = run(tmp_path, monkeypatch, 0.5, lost=lost, at_least=at_least)
     assert callback.chosen == expected
     written = json.loads((tmp_path / "interpolation.json").read_text("utf-8"))
