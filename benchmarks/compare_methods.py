@@ -20,9 +20,12 @@ the N methods with the highest balance on the validation rows; existing further 
 methods count too. The table has means over seeds (and the range of the balance), methods.json has
 every run.
 
-The same command resumes a stopped comparison. Weights of runs that were not chosen are deleted. The
-output folder gets methods.json, methods.md, methods_scatter.png (forgetting against utility) and
-methods_parts.png (the balance, its parts and further figures); failures are listed in the table.
+The same command resumes a stopped comparison. `--earlier methods.json` takes the results of a
+comparison whose folder is not here, such as one of another machine: a method in it is not tuned
+again, and a seed not run again. Weights of runs that were not chosen are deleted. The output folder
+gets methods.json after each method; at the end methods.md, methods_scatter.png (forgetting against
+utility) and methods_parts.png (the balance, its parts and further figures). Failures are listed in
+the table.
 
 Cost: of each method, `--tries` trainings of 40 steps with as many validations, and of each seed one
 evaluation. With SmolLM2 on one thread of an AMD EPYC with AVX2, beside other work, a try of NPO
@@ -121,6 +124,11 @@ class Comparison:
         self.reference: str | None = None
         """Folder of the retain model's evaluation."""
         self.console = Console(stderr=True)
+        self.earlier: dict[str, Method] = {}
+        """Methods with their results on another machine."""
+        if given.earlier is not None:
+            found = json.loads(given.earlier.read_text("utf-8"))["methods"]
+            self.earlier = {entry["name"]: Method(**entry) for entry in found if entry["rate"]}
 
     def run(self) -> list[Method]:
         """Run everything, method by method, so that few weights are on the disk at a time."""
@@ -138,14 +146,22 @@ class Comparison:
         methods = []
         for number, name in enumerate(self.given.methods, start=1):
             self.console.rule(f"{name} ({number} of {len(self.given.methods)})")
-            methods.append(self._tune(name))
+            methods.append(self.earlier.get(name) or self._tune(name))
+            self.save(methods)
         chosen = leaders(methods, self.given.leaders)
         for method in methods:
             seeds = self.given.further_seeds if method in chosen else self._finished(method)
             if seeds:
                 self.console.rule(f"{method.name}, further seeds")
-                self._evaluate(method, seeds)
+                self._evaluate(method, [seed for seed in seeds if str(seed) not in method.runs])
+                self.save(methods)
         return methods
+
+    def save(self, methods: Sequence[Method]) -> None:
+        """Write methods.json, from which another machine can go on."""
+        settings = {key: str(value) for key, value in vars(self.given).items()}
+        content = {"settings": settings, "methods": [asdict(method) for method in methods]}
+        write_text(self.output / "methods.json", json.dumps(content, indent=2))
 
     def _finished(self, method: Method) -> list[int]:
         """Return the further seeds with which the method was already run at its rate."""
@@ -262,6 +278,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--start", default="runs/tofu_smollm2_target/model", help="the target")
     parser.add_argument("--reference", help="retain model, which never knew the forgotten")
     parser.add_argument("--data", help="folder that replaces the hub")
+    parser.add_argument("--earlier", type=Path, help="methods.json of another machine")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--gpus", type=lambda text: tuple(text.split(",")), default=())
     parser.add_argument("--fit", nargs="*", default=[], help="further options of every run, as x=y")
@@ -275,11 +292,6 @@ def main(args: Sequence[str] | None = None) -> None:
     given.fit = [f"--{option}" for option in given.fit]
     given.evaluate = [f"--{option}" for option in given.evaluate]
     methods = Comparison(given).run()
-    content = {"settings": {key: str(value) for key, value in vars(given).items()}}
-    entries = [asdict(method) for method in methods]
-    (given.output / "methods.json").write_text(
-        json.dumps({**content, "methods": entries}, indent=2)
-    )
     (given.output / "methods.md").write_text(markdown(methods))
     scatter(methods, given.output / "methods_scatter.png")
     bars(methods, given.output / "methods_parts.png")

@@ -156,6 +156,19 @@ def test_further_seeds_count_where_they_are_there(script: ModuleType, continued:
     assert all("ceu" in call[-1] for call in calls)
 
 
+def test_results_of_another_machine_are_taken(script: ModuleType, continued: Found) -> None:
+    """Where nothing else of it is there; what failed there is tried here."""
+    Path("out/methods.json").rename("earlier.json")
+    shutil.rmtree("out")
+    again, calls, _ = run(script, "--earlier=earlier.json", "--further_seeds=1,2,3")
+    assert again[0] == continued[0][0]
+    assert list(again[1]["runs"]) == ["0", "1", "2", "3"]
+    assert again[1]["validation"] == continued[0][1]["validation"]
+    trained = [call for call in calls if call[0] == "fit" and "ceu" not in str(call)]
+    assert len(trained) == 1
+    assert "seed_everything=3" in str(trained[0])
+
+
 def test_deleted_weights_are_made_again_where_they_are_needed(
     script: ModuleType, continued: Found
 ) -> None:
