@@ -28,7 +28,7 @@ from lit_unlearn.utils.attention import Attention, with_attention
 
 __all__ = ["LoRA", "ModelSource"]
 __all__ += ["empty_student", "load_base", "load_model", "load_student", "load_tokenizer"]
-__all__ += ["train_only", "with_adapters"]
+__all__ += ["recompute_activations", "train_only", "with_adapters"]
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ def load_student(source: ModelSource, *, sliced: bool = False) -> nn.Module:
     if source.lora is not None and unties_weights(model):
         log.warning("Adapters on a tied embedding or head: an export will store the two apart.")
     if source.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        recompute_activations(model)
         # only re-entrant checkpointing needs it; here it would hide a loss without gradient
         model.disable_input_require_grads()
     if source.trainable is not None:
@@ -189,6 +189,13 @@ def load_student(source: ModelSource, *, sliced: bool = False) -> nn.Module:
     if source.compile:
         compile_blocks(student)
     return student.train()
+
+
+def recompute_activations(model: Any) -> None:
+    """Let a model of transformers compute its activations again in the backward pass."""
+    named = "activation_checkpointing_enable"  # since 5.23; version 6 drops the other name
+    enable = getattr(model, named, None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def train_only(model: nn.Module, patterns: list[str]) -> None:

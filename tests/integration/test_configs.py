@@ -43,7 +43,7 @@ TRAINED = [name for name in NAMES if name not in [*EVALUATED, *COMPOSED, *ELSEWH
 THIRD_PARTY = [
     "ignore:The 'train_dataloader' does not have many workers",  # the plan is arithmetic
     "ignore:Precision bf16-mixed is not supported by the model summary",
-    "ignore:`(gradient_checkpointing_enable|is_gradient_checkpointing)` is deprecated",
+    "ignore:`is_gradient_checkpointing` is deprecated",
     "ignore:`isinstance\\(treespec, LeafSpec\\)`",  # lightning 2.6 with torch 2.13
 ]
 pytestmark = [pytest.mark.filterwarnings(text) for text in THIRD_PARTY]

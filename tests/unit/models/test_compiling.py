@@ -90,7 +90,7 @@ def test_as_without(tiny_model: PreTrainedModel) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings(
-    "ignore:`(gradient_checkpointing_enable|is_gradient_checkpointing)` is deprecated",
+    "ignore:`is_gradient_checkpointing` is deprecated",
     "ignore:`torch.jit.script_method` is deprecated",
 )
 @pytest.mark.skipif(not shutil.which(COMPILER), reason=f"no C++ compiler ({COMPILER})")

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.models.forward import answer_logits
+from lit_unlearn.models.loading import recompute_activations
 from lit_unlearn.models.packing import packable, packed, rows_read
 from lit_unlearn.types import Tokens
 
@@ -64,7 +65,7 @@ def test_gradients_are_those_of_each_row_alone(checkpointing: bool) -> None:
     model = made("llama").train()
     other = copy.deepcopy(model)
     if checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        recompute_activations(model)
     answer_logits(model, BATCH).log_softmax(-1)[:, 3].sum().backward()
     alone(other).log_softmax(-1)[:, 3].sum().backward()
     for one, two in zip(model.parameters(), other.parameters(), strict=True):
@@ -176,7 +177,7 @@ def test_gradients_of_common_beginnings_are_those_of_each_row(
     model = made(family).train()
     other = copy.deepcopy(model)
     if checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        recompute_activations(model)
     answer_logits(model, NESTED).log_softmax(-1)[:, 3].sum().backward()
     apart(other, NESTED).log_softmax(-1)[:, 3].sum().backward()
     for one, two in zip(model.parameters(), other.parameters(), strict=True):

@@ -12,7 +12,13 @@ from transformers import PreTrainedModel
 
 from lit_unlearn.models.blocks import decoder_blocks
 from lit_unlearn.models.forward import answer_logits
-from lit_unlearn.models.loading import LoRA, ModelSource, train_only, with_adapters
+from lit_unlearn.models.loading import (
+    LoRA,
+    ModelSource,
+    recompute_activations,
+    train_only,
+    with_adapters,
+)
 from lit_unlearn.models.packing import packed
 from lit_unlearn.models.trunk import (
     segment_states,
@@ -55,7 +61,7 @@ def test_logits_and_gradients_are_those_of_whole_passes(family: str, checkpointi
     model = upper(family)
     other = copy.deepcopy(model)
     if checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        recompute_activations(model)
     found, expected = above(model), answer_logits(other, NESTED)
     assert_close(found, expected, rtol=1e-5, atol=1e-5)
     found.log_softmax(-1)[:, 3].sum().backward()

@@ -9,7 +9,13 @@ from typing import Any
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lit_unlearn.models.loading import LoRA, ModelSource, train_only, with_adapters
+from lit_unlearn.models.loading import (
+    LoRA,
+    ModelSource,
+    recompute_activations,
+    train_only,
+    with_adapters,
+)
 from lit_unlearn.planning.scenario import Scenario
 
 CONFIG = LlamaConfig(
@@ -36,7 +42,7 @@ def real(source: ModelSource, **changes: Any) -> nn.Module:
         if source.lora is not None:
             model = with_adapters(model, source)
         if source.activation_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            recompute_activations(model)
             model.disable_input_require_grads()
     if source.trainable is not None:
         train_only(model, source.trainable)

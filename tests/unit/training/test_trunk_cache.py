@@ -67,7 +67,6 @@ def run(
     return module, recorder, sum(ran)
 
 
-@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated")
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_losses_gramians_and_weights_are_those_of_whole_passes(
     tmp_path: Path, checkpointing: bool
