@@ -103,6 +103,7 @@ def test_a_run_stands_for_its_model(folder: Path, caplog: pytest.LogCaptureFixtu
     assert subject.model.config.model_type == "llama"
 
 
+@pytest.mark.skipif(Gemma2ForCausalLM._supports_sdpa, reason="this transformers has it for Gemma 2")
 def test_eager_attention_takes_the_place_of_sdpa(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

