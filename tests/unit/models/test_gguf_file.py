@@ -50,7 +50,7 @@ def test_the_tokenizer_and_its_template_are_in_the_file(tmp_path: Path) -> None:
     kinds = fields["tokenizer.ggml.token_type"].contents()
     assert kinds[:4] == [gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL]
     with pytest.raises(
-        InputError, match="tokenizer has no merges; give the folder|tokenizer without merges"
+        InputError, match=r"tokenizer has no merges; give the folder|tokenizer without merges"
     ):
         load_model(str(file))  # transformers reads no byte-level tokenizer without merges
 
