@@ -21,7 +21,7 @@ from lit_unlearn.report.evaluation_table import ABSENT, number
 from lit_unlearn.requests.erase import LOADING, Erased, Forecasts, erase
 from lit_unlearn.requests.request import Request
 from lit_unlearn.requests.thresholds import Check
-from lit_unlearn.utils.config_files import find_config
+from lit_unlearn.utils.config_files import SHIPPED, find_config
 from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.tables import print_paths, table, terminal
 
@@ -68,7 +68,7 @@ def main(args: list[str]) -> None:
     file = local_path(given.request)
     request = read_request(file)
     with _named("recipe"):
-        recipe = read_configs([local_path(each) for each in request.recipes]).values
+        recipe = read_configs([_recipe_file(each, file) for each in request.recipes]).values
     forecasts = Forecasts(foresee_writing, _measuring)
     text = find_config(file).read_text("utf-8")
     console = terminal(stderr=True)
@@ -81,6 +81,13 @@ def main(args: list[str]) -> None:
     _show(found)
     if found.judged.status:
         raise SystemExit(found.judged.status)
+
+
+def _recipe_file(name: str, request: Path) -> Path:
+    """Return the file of a recipe: that of the package if the request itself has this name."""
+    file, shipped = local_path(name), SHIPPED / name
+    same = file.exists() and request.exists() and file.samefile(request)
+    return shipped if same and shipped.is_file() else file
 
 
 def read_request(file: Path) -> Request:

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from lit_unlearn.__main__ import main
+from lit_unlearn.cli import erase as command
 from lit_unlearn.cli.config import read_configs
 from lit_unlearn.cli.erase import read_request
 from lit_unlearn.evaluation.record_files import read_evaluation
@@ -321,3 +322,15 @@ def test_a_request_that_is_killed_while_training(
     steps = [json.loads(line)["step"] for line in lines]
     assert steps == sorted(set(steps))  # none is repeated
     assert steps[-1] >= 35
+
+
+def test_a_request_may_have_the_name_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another local file of that name is a recipe of the user's."""
+    monkeypatch.chdir(tmp_path)
+    shipped = find_config(Path("erase.yaml"))
+    request = Path("erase.yaml")
+    request.write_text(yaml.safe_dump(ASKED), "utf-8")
+    assert command._recipe_file("erase.yaml", request) == shipped
+    assert command._recipe_file("erase.yaml", tmp_path / "other.yaml") == request
