@@ -52,6 +52,7 @@ from methods_report import (
 from rich.console import Console
 from script import run_script
 
+from lit_unlearn.errors import InputError
 from lit_unlearn.sweeping.jobs import EVALUATION, STAMP, Failure, Job, is_finished, run_jobs
 from lit_unlearn.sweeping.sweep import plan_jobs, run_settings
 from lit_unlearn.sweeping.table import BALANCE, METRICS, evaluation_figures
@@ -91,6 +92,8 @@ RATE_FACTORS = {"repselect": 1000.0}
 GRADIENTS = "gradients.jsonl"
 """File that identifies a run after its weights are deleted."""
 VALIDATION = "validation"
+SAME = ("rates", "steps", "seed", "tries", "fit", "evaluate")
+"""Options that must be those of the results taken by `--earlier`."""
 SUITES = {
     VALIDATION: CONFIGS / "evaluate_tofu_validation.yaml",
     EVALUATION: CONFIGS / "evaluate_tofu_comparison.yaml",
@@ -127,8 +130,16 @@ class Comparison:
         self.earlier: dict[str, Method] = {}
         """Methods with their results on another machine."""
         if given.earlier is not None:
-            found = json.loads(given.earlier.read_text("utf-8"))["methods"]
-            self.earlier = {entry["name"]: Method(**entry) for entry in found if entry["rate"]}
+            found = json.loads(given.earlier.read_text("utf-8"))
+            for name in SAME:
+                mine, theirs = str(vars(given)[name]), found["settings"][name]
+                if mine != theirs:
+                    raise InputError(
+                        f"--{name}: expected {theirs}, as in {given.earlier}, whose results would "
+                        f"not be comparable. Found {mine}; give the same, or leave --earlier out."
+                    )
+            entries = (Method(**entry) for entry in found["methods"])
+            self.earlier = {method.name: method for method in entries if method.rate}
 
     def run(self) -> list[Method]:
         """Run everything, method by method, so that few weights are on the disk at a time."""

@@ -11,7 +11,7 @@ row to keep. Arms:
 - *plain*: the recipe erase.yaml, scaled down, each request from the model of the one before;
 - *joined*: the same, and rows of all earlier requests join (`earlier_share` 0.25, the default);
 - *interpolated*: as *joined*, and a share of each update is kept (`WeightInterpolation`, as in
-  erase.yaml: the largest one that forgets and that the rows to keep allow);
+  erase.yaml: the middle of those that forget and that the rows to keep allow);
 - *first teacher*: as *interpolated*, and the teacher is the model from before the first request, as
   `erase` does it;
 - *npo*: NPO, a method without a teacher (configs/tofu/npo.yaml), with the same joining;
@@ -43,7 +43,7 @@ with .68 and .65 (the others: .43 and .60; .70 and .40).
 
 The same command resumes a stopped experiment; finished runs and evaluations are not repeated. The
 output folder gets sequence.json, sequence.md and pictures; --docs writes the same into that page.
-Cost on one core of an AMD EPYC (float32): see SECONDS.
+Cost on one core of an AMD EPYC: see SECONDS.
 """
 
 import argparse
@@ -71,7 +71,7 @@ from lit_unlearn.requests.run_config import run_config
 from lit_unlearn.sweeping.jobs import Job, is_finished, run_jobs
 
 SECONDS = {"fit": 180, "evaluation": 75}
-"""CPU seconds of one run and of one evaluation."""
+"""CPU seconds of one run and of one evaluation in float32; bfloat16 instructions halve them."""
 ALL = tuple(range(1, REQUESTS + 1))
 
 

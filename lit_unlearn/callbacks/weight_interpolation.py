@@ -50,8 +50,8 @@ class WeightInterpolation(Callback):
     enough. From there upwards it finds the largest share at which the rows to keep are still
     recalled. It chooses the share in the middle of these two (the larger one of two): a share that
     just forgets trained rows does not yet forget others, and one that just keeps trained rows
-    declines others. It takes all three figures to fall as the share grows, and halves the list of
-    shares in each trial. If no share forgets enough, all of the update stays. Evaluation and export
+    declines others. All three figures are assumed to fall as the share grows; each trial halves the
+    list of shares. If no share forgets enough, all of the update stays. Evaluation and export
     then read the chosen weights.
 
     The rows are the `validation` rows of the objectives, or else their training rows: to forget,

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from lit_unlearn.cli.config import read_configs
+from lit_unlearn.errors import InputError
 from tests.benchmark_scripts import benchmark, stand_in
 
 STAND_IN = """
@@ -166,6 +167,8 @@ def test_results_of_another_machine_are_taken(script: ModuleType, continued: Fou
     assert again[1]["validation"] == continued[0][1]["validation"]
     trained = [call for call in calls if call[0] == "fit" and "ceu" not in str(call)]
     assert len(trained) == 1
+    with pytest.raises(InputError, match=r"--steps: expected 40, .* Found 3;"):
+        run(script, "--earlier=earlier.json", "--steps=3")
     assert "seed_everything=3" in str(trained[0])
 
 
@@ -205,6 +208,13 @@ def test_a_method_is_laid_over_the_one_that_it_changes(script: ModuleType) -> No
         "bidirectional_maxent_whole",
     ]
     assert Path(script.method_files("npo")).name == "npo.yaml"
+
+
+def test_the_recipe_of_requests_is_compared_with_its_own_weights() -> None:
+    files = ("erase.yaml", "tofu/bidirectional_interpolated.yaml")
+    recipe, form = (read_configs([Path(file)]).values["model"]["objectives"] for file in files)
+    weights = {name: loss["init_args"]["weight"] for name, loss in form.items()}
+    assert weights == {name: loss["init_args"]["weight"] for name, loss in recipe.items()}
 
 
 def test_ties_go_to_the_lowest_rate(script: ModuleType) -> None:

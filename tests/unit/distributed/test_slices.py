@@ -190,7 +190,7 @@ def harm(folder: Path, kind: str) -> None:
     [
         ("lacking", "its files lack model.layers.1.mlp.up_proj.weight"),
         ("misshapen", "model.norm.weight occurs twice, or has another shape"),
-        ("cut off", "incomplete"),
+        ("cut off", "incomplete metadata|metadataincomplete"),
     ],
 )
 def test_harm_is_told_as_without_slices(
@@ -205,7 +205,7 @@ def test_harm_is_told_as_without_slices(
         told.append(str(raised.value))
     assert told[0] == told[1]
     assert f"Each process reads all weights of {tmp_path}: " in caplog.text
-    assert reason in caplog.text.lower()
+    assert re.search(reason, caplog.text.lower())
 
 
 def test_a_file_that_cannot_be_read_any_more(tmp_path: Path) -> None:

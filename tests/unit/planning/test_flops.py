@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lit_unlearn.errors import InputError
@@ -33,7 +34,8 @@ def test_flops_are_those_that_torch_counts(source: ModelSource) -> None:
     blocks = layout.blocks - layout.lowest - (source is PARTLY)  # there it begins at the MLP
     attention = 4 * READ.rows * READ.length**2 * 64 * blocks
     planned = backward_flops(layout, whole) - 0.5 * attention
-    close = partial(pytest.approx, rel=2e-5)  # torch 2.10 counts 800 operations more
+    other = 0 if torch.__version__ >= "2.13" else 2e-5  # torch 2.10 counts 800 operations more
+    close = partial(pytest.approx, rel=other, abs=0)
     assert forward_flops(layout, whole) == close(forward)
     assert planned == close(counter.get_total_flops() - forward)
 
