@@ -296,7 +296,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--evaluate",
         nargs="*",
-        default=["dtype=auto", "limit=20"],
+        default=["dtype=auto"],
         help="options of every evaluation, as x=y",
     )
     given = parser.parse_args(args)

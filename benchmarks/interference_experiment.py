@@ -25,7 +25,6 @@ Cost: see SECONDS.
 
 import argparse
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import product
@@ -52,8 +51,6 @@ SECONDS = {"test": 60, "interference": 200, "fit": 95}
 """CPU seconds of a job on one core of a Xeon with AMX. A run takes 75 (topic) or 115 (TOFU): the
 start of the process, 16 steps of 2.5 to 3.5, and an evaluation of 20 or 70. The first run of a form
 takes 60 to 180 more for the teacher. The time that is shown while jobs run is measured."""
-PREPARATION = "preparation.json"
-"""Result of the teacher gate, which takes half a minute and is the same for all arms of a form."""
 MEASURED = ("--batch_tokens=[56]", "--batches=5", "--transfer_batches=2", "--ahead=0.3")
 """Options of `lit-unlearn interference`; the tokens are those of a training step."""
 MODELS = {"france": "HuggingFaceTB/SmolLM2-135M-Instruct", "tofu": "runs/tofu_smollm2_target/model"}
@@ -158,19 +155,7 @@ class Experiment:
             return self._findings({job.folder for job in self._jobs() if not is_finished(job)}, [])
         prepare(Path(self.given.data) if self.given.data else None, self.given.model)
         self.console.print(self.estimate(), highlight=False)
-        starts, measurements, runs = self.starts(), self.measurements(), self.runs()
-        first = {(arm.subject, arm.form): job for (arm, _), job in reversed(runs.items())}
-        failures = self._do([*starts.values(), *first.values()])
-        for (subject, form), job in first.items():
-            for (arm, _), other in runs.items():
-                if (arm.subject, arm.form) == (subject, form):
-                    _share(job.folder / PREPARATION, other.folder / PREPARATION)
-            for arm, other in measurements.items():
-                if (arm.subject, arm.form) == (subject, form):
-                    _share(job.folder / PREPARATION, other.folder / f"preparation_{form}.json")
-        tried = [*first.values(), *(failure.job for failure in failures)]
-        rest = [job for job in (*measurements.values(), *runs.values()) if job not in tried]
-        failures += self._do(rest)
+        failures = self._do(self._jobs())
         failed = {failure.job.folder for failure in failures}
         return self._findings(failed, [_said(failure) for failure in failures])
 
@@ -191,13 +176,6 @@ class Experiment:
 
     def _do(self, jobs: list[Job]) -> list[Failure]:
         return run_jobs(jobs, self.given.jobs, self.given.gpus, self.console)
-
-
-def _share(source: Path, target: Path) -> None:
-    """Copy the gate's result to a job, which uses it if its rows and settings are the same."""
-    if source.is_file() and not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
 
 
 def _said(failure: Failure) -> str:

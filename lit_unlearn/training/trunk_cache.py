@@ -19,7 +19,7 @@ from lit_unlearn.data.collation import tokens
 from lit_unlearn.distributed.ranks import base_model, is_sharded
 from lit_unlearn.errors import InputError
 from lit_unlearn.models.finding import fingerprint, weights_key
-from lit_unlearn.models.forward import answer_logits, evaluating
+from lit_unlearn.models.forward import answer_logits, evaluating, same_up_to_rounding
 from lit_unlearn.models.loading import ModelSource
 from lit_unlearn.models.packing import packable, rows_read
 from lit_unlearn.models.prefix_tree import PrefixTree, prefix_tree
@@ -38,8 +38,6 @@ _BATCH_TOKENS = 2**11
 """Tokens of the tree in one forward pass of a build: seconds, so that progress is seen."""
 _SHARD_TOKENS = 2**16
 """Tokens of the tree in a shard; a build that is killed loses at most so many."""
-_ROUNDING = 0.05
-"""Largest root mean square of differences that counts as rounding, relative to the logits'."""
 
 
 class TrunkCache:
@@ -239,8 +237,7 @@ def _check(student: nn.Module, cache: TrunkCache, rows: Sequence[tuple[int, ...]
     # without dropout above the trunk, which a resumed student's adapters would notice
     with torch.no_grad(), evaluating(student):
         whole, above = answer_logits(student, one), answer_logits(student, one, trunk=cache)
-    spread = (whole - whole.mean(-1, keepdim=True)).square().mean()
-    if (above - whole).square().mean() > _ROUNDING**2 * spread:
+    if not same_up_to_rounding(above, whole):
         raise InputError(
             f"Trunk cache {cache.shards.folder}: the stored states should come from this model. "
             "Found others. Delete the folder, or set `model.student.cache_trunk` to false."

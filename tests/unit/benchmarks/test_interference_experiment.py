@@ -59,7 +59,7 @@ if args[0] == "fit":
     (folder / "gradients.jsonl").write_text("".join(json.dumps(r) + "\\n" for r in rows))
     settled = [{"objective": "forget", "duty": "declines", "share": 1.0, "first_token_mean": 0.9}]
     gate = folder / "preparation.json"
-    gate.write_text(json.dumps({"content": {"settled": settled}, "gates": 1 + gate.exists()}))
+    gate.write_text(json.dumps({"content": {"settled": settled}}))
 where = folder / "evaluation" / ("test" if args[0] == "test" else "step_16")
 shutil.copytree("template/evaluation", where, dirs_exist_ok=True)
 for name in ("metrics.json", "rows.jsonl"):
@@ -207,14 +207,6 @@ def test_page_and_pictures(finished: Found) -> None:
         picture = finished.folder / f"images/interference_france_{name}.png"
         assert picture.read_bytes() == (finished.folder / f"out/france_{name}.png").read_bytes()
         assert picture.stat().st_size > 1000
-
-
-def test_the_gate_is_passed_once_for_each_form(finished: Found) -> None:
-    stored = sorted(finished.folder.glob("out/*/preparation*.json"))
-    measured = [file for file in stored if file.name != "preparation.json"]
-    assert {file.name for file in measured} == {"preparation_raw.json", "preparation_unified.json"}
-    gates = [json.loads(file.read_text())["gates"] for file in stored if file not in measured]
-    assert sorted(gates) == [1] * (2 + 4) + [2] * 30, "all but the first of a form found it there"
 
 
 def test_it_continues_with_what_failed(

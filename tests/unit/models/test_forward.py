@@ -9,7 +9,12 @@ from transformers import PreTrainedModel
 
 from lit_unlearn.data.collation import tokens
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.forward import FrozenReader, answer_logits, evaluating
+from lit_unlearn.models.forward import (
+    FrozenReader,
+    answer_logits,
+    evaluating,
+    same_up_to_rounding,
+)
 from lit_unlearn.models.hidden import ModelReader
 from lit_unlearn.models.tiny import tiny_model as make_tiny_model
 
@@ -78,3 +83,11 @@ def test_memory_grows_with_answer_tokens_and_not_with_prompt_tokens() -> None:
     assert _largest_tensor(prompt=16, answer=4) == 2 * 4 * 20_000
     assert _largest_tensor(prompt=256, answer=4) == 2 * 4 * 20_000
     assert _largest_tensor(prompt=16, answer=8) == 2 * 8 * 20_000
+
+
+@pytest.mark.parametrize(("noise", "same"), [(0.0, True), (0.1, True), (0.3, False), (2.0, False)])
+def test_rounding_is_told_from_another_model(noise: float, same: bool) -> None:
+    logits = 100 + torch.randn(4, 1000, generator=torch.Generator().manual_seed(0))
+    found = logits + noise * torch.randn(4, 1000, generator=torch.Generator().manual_seed(1))
+    assert same_up_to_rounding(found, logits) is same
+    assert not same_up_to_rounding(found[:2], logits)
