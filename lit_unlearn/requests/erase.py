@@ -27,21 +27,22 @@ from lit_unlearn.requests.given import Given, read_given
 from lit_unlearn.requests.knowledge import KNOWN_AT_MOST, knowledge
 from lit_unlearn.requests.ledger import check_ledger
 from lit_unlearn.requests.request import Request
-from lit_unlearn.requests.rows import (
-    EARLIER,
-    NOTES,
-    ROW_FILES,
-    make_rows,
-    read_notes,
-    write_rows,
-)
+from lit_unlearn.requests.rows import EARLIER, NOTES, ROW_FILES, make_rows, read_notes, write_rows
 from lit_unlearn.requests.run_config import run_config, teacher_path
 from lit_unlearn.requests.salt import check_salt
 from lit_unlearn.requests.steps import Steps
 from lit_unlearn.requests.thresholds import checks, verdict_of
-from lit_unlearn.requests.verdict import Judged, check_figures, default_thresholds, write_verdict
+from lit_unlearn.requests.verdict import (
+    Judged,
+    check_figures,
+    default_thresholds,
+    teacher_notes,
+    write_verdict,
+)
 from lit_unlearn.rewriting.rewrite import Foresee
 from lit_unlearn.sweeping.jobs import LOG, Job, check_fits, run_jobs
+from lit_unlearn.training.setup.settled import read_gate
+from lit_unlearn.training.setup.start import STORE
 from lit_unlearn.utils.digests import json_digest
 from lit_unlearn.utils.locks import take_lock
 from lit_unlearn.utils.ownership import check_reads, check_targets, free_name, write_text
@@ -200,7 +201,10 @@ class _Work:
         steps.do("after", "what the result knows", again, _record(folder.after), second)
         after = read_evaluation(folder.after)
         found = checks(request.thresholds or default_thresholds(before), after, before)
-        return self._finish(Judged(verdict_of(found), known, found, notes), before, after)
+        verdict = verdict_of(found)
+        if verdict == "not met":
+            notes += teacher_notes(read_gate(folder.run / STORE))
+        return self._finish(Judged(verdict, known, found, notes), before, after)
 
     def _configure(self) -> dict[str, Any]:
         """Write the config of the training, and return it."""

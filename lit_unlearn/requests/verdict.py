@@ -13,10 +13,12 @@ from lit_unlearn.evaluation.records import EvaluationRecord
 from lit_unlearn.metrics.functional.balance import PARTS
 from lit_unlearn.requests.knowledge import KNOWN_AT_MOST
 from lit_unlearn.requests.thresholds import Check, Threshold, Verdict, find_figure
+from lit_unlearn.training.setup.teacher_gate import GateRow
 from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.plain_json import json_text
 
-__all__ = ["DEFAULTS", "NOT_MET", "Judged", "check_figures", "default_thresholds", "write_verdict"]
+__all__ = ["DEFAULTS", "NOT_MET", "Judged", "check_figures", "default_thresholds", "teacher_notes"]
+__all__ += ["write_verdict"]
 
 NOT_MET = 3
 """Exit status of a request that is not met, or not any more, and of changed evidence."""
@@ -116,6 +118,20 @@ class Judged:
                 f"{', '.join(close)}. More questions would make these figures more certain."
             )
         return found
+
+
+def teacher_notes(gate: Sequence[GateRow]) -> Iterator[str]:
+    """Yield a sentence about a teacher that does not behave as the model should learn to."""
+    failed = [row for row in gate if not row.passed]
+    if failed:
+        found = ", ".join(
+            f"{row.objective}: {row.duty} {round(row.share * row.rows)} of {row.rows}"
+            for row in failed
+        )
+        yield (
+            "The teacher does not do enough of what the model should learn from it "
+            f"({found} tried rows). Another `teacher`, or a `recipe` without one, may help."
+        )
 
 
 def _doubts(known: Figure) -> Iterator[str]:

@@ -10,7 +10,7 @@ from lit_unlearn.types import Example
 from lit_unlearn.utils.digests import checked_text, read_checked_json, text_digest
 from lit_unlearn.utils.ownership import write_text
 
-__all__ = ["Settled", "content_key", "read_settled", "write_settled"]
+__all__ = ["Settled", "content_key", "read_gate", "read_settled", "write_settled"]
 
 
 @dataclass
@@ -54,6 +54,14 @@ def read_settled(file: Path, key: str) -> Settled | None:
         return Settled(**stored)
     except (LookupError, TypeError, AttributeError):
         return None
+
+
+def read_gate(file: Path) -> list[GateRow]:
+    """Return the stored measurements of the chosen contexts; none where the file is damaged."""
+    try:
+        return [GateRow(**row) for row in read_checked_json(file)["settled"]]
+    except (LookupError, TypeError):
+        return []
 
 
 def write_settled(file: Path, key: str, found: Settled) -> None:

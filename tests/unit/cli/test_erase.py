@@ -160,6 +160,7 @@ def test_a_killed_request_goes_on(
     assert printed.err.count("(done before)") == 3
     assert "Before and after" in printed.out
     assert "Verdict: not met" in printed.out
+    assert "The teacher does not do enough" in " ".join(printed.out.split())
     outcomes = {each["figure"]: each["outcome"] for each in here.verdict()["checks"]}
     assert outcomes["boundary/neighbor/correct"] == "not measured"  # the tiny model answers none
     before, after = read_evaluation(here.root / "before"), read_evaluation(here.root / "after")

@@ -15,7 +15,15 @@ from lit_unlearn.evaluation.suites.boundary import Boundary
 from lit_unlearn.evaluation.suites.depth import Depth
 from lit_unlearn.evaluation.suites.input_attacks import Prefill
 from lit_unlearn.requests.thresholds import Threshold, checks
-from lit_unlearn.requests.verdict import Judged, check_figures, default_thresholds, write_verdict
+from lit_unlearn.requests.verdict import (
+    Judged,
+    check_figures,
+    default_thresholds,
+    teacher_notes,
+    write_verdict,
+)
+from lit_unlearn.training.setup.settled import Settled, read_gate, write_settled
+from lit_unlearn.training.setup.teacher_gate import GateRow
 
 KNOWN = Figure("known", 0.8, "", 10, 0.5, 0.9)
 RECALL = "prefill/unattacked/recall"
@@ -93,3 +101,16 @@ def test_nothing_to_forget_is_said_with_its_limits() -> None:
     assert "may be as high as 0.52" in none.reasons()[1]
     sure = Judged("nothing to forget", Figure("known", 0.0, "", 100, 0.0, 0.04))
     assert len(sure.reasons()) == 1
+
+
+def test_a_weak_teacher_is_named(tmp_path: Path) -> None:
+    weak = GateRow("forget", "8 declined", "declines", 8, 0.25, 0.9, 0.99, 0.9)
+    sound = GateRow("retain", "none", "answers", 8, 1.0, 0.9, None, None)
+    settled = Settled(settled=[weak, sound])
+    write_settled(tmp_path / "preparation.json", "key", settled)
+    gate = read_gate(tmp_path / "preparation.json")
+    assert gate == settled.settled
+    (note,) = teacher_notes(gate)
+    assert "(forget: declines 2 of 8 tried rows)" in note
+    assert not list(teacher_notes([sound]))
+    assert read_gate(tmp_path / "missing.json") == []
