@@ -35,7 +35,7 @@ took about 4 minutes and an evaluation 10.
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -101,18 +101,17 @@ SUITES = {
 """Kind of evaluation -> its config."""
 
 
-def method_files(name: str) -> str:
-    """Return the method's configs, as a value of ``--sweep.config``."""
+def method_files(name: str) -> list[str]:
+    """Return the method's configs, in the order in which they are merged."""
     parts = [name]
     while parts[0] in LAID_OVER:
         parts.insert(0, LAID_OVER[parts[0]])
-    files = [
+    return [
         str(file)
         for part in parts
         for ending in ("", "_smollm2")
         if (file := CONFIGS / f"tofu/{part}{ending}.yaml").is_file()
     ]
-    return json.dumps(files) if len(files) > 1 else files[0]
 
 
 # ------------------------------------------------------------------------------------------ running
@@ -127,26 +126,13 @@ class Comparison:
         self.reference: str | None = None
         """Folder of the retain model's evaluation."""
         self.console = Console(stderr=True)
-        self.earlier: dict[str, Method] = {}
-        """Methods with their results on another machine."""
-        if given.earlier is not None:
-            found = json.loads(given.earlier.read_text("utf-8"))
-            for name in SAME:
-                mine, theirs = str(vars(given)[name]), found["settings"][name]
-                if mine != theirs:
-                    raise InputError(
-                        f"--{name}: expected {theirs}, as in {given.earlier}, whose results would "
-                        f"not be comparable. Found {mine}; give the same, or leave --earlier out."
-                    )
-            entries = (Method(**entry) for entry in found["methods"])
-            self.earlier = {method.name: method for method in entries if method.rate}
 
-    def run(self) -> list[Method]:
-        """Run everything, method by method, so that few weights are on the disk at a time."""
-        for kind in (VALIDATION, EVALUATION):
-            failed = self._do([self._evaluation(self.given.start, self.output / "start", kind)])
-            if failed:
-                raise SystemExit(f"The target cannot be evaluated: {failed[0].reason}")
+    def run(self, earlier: Mapping[str, Method]) -> list[Method]:
+        """Run everything, method by method, so that few weights are on the disk at a time.
+
+        Methods of an earlier comparison keep their results.
+        """
+        self.evaluate_start(VALIDATION, EVALUATION)
         if self.given.reference is not None:
             start = ("--start", str(self.output / "start" / EVALUATION))
             folder = self.output / "reference"
@@ -157,7 +143,7 @@ class Comparison:
         methods = []
         for number, name in enumerate(self.given.methods, start=1):
             self.console.rule(f"{name} ({number} of {len(self.given.methods)})")
-            methods.append(self.earlier.get(name) or self._tune(name))
+            methods.append(earlier.get(name) or self._tune(name))
             self.save(methods)
         chosen = leaders(methods, self.given.leaders)
         for method in methods:
@@ -167,6 +153,13 @@ class Comparison:
                 self._evaluate(method, [seed for seed in seeds if str(seed) not in method.runs])
                 self.save(methods)
         return methods
+
+    def evaluate_start(self, *kinds: str) -> None:
+        """Evaluate the target, which all figures are relative to."""
+        start, folder = self.given.start, self.output / "start"
+        failed = self._do([self._evaluation(start, folder, kind) for kind in kinds])
+        if failed:
+            raise SystemExit(f"The target cannot be evaluated: {failed[0].reason}")
 
     def save(self, methods: Sequence[Method]) -> None:
         """Write methods.json, from which another machine can go on."""
@@ -178,7 +171,7 @@ class Comparison:
         """Return the further seeds with which the method was already run at its rate."""
         if method.rate is None:
             return []
-        runs = self._runs(method.name, [method.rate], self.given.further_seeds)
+        runs = self.runs(method.name, [method.rate], self.given.further_seeds)
         checks = {seed: self._of_run(run, EVALUATION) for (_, seed), run in runs.items()}
         return [seed for seed, check in checks.items() if is_finished(check)]
 
@@ -190,8 +183,8 @@ class Comparison:
         runs: dict[tuple[str, int], Job] = {}
         tries = self.given.tries
         while rates := next_rates(grid, [rate for rate, _ in runs], method.validation, tries):
-            tried = self._runs(name, rates, [self.given.seed])
-            for (rate, _), figures in self._measured(method, tried, VALIDATION).items():
+            tried = self.runs(name, rates, [self.given.seed])
+            for (rate, _), figures in self.measured(method, tried, VALIDATION).items():
                 balance = figures.get(BALANCE)
                 method.validation[rate] = 0.0 if balance is None else balance
             runs |= tried
@@ -204,11 +197,11 @@ class Comparison:
         return method
 
     def _evaluate(self, method: Method, seeds: Sequence[int]) -> None:
-        runs = self._runs(method.name, [str(method.rate)], seeds)
-        for (_, seed), figures in self._measured(method, runs, EVALUATION).items():
+        runs = self.runs(method.name, [str(method.rate)], seeds)
+        for (_, seed), figures in self.measured(method, runs, EVALUATION).items():
             method.runs[str(seed)] = figures
 
-    def _measured(
+    def measured(
         self, method: Method, runs: dict[tuple[str, int], Job], kind: str
     ) -> dict[tuple[str, int], Figures]:
         """Train and evaluate what is not finished; return the figures of successful runs."""
@@ -230,10 +223,10 @@ class Comparison:
             if check.folder not in failed
         }
 
-    def _runs(
-        self, name: str, rates: Sequence[str], seeds: Sequence[int]
+    def runs(
+        self, name: str, rates: Sequence[str], seeds: Sequence[int], *changes: Path
     ) -> dict[tuple[str, int], Job]:
-        """Return the training run of each rate and seed."""
+        """Return the training run of each rate and seed, with changes laid over the method."""
         callbacks = self.output / "callbacks.yaml"
         write_text(callbacks, json.dumps(CALLBACKS))
         files = [CONFIGS / "tofu/base.yaml", CONFIGS / "tofu/smollm2.yaml", callbacks]
@@ -243,7 +236,7 @@ class Comparison:
         common += self.given.fit
         common += [f"--data.data_root={self.given.data}"] if self.given.data else []
         values = {
-            "config": [method_files(name)],
+            "config": [json.dumps([*method_files(name), *map(str, changes)])],
             "model.optimizer.init_args.lr": list(rates),
             "seed_everything": list(map(str, seeds)),
         }
@@ -273,40 +266,71 @@ class Comparison:
         return run_jobs(jobs, self.given.jobs, self.given.gpus, self.console)
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run what is not finished, and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("runs/methods"))
-    parser.add_argument("--methods", type=lambda text: text.split(","), default=METHODS)
-    parser.add_argument("--rates", type=_floats, default=[1e-4, 2.5e-4, 6e-4, 1.5e-3, 4e-3])
+def options(description: str, output: Path) -> argparse.ArgumentParser:
+    """Return a parser with the options of all runs and evaluations."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--output", type=Path, default=output)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", default="runs/tofu_smollm2_target/model", help="the target")
+    parser.add_argument("--data", help="folder that replaces the hub")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--gpus", type=lambda text: tuple(text.split(",")), default=())
+    parser.add_argument(
+        "--fit", nargs="*", type=_option, default=[], help="further options of every run, as x=y"
+    )
+    parser.add_argument(
+        "--evaluate",
+        nargs="*",
+        type=_option,
+        default=["--dtype=auto"],
+        help="options of every evaluation, as x=y",
+    )
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run what is not finished, and write the results."""
+    parser = options(__doc__.splitlines()[0], Path("runs/methods"))
+    parser.add_argument("--methods", type=lambda text: text.split(","), default=METHODS)
+    parser.add_argument("--rates", type=_floats, default=[2.5e-4, 6e-4, 1.5e-3, 4e-3])
     parser.add_argument("--further_seeds", type=_integers, default=[1, 2])
     parser.add_argument("--tries", type=int, default=3, help="learning rates that a method tries")
     parser.add_argument(
         "--leaders", type=int, default=len(METHODS), help="methods that get further seeds"
     )
-    parser.add_argument("--start", default="runs/tofu_smollm2_target/model", help="the target")
     parser.add_argument("--reference", help="retain model, which never knew the forgotten")
-    parser.add_argument("--data", help="folder that replaces the hub")
     parser.add_argument("--earlier", type=Path, help="methods.json of another machine")
-    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
-    parser.add_argument("--gpus", type=lambda text: tuple(text.split(",")), default=())
-    parser.add_argument("--fit", nargs="*", default=[], help="further options of every run, as x=y")
-    parser.add_argument(
-        "--evaluate",
-        nargs="*",
-        default=["dtype=auto"],
-        help="options of every evaluation, as x=y",
-    )
     given = parser.parse_args(args)
-    given.fit = [f"--{option}" for option in given.fit]
-    given.evaluate = [f"--{option}" for option in given.evaluate]
-    methods = Comparison(given).run()
+    methods = Comparison(given).run(_earlier(given))
     (given.output / "methods.md").write_text(markdown(methods))
     scatter(methods, given.output / "methods_scatter.png")
     bars(methods, given.output / "methods_parts.png")
     print(markdown(methods))
+
+
+def _earlier(given: argparse.Namespace) -> dict[str, Method]:
+    """Return the methods of `--earlier` with their results, by name.
+
+    Raises:
+        InputError: They were made with other settings.
+    """
+    if given.earlier is None:
+        return {}
+    found = json.loads(given.earlier.read_text("utf-8"))
+    for name in SAME:
+        mine, theirs = str(vars(given)[name]), found["settings"][name]
+        if mine != theirs:
+            raise InputError(
+                f"--{name}: expected {theirs}, as in {given.earlier}, whose results would not be "
+                f"comparable. Found {mine}; give the same, or leave --earlier out."
+            )
+    entries = (Method(**entry) for entry in found["methods"])
+    return {method.name: method for method in entries if method.rate}
+
+
+def _option(text: str) -> str:
+    return f"--{text}"
 
 
 def _floats(text: str) -> list[float]:
