@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lit_unlearn.errors import InputError
-from lit_unlearn.models.fetch import FETCHABLE, fetched_copy
+from lit_unlearn.models.fetch import fetched_copy
+from lit_unlearn.models.fetchable import FETCHABLE
 from lit_unlearn.models.merging import ADAPTER_CONFIG, base_of
 from lit_unlearn.models.start_folder import holds_model, unusable
 from lit_unlearn.models.tiny import TINY_NAME
@@ -85,7 +86,7 @@ def find_model(path: str, revision: str | None = None) -> Found:
         return Found(str(copy))
     if _commit(path, revision) is not None:
         return Found(path, {"revision": revision, "local_files_only": True})
-    names = [name for name, hub_id in FETCHABLE.items() if hub_id == path]
+    names = [name for name, model in FETCHABLE.items() if model.hub_id == path]
     repair = (
         f"Run `lit-unlearn fetch {names[0]}` once; the copy is then used."
         if names

