@@ -1,0 +1,90 @@
+"""benchmarks/known_questions.py: which questions are asked, and which count as answered."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lit_unlearn.data.raw_rows import RawRow
+from lit_unlearn.data.sources import Source, read_rows
+from tests.benchmark_scripts import benchmark
+
+RIGHT = {
+    "question": "What does chmod change?",
+    "choices": ["Modes", "Owners", "Sizes"],
+    "answer": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return benchmark("known_questions")
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        ({}, True),
+        ({"question": "Which of the following does it change?"}, False),
+        ({"question": "What does\nit change?"}, False),
+        ({"question": "why " * 41}, False),
+        ({"choices": ["Modes", "Owners", "All of the above"]}, False),
+        ({"choices": ["Modes", "Owners", "Options A and B"]}, False),
+        ({"choices": ["Modes", "Owners", "long " * 13]}, False),
+    ],
+)
+def test_questions_that_can_be_asked_with_and_without_options(
+    script: ModuleType, change: dict[str, Any], fits: bool
+) -> None:
+    assert script.suitable(RawRow("one", {**RIGHT, **change}, "here")) is fits
+
+
+def test_answered_is_what_is_right_in_both_orders(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A model that says A, one that knows, and one that knows only this question."""
+    other = {**RIGHT, "question": "What does chown change?", "answer": 1}
+    monkeypatch.setattr(script, "chosen", lambda root, limit: {"forget": [RIGHT, other]})
+
+    def answers(knows: str) -> None:
+        def evaluate(model: str, suite: Any, **_: Any) -> Any:
+            rows = []
+            for group, source in suite.sources.items():
+                for row in read_rows(source):
+                    given = row.values
+                    right = given["answer"] == 0 or given["question"] == knows
+                    rows.append(
+                        SimpleNamespace(
+                            group=group,
+                            question=given["question"],
+                            scores={"accuracy": float(right)},
+                        )
+                    )
+            found = SimpleNamespace(suites={"multiple_choice": SimpleNamespace(rows=rows)})
+            return SimpleNamespace(records={"model": found})
+
+        monkeypatch.setattr(script, "evaluate", evaluate)
+
+    monkeypatch.setattr(sys, "argv", ["known_questions.py", f"--output={tmp_path}"])
+    answers("nothing")
+    script.main()
+    assert (tmp_path / "forget.jsonl").read_text("utf-8") == ""
+    answers("What does chown change?")
+    script.main()
+    (kept,) = read_rows(Source(str(tmp_path / "forget.jsonl")))
+    assert kept.values["question"] == "What does chown change?"
+    assert json.loads((tmp_path / "known.json").read_text("utf-8"))["forget"] == {
+        "asked": 2,
+        "answered": 1,
+    }
+    assert '"answered": 1' in capsys.readouterr().out
+    turned = read_rows(Source(str(tmp_path / "asked/forget_reversed.jsonl")))[0].values
+    assert (turned["choices"], turned["answer"]) == (["Sizes", "Owners", "Modes"], 2)
