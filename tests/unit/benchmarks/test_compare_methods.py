@@ -211,7 +211,7 @@ def test_a_method_is_laid_over_the_one_that_it_changes(script: ModuleType) -> No
 
 
 def test_the_recipe_of_requests_is_compared_with_its_own_weights() -> None:
-    files = ("erase.yaml", "tofu/bidirectional_interpolated.yaml")
+    files = ("erase.yaml", "tofu/bidirectional_weighted.yaml")
     recipe, form = (read_configs([Path(file)]).values["model"]["objectives"] for file in files)
     weights = {name: loss["init_args"]["weight"] for name, loss in form.items()}
     assert weights == {name: loss["init_args"]["weight"] for name, loss in recipe.items()}
