@@ -31,8 +31,8 @@ the table.
 
 Cost: of each method, `--tries` trainings of 40 steps with as many validations, and of each seed one
 evaluation. With SmolLM2 on one thread of an AMD EPYC with bfloat16 instructions, beside another
-process, a training took 2 minutes, a validation 0.5 and an evaluation 4.5: half an hour for a method
-with three seeds.
+process, a training took 2 minutes, a validation 0.5 and an evaluation 4.5: half an hour for a
+method with three seeds.
 """
 
 import argparse
