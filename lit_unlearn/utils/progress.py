@@ -38,7 +38,7 @@ class Stage:
     part: str = field(default="", init=False)
     """Current part of the stage, such as an objective."""
     expected: float = field(default=0.0, init=False)
-    """Expected seconds of the stage, used until the first unit is done; 0 for unknown."""
+    """Seconds of the stage at most, used until the first unit is done; 0 for unknown."""
 
     def __post_init__(self) -> None:
         self._before, self._start = self.done, time.monotonic()
@@ -90,7 +90,8 @@ class Stage:
             return ""
         if made > 0:
             return f"{duration(passed / made * more)} left"
-        return f"{duration(self.expected - passed)} left" if self.expected > passed else ""
+        rest = self.expected - passed
+        return f"at most {duration(rest)} left" if rest > 0 else ""
 
 
 def duration(seconds: float) -> str:

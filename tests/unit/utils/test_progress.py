@@ -64,7 +64,7 @@ def test_before_anything_is_done_the_time_expected_counts(monkeypatch: pytest.Mo
     stage = Stage("finished", 3, "runs")
     stage.expected = 300.0
     monkeypatch.setattr(time, "monotonic", lambda: 160.0)
-    assert stage.state == "0 of 3 runs, 4 min left"
+    assert stage.state == "0 of 3 runs, at most 4 min left"
     monkeypatch.setattr(time, "monotonic", lambda: 190.0)
     stage.add()
     assert stage.left == "3 min left"
