@@ -169,7 +169,7 @@ class Comparison:
 
     def save(self, methods: Sequence[Method]) -> None:
         """Write methods.json, from which another machine can go on."""
-        settings = {key: str(value) for key, value in vars(self.given).items()}
+        settings = {name: str(vars(self.given)[name]) for name in SAME}
         content = {"settings": settings, "methods": [asdict(method) for method in methods]}
         write_text(self.output / "methods.json", json.dumps(content, indent=2))
 
