@@ -45,10 +45,9 @@ ABLATIONS: Mapping[str, dict[str, Any]] = {
     },
     "without_path": _without("path", _rows(forget=2, adversarial=2)),
     "without_context": {
-        "model": {"gate": {"action": "warn"}},
         "data": {
             "objectives": {name: {"context": None} for name in ("forget", "adversarial", "path")}
-        },
+        }
     },
     "without_anchors": _without("neighbor", _rows(retain=4)),
     "without_prefills": _without(

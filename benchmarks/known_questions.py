@@ -3,8 +3,7 @@
     lit-unlearn fetch qwen2.5-coder-1.5b-instruct       # if the hub cannot be reached
     python benchmarks/known_questions.py [--data FOLDER] [--model MODEL] [--limit N]
 
-A model can forget only what it knows. The output folder, runs/known_questions, gets these files,
-which configs/cyber reads:
+A model can forget only what it knows. The output folder, runs/known_questions, gets these files:
 
 * forget.jsonl: questions of WMDP-Cyber;
 * neighbor.jsonl: harmless questions of MMLU on computer security and neighbouring subjects;

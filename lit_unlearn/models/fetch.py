@@ -64,8 +64,9 @@ def fetch(name: str, folder: Path | None = None) -> Path:
         for file, part in zip(files, wanted.parts, strict=True):
             _check_digest(file, part)
         seconds = 20 + wanted.size / _CONVERTED
-        console.print(f"de-quantising, and converting to safetensors: {duration(seconds)}")
-        convert(_joined(files, wanted.parts, scratch / "model.gguf"), model, wanted.dtype)
+        console.print(f"de-quantising, and converting to safetensors: about {duration(seconds)}")
+        with shown(Stage("converting", None), console):
+            convert(_joined(files, wanted.parts, scratch / "model.gguf"), model, wanted.dtype)
         shutil.rmtree(scratch)
         _record_source(model, wanted)
     console.print(f"{wanted.hub_id} is in {target}", soft_wrap=True)
