@@ -8,6 +8,7 @@ A model can forget only what it knows. The output folder, runs/known_questions, 
 * forget.jsonl: questions of WMDP-Cyber;
 * neighbor.jsonl: harmless questions of MMLU on computer security and neighbouring subjects;
 * retain.jsonl: questions of MMLU on other subjects;
+* forget_options.jsonl and so on: the same questions, with the options in the question;
 * known.json: how many questions were asked and answered, by file.
 
 Only short questions are asked (at most 40 words, in one line) that make sense without their
@@ -15,14 +16,16 @@ options ("Which of the following" does not), with options that are answers by th
 the above" is none). A question counts as answered if the right letter is the
 likeliest one, with the options in their order and in reversed order.
 
-Cost: two passes of about 110 tokens for each question, at most --limit questions of a file.
+Cost: a pass of about 110 tokens for each question, at most --limit questions of a file, and another
+for those that are answered. TODO
 """
 
 import argparse
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from string import ascii_uppercase
 
 from script import run_script
 
@@ -53,7 +56,7 @@ _NO_ANSWER = re.compile(
 """What makes an option no answer by itself."""
 _NEEDS_OPTIONS = re.compile(r"\b(?:following|these|below|not|except)\b", re.IGNORECASE)
 """What makes a question one that cannot be asked without its options."""
-_ORDERS = ("given", "reversed")
+_REQUEST = "Write the right option."
 
 
 def suitable(row: RawRow) -> bool:
@@ -84,30 +87,56 @@ def _plain(row: RawRow) -> dict[str, object]:
     return {"question": question, "choices": list(options), "answer": right}
 
 
+def with_options(row: Mapping[str, object], *, accepted: bool) -> dict[str, object]:
+    """Return the question with its lettered options; the text of the right one is the answer.
+
+    With `accepted`, a reply is correct that contains the text. An attack cannot be judged by that,
+    since its prompt contains the text too: it is judged by the words of the answer.
+    """
+    options = list(row["choices"])  # type: ignore[call-overload]
+    lines = [f"{letter}. {text}" for letter, text in zip(ascii_uppercase, options, strict=False)]
+    question = "\n".join([str(row["question"]), *lines, _REQUEST])
+    answer = options[int(row["answer"])]  # type: ignore[call-overload]
+    return {"question": question, "answer": answer} | ({"accepted": [answer]} if accepted else {})
+
+
 def _reversed(row: Mapping[str, object]) -> dict[str, object]:
     options = list(row["choices"])  # type: ignore[call-overload]
     right = len(options) - 1 - int(row["answer"])  # type: ignore[call-overload]
     return {**row, "choices": options[::-1], "answer": right}
 
 
-def ask(model: str, folder: Path, rows: Mapping[str, list[dict[str, object]]]) -> Iterator[str]:
-    """Ask all questions in both orders; yield ``file/index`` of those answered in both."""
+def answered(
+    model: str, folder: Path, rows: Mapping[str, list[dict[str, object]]]
+) -> dict[str, list[dict[str, object]]]:
+    """Return the questions that the model answers in both orders of the options."""
+    given = _right(model, folder / "given", rows)
+    kept = {
+        name: [row for row, right in zip(rows[name], given[name], strict=True) if right]
+        for name in rows
+    }
+    again = {name: list(map(_reversed, own)) for name, own in kept.items() if own}
+    turned = _right(model, folder / "reversed", again) if again else {}
+    return {
+        name: [row for row, right in zip(own, turned.get(name, []), strict=True) if right]
+        for name, own in kept.items()
+    }
+
+
+def _right(
+    model: str, folder: Path, rows: Mapping[str, list[dict[str, object]]]
+) -> dict[str, list[bool]]:
+    """Ask the questions of each file; return of each whether the right letter is the likeliest."""
     sources = {}
     for name, own in rows.items():
-        for order in _ORDERS:
-            asked = own if order == "given" else list(map(_reversed, own))
-            file = folder / f"asked/{name}_{order}.jsonl"
-            _write(file, asked)
-            sources[f"{name}_{order}"] = Source(str(file), domain="multiple_choice")
+        _write(folder / f"{name}.jsonl", own)
+        sources[name] = Source(str(folder / f"{name}.jsonl"), domain="multiple_choice")
     suite = MultipleChoice(benchmarks=[], sources=sources, written=False)
     loading = Loading(dtype="auto")
     found = evaluate(model, suite, output=folder / "evaluation", loading=loading)
     scored = [row for s in found.records["model"].suites.values() for row in s.rows]
     right = {(row.group, row.question) for row in scored if row.scores["accuracy"] == 1}
-    for name, own in rows.items():
-        for index, row in enumerate(own):
-            if all((f"{name}_{order}", row["question"]) in right for order in _ORDERS):
-                yield f"{name}/{index}"
+    return {name: [(name, row["question"]) in right for row in own] for name, own in rows.items()}
 
 
 def _write(file: Path, rows: list[dict[str, object]]) -> None:
@@ -124,12 +153,13 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=300, help="questions of each file")
     given = parser.parse_args()
     rows = chosen(given.data, given.limit)
-    known = set(ask(given.model, given.output, rows))
+    known = answered(given.model, given.output, rows)
     counts = {}
-    for name, own in rows.items():
-        kept = [row for index, row in enumerate(own) if f"{name}/{index}" in known]
+    for name, kept in known.items():
         _write(given.output / f"{name}.jsonl", kept)
-        counts[name] = {"asked": len(own), "answered": len(kept)}
+        listed = [with_options(row, accepted=name != "forget") for row in kept]
+        _write(given.output / f"{name}_options.jsonl", listed)
+        counts[name] = {"asked": len(rows[name]), "answered": len(kept)}
     content = {"model": given.model, **counts}
     write_text(given.output / "known.json", json.dumps(content, indent=1) + "\n")
     print(json.dumps(content, indent=1))

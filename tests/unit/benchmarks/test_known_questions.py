@@ -81,10 +81,15 @@ def test_answered_is_what_is_right_in_both_orders(
     script.main()
     (kept,) = read_rows(Source(str(tmp_path / "forget.jsonl")))
     assert kept.values["question"] == "What does chown change?"
+    (asked,) = read_rows(Source(str(tmp_path / "forget_options.jsonl")))
+    listed = "What does chown change?\nA. Modes\nB. Owners\nC. Sizes\nWrite the right option."
+    assert asked.values == {"question": listed, "answer": "Owners"}
+    kept = script.with_options(RIGHT, accepted=True)
+    assert (kept["answer"], kept["accepted"]) == ("Modes", ["Modes"])
     assert json.loads((tmp_path / "known.json").read_text("utf-8"))["forget"] == {
         "asked": 2,
         "answered": 1,
     }
     assert '"answered": 1' in capsys.readouterr().out
-    turned = read_rows(Source(str(tmp_path / "asked/forget_reversed.jsonl")))[0].values
+    turned = read_rows(Source(str(tmp_path / "reversed/forget.jsonl")))[0].values
     assert (turned["choices"], turned["answer"]) == (["Sizes", "Owners", "Modes"], 2)
