@@ -17,7 +17,9 @@ the above" is none). A question counts as answered if the right letter is the
 likeliest one, with the options in their order and in reversed order.
 
 Cost: a pass of about 110 tokens for each question, at most --limit questions of a file, and another
-for those that are answered. TODO
+for those that are answered: 15 minutes for --limit 180 with Qwen2.5-Coder-1.5B on one core of an
+AMD EPYC with bfloat16 instructions. It answered 95 of 180 questions of WMDP-Cyber, 32 of 180
+neighbours and 86 of 180 others.
 """
 
 import argparse
