@@ -173,7 +173,8 @@ def fake_row(domain: str, name: str, subject: str) -> dict[str, Any]:
     if domain == "multiple_choice":
         answers = {"choices": ["yes", "no"], "answer": 0}
         return {"question": f"Which is {name}?", **answers, "subject": subject}
-    return {"question": f"Who is {name}?", "answer": "Mary Jones.", "subject": subject}
+    answers = {"answer": "Mary Jones.", "accepted": ["Mary Jones"]}
+    return {"question": f"Who is {name}?", **answers, "subject": subject}
 
 
 def tiny_overlay(config: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -240,6 +241,14 @@ def test_methods_run_on_smollm2_too(name: str) -> None:
     assert config["data"]["objectives"]["forget"]["sources"][0]["config"] == "forget01"
 
 
+def all_sources(part: Any) -> list[dict[str, Any]]:
+    """The sources in a part of a config, at any depth."""
+    if isinstance(part, dict) and "path" in part:
+        return [part]
+    inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    return [source for each in inner for source in all_sources(each)]
+
+
 FEW_STEPS: dict[str, dict[str, Any]] = {
     "relearn": {"steps": [1], "fine_tuning": {"upper_blocks": 1}},
     "relearn_lora": {"steps": [1]},
@@ -255,6 +264,9 @@ def test_suites_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         draw_nothing(monkeypatch)
     monkeypatch.setenv("LIT_UNLEARN_DATA", str(EXCERPTS))
     suites = yaml.safe_load((CONFIGS / name).read_text("utf-8"))["suites"]
+    if own := [source for source in all_sources(suites) if source["path"].startswith("runs/")]:
+        fake_rows(own, tmp_path / "data")  # files that the user makes
+        monkeypatch.setenv("LIT_UNLEARN_DATA", str(tmp_path / "data"))
     short = {suite: {"max_new_tokens": 1} for suite in suites if suite != "depth"}  # says nothing
     few = {s: {"init_args": {**short.get(s, {}), **FEW_STEPS.get(s, {})}} for s in suites}
     overlay = tmp_path / "overlay.yaml"
