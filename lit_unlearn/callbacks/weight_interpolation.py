@@ -62,7 +62,8 @@ class WeightInterpolation(Callback):
     beginning of the answer. It still falls where all replies are refusals already. If the start
     model has little enough of both, they cannot decide, and all of the update stays. The run's
     folder gets `interpolation.json`. At the end of training, memory holds two more copies of the
-    weights.
+    trained weights and, for a moment, the whole start model beside the student; `plan` does not
+    count them.
 
     Interpolation of weights: Wortsman et al. 2022, arXiv 2109.01903, Section 3 (WiSE-FT). There it
     connects a fine-tuned model with its start model; the choice of the share is this package's.
