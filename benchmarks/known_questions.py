@@ -8,7 +8,9 @@ A model can forget only what it knows. The output folder, runs/known_questions, 
 * forget.jsonl: questions of WMDP-Cyber;
 * neighbor.jsonl: harmless questions of MMLU on computer security and neighbouring subjects;
 * retain.jsonl: questions of MMLU on other subjects;
-* forget_options.jsonl and so on: the same questions, with the options in the question;
+* forget_options.jsonl and so on: the same questions, with the options in the question, answered
+  by the text of the right one;
+* forget_letters.jsonl and so on: the same, answered by its letter, in the words of MultipleChoice;
 * known.json: how many questions were asked and answered, by file.
 
 Only short questions are asked (at most 40 words, in one line) that make sense without their
@@ -37,6 +39,7 @@ from lit_unlearn.data.sources import ROOT_VARIABLE, Source, read_rows
 from lit_unlearn.evaluation.evaluate import evaluate
 from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.evaluation.suites.multiple_choice import MultipleChoice
+from lit_unlearn.evaluation.suites.options import lettered
 from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.spread import evenly_spread
 
@@ -102,6 +105,13 @@ def with_options(row: Mapping[str, object], *, accepted: bool) -> dict[str, obje
     return {"question": question, "answer": answer} | ({"accepted": [answer]} if accepted else {})
 
 
+def with_letters(row: Mapping[str, object]) -> dict[str, object]:
+    """Return the question with its lettered options; the letter of the right one is the answer."""
+    options = list(row["choices"])  # type: ignore[call-overload]
+    right = ascii_uppercase[int(row["answer"])]  # type: ignore[call-overload]
+    return {"question": lettered(str(row["question"]), options), "answer": right}
+
+
 def _reversed(row: Mapping[str, object]) -> dict[str, object]:
     options = list(row["choices"])  # type: ignore[call-overload]
     right = len(options) - 1 - int(row["answer"])  # type: ignore[call-overload]
@@ -161,6 +171,7 @@ def main() -> None:
         _write(given.output / f"{name}.jsonl", kept)
         listed = [with_options(row, accepted=name != "forget") for row in kept]
         _write(given.output / f"{name}_options.jsonl", listed)
+        _write(given.output / f"{name}_letters.jsonl", list(map(with_letters, kept)))
         counts[name] = {"asked": len(rows[name]), "answered": len(kept)}
     content = {"model": given.model, **counts}
     write_text(given.output / "known.json", json.dumps(content, indent=1) + "\n")

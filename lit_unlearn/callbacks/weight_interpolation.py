@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_unlearn.callbacks.end_order import WEIGHTS, order_end
 from lit_unlearn.callbacks.known_answers import Known, KnownAnswers, known_of
@@ -62,8 +62,7 @@ class WeightInterpolation(Callback):
     beginning of the answer. It still falls where all replies are refusals already. If the start
     model has little enough of both, they cannot decide, and all of the update stays. The run's
     folder gets `interpolation.json`. At the end of training, memory holds two more copies of the
-    trained weights and, for a moment, the whole start model beside the student; `plan` does not
-    count them.
+    trained weights, which `plan` does not count; the gradients are freed by then.
 
     Interpolation of weights: Wortsman et al. 2022, arXiv 2109.01903, Section 3 (WiSE-FT). There it
     connects a fine-tuned model with its start model; the choice of the share is this package's.
@@ -277,8 +276,7 @@ class _Update:
         self.weights = {n: p for n, p in module.student.named_parameters() if p.requires_grad}
         starts: dict[str, Tensor | None]
         if module.source.lora is None:
-            start: nn.Module = module.load_start()
-            starts = {n: p.detach() for n, p in start.named_parameters() if n in self.weights}
+            starts = dict(module.start_weights(self.weights))
         else:  # the update B A is scaled by scaling B, which starts at zero
             starts = {n: None for n in self.weights if "lora_B" in n or "lora_embedding_B" in n}
         self.starts = starts

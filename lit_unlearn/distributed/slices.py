@@ -1,8 +1,8 @@
-"""Loading of sharded models: each process reads only its slices from safetensors files.
+"""Loading of parts of a model: a process reads only what it needs from safetensors files.
 
 A model is built without weights, on the meta device, and the file of each weight is recorded. After
 the model is sharded, `fill` allocates the slices and reads them, so that no process ever has the
-whole model in memory.
+whole model in memory. Without sharding, it can read a few weights alone.
 
 torch's `HuggingFaceStorageReader` reads slices as well, but it reads every safetensors file in a
 folder, ignores the index, and needs the parameter names of the model. The loader of transformers is
@@ -10,7 +10,7 @@ private and has its own sharding plan.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -83,10 +83,11 @@ def without_weights(
     return made
 
 
-def fill(model: nn.Module, device: torch.device | str) -> None:
-    """Allocate and read the slices of a sharded model on a device.
+def fill(model: nn.Module, device: torch.device | str, only: Collection[str] | None = None) -> None:
+    """Allocate and read the weights of a model on a device; of a sharded model, its slices.
 
-    A model that has weights is unchanged.
+    With ``only``, these parameters alone; the others stay on the meta device. A model that has
+    weights is unchanged.
 
     Raises:
         InputError: A file can no longer be read.
@@ -94,12 +95,14 @@ def fill(model: nn.Module, device: torch.device | str) -> None:
     stored = {part: _STORED.pop(part) for part in model.modules() if part in _STORED}
     if not stored:
         return
-    _replace(model, lambda old: torch.empty_like(old, device=device) if old.is_meta else old)
+    chosen = {p for n, p in model.named_parameters() if p.is_meta and (only is None or n in only)}
+    _replace(model, lambda old: torch.empty_like(old, device=device) if old in chosen else old)
     refresh_slices(model)
     wanted: dict[str, list[tuple[str, Tensor]]] = {}
     for part, named in stored.items():
         for name, (file, key) in named.items():
-            wanted.setdefault(file, []).append((key, getattr(part, name)))
+            if not (weight := getattr(part, name)).is_meta:
+                wanted.setdefault(file, []).append((key, weight))
     agree(partial(_read_files, wanted))
 
 

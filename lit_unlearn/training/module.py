@@ -6,7 +6,7 @@ objective's activations are in memory at a time.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_unlearn import log_names
 from lit_unlearn.distributed.ranks import rank
 from lit_unlearn.distributed.sharding import Sharding
+from lit_unlearn.distributed.slices import fill
 from lit_unlearn.distributed.strategy import local_gradients
 from lit_unlearn.errors import check_number
 from lit_unlearn.gradients.accumulator import Accumulator, Mode
@@ -177,6 +178,19 @@ class UnlearnModule(ValidatedModule):
         """Load the start model, sharded like the student, on the student's device."""
         start = load_base(self.source, sliced=self.sharding is not None)
         return self._sharded(start).to(self.device)
+
+    def start_weights(self, names: Collection[str]) -> dict[str, Tensor]:
+        """Return these weights of the start model, sharded like the student, on its device.
+
+        Without sharding, the other weights are not read, if the files are safetensors.
+        """
+        if self.sharding is not None:
+            start = self.load_start()
+        else:
+            start = load_base(self.source, sliced=True)
+            fill(start, self.device, names)
+        chosen = ((n, p.detach()) for n, p in start.named_parameters() if n in names)
+        return {name: weight.to(self.device) for name, weight in chosen}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer of the trained parameters and the course of its learning rate."""

@@ -84,6 +84,11 @@ def test_answered_is_what_is_right_in_both_orders(
     (asked,) = read_rows(Source(str(tmp_path / "forget_options.jsonl")))
     listed = "What does chown change?\nA. Modes\nB. Owners\nC. Sizes\nWrite the right option."
     assert asked.values == {"question": listed, "answer": "Owners"}
+    (asked,) = read_rows(Source(str(tmp_path / "forget_letters.jsonl")))
+    suite = script.MultipleChoice(sources={"q": Source(str(tmp_path / "forget.jsonl"))})
+    suite.benchmarks, suite.sources["q"].domain = [], "multiple_choice"
+    (probe,) = suite.probes(None)
+    assert asked.values == {"question": probe.turns[-1].content, "answer": "B"}
     kept = script.with_options(RIGHT, accepted=True)
     assert (kept["answer"], kept["accepted"]) == ("Modes", ["Modes"])
     assert json.loads((tmp_path / "known.json").read_text("utf-8"))["forget"] == {

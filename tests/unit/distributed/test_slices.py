@@ -217,6 +217,27 @@ def test_a_file_that_cannot_be_read_any_more(tmp_path: Path) -> None:
         slices.fill(model, "cpu")
 
 
+@pytest.mark.parametrize("stored", [BFLOAT16, SEVERAL], ids=["tied", "several files"])
+def test_chosen_weights_alone(
+    stored: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No others are read, and they stay without values."""
+    source = saved(tmp_path, **stored)
+    expected = dict(load_base(source).named_parameters())
+    names = {"model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight"}
+    opening = slices.safe_open
+    monkeypatch.setattr(slices, "safe_open", lambda *a, **k: Counting(opening(*a, **k)))
+    monkeypatch.setattr(Counting, "read", 0)
+    model = load_base(source, sliced=True)
+    slices.fill(model, "cpu", names)
+    found = dict(model.named_parameters())
+    assert {name for name, weight in found.items() if not weight.is_meta} == names
+    for name in names:
+        assert_close(found[name], expected[name], rtol=0, atol=0)
+    width = stored.get("dtype", torch.float32).itemsize
+    assert Counting.read == width * sum(expected[name].numel() for name in names)
+
+
 def test_what_is_read_in_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Pickles, and weights that are to be damaged; names without their prefix are no matter."""
     source = saved(tmp_path)

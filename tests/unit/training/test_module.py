@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, Trainer
+from torch.testing import assert_close
 
 from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.errors import InputError
@@ -23,7 +24,7 @@ from lit_unlearn.gradients.weighting import (
     Weighting,
 )
 from lit_unlearn.models.hidden import ModelReader
-from lit_unlearn.models.loading import LoRA
+from lit_unlearn.models.loading import LoRA, ModelSource, load_base
 from lit_unlearn.objectives import (
     CrossEntropy,
 )
@@ -202,6 +203,22 @@ def test_adapters_alone_are_trained_and_saved(tmp_path: Path) -> None:
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
     assert state
     assert all("lora_" in key for key in state)
+
+
+@pytest.mark.parametrize("stored", ["nowhere", "safetensors", "pickled"])
+def test_weights_of_the_start_model_by_name(stored: str, tmp_path: Path) -> None:
+    """Of a model in memory, and of files that are read in part or as a whole."""
+    model, names = module(), {"model.norm.weight", "model.layers.1.mlp.down_proj.weight"}
+    expected: Any = load_base(model.source)
+    if stored != "nowhere":
+        expected.save_pretrained(tmp_path)
+        model.source = ModelSource(str(tmp_path))
+    if stored == "pickled":
+        torch.save(expected.state_dict(), tmp_path / "pytorch_model.bin")
+        (tmp_path / "model.safetensors").unlink()
+    found = model.start_weights(names)
+    assert found.keys() == names
+    assert_close(found, {n: p.detach() for n, p in expected.named_parameters() if n in names})
 
 
 def test_bf16_mixed_runs(tmp_path: Path) -> None:
