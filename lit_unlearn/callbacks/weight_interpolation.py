@@ -177,7 +177,7 @@ class WeightInterpolation(Callback):
         rows: dict[str, Example] = {}
         for name, spec in data.objectives.items():
             if spec.expect == expect:
-                own = data.validation.get(name) or data.examples[name]
+                own = data.validation.get(name) or data.examples.get(name, [])
                 rows |= {question_key(each): each for each in own if each.accepted or each.answer}
         chosen = evenly_spread(list(rows.values()), self.rows)
         return KnownAnswers(chosen, self.openers, self.max_new_tokens, subject)

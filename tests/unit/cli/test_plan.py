@@ -80,6 +80,16 @@ def test_two_devices_and_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert least == most > 0
 
 
+def test_rows_that_are_not_there_yet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another command writes them; a callback that asks them at the end has no questions yet."""
+    monkeypatch.setattr(rates, "_SECONDS", 0.01)
+    absent = '--data.objectives.forget.sources=[{"path":"none.jsonl","domain":"question_answer"}]'
+    assert main([*SMOKE, absent, "--trainer.callbacks+=WeightInterpolation"]) == 0
+    assert "Lengths are assumed" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
