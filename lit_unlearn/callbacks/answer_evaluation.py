@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lit_unlearn import log_names
 from lit_unlearn.callbacks.board import as_code, tensorboard
-from lit_unlearn.callbacks.end_order import EVALUATION, order_end, weights_change
+from lit_unlearn.callbacks.end_order import EVALUATION, EXPORT, order_end, weights_change
 from lit_unlearn.callbacks.gradient_monitor import GRADIENT_FILE
 from lit_unlearn.callbacks.suite_evaluation import as_tensors, log_figures, student_subject
 from lit_unlearn.distributed.ranks import on_first
@@ -35,6 +35,9 @@ from lit_unlearn.utils.grouping import grouped
 from lit_unlearn.utils.tables import print_paths, terminal
 
 __all__ = ["AnswerEvaluation"]
+
+_MODEL = "model"
+"""Name of the exported folder among the paths; the export prints it when it is written."""
 
 
 class AnswerEvaluation(Callback):
@@ -163,7 +166,7 @@ class AnswerEvaluation(Callback):
         )
         console = terminal(stderr=True)
         console.print(summary_table(self.before, self.after))
-        print_paths(console, facts.paths)
+        print_paths(console, {n: p for n, p in facts.paths.items() if n != _MODEL})
 
     def _record(
         self, trainer: Trainer, module: Any, when: str, *, resumed: bool = False
@@ -206,6 +209,8 @@ class AnswerEvaluation(Callback):
         folder = Path(trainer.default_root_dir)
         data, logger = _data(trainer), tensorboard(trainer)
         curves = {} if logger is None else {"TensorBoard": f"tensorboard --logdir {logger.log_dir}"}
+        ends = [getattr(callback, "end_order", 0) for callback in trainer.callbacks]  # type: ignore[attr-defined]
+        exported = {_MODEL: str(folder / "model")} if EXPORT in ends else {}
         return RunFacts(
             model=module.source.path,
             seed=data.seed,
@@ -216,7 +221,7 @@ class AnswerEvaluation(Callback):
                 "summary": str(folder / "summary.json"),
                 "report": str(folder / "report.html"),
                 "gradients": str(folder / GRADIENT_FILE),
-                "model": str(folder / "model"),
+                **exported,
                 **curves,
             },
             versions={key: value for key, value in versions().items() if key != "python"},

@@ -12,13 +12,15 @@ from torch import Tensor
 from lit_unlearn import __version__
 from lit_unlearn.callbacks.answer_evaluation import AnswerEvaluation
 from lit_unlearn.callbacks.end_order import EXPORT, order_end
-from lit_unlearn.distributed.ranks import on_first
+from lit_unlearn.distributed.ranks import on_first, rank
 from lit_unlearn.errors import ResultError
 from lit_unlearn.models.dtypes import SavedDType
 from lit_unlearn.models.export import save_folder, whole_student
 from lit_unlearn.models.reading_back import Comparison, compare_folder, reference_logits
 from lit_unlearn.report.run_summary import COLUMNS, Change, cell, changes, note_export
 from lit_unlearn.utils.ownership import check_targets, own_folder
+from lit_unlearn.utils.progress import Stage, shown
+from lit_unlearn.utils.tables import print_paths, terminal
 
 __all__ = ["EXPORT_FOLDER", "HuggingFaceExport", "compared_rows", "model_card"]
 
@@ -73,7 +75,10 @@ class HuggingFaceExport(Callback):
         rows = compared_rows(data.encoded)
         expected = reference_logits(pl_module.student, rows)
         student = [whole_student(pl_module.student, pl_module.source, self.dtype)]
-        on_first(lambda: self._write(trainer, pl_module, student, rows, expected))
+        console = terminal(stderr=True, quiet=rank() > 0)
+        with shown(Stage("export", None), console):
+            on_first(lambda: self._write(trainer, pl_module, student, rows, expected))
+        print_paths(console, {"model": Path(trainer.default_root_dir) / EXPORT_FOLDER})
 
     def _write(
         self,

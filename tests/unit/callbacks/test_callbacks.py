@@ -127,6 +127,26 @@ def test_a_run_with_everything(tmp_path: Path) -> None:
     assert "```yaml\nseed_everything: 7\n```" in card
 
 
+@pytest.mark.parametrize("exporting", [True, False])
+def test_the_model_is_named_when_it_is_written(
+    exporting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table comes first; a run without an export names no folder for it."""
+    seen: dict[str, bool] = {}
+
+    def noted(console: Any, paths: Any) -> None:
+        seen.update({name: Path(str(path)).exists() for name, path in paths.items()})
+
+    for place in ("answer_evaluation", "huggingface_export"):
+        monkeypatch.setattr(f"lit_unlearn.callbacks.{place}.print_paths", noted)
+    callbacks = [AnswerEvaluation(max_new_tokens=1), *[HuggingFaceExport()] * exporting]
+    fit(tmp_path, module(), callbacks, steps=1)
+    assert list(seen) == ["summary", "report", "gradients", "TensorBoard", *["model"] * exporting]
+    assert seen.get("model", True)
+    summary = json.loads((tmp_path / "summary.json").read_text("utf-8"))
+    assert ("model" in summary["run"]["paths"]) == exporting
+
+
 def test_gradients_are_logged_at_their_own_steps(tmp_path: Path) -> None:
     """Whatever Lightning's own interval is: here it would log nothing before step 50."""
     model = module()
