@@ -100,6 +100,7 @@ def run(
 Line = TypeVar("Line", bound="UnlearnCLI")
 """Class of the command line: `UnlearnCLI` runs a stage; a subclass may only check it."""
 
+_PRINT = "--print_config"
 _PARSERS: dict[tuple[str, Any, Any], tuple[Any, Any, Any]] = {}
 """Parser, parsers of subcommands and their arguments, by stage and classes; none holds a run."""
 
@@ -181,6 +182,8 @@ class UnlearnCLI(LightningCLI):
         check_keys(self.given, inner)
         if self.stage == "validate":  # Lightning would print a column for each objective
             inner.set_defaults({"verbose": False})
+        if any(option.split("=")[0] == _PRINT for option in self.overrides):
+            parser.parse_args(args)  # prints the config and ends the process; `inner` would not
         try:  # the outer parser would check everything again
             options = plain(inner.parse_args(list(args or ())[1:]))
         except ArgumentError as error:

@@ -151,6 +151,25 @@ def refused(fit: Callable[..., None], *args: str, **files: str) -> str:
 # ----------------------------------------------------------------------------------- what is run
 
 
+@pytest.mark.parametrize("option", ["--print_config", "--print_config=skip_unset"])
+def test_a_printed_config_is_no_run(
+    option: str, fit: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is the merged one, and nothing is built or written."""
+    for _ in range(2):  # the parser is kept between runs of a process
+        with pytest.raises(SystemExit) as stopped:
+            fit(option, "--model.steps=7", more="trainer: {max_steps: 2}")
+        assert stopped.value.code == 0
+        printed = yaml.safe_load(capsys.readouterr().out)
+        assert printed["trainer"]["max_steps"] == 2
+        assert printed["model"]["steps"] == 7
+        assert printed["model"]["objectives"]["retain"]["class_path"].endswith("StandInLoss")
+    assert not SEEN
+    assert not Path("runs").exists()
+    fit()
+    assert SEEN["steps"] == 3
+
+
 def test_a_config_runs(fit: Callable[..., None]) -> None:
     fit()
     assert SEEN["objectives"]["forget"].temperature == 2.0
