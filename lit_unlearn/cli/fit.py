@@ -180,12 +180,13 @@ class UnlearnCLI(LightningCLI):
         """Parse the command line; errors name the place of a mistake, and its repair."""
         inner = self._subcommand_parsers[self.stage]
         check_keys(self.given, inner)
+        given = list(args or ())
         if self.stage == "validate":  # Lightning would print a column for each objective
             inner.set_defaults({"verbose": False})
         if any(option.split("=")[0] == _PRINT for option in self.overrides):
-            parser.parse_args(args)  # prints the config and ends the process; `inner` would not
+            parser.parse_args(given)  # prints the config and ends the process; `inner` would not
         try:  # the outer parser would check everything again
-            options = plain(inner.parse_args(list(args or ())[1:]))
+            options = plain(inner.parse_args(given[1:]))
         except ArgumentError as error:
             raise InputError(explain(str(error), inner, self.given, self.overrides)) from None
         trainer = options.trainer
