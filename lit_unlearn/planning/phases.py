@@ -54,6 +54,8 @@ class Phase:
     note: str = ""
     kept: bool = False
     """Whether the results are stored for other runs."""
+    counted: bool = True
+    """Whether the work is known."""
 
     @property
     def flops(self) -> float:
@@ -139,8 +141,8 @@ class Forecast:
             caption=f"{rates.machine}; GFLOP/s: {', '.join(speeds_text)}",
         )
         for phase in self.phases:
-            cells = [phase.name, f"{phase.flops / 1e12:.3g}", duration(phase.seconds(rates))]
-            add_row(made, [*cells, phase.note])
+            cells = [f"{phase.flops / 1e12:.3g}", duration(phase.seconds(rates))]
+            add_row(made, [phase.name, *(cells if phase.counted else "??"), phase.note])
         total = sum(phase.flops for phase in self.phases)
         add_row(made, ["all", f"{total / 1e12:.3g}", duration(self.seconds), ""], "bold")
         return made

@@ -109,6 +109,18 @@ def test_what_is_not_done_is_not_counted() -> None:
     assert twice.replying == pytest.approx(2 * once.replying)
 
 
+def test_evaluations_without_rows_are_named_and_not_counted() -> None:
+    planned = run(RunWork(3, evaluations=[SuiteSchedule({})]))
+    assumed = replace(planned, rows=replace(planned.rows, assumed=True))
+    assert "evaluations" not in [one.name for one in planned.phases()]
+    last = assumed.phases()[-1]
+    assert (last.name, last.counted) == ("evaluations", False)
+    text = io.StringIO()
+    Console(file=text, width=90).print(Forecast([last], RATES).table())
+    line = next(line for line in text.getvalue().splitlines() if "evaluations" in line)
+    assert [cell.strip() for cell in line.split("│")[1:-1]] == ["evaluations", "?", "?", last.note]
+
+
 def test_a_resumed_run_goes_on() -> None:
     whole, rest = found(RunWork(30, evaluations=[schedule()])), found(RunWork(30, 20, [schedule()]))
     assert list(rest) == ["trunk cache", "teacher cache", "10 steps", "evaluation after"]
