@@ -36,6 +36,7 @@ from script import run_script
 from lit_unlearn.data.converters import options_of
 from lit_unlearn.data.raw_rows import RawRow
 from lit_unlearn.data.sources import ROOT_VARIABLE, Source, read_rows
+from lit_unlearn.errors import check_number
 from lit_unlearn.evaluation.evaluate import evaluate
 from lit_unlearn.evaluation.subjects import Loading
 from lit_unlearn.evaluation.suites.multiple_choice import MultipleChoice
@@ -164,6 +165,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help=f"replaces the hub; default: {ROOT_VARIABLE}")
     parser.add_argument("--limit", type=int, default=300, help="questions of each file")
     given = parser.parse_args()
+    check_number("--limit", given.limit, 1)
     rows = chosen(given.data, given.limit)
     known = answered(given.model, given.output, rows)
     counts = {}

@@ -17,17 +17,18 @@ Cost: no model is read; a second.
 """
 
 import argparse
-import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from known_questions import with_letters, with_options
 from script import run_script
 
 from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.probes import Row
+from lit_unlearn.evaluation.record_files import is_evaluation, read_evaluation
+from lit_unlearn.evaluation.suites.answers import PREFILLED, read_answers
 from lit_unlearn.metrics.functional.statistics import harmonic_mean, mean
 
 _EXAMPLE = {"question": "", "choices": [""], "answer": 0}
@@ -36,7 +37,8 @@ _ENDINGS = {
     "letter": str(with_letters(_EXAMPLE)["question"]).splitlines()[-1],
 }
 FORMS = ("open", *_ENDINGS)
-Row = Mapping[str, Any]
+_FORGET = ("forget", f"forget{PREFILLED}")
+"""Groups of the questions to forget: plain, and behind an opener."""
 
 
 def form(question: str) -> str:
@@ -45,65 +47,65 @@ def form(question: str) -> str:
     return next((name for name, ending in _ENDINGS.items() if last == ending), "open")
 
 
-def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
-    """Return the rows by their key."""
-    found = defaultdict(list)
-    for row in rows:
-        found[key(row)].append(row)
-    return found
-
-
-def share(rows: Sequence[Row], name: str) -> float:
-    """Return the mean of the values that a row has; NaN without any."""
-    values = [float(row[name]) for row in rows if row[name] is not None]
+def share(rows: Iterable[Row], name: str) -> float:
+    """Return the mean of a score over the rows that have it; NaN without any."""
+    values = [value for row in rows if not math.isnan(value := row.scores[name])]
     return mean(values) if values else math.nan
 
 
 def run_figures(before: Sequence[Row], after: Sequence[Row]) -> dict[str, float]:
     """Return the figures of a run's validation rows: a row of its table.
 
+    A ratio is NaN if the start has none of what is kept or forgotten.
+
     Raises:
         InputError: A form of the questions to forget has no rows.
     """
-    start, end = (grouped(filter(_is_forgotten, rows), _is_prefilled) for rows in (before, after))
-    plain = grouped(end.get(False, []), lambda row: form(row["question"]))
-    if set(plain) != set(FORMS):
+    plain = {
+        name: [r for r in after if r.group == "forget" and form(r.question) == name]
+        for name in FORMS
+    }
+    lacking = [name for name, rows in plain.items() if not rows]
+    if lacking:
         raise InputError(
-            f"The answers should have questions to forget in the forms {', '.join(FORMS)}. Found "
-            f"{', '.join(sorted(plain)) or 'none'}; run configs/cyber, whose rows have them."
+            f"The answers should have questions to forget in the forms {', '.join(FORMS)}. "
+            f"Found none of the form {lacking[0]}; run configs/cyber, whose rows have them."
         )
-    lost = [1 - share(own, "rouge_l") / share(start[key], "rouge_l") for key, own in end.items()]
-    kept = [share(rows, "correct") for rows in map(_kept, (before, after))]
-    found = {"forgotten": mean(lost)}
-    found |= {f"declined {name}": share(plain[name], "refused") for name in FORMS}
-    found |= {"kept": kept[1] / kept[0], "kept, declined": share(_kept(after), "refused")}
-    found["nats a token"] = mean([share(plain[name], "answer_nll") for name in FORMS])
+    groups = [
+        [[r for r in rows if r.group == group] for rows in (after, before)] for group in _FORGET
+    ]
+    lost = [1 - _ratio(*(share(rows, "rouge_l_recall") for rows in both)) for both in groups]
+    known = [value for value in lost if not math.isnan(value)]
+    end, start = _judged(after), _judged(before)
+    found = {"forgotten": mean(known) if known else math.nan}
+    found |= {f"declined {name}": share(rows, "refused") for name, rows in plain.items()}
+    found["kept"] = _ratio(share(end, "correct"), share(start, "correct"))
+    found["kept, declined"] = share(end, "refused")
+    found["nats a token"] = mean([share(rows, "answer_nll") for rows in plain.values()])
     return found | {"mean": harmonic_mean([max(found["forgotten"], 0.0), found["kept"]])}
 
 
-def _is_forgotten(row: Row) -> bool:
-    return row["objective"] == "forget"
+def _judged(rows: Iterable[Row]) -> list[Row]:
+    """Return the questions to keep whose replies were judged as correct or not."""
+    return [r for r in rows if r.group not in _FORGET and not math.isnan(r.scores["correct"])]
 
 
-def _is_prefilled(row: Row) -> bool:
-    return bool(row["prefill"])
+def _ratio(end: float, start: float) -> float:
+    return end / start if start else math.nan
 
 
-def _kept(rows: Iterable[Row]) -> list[Row]:
-    return [row for row in rows if not _is_forgotten(row) and row["correct"] is not None]
-
-
-def evaluation_figures(rows: Iterable[Row]) -> dict[str, float]:
-    """Return `suite, group, form, score` -> mean of an evaluation's rows.
+def evaluation_figures(suites: Mapping[str, Iterable[Row]]) -> dict[str, float]:
+    """Return `suite, group, form, score` -> mean of the rows of an evaluation's suites.
 
     The suite `choices` adds the options to open questions, and asks for a letter.
     """
     found = defaultdict(list)
-    for row in rows:
-        for name, score in row["scores"].items():
-            if score is not None:
-                asked = "letter" if row["suite"] == "choices" else form(row["question"])
-                found[f"{row['suite']}, {row['group']}, {asked}, {name}"].append(float(score))
+    for suite, rows in suites.items():
+        for row in rows:
+            asked = "letter" if suite == "choices" else form(row.question)
+            for name, score in row.scores.items():
+                if not math.isnan(score):
+                    found[f"{suite}, {row.group}, {asked}, {name}"].append(score)
     return {place: mean(values) for place, values in sorted(found.items())}
 
 
@@ -117,10 +119,6 @@ def table(columns: Mapping[str, Mapping[str, float]], corner: str) -> str:
     return "\n".join(lines)
 
 
-def _lines(file: Path) -> list[Row]:
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-
-
 def main(args: Sequence[str] | None = None) -> None:
     """Print a table of the runs, and one of the evaluations."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -130,13 +128,15 @@ def main(args: Sequence[str] | None = None) -> None:
     for folder in parser.parse_args(args).folders:
         before, after = (folder / f"answers_{when}.jsonl" for when in ("before", "after"))
         if before.exists() and after.exists():
-            runs[folder.name] = run_figures(_lines(before), _lines(after))
-        elif (folder / "rows.jsonl").exists():
-            evaluations[folder.name] = evaluation_figures(_lines(folder / "rows.jsonl"))
+            runs[str(folder)] = run_figures(read_answers(before), read_answers(after))
+        elif is_evaluation(folder):
+            suites = read_evaluation(folder).suites
+            rows = {name: suite.rows for name, suite in suites.items()}
+            evaluations[str(folder)] = evaluation_figures(rows)
         else:
             raise InputError(
                 f"Argument `FOLDER` should be the folder of a run that ended or of an evaluation. "
-                f"{folder} has neither {after.name} nor rows.jsonl."
+                f"{folder} has neither {after.name} nor the files of an evaluation."
             )
     for columns, corner in ((runs, "validation rows"), (evaluations, "suite, group, form, score")):
         if columns:

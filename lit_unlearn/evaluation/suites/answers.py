@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 
 from lit_unlearn.data.prefills import read_openers
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import (
     Better,
     Figure,
@@ -159,9 +160,22 @@ def _line(probe: Probe, row: Row) -> dict[str, object]:
 
 
 def read_answers(path: Path) -> list[Row]:
-    """Read the rows of a file that `write_answers` wrote."""
-    lines = path.read_text("utf-8").split("\n")
-    return [_row_of(json.loads(line)) for line in lines if line]
+    """Read the rows of a file that `write_answers` wrote.
+
+    Raises:
+        InputError: A line is damaged.
+    """
+    found = []
+    for number, line in enumerate(path.read_text("utf-8", errors="replace").split("\n"), start=1):
+        try:
+            if line:
+                found.append(_row_of(json.loads(line)))
+        except (ValueError, LookupError, TypeError) as error:
+            raise InputError(
+                f"{path}, line {number}: expected an answer that a run wrote, found {line[:60]!r} "
+                f"({type(error).__name__}: {error}); delete the file"
+            ) from None
+    return found
 
 
 def _row_of(line: Mapping[str, str | float | None]) -> Row:

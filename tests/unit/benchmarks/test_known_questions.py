@@ -12,6 +12,7 @@ import pytest
 
 from lit_unlearn.data.raw_rows import RawRow
 from lit_unlearn.data.sources import Source, read_rows
+from lit_unlearn.errors import InputError
 from tests.benchmark_scripts import benchmark
 
 RIGHT = {
@@ -98,3 +99,13 @@ def test_answered_is_what_is_right_in_both_orders(
     assert '"answered": 1' in capsys.readouterr().out
     turned = read_rows(Source(str(tmp_path / "reversed/forget.jsonl")))[0].values
     assert (turned["choices"], turned["answer"]) == (["Sizes", "Owners", "Modes"], 2)
+
+
+def test_no_questions_are_refused_before_anything_is_written(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["known_questions.py", f"--output={folder}", "--limit=0"])
+    with pytest.raises(InputError, match="`--limit` should be at least 1. Found 0"):
+        script.main()
+    assert not folder.exists()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
+import math
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 from lit_unlearn.errors import InputError
+from lit_unlearn.evaluation.probes import Row
+from lit_unlearn.evaluation.record_files import write_evaluation
+from lit_unlearn.evaluation.records import EvaluationRecord, SuiteRecord
+from lit_unlearn.evaluation.suites.answers import PREFILLED, SCORES
 from tests.benchmark_scripts import benchmark
 
 ASKED = {"question": "Why?", "choices": ["sun", "rain"], "answer": 1}
@@ -27,10 +30,17 @@ def questions() -> dict[str, str]:
     return {"open": "Why?", **{name: str(row["question"]) for name, row in forms.items()}}
 
 
-def answer(objective: str, question: str, prefill: str = "", **values: Any) -> dict[str, Any]:
-    empty = {"rouge_l": None, "correct": None, "refused": False, "answer_nll": 1.0}
-    place = {"objective": objective, "question": question, "prefill": prefill}
-    return {**place, **empty, **values}
+def answer(group: str, question: str, **scores: float) -> Row:
+    unknown = dict.fromkeys(SCORES, math.nan) | {"refused": 0.0, "answer_nll": 1.0}
+    return Row("1", group, unknown | scores, question)
+
+
+def run(begun: float = 1.0, correct: float = 1.0, **rouge_l: float) -> list[Row]:
+    """Rows of each form to forget, one of them behind an opener as well, and one to keep."""
+    asked = questions()
+    rows = [answer("forget", asked[name], rouge_l_recall=value) for name, value in rouge_l.items()]
+    rows.append(answer(f"forget{PREFILLED}", asked["open"], rouge_l_recall=begun))
+    return [*rows, answer("retain", "?", correct=correct)]
 
 
 def test_a_form_is_told_by_the_last_line(script: ModuleType) -> None:
@@ -40,18 +50,16 @@ def test_a_form_is_told_by_the_last_line(script: ModuleType) -> None:
 
 
 def test_figures_of_a_run(script: ModuleType) -> None:
-    """Plain 1 -> .25 and .5 -> .5 in sum 2 -> 1; behind an opener .4 -> .1; kept 4 -> 3 of 4."""
-    asked = questions()
-    scores = {"open": (1.0, 0.25), "text": (0.5, 0.5), "letter": (0.5, 0.25)}
-    runs = []
-    for when in (0, 1):
-        rows = [answer("forget", asked[n], rouge_l=s[when]) for n, s in scores.items()]
-        rows.append(answer("forget", asked["open"], "Sure:", rouge_l=(0.4, 0.1)[when]))
-        rows += [answer("retain", "?", correct=float(i < 4 - when)) for i in range(4)]
-        rows.append(answer("retain", asked["letter"], rouge_l=0.0))  # not judged by a text
-        runs.append(rows)
-    runs[1][0]["refused"] = runs[1][4]["refused"] = True
-    found = script.run_figures(*runs)
+    """Plain, the sum falls from 2 to 1; behind an opener .4 to .1; 1 and 3 of 4 are kept."""
+    before = run(open=1.0, text=0.5, letter=0.5, begun=0.4)
+    after = run(open=0.25, text=0.5, letter=0.25, begun=0.1)
+    after[0].scores["refused"] = after[4].scores["refused"] = 1.0
+    for rows, wrong in ((before, 0), (after, 1)):
+        rows += [answer("retain", "?", correct=float(i >= wrong)) for i in range(3)]
+        rows.append(
+            answer("retain", questions()["letter"], rouge_l_recall=0.0)
+        )  # not judged by a text
+    found = script.run_figures(before, after)
     assert found["forgotten"] == pytest.approx((0.5 + 0.75) / 2)
     assert found["kept"] == pytest.approx(0.75)
     assert found["mean"] == pytest.approx(2 / (1 / 0.625 + 1 / 0.75))
@@ -64,18 +72,22 @@ def test_figures_of_a_run(script: ModuleType) -> None:
     }
 
 
+def test_a_start_that_knows_nothing_has_no_ratio(script: ModuleType) -> None:
+    rows = run(open=0.0, text=0.0, letter=0.0, begun=0.0, correct=0.0)
+    found = script.run_figures(rows, rows)
+    assert all(math.isnan(found[name]) for name in ("forgotten", "kept", "mean"))
+
+
 def test_figures_of_an_evaluation(script: ModuleType) -> None:
     asked = questions()
-    rows = [
-        {"suite": suite, "group": "g", "question": asked[name], "scores": {"recall": score}}
-        for suite, name, score in [
-            ("prefill", "open", 0.0),
-            ("prefill", "open", 0.5),
-            ("prefill", "text", 1.0),
-            ("prefill", "text", None),
-            ("choices", "open", 0.3),
-        ]
-    ]
+    suites = {
+        "prefill": [("open", 0.0), ("open", 0.5), ("text", 1.0), ("text", math.nan)],
+        "choices": [("open", 0.3)],
+    }
+    rows = {
+        suite: [Row("1", "g", {"recall": score}, asked[name]) for name, score in own]
+        for suite, own in suites.items()
+    }
     assert script.evaluation_figures(rows) == {
         "choices, g, letter, recall": 0.3,
         "prefill, g, open, recall": 0.25,
@@ -84,31 +96,33 @@ def test_figures_of_an_evaluation(script: ModuleType) -> None:
 
 
 def test_both_kinds_of_folders(
-    script: ModuleType,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, evaluation = tmp_path / "run", tmp_path / "evaluation"
-    rows = [answer("forget", text, rouge_l=1.0) for text in questions().values()]
-    rows.append(answer("neighbor", "?", correct=1.0))
-    scored = {"suite": "s", "group": "g", "question": "Why?", "scores": {"recall": 0.5}}
-    for folder, files in ((run, ["answers_before", "answers_after"]), (evaluation, ["rows"])):
-        folder.mkdir()
-        for name in files:
-            lines = rows if folder == run else [scored]
-            text = "\n".join(map(json.dumps, lines))
-            (folder / f"{name}.jsonl").write_text(text, "utf-8")
-    script.main([str(run), str(evaluation)])
+    """Two folders with one name are two columns."""
+    folders = [tmp_path / name for name in ("run", "a/evaluation", "b/evaluation")]
+    line = {"objective": "forget", "example_id": "1", "prefill": "", "gold": "So.", "generated": ""}
+    line |= {"rouge_l": 0.5, "correct": 1, "refused": False, "answer_nll": 1.0}
+    lines = [json.dumps({**line, "question": text}) for text in questions().values()]
+    lines.append(json.dumps({**line, "question": "?", "objective": "neighbor"}))
+    folders[0].mkdir()
+    for when in ("before", "after"):
+        (folders[0] / f"answers_{when}.jsonl").write_text("\n".join(lines), "utf-8")
+    for folder, score in zip(folders[1:], (0.25, 0.75), strict=True):
+        rows = [Row("1", "g", {"recall": score}, "Why?")]
+        suites = {"s": SuiteRecord("s", {}, 0, 0, rows, [])}
+        write_evaluation(folder, EvaluationRecord("m", "", suites, {}, {}))
+    script.main(list(map(str, folders)))
     printed = capsys.readouterr().out.splitlines()
     assert "| forgotten | 0.00 |" in printed
-    assert "| mean | 0.00 |" in printed
-    assert "| s, g, open, recall | 0.50 |" in printed
+    assert "| s, g, open, recall | 0.25 | 0.75 |" in printed
 
 
-def test_bad_folders(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["question_forms.py", str(tmp_path)])
-    with pytest.raises(InputError, match=r"has neither answers_after\.jsonl nor rows\.jsonl"):
-        script.main()
-    open_only = [answer("forget", "Why?", rouge_l=1.0)]
-    with pytest.raises(InputError, match="Found open; run configs/cyber"):
-        script.run_figures(open_only, open_only)
+def test_bad_folders(script: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has neither answers_after\.jsonl nor the files"):
+        script.main([str(tmp_path)])
+    with pytest.raises(InputError, match="Found none of the form text; run configs/cyber"):
+        script.run_figures([], run(open=1.0))
+    for when in ("before", "after"):
+        (tmp_path / f"answers_{when}.jsonl").write_text('{"objective": "forget"}\n', "utf-8")
+    with pytest.raises(InputError, match="line 1: expected an answer that a run wrote"):
+        script.main([str(tmp_path)])

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lit_unlearn.data.encoding import Encoder
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.probes import Figure, Forced, Outcome, Row, Subject
 from lit_unlearn.evaluation.suite_run import run_suite
 from lit_unlearn.evaluation.suites.answers import (
@@ -153,3 +154,13 @@ def test_what_is_too_long_is_cut_as_in_training(
         log_probs = tiny_model.eval()(ids).logits[0, 8:-1].log_softmax(-1)
     wanted = -log_probs.gather(1, ids[0, 9:, None]).mean().item()
     assert row.scores["answer_nll"] == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"objective": "forget"}', "[1]", '{"objective":', "\xff", '{"rouge_l": "x"}']
+)
+def test_a_damaged_line_is_named(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(f"\n{line}\n", "utf-8")
+    with pytest.raises(InputError, match="line 2: expected an answer that a run wrote"):
+        read_answers(file)
