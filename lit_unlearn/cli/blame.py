@@ -1,10 +1,10 @@
 """Origin of a setting: an option of the command line, or file and line of a key."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lit_unlearn.cli.config import Config, KeyPath, Origin
+from lit_unlearn.cli.config import Config, KeyPath, Origin, parse_value
 from lit_unlearn.cli.failures import causes, foreign_line
 from lit_unlearn.errors import InputError
 from lit_unlearn.utils.options import split_options
@@ -25,28 +25,40 @@ class Setting(NamedTuple):
 
 def settings_of(config: Config, args: Sequence[str]) -> list[Setting]:
     """Return the settings of the command line, which take precedence, then those of the files."""
-    options = [
-        Setting(tuple(o.name[2:].removesuffix("+").split(".")), o.value, o.name.removesuffix("+"))
-        for o in split_options(args)
-    ]
+    options = []
+    for option in split_options(args):
+        name = option.name.removesuffix("+")
+        path = tuple(name[2:].split("."))
+        options.append(Setting(path, option.value, name))
+        options += _inner(parse_value(option.value or ""), path, _option)
     return [*options, *file_settings(config)]
+
+
+def _option(path: KeyPath) -> str:
+    return f"--{'.'.join(path)}"
 
 
 def file_settings(config: Config) -> Iterator[Setting]:
     """Yield every key of the files with its value and place."""
 
-    def walk(values: Any, above: KeyPath, owner: str) -> Iterator[Setting]:
-        items = values.items() if isinstance(values, Mapping) else ()
-        for key, value in enumerate(values) if isinstance(values, list) else items:
-            path = (*above, str(key))
-            where, dotted = config.origin(path), ".".join(path)
-            place = f"{where}: {dotted}" if isinstance(where, Origin) else where or f"--{dotted}"
-            yield Setting(path, value, place, owner)
-            named = value.get("class_path", "") if isinstance(value, Mapping) else ""
-            inner = str(named).rpartition(".")[2] or (owner if key == "init_args" else "")
-            yield from walk(value, path, inner)
+    def place(path: KeyPath) -> str:
+        where = config.origin(path)
+        return f"{where}: {'.'.join(path)}" if isinstance(where, Origin) else where or _option(path)
 
-    return walk(config.values, (), "")
+    return _inner(config.values, (), place)
+
+
+def _inner(
+    values: Any, above: KeyPath, place: Callable[[KeyPath], str], owner: str = ""
+) -> Iterator[Setting]:
+    """Yield every key inside a value, which belongs to the class `owner`."""
+    items = values.items() if isinstance(values, Mapping) else ()
+    for key, value in enumerate(values) if isinstance(values, list) else items:
+        path = (*above, str(key))
+        yield Setting(path, value, place(path), owner)
+        named = value.get("class_path", "") if isinstance(value, Mapping) else ""
+        inner = str(named).rpartition(".")[2] or (owner if key == "init_args" else "")
+        yield from _inner(value, path, place, inner)
 
 
 def blame(error: Exception, config: Config, args: Sequence[str]) -> None:

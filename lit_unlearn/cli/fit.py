@@ -46,7 +46,7 @@ from lit_unlearn.cli.run_files import (
 from lit_unlearn.cli.suite_names import known_suites
 from lit_unlearn.cli.validation_table import validation_table
 from lit_unlearn.distributed.strategy import by_alias, check_strategy
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.training.run_checks import check_parts, check_run
 from lit_unlearn.training.trainer import UnlearnTrainer
 from lit_unlearn.utils.paths import local_path
@@ -183,12 +183,13 @@ class UnlearnCLI(LightningCLI):
         given = list(args or ())
         if self.stage == "validate":  # Lightning would print a column for each objective
             inner.set_defaults({"verbose": False})
-        if any(option.split("=")[0] == _PRINT for option in self.overrides):
-            parser.parse_args(given)  # prints the config and ends the process; `inner` would not
         try:  # the outer parser would check everything again
+            if any(option.split("=")[0] == _PRINT for option in self.overrides):
+                parser.parse_args(given)  # prints the config and ends the process
             options = plain(inner.parse_args(given[1:]))
         except ArgumentError as error:
             raise InputError(explain(str(error), inner, self.given, self.overrides)) from None
+        check_number("seed_everything", _seed(options.seed_everything), 0, 2**32 - 1)
         trainer = options.trainer
         trainer.default_root_dir = str(trainer.default_root_dir or default_folder(self.files))
         self.config = Namespace(subcommand=self.stage, **{self.stage: options})

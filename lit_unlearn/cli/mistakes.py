@@ -8,7 +8,9 @@ enough to find the setting in the files or on the command line.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
+from types import NoneType
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
@@ -31,10 +33,12 @@ def check_keys(config: Config, parser: ArgumentParser) -> None:
     """Refuse unknown keys of config files that the parser ignores or explains badly."""
     known = _types(parser)
     groups = {""} | {name.rpartition(".")[0] for name in known}
-    for path, _, place, owner in file_settings(config):
+    for path, value, place, owner in file_settings(config):
         above, name = ".".join(path[:-1]), ".".join(path).removesuffix("+")
         if above in groups and name not in known and name not in groups:
             raise InputError(f"{place}: unknown key; {_repair(name, known)}")
+        if name in groups and not isinstance(value, Mapping | NoneType) and not _is_file(value):
+            raise InputError(f"{place}: {_keys_expected(name, value, known)}")
         if owner and "init_args" not in path[-2:] and path[-1] not in OF_A_CLASS:
             raise InputError(f"{place}: unknown key; arguments of {owner} belong under init_args")
 
@@ -50,13 +54,18 @@ def explain(message: str, parser: ArgumentParser, config: Config, args: Sequence
         r"class, but \S+ is abstract()": rejected.missing,
         r"has no attribute '\w+'\. Got value: ([\w.]+)$": rejected.unknown_class,
         r"- (.+ \((\S+)\.py, line \d+\))$": rejected.broken_module,
+        r"Unable to load config": rejected.no_keys,
         _LIKE_A_CLASS: rejected.unknown_class,
         r"Expected an? ": rejected.wrong_value,
         _CLASS: rejected.unknown_class,
         r"(?:sub-config file|a path but|import path format:) ([^\s:]+)": rejected.unknown_class,
-        r"unrecognized arguments: (\S+\.ya?ml)\b": (
-            lambda found: f"{found[0]}; did you mean --config {found[1]}?"
+        r'Invalid option "([^"]*)" for --print_config': (
+            lambda found: f"--print_config: expected =skip_default or no value, found {found[1]}"
         ),
+        r"unrecognized arguments: (skip_\w+)": (
+            lambda found: f"{found[0]}; did you mean --print_config={found[1]}?"
+        ),
+        r"unrecognized arguments: (\S+).*": rejected.unknown_word,
     }
     matches = ((re.search(kind, message, re.MULTILINE), text) for kind, text in kinds.items())
     texts = (text(found) for found, text in matches if found)
@@ -74,10 +83,19 @@ class _Rejection:
         self.settings = [s for s in settings if s.path[: len(self.outer)] == self.outer]
 
     def unknown_option(self, found: re.Match[str]) -> str:
-        known = _types(self.parser)
-        return (
-            f"--{_first_unknown(found[1], known)}: unknown option; {_repair(found[1], known, '--')}"
-        )
+        known, positional = _types(self.parser), _positional(self.parser)
+        options = [name for name in known if name not in positional]
+        (near,) = get_close_matches(found[1].lower(), known, 1) or [""]
+        repair = _repair(found[1], options, "--")
+        if near in positional:
+            places = " ".join(positional).upper()
+            repair = f"give `{near}` without its name: {self.parser.prog} {places}"
+        return f"--{_first_unknown(found[1], options)}: unknown option; {repair}"
+
+    def unknown_word(self, found: re.Match[str]) -> str:
+        is_config = found[1].endswith((".yaml", ".yml")) and "config" in _types(self.parser)
+        repair = f"did you mean --config {found[1]}?" if is_config else "see --help"
+        return f"{found[0]}; {repair}"
 
     def unknown_argument(self, found: re.Match[str]) -> str:
         before = self.message[: found.start()]
@@ -105,6 +123,14 @@ class _Rejection:
         repair = did_you_mean(name.rpartition(".")[2], known, otherwise="see --help")
         return f"{place}: unknown class {name}; {repair}"
 
+    def no_keys(self, _: re.Match[str]) -> str:
+        """Explain a value in place of keys, which the parser takes for the name of a file."""
+        known, name = _types(self.parser), ".".join(self.outer)
+        given = [s for s in self.settings if s.path == self.outer]
+        if not given or not any(other.startswith(f"{name}.") for other in known):
+            return ""
+        return f"{given[0].place}: {_keys_expected(name, given[0].value, known)}"
+
     def missing(self, found: re.Match[str]) -> str:
         """Explain an entry that lacks arguments, or its `class_path`."""
         wanted, text = (
@@ -119,7 +145,9 @@ class _Rejection:
             own = [s for s in inner if s.path[depth] == name]
             bare = any(len(s.path) == depth + 1 and isinstance(s.value, str) for s in own)
             if not {s.path[-1] for s in own}.union(["class_path"] * bare).issuperset(wanted):
-                place = min(own, key=lambda s: len(s.path)).place
+                first = min(own, key=lambda s: len(s.path))
+                below = ".".join(first.path[depth + 1 :])
+                place = first.place.removesuffix(f".{below}") if below else first.place
                 hint = did_you_mean(name, [other for other in names if other != name])
                 return f"{place}: {text}{'; ' * bool(hint)}{hint}"
         return ": ".join(filter(None, (".".join(self.outer), text)))
@@ -170,6 +198,11 @@ def _types(parser: ArgumentParser) -> dict[str, Any]:
     return {name: kind for name, kind in found.items() if name.split(".")[-1] != "help"}
 
 
+def _positional(parser: ArgumentParser) -> list[str]:
+    """Return the parameters of a parser that are given by their place alone."""
+    return [action.dest for action in parser._actions if not action.option_strings]
+
+
 def _class_parser(path: str) -> ArgumentParser:
     module, _, name = path.rpartition(".")
     made_by, parser = getattr(import_module(module), name), ArgumentParser(exit_on_error=False)
@@ -184,6 +217,19 @@ def _classes(annotation: Any) -> Iterator[type]:
         yield annotation
     for part in get_args(annotation):
         yield from _classes(part)
+
+
+def _is_file(value: object) -> bool:
+    return isinstance(value, str) and value.endswith((".yaml", ".yml", ".json"))
+
+
+def _keys_expected(name: str, value: object, known: Iterable[str]) -> str:
+    """Return what to write in place of a value where keys are expected."""
+    names = [k.removeprefix(f"{name}.").split(".")[0] for k in known if k.startswith(f"{name}.")]
+    named = isinstance(value, str) and "path" in names
+    repair = f"write {{path: {value}}}" if named else "see --help"
+    some = ", ".join(list(dict.fromkeys(names))[:3])
+    return f"expected keys such as {some}, found {value}; {repair}"
 
 
 def _first_unknown(name: str, known: Iterable[str]) -> str:

@@ -78,6 +78,11 @@ class ModelSource:
     cache_trunk: Literal["auto"] | bool = "auto"
 
     def __post_init__(self) -> None:
+        if not self.path.strip():
+            raise InputError(
+                "Parameter `path` of a model should be a folder or a name on the hub. Found an "
+                "empty text; give one such as HuggingFaceTB/SmolLM2-135M-Instruct."
+            )
         for pattern in self.trainable or []:
             check_pattern("model.student.trainable", pattern)
         if self.trainable == []:

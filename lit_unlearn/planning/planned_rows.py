@@ -16,7 +16,7 @@ from lit_unlearn.data.datamodule import UnlearnDataModule
 from lit_unlearn.data.encoding import Encoder
 from lit_unlearn.data.mixing import StepPlan, rows_per_step
 from lit_unlearn.data.objective_data import ObjectiveData
-from lit_unlearn.errors import InputError
+from lit_unlearn.errors import InputError, check_number
 from lit_unlearn.models.loading import load_tokenizer
 from lit_unlearn.objectives import Objective
 from lit_unlearn.planning.forward_passes import MicroBatch, Steps, observe
@@ -60,6 +60,10 @@ class Lengths:
     student: int = 128
     teacher: int = 512
     answer: int = 48
+
+    def __post_init__(self) -> None:
+        for name in ("student", "teacher", "answer"):
+            check_number(f"lengths.{name}", getattr(self, name), 1)
 
 
 LENGTHS = Lengths()
@@ -156,16 +160,17 @@ def rows_of(
     """Return the rows of a run and remarks about them; see `plan`.
 
     Raises:
-        InputError: Rows cannot be read although `rows` is `read`, or assumed rows have no room for
-            an answer.
+        InputError: The named tokenizer cannot be read, or rows cannot although `rows` is `read`, or
+            assumed rows have no room for an answer.
     """
     if rows == "assumed":
         return assumed_rows(data, lengths), []
     source = module.source
     if tokenizer is not None:
         source = replace(source, path=tokenizer, revision=None)
+    named = load_tokenizer(source) if tokenizer is not None else None
     try:
-        words = load_tokenizer(source)
+        words = named or load_tokenizer(source)
         data.prepare_data()
         return read_rows(data, data.encoder(words)), []
     except InputError as error:

@@ -106,6 +106,6 @@ def test_no_questions_are_refused_before_anything_is_written(
 ) -> None:
     folder = tmp_path / "out"
     monkeypatch.setattr(sys, "argv", ["known_questions.py", f"--output={folder}", "--limit=0"])
-    with pytest.raises(InputError, match="`--limit` should be at least 1. Found 0"):
+    with pytest.raises(InputError, match=r"`--limit` should be at least 1\. Found 0"):
         script.main()
     assert not folder.exists()

@@ -343,6 +343,19 @@ def test_lines_that_nobody_needs(
             "--data.objectives.forgte.rows=3",
             ("--data.objectives.forgte", "required: source", "did you mean forget?"),
         ),
+        ("--trainer=3", ("--trainer: expected keys such as accelerator, ", "found 3; see --help")),
+        ("--model=[]", ("--model: expected keys such as objectives, ", "found []")),
+        ("--seed_everything=-1", ("`seed_everything` should be at least 0", "Found -1")),
+        ("--print_config=all", ("--print_config: expected =skip_default or", "found all")),
+        ("skip_default", ("skip_default; did you mean --print_config=skip_default?",)),
+        (
+            "--data.objectives.more={rows: 3}",
+            ("--data.objectives.more: the following arguments are required: source",),
+        ),
+        (
+            "--data.objectives={more: {source: a, rowz: 3}}",
+            ("--data.objectives.more.rowz: unknown name", "did you mean rows?"),
+        ),
         (
             "--model.parts.frst.size=3",
             ("--model.parts.frst", "class_path is missing", "did you mean first?"),
@@ -384,7 +397,7 @@ def test_classes_that_cannot_be_imported(fit: Callable[..., None]) -> None:
 def test_a_text_in_place_of_keys_and_values() -> None:
     parser = make_parser("fit")
     parser.add_argument("--rows", type=list[StandInRows])
-    with pytest.raises(InputError, match=r"^--rows: expected keys and values .*found a\.jsonl$"):
+    with pytest.raises(InputError, match=r"^--rows\.0: expected keys and values .*found a\.jsonl$"):
         parse(parser, ["--rows", "[a.jsonl]"])
 
 
@@ -395,6 +408,7 @@ def test_a_text_in_place_of_keys_and_values() -> None:
     ("text", "words"),
     [
         ("modle:\n  steps: 3\n", ("more.yaml:1: modle: unknown key", "did you mean model?")),
+        ("\ntrainer: 3\n", ("more.yaml:2: trainer: expected keys such as", "found 3")),
         (
             "trainer:\n  max_stepz: 3\n",
             ("more.yaml:2: trainer.max_stepz: unknown key", "did you mean max_steps?"),

@@ -106,7 +106,11 @@ def test_rows_that_are_not_there_yet(
             "did you mean loss/retain?",
         ),
         (["--lengths.answer=200", "--rows=assumed"], "--lengths.answer"),
+        (["--lengths.student=-3"], "`lengths.student` should be at least 1"),
+        (["--tokenizer=nosuch/none"], "nosuch/none"),
         (["--utilisation=2"], "`utilisation` should be"),
+        (["--model.student=some-model"], "found some-model; write {path: some-model}"),
+        (["--model.student.path="], "Found an empty text"),
     ],
 )
 def test_bad_options(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
