@@ -99,6 +99,8 @@ class _Rejection:
 
     def unknown_argument(self, found: re.Match[str]) -> str:
         before = self.message[: found.start()]
+        if found[1] == self.last and "Expected a" in before:  # another class does not have it
+            return self.wrong_value(found)
         parser, _, owner = self._inside(before if "class_path" in before else self.message)
         own = tuple(found[1].split("."))
         named = [s for s in self.settings if s.path[-len(own) :] == own]

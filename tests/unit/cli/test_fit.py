@@ -379,6 +379,12 @@ def test_option_of_the_last_list_item(fit: Callable[..., None]) -> None:
     assert "did you mean monitor?" in message
 
 
+def test_wrong_value_of_the_last_list_item(fit: Callable[..., None]) -> None:
+    """The base class of callbacks does not have the option at all."""
+    message = refused(fit, "--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.patience=abc")
+    assert message == "--trainer.callbacks.patience: expected int, found abc"
+
+
 def test_classes_that_cannot_be_imported(fit: Callable[..., None]) -> None:
     Path("needy.py").write_text("import no_such_package")
     Path("broken.py").write_text("def (:")
