@@ -56,6 +56,7 @@ def explain(message: str, parser: ArgumentParser, config: Config, args: Sequence
         r"- (.+ \((\S+)\.py, line \d+\))$": rejected.broken_module,
         r"Unable to load config": rejected.no_keys,
         _LIKE_A_CLASS: rejected.unknown_class,
+        r"Not a valid subclass of (\w+)\. Got value: ([^{N\n].*)$": rejected.no_class,
         r"Expected an? ": rejected.wrong_value,
         _CLASS: rejected.unknown_class,
         r"(?:sub-config file|a path but|import path format:) ([^\s:]+)": rejected.unknown_class,
@@ -132,6 +133,11 @@ class _Rejection:
         if not given or not any(other.startswith(f"{name}.") for other in known):
             return ""
         return f"{given[0].place}: {_keys_expected(name, given[0].value, known)}"
+
+    def no_class(self, found: re.Match[str]) -> str:
+        """Explain a number or list in place of a class."""
+        place = self._place([s for s in self.settings if str(s.value) == found[2]])
+        return f"{place}: expected {{class_path: NAME}} of a kind of {found[1]}, found {found[2]}"
 
     def missing(self, found: re.Match[str]) -> str:
         """Explain an entry that lacks arguments, or its `class_path`."""

@@ -344,6 +344,10 @@ def test_lines_that_nobody_needs(
             ("--data.objectives.forgte", "required: source", "did you mean forget?"),
         ),
         ("--trainer=3", ("--trainer: expected keys such as accelerator, ", "found 3; see --help")),
+        (
+            "--model.objectives.more=[]",
+            ("objectives.more: expected {class_path: NAME}", "found []"),
+        ),
         ("--model=[]", ("--model: expected keys such as objectives, ", "found []")),
         ("--seed_everything=-1", ("`seed_everything` should be at least 0", "Found -1")),
         ("--print_config=all", ("--print_config: expected =skip_default or", "found all")),
@@ -414,6 +418,13 @@ def test_a_text_in_place_of_keys_and_values() -> None:
     ("text", "words"),
     [
         ("modle:\n  steps: 3\n", ("more.yaml:1: modle: unknown key", "did you mean model?")),
+        (
+            "trainer:\n  callbacks:\n  - {class_path: EarlyStopping}\n  - 3\n",
+            (
+                "more.yaml:2: trainer.callbacks.1: expected {class_path: NAME} of a kind of Callback",
+                "found 3",
+            ),
+        ),
         ("\ntrainer: 3\n", ("more.yaml:2: trainer: expected keys such as", "found 3")),
         (
             "trainer:\n  max_stepz: 3\n",
