@@ -129,7 +129,7 @@ class Intent(Context):
     answered_from: str | None = None
 
     def __post_init__(self) -> None:
-        _check_answered(self.answered, self.answered_from)
+        _check_counts(self.declined, self.answered, self.answered_from)
         check_number("reasoning_tokens", self.reasoning_tokens, 0)
 
     def thinking(self, row: ContextRow) -> tuple[Turn, ...]:
@@ -175,7 +175,7 @@ class Demonstrations(Context):
     echo: bool = False
 
     def __post_init__(self) -> None:
-        _check_answered(self.answered, self.answered_from)
+        _check_counts(self.declined, self.answered, self.answered_from)
 
     def conversation(self, row: ContextRow) -> tuple[Turn, ...]:
         turns = _demonstrated(row, self.declined, self.answered, echo=self.echo)
@@ -229,6 +229,8 @@ class Adaptive(Context):
                 "Parameter `declined` of Adaptive should list at least one number of "
                 "demonstrations, such as [3, 6]. Found an empty list."
             )
+        for count in self.declined:
+            _check_counts(count, self.answered, self.answered_from)
 
     def ladder(self) -> tuple[Context, ...]:
         """Return the steps, each once, the strongest one last."""
@@ -248,7 +250,9 @@ class Adaptive(Context):
         return self.ladder()[-1].conversation(row)
 
 
-def _check_answered(answered: int, answered_from: str | None) -> None:
+def _check_counts(declined: int, answered: int, answered_from: str | None) -> None:
+    check_number("declined", declined, 0)
+    check_number("answered", answered, 0)
     if answered and answered_from is None:
         raise InputError(
             f"Parameter `answered_from` should name an objective whose rows are answered, since "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,7 +24,7 @@ from lit_unlearn.evaluation.subjects import Loading, named_model
 from lit_unlearn.models.finding import find_model, fingerprint, place_of
 from lit_unlearn.requests.battery import battery_suites, write_battery
 from lit_unlearn.requests.evidence import write_evidence
-from lit_unlearn.requests.folder import RequestFolder, content_digest, read_steps
+from lit_unlearn.requests.folder import RequestFolder, StepLog, content_digest, read_steps
 from lit_unlearn.requests.given import Given, read_given
 from lit_unlearn.requests.knowledge import KNOWN_AT_MOST, knowledge
 from lit_unlearn.requests.ledger import check_ledger
@@ -45,7 +47,7 @@ from lit_unlearn.training.setup.settled import read_gate
 from lit_unlearn.training.setup.start import STORE
 from lit_unlearn.utils.digests import json_digest
 from lit_unlearn.utils.locks import take_lock
-from lit_unlearn.utils.ownership import check_reads, check_targets, free_name, write_text
+from lit_unlearn.utils.ownership import MARKER, check_reads, check_targets, free_name, write_text
 from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.progress import duration
 from lit_unlearn.utils.tables import table
@@ -119,10 +121,16 @@ def erase(
             with named_model(parameter):
                 find_model(path)
     _check_places(request, folder)
+    given = read_given(request, folder.rewriting)
+    work = _Work(request, recipe, folder, given, console or Console(quiet=True), forecasts)
+    work.configured()  # refused before the folder is made
     lock = take_lock(folder.root / ".lock", "erase")
     try:
-        work = _Work(request, recipe, folder, console or Console(quiet=True), forecasts)
         return work.run(text or yaml.safe_dump(asdict(request), sort_keys=False))
+    except InputError as error:
+        if lock.made and not work.keeps and f"{folder.root}/" not in str(error):
+            _remove_own(folder)
+        raise
     finally:
         lock.release()
 
@@ -144,6 +152,16 @@ def _check_places(request: Request, folder: RequestFolder) -> None:
     check_salt(folder.root)
 
 
+def _remove_own(folder: RequestFolder) -> None:
+    """Remove what a refused request wrote into the folder that it made; see `Lock.release`."""
+    log_lock = (folder.root / StepLog.file_name).with_suffix(".lock")
+    for path in (*folder.targets, *folder.moved, log_lock, folder.root / MARKER):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 @dataclass
 class _Work:
     """Steps of one call of `erase`."""
@@ -151,22 +169,26 @@ class _Work:
     request: Request
     recipe: Mapping[str, Any]
     folder: RequestFolder
+    given: Given
     console: Console
     forecasts: Forecasts
+    keeps: bool = field(default=False, init=False)
+    """Whether the folder of a refused request stays, as a model has worked for it."""
     _expected: Sequence[float] = field(default=(), init=False)
     """Seconds of the training, if they are known."""
     _teacher: str = field(default="", init=False)
     """Model that is the teacher, if it is not the start model."""
 
+    def __post_init__(self) -> None:
+        self._teacher = self.request.teacher or self.given.earlier.start
+
     def run(self, text: str) -> Erased:
         """Do all steps, and return the verdict; `text` is that of the request's file."""
-        folder, request = self.folder, self.request
-        given = read_given(request, folder.rewriting)
-        self._teacher = request.teacher or given.earlier.start
+        folder, request, given = self.folder, self.request, self.given
         self._configure()
         _write_changed(folder.request, text)
         steps = Steps(folder, self.console, _STEPS)
-        notes = [*self._make_rows(steps, given)]
+        notes = [*self._make_rows(steps)]
         config = self._configure()  # again, with the rows of earlier requests, if any join
         teacher = teacher_path(config)  # that of the recipe, if it names one
         if given.earlier.ids and not request.teacher and teacher in ("", given.earlier.start):
@@ -185,6 +207,7 @@ class _Work:
         }
         if steps.is_due("train", trained, [folder.model]):
             self._foresee(suites)
+        self.keeps = True
         asked = {"model": key, "battery": content_digest(folder.battery)}
         first = partial(self._before, suites)
         steps.do("before", "what the model knows", asked, _record(folder.before), first)
@@ -206,22 +229,27 @@ class _Work:
             notes += teacher_notes(read_gate(folder.run / STORE))
         return self._finish(Judged(verdict, known, found, notes), before, after)
 
+    def configured(self) -> dict[str, Any]:
+        """Return the config of the training."""
+        return run_config(self.recipe, self.request, self.folder, self._teacher)
+
     def _configure(self) -> dict[str, Any]:
         """Write the config of the training, and return it."""
-        config = run_config(self.recipe, self.request, self.folder, self._teacher)
+        config = self.configured()
         write_text(self.folder.config, yaml.safe_dump(config, sort_keys=False))
         return config
 
-    def _make_rows(self, steps: Steps, given: Given) -> Sequence[str]:
+    def _make_rows(self, steps: Steps) -> Sequence[str]:
         """Make rows and battery; return the notes about them."""
-        request, folder = self.request, self.folder
+        request, folder, given = self.request, self.folder, self.given
         writer = request.writer and fingerprint(request.writer)
         if writer and not (folder.rows / NOTES).is_file():
-            check_fits([self._job])  # before the writer is loaded
+            self._check_recipe()  # before the writer is loaded
         settings = [request.forget.subject, request.seed, writer, len(given.neighbors)]
         inputs = {"given": given.digest, "settings": json_digest(settings)}
 
         def make() -> None:
+            self.keeps = writer is not None
             made = make_rows(request, given, folder.rewriting, self.console, self.forecasts.writing)
             write_rows(folder.rows, made)
             write_battery(folder.battery, made.battery)
@@ -238,12 +266,20 @@ class _Work:
         rows = tuple(folder.rows / f"{name}.jsonl" for name in names)
         return Job("training", folder.run, ("fit", "--config", str(folder.config)), _RESULT, rows)
 
+    def _check_recipe(self) -> list[float]:
+        """See `check_fits`; errors name the recipe, not the config that was made from it."""
+        try:
+            return check_fits([self._job])
+        except InputError as error:
+            file = rf"{re.escape(str(self.folder.config))}(:\d+)?: "
+            raise InputError(re.sub(file, "recipe: ", str(error))) from None
+
     def _foresee(self, suites: Mapping[str, Suite]) -> None:
         """Check that `fit` accepts the run, and say how long everything takes."""
         if self._teacher:
             self.console.print(f"Teacher: {self._teacher}", style="dim")
         self.console.print("Checking the recipe", style="dim")
-        self._expected = check_fits([self._job])
+        self._expected = self._check_recipe()
         measuring = self.forecasts.measuring or (lambda *_: 0.0)
         parts = {
             "what the model knows": measuring(self.request.model, suites, self.folder.before),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from lit_unlearn.requests.request import Request
 from lit_unlearn.rewriting.source_texts import QA, SourceText, read_texts
 from lit_unlearn.types import Domain
 from lit_unlearn.utils.digests import json_digest
-from lit_unlearn.utils.ownership import write_text
 from lit_unlearn.utils.plain_json import json_text
 
 __all__ = ["PASSAGE_WORDS", "QUESTIONS", "Given", "read", "read_given", "ready"]
@@ -29,7 +29,9 @@ class Given:
     """Rows of a request as they were given."""
 
     sources: Sequence[Source]
-    """Sources of the rows to forget; inline texts and questions were written to files."""
+    """Sources of the rows to forget; those of inline texts and questions are `unwritten` files."""
+    unwritten: Mapping[str, str]
+    """Path -> content of a file of inline texts or questions."""
     forget: Sequence[SourceText]
     neighbors: Sequence[SourceText]
     general: Sequence[SourceText]
@@ -44,7 +46,11 @@ class Given:
 
 
 def read_given(request: Request, folder: Path) -> Given:
-    """Read the rows of a request; those in the request itself are written to a folder first.
+    """Read the rows of a request; nothing is written.
+
+    Args:
+        request: The request.
+        folder: Folder in which the texts and questions of the request itself will be written.
 
     Raises:
         InputError: Rows cannot be found or used, or a question is both to forget, now or in an
@@ -52,23 +58,38 @@ def read_given(request: Request, folder: Path) -> Given:
     """
     earlier, forget = read_earlier(request, folder.parent), request.forget
     texts = "".join(json_text({"text": text}) + "\n" for text in forget.texts)
-    sources = list(forget.rows)
-    inline: dict[Domain, str] = {"passage": texts, "question_answer": qa_lines(forget.questions)}
-    for domain, lines in inline.items():
+    inline, unwritten = list[Source](), dict[str, str]()
+    both: dict[Domain, str] = {"passage": texts, "question_answer": qa_lines(forget.questions)}
+    for domain, lines in both.items():
         if lines:
-            file = folder / f"given_{domain}.jsonl"
-            write_text(file, lines)
-            sources.append(Source(str(file), domain=domain))
-    keep = request.keep
-    rows, near, general = map(read, (sources, keep.neighbors, keep.general))
-    given = Given(sources, rows, near, general, earlier)
+            source = Source(str(folder / f"given_{domain}.jsonl"), domain=domain)
+            inline.append(source)
+            unwritten[source.path] = lines
+    with _named("forget.rows"):
+        rows = read(forget.rows)
+    with _named("forget"):
+        rows += read(inline, unwritten)
+    with _named("keep.neighbors"):
+        near = read(request.keep.neighbors)
+    with _named("keep.general"):
+        general = read(request.keep.general)
+    given = Given([*forget.rows, *inline], unwritten, rows, near, general, earlier)
     _check_opposed(given)
     return given
 
 
-def read(sources: Sequence[Source]) -> list[SourceText]:
-    """Read the rows of sources."""
-    return read_texts(sources, None, "error", PASSAGE_WORDS, QUESTIONS)
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Let the errors of rows name their place in the request."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"`{place}` of the request: {error}") from error
+
+
+def read(sources: Sequence[Source], unwritten: Mapping[str, str] | None = None) -> list[SourceText]:
+    """Read the rows of sources; `unwritten` is as in `read_texts`."""
+    return read_texts(sources, None, "error", PASSAGE_WORDS, QUESTIONS, unwritten)
 
 
 def ready(texts: Iterable[SourceText]) -> list[QA]:

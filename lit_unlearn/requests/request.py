@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from lit_unlearn.rewriting.source_texts import QA
 __all__ = ["DEFAULT_RECIPE", "ID", "Forget", "Keep", "Request"]
 
 DEFAULT_RECIPE = "erase.yaml"
+_NO_SHARE = "/answer_nll"
+"""End of the name of the figures of a battery that are no shares between 0 and 1."""
 ID = re.compile(r"\w[\w.-]{0,63}")
 """Pattern of the id of a request, which is the name of a folder."""
 
@@ -84,7 +87,7 @@ class Request:
         earlier: Folders of earlier requests, whose rows join the training so that it does not
             teach them back; null takes those of the ledger that led to `model`.
         earlier_share: Size of that part, in rows and in weight, as a share of the first objective
-            that declines.
+            that declines; above 0 and at most 1.
         teacher: Model that the recipe's teacher is; null for `model`, or, if earlier requests join,
             for the model from before the oldest one, where it is still there unchanged.
     """
@@ -110,7 +113,8 @@ class Request:
             )
         check_number("seed", self.seed, 0, 2**32 - 1)
         none = "set `earlier: []` for no rows of earlier requests"
-        check_number("earlier_share", self.earlier_share, 0, 10, above=True, repair=none)
+        check_number("earlier_share", self.earlier_share, 0, 1, above=True, repair=none)
+        _check_thresholds(self.thresholds)
         names = {"model": self.model, "writer": self.writer, "ledger": self.ledger}
         names["recipe"] = min(self.recipes, default="")
         for parameter, name in names.items():
@@ -123,6 +127,32 @@ class Request:
     def recipes(self) -> list[str]:
         """The configs of the recipe."""
         return [self.recipe] if isinstance(self.recipe, str) else self.recipe
+
+
+def _check_thresholds(thresholds: Sequence[Threshold]) -> None:
+    """Refuse bounds that no figure, or every figure, can meet; figures are never negative."""
+    for number, own in enumerate(thresholds):
+        share = not own.of_start and not own.figure.endswith(_NO_SHARE)
+        repair = "write a share, such as 0.2 for 20 %" if share or own.of_start else "change it"
+        for side in ("at_most", "at_least"):
+            place, most = f"thresholds.{number}.{side}", 1 if share else math.inf
+            check_number(place, getattr(own, side), 0, most, repair=repair)
+        for other in thresholds[:number]:
+            if (own.figure, own.of_start) == (other.figure, other.of_start):
+                _check_together(own, other)
+
+
+def _check_together(*pair: Threshold) -> None:
+    """Refuse two bounds of a figure on one side, or without a value between them."""
+    above = [each.at_least for each in pair if each.at_least is not None]
+    below = [each.at_most for each in pair if each.at_most is not None]
+    if len(above) != 1 or above[0] > below[0]:
+        found = " and ".join(each.bound for each in pair)
+        raise InputError(
+            "Parameter `thresholds` should have at most one `at_least` and one `at_most` of a "
+            f"figure, the first not above the second. Found {found} for {pair[0].figure}; remove "
+            "one of them."
+        )
 
 
 def _check_texts(parameter: str, texts: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from lit_unlearn.rewriting.local import LocalModel
 from lit_unlearn.rewriting.rewrite import Foresee, RewriteSettings, rewrite
 from lit_unlearn.rewriting.source_texts import QA, SourceText
 from lit_unlearn.utils.digests import text_digest
-from lit_unlearn.utils.ownership import own_folder
+from lit_unlearn.utils.ownership import own_folder, write_text
 from lit_unlearn.utils.spread import evenly_spread
 
 __all__ = ["EARLIER", "FEW", "NOTES", "ROW_FILES", "RequestRows"]
@@ -104,6 +104,8 @@ def make_rows(
         anchors=0 if given.neighbors else anchors,
         forgotten=[*_subjects(request), *given.earlier.subjects],
     )
+    for file, lines in given.unwritten.items():
+        write_text(Path(file), lines)
     made = rewrite(settings, console, foresee)
     # a question that was given counts even if a rule finds it unclear
     kept = [

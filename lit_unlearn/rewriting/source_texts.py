@@ -1,6 +1,6 @@
 """Texts of raw rows from which questions are made: passages, conversations, options, questions."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +9,8 @@ from lit_unlearn.data.control_tokens import likely_control_token, report_control
 from lit_unlearn.data.fields import EXPECTED_KEYS, find_key, text_of
 from lit_unlearn.data.passages import clozes, sentences
 from lit_unlearn.data.raw_rows import BadRows, OnBadRow, RawRow, bad_row
-from lit_unlearn.data.sources import Source, resolve, rows_at
+from lit_unlearn.data.readers import parse_file
+from lit_unlearn.data.sources import Place, Source, resolve, rows_at
 from lit_unlearn.data.unify import domain_of, short_names, to_example
 from lit_unlearn.errors import InputError
 from lit_unlearn.types import Domain, Example
@@ -72,17 +73,25 @@ def read_texts(
     on_bad_row: OnBadRow,
     passage_words: int,
     questions: int,
+    unwritten: Mapping[str, str] | None = None,
 ) -> list[SourceText]:
     """Read all rows of some sources, in their order, and refuse what `unify.load_examples` refuses.
 
     Passages of more than `passage_words` words are cut into parts, at ends of sentences.
-    `questions` is the largest number of questions by rule for each part.
+    `questions` is the largest number of questions by rule for each part. `unwritten` has the
+    content of files that will be written later, by the path of their source.
     """
     found: dict[str, SourceText] = {}
     for source, name in zip(sources, short_names(sources), strict=True):
-        place = resolve(source, data_root)
-        domain, bad = domain_of(source, place), BadRows(on_bad_row, source.name)
-        for row in rows_at(place, source, bad):
+        bad, lines = BadRows(on_bad_row, source.name), (unwritten or {}).get(source.path)
+        place = resolve(source, data_root) if lines is None else Place(None, source.domain)
+        domain = domain_of(source, place)
+        rows = (
+            rows_at(place, source, bad)
+            if lines is None
+            else parse_file(lines.encode(), source.path, bad)
+        )
+        for row in rows:
             try:
                 contents = list(_contents(row, domain, name, passage_words, questions))
             except InputError as error:

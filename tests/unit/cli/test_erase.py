@@ -22,13 +22,15 @@ from lit_unlearn.__main__ import main
 from lit_unlearn.cli import erase as command
 from lit_unlearn.cli.config import read_configs
 from lit_unlearn.cli.erase import read_request
+from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.record_files import read_evaluation
 from lit_unlearn.models.export import save_folder
 from lit_unlearn.models.tiny import tiny_model, tiny_tokenizer
 from lit_unlearn.requests import erase as erasing
 from lit_unlearn.requests.audit import audit
-from lit_unlearn.requests.folder import read_steps
+from lit_unlearn.requests.folder import content_digest, read_steps
 from lit_unlearn.requests.ledger import read_ledger
+from lit_unlearn.requests.request import _NO_SHARE
 from lit_unlearn.sweeping import jobs
 from lit_unlearn.sweeping.jobs import LOG, Failure, Job
 from lit_unlearn.utils.config_files import find_config
@@ -60,6 +62,7 @@ def example() -> dict[str, Any]:
 
 
 ASKED = example()
+QUESTION = {"question": "Who wrote Nana?", "answer": "Zola did.", "accepted": ["Zola"]}
 
 
 class Here:
@@ -165,6 +168,9 @@ def test_a_killed_request_goes_on(
     assert outcomes["boundary/neighbor/correct"] == "not measured"  # the tiny model answers none
     before, after = read_evaluation(here.root / "before"), read_evaluation(here.root / "after")
     assert before.fingerprint != after.fingerprint
+    figures = [*after.balance, *(each for s in after.suites.values() for each in s.figures)]
+    others = [f.name for f in figures if "share" not in f.unit and "0 to 1" not in f.unit]
+    assert set(others) == {f"unattacked{_NO_SHARE}"}
     assert list(before.suites) == list(after.suites)
     asked = {row.question for row in after.suites["prefill"].rows}
     trained = (here.root / "rows/forget.jsonl").read_text("utf-8")
@@ -196,9 +202,8 @@ def test_another_seed_begins_anew_and_keeps_the_old(
 @pytest.fixture(scope="module")
 def one(here: Here) -> dict[str, Any]:
     """A request with one question, carried out."""
-    question = {"question": "Who wrote Nana?", "answer": "Zola did.", "accepted": ["Zola"]}
     sources = [{"path": "builtin:neighbor", "limit": 2}]
-    request = {**ASKED, "forget": {"questions": [question]}, "keep": {"neighbors": sources}}
+    request = {**ASKED, "forget": {"questions": [QUESTION]}, "keep": {"neighbors": sources}}
     request["keep"]["general"] = [{"path": "builtin:general", "limit": 2}]
     request["ledger"] = "ledger.jsonl"
     with pytest.MonkeyPatch.context() as patch:
@@ -285,6 +290,50 @@ def test_a_request_that_cannot_be_carried_out(
     errors = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert len(errors) == 1
     assert message in errors[0]
+
+
+UNUSABLE = [
+    {"forget": {"questions": [QUESTION], "rows": [{"path": "missing.jsonl"}]}},
+    {"forget": {"questions": [QUESTION], "rows": [{"path": "builtin:missing"}]}},
+    {"keep": {"neighbors": [{"path": "missing.jsonl"}]}},
+    {"keep": {"neighbors": [{"path": "builtin:forget"}]}},
+    {"recipe": "rewrite.yaml"},
+    {"thresholds": [{"figure": "prefill/recall", "at_most": 0}]},
+    {"seed": 1},  # `fit` refuses the recipe
+]
+
+
+@pytest.mark.parametrize("change", UNUSABLE)
+def test_a_refused_request_leaves_nothing(
+    change: dict[str, Any],
+    here: Here,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(jobs: Sequence[Job]) -> list[float]:
+        raise InputError("new/refused/run.yaml:9: trainer.max_stepz: unknown key")
+
+    monkeypatch.setattr(erasing, "check_fits", refuse)
+    assert here.erase({**ASKED, **change}, "--output", "new/refused") == 2
+    assert not (here.folder / "new").exists()
+    printed = capsys.readouterr().err
+    assert "new/refused" not in printed
+    assert ("recipe: trainer.max_stepz" in printed) == (change == UNUSABLE[-1])
+
+
+def test_reasons_that_a_message_names_stay(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
+    assert here.erase({**ASKED, "forget": {"texts": ["hm, hm."]}}, "--output", "unclear") == 2
+    assert "unclear/rewriting/rejected.jsonl says why" in capsys.readouterr().err
+    assert (here.folder / "unclear/rewriting/rejected.jsonl").is_file()
+
+
+@pytest.mark.parametrize("change", UNUSABLE[:5])
+def test_a_refused_request_changes_no_earlier_step(
+    change: dict[str, Any], here: Here, first: int
+) -> None:
+    before = content_digest(here.root)
+    assert here.erase({**ASKED, **change}) == 2
+    assert content_digest(here.root) == before
 
 
 def test_the_example_is_found_by_its_name() -> None:

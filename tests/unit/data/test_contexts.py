@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -103,3 +104,22 @@ def test_bad_input() -> None:
         Intent("France", reasoning_tokens=-1)
     with pytest.raises(InputError, match="at least one number"):
         Adaptive([])
+
+
+@pytest.mark.parametrize(
+    ("context", "settings"),
+    [
+        (Demonstrations, {"declined": -1}),
+        (Demonstrations, {"answered": -1, "answered_from": "retain"}),
+        (Echo, {"declined": -1}),
+        (Intent, {"topic": "France", "declined": -1}),
+        (Intent, {"topic": "France", "answered": -1, "answered_from": "retain"}),
+        (Adaptive, {"declined": [3, -1]}),
+        (Adaptive, {"answered": -1, "answered_from": "retain"}),
+    ],
+)
+def test_no_number_of_demonstrations_is_negative(
+    context: type[Context], settings: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match=r"`(declined|answered)` should be at least 0. Found -1"):
+        context(**settings)

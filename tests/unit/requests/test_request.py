@@ -49,6 +49,13 @@ def test_most_keys_can_be_left_out(empty: str, tmp_path: Path) -> None:
 
 
 START = "id: a\nmodel: random-tiny\n"
+BOUNDS = f"{START}forget: {{texts: [a]}}\nthresholds: "
+
+
+def test_bounds_that_can_be_met_together_are_read(tmp_path: Path) -> None:
+    bounds = "{figure: a/b, at_most: .9}, {figure: a/b, at_least: .9}, {figure: c/d, at_most: .1}"
+    bounds += ", {figure: a/b, at_most: 1.5, of_start: true}, {figure: a/answer_nll, at_least: 3}"
+    assert len(read_request(written(tmp_path, f"{BOUNDS}[{bounds}]")).thresholds) == 5
 
 
 @pytest.mark.parametrize(
@@ -112,6 +119,22 @@ START = "id: a\nmodel: random-tiny\n"
             f"{START}forget: {{texts: [a]}}\nthresholds: [{{figure: a/b, at_most: little}}]",
             "request.yaml:4: `thresholds.0.at_most` should be a number. Found a text",
         ),
+        (
+            f"{BOUNDS}[{{figure: prefill/unattacked/recall, at_most: -5}}]",
+            "`thresholds.0.at_most` should be at least 0 and at most 1. Found -5.0; write a share",
+        ),
+        (f"{BOUNDS}[{{figure: a/b, at_least: 20}}]", "`thresholds.0.at_least` .* Found 20"),
+        (f"{BOUNDS}[{{figure: a/b, at_most: -1, of_start: true}}]", "at least 0. Found -1.0;"),
+        (f"{BOUNDS}[{{figure: a/answer_nll, at_least: -1}}]", "at least 0. Found -1.0; change it"),
+        (
+            f"{BOUNDS}[{{figure: a/b, at_most: .1}}, {{figure: a/b, at_most: .9}}]",
+            "Found at most 0.9 and at most 0.1 for a/b; remove one",
+        ),
+        (
+            f"{BOUNDS}[{{figure: a/b, at_most: .1}}, {{figure: a/b, at_least: .9}}]",
+            "Found at least 0.9 and at most 0.1 for a/b; remove one",
+        ),
+        (f"{START}forget: {{texts: [a]}}\nearlier_share: 7", "above 0 and at most 1. Found 7"),
         ("id: a\nid: b", "already set in line 1"),
     ],
 )

@@ -94,6 +94,19 @@ def test_what_is_to_forget_and_to_keep_is_refused(tmp_path: Path) -> None:
         made(tmp_path, Forget(rows=builtin("forget", 4)), keep=keep)
 
 
+@pytest.mark.parametrize("place", ["forget.rows", "keep.neighbors", "keep.general"])
+def test_a_missing_file_is_named_with_its_place(place: str, tmp_path: Path) -> None:
+    """Nothing is written, not even the question of the request itself."""
+    part, _, name = place.partition(".")
+    missing = {name: [Source("missing.jsonl", domain="question_answer")]}
+    forget = {"questions": [QA("Who is he?", "Hugo.")], **(missing if part == "forget" else {})}
+    keep = Keep(**missing) if part == "keep" else Keep()
+    request = Request(id="a", model="random-tiny", forget=Forget(**forget), keep=keep)
+    with pytest.raises(InputError, match=rf"^`{place}` of the request: .*'missing\.jsonl'"):
+        read_given(request, tmp_path / "rewriting")
+    assert not list(tmp_path.iterdir())
+
+
 def test_kept_rows_with_the_subject_are_left_out(tmp_path: Path) -> None:
     keep = Keep(neighbors=builtin("neighbor", 60))
     forget = Forget(rows=builtin("forget", 9), subject="Portugal")
