@@ -90,7 +90,7 @@ class _Rejection:
         repair = _repair(found[1], options, "--")
         if near in positional:
             places = " ".join(positional).upper()
-            repair = f"give `{near}` without its name: {self.parser.prog} {places}"
+            repair = f"give only the value of `{near}`: {self.parser.prog} {places}"
         return f"--{_first_unknown(found[1], options)}: unknown option; {repair}"
 
     def unknown_word(self, found: re.Match[str]) -> str:

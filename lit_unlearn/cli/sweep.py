@@ -4,11 +4,11 @@ This file does not import torch; the runs do.
 """
 
 import argparse
-from collections import Counter
 from pathlib import Path
 
 import yaml
 
+from lit_unlearn.cli.config import parse_value
 from lit_unlearn.cli.parsing import asks_for_help, make_parser, parse
 from lit_unlearn.errors import InputError
 from lit_unlearn.sweeping.jobs import LOG
@@ -73,7 +73,7 @@ def values_of(option: str, text: str) -> tuple[str, ...]:
     """Return the texts of the entries of ``[a, b]`` (YAML's flow style) or ``a,b``.
 
     Raises:
-        InputError: The value is not a list, or an entry occurs twice.
+        InputError: The value is not a list, or two entries are equal for `fit`.
     """
     whole = text if text.startswith("[") else f"[{text}]"
     try:
@@ -88,7 +88,11 @@ def values_of(option: str, text: str) -> tuple[str, ...]:
         else whole[entry.start_mark.index : entry.end_mark.index]
         for entry in node.value
     )
-    for value, count in Counter(values).items():
-        if count > 1:
-            raise InputError(f"{option}: expected each value once, found {value} twice")
+    parsed = [value and parse_value(value) for value in values]
+    meant = [(isinstance(value, bool), value) for value in parsed]  # in Python, True equals 1
+    for number, value in enumerate(values):
+        first = meant.index(meant[number])
+        if first < number:
+            found = f"{values[first]} and again {value}"
+            raise InputError(f"{option}: expected each value once, found {found}")
     return values

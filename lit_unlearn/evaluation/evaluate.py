@@ -209,7 +209,8 @@ class _Run:
             return replace(record, suites=kept)
         if heading == REFERENCE:
             check_suites(self.suites, self.data_root, None, self.limit)
-        return self.fresh(model, None if self.folder is None else self.folder / heading, reference)
+        folder = None if self.folder is None else self.folder / heading
+        return self.fresh(model, folder, reference, heading=heading)
 
     def fresh(
         self,
@@ -218,9 +219,10 @@ class _Run:
         reference: Mapping[str, Reference] | None,
         start: EvaluationRecord | None = None,
         never: EvaluationRecord | None = None,
+        heading: str = MODEL,
     ) -> EvaluationRecord:
         """Evaluate a model and write the record."""
-        subject = behind(self.condition, subject_from(model, self.loading))
+        subject = behind(self.condition, subject_from(model, self.loading, heading))
         store = None if folder is None else Store(folder / "store")
         asked = (self.suites, subject, store, self.data_root, reference)
         found = run_suites(*asked, batch_size=self.batch_size, limit=self.limit)

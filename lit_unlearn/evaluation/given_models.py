@@ -72,23 +72,24 @@ def loading_of(model: Model, loading: Loading | None = None) -> Loading:
 def start_of(model: Model, loading: Loading) -> Start:
     """Return the start model for suites that read it; for an evaluation, the evaluated model."""
     if isinstance(model, tuple):
-        load = cache(partial(subject_from, model, loading))
+        load = cache(partial(subject_from, model, loading, START))
         return Start(name_of(model), lambda: load().fingerprint, load)
     path = read_evaluation(local_path(model)).model if is_evaluation(model) else str(model)
 
     def key() -> str:
         dtype = resolve_dtype(loading.dtype, device_named(loading.device))
-        with named_model("start"):
+        with named_model(START):
             return path_and_dtype(path, None, dtype)
 
-    return Start(path, cache(key), cache(partial(subject_from, path, loading)))
+    return Start(path, cache(key), cache(partial(subject_from, path, loading, START)))
 
 
-def subject_from(model: Model, loading: Loading) -> Subject:
+def subject_from(model: Model, loading: Loading, heading: str = MODEL) -> Subject:
     """Load a model; one that is already loaded keeps its dtype and device."""
     if isinstance(model, tuple):
         return subject_of(*model, name_of(model), loading)
-    return load_subject(str(model), loading)
+    with named_model(heading):
+        return load_subject(str(model), loading)
 
 
 def name_of(model: Model) -> str:
@@ -105,8 +106,14 @@ def is_record(given: object, heading: str) -> bool:
 def check_model(model: Model | None, heading: str) -> None:
     """Check that a model, or a record that stands for it, exists."""
     if isinstance(model, str | Path) and not is_record(model, heading):
-        with named_model():
-            find_model(str(model))
+        try:
+            with named_model(heading):
+                find_model(str(model))
+        except InputError as error:
+            if heading == MODEL:
+                raise
+            also = f"`{heading}` may also be the folder of an earlier evaluation."
+            raise InputError(f"{error} {also}") from error
 
 
 def check_folder(folder: Path, model: str, models: Mapping[str, Model | None]) -> None:

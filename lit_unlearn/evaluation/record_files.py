@@ -3,10 +3,10 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from lit_unlearn.errors import InputError
 from lit_unlearn.evaluation.log_export import exported_log, is_exported
@@ -19,11 +19,17 @@ from lit_unlearn.utils.plain_json import json_text
 __all__ = ["EVALUATION_SCHEMA", "METRICS", "ROWS"]
 __all__ += ["evaluation_files", "is_evaluation", "model_of", "read_evaluation", "write_evaluation"]
 
+T = TypeVar("T")
+
 METRICS = "metrics.json"
 ROWS = "rows.jsonl"
 LOG = "TOFU_EVAL.json"
 EVALUATION_SCHEMA = 1
 """Version of both files; increased when the name or meaning of a key changes."""
+_KINDS: Mapping[type, Mapping[str, Any]] = {
+    cls: get_type_hints(cls) for cls in (Row, Figure, BlockMap, SuiteRecord, EvaluationRecord)
+}
+"""Types of the fields of what is read."""
 
 
 def evaluation_files(folder: Path) -> list[Path]:
@@ -94,14 +100,15 @@ def read_evaluation(folder: Path) -> EvaluationRecord:
             figures = [_figure(figure) for figure in entry["figures"]]
             maps = {title: _map(each) for title, each in entry.get("maps", {}).items()}
             own = {"rows": rows.get(entry["suite"], []), "figures": figures, "maps": maps}
-            suites[entry["suite"]] = SuiteRecord(**{**entry, **own})
+            suites[entry["suite"]] = _made(SuiteRecord, {**entry, **own})
         balance = [_figure(entry) for entry in content["balance"]]
-        facts = (content["settings"], content["versions"], balance)
-        return EvaluationRecord(content["model"], content["fingerprint"], suites, *facts)
+        names = ("model", "fingerprint", "settings", "versions")
+        facts = {name: content[name] for name in names}
+        return _made(EvaluationRecord, {**facts, "suites": suites, "balance": balance})
     except (LookupError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{folder / METRICS}: expected the keys that `lit-unlearn evaluate` writes, found "
-            f"others ({type(error).__name__}: {error}); evaluate again"
+            f"{folder / METRICS}: expected the keys and values that `lit-unlearn evaluate` "
+            f"writes, found others ({type(error).__name__}: {error}); evaluate again"
         ) from None
 
 
@@ -140,7 +147,7 @@ def _read_rows(folder: Path) -> dict[str, list[Row]]:
             if content is not None:
                 scores = {name: _number(value) for name, value in content.pop("scores").items()}
                 suite = found.setdefault(content.pop("suite"), [])
-                suite.append(Row(scores=scores, **content))
+                suite.append(_made(Row, {**content, "scores": scores}))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"{file}, line {number}: expected a row of an evaluation, found {line[:60]!r} "
@@ -150,12 +157,36 @@ def _read_rows(folder: Path) -> dict[str, list[Row]]:
 
 
 def _figure(entry: Mapping[str, Any]) -> Figure:
-    return Figure(**{**entry, "value": _number(entry["value"])})
+    return _made(Figure, {**entry, "value": _number(entry["value"])})
 
 
 def _map(entry: Mapping[str, Any]) -> BlockMap:
-    return BlockMap(**{**entry, "values": [list(map(_number, row)) for row in entry["values"]]})
+    values = [list(map(_number, row)) for row in entry["values"]]
+    return _made(BlockMap, {**entry, "values": values})
 
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+def _made(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Create an object of a dataclass; a value of another type than its field's is an error."""
+    made = cls(**values)
+    for name, value in values.items():
+        if not _fits(value, _KINDS[cls][name]):
+            raise TypeError(f"{name} is {value!r:.60}")
+    return made
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Return whether a value has the type of a field; an integer is also a float."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is None:
+        return kind is Any or isinstance(value, int | float if kind is float else kind)
+    if origin is Literal:
+        return value in parts
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_fits(each, parts[1]) for each in value.values())
+    if origin is Sequence:
+        return isinstance(value, list) and all(_fits(each, parts[0]) for each in value)
+    return any(_fits(value, each) for each in parts)

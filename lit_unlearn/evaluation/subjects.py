@@ -164,12 +164,13 @@ def start_fingerprint(source: ModelSource, dtypes: Iterable[torch.dtype], max_le
 
 @contextmanager
 def named_model(name: str = "model") -> Iterator[None]:
-    """Replace the parameter of a training run by `name` in errors of the model finder."""
+    """Name the parameter `name` in errors of the model finder and of `load_subject`."""
     try:
         yield
     except InputError as error:
         told = str(error).replace(": --model.student.path FOLDER", "")
         told = told.replace("model.student.attention", "attention")
+        told = told.replace("`model`", f"`{name}`")  # the name in `load_subject`
         raise InputError(told.replace("model.student.path", name)) from error
 
 

@@ -1,7 +1,7 @@
 """Table of a sweep's runs: settings, and the figures that each run has written."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ SWEEP_SCHEMA = 1
 BALANCE = f"{EVALUATION}/balance"
 _SHOWN = "rouge_l"
 """Figure of each objective in the printed table; the files have all figures."""
+
+_Named = tuple[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -54,33 +56,40 @@ def read_outcomes(
 
 def figures(folder: Path) -> dict[str, float | None]:
     """Return the figures of a run from ``summary.json`` and, if there is one, its evaluation."""
-    found = dict(_summary_figures(_read(folder / SUMMARY)))
+    found = _read(folder / SUMMARY, _summary_figures)
     return found | evaluation_figures(folder / EVALUATION)
 
 
 def evaluation_figures(folder: Path) -> dict[str, float | None]:
     """Return the figures of an evaluation by suite; empty if there is no evaluation."""
-    content = _read(folder / METRICS)
-    found = {f"{EVALUATION}/{figure['name']}": figure["value"] for figure in content["balance"]}
-    for suite in content["suites"]:
-        for figure in suite["figures"]:
-            found[f"{EVALUATION}/{suite['suite']}/{figure['name']}"] = figure["value"]
+    return _read(folder / METRICS, _evaluation_figures)
+
+
+def _read(file: Path, figures_of: Callable[[Any], Iterator[_Named]]) -> dict[str, float | None]:
+    if not file.is_file():
+        return {}
+    try:
+        found = dict(figures_of(json.loads(file.read_text("utf-8"))))
+        for name, value in found.items():
+            if not isinstance(value, int | float | None):
+                raise TypeError(f"{name} is {value!r:.60}")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{file}: expected the JSON of a run or an evaluation, found something else "
+            f"({type(error).__name__}: {error}); remove the file and start the command again"
+        ) from None
     return found
 
 
-def _read(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {"run": {}, "objectives": [], "balance": [], "suites": []}
-    try:
-        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"{file}: expected JSON, found: {error}; remove the file and start the command again"
-        ) from None
-    return content
+def _evaluation_figures(content: Mapping[str, Any]) -> Iterator[_Named]:
+    for figure in content["balance"]:
+        yield f"{EVALUATION}/{figure['name']}", figure["value"]
+    for suite in content["suites"]:
+        for figure in suite["figures"]:
+            yield f"{EVALUATION}/{suite['suite']}/{figure['name']}", figure["value"]
 
 
-def _summary_figures(content: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
+def _summary_figures(content: Mapping[str, Any]) -> Iterator[_Named]:
     for entry in content["objectives"]:
         prefix = entry["objective"] + ("/prefilled" if entry["prefilled"] else "")
         for key, value in (entry["after"] or {}).items():

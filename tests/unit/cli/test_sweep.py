@@ -88,6 +88,7 @@ def test_values_stay_as_they_are_written() -> None:
     text = "[1e-5, null, 'a b', {class_path: X, init_args: {n: 1e-3}}, [1, 2]]"
     written = ("1e-5", "null", "a b", "{class_path: X, init_args: {n: 1e-3}}", "[1, 2]")
     assert values_of("key", text) == written
+    assert values_of("key", "[true, 1, '', null]") == ("true", "1", "", "null")
     name = run_name(["model.teacher"], ["{class_path: X, init_args: {n: 1e-3}}"])
     assert name == "teacher=class_path-X-init_args-n-1e-3"
 
@@ -117,7 +118,9 @@ def test_keys_are_as_short_as_they_can_be() -> None:
         (["--output=o", "--sweep.lr"], "--sweep.lr: expected a value"),
         (["--output=o", "--sweep.lr", "--jobs"], "--sweep.lr: expected a value"),
         (["--output=o", "--sweep.lr=[1"], "expected a list such as [1e-5, 2e-5], found [1"),
-        (["--output=o", "--sweep.lr=1,1"], "found 1 twice"),
+        (["--output=o", "--sweep.lr=1,1"], "found 1 and again 1"),
+        (["--output=o", "--sweep.lr=1e-3,2,0.001"], "found 1e-3 and again 0.001"),
+        (["--output=o", "--sweep.x=[[1, 2], [1,2]]"], "found [1, 2] and again [1,2]"),
         (["--output=o", "--sweep.lr=1,2", "--jobs=0"], "--jobs: expected at least 1, found 0"),
         (["--output=o", "--sweep.lr=1,2", "--jobs=x"], "--jobs: expected int, found x"),
         (["--output=o", "--sweep.lr=1,2", "--gpus=0,1", "--jobs=3"], "expected 1 to 2, one for"),
@@ -229,10 +232,19 @@ def test_an_evaluation_is_in_the_table() -> None:
     }
 
 
-def test_a_damaged_evaluation_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("{", "JSONDecodeError"),
+        ("[]", "TypeError"),
+        ("{}", "KeyError: 'balance'"),
+        ('{"balance": [{"name": "b", "value": "x"}], "suites": []}', "evaluation/b is 'x'"),
+    ],
+)
+def test_a_damaged_evaluation_is_named(tmp_path: Path, content: str, found: str) -> None:
     (tmp_path / "evaluation").mkdir()
-    (tmp_path / "evaluation/metrics.json").write_text("{", "utf-8")
-    with pytest.raises(InputError, match=r"evaluation/metrics.json: expected JSON"):
+    (tmp_path / "evaluation/metrics.json").write_text(content, "utf-8")
+    with pytest.raises(InputError, match=rf"evaluation/metrics.json: expected the JSON.*{found}"):
         figures(tmp_path)
 
 

@@ -122,10 +122,32 @@ def test_a_stopped_evaluation_resumes(tmp_path: Path, monkeypatch: pytest.Monkey
         ({"suites": [boundary(), boundary()]}, "different names"),
         ({"limit": 0}, "`limit` should be at least 1"),
         ({"batch_size": 0}, "`batch_size` should be at least 1"),
-        ({"start": "no/such/folder"}, "no/such/folder"),
+        (
+            {"start": "no/such/folder"},
+            r"^Parameter `start` = 'no/such/folder'.* `start` may also be the folder of an earlier",
+        ),
+        (
+            {"reference": "./none"},
+            r"^Parameter `reference` = './none'.* `reference` may also be the folder of an earlier",
+        ),
     ],
 )
 def test_mistakes(given: dict[str, object], message: str) -> None:
     arguments = {"suites": boundary(), "loading": CPU} | given
     with pytest.raises(InputError, match=message):
         evaluate("random-tiny", **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("heading", ["model", "start", "reference"])
+def test_a_damaged_model_is_named_as_it_was_given(
+    tmp_path: Path,
+    heading: str,
+    tiny_model: PreTrainedModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tiny_model.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"cut")
+    given = {"model": "random-tiny", heading: str(tmp_path)}
+    with pytest.raises(InputError, match=f"^Parameter `{heading}` = "):
+        evaluate(**given, suites=boundary(), limit=1, loading=CPU)  # type: ignore[arg-type]

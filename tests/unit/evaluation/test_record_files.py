@@ -79,16 +79,35 @@ def change_metrics(folder: Path, **changes: object) -> None:
     (folder / METRICS).write_text(json.dumps({**content, **changes}), "utf-8")
 
 
+def change_figure(folder: Path, **changes: object) -> None:
+    content = json.loads((folder / METRICS).read_text("utf-8"))
+    content["suites"][0]["figures"][0] |= changes
+    change_metrics(folder, suites=content["suites"])
+
+
+def change_row(folder: Path, **changes: object) -> None:
+    first, *others = (folder / ROWS).read_text("utf-8").splitlines()
+    lines = [json.dumps(json.loads(first) | changes), *others]
+    (folder / ROWS).write_text("\n".join(lines), "utf-8")
+
+
 BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no metrics": (lambda f: (f / METRICS).unlink(), "found no metrics.json in it"),
     "no rows": (lambda f: (f / ROWS).unlink(), "expected rows.jsonl beside metrics.json"),
     "no JSON": (lambda f: (f / METRICS).write_text("{"), "expected JSON"),
     "a list": (lambda f: (f / METRICS).write_text("[]"), "expected schema_version 1, found None"),
     "version": (lambda f: change_metrics(f, schema_version=9), "schema_version 1, found 9"),
-    "keys": (lambda f: change_metrics(f, suites=[{}]), "expected the keys that"),
+    "keys": (lambda f: change_metrics(f, suites=[{}]), "expected the keys and values that"),
     "other rows": (lambda f: change_metrics(f, suites=[]), "expected 0 rows of suite tofu"),
     "cut": (lambda f: (f / ROWS).write_text('{"suite": "tofu", "ro'), "rows.jsonl, line 1: expect"),
     "no row": (lambda f: (f / ROWS).write_text('{"suite": "tofu"}'), "line 1: expected a row"),
+    "a figure": (lambda f: change_figure(f, value="bad"), "others (TypeError: value is 'bad')"),
+    "an interval": (lambda f: change_figure(f, low=[0]), "others (TypeError: low is [0])"),
+    "a direction": (lambda f: change_figure(f, better="up"), "others (TypeError: better is 'up')"),
+    "a fact": (lambda f: change_metrics(f, model=3), "others (TypeError: model is 3)"),
+    "versions": (lambda f: change_metrics(f, versions={"torch": 2}), "versions is {'torch': 2}"),
+    "a score": (lambda f: change_row(f, scores={"recall": "bad"}), "scores is {'recall': 'bad'}"),
+    "a reply": (lambda f: change_row(f, reply=None), "rows.jsonl, line 1: expected a row"),
     "fewer": (lambda f: (f / ROWS).write_text(""), "expected 2 rows of suite tofu"),
 }
 
