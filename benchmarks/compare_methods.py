@@ -74,6 +74,7 @@ LAID_OVER = {
     "bidirectional_maxent_whole": "bidirectional_maxent",
     "bidirectional_npo": "bidirectional",
     "bidirectional_pull": "bidirectional",
+    "bidirectional_unprefilled": "bidirectional_interpolated",
     "bidirectional_weighted": "bidirectional_everywhere",
     "bidirectional_wga": "bidirectional",
     "bidirectional_whole": "bidirectional",
