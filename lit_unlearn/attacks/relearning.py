@@ -137,7 +137,7 @@ class Relearning:
 
 def _trainable_copy(model: nn.Module, settings: FineTuning) -> nn.Module:
     if settings.lora is not None:
-        source = ModelSource("", lora=settings.lora, seed=settings.seed)
+        source = ModelSource("in memory", lora=settings.lora, seed=settings.seed)
         return with_adapters(cast("Any", copy.deepcopy(model)), source).eval()
     count = settings.upper_blocks
     trained = [*model.parameters()] if count is None else upper_parameters(model, count)

@@ -20,7 +20,7 @@ class Setting(NamedTuple):
     place: str
     """Text for an error: file, line and key, or the option."""
     owner: str = ""
-    """Class to which the key of a file belongs."""
+    """Class to which the key belongs, if that is known."""
 
 
 def settings_of(config: Config, args: Sequence[str]) -> list[Setting]:
@@ -30,7 +30,9 @@ def settings_of(config: Config, args: Sequence[str]) -> list[Setting]:
         name = option.name.removesuffix("+")
         path = tuple(name[2:].split("."))
         options.append(Setting(path, option.value, name))
-        options += _inner(parse_value(option.value or ""), path, _option)
+        value = parse_value(option.value or "")
+        appended = option.name.endswith("+") and not isinstance(value, list)
+        options += _inner([value] if appended else value, path, _option)
     return [*options, *file_settings(config)]
 
 

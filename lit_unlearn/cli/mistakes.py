@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
@@ -132,6 +133,9 @@ class _Rejection:
         given = [s for s in self.settings if s.path == self.outer]
         if not given or not any(other.startswith(f"{name}.") for other in known):
             return ""
+        if _is_file(given[0].value):
+            file = Path(str(given[0].value))
+            return "" if file.exists() else f"{given[0].place}: no such file {file}"
         return f"{given[0].place}: {_keys_expected(name, given[0].value, known)}"
 
     def no_class(self, found: re.Match[str]) -> str:

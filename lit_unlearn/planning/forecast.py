@@ -165,7 +165,8 @@ class PlannedRun:
         found += [self._steps(), self._sampled()]
         found += [*self._during(), self._validation()]
         found += self._answers("after", [one for one in work.evaluations if one.after])
-        if work.evaluations and self.rows.assumed:
+        counted = (any(each.flops for each in self._suites(one, None)) for one in work.evaluations)
+        if self.rows.assumed and not all(counted):
             found.append(Phase("evaluations", note="unknown without the rows", counted=False))
         if work.export:
             size = at.student.parameters * at.weight_bytes

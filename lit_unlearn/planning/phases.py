@@ -142,9 +142,10 @@ class Forecast:
         )
         for phase in self.phases:
             cells = [f"{phase.flops / 1e12:.3g}", duration(phase.seconds(rates))]
-            add_row(made, [phase.name, *(cells if phase.counted else "??"), phase.note])
+            add_row(made, [phase.name, *(cells if phase.counted else ("?", "?")), phase.note])
         total = sum(phase.flops for phase in self.phases)
-        add_row(made, ["all", f"{total / 1e12:.3g}", duration(self.seconds), ""], "bold")
+        note = "" if all(phase.counted for phase in self.phases) else "and what is unknown"
+        add_row(made, ["all", f"{total / 1e12:.3g}", duration(self.seconds), note], "bold")
         return made
 
 

@@ -170,7 +170,7 @@ def rows_of(
         source = replace(source, path=tokenizer, revision=None)
     named = load_tokenizer(source) if tokenizer is not None else None
     try:
-        words = named or load_tokenizer(source)
+        words = load_tokenizer(source) if named is None else named
         data.prepare_data()
         return read_rows(data, data.encoder(words)), []
     except InputError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -128,8 +129,10 @@ def erase(
     try:
         return work.run(text or yaml.safe_dump(asdict(request), sort_keys=False))
     except InputError as error:
-        if lock.made and not work.keeps and f"{folder.root}/" not in str(error):
-            _remove_own(folder)
+        inside = rf"(?<![\w./-]){re.escape(str(folder.root))}/"
+        if lock.made and not work.keeps and not re.search(inside, str(error)):
+            with suppress(OSError):
+                _remove_own(folder)
         raise
     finally:
         lock.release()
@@ -186,7 +189,6 @@ class _Work:
         """Do all steps, and return the verdict; `text` is that of the request's file."""
         folder, request, given = self.folder, self.request, self.given
         self._configure()
-        _write_changed(folder.request, text)
         steps = Steps(folder, self.console, _STEPS)
         notes = [*self._make_rows(steps)]
         config = self._configure()  # again, with the rows of earlier requests, if any join
@@ -208,6 +210,7 @@ class _Work:
         if steps.is_due("train", trained, [folder.model]):
             self._foresee(suites)
         self.keeps = True
+        _write_changed(folder.request, text)  # not before all checks: it is evidence
         asked = {"model": key, "battery": content_digest(folder.battery)}
         first = partial(self._before, suites)
         steps.do("before", "what the model knows", asked, _record(folder.before), first)

@@ -130,7 +130,7 @@ class Request:
 
 
 def _check_thresholds(thresholds: Sequence[Threshold]) -> None:
-    """Refuse bounds that no figure, or every figure, can meet; figures are never negative."""
+    """Refuse bounds out of range, and those that contradict each other."""
     for number, own in enumerate(thresholds):
         share = not own.of_start and not own.figure.endswith(_NO_SHARE)
         repair = "write a share, such as 0.2 for 20 %" if share or own.of_start else "change it"

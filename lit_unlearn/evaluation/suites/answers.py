@@ -170,7 +170,7 @@ def read_answers(path: Path) -> list[Row]:
         try:
             if line:
                 found.append(_row_of(json.loads(line)))
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path}, line {number}: expected an answer that a run wrote, found {line[:60]!r} "
                 f"({type(error).__name__}: {error}); delete the file"

@@ -336,6 +336,13 @@ def test_a_refused_request_changes_no_earlier_step(
     assert content_digest(here.root) == before
 
 
+def test_unknown_figures_do_not_replace_the_text_of_a_request(here: Here, first: int) -> None:
+    """The text is evidence; figures are known only when there is a battery."""
+    before = {file: file.read_text("utf-8") for file in here.root.glob("request.yaml*")}
+    assert here.erase({**ASKED, **UNUSABLE[5]}) == 2
+    assert {file: file.read_text("utf-8") for file in here.root.glob("request.yaml*")} == before
+
+
 def test_the_example_is_found_by_its_name() -> None:
     request = read_request(Path("requests/france.yaml"))
     assert (request.id, request.recipes) == ("france", ["erase.yaml"])

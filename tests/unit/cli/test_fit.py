@@ -348,6 +348,11 @@ def test_lines_that_nobody_needs(
             "--model.objectives.more=[]",
             ("objectives.more: expected {class_path: NAME}", "found []"),
         ),
+        ("--model=none.yaml", ("--model: no such file none.yaml",)),
+        (
+            "--trainer.callbacks+={class_path: EarlyStopping, init_args: {patience: a}}",
+            ("--trainer.callbacks.0.init_args.patience: expected int, found a",),
+        ),
         ("--model=[]", ("--model: expected keys such as objectives, ", "found []")),
         ("--seed_everything=-1", ("`seed_everything` should be at least 0", "Found -1")),
         ("--print_config=all", ("--print_config: expected =skip_default or", "found all")),

@@ -115,6 +115,8 @@ def test_evaluations_without_rows_are_named_and_not_counted() -> None:
     assert "evaluations" not in [one.name for one in planned.phases()]
     last = assumed.phases()[-1]
     assert (last.name, last.counted) == ("evaluations", False)
+    own = replace(assumed, work=RunWork(3, evaluations=[schedule()]))  # it has rows of its own
+    assert all(one.counted for one in own.phases())
     text = io.StringIO()
     Console(file=text, width=90).print(Forecast([last], RATES).table())
     line = next(line for line in text.getvalue().splitlines() if "evaluations" in line)
