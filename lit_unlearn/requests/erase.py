@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -25,7 +24,7 @@ from lit_unlearn.evaluation.subjects import Loading, named_model
 from lit_unlearn.models.finding import find_model, fingerprint, place_of
 from lit_unlearn.requests.battery import battery_suites, write_battery
 from lit_unlearn.requests.evidence import write_evidence
-from lit_unlearn.requests.folder import RequestFolder, StepLog, content_digest, read_steps
+from lit_unlearn.requests.folder import RequestFolder, content_digest, read_steps
 from lit_unlearn.requests.given import Given, read_given
 from lit_unlearn.requests.knowledge import KNOWN_AT_MOST, knowledge
 from lit_unlearn.requests.ledger import check_ledger
@@ -48,7 +47,7 @@ from lit_unlearn.training.setup.settled import read_gate
 from lit_unlearn.training.setup.start import STORE
 from lit_unlearn.utils.digests import json_digest
 from lit_unlearn.utils.locks import take_lock
-from lit_unlearn.utils.ownership import MARKER, check_reads, check_targets, free_name, write_text
+from lit_unlearn.utils.ownership import check_reads, check_targets, free_name, write_text
 from lit_unlearn.utils.paths import local_path
 from lit_unlearn.utils.progress import duration
 from lit_unlearn.utils.tables import table
@@ -132,7 +131,7 @@ def erase(
         inside = rf"(?<![\w./-]){re.escape(str(folder.root))}/"
         if lock.made and not work.keeps and not re.search(inside, str(error)):
             with suppress(OSError):
-                _remove_own(folder)
+                folder.remove()
         raise
     finally:
         lock.release()
@@ -153,16 +152,6 @@ def _check_places(request: Request, folder: RequestFolder) -> None:
     later = [] if "after" in read_steps(folder.root) else _record(folder.after)
     check_targets(folder.root, [*folder.targets, *later], reads, "--output")
     check_salt(folder.root)
-
-
-def _remove_own(folder: RequestFolder) -> None:
-    """Remove what a refused request wrote into the folder that it made; see `Lock.release`."""
-    log_lock = (folder.root / StepLog.file_name).with_suffix(".lock")
-    for path in (*folder.targets, *folder.moved, log_lock, folder.root / MARKER):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 @dataclass
@@ -270,7 +259,7 @@ class _Work:
         return Job("training", folder.run, ("fit", "--config", str(folder.config)), _RESULT, rows)
 
     def _check_recipe(self) -> list[float]:
-        """See `check_fits`; errors name the recipe, not the config that was made from it."""
+        """Check that `fit` accepts the recipe; errors name it, not the config made from it."""
         try:
             return check_fits([self._job])
         except InputError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -91,6 +92,15 @@ class RequestFolder:
         """Other files and folders that it writes, or moves aside with all that is in them."""
         logs = [self.root / name for name in (StepLog.file_name, "salt.txt")]
         return [self.rewriting, self.before, self.run, self.after, *logs]
+
+    def remove(self) -> None:
+        """Remove all that `erase` writes, but for the lock and the folder; see `Lock.release`."""
+        log_lock = (self.root / StepLog.file_name).with_suffix(".lock")
+        for path in (*self.targets, *self.moved, log_lock, self.root / MARKER):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,8 @@ def test_figures_of_a_run(script: ModuleType) -> None:
     after[0].scores["refused"] = after[4].scores["refused"] = 1.0
     for rows, wrong in ((before, 0), (after, 1)):
         rows += [answer("retain", "?", correct=float(i >= wrong)) for i in range(3)]
-        rows.append(
-            answer("retain", questions()["letter"], rouge_l_recall=0.0)
-        )  # not judged by a text
+        letter = questions()["letter"]  # not judged by a text
+        rows.append(answer("retain", letter, rouge_l_recall=0.0))
     found = script.run_figures(before, after)
     assert found["forgotten"] == pytest.approx((0.5 + 0.75) / 2)
     assert found["kept"] == pytest.approx(0.75)
